@@ -1,0 +1,208 @@
+"""Every error a caller can meet, as one tree; knows nothing of HTTP frameworks or pictures.
+
+    Eye2FaceError
+    ├── ImageError                what was sent is not a picture we can use
+    │   ├── EmptyBody             400 empty_body
+    │   ├── NotAnImage            415 not_an_image
+    │   ├── UnsupportedFormat     415 unsupported_format
+    │   ├── ImageCorrupt          422 image_corrupt
+    │   ├── ImageTooLarge         413 image_too_large
+    │   └── ImageTooSmall         422 image_too_small
+    ├── RequestError              the request around the picture is wrong
+    │   ├── UploadTooLarge        413 upload_too_large
+    │   ├── UnsupportedMediaType  415 unsupported_media_type
+    │   ├── MissingField          422 missing_field
+    │   ├── InvalidParameter      422 invalid_parameter
+    │   ├── InvalidJson           400 invalid_json
+    │   └── NotAcceptable         406 not_acceptable
+    ├── NoEyeFound                422 no_eye_found
+    ├── NoSuchPerson              422 no_such_person
+    ├── NoSuchEye                 422 no_such_eye
+    └── ModelError                the service itself cannot answer
+        ├── ModelNotFound         503 model_not_found
+        ├── ModelContractUnknown  503 model_contract_unknown
+        ├── RuntimeMissing        503 runtime_missing
+        └── DeviceUnavailable     503 device_unavailable
+
+Messages say what was found, what was expected and what to do.
+"""
+
+
+class Eye2FaceError(Exception):
+    """Any error of ours; `str(error)` is the sentence for the caller."""
+
+    status = 500
+    code = "internal_error"
+    title = "The service failed"
+
+
+class ImageError(Eye2FaceError):
+    """What was sent is not a picture we can use."""
+
+    status = 422
+    code = "image_error"
+    title = "The picture cannot be used"
+
+
+class EmptyBody(ImageError):
+    """Nothing was sent where a picture was expected."""
+
+    status = 400
+    code = "empty_body"
+    title = "Nothing was sent"
+
+
+class NotAnImage(ImageError):
+    """The bytes do not begin like any picture format."""
+
+    status = 415
+    code = "not_an_image"
+    title = "Not a picture"
+
+
+class UnsupportedFormat(ImageError):
+    """A picture, but of a format that is not read here."""
+
+    status = 415
+    code = "unsupported_format"
+    title = "Picture format not supported"
+
+
+class ImageCorrupt(ImageError):
+    """The header is a picture's, the rest is broken or cut off."""
+
+    status = 422
+    code = "image_corrupt"
+    title = "The picture is damaged"
+
+
+class ImageTooLarge(ImageError):
+    """More pixels than the service takes; found before decoding."""
+
+    status = 413
+    code = "image_too_large"
+    title = "Too many pixels"
+
+
+class ImageTooSmall(ImageError):
+    """Too few pixels to hold an eye, or none at all."""
+
+    status = 422
+    code = "image_too_small"
+    title = "Too few pixels"
+
+
+class RequestError(Eye2FaceError):
+    """The request around the picture is wrong."""
+
+    status = 400
+    code = "bad_request"
+    title = "The request is wrong"
+
+
+class UploadTooLarge(RequestError):
+    """More bytes than the service takes; counted while they stream in."""
+
+    status = 413
+    code = "upload_too_large"
+    title = "Upload too large"
+
+
+class UnsupportedMediaType(RequestError):
+    """The Content-Type is none of the three body forms."""
+
+    status = 415
+    code = "unsupported_media_type"
+    title = "Content-Type not supported"
+
+
+class MissingField(RequestError):
+    """The form or JSON lacks the field `image`."""
+
+    status = 422
+    code = "missing_field"
+    title = "The field 'image' is missing"
+
+
+class InvalidParameter(RequestError):
+    """A query parameter is unknown or has a value outside its set."""
+
+    status = 422
+    code = "invalid_parameter"
+    title = "Invalid parameter"
+
+
+class InvalidJson(RequestError):
+    """The JSON body does not parse, or its base64 does not."""
+
+    status = 400
+    code = "invalid_json"
+    title = "Invalid JSON"
+
+
+class NotAcceptable(RequestError):
+    """No form of the answer fits the Accept header."""
+
+    status = 406
+    code = "not_acceptable"
+    title = "No acceptable form of answer"
+
+
+class NoEyeFound(Eye2FaceError):
+    """The finder saw no eye in the picture."""
+
+    status = 422
+    code = "no_eye_found"
+    title = "No eye found"
+
+
+class NoSuchPerson(Eye2FaceError):
+    """`person=N` names a person whom the finder did not see."""
+
+    status = 422
+    code = "no_such_person"
+    title = "No such person"
+
+
+class NoSuchEye(Eye2FaceError):
+    """`eye=left|right` names an eye that the person does not show."""
+
+    status = 422
+    code = "no_such_eye"
+    title = "No such eye"
+
+
+class ModelError(Eye2FaceError):
+    """The service itself cannot answer; nothing is wrong with the request."""
+
+    status = 503
+    code = "model_error"
+    title = "The model cannot be used"
+
+
+class ModelNotFound(ModelError):
+    """No model file of that name or path."""
+
+    code = "model_not_found"
+    title = "Model not found"
+
+
+class ModelContractUnknown(ModelError):
+    """The file is no ONNX model of a contract that this service knows."""
+
+    code = "model_contract_unknown"
+    title = "Model contract unknown"
+
+
+class RuntimeMissing(ModelError):
+    """ONNX Runtime is not installed."""
+
+    code = "runtime_missing"
+    title = "ONNX Runtime is missing"
+
+
+class DeviceUnavailable(ModelError):
+    """The device that was asked for does not run the model."""
+
+    code = "device_unavailable"
+    title = "Device unavailable"

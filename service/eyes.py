@@ -1,0 +1,115 @@
+"""Where the eyes are in a photo, and the upright square crop that the model sees.
+
+Knows pixels and geometry; knows nothing of files, models or HTTP. Coordinates are OpenCV's: the
+centre of the top left pixel is (0, 0), x to the right, y down. `left` and `right` are the
+subject's: the right eye is at the left of an unmirrored photo.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+Side = Literal["left", "right"]
+
+CROP_VERSION = 1
+"""Changes whenever the bytes of a crop change for the same photo and eye."""
+
+CROP_PER_EYE_DISTANCE = 0.62
+"""Side of the crop over the distance between the eyes. Source: design.md, section 3."""
+
+
+@dataclass(frozen=True, slots=True)
+class Eye:
+    """One eye in an upright photo: centre and crop side in pixels, head roll in degrees clockwise."""
+
+    x: float
+    y: float
+    size_px: float
+    roll_deg: float
+    side: Side
+    score: float = 1.0
+    person: int = 0
+
+
+class EyeFinder(Protocol):
+    """Finds the eyes of all people in a photo."""
+
+    def find(self, photo: Image) -> list[Eye]:
+        """Eyes in pixels of `photo` (H x W x 3 uint8 RGB), people largest first; empty if none."""
+        ...
+
+
+def eyes_from_points(
+    right: tuple[float, float], left: tuple[float, float], *, score: float = 1.0, person: int = 0
+) -> tuple[Eye, Eye]:
+    """The right and the left eye of one person from the two centres, in pixels."""
+    dx, dy = left[0] - right[0], left[1] - right[1]
+    size_px = CROP_PER_EYE_DISTANCE * math.hypot(dx, dy)
+    roll_deg = math.degrees(math.atan2(dy, dx))
+    return (
+        Eye(*right, size_px, roll_deg, "right", score, person),
+        Eye(*left, size_px, roll_deg, "left", score, person),
+    )
+
+
+def crop_eye(photo: Image, eye: Eye, size: int, *, context: float = 1.0) -> Image:
+    """The eye as an upright size x size x 3 uint8 square, a left eye mirrored to look like a right one.
+
+    `context` widens the square around the same centre (training cuts its jittered crops from a
+    wider one). Beyond the photo's border the border is replicated.
+
+    Raises:
+        ValueError: the eye's size is not positive.
+    """
+    if not eye.size_px > 0 or not context > 0:
+        raise ValueError(f"an eye of {eye.size_px} px (context {context}) cannot be cropped")
+    side_px = eye.size_px * context
+    # Linear interpolation reads 2 x 2 pixels, so it may shrink by 2 at most: what is larger is
+    # shrunk by area first, sampled at twice the size, and averaged.
+    shrink = min(1.0, 2 * size / side_px)
+    part, moved = _part_around(photo, eye, side_px, shrink)
+    if side_px <= size:
+        return _warp(part, moved, side_px, size)
+    twice = _warp(part, moved, side_px * shrink, 2 * size)
+    return np.asarray(cv2.resize(twice, (size, size), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def _warp(photo: Image, eye: Eye, side_px: float, size: int) -> Image:
+    step = side_px / size
+    cos, sin = math.cos(math.radians(eye.roll_deg)) * step, math.sin(math.radians(eye.roll_deg)) * step
+    flip = -1.0 if eye.side == "left" else 1.0
+    middle = (size - 1) / 2
+    # Maps a pixel (u, v) of the crop to the photo: turn by the roll, mirrored along u for a left eye.
+    crop_to_photo = np.array(
+        [
+            [flip * cos, -sin, eye.x - flip * cos * middle + sin * middle],
+            [flip * sin, cos, eye.y - flip * sin * middle - cos * middle],
+        ]
+    )
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    warped = cv2.warpAffine(photo, crop_to_photo, (size, size), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(warped, dtype=np.uint8)
+
+
+def _part_around(photo: Image, eye: Eye, side_px: float, shrink: float) -> tuple[Image, Eye]:
+    """The part of the photo that the square touches, shrunk by area, and the eye in its pixels."""
+    height, width = photo.shape[:2]
+    reach = side_px * math.sqrt(0.5) + 2 / shrink
+    left = int(np.clip(math.floor(eye.x - reach), 0, width - 1))
+    top = int(np.clip(math.floor(eye.y - reach), 0, height - 1))
+    right = int(np.clip(math.ceil(eye.x + reach) + 1, left + 1, width))
+    bottom = int(np.clip(math.ceil(eye.y + reach) + 1, top + 1, height))
+    part = photo[top:bottom, left:right]
+    if shrink == 1.0:
+        return part, replace(eye, x=eye.x - left, y=eye.y - top)
+    new_width = max(1, round(part.shape[1] * shrink))
+    new_height = max(1, round(part.shape[0] * shrink))
+    small = cv2.resize(part, (new_width, new_height), interpolation=cv2.INTER_AREA)
+    x = (eye.x - left + 0.5) * new_width / part.shape[1] - 0.5
+    y = (eye.y - top + 0.5) * new_height / part.shape[0] - 0.5
+    return np.asarray(small, dtype=np.uint8), replace(eye, x=x, y=y, size_px=eye.size_px * shrink)

@@ -1,0 +1,1 @@
+"""Makes the model that the service runs: prepare, train, evaluate, export."""
