@@ -14,7 +14,11 @@
     │   ├── MissingField          422 missing_field
     │   ├── InvalidParameter      422 invalid_parameter
     │   ├── InvalidJson           400 invalid_json
-    │   └── NotAcceptable         406 not_acceptable
+    │   ├── InvalidForm           400 invalid_form
+    │   ├── NotAcceptable         406 not_acceptable
+    │   ├── Unauthorized          401 unauthorized
+    │   ├── NotFound              404 not_found
+    │   └── MethodNotAllowed      405 method_not_allowed
     ├── NoEyeFound                422 no_eye_found
     ├── NoSuchPerson              422 no_such_person
     ├── NoSuchEye                 422 no_such_eye
@@ -22,7 +26,8 @@
         ├── ModelNotFound         503 model_not_found
         ├── ModelContractUnknown  503 model_contract_unknown
         ├── RuntimeMissing        503 runtime_missing
-        └── DeviceUnavailable     503 device_unavailable
+        ├── DeviceUnavailable     503 device_unavailable
+        └── NotReady              503 not_ready
 
 Messages say what was found, what was expected and what to do.
 """
@@ -140,12 +145,44 @@ class InvalidJson(RequestError):
     title = "Invalid JSON"
 
 
+class InvalidForm(RequestError):
+    """The multipart body does not parse, or holds more than one picture."""
+
+    status = 400
+    code = "invalid_form"
+    title = "Invalid form"
+
+
 class NotAcceptable(RequestError):
     """No form of the answer fits the Accept header."""
 
     status = 406
     code = "not_acceptable"
     title = "No acceptable form of answer"
+
+
+class Unauthorized(RequestError):
+    """The service wants an API key, and none or a wrong one was sent."""
+
+    status = 401
+    code = "unauthorized"
+    title = "API key wanted"
+
+
+class NotFound(RequestError):
+    """Nothing is served at that path."""
+
+    status = 404
+    code = "not_found"
+    title = "Nothing is served here"
+
+
+class MethodNotAllowed(RequestError):
+    """The path is served, but not with that method."""
+
+    status = 405
+    code = "method_not_allowed"
+    title = "Method not allowed"
 
 
 class NoEyeFound(Eye2FaceError):
@@ -206,3 +243,10 @@ class DeviceUnavailable(ModelError):
 
     code = "device_unavailable"
     title = "Device unavailable"
+
+
+class NotReady(ModelError):
+    """The model is not loaded, or the service is about to stop."""
+
+    code = "not_ready"
+    title = "The service is not ready"
