@@ -1,0 +1,138 @@
+"""Small real things for the tests: a real ONNX model, a finder that knows the answer, pictures of many kinds.
+
+Nothing here pretends to be a library: the model runs in ONNX Runtime, the pictures are encoded by
+Pillow, which the service does not use.
+"""
+
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import onnx
+import PIL.Image
+import skimage.data
+from onnx import TensorProto, helper
+
+from service.eyes import CROP_VERSION, Eye, Image, eyes_from_points
+
+ASTRONAUT_RIGHT_EYE = (203.0, 101.0)
+ASTRONAUT_LEFT_EYE = (246.5, 103.0)
+"""Where the eyes are in `astronaut()`, measured by hand, within 2 px."""
+
+
+def tiny_model(
+    path: Path, eye_size: int = 64, face_size: int = 128, **metadata_overrides: str | None
+) -> Path:
+    """Writes a model of the whole contract that answers the eye itself, resized; returns `path`.
+
+    `metadata_overrides` replaces values of the metadata (names without `eye2face.`); None leaves one out.
+    """
+    scales = helper.make_tensor(
+        "scales", TensorProto.FLOAT, [4], [1.0, face_size / eye_size, face_size / eye_size, 1.0]
+    )
+    resize = helper.make_node(
+        "Resize", ["eyes", "", "scales"], ["faces"], mode="nearest", nearest_mode="floor",
+        coordinate_transformation_mode="asymmetric",
+    )  # fmt: skip
+    graph = helper.make_graph(
+        [resize],
+        "tiny",
+        [helper.make_tensor_value_info("eyes", TensorProto.UINT8, ["batch", eye_size, eye_size, 3])],
+        [helper.make_tensor_value_info("faces", TensorProto.UINT8, ["batch", face_size, face_size, 3])],
+        [scales],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    metadata = _metadata(eye_size, face_size) | metadata_overrides
+    helper.set_model_props(
+        model, {f"eye2face.{key}": value for key, value in metadata.items() if value is not None}
+    )
+    onnx.checker.check_model(model)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, path)
+    return path
+
+
+def _metadata(eye_size: int, face_size: int) -> dict[str, str | None]:
+    return {
+        "contract_version": "1",
+        "crop_version": str(CROP_VERSION),
+        "name": "tiny",
+        "version": "0.0.1",
+        "part": "eye",
+        "eye_size": str(eye_size),
+        "face_size": str(face_size),
+        "recipe": "none",
+        "objective": "none",
+        "training_data": "none",
+        "licence_class": "open",
+        "commit": "0000000",
+        "date": "2025-01-01",
+        "metrics": json.dumps({"l2": 0.5}),
+    }
+
+
+@dataclass(frozen=True)
+class KnownEyes:
+    """An EyeFinder that answers the same eyes for every photo, given in parts of its width and height."""
+
+    parts: Sequence[Eye] = ()
+
+    def find(self, photo: Image) -> list[Eye]:
+        height, width = photo.shape[:2]
+        return [
+            Eye(
+                eye.x * width,
+                eye.y * height,
+                eye.size_px * width,
+                eye.roll_deg,
+                eye.side,
+                eye.score,
+                eye.person,
+            )
+            for eye in self.parts
+        ]
+
+
+@cache
+def astronaut() -> Image:
+    """NASA's astronaut, 512 x 512 x 3 uint8 RGB, read-only: the one real person of this repository."""
+    photo: Image = skimage.data.astronaut()  # type: ignore[no-untyped-call]
+    photo.flags.writeable = False
+    return photo
+
+
+def astronaut_eyes() -> tuple[Eye, Eye]:
+    """Her right and left eye in `astronaut()`."""
+    return eyes_from_points(ASTRONAUT_RIGHT_EYE, ASTRONAUT_LEFT_EYE)
+
+
+def encoded(photo: Image | PIL.Image.Image, format: str = "png", **options: object) -> bytes:
+    """The picture as a file, written by Pillow (`options` are its own: quality, exif, progressive, ...)."""
+    picture = photo if isinstance(photo, PIL.Image.Image) else PIL.Image.fromarray(photo)
+    buffer = io.BytesIO()
+    picture.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+def turned(photo: Image, orientation: int, format: str = "jpeg", **options: object) -> bytes:
+    """A file that stores `photo` as a camera held in one of the eight EXIF orientations would."""
+    exif = PIL.Image.Exif()
+    exif[0x0112] = orientation
+    return encoded(np.ascontiguousarray(_STORED[orientation](photo)), format, exif=exif, **options)
+
+
+# What undoes the turn that the orientation asks of the reader. Source: EXIF 2.32, tag 274.
+_STORED = {
+    1: lambda photo: photo,
+    2: lambda photo: photo[:, ::-1],
+    3: lambda photo: photo[::-1, ::-1],
+    4: lambda photo: photo[::-1],
+    5: lambda photo: photo.transpose(1, 0, 2),
+    6: lambda photo: np.rot90(photo, 1),
+    7: lambda photo: photo[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda photo: np.rot90(photo, -1),
+}
