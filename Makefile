@@ -1,0 +1,68 @@
+# Everything a newcomer needs, with only python3 (3.11 or newer) and make on the machine.
+# Stamps in .venv/.stamps remember what is installed, so a second run starts at once.
+
+PYTHON ?= python3
+# Plain assignments: a variable HOST or PORT that happens to be in the environment changes nothing;
+# `make serve PORT=9000` and EYE2FACE_PORT do.
+HOST = $(or $(EYE2FACE_HOST),127.0.0.1)
+PORT = $(or $(EYE2FACE_PORT),8000)
+BUILD := $(if $(filter 1,$(GPU)),gpu,cpu)
+OTHER_BUILD := $(if $(filter 1,$(GPU)),cpu,gpu)
+
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --constraint constraints.txt
+STAMPS := .venv/.stamps
+SERVICE := $(STAMPS)/service-$(BUILD)
+EVERYTHING := $(STAMPS)/everything-$(BUILD)
+
+.PHONY: help serve setup test lint types format clean
+.DEFAULT_GOAL := help
+
+help: ## what can be done here
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+serve: setup ## start the service on http://127.0.0.1:8000 (GPU=1, HOST=..., PORT=...)
+	@EYE2FACE_HOST=$(HOST) EYE2FACE_PORT=$(PORT) exec $(BIN)/eye2face serve
+
+setup: $(SERVICE) ## what the service needs, in .venv; no torch (GPU=1 for NVIDIA GPUs)
+
+test: $(EVERYTHING) lint types ## lint, types and all tests
+	$(BIN)/python -m pytest
+
+lint: $(EVERYTHING) ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(EVERYTHING) ## mypy --strict
+	$(BIN)/mypy
+
+format: $(EVERYTHING) ## mend what ruff can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove .venv, caches and build products; data/ and runs/ stay
+	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find service training tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(SERVICE): $(STAMPS)/venv pyproject.toml constraints.txt
+	@# The two builds of ONNX Runtime are one module: the other one goes first.
+	@if ls $(STAMPS)/*-$(OTHER_BUILD) >/dev/null 2>&1; then \
+	  $(BIN)/python -m pip uninstall --yes onnxruntime onnxruntime-gpu && rm -f $(STAMPS)/*-$(OTHER_BUILD); fi
+	$(INSTALL) --editable '.[$(BUILD)]'
+	@touch $@
+
+$(EVERYTHING): $(SERVICE)
+	$(INSTALL) --editable '.[$(BUILD),training,dev]'
+	@touch $@
+
+$(STAMPS)/venv:
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "No $(PYTHON) here. Install Python 3.11 or newer, or name one: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "eye2face needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1)." \
+	       "Name a newer one: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "$(PYTHON) cannot make virtual environments." \
+	       "On Debian and Ubuntu: sudo apt install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	@mkdir -p $(STAMPS) && touch $@
