@@ -1,0 +1,154 @@
+"""A finished folder of pairs: what it holds, and how it is opened without reading it into memory.
+
+Knows files; knows nothing of photos or filters. Letters of shapes: N rows (one face each), E = 2
+eyes of a face (0 right, 1 left and mirrored), S side of the eye, W side of the wider eye, F side of
+the face. A finished folder holds
+
+    faces.npy      uint8 [N, F, F, 3]     the aligned target, not mirrored
+    eyes.npy       uint8 [N, E, S, S, 3]  what service.eyes.crop_eye gives
+    eyes_wide.npy  uint8 [N, E, W, W, 3]  the same with context W / S, for jittered crops
+    rows.csv       one line per row: see ROW_DTYPE
+    left_out.csv   one line per photo left out, with the reason
+    manifest.json  written last: a folder without it is not complete
+"""
+
+import csv
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypedDict, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.eyes import CROP_VERSION, Image
+
+Split = Literal["train", "dev", "val"]
+
+MANIFEST = "manifest.json"
+ARRAYS = ("faces", "eyes", "eyes_wide")
+
+ROW_DTYPE = np.dtype(
+    [
+        ("file", "U255"),
+        ("split", "U5"),
+        ("source", "U64"),
+        ("licence", "U32"),
+        ("person", "U64"),
+        ("monochrome", "?"),
+        ("eye_distance_px", "f4"),
+        ("eye_size_px", "f4"),
+        ("roll_deg", "f4"),
+        ("light", "f4"),
+        ("right_ok", "?"),
+        ("left_ok", "?"),
+    ]
+)
+"""The columns of rows.csv. `light` is the mean luma of both eye crops, 0..1; an eye that is not `ok`
+looks closed or covered."""
+
+LEFT_OUT_COLUMNS = ("file", "split", "source", "reason")
+
+
+class PairsError(Exception):
+    """Photos or a folder of pairs that cannot be used; the message says what to do."""
+
+
+class Settings(TypedDict):
+    """What decides the bytes of a folder: another value of any of these is another folder."""
+
+    layout: str
+    source: str
+    points: str
+    part: str
+    limit: int | None
+    dev_part: float
+    seed: int
+    eye_size: int
+    wide_size: int
+    face_size: int
+    crop_version: int
+    filter_version: int
+    fingerprint: str
+
+
+class Manifest(TypedDict):
+    """What manifest.json holds: how the folder was made and how many photos were taken and left out."""
+
+    settings: Settings
+    num_photos: int
+    num_rows: int
+    num_eyes_not_ok: int
+    rows_by_split: dict[str, int]
+    rows_by_source: dict[str, dict[str, int]]
+    rows_by_licence: dict[str, int]
+    left_out_by_reason: dict[str, int]
+    left_out_by_source: dict[str, dict[str, int]]
+    rows_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """A finished folder, its arrays mapped into memory and read only where they are touched."""
+
+    faces: Image
+    eyes: Image
+    eyes_wide: Image
+    rows: NDArray[np.void]
+    manifest: Manifest
+
+
+def open_pairs(folder: Path) -> Pairs:
+    """The pairs that `prepare` wrote into `folder`; `rows` is a structured array of ROW_DTYPE.
+
+    Raises:
+        PairsError: the folder is missing, incomplete, damaged, or of another crop version.
+    """
+    manifest = read_manifest(folder)
+    if manifest is None:
+        state = "is not complete" if folder.is_dir() else "does not exist"
+        raise PairsError(f"{folder} {state}: make it with 'python -m training prepare SOURCE {folder}'")
+    found = manifest["settings"]["crop_version"]
+    if found != CROP_VERSION:
+        raise PairsError(
+            f"{folder} holds crops of version {found}, this code makes {CROP_VERSION}: prepare it anew"
+        )
+    faces, eyes, eyes_wide = (_open_array(folder / f"{name}.npy", manifest["num_rows"]) for name in ARRAYS)
+    rows = _read_rows(folder / "rows.csv")
+    if len(rows) != manifest["num_rows"]:
+        raise PairsError(f"{folder}/rows.csv has {len(rows)} rows, its manifest says {manifest['num_rows']}")
+    return Pairs(faces, eyes, eyes_wide, rows, manifest)
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """The manifest of a complete folder, None when there is none yet."""
+    try:
+        return cast(Manifest, json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except json.JSONDecodeError as error:
+        raise PairsError(
+            f"{folder / MANIFEST} is damaged ({error}): remove the folder and prepare it anew"
+        ) from error
+
+
+def _open_array(path: Path, num_rows: int) -> Image:
+    try:
+        array = np.load(path, mmap_mode="r")
+    except (OSError, ValueError) as error:
+        raise PairsError(f"{path} cannot be read ({error}): remove the folder and prepare it anew") from error
+    if len(array) != num_rows:
+        raise PairsError(f"{path} has {len(array)} rows, the manifest says {num_rows}: prepare it anew")
+    return cast(Image, array)
+
+
+def _read_rows(path: Path) -> NDArray[np.void]:
+    assert ROW_DTYPE.names is not None
+    with path.open(newline="", encoding="utf-8") as lines:
+        rows = [tuple(_value(name, row[name]) for name in ROW_DTYPE.names) for row in csv.DictReader(lines)]
+    return np.array(rows, dtype=ROW_DTYPE)
+
+
+def _value(column: str, text: str) -> str | float | bool:
+    kind = ROW_DTYPE[column].kind
+    return text if kind == "U" else float(text) if kind == "f" else text == "1"

@@ -1,0 +1,191 @@
+"""Photos in, a folder of pairs of eye and face out; see training/arrays.py for what the folder holds.
+
+Photos are taken in a fixed order, a chunk at a time, and a second run goes on after the last chunk
+of the first (see training/growing.py). With labels the geometry comes from them, without from an
+eye finder; the crops are service.eyes.crop_eye's in both cases.
+"""
+
+import hashlib
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from service.eyes import CROP_VERSION, Eye, EyeFinder, Image, crop_eye, eyes_from_points
+from training.arrays import Manifest, PairsError, Settings, read_manifest
+from training.growing import PROGRESS, GrowingFolder, Pair, refuse_change
+from training.pairs import EYE_SIZE, FACE_SIZE, MAX_OUTSIDE, WIDE_SIZE, align_face
+from training.quality import (
+    FILTER_VERSION,
+    MAX_LABEL_SPREAD,
+    MIN_EYE_DISTANCE_PX,
+    MIN_SHARPNESS,
+    brightness,
+    is_monochrome,
+    is_usable_eye,
+    sharpness,
+)
+from training.sources import Layout, Photo, find_layout, list_photos
+
+Reason = Literal[
+    "photo_missing",
+    "unreadable",
+    "no_eye",
+    "one_eye_only",
+    "doubtful_label",
+    "too_small",
+    "outside_photo",
+    "blurred",
+    "sunglasses_or_closed",
+]
+"""Why a photo is left out, in the order in which it is looked at."""
+
+CHUNK = 128
+"""Photos between two notes of progress: about 17 MB of rows, and at most that much work is done twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareSettings:
+    """What to prepare and how; `limit` takes a sample, `dev_part` of the training persons become `dev`."""
+
+    source: Path
+    out: Path
+    layout: Layout = "auto"
+    limit: int | None = None
+    dev_part: float = 0.05
+    seed: int = 0
+    eye_size: int = EYE_SIZE
+    wide_size: int = WIDE_SIZE
+    face_size: int = FACE_SIZE
+
+
+def prepare(settings: PrepareSettings, *, finder: EyeFinder | None = None, progress: bool = True) -> Manifest:
+    """Makes or completes the folder `settings.out`, and answers its manifest.
+
+    `finder` gives the points of photos without labels. A complete folder is left as it is.
+
+    Raises:
+        PairsError: the source cannot be used, or the folder was begun from other photos or settings.
+    """
+    layout = find_layout(settings.source) if settings.layout == "auto" else settings.layout
+    photos = list_photos(
+        settings.source, layout, dev_part=settings.dev_part, seed=settings.seed, limit=settings.limit
+    )
+    if finder is None and not all(photo.labelled for photo in photos):
+        raise PairsError(
+            f"{settings.source} has no labels: an eye finder is needed to say where the eyes are"
+        )
+    wanted = _settings_of(settings, layout, photos, finder)
+    manifest = read_manifest(settings.out)
+    if manifest is not None:
+        refuse_change(manifest["settings"], wanted, settings.out)
+        (settings.out / PROGRESS).unlink(missing_ok=True)
+        _say(f"{settings.out} is complete with {manifest['num_rows']} rows: nothing to do", progress)
+        return manifest
+    folder = GrowingFolder(settings.out, wanted)
+    if folder.num_photos:
+        _say(f"{settings.out}: going on after {folder.num_photos} of {len(photos)} photos", progress)
+    bar = tqdm(
+        total=len(photos), initial=folder.num_photos, unit="photo", desc="prepare", disable=not progress
+    )
+    with bar:
+        while folder.num_photos < len(photos):
+            chunk = photos[folder.num_photos : folder.num_photos + CHUNK]
+            made = [make_pair(photo, settings, finder) for photo in chunk]
+            left_out: list[tuple[str, ...]] = [
+                (photo.file, photo.split, photo.source, reason)
+                for photo, reason in zip(chunk, made, strict=True)
+                if not isinstance(reason, Pair)
+            ]
+            folder.add(len(chunk), [pair for pair in made if isinstance(pair, Pair)], left_out)
+            bar.update(len(chunk))
+    return folder.finish()
+
+
+def make_pair(photo: Photo, settings: PrepareSettings, finder: EyeFinder | None = None) -> Pair | Reason:
+    """The pair of one photo, or why there is none."""
+    if photo.label_spread is not None and photo.label_spread > MAX_LABEL_SPREAD:
+        return "doubtful_label"
+    if photo.labelled and photo.eyes is None:
+        return "no_eye"
+    if not photo.path.is_file():
+        return "photo_missing"
+    pixels = _decode(photo.path)
+    if pixels is None:
+        return "unreadable"
+    found = eyes_from_points(*photo.eyes) if photo.eyes else _find_both(pixels, finder)
+    if not isinstance(found, tuple):
+        return found
+    right, left = found
+    distance_px = float(np.hypot(left.x - right.x, left.y - right.y))
+    if distance_px < MIN_EYE_DISTANCE_PX:
+        return "too_small"
+    face, outside = align_face(pixels, (right.x, right.y), (left.x, left.y), settings.face_size)
+    if outside > MAX_OUTSIDE:
+        return "outside_photo"
+    if sharpness(face) < MIN_SHARPNESS:
+        return "blurred"
+    size, wide = settings.eye_size, settings.wide_size
+    eyes_EHWC = np.stack([crop_eye(pixels, eye, size) for eye in (right, left)])
+    usable = [is_usable_eye(eye) for eye in eyes_EHWC]
+    if not any(usable):
+        return "sunglasses_or_closed"
+    wide_EHWC = np.stack([crop_eye(pixels, eye, wide, context=wide / size) for eye in (right, left)])
+    monochrome = is_monochrome(face) if photo.monochrome is None else photo.monochrome
+    row = (
+        *(photo.file, photo.split, photo.source, photo.licence, photo.person, f"{monochrome:d}"),
+        *(f"{distance_px:.2f}", f"{right.size_px:.2f}", f"{right.roll_deg:.2f}"),
+        *(f"{np.mean([brightness(eye) for eye in eyes_EHWC]):.4f}", f"{usable[0]:d}", f"{usable[1]:d}"),
+    )
+    return Pair(face, eyes_EHWC, wide_EHWC, row)
+
+
+def _find_both(pixels: Image, finder: EyeFinder | None) -> tuple[Eye, Eye] | Reason:
+    """The eyes of the largest person, their geometry taken from both centres as it is with labels."""
+    assert finder is not None
+    by_side = {eye.side: eye for eye in finder.find(pixels) if eye.person == 0}
+    if len(by_side) < 2:
+        return "one_eye_only" if by_side else "no_eye"
+    right, left = by_side["right"], by_side["left"]
+    return eyes_from_points((right.x, right.y), (left.x, left.y), score=min(right.score, left.score))
+
+
+def _decode(path: Path) -> Image | None:
+    pixels = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
+    return None if pixels is None else np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def _settings_of(
+    settings: PrepareSettings, layout: str, photos: list[Photo], finder: EyeFinder | None
+) -> Settings:
+    digest = hashlib.sha256()
+    for photo in photos:
+        size = photo.path.stat().st_size if photo.path.is_file() else None
+        digest.update(
+            repr((photo.file, photo.split, photo.person, photo.eyes, photo.label_spread, size)).encode()
+        )
+        digest.update(repr((photo.source, photo.licence, photo.monochrome)).encode())
+    return {
+        "layout": layout,
+        "source": settings.source.resolve().name,
+        "points": "labels" if all(photo.labelled for photo in photos) else type(finder).__name__,
+        "part": "eye",
+        "limit": settings.limit,
+        "dev_part": settings.dev_part,
+        "seed": settings.seed,
+        "eye_size": settings.eye_size,
+        "wide_size": settings.wide_size,
+        "face_size": settings.face_size,
+        "crop_version": CROP_VERSION,
+        "filter_version": FILTER_VERSION,
+        "fingerprint": digest.hexdigest(),
+    }
+
+
+def _say(sentence: str, progress: bool) -> None:
+    if progress:
+        print(sentence, file=sys.stderr)
