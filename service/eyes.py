@@ -11,9 +11,9 @@ from typing import Literal, Protocol
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-Image = NDArray[np.uint8]
+from service.images import Image as Image
+
 Side = Literal["left", "right"]
 
 CROP_VERSION = 1

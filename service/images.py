@@ -1,0 +1,116 @@
+"""Picture bytes to upright RGB pixels, and back; the only module that meets OpenCV's codecs and errors."""
+
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import ImageCorrupt
+from service.headers import Header, ImageFormat, read_header
+
+__all__ = [
+    "FaceFormat",
+    "Header",
+    "Image",
+    "ImageFormat",
+    "Reduce",
+    "at_full_size",
+    "decode",
+    "encode",
+    "read_header",
+]
+
+Image = NDArray[np.uint8]
+"""H x W x 3, RGB, 0 to 255."""
+
+FaceFormat = Literal["png", "jpeg", "webp"]
+Reduce = Literal[1, 2, 4, 8]
+
+_READ_REDUCED: dict[int, int] = {
+    1: cv2.IMREAD_COLOR,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
+
+# PNG at OpenCV's default level: 0.5 ms for 128 x 128; level 9 takes ten times that for 13 % fewer bytes.
+_WRITE_OPTIONS: dict[FaceFormat, list[int]] = {
+    "png": [],
+    "jpeg": [cv2.IMWRITE_JPEG_QUALITY, 95],
+    "webp": [cv2.IMWRITE_WEBP_QUALITY, 90],
+}
+
+
+def decode(data: bytes, header: Header, *, reduce: Reduce = 1) -> Image:
+    """The picture upright; a JPEG also at a half, a quarter or an eighth of its sides, rounded up.
+
+    Grey, palette, 16-bit and CMYK pictures become 8-bit RGB, what is transparent is laid over white. Of
+    an animation this is the first frame. Colour profiles are ignored.
+
+    Raises:
+        ImageCorrupt: cut off or damaged.
+        ValueError: `reduce` is not 1 and the picture is no JPEG.
+    """
+    if reduce != 1 and header.format != "jpeg":
+        raise ValueError(f"only a JPEG decodes at 1/{reduce}, not a {header.format}")
+    # Only IMREAD_UNCHANGED keeps transparency; it ignores the orientation, as the other is told to.
+    keep_alpha = header.format in ("png", "webp")
+    flags = cv2.IMREAD_UNCHANGED if keep_alpha else _READ_REDUCED[reduce] | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        stored = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:
+        stored = None
+    size = (-(-header.height // reduce), -(-header.width // reduce))
+    if stored is None or stored.shape[:2] != size:
+        raise ImageCorrupt(
+            f"The file says it is a {header.format.upper()} of {header.width} x {header.height} pixels, "
+            "but they cannot be read: it is cut off or damaged. Send the whole file."
+        )
+    return _upright(_to_rgb(stored), header.orientation)
+
+
+def at_full_size(header: Header, x: float, y: float, reduce: Reduce) -> tuple[float, float]:
+    """Where a point of the picture decoded at 1/`reduce` lies in the upright picture at full size."""
+    # A JPEG shrinks squares of pixels from its stored top left; where the sides do not divide, the last
+    # squares reach beyond the picture. A picture that is turned around has those at its left or top.
+    beyond_x = -header.upright_width % reduce if header.orientation in (2, 3, 6, 7) else 0
+    beyond_y = -header.upright_height % reduce if header.orientation in (3, 4, 7, 8) else 0
+    return (x + 0.5) * reduce - 0.5 - beyond_x, (y + 0.5) * reduce - 0.5 - beyond_y
+
+
+def encode(face: Image, format: FaceFormat) -> bytes:
+    """The picture as a file: PNG without loss, JPEG at quality 95 or WebP at 90. Holds no metadata."""
+    bgr = cv2.cvtColor(face, cv2.COLOR_RGB2BGR)
+    done, data = cv2.imencode(f".{format}", bgr, _WRITE_OPTIONS[format])
+    assert done, f"OpenCV cannot write {face.shape} as {format}"
+    return data.tobytes()
+
+
+def _to_rgb(stored: NDArray[Any]) -> Image:
+    """OpenCV's grey, BGR or BGRA of 8 or 16 bits as RGB of 8 bits, over white."""
+    pixels = stored if stored.dtype == np.uint8 else (stored >> 8).astype(np.uint8)
+    if pixels.ndim == 2:
+        return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB), dtype=np.uint8)
+    if pixels.shape[2] == 3:
+        return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+    alpha = cv2.cvtColor(pixels[:, :, 3], cv2.COLOR_GRAY2RGB)
+    rgb = cv2.multiply(cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGB), alpha, scale=1 / 255)
+    return np.asarray(cv2.add(rgb, cv2.bitwise_not(alpha)), dtype=np.uint8)
+
+
+def _upright(photo: Image, orientation: int) -> Image:
+    """The picture turned as its orientation asks. Source: EXIF 2.32, tag 274."""
+    if orientation in (5, 7):
+        photo = np.asarray(cv2.transpose(photo), dtype=np.uint8)
+    if orientation in (2, 4):
+        return np.asarray(cv2.flip(photo, 1 if orientation == 2 else 0), dtype=np.uint8)
+    turns = {
+        3: cv2.ROTATE_180,
+        6: cv2.ROTATE_90_CLOCKWISE,
+        7: cv2.ROTATE_180,
+        8: cv2.ROTATE_90_COUNTERCLOCKWISE,
+    }
+    if orientation not in turns:
+        return photo
+    return np.asarray(cv2.rotate(photo, turns[orientation]), dtype=np.uint8)
