@@ -6,28 +6,31 @@ eye finder; the crops are service.eyes.crop_eye's in both cases.
 """
 
 import hashlib
+import math
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-import cv2
 import numpy as np
 from tqdm import tqdm
 
+from service.errors import ImageError
 from service.eyes import CROP_VERSION, Eye, EyeFinder, Image, crop_eye, eyes_from_points
+from service.images import decode, read_header
 from training.arrays import Manifest, PairsError, Settings, read_manifest
 from training.growing import PROGRESS, GrowingFolder, Pair, refuse_change
 from training.pairs import EYE_SIZE, FACE_SIZE, MAX_OUTSIDE, WIDE_SIZE, align_face
 from training.quality import (
     FILTER_VERSION,
+    MAX_COLOUR,
     MAX_LABEL_SPREAD,
     MIN_EYE_DISTANCE_PX,
     MIN_SHARPNESS,
     brightness,
-    is_monochrome,
-    is_usable_eye,
+    colour,
     sharpness,
+    usable_eyes,
 )
 from training.sources import Layout, Photo, find_layout, list_photos
 
@@ -40,9 +43,12 @@ Reason = Literal[
     "too_small",
     "outside_photo",
     "blurred",
-    "sunglasses_or_closed",
+    "eyes_covered",
 ]
 """Why a photo is left out, in the order in which it is looked at."""
+
+MAX_PIXELS = 200_000_000
+"""More is taken for a mistake; a photo of this size decodes to 600 MB."""
 
 CHUNK = 128
 """Photos between two notes of progress: about 17 MB of rows, and at most that much work is done twice."""
@@ -89,10 +95,21 @@ def prepare(settings: PrepareSettings, *, finder: EyeFinder | None = None, progr
     folder = GrowingFolder(settings.out, wanted)
     if folder.num_photos:
         _say(f"{settings.out}: going on after {folder.num_photos} of {len(photos)} photos", progress)
-    bar = tqdm(
-        total=len(photos), initial=folder.num_photos, unit="photo", desc="prepare", disable=not progress
-    )
-    with bar:
+    _fill(folder, photos, settings, finder, progress=progress)
+    return folder.finish()
+
+
+def _fill(
+    folder: GrowingFolder,
+    photos: list[Photo],
+    settings: PrepareSettings,
+    finder: EyeFinder | None,
+    *,
+    progress: bool,
+) -> None:
+    """Adds what the photos give that are not done yet."""
+    done = folder.num_photos
+    with tqdm(total=len(photos), initial=done, unit="photo", desc="prepare", disable=not progress) as bar:
         while folder.num_photos < len(photos):
             chunk = photos[folder.num_photos : folder.num_photos + CHUNK]
             made = [make_pair(photo, settings, finder) for photo in chunk]
@@ -103,7 +120,6 @@ def prepare(settings: PrepareSettings, *, finder: EyeFinder | None = None, progr
             ]
             folder.add(len(chunk), [pair for pair in made if isinstance(pair, Pair)], left_out)
             bar.update(len(chunk))
-    return folder.finish()
 
 
 def make_pair(photo: Photo, settings: PrepareSettings, finder: EyeFinder | None = None) -> Pair | Reason:
@@ -114,14 +130,19 @@ def make_pair(photo: Photo, settings: PrepareSettings, finder: EyeFinder | None 
         return "no_eye"
     if not photo.path.is_file():
         return "photo_missing"
-    pixels = _decode(photo.path)
-    if pixels is None:
+    try:
+        data = photo.path.read_bytes()
+        pixels = decode(data, read_header(data, max_pixels=MAX_PIXELS))
+    except ImageError:
         return "unreadable"
-    found = eyes_from_points(*photo.eyes) if photo.eyes else _find_both(pixels, finder)
-    if not isinstance(found, tuple):
-        return found
-    right, left = found
-    distance_px = float(np.hypot(left.x - right.x, left.y - right.y))
+    eyes = eyes_from_points(*photo.eyes) if photo.eyes else _find_both(pixels, finder)
+    return cut_pair(pixels, eyes, photo, settings) if isinstance(eyes, tuple) else eyes
+
+
+def cut_pair(pixels: Image, eyes: tuple[Eye, Eye], photo: Photo, settings: PrepareSettings) -> Pair | Reason:
+    """The pair of a decoded photo whose right and left eye are known, or why it is not good enough."""
+    right, left = eyes
+    distance_px = math.hypot(left.x - right.x, left.y - right.y)
     if distance_px < MIN_EYE_DISTANCE_PX:
         return "too_small"
     face, outside = align_face(pixels, (right.x, right.y), (left.x, left.y), settings.face_size)
@@ -130,16 +151,15 @@ def make_pair(photo: Photo, settings: PrepareSettings, finder: EyeFinder | None 
     if sharpness(face) < MIN_SHARPNESS:
         return "blurred"
     size, wide = settings.eye_size, settings.wide_size
-    eyes_EHWC = np.stack([crop_eye(pixels, eye, size) for eye in (right, left)])
-    usable = [is_usable_eye(eye) for eye in eyes_EHWC]
-    if not any(usable):
-        return "sunglasses_or_closed"
-    wide_EHWC = np.stack([crop_eye(pixels, eye, wide, context=wide / size) for eye in (right, left)])
-    monochrome = is_monochrome(face) if photo.monochrome is None else photo.monochrome
+    eyes_EHWC = np.stack([crop_eye(pixels, eye, size) for eye in eyes])
+    right_ok, left_ok = usable_eyes(face, eyes_EHWC)
+    if not (right_ok or left_ok):
+        return "eyes_covered"
+    wide_EHWC = np.stack([crop_eye(pixels, eye, wide, context=wide / size) for eye in eyes])
     row = (
-        *(photo.file, photo.split, photo.source, photo.licence, photo.person, f"{monochrome:d}"),
-        *(f"{distance_px:.2f}", f"{right.size_px:.2f}", f"{right.roll_deg:.2f}"),
-        *(f"{np.mean([brightness(eye) for eye in eyes_EHWC]):.4f}", f"{usable[0]:d}", f"{usable[1]:d}"),
+        *(photo.file, photo.split, photo.source, photo.licence, photo.person),
+        *(f"{colour(face) < MAX_COLOUR:d}", f"{distance_px:.2f}", f"{right.size_px:.2f}"),
+        *(f"{right.roll_deg:.2f}", f"{brightness(eyes_EHWC):.4f}", f"{right_ok:d}", f"{left_ok:d}"),
     )
     return Pair(face, eyes_EHWC, wide_EHWC, row)
 
@@ -154,21 +174,13 @@ def _find_both(pixels: Image, finder: EyeFinder | None) -> tuple[Eye, Eye] | Rea
     return eyes_from_points((right.x, right.y), (left.x, left.y), score=min(right.score, left.score))
 
 
-def _decode(path: Path) -> Image | None:
-    pixels = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
-    return None if pixels is None else np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
-
-
 def _settings_of(
     settings: PrepareSettings, layout: str, photos: list[Photo], finder: EyeFinder | None
 ) -> Settings:
     digest = hashlib.sha256()
     for photo in photos:
         size = photo.path.stat().st_size if photo.path.is_file() else None
-        digest.update(
-            repr((photo.file, photo.split, photo.person, photo.eyes, photo.label_spread, size)).encode()
-        )
-        digest.update(repr((photo.source, photo.licence, photo.monochrome)).encode())
+        digest.update(repr((replace(photo, path=Path()), size)).encode())
     return {
         "layout": layout,
         "source": settings.source.resolve().name,

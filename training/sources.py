@@ -2,7 +2,7 @@
 
 Knows file formats; decodes no pixel. Right and left are the subject's.
 
-    csv     a labelled CSV (columns of docs in `from_csv`), photos in a folder named like it, beside it
+    csv     a labelled CSV (columns: see `from_csv`); its photos lie in a folder of its name, or beside it
     folder  any folder of photos; no labels, so the points come from an eye finder
     celeba  img_align_celeba/, identity_CelebA.txt, list_eval_partition.txt, list_landmarks_align_celeba.txt
 """
@@ -40,7 +40,6 @@ class Photo:
     person: str
     eyes: tuple[Point, Point] | None = None
     labelled: bool = True
-    monochrome: bool | None = None
     label_spread: float | None = None
 
 
@@ -90,7 +89,7 @@ def list_photos(
 
 def from_csv(path: Path) -> Iterator[Photo]:
     """The rows of a labelled CSV: file, split (train or val), right_eye_x … left_eye_y, and, where it has
-    them, source, licence, person, monochrome (0 or 1) and label_spread. Empty points: no eyes are known.
+    them, source, licence, person and label_spread. Empty points: no eyes are known.
     """
     folder = path.with_suffix("") if path.with_suffix("").is_dir() else path.parent
     with path.open(newline="", encoding="utf-8") as lines:
@@ -122,7 +121,6 @@ def _photo_of_row(row: dict[str, str], folder: Path, name: str) -> Photo:
         licence=row.get("licence") or "unstated",
         person=row.get("person") or row["file"],
         eyes=eyes,
-        monochrome=row["monochrome"] == "1" if row.get("monochrome") else None,
         label_spread=spread,
     )
 
