@@ -1,0 +1,95 @@
+"""The wheel, installed where nothing of the checkout is: new environment, other folder, empty home."""
+
+import os
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from service import __version__
+from tests.fakes import astronaut, encoded
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of this checkout."""
+    folder = tmp_path_factory.mktemp("dist")
+    _run([sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)], ROOT)
+    return next(folder.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def elsewhere(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a photo and, in `.venv`, the wheel without any extra."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    (folder / "home").mkdir()
+    (folder / "photo.jpg").write_bytes(encoded(astronaut(), "jpeg"))
+    venv.create(folder / ".venv", with_pip=True)
+    _install(folder, str(wheel))
+    return folder
+
+
+def test_the_wheel_holds_what_the_checkout_holds(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as packed:
+        names = set(packed.namelist())
+    models = {f"service/models/{path.name}" for path in (ROOT / "models").iterdir()}
+    assert {"service/models/synthesizer.onnx", "service/models/MODEL_CARD.md"} <= models
+    web = {path.relative_to(ROOT).as_posix() for path in (ROOT / "service/web").rglob("*") if path.is_file()}
+    assert models | web <= names
+    strange = {name.split("/")[0] for name in names} - {
+        "service",
+        "training",
+        f"eye2face-{__version__}.dist-info",
+    }
+    assert not strange
+
+
+def test_without_a_runtime_the_command_says_which_extra_to_install(elsewhere: Path) -> None:
+    refused = _eye2face(elsewhere, "synthesize", "photo.jpg", "-o", "none", check=False)
+    assert refused.returncode != 0
+    said = " ".join((refused.stdout + refused.stderr).split())
+    assert "eye2face[cpu]" in said and "[gpu]" in said
+    assert "Traceback" not in said
+
+
+def test_with_the_cpu_runtime_it_draws_a_face_and_leaves_nothing_behind(wheel: Path, elsewhere: Path) -> None:
+    _install(elsewhere, f"{wheel}[cpu]")
+    installed = _run([_python(elsewhere), "-m", "pip", "list", "--format=freeze"], elsewhere).stdout
+    assert "torch" not in installed and "onnxruntime==" in installed
+    _eye2face(elsewhere, "synthesize", "photo.jpg", "-o", "faces")
+    (face,) = (elsewhere / "faces").iterdir()
+    png = face.read_bytes()
+    assert png[:8] == b"\x89PNG\r\n\x1a\n"
+    assert (int.from_bytes(png[16:20]), int.from_bytes(png[20:24])) == (128, 128)
+    # ONNX Runtime writes a device identifier there and reports to its maker unless it is told not to.
+    assert not list((elsewhere / "home").rglob("*"))
+
+
+def _install(folder: Path, what: str) -> None:
+    constraints = str(ROOT / "constraints.txt")
+    _run([_python(folder), "-m", "pip", "install", "--quiet", "--constraint", constraints, what], folder)
+
+
+def _python(folder: Path) -> str:
+    return str(folder / ".venv/bin/python")
+
+
+def _eye2face(folder: Path, *arguments: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
+    clean = {
+        name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "XDG_", "ORT_"))
+    }
+    command = [str(folder / ".venv/bin/eye2face"), *arguments]
+    return _run(command, folder, clean | {"HOME": str(folder / "home")}, check=check)
+
+
+def _run(
+    command: list[str], folder: Path, environ: dict[str, str] | None = None, *, check: bool = True
+) -> "subprocess.CompletedProcess[str]":
+    done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 or not check, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done
