@@ -1,0 +1,104 @@
+"""The settings: their defaults, their names in the environment, and what they refuse."""
+
+import hashlib
+
+import pytest
+from pydantic import ValidationError
+
+from service.settings import Settings
+
+KEY_HASH = hashlib.sha256(b"open sesame").hexdigest()
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_around(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"EYE2FACE_{name.upper()}", raising=False)
+
+
+def test_the_defaults_are_safe() -> None:
+    settings = Settings()
+    assert settings.host == "127.0.0.1"
+    assert settings.max_upload_bytes == 20_000_000
+    assert settings.max_pixels == 50_000_000
+    assert settings.api_keys == ()
+    assert not settings.allow_anonymous
+
+
+def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = {
+        "HOST": "0.0.0.0",
+        "PORT": "9000",
+        "MODEL": "/models/mine.onnx",
+        "DEVICE": "cpu",
+        "EYE_FINDER": "haar",
+        "MAX_UPLOAD_BYTES": "1000",
+        "MAX_PIXELS": "2000",
+        "NUM_THREADS": "3",
+        "API_KEYS": KEY_HASH,
+        "ALLOW_ANONYMOUS": "true",
+        "LOG_LEVEL": "warning",
+    }
+    for name, value in values.items():
+        monkeypatch.setenv(f"EYE2FACE_{name}", value)
+    assert {name.upper() for name in Settings.model_fields} == set(values)
+    assert Settings().model_dump() == {
+        "host": "0.0.0.0",
+        "port": 9000,
+        "model": "/models/mine.onnx",
+        "device": "cpu",
+        "eye_finder": "haar",
+        "max_upload_bytes": 1000,
+        "max_pixels": 2000,
+        "num_threads": 3,
+        "api_keys": (KEY_HASH,),
+        "allow_anonymous": True,
+        "log_level": "warning",
+    }
+
+
+def test_every_setting_says_what_it_is() -> None:
+    assert [name for name, field in Settings.model_fields.items() if not field.description] == []
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError):
+        Settings().port = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("DEVICE", "tpu"), ("PORT", "70000"), ("MAX_PIXELS", "0"), ("NUM_THREADS", "-1"), ("LOG_LEVEL", "loud")],
+)
+def test_a_value_that_makes_no_sense_is_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(f"EYE2FACE_{name}", value)
+    with pytest.raises(ValidationError, match=name.lower()):
+        Settings()
+
+
+def test_several_keys_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = hashlib.sha256(b"other").hexdigest()
+    monkeypatch.setenv("EYE2FACE_API_KEYS", f" {KEY_HASH.upper()}, {other},")
+    assert Settings().api_keys == (KEY_HASH, other)
+
+
+def test_a_key_that_nobody_hashed_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EYE2FACE_API_KEYS", f"{KEY_HASH},open sesame")
+    with pytest.raises(ValidationError, match="entry 2 is not 64 hexadecimal digits") as caught:
+        Settings()
+    assert "sesame" not in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
+def test_loopback_needs_no_key(host: str) -> None:
+    assert Settings(host=host).refuse_exposure().host == host
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.7", "eye2face.example", ""])
+def test_beyond_loopback_a_key_or_leave_is_wanted(host: str) -> None:
+    with pytest.raises(ValueError, match="EYE2FACE_API_KEYS"):
+        Settings(host=host).refuse_exposure()
+    assert Settings(host=host, api_keys=(KEY_HASH,)).refuse_exposure()
+    assert Settings(host=host, allow_anonymous=True).refuse_exposure()
