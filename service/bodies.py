@@ -1,0 +1,133 @@
+"""The picture's bytes out of a request, in any of three forms; knows nothing of pictures.
+
+    image/*               the bytes themselves
+    multipart/form-data   one file in the field `image`
+    application/json      {"image": base64}
+
+Bytes are counted as they come in; nothing is read beyond the limit, nothing is written to disk.
+"""
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncGenerator
+from typing import Final
+
+from starlette.requests import Request
+
+from service.errors import (
+    EmptyBody,
+    InvalidForm,
+    InvalidJson,
+    InvalidParameter,
+    MissingField,
+    UnsupportedMediaType,
+    UploadTooLarge,
+)
+from service.forms import FormReader
+
+FIELD: Final = "image"
+_FORMS = "image/*, multipart/form-data with the file in the field 'image', or application/json with base64"
+
+
+async def read_picture(request: Request, *, max_bytes: int) -> bytes:
+    """The bytes of the picture that the request carries, not yet looked at.
+
+    Raises:
+        UploadTooLarge: the body is longer than `max_bytes`, by its Content-Length or by count.
+        EmptyBody: there is no body.
+        UnsupportedMediaType: the Content-Type is none of the three forms.
+        MissingField, InvalidForm, InvalidJson, InvalidParameter: the form or JSON is not as it should be.
+    """
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length[:20]) > max_bytes:
+        raise _too_large(f"{length[:20]} bytes are announced", max_bytes)
+    if length == "0" or (not length and "transfer-encoding" not in request.headers):
+        raise EmptyBody(f"the request has no body; send a photo as {_FORMS}")
+    chunks = _count(request, max_bytes)
+    content_type = request.headers.get("content-type", "")
+    media_type = content_type.partition(";")[0].strip().lower()
+    if media_type == "multipart/form-data":
+        return await _from_form(content_type, chunks)
+    if media_type == "application/json":
+        return await asyncio.to_thread(_from_json, await _join(chunks))  # 20 MB take tens of ms
+    if media_type.startswith("image/"):
+        return await _join(chunks)
+    found = f"the Content-Type is '{media_type[:80]}'" if media_type else "there is no Content-Type"
+    raise UnsupportedMediaType(f"{found}; send a photo as {_FORMS}")
+
+
+def _too_large(found: str, max_bytes: int) -> UploadTooLarge:
+    return UploadTooLarge(f"{found}, at most {max_bytes} are taken; send a smaller or more compressed photo")
+
+
+async def _count(request: Request, max_bytes: int) -> AsyncGenerator[bytes, None]:
+    num_bytes = 0
+    async for chunk in request.stream():
+        num_bytes += len(chunk)
+        if num_bytes > max_bytes:
+            raise _too_large("the body goes on beyond the limit", max_bytes)
+        yield chunk
+
+
+async def _join(chunks: AsyncGenerator[bytes, None]) -> bytes:
+    return b"".join([chunk async for chunk in chunks])
+
+
+async def _from_form(content_type: str, chunks: AsyncGenerator[bytes, None]) -> bytes:
+    form = FormReader(content_type)
+    async for chunk in chunks:
+        form.write(chunk)
+    parts = form.finish()
+    pictures = [part for part in parts if part.name == FIELD]
+    names = [part.name for part in parts]
+    if not pictures:
+        found = f"the fields {_quoted(names)}" if names else "no fields"
+        raise MissingField(f"the form holds {found}; send the photo as a file in the field '{FIELD}'")
+    if not all(picture.is_file for picture in pictures):
+        raise MissingField(f"'{FIELD}' is a text field; send the photo as a file, with a file name")
+    if len(pictures) > 1:
+        raise InvalidForm(f"the form holds {len(pictures)} files '{FIELD}'; send one photo in a request")
+    _refuse_options(names)
+    return bytes(pictures[0].data)
+
+
+def _from_json(body: bytes) -> bytes:
+    if not body:
+        raise EmptyBody(f"the request has no body; send a photo as {_FORMS}")
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise InvalidJson(f'the body is not JSON ({error}); send {{"{FIELD}": base64}}') from error
+    if not isinstance(document, dict):
+        raise InvalidJson(f'the JSON is not an object; send {{"{FIELD}": base64}}')
+    if FIELD not in document:
+        names = f"the fields {_quoted(list(document))}" if document else "no fields"
+        raise MissingField(f'the JSON object has {names}; send {{"{FIELD}": base64}}')
+    _refuse_options(list(document))
+    return _from_base64(document[FIELD])
+
+
+def _from_base64(text: object) -> bytes:
+    if not isinstance(text, str):
+        raise InvalidJson(f"the field '{FIELD}' is no string; send the photo in base64")
+    if text.startswith("data:"):
+        raise InvalidJson(f"the field '{FIELD}' is a data URL; send only what follows its comma")
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError as error:
+        raise InvalidJson(
+            f"the field '{FIELD}' is not base64 ({error}); use the standard alphabet without line breaks"
+        ) from error
+
+
+def _refuse_options(names: list[str]) -> None:
+    others = sorted(set(names) - {FIELD})
+    if others:
+        raise InvalidParameter(
+            f"the body holds {_quoted(others)} beside '{FIELD}'; options such as eye=left go into the query"
+        )
+
+
+def _quoted(names: list[str]) -> str:
+    return ", ".join(f"'{name[:40]}'" for name in names[:5]) + (", ..." if len(names) > 5 else "")
