@@ -4,11 +4,8 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
-import time
 import tomllib
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from fnmatch import fnmatch
@@ -21,6 +18,7 @@ from dockerfile_parse import DockerfileParser
 from service import __version__
 from service.settings import Settings
 from tests.fakes import astronaut, encoded
+from tests.running import find_free_port, wait_until_ready
 
 ROOT = Path(__file__).parent.parent
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["eye2face"]
@@ -150,16 +148,14 @@ def test_the_image_refuses_to_let_anyone_in_unless_told(container: str) -> None:
 
 
 def test_a_container_of_the_image_draws_a_face(container: str) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    port = str(find_free_port())
     told = ["--env", f"EYE2FACE_PORT={port}", "--env", "EYE2FACE_ALLOW_ANONYMOUS=true"]
     command = ["buildah", "run", "--network", "host", *told, container, "--", "eye2face", "serve"]
     (check,) = _values(_stages()[-1], "HEALTHCHECK")
     health = json.loads(check[check.index("[") :])
     with subprocess.Popen(command, env=_environ()) as serving:
         try:
-            _wait_until_ready(f"http://127.0.0.1:{port}/readyz", serving)
+            wait_until_ready(f"http://127.0.0.1:{port}", serving)
             _buildah("run", "--network", "host", *told[:2], container, "--", *health)
             photo = encoded(astronaut(), "jpeg")
             request = urllib.request.Request(
@@ -174,18 +170,6 @@ def test_a_container_of_the_image_draws_a_face(container: str) -> None:
             serving.terminate()
     assert face[:8] == b"\x89PNG\r\n\x1a\n"
     assert (int.from_bytes(face[16:20]), int.from_bytes(face[20:24])) == (128, 128)
-
-
-def _wait_until_ready(url: str, serving: "subprocess.Popen[bytes]") -> None:
-    end = time.monotonic() + 60
-    while True:
-        try:
-            urllib.request.urlopen(url, timeout=2).close()
-            return
-        except (urllib.error.URLError, OSError):
-            assert serving.poll() is None, "the service ended before it was ready"
-            assert time.monotonic() < end, "the service was not ready after 60 s"
-            time.sleep(0.2)
 
 
 def _environ() -> dict[str, str]:

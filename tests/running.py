@@ -1,0 +1,28 @@
+"""A service in a process of its own, for the tests that talk to it over a real socket."""
+
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+
+
+def find_free_port() -> int:
+    """A port of this machine that nobody listens on at the moment."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    return port
+
+
+def wait_until_ready(address: str, process: "subprocess.Popen[bytes]", *, max_wait_s: float = 60) -> None:
+    """Returns once the service at `address` takes photos; fails if its process ends before."""
+    end = time.monotonic() + max_wait_s
+    while True:
+        try:
+            urllib.request.urlopen(f"{address}/readyz", timeout=2).close()
+            return
+        except (urllib.error.URLError, OSError):
+            assert process.poll() is None, "the service ended before it was ready"
+            assert time.monotonic() < end, f"the service was not ready after {max_wait_s} s"
+            time.sleep(0.1)

@@ -1,0 +1,165 @@
+"""What the documents say is so: commands, targets, routes, settings, codes and files; the examples run."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import PIL.Image
+import pytest
+from fastapi.routing import APIRoute
+
+from service import errors
+from service.app import create_app
+from service.errors import Eye2FaceError
+from service.settings import Settings
+from tests.fakes import astronaut, encoded, tiny_model
+from tests.running import find_free_port, wait_until_ready
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+DOCUMENTS = sorted(ROOT.glob("*.md"))
+
+
+def _rows(heading: str) -> list[list[str]]:
+    """The cells of the last table under a heading of the README."""
+    section = re.split(r"^## ", README.split(f"\n## {heading}\n")[1], flags=re.M)[0]
+    tables = [block for block in section.split("\n\n") if block.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in tables[-1].splitlines()[2:]]
+
+
+def _concrete(kind: type[Eye2FaceError] = Eye2FaceError) -> Iterator[type[Eye2FaceError]]:
+    if kind is Eye2FaceError or not kind.__subclasses__():
+        yield kind
+    for each in kind.__subclasses__():
+        yield from _concrete(each)
+
+
+def test_the_table_of_settings_is_the_settings() -> None:
+    shown = {name.strip("`"): (default.strip("`"), what) for name, default, what in _rows("Settings")}
+    settings = {
+        f"EYE2FACE_{name.upper()}": (_as_text(field.default), field.description)
+        for name, field in Settings.model_fields.items()
+    }
+    assert shown == settings
+
+
+def _as_text(default: object) -> str:
+    return str(default).lower() if isinstance(default, bool) else str(default) if default != () else "none"
+
+
+def test_the_table_of_errors_is_the_tree_of_errors() -> None:
+    shown = {code.strip("`"): (int(status), what) for status, code, what in _rows("HTTP")}
+    assert shown == {kind.code: (kind.status, kind.title) for kind in _concrete()}
+
+
+def test_the_drawing_of_the_tree_of_errors_is_the_tree() -> None:
+    drawn = re.findall(r"[├└]── (\w+) +(\d{3}) (\w+)$", str(errors.__doc__), flags=re.M)
+    kinds = [kind for kind in _concrete() if kind is not Eye2FaceError]
+    assert drawn == [(kind.__name__, str(kind.status), kind.code) for kind in kinds]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_setting_that_a_document_names_exists(document: Path) -> None:
+    named = set(re.findall(r"EYE2FACE_[A-Z_]+", document.read_text()))
+    assert named <= {f"EYE2FACE_{name.upper()}" for name in Settings.model_fields}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_make_target_that_a_document_names_exists(document: Path) -> None:
+    named = set(re.findall(r"(?:^|`)make ([a-z]+)\b", document.read_text(), flags=re.M))
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.M))
+    assert named <= targets
+
+
+def test_every_make_target_is_explained() -> None:
+    (phony,) = re.findall(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), flags=re.M)
+    said = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert {line.split()[1] for line in said.splitlines()} == set(phony.split())
+
+
+def test_every_route_that_the_readme_names_exists_and_none_is_left_out() -> None:
+    shown = set(re.findall(r"`(GET|POST) (/[a-z]*)`", README))
+    routes = [route for route in create_app(Settings()).routes if isinstance(route, APIRoute)]
+    served = {(method, route.path) for route in routes for method in route.methods}
+    pages = {"/favicon.ico"}
+    assert shown <= served
+    assert {pair for pair in served if pair[1] not in pages} <= shown
+
+
+@pytest.mark.parametrize(
+    ("command", "script"), [("eye2face", "eye2face"), ("python -m training", "eye2face-train")]
+)
+def test_every_command_that_the_readme_names_exists_and_none_is_left_out(command: str, script: str) -> None:
+    shown = set(re.findall(rf"\.venv/bin/{command} ([a-z]+)", README)) | {"serve"} & {
+        word for word in README.split() if command == "eye2face"
+    }
+    assert shown == _subcommands(script)
+
+
+def _subcommands(script: str) -> set[str]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    module, name = project["scripts"][script].split(":")
+    said = subprocess.run(
+        [sys.executable, "-c", f"from {module} import {name}; {name}()", "--help"],
+        env=os.environ | {"COLUMNS": "100", "NO_COLOR": "1"}, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    return set(re.findall(r"^[ │]*([a-z]+)  +\S", said.split("Commands")[1], flags=re.M))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_link_within_the_repository_leads_somewhere(document: Path) -> None:
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)[^)]*\)", document.read_text())
+    assert not [link for link in links if not (ROOT / link).exists()]
+
+
+def test_the_readmes_tree_shows_every_module_and_nothing_that_is_not_there() -> None:
+    block = README.split("## Where things are\n\n```\n")[1].split("```")[0]
+    folder, shown = "", set()
+    for line in block.splitlines():
+        names = re.match(r"(?: {2})?(\S+(?: \S+)*)", line)
+        assert names is not None
+        for name in names[1].split():
+            folder = folder if line.startswith("  ") else ""
+            shown.add(folder + name)
+            folder = name if name.endswith("/") else folder
+    assert not [path for path in shown if not (ROOT / path).exists()]
+    modules = {
+        path.relative_to(ROOT).as_posix()
+        for package in ("service", "training")
+        for path in (ROOT / package).glob("*.py")
+        if not path.name.startswith("__")
+    }
+    assert not modules - shown
+
+
+@pytest.fixture
+def serving(tmp_path: Path) -> Iterator[str]:
+    """The address of a service that runs as `make serve` starts it, with a small model of its own."""
+    model = tiny_model(tmp_path / "tiny.onnx")
+    port, command = find_free_port(), [sys.executable, "-m", "service", "serve"]
+    own = {"EYE2FACE_PORT": str(port), "EYE2FACE_MODEL": str(model), "EYE2FACE_DEVICE": "cpu"}
+    with subprocess.Popen(command, cwd=ROOT, env=os.environ | own) as service:
+        try:
+            wait_until_ready(f"http://127.0.0.1:{port}", service)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            service.terminate()
+
+
+def test_the_readmes_curl_examples_each_write_a_face(serving: str, tmp_path: Path) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed")
+    blocks = [block for block in re.findall(r"```sh\n(.*?)```", README, flags=re.S) if "curl" in block]
+    examples = [each for block in blocks for each in re.split(r"^# .*\n", block, flags=re.M) if each.strip()]
+    assert len(examples) == 3
+    (tmp_path / "photo.jpg").write_bytes(encoded(astronaut(), "jpeg"))
+    for example in examples:
+        (tmp_path / "face.png").unlink(missing_ok=True)
+        told = example.replace("http://127.0.0.1:8000", serving)
+        subprocess.run(["sh", "-ec", told], cwd=tmp_path, check=True, capture_output=True, timeout=30)
+        assert PIL.Image.open(tmp_path / "face.png").size == (128, 128), example
