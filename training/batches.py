@@ -1,0 +1,153 @@
+"""What the model sees in a step: which samples, in which order, and how their eyes are jittered.
+
+A sample is one usable eye of one row: its crop and its face, mirrored for a left eye. Everything
+random is a function of (seed, epoch, index), so that a run that was interrupted goes on as if it
+had not been. Letters of shapes: S side of the eye, F side of the face.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from service.eyes import Image
+from training.arrays import Pairs, Split
+
+
+@dataclass(frozen=True, slots=True)
+class Jitter:
+    """How far an eye is moved and degraded, never the face: the seed's flaws are tilted, small and dark eyes.
+
+    `turn_deg`, `shift` (parts of the side), `zoom` and `gamma` (log2) are uniform within ± the value;
+    `blur`, `noise` and `small` are the parts of the eyes that are blurred, made noisy, or shown as
+    if from fewer pixels.
+    """
+
+    turn_deg: float = 8.0
+    shift: float = 0.05
+    zoom: float = 0.15
+    gamma: float = 0.25
+    blur: float = 0.15
+    noise: float = 0.25
+    small: float = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class SampleKey:
+    """Names one draw of one sample; the seed and the epoch decide its jitter."""
+
+    epoch: int
+    index: int
+
+
+class EyeFacePairs(Dataset[tuple[Tensor, Tensor]]):
+    """Pairs (eye 3 x S x S, face 3 x F x F), both uint8, of one split.
+
+    Without jitter the eyes are the bytes that the service crops. The face of a left eye is
+    mirrored, like the eye.
+
+    Raises:
+        ValueError: the split is empty.
+    """
+
+    def __init__(self, pairs: Pairs, split: Split, *, jitter: Jitter | None = None, seed: int = 0) -> None:
+        rows = pairs.rows
+        usable = np.stack([rows["right_ok"], rows["left_ok"]], axis=1) & (rows["split"] == split)[:, None]
+        self.samples: NDArray[np.intp] = np.argwhere(usable)
+        if not len(self.samples):
+            raise ValueError(f"the folder of pairs holds no row of the split {split!r}")
+        self.pairs, self.jitter, self.seed = pairs, jitter, seed
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, key: SampleKey | int) -> tuple[Tensor, Tensor]:
+        epoch, index = (key.epoch, key.index) if isinstance(key, SampleKey) else (0, key)
+        row, side = self.samples[index]
+        if self.jitter is None:
+            eye = self.pairs.eyes[row, side]
+        else:
+            rng = np.random.default_rng((self.seed, epoch, index))
+            eye = jitter_eye(self.pairs.eyes_wide[row, side], self.pairs.eyes.shape[2], self.jitter, rng)
+        face = self.pairs.faces[row]
+        if side == 1:
+            face = face[:, ::-1]
+        return _channels_first(eye), _channels_first(face)
+
+    def balanced_weights(self, power: float) -> NDArray[np.float64]:
+        """Each sample's chance, its source's share raised to `power` (1 as they are, 0 all sources alike)."""
+        sources = self.pairs.rows["source"][self.samples[:, 0]]
+        _, inverse, counts = np.unique(sources, return_inverse=True, return_counts=True)
+        weights = (counts.astype(np.float64) ** (power - 1))[inverse]
+        return np.asarray(weights / weights.sum(), dtype=np.float64)
+
+
+class ResumableSampler(Sampler[list[SampleKey]]):
+    """Batches of keys without end, beginning at `first_step`; epoch e draws from (seed, e).
+
+    An epoch has as many draws as there are samples, weighted, with replacement. Each process of a
+    data-parallel run takes its own part of every batch.
+    """
+
+    def __init__(
+        self, weights: NDArray[np.float64], batch_size: int, *, seed: int, first_step: int = 0,
+        rank: int = 0, world_size: int = 1,
+    ) -> None:  # fmt: skip
+        self.weights, self.batch_size, self.seed, self.first_step = weights, batch_size, seed, first_step
+        self.part = slice(rank, None, world_size)
+        self.steps_per_epoch = max(1, len(weights) // batch_size)
+
+    def __iter__(self) -> Iterator[list[SampleKey]]:
+        epoch, skipped = divmod(self.first_step, self.steps_per_epoch)
+        while True:
+            rng = np.random.default_rng((self.seed, epoch))
+            num_draws = self.steps_per_epoch * self.batch_size
+            order = rng.choice(len(self.weights), num_draws, replace=True, p=self.weights)
+            for batch in order.reshape(self.steps_per_epoch, self.batch_size)[skipped:]:
+                yield [SampleKey(epoch, int(index)) for index in batch[self.part]]
+            epoch, skipped = epoch + 1, 0
+
+
+def jitter_eye(wide: Image, size: int, jitter: Jitter, rng: np.random.Generator) -> Image:
+    """A size x size x 3 crop from the middle of `wide`, moved and degraded at random."""
+    eye = _move(wide, size, jitter, rng)
+    if rng.random() < jitter.small:
+        fewer = int(rng.uniform(12, size))
+        eye = cv2.resize(cv2.resize(eye, (fewer, fewer), interpolation=cv2.INTER_AREA), (size, size))
+    if rng.random() < jitter.blur:
+        eye = cv2.GaussianBlur(eye, (0, 0), rng.uniform(0.4, 1.5))
+    gamma = 2 ** rng.uniform(-jitter.gamma, jitter.gamma)
+    gain = 2 ** rng.uniform(-jitter.gamma, jitter.gamma) * 255
+    curve = np.clip(gain * (np.arange(256) / 255) ** gamma, 0, 255)
+    eye = cv2.LUT(eye, curve.astype(np.uint8))
+    if rng.random() < jitter.noise:
+        noise = rng.normal(0, rng.uniform(1, 8), eye.shape)
+        eye = np.clip(eye + noise, 0, 255).astype(np.uint8)
+    return np.asarray(eye, dtype=np.uint8)
+
+
+def _move(wide: Image, size: int, jitter: Jitter, rng: np.random.Generator) -> Image:
+    turn = math.radians(rng.uniform(-jitter.turn_deg, jitter.turn_deg))
+    step = 1 + rng.uniform(-jitter.zoom, jitter.zoom)
+    shift_x, shift_y = rng.uniform(-jitter.shift, jitter.shift, 2) * size
+    cos, sin = math.cos(turn) * step, math.sin(turn) * step
+    middle, of_wide = (size - 1) / 2, (len(wide) - 1) / 2
+    crop_to_wide = np.array(
+        [
+            [cos, -sin, of_wide + shift_x - cos * middle + sin * middle],
+            [sin, cos, of_wide + shift_y - sin * middle - cos * middle],
+        ]
+    )
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    moved = cv2.warpAffine(wide, crop_to_wide, (size, size), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(moved, dtype=np.uint8)
+
+
+def _channels_first(picture: Image) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))

@@ -1,0 +1,67 @@
+"""The state of a run on disk: written whole or not at all, and everything needed to go on exactly."""
+
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+FILE = "checkpoint.pt"
+
+State = dict[str, Any]
+
+
+class CheckpointError(Exception):
+    """A checkpoint that cannot be read or belongs to another run."""
+
+
+def save(folder: Path, state: State) -> None:
+    """Puts the state where `folder`'s checkpoint is; killed at any moment, the old one stays.
+
+    The random states of Python, NumPy and torch are added.
+    """
+    whole = {**state, "random": _random_states()}
+    beside = folder / (FILE + ".new")
+    with beside.open("wb") as file:
+        torch.save(whole, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(beside, folder / FILE)
+
+
+def load(folder: Path) -> State | None:
+    """The state that `save` wrote, its tensors on the CPU, or None where none was written.
+
+    Raises:
+        CheckpointError: the file is damaged.
+    """
+    path = folder / FILE
+    if not path.exists():
+        return None
+    try:
+        # Our own file: it holds random states, which `weights_only` refuses.
+        state: State = torch.load(path, map_location="cpu", weights_only=False)
+    except Exception as error:  # unpickling can fail in any way; all mean the same
+        raise CheckpointError(f"{path} cannot be read ({error}): remove it to begin anew") from error
+    return state
+
+
+def restore_random(state: State) -> None:
+    """Sets the random states to those of the checkpoint."""
+    states = state["random"]
+    random.setstate(states["python"])
+    np.random.set_state(states["numpy"])
+    torch.set_rng_state(states["torch"])
+    if states["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(states["cuda"])
+
+
+def _random_states() -> dict[str, Any]:
+    return {
+        "python": random.getstate(),
+        "numpy": np.random.get_state(),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }

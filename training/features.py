@@ -1,0 +1,267 @@
+"""VGG19 features of faces, for the losses and the numbers: which networks, which layers, how weighed.
+
+Three sources of weights, all converted here and none shipped:
+- torchvision's official `vgg19` file (RGB, ImageNet mean and deviation), by path or by URL;
+- `vgg19_imagenet_conv1_1_to_conv3_4.npz`, the genuine network up to block 3 (BGR, Caffe means);
+- `vgg19_distilled_16x.npz`, VGG19 with a quarter of the channels, distilled (RGB in 0…1).
+Letters of shapes: B batch, C channels, H and W height and width.
+"""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import httpx
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from tqdm import tqdm
+
+TORCHVISION_URL = "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"
+TORCHVISION_SHA256_START = "dcbb9e9d"
+"""torchvision names its files by the first eight hex digits of their SHA-256."""
+
+GENUINE_FILE = "vgg19_imagenet_conv1_1_to_conv3_4.npz"
+DISTILLED_FILE = "vgg19_distilled_16x.npz"
+
+CONVS = tuple(f"{block}_{i}" for block, count in enumerate((2, 2, 4, 4, 4), 1) for i in range(1, count + 1))
+"""VGG19's convolutions in order; all but the first block begin with 2 x 2 max-pooling. Source: Simonyan & Zisserman 2014, table 1, E."""
+
+TORCHVISION_INDEX = dict(
+    zip(CONVS, (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34), strict=True)
+)
+
+Source = Literal["torchvision", "genuine", "distilled"]
+
+
+class FeaturesUnavailable(Exception):
+    """The weights of a perceptual network are missing, damaged or of another layout."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """Activations after the ReLU that follows convolution `conv`, and their weight in a sum."""
+
+    source: Source
+    conv: str
+    weight: float = 1.0
+
+    @property
+    def name(self) -> str:
+        """As reports print it, for example `distilled relu3_1`."""
+        return f"{self.source} relu{self.conv}"
+
+
+TRAINING_LAYERS = tuple(Layer("distilled", conv) for conv in ("2_1", "3_1", "4_1", "5_1"))
+"""What objectives train on: cheap enough for a CPU at 128 px (7 ms a face against 90 for the genuine
+blocks). Without relu1_1: it holds more than half of all positions and the losses on pixels cover it."""
+
+REPORT_LAYERS = (
+    *(Layer("genuine", conv) for conv in ("1_1", "2_1", "3_1")),
+    *(Layer("distilled", conv) for conv in ("4_1", "5_1")),
+)
+"""What is reported: the genuine network as far as its file goes, the distilled one above."""
+
+TORCHVISION_LAYERS = tuple(Layer("torchvision", conv) for conv in ("1_1", "2_1", "3_1", "4_1", "5_1"))
+"""For both, where torchvision's file is the source."""
+
+
+class ConvStack(nn.Module):
+    """A frozen run of VGG19's convolutions; called with B x 3 x H x W in 0…1, RGB."""
+
+    def __init__(self, weights: Mapping[str, Tensor], mix: Tensor, bias: Tensor) -> None:
+        """`mix` (3 x 3) and `bias` (3) turn RGB in 0…1 into what the first convolution expects."""
+        super().__init__()
+        self.convs = nn.ModuleDict()
+        for conv in CONVS:
+            if f"{conv}.weight" not in weights:
+                break
+            kernel = weights[f"{conv}.weight"]
+            layer = nn.Conv2d(kernel.shape[1], kernel.shape[0], 3, padding=1)
+            layer.load_state_dict({"weight": kernel, "bias": weights[f"{conv}.bias"]})
+            self.convs[conv] = layer
+        self.register_buffer("mix", mix.reshape(3, 3, 1, 1))
+        self.register_buffer("bias", bias)
+        self.requires_grad_(False)
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, faces_BCHW: Tensor, wanted: tuple[str, ...]) -> dict[str, Tensor]:
+        """The wanted activations by the name of their convolution."""
+        x = faces_BCHW.contiguous(memory_format=torch.channels_last)
+        x = functional.conv2d(x, self.get_buffer("mix"), self.get_buffer("bias"))
+        last = max(wanted, key=CONVS.index)
+        found: dict[str, Tensor] = {}
+        for conv, layer in self.convs.items():
+            if conv.endswith("_1") and conv != "1_1":
+                x = functional.max_pool2d(x, 2)
+            x = functional.relu(layer(x))
+            if conv in wanted:
+                found[conv] = x
+            if conv == last:
+                break
+        return found
+
+
+class Features(nn.Module):
+    """Activations of several layers, and the weights that make them comparable.
+
+    VGG's activations grow from layer to layer to several hundred. `scales` (set once by
+    `calibrate`) are the mean activations on real faces; every loss here is proportional to the
+    activations, so its value per layer is divided by the scale, not the activations themselves.
+    """
+
+    def __init__(self, stacks: Mapping[Source, ConvStack], layers: tuple[Layer, ...]) -> None:
+        super().__init__()
+        self.layers = layers
+        self.stacks = nn.ModuleDict(dict(stacks))
+        self.register_buffer("scales", torch.ones(len(layers)))
+        self.requires_grad_(False)
+
+    def forward(self, faces_BCHW: Tensor) -> list[Tensor]:
+        """One B x C x H x W tensor per layer, in the order of `layers`, from faces in 0…1."""
+        found = {
+            (source, conv): activations
+            for source, stack in self.stacks.items()
+            for conv, activations in stack(
+                faces_BCHW, tuple(layer.conv for layer in self.layers if layer.source == source)
+            ).items()
+        }
+        return [found[layer.source, layer.conv] for layer in self.layers]
+
+    @property
+    def weights(self) -> list[float]:
+        """The layers' weights, divided by their sum and by the layers' scales."""
+        total = sum(layer.weight for layer in self.layers)
+        scales = self.get_buffer("scales").tolist()
+        return [layer.weight / total / scale for layer, scale in zip(self.layers, scales, strict=True)]
+
+    @torch.no_grad()
+    def calibrate(self, faces_BCHW: Tensor) -> None:
+        """Sets the scales to the mean activations on these real faces, in float32."""
+        totals = torch.zeros(len(self.layers))
+        for part in faces_BCHW.split(16):
+            totals += torch.stack([activations.mean() * len(part) for activations in self(part)])
+        self.get_buffer("scales").copy_(totals / len(faces_BCHW))
+
+
+def load_features(perceptual: str, layers: tuple[Layer, ...] | Literal["training", "report"]) -> Features:
+    """Features from `perceptual`: the folder of the two archives, torchvision's file, or its URL.
+
+    With "training" or "report" the layers are those that the source offers for that purpose.
+
+    Raises:
+        FeaturesUnavailable: nothing there, a damaged file, or not VGG19.
+    """
+    folder = Path(perceptual)
+    if folder.is_dir():
+        chosen = (
+            {"training": TRAINING_LAYERS, "report": REPORT_LAYERS}[layers]
+            if isinstance(layers, str)
+            else layers
+        )
+        loaders = {"genuine": _load_genuine, "distilled": _load_distilled}
+        sources = sorted({layer.source for layer in chosen})
+        if not set(sources) <= set(loaders):
+            raise FeaturesUnavailable(
+                f"{perceptual} is a folder of archives; {sources} wants torchvision's file"
+            )
+        return Features({source: loaders[source](folder) for source in sources}, chosen)
+    if "://" in perceptual:
+        folder = download(perceptual, cache_dir())
+    chosen = TORCHVISION_LAYERS if isinstance(layers, str) else layers
+    return Features({"torchvision": _load_torchvision(folder)}, chosen)
+
+
+def cache_dir() -> Path:
+    """Where downloaded weights stay: `$XDG_CACHE_HOME/eye2face` or `~/.cache/eye2face`."""
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "eye2face"
+
+
+def download(url: str, folder: Path) -> Path:
+    """The file behind `url`, fetched once into `folder` and checked by the digits in its name.
+
+    torchvision's names end in `-` and the first eight hex digits of the SHA-256; a name without
+    them is not checked.
+
+    Raises:
+        FeaturesUnavailable: the server does not answer with the file, or its checksum differs.
+    """
+    path = folder / url.rsplit("/", 1)[-1]
+    if path.exists():
+        return path
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    digest = hashlib.sha256()
+    try:
+        with (
+            httpx.stream("GET", url, follow_redirects=True, timeout=60) as answer,
+            partial.open("wb") as file,
+        ):
+            answer.raise_for_status()
+            total = int(answer.headers.get("Content-Length", 0)) or None
+            with tqdm(total=total, unit="B", unit_scale=True, desc=path.name) as bar:
+                for part in answer.iter_bytes():
+                    file.write(part)
+                    digest.update(part)
+                    bar.update(len(part))
+    except httpx.HTTPError as error:
+        partial.unlink(missing_ok=True)
+        raise FeaturesUnavailable(
+            f"{url} could not be fetched ({error}); fetch it elsewhere and pass its path with --perceptual"
+        ) from error
+    _, dash, expected = path.stem.rpartition("-")
+    if dash and not digest.hexdigest().startswith(expected):
+        partial.unlink()
+        raise FeaturesUnavailable(
+            f"{url} has SHA-256 {digest.hexdigest()[:16]}…, expected it to begin with {expected}"
+        )
+    partial.replace(path)
+    return path
+
+
+def _load_torchvision(path: Path) -> ConvStack:
+    if not path.is_file():
+        raise FeaturesUnavailable(f"{path} does not exist; pass a folder, a file or a URL with --perceptual")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        weights = {
+            f"{conv}.{kind}": state[f"features.{index}.{kind}"]
+            for conv, index in TORCHVISION_INDEX.items()
+            for kind in ("weight", "bias")
+        }
+    except Exception as error:  # a pickle of unknown origin can fail in any way; all mean the same
+        raise FeaturesUnavailable(f"{path} is not torchvision's vgg19 file: {error}") from error
+    # Source: torchvision, VGG19_Weights.IMAGENET1K_V1, transforms.
+    mean, deviation = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    return ConvStack(weights, (1 / deviation).diag(), -mean / deviation)
+
+
+def _load_genuine(folder: Path) -> ConvStack:
+    arrays = _load_archive(folder / GENUINE_FILE)
+    weights = {name.removeprefix("conv"): array for name, array in arrays.items()}
+    # Source: the Caffe release: BGR, 0…255, minus the mean of ImageNet's pixels.
+    mean = torch.tensor([103.939, 116.779, 123.68])
+    return ConvStack(weights, torch.full((3,), 255.0).diag().flip(1), -mean)
+
+
+def _load_distilled(folder: Path) -> ConvStack:
+    arrays = _load_archive(folder / DISTILLED_FILE)
+    weights = {
+        f"{name[4]}_{name[5]}{name[6:]}": array
+        for name, array in arrays.items()
+        if name.startswith("conv") and "_aux" not in name and not name.startswith("conv0")
+    }
+    # Trained with reflecting borders; padded with zeros here like the others, which a CPU does faster.
+    return ConvStack(weights, arrays["conv0.weight"], arrays["conv0.bias"])
+
+
+def _load_archive(path: Path) -> dict[str, Tensor]:
+    try:
+        with np.load(path) as archive:
+            return {name: torch.from_numpy(archive[name]) for name in archive.files}
+    except (OSError, ValueError) as error:
+        raise FeaturesUnavailable(f"{path} cannot be read: {error}") from error

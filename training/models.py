@@ -1,0 +1,101 @@
+"""The seed's autoencoder: one eye -> a vector -> one face, cheap where it is large.
+
+Letters of shapes: B batch, C channels, H and W height and width, S side of the eye, F of the face.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """Sizes of the autoencoder; the defaults cost 0.49 GMAC a face (`num_macs`)."""
+
+    eye_size: int = 64
+    face_size: int = 128
+    encoder_widths: tuple[int, ...] = (32, 64, 128, 256)
+    vector_size: int = 256
+    decoder_widths: tuple[int, ...] = (256, 160, 96, 32)
+
+
+class ConvBlock(nn.Sequential):
+    """3 x 3 convolution, batch norm, leaky ReLU."""
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__(
+            nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False),
+            nn.BatchNorm2d(channels_out),
+            nn.LeakyReLU(0.1, inplace=True),
+        )
+
+
+class Autoencoder(nn.Module):
+    """Faces B x 3 x F x F in 0…1 from eyes B x 3 x S x S in 0…1.
+
+    Blocks of convolution and max-pooling, flattened into a vector; blocks of upsampling and
+    convolution; the last step to full size is depth-to-space, so that no convolution works on
+    F x F pixels. Source: the seed's slides, "Autoencoder"; Shi et al. 2016, eq. 4 (depth-to-space).
+
+    Raises:
+        ValueError: the face is not twice the size that the decoder's blocks reach.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.smallest = config.eye_size >> len(config.encoder_widths)
+        self.coarsest = config.face_size >> (len(config.decoder_widths) + 1)
+        if self.smallest < 1 or self.coarsest < 1:
+            raise ValueError(f"{config} has more blocks than its sizes can be halved")
+        self.encoder = nn.Sequential()
+        channels = 3
+        for width in config.encoder_widths:
+            self.encoder.extend([ConvBlock(channels, width), nn.MaxPool2d(2)])
+            channels = width
+        self.to_vector = nn.Linear(channels * self.smallest**2, config.vector_size)
+        channels = config.decoder_widths[0]
+        self.from_vector = nn.Linear(config.vector_size, channels * self.coarsest**2)
+        self.decoder = nn.Sequential()
+        for width in config.decoder_widths:
+            self.decoder.extend([nn.Upsample(scale_factor=2, mode="nearest"), ConvBlock(channels, width)])
+            channels = width
+        self.to_pixels = nn.Conv2d(channels, 3 * 4, 3, padding=1)
+        _start_without_checkerboard(self.to_pixels)
+
+    def forward(self, eyes_BCHW: Tensor) -> Tensor:
+        """Faces in 0…1, float32 whatever the precision of the inside."""
+        vectors = self.to_vector(self.encoder(eyes_BCHW - 0.5).flatten(1))
+        coarse = self.from_vector(vectors).unflatten(1, (-1, self.coarsest, self.coarsest))
+        coarse = coarse.contiguous(memory_format=torch.channels_last)
+        pixels = functional.pixel_shuffle(self.to_pixels(self.decoder(coarse)), 2)
+        return torch.sigmoid(pixels.float())
+
+
+def num_macs(config: ModelConfig) -> int:
+    """Multiplications of one face, of convolutions and linear layers."""
+    total = 0
+
+    def count(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal total
+        if isinstance(layer, nn.Conv2d):
+            total += output.numel() * layer.in_channels * math.prod(layer.kernel_size)
+        if isinstance(layer, nn.Linear):
+            total += output.numel() * layer.in_features
+
+    model = Autoencoder(config).eval()
+    for layer in model.modules():
+        layer.register_forward_hook(count)
+    with torch.no_grad():
+        model(torch.zeros(1, 3, config.eye_size, config.eye_size))
+    return total
+
+
+def _start_without_checkerboard(layer: nn.Conv2d) -> None:
+    """The four sub-pixels of a colour begin equal. Source: Aitken et al. 2017 (ICNR)."""
+    with torch.no_grad():
+        layer.weight.copy_(layer.weight[::4].repeat_interleave(4, dim=0))
+        nn.init.zeros_(layer.bias)  # type: ignore[arg-type]

@@ -1,0 +1,47 @@
+"""Named recipes: everything that decides a training run but its data, its seed and its folder.
+
+A new recipe is `dataclasses.replace(RECIPES[...], ...)`; each run writes its recipe beside its weights.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from training.batches import Jitter
+from training.models import ModelConfig
+
+Precision = Literal["32-true", "bf16-mixed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """One run. `source_power` balances the sources (see `EyeFacePairs.balanced_weights`)."""
+
+    name: str
+    objective: str
+    model: ModelConfig = field(default_factory=ModelConfig)
+    jitter: Jitter = field(default_factory=Jitter)
+    num_steps: int = 4500
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    warmup_steps: int = 100
+    cooldown_part: float = 0.3
+    ema_decay: float = 0.998
+    source_power: float = 0.5
+    precision: Precision = "bf16-mixed"
+
+
+STD_128 = Recipe("std-128", "std")
+
+_RECIPES = (
+    STD_128,
+    replace(STD_128, name="l1-128", objective="l1"),
+    replace(STD_128, name="feature-128", objective="feature"),
+    replace(
+        STD_128, name="tiny", num_steps=200, batch_size=16, warmup_steps=10, ema_decay=0.95, objective="l1",
+        model=ModelConfig(encoder_widths=(16, 32, 64, 64), vector_size=64, decoder_widths=(64, 64, 32, 16)),
+    ),
+)  # fmt: skip
+
+RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in _RECIPES}

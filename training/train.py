@@ -1,0 +1,307 @@
+"""One training run: a loop on Lightning Fabric that can be killed at any step and goes on exactly there.
+
+A run's folder holds `run.json` (recipe, seed, data, commit), `checkpoint.pt`, `stats.jsonl` (one line
+per logged step), `curves.png` and `grid.png` (real faces: keep it out of any repository).
+Letters of shapes: B batch, C channels, H and W height and width.
+"""
+
+import copy
+import ctypes
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from training import checkpoints, pictures
+from training.arrays import Pairs
+from training.batches import EyeFacePairs, ResumableSampler
+from training.features import Features, load_features
+from training.models import Autoencoder
+from training.objectives import OBJECTIVES, Batch, Objective
+from training.recipes import Recipe
+
+NUM_CALIBRATION_FACES = 256
+NUM_GRID_EYES = 12
+
+
+class RunConflict(Exception):
+    """The folder holds a run of another recipe, seed or data."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """Where and how a recipe runs; none of it but the seed changes the result on one machine."""
+
+    folder: Path
+    perceptual: str
+    seed: int = 0
+    accelerator: str = "auto"
+    devices: int = 1
+    num_workers: int = 0
+    checkpoint_every: int = 200
+    log_every: int = 20
+    picture_every: int = 1000
+
+
+@dataclass(slots=True)
+class Run:
+    """What changes while a run goes on."""
+
+    model: nn.Module
+    optimizer: Optimizer
+    average: Autoencoder
+    features: Features | None
+    step: int = 0
+
+    def state(self) -> checkpoints.State:
+        """Everything needed to go on at `step`."""
+        return {
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average.state_dict(),
+            "feature_scales": None if self.features is None else self.features.get_buffer("scales"),
+        }
+
+    def restore(self, state: checkpoints.State) -> None:
+        """Goes on from a state, random states included."""
+        self.step = state["step"]
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.average.load_state_dict(state["average"])
+        if self.features is not None:
+            self.features.get_buffer("scales").copy_(state["feature_scales"])
+        checkpoints.restore_random(state)
+
+
+def train(recipe: Recipe, pairs: Pairs, settings: RunSettings) -> Path:
+    """Runs the recipe to its last step, from its checkpoint if there is one, and returns the folder.
+
+    Raises:
+        RunConflict: the folder belongs to another run.
+        FeaturesUnavailable: the objective needs features and there are none.
+        ValueError: the pairs have other sizes than the recipe's model.
+    """
+    _check_sizes(recipe, pairs)
+    keep_freed_memory()
+    fabric = Fabric(accelerator=settings.accelerator, devices=settings.devices, precision=recipe.precision)
+    fabric.launch()
+    fabric.seed_everything(settings.seed, verbose=False)
+    if fabric.is_global_zero:
+        _claim_folder(recipe, pairs, settings)
+    fabric.barrier()
+    dataset = EyeFacePairs(pairs, "train", jitter=recipe.jitter, seed=settings.seed)
+    run = _begin(fabric, recipe, dataset, settings)
+    batches = iter(fabric.setup_dataloaders(_loader(fabric, dataset, recipe, settings, run.step)))
+    stats = Stats(settings, run.step) if fabric.is_global_zero else None
+    objective = OBJECTIVES[recipe.objective]
+    with tqdm(total=recipe.num_steps, initial=run.step, desc=recipe.name, disable=stats is None) as bar:
+        while run.step < recipe.num_steps:
+            _set_learning_rate(run.optimizer, recipe, run.step)
+            terms = _step(fabric, run, objective, next(batches))
+            update_average(run.average, run.model, decay_at(recipe.ema_decay, run.step))
+            run.step += 1
+            bar.update()
+            if stats is not None:
+                stats.add(run.step, terms, last=run.step == recipe.num_steps)
+                _write_now_and_then(run, recipe, pairs, settings)
+    fabric.barrier()
+    return settings.folder
+
+
+def learning_rate(recipe: Recipe, step: int) -> float:
+    """Warm-up, constant, then down to zero over the last part in a straight line.
+
+    Source: Hägele et al. 2024 ("warm-up, stable, decay"): the length may change until the cooldown.
+    """
+    warmup = min(1.0, (step + 1) / recipe.warmup_steps)
+    cooldown = min(1.0, (recipe.num_steps - step) / max(1.0, recipe.cooldown_part * recipe.num_steps))
+    return recipe.learning_rate * min(warmup, cooldown)
+
+
+def decay_at(decay: float, step: int) -> float:
+    """The average's decay, smaller in the first steps so that the start is forgotten."""
+    return min(decay, (1 + step) / (10 + step))
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
+    """Moves the average towards the model: weights and batch-norm statistics, counters copied."""
+    for averaged, current in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
+        if averaged.is_floating_point():
+            averaged.lerp_(current, 1 - decay)
+        else:
+            averaged.copy_(current)
+
+
+def keep_freed_memory() -> None:
+    """Tells glibc to keep big freed blocks: handing them back and faulting them in again costs more
+    than half of a step on a CPU (measured: 16 against 8 ms a face in the perceptual network)."""
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+    except OSError:  # not glibc: other allocators keep memory by themselves
+        return
+    m_trim_threshold, m_mmap_threshold = -1, -3
+    libc.mallopt(m_mmap_threshold, 1 << 30)
+    libc.mallopt(m_trim_threshold, (1 << 31) - 1)
+
+
+class Stats:
+    """Writes `stats.jsonl`: means of the terms since the line before; cut back when a run resumes."""
+
+    def __init__(self, settings: RunSettings, step: int) -> None:
+        self.path, self.every = settings.folder / "stats.jsonl", settings.log_every
+        lines = self.path.read_text().splitlines() if self.path.exists() else []
+        kept = [line for line in lines if json.loads(line)["step"] <= step]
+        self.path.write_text("".join(f"{line}\n" for line in kept))
+        self.sums: dict[str, Tensor] = {}
+        self.num_steps = 0
+        self.since = time.perf_counter()
+
+    def add(self, step: int, terms: dict[str, Tensor], *, last: bool) -> None:
+        """Counts one step in; writes a line every so many steps and at the last one."""
+        for name, term in terms.items():
+            self.sums[name] = self.sums.get(name, torch.zeros_like(term)) + term
+        self.num_steps += 1
+        if step % self.every and not last:
+            return
+        seconds = time.perf_counter() - self.since
+        means = {name: (total / self.num_steps).item() for name, total in self.sums.items()}
+        line = {"step": step, **means, "seconds_per_step": round(seconds / self.num_steps, 4)}
+        with self.path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        self.sums, self.num_steps, self.since = {}, 0, time.perf_counter()
+
+
+def _begin(fabric: Fabric, recipe: Recipe, dataset: EyeFacePairs, settings: RunSettings) -> Run:
+    plain = Autoencoder(recipe.model).to(memory_format=torch.channels_last)
+    average = copy.deepcopy(plain).requires_grad_(False).eval()
+    optimizer = AdamW(plain.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    model, optimizer = fabric.setup(plain, optimizer)
+    features = None
+    state = checkpoints.load(settings.folder)
+    if OBJECTIVES[recipe.objective].needs_features:
+        features = load_features(settings.perceptual, "training")
+        if state is None:
+            features.calibrate(_calibration_faces(dataset))
+        features.to(fabric.device)
+    run = Run(model, optimizer, average.to(fabric.device), features)
+    if state is not None:
+        run.restore(state)
+    return run
+
+
+def _calibration_faces(dataset: EyeFacePairs) -> Tensor:
+    step = max(1, len(dataset) // NUM_CALIBRATION_FACES)
+    return torch.stack([dataset[i][1] for i in range(0, len(dataset), step)]).float() / 255
+
+
+def _loader(
+    fabric: Fabric, dataset: EyeFacePairs, recipe: Recipe, settings: RunSettings, first_step: int
+) -> DataLoader[tuple[Tensor, Tensor]]:
+    sampler = ResumableSampler(
+        dataset.balanced_weights(recipe.source_power), recipe.batch_size, seed=settings.seed,
+        first_step=first_step, rank=fabric.global_rank, world_size=fabric.world_size,
+    )  # fmt: skip
+    return DataLoader(
+        dataset, batch_sampler=sampler, num_workers=settings.num_workers,
+        persistent_workers=settings.num_workers > 0, pin_memory=fabric.device.type == "cuda",
+    )  # fmt: skip
+
+
+def _step(fabric: Fabric, run: Run, objective: Objective, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+    eyes, faces = (_to_unit(part) for part in batch)
+    run.model.train()
+    pred = run.model(eyes)
+    compared = Batch(pred, faces)
+    if run.features is not None:
+        with fabric.autocast():
+            with torch.no_grad():
+                true_features = run.features(faces)
+            pred_features = run.features(pred)
+        compared = Batch(pred, faces, pred_features, true_features, run.features.weights)
+    total, terms = objective(compared)
+    run.optimizer.zero_grad(set_to_none=True)
+    fabric.backward(total)
+    run.optimizer.step()
+    return {"total": total.detach(), **terms}
+
+
+def _to_unit(pixels_BCHW: Tensor) -> Tensor:
+    return (pixels_BCHW.float() / 255).contiguous(memory_format=torch.channels_last)
+
+
+def _set_learning_rate(optimizer: Optimizer, recipe: Recipe, step: int) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate(recipe, step)
+
+
+def _write_now_and_then(run: Run, recipe: Recipe, pairs: Pairs, settings: RunSettings) -> None:
+    last = run.step == recipe.num_steps
+    if last or run.step % settings.checkpoint_every == 0:
+        checkpoints.save(settings.folder, run.state())
+    if last or run.step % settings.picture_every == 0:
+        pictures.draw_curves(settings.folder)
+        pictures.draw_grid(run.average, pairs, settings.folder / "grid.png", num_eyes=NUM_GRID_EYES)
+
+
+def _check_sizes(recipe: Recipe, pairs: Pairs) -> None:
+    found = pairs.eyes.shape[2], pairs.faces.shape[1]
+    if found != (recipe.model.eye_size, recipe.model.face_size):
+        raise ValueError(
+            f"the pairs have eyes and faces of {found} px, the recipe {recipe.name!r} wants "
+            f"{(recipe.model.eye_size, recipe.model.face_size)}: prepare them at these sizes"
+        )
+
+
+def _claim_folder(recipe: Recipe, pairs: Pairs, settings: RunSettings) -> None:
+    """Writes what the run is, or compares it with what an earlier start wrote; the length may differ."""
+    described = {
+        "recipe": json.loads(json.dumps(asdict(recipe))),
+        "objective": dict(OBJECTIVES[recipe.objective].weights),
+        "layers": [],
+        "seed": settings.seed,
+        "data": {"settings": pairs.manifest["settings"], "rows_sha256": pairs.manifest["rows_sha256"],
+                 "rows_by_licence": pairs.manifest["rows_by_licence"]},
+    }  # fmt: skip
+    settings.folder.mkdir(parents=True, exist_ok=True)
+    path = settings.folder / "run.json"
+    if path.exists():
+        earlier = json.loads(path.read_text())
+        for key, value in described.items():
+            if _but_length(earlier.get(key)) != _but_length(value):
+                raise RunConflict(
+                    f"{settings.folder} holds a run with another {key}: {earlier.get(key)}, now {value}. "
+                    "Choose another folder, or remove it to begin anew"
+                )
+    path.write_text(json.dumps({**described, "commit": commit_hash()}, indent=1) + "\n")
+
+
+def _but_length(value: Any) -> Any:
+    return {k: v for k, v in value.items() if k != "num_steps"} if isinstance(value, dict) else value
+
+
+def commit_hash() -> str:
+    """The repository's commit, with `+` if files differ from it, or "unknown" outside a repository."""
+    try:
+        describe = ["git", "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"]
+        folder = Path(__file__).parent
+        return subprocess.run(describe, cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def read_stats(folder: Path) -> Iterator[dict[str, float]]:
+    """The lines of a run's `stats.jsonl`."""
+    with (folder / "stats.jsonl").open() as lines:
+        yield from map(json.loads, lines)
