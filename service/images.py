@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import ImageCorrupt
-from service.headers import Header, ImageFormat, read_header
+from service.formats import Header, ImageFormat, read_header
 
 __all__ = [
     "FaceFormat",
@@ -15,9 +15,9 @@ __all__ = [
     "Image",
     "ImageFormat",
     "Reduce",
-    "at_full_size",
     "decode",
     "encode",
+    "overhang",
     "read_header",
 ]
 
@@ -70,13 +70,17 @@ def decode(data: bytes, header: Header, *, reduce: Reduce = 1) -> Image:
     return _upright(_to_rgb(stored), header.orientation)
 
 
-def at_full_size(header: Header, x: float, y: float, reduce: Reduce) -> tuple[float, float]:
-    """Where a point of the picture decoded at 1/`reduce` lies in the upright picture at full size."""
-    # A JPEG shrinks squares of pixels from its stored top left; where the sides do not divide, the last
-    # squares reach beyond the picture. A picture that is turned around has those at its left or top.
-    beyond_x = -header.upright_width % reduce if header.orientation in (2, 3, 6, 7) else 0
-    beyond_y = -header.upright_height % reduce if header.orientation in (3, 4, 7, 8) else 0
-    return (x + 0.5) * reduce - 0.5 - beyond_x, (y + 0.5) * reduce - 0.5 - beyond_y
+def overhang(header: Header, reduce: Reduce) -> tuple[int, int]:
+    """Pixels by which the picture decoded at 1/`reduce` begins left of and above the upright picture.
+
+    A JPEG shrinks squares of pixels from its stored top left; where a side does not divide, the last
+    square reaches beyond the picture. A picture that is turned around has that square first.
+    """
+    beyond_x, beyond_y = -header.upright_width % reduce, -header.upright_height % reduce
+    return (
+        beyond_x if header.orientation in (2, 3, 6, 7) else 0,
+        beyond_y if header.orientation in (3, 4, 7, 8) else 0,
+    )
 
 
 def encode(face: Image, format: FaceFormat) -> bytes:

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service import errors
-from service.headers import MAX_SEGMENTS, MIN_SIDE_PX
-from service.images import FaceFormat, Header, Image, Reduce, at_full_size, decode, encode, read_header
+from service.formats import MAX_SEGMENTS, MIN_SIDE_PX
+from service.images import FaceFormat, Header, Image, Reduce, decode, encode, overhang, read_header
 from tests import fakes
 
 MAX_PIXELS = 50_000_000
@@ -308,7 +308,9 @@ def test_a_point_of_the_reduced_picture_is_found_at_full_size(orientation: int, 
     dark = 255.0 - decode(data, header, reduce=reduce)[:, :, 0]
     dark[dark < 16] = 0
     y, x = (float((np.indices(dark.shape)[axis] * dark).sum() / dark.sum()) for axis in (0, 1))
-    assert at_full_size(header, x, y, reduce) == pytest.approx((151.5, 97.5), abs=0.15)
+    beyond_x, beyond_y = overhang(header, reduce)
+    at_full_size = ((x + 0.5) * reduce - 0.5 - beyond_x, (y + 0.5) * reduce - 0.5 - beyond_y)
+    assert at_full_size == pytest.approx((151.5, 97.5), abs=0.15)
 
 
 @pytest.mark.parametrize(
