@@ -6,7 +6,7 @@ Pillow, which the service does not use.
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -46,14 +46,26 @@ def tiny_model(
         [scales],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    metadata = _metadata(eye_size, face_size) | metadata_overrides
-    helper.set_model_props(
-        model, {f"eye2face.{key}": value for key, value in metadata.items() if value is not None}
-    )
+    _write_metadata(model, _metadata(eye_size, face_size) | metadata_overrides)
     onnx.checker.check_model(model)
     path.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(model, path)
     return path
+
+
+def claim(path: Path, **metadata: str) -> Path:
+    """Replaces metadata of the model in `path`, its sizes too, and leaves the graph as it is."""
+    model = onnx.load(path)
+    before = {each.key.removeprefix("eye2face."): each.value for each in model.metadata_props}
+    _write_metadata(model, before | metadata)
+    onnx.save(model, path)
+    return path
+
+
+def _write_metadata(model: onnx.ModelProto, metadata: Mapping[str, str | None]) -> None:
+    helper.set_model_props(
+        model, {f"eye2face.{key}": value for key, value in metadata.items() if value is not None}
+    )
 
 
 def _metadata(eye_size: int, face_size: int) -> dict[str, str | None]:

@@ -1,0 +1,225 @@
+import math
+
+import cv2
+import numpy as np
+import pytest
+
+from service.errors import ImageTooLarge, NoEyeFound, NoSuchEye, NoSuchPerson, NotAnImage
+from service.eyes import Eye, Image, crop_eye
+from service.pipeline import Choice, Photo, Pipeline, measure_quality
+from service.synthesizer import Synthesizer
+from tests import fakes
+
+RIGHT, LEFT = fakes.astronaut_eyes()
+MAX_PIXELS = 50_000_000
+
+
+@pytest.fixture(scope="module")
+def synthesizer(tmp_path_factory: pytest.TempPathFactory) -> Synthesizer:
+    return Synthesizer.load(fakes.tiny_model(tmp_path_factory.mktemp("model") / "tiny.onnx"), device="cpu")
+
+
+def parts(*eyes: Eye, side: float = 512) -> fakes.KnownEyes:
+    """A finder that answers these eyes of a square photo of `side`."""
+    return fakes.KnownEyes(
+        [
+            Eye(
+                (eye.x + 0.5) / side - 0.5 / side,
+                (eye.y + 0.5) / side - 0.5 / side,
+                eye.size_px / side,
+                eye.roll_deg,
+                eye.side,
+                eye.score,
+                eye.person,
+            )
+            for eye in eyes
+        ]
+    )
+
+
+def pipeline(synthesizer: Synthesizer, *eyes: Eye) -> Pipeline:
+    return Pipeline(parts(*eyes), synthesizer, max_pixels=MAX_PIXELS)
+
+
+def difference(photo: Image, other: Image) -> float:
+    return float(np.abs(photo.astype(float) - other.astype(float)).mean())
+
+
+def shown(face: Image) -> Image:
+    """The eye that the tiny model was given: it answers each pixel twice."""
+    return face[::2, ::2]
+
+
+def enlarged(factor: int) -> Image:
+    large = cv2.resize(fakes.astronaut(), None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
+    return np.asarray(large, dtype=np.uint8)
+
+
+def test_a_right_eye_becomes_a_face(synthesizer: Synthesizer) -> None:
+    result = pipeline(synthesizer, RIGHT, LEFT).synthesize(
+        fakes.encoded(fakes.astronaut()), Choice(eye="right")
+    )
+    (face,) = result.faces
+    assert face.pixels.shape == (128, 128, 3)
+    assert (face.eye.side, face.eye.x, face.eye.y) == (
+        "right",
+        pytest.approx(RIGHT.x),
+        pytest.approx(RIGHT.y),
+    )
+    np.testing.assert_array_equal(shown(face.pixels), crop_eye(fakes.astronaut(), face.eye, 64))
+    assert set(result.timings_ms) == {"decode", "find", "crop", "infer"}
+    assert all(ms >= 0 for ms in result.timings_ms.values())
+
+
+def test_the_face_of_a_left_eye_is_mirrored_back(synthesizer: Synthesizer) -> None:
+    pipe = pipeline(synthesizer, RIGHT, LEFT)
+    (face,) = pipe.synthesize(fakes.encoded(fakes.astronaut()), Choice(eye="left")).faces
+    assert face.eye.side == "left"
+    np.testing.assert_array_equal(face.pixels[:, ::-1][::2, ::2], crop_eye(fakes.astronaut(), face.eye, 64))
+
+
+def test_the_mirrored_photo_gives_the_mirrored_face(synthesizer: Synthesizer) -> None:
+    photo = fakes.astronaut()
+    mirrored = [
+        Eye(511 - eye.x, eye.y, eye.size_px, -eye.roll_deg, "left" if eye.side == "right" else "right")
+        for eye in (RIGHT, LEFT)
+    ]
+    (face,) = pipeline(synthesizer, RIGHT).synthesize(fakes.encoded(photo), Choice()).faces
+    (other,) = pipeline(synthesizer, mirrored[0]).synthesize(fakes.encoded(photo[:, ::-1]), Choice()).faces
+    assert difference(face.pixels[:, ::-1], other.pixels) < 4  # the model answers on a grid from one side
+
+
+def test_the_better_eye_is_taken(synthesizer: Synthesizer) -> None:
+    photo = fakes.encoded(fakes.astronaut())
+    sure = Eye(LEFT.x, LEFT.y, LEFT.size_px, LEFT.roll_deg, "left", score=0.9)
+    unsure = Eye(RIGHT.x, RIGHT.y, RIGHT.size_px, RIGHT.roll_deg, "right", score=0.2)
+    assert pipeline(synthesizer, unsure, sure).synthesize(photo, Choice()).faces[0].eye.side == "left"
+
+    blurred = fakes.astronaut().copy()
+    blurred[80:120, 225:270] = cv2.GaussianBlur(blurred[80:120, 225:270], (0, 0), 4)
+    face = pipeline(synthesizer, RIGHT, LEFT).synthesize(fakes.encoded(blurred), Choice()).faces[0]
+    assert face.eye.side == "right"
+
+
+def test_people_are_chosen_by_number(synthesizer: Synthesizer) -> None:
+    photo = fakes.encoded(fakes.astronaut())
+    second = Eye(300, 300, 40, 0, "left", person=1)
+    pipe = pipeline(synthesizer, RIGHT, LEFT, second)
+    assert [face.eye.person for face in pipe.synthesize(photo, Choice(person="all")).faces] == [0, 1]
+    assert [face.eye.person for face in pipe.synthesize(photo, Choice(person="largest")).faces] == [0]
+    assert [face.eye.person for face in pipe.synthesize(photo, Choice(person=1)).faces] == [1]
+    assert [face.eye.person for face in pipe.synthesize(photo, Choice(person="all", eye="right")).faces] == [
+        0
+    ]
+    with pytest.raises(NoSuchPerson, match=r"person=2 .* shows 2.*from 0 .* to 1"):
+        pipe.synthesize(photo, Choice(person=2))
+    with pytest.raises(NoSuchPerson):
+        pipe.synthesize(photo, Choice(person=-1))
+
+
+def test_an_eye_that_is_hidden_is_not_replaced_by_the_other(synthesizer: Synthesizer) -> None:
+    with pytest.raises(NoSuchEye, match=r"left eye .* eye=right or eye=auto"):
+        pipeline(synthesizer, RIGHT).synthesize(fakes.encoded(fakes.astronaut()), Choice(eye="left"))
+
+
+def test_a_photo_without_eyes_gives_no_face_and_no_eyes(synthesizer: Synthesizer) -> None:
+    photo = fakes.encoded(fakes.astronaut())
+    with pytest.raises(NoEyeFound, match=r"512 x 512 .* input=eye"):
+        pipeline(synthesizer).synthesize(photo, Choice())
+    assert pipeline(synthesizer).find(photo).eyes == []
+
+
+def test_bad_pictures_are_refused_before_anything_is_sought(synthesizer: Synthesizer) -> None:
+    with pytest.raises(NotAnImage):
+        pipeline(synthesizer, RIGHT).synthesize(b"hello", Choice())
+    with pytest.raises(ImageTooLarge):
+        Pipeline(parts(RIGHT), synthesizer, max_pixels=512 * 511).find(fakes.encoded(fakes.astronaut()))
+
+
+@pytest.mark.parametrize(("eye", "side"), [("auto", "right"), ("right", "right"), ("left", "left")])
+def test_a_picture_of_an_eye_is_its_central_square(synthesizer: Synthesizer, eye: str, side: str) -> None:
+    photo = fakes.astronaut()[:100, :200]
+    choice = Choice(eye=eye, input="eye")  # type: ignore[arg-type]
+    (face,) = pipeline(synthesizer).synthesize(fakes.encoded(photo), choice).faces
+    assert face.eye == Eye(99.5, 49.5, 100, 0.0, side)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(
+        shown(face.pixels if side == "right" else face.pixels[:, ::-1]), crop_eye(photo, face.eye, 64)
+    )
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_gives_the_same_face(synthesizer: Synthesizer, orientation: int) -> None:
+    photo = np.ascontiguousarray(enlarged(4)[: 4 * 512 - 3, : 4 * 512 - 5])  # no side is a multiple of 8
+    eyes = [
+        Eye(4 * eye.x + 1.5, 4 * eye.y + 1.5, 4 * eye.size_px, eye.roll_deg, eye.side)
+        for eye in (RIGHT, LEFT)
+    ]
+    data = fakes.turned(photo, orientation, quality=95)
+
+    class Finder:
+        def find(self, seen: Image) -> list[Eye]:
+            assert seen.shape == (1023, 1022, 3)  # decoded at a half
+            beyond = (1 if orientation in (2, 3, 6, 7) else 0, 1 if orientation in (3, 4, 7, 8) else 0)
+            return [
+                Eye(
+                    (e.x + 0.5 + beyond[0]) / 2 - 0.5,
+                    (e.y + 0.5 + beyond[1]) / 2 - 0.5,
+                    e.size_px / 2,
+                    e.roll_deg,
+                    e.side,
+                )
+                for e in eyes
+            ]
+
+    pipe = Pipeline(Finder(), synthesizer, max_pixels=MAX_PIXELS)
+    assert (found := pipe.find(data)).width == 2043 and found.height == 2045
+    (face,) = pipe.synthesize(data, Choice(eye="right")).faces
+    assert math.dist((face.eye.x, face.eye.y), (eyes[0].x, eyes[0].y)) < 1e-6
+    assert difference(shown(face.pixels), crop_eye(photo, eyes[0], 64)) < 1.5  # quality 95
+
+
+def test_more_pixels_are_decoded_only_for_a_small_eye() -> None:
+    data = fakes.encoded(enlarged(6), "jpeg")  # 3072 px: looked at in a half, 1536 px
+    photo = Photo(data, max_pixels=MAX_PIXELS)
+    assert photo.look_reduce == 2
+    photo.find(parts(RIGHT))
+    large = Eye(6 * RIGHT.x, 6 * RIGHT.y, 6 * RIGHT.size_px, RIGHT.roll_deg, "right")  # 164 px
+    photo.crop(large, 64)
+    assert set(photo._decoded) == {2}
+    crop = photo.crop(large, 128)
+    assert set(photo._decoded) == {2, 1}
+    assert difference(crop.pixels, crop_eye(enlarged(6), large, 128)) < 2
+
+
+def test_an_eye_alone_is_decoded_at_the_smallest_scale_that_serves() -> None:
+    photo = Photo(fakes.encoded(enlarged(4), "jpeg"), max_pixels=MAX_PIXELS)
+    photo.crop(Eye(1023.5, 1023.5, 2048, 0, "right"), 64)
+    assert set(photo._decoded) == {8}
+
+
+def test_quality_tells_dark_from_bright_and_blurred_from_sharp() -> None:
+    crop = crop_eye(fakes.astronaut(), RIGHT, 64)
+    quality = measure_quality(crop, RIGHT)
+    assert quality.size_px == RIGHT.size_px
+    assert measure_quality((crop // 4).astype(np.uint8), RIGHT).brightness == pytest.approx(
+        quality.brightness / 4, abs=0.01
+    )
+    blurred = np.asarray(cv2.GaussianBlur(crop, (0, 0), 3), dtype=np.uint8)
+    assert measure_quality(blurred, RIGHT).sharpness < quality.sharpness / 4
+
+
+def test_the_overlay_is_the_photo_with_its_eyes(synthesizer: Synthesizer) -> None:
+    plain = pipeline(synthesizer).overlay(fakes.encoded(fakes.astronaut()))
+    np.testing.assert_array_equal(plain, fakes.astronaut())
+    marked = pipeline(synthesizer, RIGHT, LEFT).overlay(fakes.encoded(fakes.astronaut()))
+    ys, xs = np.nonzero((marked != plain).any(axis=2))
+    half = RIGHT.size_px / 2
+    assert xs.min() == pytest.approx(RIGHT.x - half, abs=3) and xs.max() == pytest.approx(
+        LEFT.x + half, abs=3
+    )
+    assert ys.max() == pytest.approx(LEFT.y + half, abs=4)
+
+
+def test_the_overlay_of_a_large_photo_is_1280_px(synthesizer: Synthesizer) -> None:
+    data = fakes.encoded(enlarged(5), "jpeg")
+    assert pipeline(synthesizer, RIGHT).overlay(data).shape == (1280, 1280, 3)

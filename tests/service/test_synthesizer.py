@@ -1,0 +1,146 @@
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from service import synthesizer
+from service.errors import DeviceUnavailable, ModelContractUnknown, ModelNotFound
+from service.synthesizer import Synthesizer, model_path
+from tests import fakes
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_faces_come_in_the_order_of_the_eyes(tmp_path: Path) -> None:
+    synthesizer = Synthesizer.load(fakes.tiny_model(tmp_path / "tiny.onnx"), device="cpu")
+    eyes_BHWC = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
+    faces_BHWC = synthesizer(eyes_BHWC)
+    assert faces_BHWC.shape == (3, 128, 128, 3) and faces_BHWC.dtype == np.uint8
+    np.testing.assert_array_equal(faces_BHWC[:, ::2, ::2], eyes_BHWC)
+
+
+def test_the_sizes_are_read_from_the_model(tmp_path: Path) -> None:
+    synthesizer = Synthesizer.load(fakes.tiny_model(tmp_path / "tiny.onnx", eye_size=32, face_size=96))
+    assert (synthesizer.info.eye_size, synthesizer.info.face_size) == (32, 96)
+    assert synthesizer(np.zeros((1, 32, 32, 3), np.uint8)).shape == (1, 96, 96, 3)
+
+
+def test_the_model_tells_about_itself(tmp_path: Path) -> None:
+    path = fakes.tiny_model(
+        tmp_path / "tiny.onnx", licence_class="research-only", metrics='{"l2": 0.04, "ssim": 1}'
+    )
+    info = Synthesizer.load(path).info
+    assert (info.name, info.licence_class, info.contract_version) == ("tiny", "research-only", 1)
+    assert info.metrics == {"l2": 0.04, "ssim": 1.0}
+    assert info.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "found", "expected"),
+    [
+        ({"contract_version": "2"}, "contract version 2", "expects 1"),
+        ({"contract_version": None}, "contract version none", "expects 1"),
+        ({"crop_version": "99"}, "crop version 99", "expects 1"),
+        ({"recipe": None, "date": None}, "missing metadata date, recipe", "expects nothing"),
+    ],
+)
+def test_a_model_of_another_contract_is_refused(
+    tmp_path: Path, overrides: dict[str, str | None], found: str, expected: str
+) -> None:
+    path = fakes.tiny_model(tmp_path / "tiny.onnx", **overrides)  # type: ignore[arg-type]
+    with pytest.raises(ModelContractUnknown, match=f"{found}.*{expected}.*Export the model again"):
+        Synthesizer.load(path)
+
+
+@pytest.mark.parametrize(
+    ("claims", "found", "expected"),
+    [
+        ({"eye_size": "many"}, "does not parse", "whole numbers"),
+        ({"metrics": "{"}, "does not parse", "JSON"),
+        ({"metrics": "3"}, "does not parse", "JSON"),
+        ({"metrics": '{"l2": null}'}, "does not parse", "JSON"),
+        (
+            {"eye_size": "48"},
+            r"input eyes tensor\(uint8\) \[64, 64, 3\]",
+            r"eyes tensor\(uint8\) \[48, 48, 3\]",
+        ),
+        ({"face_size": "96"}, r"output faces tensor\(uint8\) \[128, 128, 3\]", r"\[96, 96, 3\]"),
+    ],
+)
+def test_a_model_that_claims_what_it_is_not_is_refused(
+    tmp_path: Path, claims: dict[str, str], found: str, expected: str
+) -> None:
+    path = fakes.claim(fakes.tiny_model(tmp_path / "tiny.onnx"), **claims)
+    with pytest.raises(ModelContractUnknown, match=f"{found}.*{expected}"):
+        Synthesizer.load(path)
+
+
+def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "broken.onnx"
+    path.write_bytes(fakes.tiny_model(tmp_path / "tiny.onnx").read_bytes()[:100])
+    with pytest.raises(ModelContractUnknown, match=r"broken\.onnx cannot be loaded"):
+        Synthesizer.load(path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFound, match=r"no model file .*gone\.onnx"):
+        Synthesizer.load(tmp_path / "gone.onnx")
+
+
+@pytest.mark.skipif("CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="has CUDA")
+def test_cuda_that_was_asked_for_is_never_replaced_by_the_cpu(tmp_path: Path) -> None:
+    path = fakes.tiny_model(tmp_path / "tiny.onnx")
+    with pytest.raises(DeviceUnavailable, match=r"no CUDA.*eye2face\[gpu\]"):
+        Synthesizer.load(path, device="cuda")
+    assert Synthesizer.load(path, device="auto").device == "cpu"
+
+
+def test_a_path_is_its_own_name(tmp_path: Path) -> None:
+    path = fakes.tiny_model(tmp_path / "tiny.onnx")
+    assert model_path(str(path)) == path
+
+
+def test_a_shipped_model_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "service"
+    monkeypatch.setattr(synthesizer, "__file__", str(package / "synthesizer.py"))
+    in_repository = fakes.tiny_model(tmp_path / "models" / "tiny.onnx")
+    assert model_path("tiny") == in_repository
+    installed = fakes.tiny_model(package / "models" / "tiny.onnx")
+    assert model_path("tiny") == installed
+    with pytest.raises(ModelNotFound, match=r"no model 'huge'\. Shipped here: tiny"):
+        model_path("huge")
+
+
+@pytest.mark.parametrize("name", ["gone.onnx", "somewhere/gone", "../models", ""])
+def test_an_unknown_name_is_refused(name: str) -> None:
+    with pytest.raises(ModelNotFound, match="Give one of these names or the path"):
+        model_path(name)
+
+
+WITHOUT_ONNXRUNTIME = """
+import sys
+sys.modules["onnxruntime"] = None
+from pathlib import Path
+from service.errors import RuntimeMissing
+from service.synthesizer import Synthesizer
+try:
+    Synthesizer.load(Path("any.onnx"))
+except RuntimeMissing as error:
+    print(error)
+"""
+
+
+def test_without_onnx_runtime_the_extra_to_install_is_named() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_ONNXRUNTIME],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=dict(os.environ),
+    )
+    assert "pip install 'eye2face[cpu]'" in done.stdout and "eye2face[gpu]" in done.stdout, done.stderr
