@@ -7,7 +7,7 @@ the face. A finished folder holds
     faces.npy      uint8 [N, F, F, 3]     the aligned target, not mirrored
     eyes.npy       uint8 [N, E, S, S, 3]  what service.eyes.crop_eye gives
     eyes_wide.npy  uint8 [N, E, W, W, 3]  the same with context W / S, for jittered crops
-    rows.csv       one line per row: see ROW_DTYPE
+    rows.csv       one line per row: see ROW_COLUMNS
     left_out.csv   one line per photo left out, with the reason
     manifest.json  written last: a folder without it is not complete
 """
@@ -28,24 +28,22 @@ Split = Literal["train", "dev", "val"]
 MANIFEST = "manifest.json"
 ARRAYS = ("faces", "eyes", "eyes_wide")
 
-ROW_DTYPE = np.dtype(
-    [
-        ("file", "U255"),
-        ("split", "U5"),
-        ("source", "U64"),
-        ("licence", "U32"),
-        ("person", "U64"),
-        ("monochrome", "?"),
-        ("eye_distance_px", "f4"),
-        ("eye_size_px", "f4"),
-        ("roll_deg", "f4"),
-        ("light", "f4"),
-        ("right_ok", "?"),
-        ("left_ok", "?"),
-    ]
-)
-"""The columns of rows.csv. `light` is the mean luma of both eye crops, 0..1; an eye that is not `ok`
-looks closed or covered."""
+ROW_COLUMNS = {
+    "file": "U",
+    "split": "U",
+    "source": "U",
+    "licence": "U",
+    "person": "U",
+    "monochrome": "?",
+    "eye_distance_px": "f4",
+    "eye_size_px": "f4",
+    "roll_deg": "f4",
+    "light": "f4",
+    "right_ok": "?",
+    "left_ok": "?",
+}
+"""The columns of rows.csv and their NumPy types. `light` is the mean luma of both eye crops, 0…1; an eye
+that is not `ok` shows nothing."""
 
 LEFT_OUT_COLUMNS = ("file", "split", "source", "reason")
 
@@ -99,7 +97,7 @@ class Pairs:
 
 
 def open_pairs(folder: Path) -> Pairs:
-    """The pairs that `prepare` wrote into `folder`; `rows` is a structured array of ROW_DTYPE.
+    """The pairs that `prepare` wrote into `folder`; `rows` is a structured array of ROW_COLUMNS.
 
     Raises:
         PairsError: the folder is missing, incomplete, damaged, or of another crop version.
@@ -143,12 +141,14 @@ def _open_array(path: Path, num_rows: int) -> Image:
 
 
 def _read_rows(path: Path) -> NDArray[np.void]:
-    assert ROW_DTYPE.names is not None
     with path.open(newline="", encoding="utf-8") as lines:
-        rows = [tuple(_value(name, row[name]) for name in ROW_DTYPE.names) for row in csv.DictReader(lines)]
-    return np.array(rows, dtype=ROW_DTYPE)
+        table = list(csv.DictReader(lines))
+    columns = {name: _column([row[name] for row in table], kind) for name, kind in ROW_COLUMNS.items()}
+    rows = np.empty(len(table), dtype=[(name, column.dtype) for name, column in columns.items()])
+    for name, column in columns.items():
+        rows[name] = column
+    return rows
 
 
-def _value(column: str, text: str) -> str | float | bool:
-    kind = ROW_DTYPE[column].kind
-    return text if kind == "U" else float(text) if kind == "f" else text == "1"
+def _column(texts: list[str], kind: str) -> NDArray[np.generic]:
+    return np.array([text == "1" for text in texts] if kind == "?" else texts).astype(kind)

@@ -24,14 +24,14 @@ from training.arrays import (
     ARRAYS,
     LEFT_OUT_COLUMNS,
     MANIFEST,
-    ROW_DTYPE,
+    ROW_COLUMNS,
     Manifest,
     PairsError,
     Settings,
 )
 
 PROGRESS = "progress.json"
-COLUMNS = {"rows.csv": ROW_DTYPE.names or (), "left_out.csv": LEFT_OUT_COLUMNS}
+COLUMNS = {"rows.csv": tuple(ROW_COLUMNS), "left_out.csv": LEFT_OUT_COLUMNS}
 
 HEADER_BYTES = 128
 """Room for the header of an .npy file, whatever the number of rows: so it can be written last."""

@@ -50,13 +50,14 @@ Reason = Literal[
 MAX_PIXELS = 200_000_000
 """More is taken for a mistake; a photo of this size decodes to 600 MB."""
 
-CHUNK = 128
-"""Photos between two notes of progress: about 17 MB of rows, and at most that much work is done twice."""
-
 
 @dataclass(frozen=True, slots=True)
 class PrepareSettings:
-    """What to prepare and how; `limit` takes a sample, `dev_part` of the training persons become `dev`."""
+    """What to prepare and how; `limit` takes a sample, `dev_part` of the training persons become `dev`.
+
+    `chunk` is the number of photos between two notes of progress: 128 are about 17 MB of rows, and at
+    most that much work is done twice. It does not change what comes out.
+    """
 
     source: Path
     out: Path
@@ -67,6 +68,7 @@ class PrepareSettings:
     eye_size: int = EYE_SIZE
     wide_size: int = WIDE_SIZE
     face_size: int = FACE_SIZE
+    chunk: int = 128
 
 
 def prepare(settings: PrepareSettings, *, finder: EyeFinder | None = None, progress: bool = True) -> Manifest:
@@ -111,7 +113,7 @@ def _fill(
     done = folder.num_photos
     with tqdm(total=len(photos), initial=done, unit="photo", desc="prepare", disable=not progress) as bar:
         while folder.num_photos < len(photos):
-            chunk = photos[folder.num_photos : folder.num_photos + CHUNK]
+            chunk = photos[folder.num_photos : folder.num_photos + settings.chunk]
             made = [make_pair(photo, settings, finder) for photo in chunk]
             left_out: list[tuple[str, ...]] = [
                 (photo.file, photo.split, photo.source, reason)
@@ -142,6 +144,9 @@ def make_pair(photo: Photo, settings: PrepareSettings, finder: EyeFinder | None 
 def cut_pair(pixels: Image, eyes: tuple[Eye, Eye], photo: Photo, settings: PrepareSettings) -> Pair | Reason:
     """The pair of a decoded photo whose right and left eye are known, or why it is not good enough."""
     right, left = eyes
+    height, width = pixels.shape[:2]
+    if not all(0 <= eye.x < width and 0 <= eye.y < height for eye in eyes):
+        return "outside_photo"
     distance_px = math.hypot(left.x - right.x, left.y - right.y)
     if distance_px < MIN_EYE_DISTANCE_PX:
         return "too_small"

@@ -9,6 +9,7 @@ Knows file formats; decodes no pixel. Right and left are the subject's.
 
 import csv
 import hashlib
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -92,27 +93,25 @@ def from_csv(path: Path) -> Iterator[Photo]:
     them, source, licence, person and label_spread. Empty points: no eyes are known.
     """
     folder = path.with_suffix("") if path.with_suffix("").is_dir() else path.parent
-    with path.open(newline="", encoding="utf-8") as lines:
-        reader = csv.DictReader(lines)
-        missing = [name for name in CSV_COLUMNS if name not in (reader.fieldnames or [])]
-        if missing:
-            raise PairsError(f"{path} lacks the columns {', '.join(missing)}")
-        for row in reader:
-            yield _photo_of_row(row, folder, path.stem)
+    try:
+        # utf-8-sig: spreadsheets begin their files with a mark.
+        with path.open(newline="", encoding="utf-8-sig") as lines:
+            reader = csv.DictReader(lines)
+            missing = [name for name in CSV_COLUMNS if name not in (reader.fieldnames or [])]
+            if missing:
+                raise PairsError(f"{path} lacks the columns {', '.join(missing)}")
+            for row in reader:
+                yield _photo_of_row(row, folder, path.stem)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise PairsError(f"{path} is no CSV in UTF-8: {error}") from error
 
 
 def _photo_of_row(row: dict[str, str], folder: Path, name: str) -> Photo:
-    if row["split"] not in ("train", "val"):
-        raise PairsError(f"{row['file']} has the split {row['split']!r}, expected train or val")
-    coordinates = [row[f"{side}_eye_{axis}"] for side in ("right", "left") for axis in "xy"]
-    try:
-        right_x, right_y, left_x, left_y = (float(text) if text else None for text in coordinates)
-        spread = float(row["label_spread"]) if row.get("label_spread") else None
-    except ValueError as error:
-        raise PairsError(f"{row['file']}: {error}; points and label_spread are numbers or empty") from error
-    eyes = None
-    if right_x is not None and right_y is not None and left_x is not None and left_y is not None:
-        eyes = ((right_x, right_y), (left_x, left_y))
+    if not row["file"] or row["split"] not in ("train", "val"):
+        raise PairsError(f"{row['file']!r} has the split {row['split']!r}, expected a file and train or val")
+    right_x, right_y, left_x, left_y, spread = (
+        _number(row.get(name), row["file"]) for name in (*CSV_COLUMNS[2:], "label_spread")
+    )
     return Photo(
         path=folder / row["file"],
         file=row["file"],
@@ -120,9 +119,34 @@ def _photo_of_row(row: dict[str, str], folder: Path, name: str) -> Photo:
         source=row.get("source") or name,
         licence=row.get("licence") or "unstated",
         person=row.get("person") or row["file"],
-        eyes=eyes,
+        eyes=_both(right_x, right_y, left_x, left_y),
         label_spread=spread,
     )
+
+
+def _both(
+    right_x: float | None, right_y: float | None, left_x: float | None, left_y: float | None
+) -> tuple[Point, Point] | None:
+    if right_x is None or right_y is None or left_x is None or left_y is None:
+        return None
+    return (right_x, right_y), (left_x, left_y)
+
+
+def _number(text: str | None, file: str) -> float | None:
+    """None for an empty cell.
+
+    Raises:
+        PairsError: it is no finite number; the message names the file.
+    """
+    if not text:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise PairsError(f"{file} has {text!r} where a number or nothing was expected")
+    return value
 
 
 def from_folder(folder: Path, seed: int) -> Iterator[Photo]:
@@ -147,12 +171,13 @@ def from_celeba(folder: Path) -> Iterator[Photo]:
         raise PairsError(f"{folder} lacks {', '.join(missing)} of CelebA's layout")
     persons, parts, landmarks = (dict(_named_lines(folder / name)) for name in CELEBA_FILES)
     for file in sorted(parts):
-        points = [float(text) for text in landmarks.get(file, ())]
-        eyes = ((points[0], points[1]), (points[2], points[3])) if len(points) >= 4 else None
+        points = [_number(text, file) for text in landmarks.get(file, ())[:4]]
+        right_x, right_y, left_x, left_y = points if len(points) == 4 else [None] * 4
         if parts[file][0] not in CELEBA_SPLITS:
             raise PairsError(f"{file} is in partition {parts[file][0]!r}, expected 0, 1 or 2")
         person = persons[file][0] if file in persons else file
         split = CELEBA_SPLITS[parts[file][0]]
+        eyes = _both(right_x, right_y, left_x, left_y)
         yield Photo(folder / "img_align_celeba" / file, file, split, "celeba", "non-commercial", person, eyes)
 
 

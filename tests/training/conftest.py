@@ -1,0 +1,35 @@
+"""Drawn photos and their pairs, made once for all tests of training."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.drawn_faces import DrawnPhoto, draw_photos, write_csv
+from training.arrays import Pairs, open_pairs
+from training.prepare import PrepareSettings, prepare
+
+
+@pytest.fixture(scope="session")
+def drawn_photos() -> list[DrawnPhoto]:
+    """24 drawn photos of a dozen people."""
+    return list(draw_photos(24, seed=0))
+
+
+@pytest.fixture(scope="session")
+def drawn_csv(tmp_path_factory: pytest.TempPathFactory, drawn_photos: list[DrawnPhoto]) -> Path:
+    """They, as files with a labelled CSV."""
+    return write_csv(tmp_path_factory.mktemp("drawn"), drawn_photos)
+
+
+@pytest.fixture(scope="session")
+def drawn_folder(tmp_path_factory: pytest.TempPathFactory, drawn_csv: Path) -> Path:
+    """They, prepared at the usual sizes; not to be written to."""
+    out = tmp_path_factory.mktemp("pairs") / "drawn"
+    prepare(PrepareSettings(drawn_csv, out, chunk=8), progress=False)
+    return out
+
+
+@pytest.fixture(scope="session")
+def drawn_pairs(drawn_folder: Path) -> Pairs:
+    """They, opened."""
+    return open_pairs(drawn_folder)
