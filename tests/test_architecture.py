@@ -13,16 +13,15 @@ ROOT = Path(__file__).parent.parent
 
 # From the ground up: a module of the service imports only what stands above its own line.
 SERVICE = (
-    ("errors", "settings", "cores"),
-    ("eyes", "auth", "accept"),
-    ("images",),
-    ("synthesizer",),
+    ("errors", "settings", "cores", "accept", "pages"),
+    ("formats", "forms", "auth", "queries"),
+    ("images", "bodies"),
+    ("eyes",),
+    ("synthesizer", "overlay"),
     ("pipeline",),
     ("marking",),
-    ("headers", "queries"),
-    ("bodies",),
     ("answers",),
-    ("problems", "openapi", "pages"),
+    ("problems", "openapi"),
     ("app",),
     ("cli",),
     ("__main__",),
@@ -30,19 +29,7 @@ SERVICE = (
 ALONE = {"errors", "settings", "cores"}
 """These import nothing of ours at all."""
 
-HTTP = {
-    "auth",
-    "accept",
-    "headers",
-    "queries",
-    "bodies",
-    "answers",
-    "problems",
-    "openapi",
-    "pages",
-    "app",
-    "cli",
-}
+HTTP = set("accept answers app auth bodies cli forms openapi pages problems queries".split())
 """The only modules of the service that may know of HTTP."""
 
 SHARED = {"service.errors", "service.images", "service.eyes"}

@@ -2,17 +2,22 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import PIL.Image
 import pytest
+import typer
+import typer.main
 from fastapi.routing import APIRoute
+from typer.core import TyperGroup
 
+import service.cli
+import training.cli
 from service import errors
 from service.app import create_app
 from service.errors import Eye2FaceError
@@ -92,23 +97,20 @@ def test_every_route_that_the_readme_names_exists_and_none_is_left_out() -> None
 
 
 @pytest.mark.parametrize(
-    ("command", "script"), [("eye2face", "eye2face"), ("python -m training", "eye2face-train")]
+    ("prefix", "app"),
+    [(".venv/bin/eye2face ", service.cli.app), (".venv/bin/python -m training ", training.cli.app)],
 )
-def test_every_command_that_the_readme_names_exists_and_none_is_left_out(command: str, script: str) -> None:
-    shown = set(re.findall(rf"\.venv/bin/{command} ([a-z]+)", README)) | {"serve"} & {
-        word for word in README.split() if command == "eye2face"
-    }
-    assert shown == _subcommands(script)
-
-
-def _subcommands(script: str) -> set[str]:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    module, name = project["scripts"][script].split(":")
-    said = subprocess.run(
-        [sys.executable, "-c", f"from {module} import {name}; {name}()", "--help"],
-        env=os.environ | {"COLUMNS": "100", "NO_COLOR": "1"}, capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
-    return set(re.findall(r"^[ │]*([a-z]+)  +\S", said.split("Commands")[1], flags=re.M))
+def test_the_readmes_commands_exist_and_take_their_arguments_and_none_is_left_out(
+    prefix: str, app: typer.Typer
+) -> None:
+    group = typer.main.get_command(app)
+    assert isinstance(group, TyperGroup)
+    lines = [line.removeprefix(prefix) for line in README.splitlines() if line.startswith(prefix)]
+    for line in lines:
+        name, *arguments = shlex.split(line, comments=True)
+        group.commands[name].make_context(name, arguments)
+    started_by_make = {"serve"}
+    assert {line.split()[0] for line in lines} | started_by_make >= set(group.commands)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
@@ -143,12 +145,12 @@ def serving(tmp_path: Path) -> Iterator[str]:
     model = tiny_model(tmp_path / "tiny.onnx")
     port, command = find_free_port(), [sys.executable, "-m", "service", "serve"]
     own = {"EYE2FACE_PORT": str(port), "EYE2FACE_MODEL": str(model), "EYE2FACE_DEVICE": "cpu"}
-    with subprocess.Popen(command, cwd=ROOT, env=os.environ | own) as service:
+    with subprocess.Popen(command, cwd=ROOT, env=os.environ | own) as process:
         try:
-            wait_until_ready(f"http://127.0.0.1:{port}", service)
+            wait_until_ready(f"http://127.0.0.1:{port}", process)
             yield f"http://127.0.0.1:{port}"
         finally:
-            service.terminate()
+            process.terminate()
 
 
 def test_the_readmes_curl_examples_each_write_a_face(serving: str, tmp_path: Path) -> None:
