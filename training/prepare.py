@@ -16,9 +16,9 @@ import numpy as np
 from tqdm import tqdm
 
 from service.errors import ImageError
-from service.eyes import CROP_VERSION, Eye, EyeFinder, Image, crop_eye, eyes_from_points
+from service.eyes import CROP_VERSION, Eye, EyeFinder, HaarEyeFinder, Image, crop_eye, eyes_from_points
 from service.images import decode, read_header
-from training.arrays import Manifest, PairsError, Settings, read_manifest
+from training.arrays import Manifest, Settings, read_manifest
 from training.growing import PROGRESS, GrowingFolder, Pair, refuse_change
 from training.pairs import EYE_SIZE, FACE_SIZE, MAX_OUTSIDE, WIDE_SIZE, align_face
 from training.quality import (
@@ -74,7 +74,8 @@ class PrepareSettings:
 def prepare(settings: PrepareSettings, *, finder: EyeFinder | None = None, progress: bool = True) -> Manifest:
     """Makes or completes the folder `settings.out`, and answers its manifest.
 
-    `finder` gives the points of photos without labels. A complete folder is left as it is.
+    `finder` gives the points of photos without labels, the Haar finder if none is given. A complete
+    folder is left as it is.
 
     Raises:
         PairsError: the source cannot be used, or the folder was begun from other photos or settings.
@@ -83,10 +84,8 @@ def prepare(settings: PrepareSettings, *, finder: EyeFinder | None = None, progr
     photos = list_photos(
         settings.source, layout, dev_part=settings.dev_part, seed=settings.seed, limit=settings.limit
     )
-    if finder is None and not all(photo.labelled for photo in photos):
-        raise PairsError(
-            f"{settings.source} has no labels: an eye finder is needed to say where the eyes are"
-        )
+    if not all(photo.labelled for photo in photos):
+        finder = finder or HaarEyeFinder()
     wanted = _settings_of(settings, layout, photos, finder)
     manifest = read_manifest(settings.out)
     if manifest is not None:

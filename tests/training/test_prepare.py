@@ -11,11 +11,11 @@ import cv2
 import numpy as np
 import pytest
 
-from service.eyes import Eye, crop_eye, eyes_from_points
+from service.eyes import Eye, HaarEyeFinder, crop_eye, eyes_from_points
 from service.images import decode, encode, read_header
 from tests.drawn_faces import DrawnPhoto, draw_photo, write_celeba, write_csv
 from tests.drawn_people import Shot, make_person
-from tests.fakes import KnownEyes
+from tests.fakes import KnownEyes, astronaut
 from training.arrays import Pairs, PairsError, open_pairs
 from training.pairs import align_face
 from training.prepare import PrepareSettings, prepare
@@ -191,10 +191,17 @@ def test_a_photo_of_a_folder_needs_both_eyes(tmp_path: Path, num_eyes: int, reas
     assert manifest["left_out_by_reason"] == {reason: 1}
 
 
-def test_a_plain_folder_without_a_finder_is_refused(tmp_path: Path) -> None:
-    folder_of_photos(tmp_path / "photos", 1)
-    with pytest.raises(PairsError, match="has no labels: an eye finder is needed"):
-        prepare(PrepareSettings(tmp_path / "photos", tmp_path / "out"), progress=False)
+def test_a_folder_without_a_finder_is_looked_at_by_haar_and_by_the_same_eyes_as_in_serving(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "astronaut.png").write_bytes(encode(astronaut(), "png"))
+    (tmp_path / "photos" / "sky.png").write_bytes(encode(np.full((200, 200, 3), 180, np.uint8), "png"))
+    manifest = prepare(PrepareSettings(tmp_path / "photos", tmp_path / "out"), progress=False)
+    assert manifest["settings"]["points"] == "HaarEyeFinder"
+    assert manifest["left_out_by_reason"] == {"no_eye": 1}
+    expected = [crop_eye(astronaut(), eye, 64) for eye in HaarEyeFinder().find(astronaut())]
+    assert (open_pairs(tmp_path / "out").eyes[0] == np.stack(expected)).all()
 
 
 def test_drawn_photos_are_the_same_for_the_same_seed(drawn_photos: list[DrawnPhoto]) -> None:
