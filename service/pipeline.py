@@ -24,7 +24,7 @@ from service.overlay import draw_eyes
 from service.synthesizer import Synthesizer
 
 LOOK_SIDE_PX = 1000
-"""The finder gets a JPEG with at least this long a side; at a quarter, 12 MP decode in a third of the time."""
+"""The finder gets a JPEG with at least this long a side: a quarter of 12 MP takes a third of the time."""
 
 _REDUCES: tuple[Reduce, ...] = (8, 4, 2, 1)
 

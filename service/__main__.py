@@ -1,0 +1,5 @@
+"""`python -m service` is the command `eye2face`."""
+
+from service.cli import main
+
+main()

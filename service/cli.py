@@ -1,0 +1,216 @@
+"""The command `eye2face`: serve, synthesize files, look for eyes, and say what is installed.
+
+What goes wrong is told in one sentence on stderr, with exit status 1. Heavy modules are imported by the
+command that needs them, so that `--help` and a missing ONNX Runtime are answered at once.
+"""
+
+import itertools
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from service import __version__
+from service.cores import count_cores
+from service.doctor import examine_model, examine_speed, examine_versions
+from service.errors import Eye2FaceError
+from service.eyes import HaarEyeFinder
+from service.images import FaceFormat
+from service.marking import finish
+from service.pipeline import Choice, Photo, Pipeline
+from service.settings import Settings
+from service.synthesizer import Synthesizer, model_path
+
+PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
+"""Endings of the files that are taken from a folder."""
+
+app = typer.Typer(
+    help="One eye in, one synthetic face out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+_Model = Annotated[str | None, typer.Option(help="Name of a shipped model or path of an ONNX file.")]
+_Device = Annotated[Literal["auto", "cpu", "cuda"] | None, typer.Option(help="Where the model runs.")]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs the command line; ends the process with status 1 and one sentence where it cannot."""
+    try:
+        app(arguments, prog_name="eye2face")
+    except (Eye2FaceError, OSError, ValidationError, _Refusal) as error:
+        typer.echo(f"eye2face: {_sentence(error)}", err=True)
+        sys.exit(1)
+
+
+@app.callback(invoke_without_command=True)
+def _options(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        typer.echo(f"eye2face {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes any free one.")] = None,
+    model: _Model = None,
+    device: _Device = None,
+) -> None:
+    """Start the HTTP service. Other settings come from the environment, EYE2FACE_..."""
+    from service.server import run_server  # FastAPI and uvicorn, which no other command needs
+
+    settings = _settings(host=host, port=port, model=model, device=device)
+    try:
+        settings.refuse_exposure()
+    except ValueError as error:
+        raise _Refusal(str(error)) from None
+    run_server(settings)
+
+
+@app.command()
+def synthesize(
+    files: Annotated[list[Path], typer.Argument(help="Photos, or folders of photos.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the faces.")],
+    eye: Annotated[
+        Literal["auto", "left", "right"], typer.Option(help="Which eye, the subject's own.")
+    ] = "auto",
+    person: Annotated[str, typer.Option(help="largest, all, or a number from 0.")] = "largest",
+    input: Annotated[
+        Literal["auto", "photo", "eye"], typer.Option(help="eye: the picture itself is an eye.")
+    ] = "auto",
+    format: Annotated[Literal["png", "jpeg", "webp"], typer.Option(help="Format of the faces.")] = "png",
+) -> None:
+    """Draw a face for each photo into a folder; no input is ever overwritten."""
+    choice = Choice(eye=eye, person=_parse_person(person), input=input)
+    settings = _settings()
+    synthesizer = Synthesizer.load(
+        model_path(settings.model), device=settings.device, num_threads=count_cores()
+    )
+    pipeline = Pipeline(HaarEyeFinder(), synthesizer, max_pixels=settings.max_pixels)
+    output.mkdir(parents=True, exist_ok=True)
+    photos = list(_list_photos(files))
+    names = _Names(output, {photo.resolve() for photo in photos}, format)
+    failures: list[str] = []
+    for photo in track(photos, "Drawing faces", console=Console(stderr=True)):
+        try:
+            faces = pipeline.synthesize(photo.read_bytes(), choice).faces
+            for face in faces:
+                names.free(photo, face.eye.person if choice.person == "all" else 0).write_bytes(
+                    finish(face, format)
+                )
+        except Eye2FaceError as error:
+            failures.append(f"{photo}: {error}")
+        except OSError as error:
+            failures.append(f"{photo}: {error.strerror}")
+    typer.echo(f"{len(photos) - len(failures)} of {len(photos)} photos have a face in {output}", err=True)
+    if failures:
+        typer.echo("\n".join([f"{len(failures)} failed:", *failures]), err=True)
+        raise typer.Exit(1)
+
+
+@app.command()
+def eyes(
+    file: Annotated[Path, typer.Argument(help="A photo.", show_default=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="Answer as POST /eyes does.")] = False,
+) -> None:
+    """Print the eyes that the finder sees, in pixels of the upright photo, the largest person first."""
+    photo = Photo(file.read_bytes(), max_pixels=_settings().max_pixels)
+    found = photo.find(HaarEyeFinder())
+    if as_json:
+        answer = {"width": photo.width, "height": photo.height, "eyes": [asdict(eye) for eye in found]}
+        typer.echo(json.dumps(answer, indent=2))
+        return
+    table = Table("person", "side", "x", "y", "size px", "roll °", "score")
+    for eye in found:
+        numbers = (eye.x, eye.y, eye.size_px, eye.roll_deg)
+        table.add_row(str(eye.person), eye.side, *(f"{each:.1f}" for each in numbers), f"{eye.score:.2f}")
+    Console().print(table if found else "No eye was found.")
+
+
+@app.command()
+def doctor(model: _Model = None, device: _Device = None) -> None:
+    """Print versions, cores, the model, the device it really runs on, and the time of one run."""
+    settings = _settings(model=model, device=device)
+    _print_facts(examine_versions())
+    synthesizer = Synthesizer.load(model_path(settings.model), device=settings.device)
+    _print_facts(examine_model(synthesizer))
+    _print_facts(examine_speed(synthesizer))
+
+
+def _print_facts(facts: dict[str, str]) -> None:
+    for name, fact in facts.items():
+        typer.echo(f"{name:<16} {fact}")
+
+
+def _settings(**given: str | int | None) -> Settings:
+    """The settings of the environment, with what the command line says instead."""
+    return Settings.model_validate(
+        Settings().model_dump() | {k: v for k, v in given.items() if v is not None}
+    )
+
+
+def _parse_person(person: str) -> Literal["largest", "all"] | int:
+    if person == "largest":
+        return "largest"
+    if person == "all":
+        return "all"
+    if person.isdecimal():
+        return int(person)
+    raise _Refusal(f"--person is '{person}'; it can be largest, all or a number from 0.")
+
+
+def _list_photos(files: list[Path]) -> Iterator[Path]:
+    for file in files:
+        if not file.is_dir():
+            yield file
+            continue
+        photos = sorted(
+            each for each in file.rglob("*") if each.suffix.lower() in PICTURES and each.is_file()
+        )
+        if not photos:
+            raise _Refusal(f"There are no photos in {file}; looked for {', '.join(sorted(PICTURES))}.")
+        yield from photos
+
+
+class _Refusal(Exception):
+    """What was asked for on the command line cannot be done; the message says why."""
+
+
+class _Names:
+    """Names for faces in a folder: never that of an input, nor twice the same."""
+
+    def __init__(self, folder: Path, inputs: set[Path], format: FaceFormat) -> None:
+        self._folder = folder
+        self._taken = inputs
+        self._ending = ".jpg" if format == "jpeg" else f".{format}"
+
+    def free(self, photo: Path, person: int) -> Path:
+        """`a.jpg` -> `a.face.png`, `a.face-1.png` for its second person, `a-2.face.png` if that is taken."""
+        face = f".face-{person}" if person else ".face"
+        for number in itertools.count(1):
+            stem = photo.stem if number == 1 else f"{photo.stem}-{number}"
+            path = self._folder / f"{stem}{face}{self._ending}"
+            if path.resolve() not in self._taken:
+                self._taken.add(path.resolve())
+                return path
+        raise AssertionError("numbers do not end")
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        return "; ".join(
+            f"setting {'.'.join(map(str, each['loc'])) or 'all'}: {each['msg']}" for each in error.errors()
+        )
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)

@@ -1,0 +1,66 @@
+"""What is installed, which model is there, where it really runs and how fast: facts for people to read."""
+
+import platform
+import statistics
+import time
+from dataclasses import asdict
+from importlib import metadata
+
+import cv2
+import numpy as np
+
+from service import __version__
+from service.cores import count_cores
+from service.eyes import HaarEyeFinder
+from service.images import encode
+from service.pipeline import Choice, Pipeline
+from service.synthesizer import Synthesizer
+
+_NUM_RUNS = 10
+
+
+def examine_versions() -> dict[str, str]:
+    """Versions of what the service stands on, and the cores it may use."""
+    runtimes = [name for name in ("onnxruntime", "onnxruntime-gpu") if _version(name)]
+    return {
+        "eye2face": __version__,
+        "python": f"{platform.python_version()} on {platform.platform()}",
+        "numpy": np.__version__,
+        "opencv": f"{cv2.__version__}, {cv2.getNumThreads()} threads (1 while serving)",
+        "onnxruntime": ", ".join(f"{name} {_version(name)}" for name in runtimes) or "not installed",
+        "cores": f"{count_cores()} of {cv2.getNumberOfCPUs()}, by affinity and cgroup",
+    }
+
+
+def examine_model(synthesizer: Synthesizer) -> dict[str, str]:
+    """The model's metadata, and the device in use."""
+    about = {name: str(value) for name, value in asdict(synthesizer.info).items() if name != "metrics"}
+    metrics = {f"metric {name}": f"{value:.4g}" for name, value in synthesizer.info.metrics.items()}
+    return about | metrics | {"device": synthesizer.device}
+
+
+def examine_speed(synthesizer: Synthesizer) -> dict[str, str]:
+    """Median times of one face: the model alone, and from PNG bytes to face with the eye given."""
+    size = synthesizer.info.eye_size
+    eye = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
+    pipeline = Pipeline(HaarEyeFinder(), synthesizer, max_pixels=size * size)
+    photo = encode(eye, "png")
+    model_ms, path_ms = [], []
+    for _ in range(_NUM_RUNS):
+        begin = time.perf_counter()
+        synthesizer(eye[np.newaxis])
+        middle = time.perf_counter()
+        pipeline.synthesize(photo, Choice(input="eye"))
+        model_ms.append((middle - begin) * 1000)
+        path_ms.append((time.perf_counter() - middle) * 1000)
+    return {
+        "inference": f"{statistics.median(model_ms):.1f} ms a face, median of {_NUM_RUNS}, 1 thread",
+        "eye to face": f"{statistics.median(path_ms):.1f} ms",
+    }
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
