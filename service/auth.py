@@ -25,8 +25,8 @@ class KeyRing:
         sent = [candidate for candidate in candidates if candidate]
         if any(self._holds(candidate) for candidate in sent):
             return
-        found = "the key that was sent is not known" if sent else "no key was sent"
-        raise Unauthorized(f"{found}; send Authorization: Bearer KEY or X-API-Key: KEY")
+        found = "The key that was sent is not known." if sent else "No key was sent."
+        raise Unauthorized(f"{found} Send Authorization: Bearer KEY or X-API-Key: KEY.")
 
     def _holds(self, candidate: str) -> bool:
         digest = hashlib.sha256(candidate.encode("latin-1")).hexdigest()  # the bytes of the header

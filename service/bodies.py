@@ -41,9 +41,9 @@ async def read_picture(request: Request, *, max_bytes: int) -> bytes:
     """
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length[:20]) > max_bytes:
-        raise _too_large(f"{length[:20]} bytes are announced", max_bytes)
+        raise _too_large(f"{int(length[:20]):,} bytes are announced", max_bytes)
     if length == "0" or (not length and "transfer-encoding" not in request.headers):
-        raise EmptyBody(f"the request has no body; send a photo as {_FORMS}")
+        raise EmptyBody(f"The request has no body. Send a photo as {_FORMS}.")
     chunks = _count(request, max_bytes)
     content_type = request.headers.get("content-type", "")
     media_type = content_type.partition(";")[0].strip().lower()
@@ -53,12 +53,14 @@ async def read_picture(request: Request, *, max_bytes: int) -> bytes:
         return await asyncio.to_thread(_from_json, await _join(chunks))  # 20 MB take tens of ms
     if media_type.startswith("image/"):
         return await _join(chunks)
-    found = f"the Content-Type is '{media_type[:80]}'" if media_type else "there is no Content-Type"
-    raise UnsupportedMediaType(f"{found}; send a photo as {_FORMS}")
+    found = f"The Content-Type is '{media_type[:80]}'." if media_type else "There is no Content-Type."
+    raise UnsupportedMediaType(f"{found} Send a photo as {_FORMS}.")
 
 
 def _too_large(found: str, max_bytes: int) -> UploadTooLarge:
-    return UploadTooLarge(f"{found}, at most {max_bytes} are taken; send a smaller or more compressed photo")
+    return UploadTooLarge(
+        f"{found}; at most {max_bytes:,} bytes are taken. Send a smaller or more compressed photo."
+    )
 
 
 async def _count(request: Request, max_bytes: int) -> AsyncGenerator[bytes, None]:
@@ -66,7 +68,7 @@ async def _count(request: Request, max_bytes: int) -> AsyncGenerator[bytes, None
     async for chunk in request.stream():
         num_bytes += len(chunk)
         if num_bytes > max_bytes:
-            raise _too_large("the body goes on beyond the limit", max_bytes)
+            raise _too_large("The body goes on beyond the limit", max_bytes)
         yield chunk
 
 
@@ -83,41 +85,41 @@ async def _from_form(content_type: str, chunks: AsyncGenerator[bytes, None]) -> 
     names = [part.name for part in parts]
     if not pictures:
         found = f"the fields {_quoted(names)}" if names else "no fields"
-        raise MissingField(f"the form holds {found}; send the photo as a file in the field '{FIELD}'")
+        raise MissingField(f"The form holds {found}. Send the photo as a file in the field '{FIELD}'.")
     if not all(picture.is_file for picture in pictures):
-        raise MissingField(f"'{FIELD}' is a text field; send the photo as a file, with a file name")
+        raise MissingField(f"'{FIELD}' is a text field. Send the photo as a file, with a file name.")
     if len(pictures) > 1:
-        raise InvalidForm(f"the form holds {len(pictures)} files '{FIELD}'; send one photo in a request")
+        raise InvalidForm(f"The form holds {len(pictures)} files '{FIELD}'. Send one photo in a request.")
     _refuse_options(names)
     return bytes(pictures[0].data)
 
 
 def _from_json(body: bytes) -> bytes:
     if not body:
-        raise EmptyBody(f"the request has no body; send a photo as {_FORMS}")
+        raise EmptyBody(f"The request has no body. Send a photo as {_FORMS}.")
     try:
         document = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise InvalidJson(f'the body is not JSON ({error}); send {{"{FIELD}": base64}}') from error
+        raise InvalidJson(f'The body is not JSON ({error}). Send {{"{FIELD}": base64}}.') from error
     if not isinstance(document, dict):
-        raise InvalidJson(f'the JSON is not an object; send {{"{FIELD}": base64}}')
+        raise InvalidJson(f'The JSON is not an object. Send {{"{FIELD}": base64}}.')
     if FIELD not in document:
         names = f"the fields {_quoted(list(document))}" if document else "no fields"
-        raise MissingField(f'the JSON object has {names}; send {{"{FIELD}": base64}}')
+        raise MissingField(f'The JSON object has {names}. Send {{"{FIELD}": base64}}.')
     _refuse_options(list(document))
     return _from_base64(document[FIELD])
 
 
 def _from_base64(text: object) -> bytes:
     if not isinstance(text, str):
-        raise InvalidJson(f"the field '{FIELD}' is no string; send the photo in base64")
+        raise InvalidJson(f"The field '{FIELD}' is no string. Send the photo in base64.")
     if text.startswith("data:"):
-        raise InvalidJson(f"the field '{FIELD}' is a data URL; send only what follows its comma")
+        raise InvalidJson(f"The field '{FIELD}' is a data URL. Send only what follows its comma.")
     try:
         return base64.b64decode(text, validate=True)
     except ValueError as error:
         raise InvalidJson(
-            f"the field '{FIELD}' is not base64 ({error}); use the standard alphabet without line breaks"
+            f"The field '{FIELD}' is not base64 ({error}). Use the standard alphabet without line breaks."
         ) from error
 
 
@@ -125,7 +127,7 @@ def _refuse_options(names: list[str]) -> None:
     others = sorted(set(names) - {FIELD})
     if others:
         raise InvalidParameter(
-            f"the body holds {_quoted(others)} beside '{FIELD}'; options such as eye=left go into the query"
+            f"The body holds {_quoted(others)} beside '{FIELD}'. Options such as eye=left go into the query."
         )
 
 

@@ -34,7 +34,7 @@ class FormReader:
         self._ended = False
         boundary = parse_options_header(content_type)[1].get(b"boundary")
         if not boundary:
-            raise InvalidForm("the Content-Type names no boundary; let the HTTP client write this header")
+            raise InvalidForm("The Content-Type names no boundary; let the HTTP client write this header.")
         try:
             self._parser = MultipartParser(
                 boundary,
@@ -48,7 +48,7 @@ class FormReader:
                 },
             )
         except FormParserError as error:
-            raise InvalidForm(f"the form's boundary cannot be used: {error}") from error
+            raise InvalidForm(f"The form's boundary cannot be used: {error}.") from error
 
     def write(self, chunk: bytes) -> None:
         """Takes the next bytes of the body.
@@ -59,7 +59,7 @@ class FormReader:
         try:
             self._parser.write(chunk)
         except FormParserError as error:
-            raise InvalidForm(f"the form cannot be read: {error}") from error
+            raise InvalidForm(f"The form cannot be read: {error}.") from error
 
     def finish(self) -> list[Part]:
         """The parts, in their order.
@@ -68,12 +68,12 @@ class FormReader:
             InvalidForm: the form's last boundary did not come.
         """
         if not self._ended:
-            raise InvalidForm("the form ends before its last boundary; send all of it")
+            raise InvalidForm("The form ends before its last boundary; send all of it.")
         return self._parts
 
     def _begin_part(self) -> None:
         if len(self._parts) == _MAX_PARTS:
-            raise InvalidForm(f"the form holds more than {_MAX_PARTS} fields; send one, the photo")
+            raise InvalidForm(f"The form holds more than {_MAX_PARTS} fields; send one, the photo.")
         self._parts.append(Part())
 
     def _add_header_name(self, data: bytes, start: int, end: int) -> None:

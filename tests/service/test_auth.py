@@ -35,5 +35,5 @@ def test_another_key_does_not_open(key: str) -> None:
 
 @pytest.mark.parametrize("key", [None, ""])
 def test_no_key_is_told_apart_from_a_wrong_one(key: str | None) -> None:
-    with pytest.raises(Unauthorized, match="no key was sent"):
+    with pytest.raises(Unauthorized, match="No key was sent"):
         RING.check(key, None)

@@ -105,7 +105,7 @@ def test_another_content_type_is_refused_with_the_three_that_are_taken(content_t
 
 def test_an_announced_length_over_the_limit_is_refused_before_anything_is_read() -> None:
     sender = Sender([PHOTO])
-    with pytest.raises(UploadTooLarge, match="20000001 bytes are announced, at most 20000000"):
+    with pytest.raises(UploadTooLarge, match="20,000,001 bytes are announced; at most 20,000,000"):
         read(sender, "image/jpeg", 20_000_000, content_length="20000001")
     assert sender.num_asked == 0
 
