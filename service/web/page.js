@@ -72,7 +72,7 @@ async function explain(response) {
     find("key-row").hidden = false;
     find("key").focus();
   }
-  showProblem(problem.title, `${problem.detail}. (${problem.code}, request ${problem.request_id})`);
+  showProblem(problem.title, `${problem.detail} (${problem.code}, request ${problem.request_id})`);
 }
 
 input.addEventListener("change", () => choose(input.files[0]));

@@ -1,0 +1,228 @@
+"""The HTTP service: its start and stop, its routes, and how a request reaches the pipeline and leaves it.
+
+Pictures are worked on in threads of their own, as many as there are cores, so that health and
+documentation never wait for them.
+"""
+
+import asyncio
+import base64
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, TypedDict, TypeVar
+
+import cv2
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response, Security
+from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+from starlette.staticfiles import StaticFiles
+
+from service import __version__, pages
+from service.accept import negotiate
+from service.answers import (
+    EyesAnswer,
+    EyeShape,
+    FaceShape,
+    Health,
+    ModelShape,
+    QualityShape,
+    Stamps,
+    SynthesisAnswer,
+)
+from service.auth import KeyRing
+from service.bodies import read_picture
+from service.cores import count_cores
+from service.errors import NotAcceptable, NotReady
+from service.eyes import HaarEyeFinder
+from service.images import FaceFormat, encode
+from service.marking import finish
+from service.openapi import EYES_RESPONSES, PHOTO_BODY, READY_RESPONSES, SYNTHESIZE_RESPONSES, describe
+from service.pipeline import Choice, Pipeline, Synthesis
+from service.problems import HANDLED, answer_problem
+from service.queries import EyesQuery, SynthesizeQuery, refuse_repeats
+from service.settings import Settings
+from service.synthesizer import Synthesizer, model_path
+
+T = TypeVar("T")
+_JSON = "application/json"
+_FORMATS: tuple[FaceFormat, ...] = ("png", "jpeg", "webp")
+
+
+@dataclass(frozen=True, slots=True)
+class _Engine:
+    """The loaded model and the threads that work with it; lives from start to stop."""
+
+    pipeline: Pipeline
+    synthesizer: Synthesizer
+    threads: ThreadPoolExecutor
+
+    async def run(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self.threads, work)
+
+
+class _State(TypedDict):
+    engine: _Engine
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The service as an ASGI application; the model is loaded when it starts.
+
+    Raises:
+        ValueError: it would listen beyond loopback with neither keys nor leave to do so.
+    """
+    settings.refuse_exposure()
+    app = FastAPI(
+        title="eye2face",
+        version=__version__,
+        lifespan=_live,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.settings = settings
+    app.state.keys = KeyRing(settings.api_keys)
+    app.add_middleware(Stamps)
+    for error in HANDLED:
+        app.add_exception_handler(error, answer_problem)
+    app.include_router(_health)
+    app.include_router(_work)
+    app.include_router(pages.router)
+    app.mount("/web", StaticFiles(directory=pages.WEB))
+    app.openapi = partial(describe, app)  # type: ignore[method-assign]  # FastAPI's documented way
+    return app
+
+
+@asynccontextmanager
+async def _live(app: FastAPI) -> AsyncIterator[_State]:
+    settings: Settings = app.state.settings
+    cv2.setNumThreads(1)  # the cores belong to our own threads, one photo each
+    synthesizer = Synthesizer.load(model_path(settings.model), device=settings.device)
+    pipeline = Pipeline(HaarEyeFinder(), synthesizer, max_pixels=settings.max_pixels)
+    with ThreadPoolExecutor(settings.num_threads or count_cores(), "eye2face") as threads:
+        yield {"engine": _Engine(pipeline, synthesizer, threads)}
+
+
+async def _check_key(
+    request: Request,
+    bearer: Annotated[HTTPAuthorizationCredentials | None, Security(HTTPBearer(auto_error=False))],
+    key: Annotated[str | None, Security(APIKeyHeader(name="X-API-Key", auto_error=False))],
+) -> None:
+    keys: KeyRing = request.app.state.keys
+    keys.check(bearer.credentials if bearer else None, key)
+
+
+async def _find_engine(request: Request) -> _Engine:
+    engine: _Engine | None = getattr(request.state, "engine", None)
+    if engine is None:
+        raise NotReady("The model is not loaded: the service is starting or stopping. Try again in a moment.")
+    return engine
+
+
+_Ready = Annotated[_Engine, Depends(_find_engine)]
+_health = APIRouter(tags=["health"])
+_work = APIRouter(tags=["photos"], dependencies=[Depends(_check_key), Depends(refuse_repeats)])
+
+
+@_health.get("/livez", response_model_exclude_none=True)
+async def livez() -> Health:
+    """Whether the process answers at all."""
+    return Health(status="alive")
+
+
+@_health.get("/readyz", responses=READY_RESPONSES)
+async def readyz(engine: _Ready) -> Health:
+    """Whether photos can be sent, on which device and to which model they go; never waits for one."""
+    return Health(status="ready", device=engine.synthesizer.device, model=engine.synthesizer.info.name)
+
+
+@_work.post(
+    "/synthesize",
+    response_class=Response,
+    responses=SYNTHESIZE_RESPONSES,
+    openapi_extra=PHOTO_BODY,
+)
+async def synthesize(
+    request: Request, query: Annotated[SynthesizeQuery, Query()], engine: _Ready
+) -> Response:
+    """A face that could belong to the eye in the photo: a guess, never an identification."""
+    media_type = _choose_form(request, query)
+    photo = await _read(request)
+    choice = Choice(eye=query.eye, person=query.person, input=query.input)
+    request_id: str = request.state.request_id
+
+    def draw() -> bytes:
+        synthesis = engine.pipeline.synthesize(photo, choice)
+        if media_type == _JSON:
+            return _to_json(synthesis, query.format or "png", engine.synthesizer, request_id)
+        return finish(synthesis.faces[0], _format_of(media_type))
+
+    return Response(await engine.run(draw), 200, {"X-Device": engine.synthesizer.device}, media_type)
+
+
+@_work.post("/eyes", response_model=EyesAnswer, responses=EYES_RESPONSES, openapi_extra=PHOTO_BODY)
+async def eyes(request: Request, query: Annotated[EyesQuery, Query()], engine: _Ready) -> Response:
+    """Every eye that the finder sees, largest person first."""
+    media_type = _accepted(request, ["image/png" if query.overlay else _JSON])
+    photo = await _read(request)
+    request_id: str = request.state.request_id
+
+    def look() -> bytes:
+        if query.overlay:
+            return encode(engine.pipeline.overlay(photo), "png")
+        found = engine.pipeline.find(photo)
+        shapes = [EyeShape.model_validate(eye) for eye in found.eyes]
+        answer = EyesAnswer(width=found.width, height=found.height, eyes=shapes, request_id=request_id)
+        return answer.model_dump_json().encode()
+
+    return Response(await engine.run(look), media_type=media_type)
+
+
+async def _read(request: Request) -> bytes:
+    settings: Settings = request.app.state.settings
+    return await read_picture(request, max_bytes=settings.max_upload_bytes)
+
+
+def _choose_form(request: Request, query: SynthesizeQuery) -> str:
+    """The media type of the answer: an image of one face, or JSON, which alone holds several."""
+    if query.person == "all":
+        return _accepted(request, [_JSON], hint=" for person=all: an image holds one face")
+    formats = [query.format] if query.format else _FORMATS
+    return _accepted(request, [*(f"image/{each}" for each in formats), _JSON])
+
+
+def _accepted(request: Request, offers: list[str], hint: str = "") -> str:
+    accept = ",".join(request.headers.getlist("accept"))
+    chosen = negotiate(accept, offers)
+    if chosen is None:
+        raise NotAcceptable(f"Accept is '{accept[:80]}'; the answer can be {' or '.join(offers)}{hint}.")
+    return chosen
+
+
+def _format_of(media_type: str) -> FaceFormat:
+    return next(each for each in _FORMATS if media_type == f"image/{each}")
+
+
+def _to_json(synthesis: Synthesis, format: FaceFormat, synthesizer: Synthesizer, request_id: str) -> bytes:
+    start = time.perf_counter()
+    files = [finish(face, format) for face in synthesis.faces]
+    encode_ms = (time.perf_counter() - start) * 1000
+    answer = SynthesisAnswer(
+        faces=[
+            FaceShape(
+                image=base64.b64encode(file).decode(),
+                format=format,
+                width=face.pixels.shape[1],
+                height=face.pixels.shape[0],
+                eye=EyeShape.model_validate(face.eye),
+                quality=QualityShape.model_validate(face.quality),
+            )
+            for face, file in zip(synthesis.faces, files, strict=True)
+        ],
+        model=ModelShape.model_validate(synthesizer.info),
+        device=synthesizer.device,
+        timings_ms=synthesis.timings_ms | {"encode": encode_ms},
+        request_id=request_id,
+    )
+    return answer.model_dump_json().encode()

@@ -1,0 +1,99 @@
+"""What /openapi.json says that FastAPI cannot read off the routes: the body's three forms, and the errors."""
+
+from typing import Any, Final
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from service import errors
+from service.answers import PROBLEM_JSON, Problem, SynthesisAnswer
+from service.bodies import FIELD
+from service.errors import Eye2FaceError
+
+DESCRIPTION: Final = (
+    "One eye in, one face out. A face that is drawn from one eye is a guess: it identifies nobody, and "
+    "every answer says so (header `X-Synthetic: true`, in JSON `not_for_identification: true`). "
+    "Errors are problem+json (RFC 9457) of one shape."
+)
+
+_BINARY: Final = {"type": "string", "format": "binary"}
+_BASE64: Final = {"type": "string", "format": "byte", "description": "The photo's file, in base64."}
+
+PHOTO_BODY: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "description": f"One photo: a file in the field `{FIELD}`, the bytes themselves, or base64 in JSON.",
+        "content": {
+            "multipart/form-data": {
+                "schema": {"type": "object", "required": [FIELD], "properties": {FIELD: _BINARY}}
+            },
+            "image/*": {"schema": _BINARY},
+            "application/json": {
+                "schema": {"type": "object", "required": [FIELD], "properties": {FIELD: _BASE64}}
+            },
+        },
+    }
+}
+
+
+def _describe_errors(*kinds: type[Eye2FaceError]) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route that can fail with these errors: one entry for each status."""
+    by_status: dict[int | str, list[str]] = {}
+    for kind in kinds:
+        by_status.setdefault(kind.status, []).append(f"`{kind.code}`: {kind.title}")
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {
+        status: {"description": "; ".join(codes), "content": {PROBLEM_JSON: {"schema": schema}}}
+        for status, codes in by_status.items()
+    }
+
+
+_PHOTO_ERRORS: Final = (
+    errors.EmptyBody,
+    errors.InvalidJson,
+    errors.InvalidForm,
+    errors.Unauthorized,
+    errors.NotAcceptable,
+    errors.UploadTooLarge,
+    errors.ImageTooLarge,
+    errors.UnsupportedMediaType,
+    errors.NotAnImage,
+    errors.UnsupportedFormat,
+    errors.InvalidParameter,
+    errors.MissingField,
+    errors.ImageCorrupt,
+    errors.ImageTooSmall,
+    errors.NotReady,
+)
+
+READY_RESPONSES: Final = _describe_errors(errors.NotReady)
+
+EYES_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "description": "The eyes, or with `overlay=true` the photo with the eyes drawn.",
+        "content": {"image/png": {}},
+    },
+    **_describe_errors(*_PHOTO_ERRORS),
+}
+
+SYNTHESIZE_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "description": "The face, or with `Accept: application/json` every face with its eye and quality.",
+        "content": {"image/png": {}, "image/jpeg": {}, "image/webp": {}},
+        "headers": {"X-Device": {"schema": {"type": "string"}, "description": "Where the model ran."}},
+        "model": SynthesisAnswer,
+    },
+    **_describe_errors(*_PHOTO_ERRORS, errors.NoEyeFound, errors.NoSuchPerson, errors.NoSuchEye),
+}
+
+
+def describe(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document of the app, with the shape of its errors."""
+    if app.openapi_schema is None:
+        document = get_openapi(
+            title=app.title, version=app.version, description=DESCRIPTION, routes=app.routes
+        )
+        shapes = document.setdefault("components", {}).setdefault("schemas", {})
+        shapes["Problem"] = Problem.model_json_schema(mode="serialization")
+        app.openapi_schema = document
+    return app.openapi_schema

@@ -1,0 +1,66 @@
+"""What may stand in a request's query; a name or value that is not known is refused, never passed over."""
+
+from typing import Annotated, Any, Literal
+
+from fastapi import Request
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from service.errors import InvalidParameter
+
+
+class _Query(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_names(cls, values: dict[str, Any]) -> dict[str, Any]:
+        unknown = sorted(set(values) - set(cls.model_fields))
+        if unknown:
+            raise PydanticCustomError(
+                "unknown_parameter",
+                "There is no query parameter '{name}'; there are {known}.",
+                {"name": unknown[0][:40], "known": ", ".join(cls.model_fields)},
+            )
+        return values
+
+
+class SynthesizeQuery(_Query):
+    """What to draw, and how to send it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    eye: Literal["auto", "left", "right"] = Field(
+        "auto", description="The subject's own left or right; `auto` takes the one that can be seen better."
+    )
+    person: Literal["largest", "all"] | Annotated[int, Field(ge=0)] = Field(
+        "largest", description="Whose face: the largest person's, everybody's, or that of the Nth, from 0."
+    )
+    input: Literal["auto", "photo", "eye"] = Field(
+        "auto", description="`eye`: the picture already is an eye; its central square is taken as it is."
+    )
+    format: Literal["png", "jpeg", "webp"] | None = Field(
+        None, description="The face's format; otherwise what `Accept` likes best, and PNG in JSON."
+    )
+
+
+class EyesQuery(_Query):
+    """How to show the eyes."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    overlay: bool = Field(False, description="Answer the photo with its eyes drawn, as a PNG.")
+
+
+async def refuse_repeats(request: Request) -> None:
+    """Passes a request that names each query parameter once.
+
+    Raises:
+        InvalidParameter: a name stands there twice; it would not be plain which one counts.
+    """
+    names = [name for name, _ in request.query_params.multi_items()]
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated is not None:
+        raise InvalidParameter(
+            f"The query parameter '{repeated[:40]}' is given more than once; give it once."
+        )

@@ -1,0 +1,70 @@
+"""The description of the interface: it names all that callers can send and get."""
+
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from service import errors
+
+ROUTES = ["/synthesize", "/eyes"]
+
+
+@pytest.fixture(scope="module")
+def document(client: TestClient) -> dict[str, Any]:
+    answer: dict[str, Any] = client.get("/openapi.json").json()
+    return answer
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_the_three_forms_of_body_are_described(document: dict[str, Any], route: str) -> None:
+    body = document["paths"][route]["post"]["requestBody"]
+    assert set(body["content"]) == {"multipart/form-data", "image/*", "application/json"}
+    assert body["required"]
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_every_error_of_a_route_is_a_problem(document: dict[str, Any], route: str) -> None:
+    responses = document["paths"][route]["post"]["responses"]
+    failures = {status: each for status, each in responses.items() if status != "200"}
+    assert {"400", "401", "406", "413", "415", "422", "503"} == set(failures)
+    for each in failures.values():
+        assert set(each["content"]) == {"application/problem+json"}
+
+
+def test_every_code_that_a_photo_can_meet_is_described(document: dict[str, Any]) -> None:
+    text = str(document["paths"]["/synthesize"]["post"]["responses"])
+    kinds: list[type[errors.Eye2FaceError]] = [errors.NoEyeFound, errors.NoSuchPerson, errors.NoSuchEye]
+    for kind in kinds + errors.ImageError.__subclasses__():
+        assert f"`{kind.code}`" in text
+
+
+def test_the_query_is_described_with_its_values(document: dict[str, Any]) -> None:
+    parameters = {each["name"]: each for each in document["paths"]["/synthesize"]["post"]["parameters"]}
+    assert set(parameters) == {"eye", "person", "input", "format"}
+    assert parameters["eye"]["schema"]["enum"] == ["auto", "left", "right"]
+    assert all(each["description"] for each in parameters.values())
+
+
+def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
+    shapes = document["components"]["schemas"]
+
+    def references(node: Any) -> list[str]:
+        if isinstance(node, dict):
+            own = [node["$ref"]] if isinstance(node.get("$ref"), str) else []
+            return own + [each for child in node.values() for each in references(child)]
+        return [each for child in node for each in references(child)] if isinstance(node, list) else []
+
+    names = {name.removeprefix("#/components/schemas/") for name in references(document)}
+    assert {"Problem", "SynthesisAnswer", "EyesAnswer"} <= names <= set(shapes)
+    assert "HTTPValidationError" not in shapes
+
+
+def test_the_faces_in_json_and_as_an_image_are_both_described(document: dict[str, Any]) -> None:
+    content = document["paths"]["/synthesize"]["post"]["responses"]["200"]["content"]
+    assert set(content) == {"image/png", "image/jpeg", "image/webp", "application/json"}
+
+
+def test_only_photos_need_a_key(document: dict[str, Any]) -> None:
+    assert document["paths"]["/synthesize"]["post"]["security"]
+    assert "security" not in document["paths"]["/livez"]["get"]
