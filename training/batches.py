@@ -8,6 +8,7 @@ had not been. Letters of shapes: S side of the eye, F side of the face.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -116,7 +117,7 @@ class ResumableSampler(Sampler[list[SampleKey]]):
 
 def jitter_eye(wide: Image, size: int, jitter: Jitter, rng: np.random.Generator) -> Image:
     """A size x size x 3 crop from the middle of `wide`, moved and degraded at random."""
-    eye = _move(wide, size, jitter, rng)
+    eye: NDArray[Any] = _move(wide, size, jitter, rng)
     if rng.random() < jitter.small:
         fewer = int(rng.uniform(12, size))
         eye = cv2.resize(cv2.resize(eye, (fewer, fewer), interpolation=cv2.INTER_AREA), (size, size))

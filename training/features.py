@@ -29,7 +29,10 @@ GENUINE_FILE = "vgg19_imagenet_conv1_1_to_conv3_4.npz"
 DISTILLED_FILE = "vgg19_distilled_16x.npz"
 
 CONVS = tuple(f"{block}_{i}" for block, count in enumerate((2, 2, 4, 4, 4), 1) for i in range(1, count + 1))
-"""VGG19's convolutions in order; all but the first block begin with 2 x 2 max-pooling. Source: Simonyan & Zisserman 2014, table 1, E."""
+"""VGG19's convolutions in order; each block but the first begins with 2 x 2 max-pooling.
+
+Source: Simonyan & Zisserman 2014, table 1, column E.
+"""
 
 TORCHVISION_INDEX = dict(
     zip(CONVS, (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34), strict=True)
@@ -87,7 +90,7 @@ class ConvStack(nn.Module):
         self.register_buffer("mix", mix.reshape(3, 3, 1, 1))
         self.register_buffer("bias", bias)
         self.requires_grad_(False)
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, faces_BCHW: Tensor, wanted: tuple[str, ...]) -> dict[str, Tensor]:
         """The wanted activations by the name of their convolution."""
@@ -117,7 +120,7 @@ class Features(nn.Module):
     def __init__(self, stacks: Mapping[Source, ConvStack], layers: tuple[Layer, ...]) -> None:
         super().__init__()
         self.layers = layers
-        self.stacks = nn.ModuleDict(dict(stacks))
+        self.stacks = nn.ModuleDict({str(source): stack for source, stack in stacks.items()})
         self.register_buffer("scales", torch.ones(len(layers)))
         self.requires_grad_(False)
 
@@ -143,7 +146,7 @@ class Features(nn.Module):
     def calibrate(self, faces_BCHW: Tensor) -> None:
         """Sets the scales to the mean activations on these real faces, in float32."""
         totals = torch.zeros(len(self.layers))
-        for part in faces_BCHW.split(16):
+        for part in torch.split(faces_BCHW, 16):
             totals += torch.stack([activations.mean() * len(part) for activations in self(part)])
         self.get_buffer("scales").copy_(totals / len(faces_BCHW))
 

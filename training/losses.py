@@ -82,7 +82,8 @@ class _StdOverBatch(torch.autograd.Function):
     def backward(ctx: Any, grad_CHW: Tensor) -> Tensor:
         batch_BCHW, mean, std = ctx.saved_tensors
         slope = grad_CHW / (len(batch_BCHW) * std)
-        return ((batch_BCHW - mean).mul_(slope)).to(batch_BCHW.dtype)
+        grad_BCHW: Tensor = (batch_BCHW - mean).mul_(slope).to(batch_BCHW.dtype)
+        return grad_BCHW
 
 
 def _weighted(values: list[Tensor], weights: list[float]) -> Tensor:

@@ -16,8 +16,8 @@ from training import losses
 class Batch:
     """What a loss may look at: drawn and true faces in 0…1 and, where wanted, their features."""
 
-    pred_BCHW: Tensor
-    true_BCHW: Tensor
+    pred: Tensor
+    true: Tensor
     pred_features: list[Tensor] = field(default_factory=list)
     true_features: list[Tensor] = field(default_factory=list)
     layer_weights: list[float] = field(default_factory=list)
@@ -26,10 +26,10 @@ class Batch:
 Loss = Callable[[Batch], Tensor]
 
 LOSSES: Mapping[str, Loss] = {
-    "l1": lambda b: losses.l1(b.pred_BCHW, b.true_BCHW),
-    "l2": lambda b: losses.l2(b.pred_BCHW, b.true_BCHW),
-    "std_pixels": lambda b: losses.std_scalar(b.pred_BCHW, b.true_BCHW),
-    "std_map_pixels": lambda b: losses.std_map(b.pred_BCHW, b.true_BCHW),
+    "l1": lambda b: losses.l1(b.pred, b.true),
+    "l2": lambda b: losses.l2(b.pred, b.true),
+    "std_pixels": lambda b: losses.std_scalar(b.pred, b.true),
+    "std_map_pixels": lambda b: losses.std_map(b.pred, b.true),
     "feature": lambda b: losses.feature(b.pred_features, b.true_features, b.layer_weights),
     "std_features": lambda b: losses.std_scalar_features(b.pred_features, b.true_features, b.layer_weights),
     "std_map_features": lambda b: losses.std_map_features(b.pred_features, b.true_features, b.layer_weights),

@@ -42,7 +42,8 @@ def align_face(
     canvas = size if frame_px <= size else 2 * size
     if frame_px > 2 * canvas:
         shrink = 2 * canvas / frame_px
-        photo = np.asarray(cv2.resize(photo, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA), np.uint8)
+        small = cv2.resize(photo, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
+        photo = np.asarray(small, dtype=np.uint8)
         right, left = _scaled(right, shrink), _scaled(left, shrink)
         dx, dy, frame_px = dx * shrink, dy * shrink, frame_px * shrink
     step = frame_px / canvas
@@ -52,7 +53,8 @@ def align_face(
         [[cos, -sin, right[0] - cos * u + sin * v], [sin, cos, right[1] - sin * u - cos * v]]
     )
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    face = cv2.warpAffine(photo, frame_to_photo, (canvas, canvas), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    border = cv2.BORDER_REPLICATE
+    face = cv2.warpAffine(photo, frame_to_photo, (canvas, canvas), flags=flags, borderMode=border)
     if canvas != size:
         face = cv2.resize(face, (size, size), interpolation=cv2.INTER_AREA)
     return np.asarray(face, dtype=np.uint8), _part_outside(frame_to_photo, canvas, photo.shape)

@@ -39,7 +39,7 @@ def draw_grid(model: nn.Module, pairs: Pairs, path: Path, *, num_eyes: int, spli
 
 
 def write_rows(path: Path, rows: list[Image]) -> None:
-    """Writes rows of pictures (each B x H x W x 3 uint8 RGB) under each other, all as large as the last row's."""
+    """Writes rows of pictures (each B x H x W x 3 uint8 RGB), all as large as the last row's."""
     size = rows[-1].shape[2]
     lines = [np.hstack([cv2.resize(picture, (size, size)) for picture in row]) for row in rows]
     cv2.imwrite(str(path), np.vstack(lines)[..., ::-1])

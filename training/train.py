@@ -102,7 +102,9 @@ def train(recipe: Recipe, pairs: Pairs, settings: RunSettings) -> Path:
     fabric.barrier()
     dataset = EyeFacePairs(pairs, "train", jitter=recipe.jitter, seed=settings.seed)
     run = _begin(fabric, recipe, dataset, settings)
-    batches = iter(fabric.setup_dataloaders(_loader(fabric, dataset, recipe, settings, run.step)))
+    loader = fabric.setup_dataloaders(_loader(fabric, dataset, recipe, settings, run.step))
+    assert not isinstance(loader, list)
+    batches: Iterator[tuple[Tensor, Tensor]] = iter(loader)
     stats = Stats(settings, run.step) if fabric.is_global_zero else None
     objective = OBJECTIVES[recipe.objective]
     with tqdm(total=recipe.num_steps, initial=run.step, desc=recipe.name, disable=stats is None) as bar:
@@ -184,7 +186,8 @@ class Stats:
 
 
 def _begin(fabric: Fabric, recipe: Recipe, dataset: EyeFacePairs, settings: RunSettings) -> Run:
-    plain = Autoencoder(recipe.model).to(memory_format=torch.channels_last)
+    plain = Autoencoder(recipe.model)
+    plain.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = copy.deepcopy(plain).requires_grad_(False).eval()
     optimizer = AdamW(plain.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     model, optimizer = fabric.setup(plain, optimizer)

@@ -1,0 +1,62 @@
+"""The losses against their plain definitions."""
+
+import pytest
+import torch
+
+from training import losses
+
+
+@pytest.fixture
+def batches() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(8, 3, 6, 5, generator=generator), torch.rand(8, 3, 6, 5, generator=generator)
+
+
+def test_the_deviation_over_a_batch_equals_torch_std(batches: tuple[torch.Tensor, torch.Tensor]) -> None:
+    pred, _ = batches
+    torch.testing.assert_close(losses.std_over_batch(pred), pred.std(0, unbiased=False))
+
+
+def test_its_gradient_equals_that_of_torch_std(batches: tuple[torch.Tensor, torch.Tensor]) -> None:
+    pred, true = batches
+    pred.requires_grad_()
+    (ours,) = torch.autograd.grad((losses.std_over_batch(pred) * true[0]).sum(), pred)
+    (theirs,) = torch.autograd.grad((pred.std(0, unbiased=False) * true[0]).sum(), pred)
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_a_position_that_never_varies_has_a_finite_gradient() -> None:
+    pred = torch.ones(4, 1, 2, 2, requires_grad=True)
+    losses.std_map(pred, torch.rand(4, 1, 2, 2)).backward()  # type: ignore[no-untyped-call]
+    assert pred.grad is not None and torch.isfinite(pred.grad).all()
+
+
+def test_the_scalar_forgives_what_the_map_does_not() -> None:
+    steady = torch.full((4, 1, 1, 1), 0.5)
+    varied = torch.tensor([0.0, 1.0, 0.0, 1.0]).reshape(4, 1, 1, 1)
+    pred, true = torch.cat([steady, varied], dim=3), torch.cat([varied, steady], dim=3)
+    assert losses.std_scalar(pred, true).item() == pytest.approx(0.0)
+    # The deviation of 0, 1, 0, 1 is 0.5; that of a constant is the root of the smallest variance, 0.001.
+    assert losses.std_map(pred, true).item() == pytest.approx(0.499)
+
+
+def test_equal_batches_cost_nothing(batches: tuple[torch.Tensor, torch.Tensor]) -> None:
+    pred, _ = batches
+    values = [
+        losses.l1(pred, pred), losses.l2(pred, pred),
+        losses.std_scalar(pred, pred), losses.std_map(pred, pred),
+        losses.feature([pred], [pred], [1.0]), losses.std_scalar_features([pred], [pred], [1.0]),
+        losses.std_map_features([pred], [pred], [1.0]),
+    ]  # fmt: skip
+    assert [value.item() for value in values] == [0.0] * 7
+
+
+def test_layers_add_up_by_their_weights() -> None:
+    ones, zeros = torch.ones(2, 1, 1, 1), torch.zeros(2, 1, 1, 1)
+    assert losses.feature([ones, 3 * ones], [zeros, zeros], [0.5, 2.0]).item() == pytest.approx(6.5)
+
+
+def test_half_precision_is_averaged_in_float32() -> None:
+    pred = torch.full((2, 1, 300, 300), 0.1, dtype=torch.bfloat16)
+    assert losses.l1(pred, torch.zeros_like(pred)).dtype == torch.float32
+    assert losses.std_over_batch(pred).dtype == torch.float32

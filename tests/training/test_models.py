@@ -1,0 +1,40 @@
+"""The autoencoder: its shapes, its cost and what it refuses."""
+
+import pytest
+import torch
+
+from training.models import Autoencoder, ModelConfig, num_macs
+
+
+def test_an_eye_becomes_a_face_between_0_and_1() -> None:
+    faces = Autoencoder(ModelConfig()).eval()(torch.rand(2, 3, 64, 64))
+    assert faces.shape == (2, 3, 128, 128) and faces.dtype == torch.float32
+    assert faces.min() >= 0 and faces.max() <= 1
+
+
+@pytest.mark.parametrize(("eye_size", "face_size"), [(32, 64), (96, 256), (64, 64)])
+def test_other_sizes_follow_from_the_configuration(eye_size: int, face_size: int) -> None:
+    config = ModelConfig(eye_size=eye_size, face_size=face_size, encoder_widths=(8, 8), decoder_widths=(8, 8))
+    assert Autoencoder(config)(torch.rand(2, 3, eye_size, eye_size)).shape == (2, 3, face_size, face_size)
+
+
+def test_a_face_costs_at_most_half_a_billion_multiplications() -> None:
+    assert 0.4e9 < num_macs(ModelConfig()) <= 0.5e9
+
+
+def test_the_multiplications_of_a_known_model_are_counted() -> None:
+    config = ModelConfig(eye_size=4, face_size=8, encoder_widths=(2,), vector_size=3, decoder_widths=(5,))
+    encoder, to_vector, from_vector = 4 * 4 * 2 * 27, 2 * 2 * 2 * 3, 3 * 5 * 2 * 2
+    decoder, to_pixels = 4 * 4 * 5 * 45, 4 * 4 * 12 * 45
+    assert num_macs(config) == encoder + to_vector + from_vector + decoder + to_pixels
+
+
+def test_too_many_halvings_are_refused() -> None:
+    with pytest.raises(ValueError, match="more blocks"):
+        Autoencoder(ModelConfig(eye_size=4))
+
+
+def test_a_fresh_model_draws_no_checkerboard() -> None:
+    faces = Autoencoder(ModelConfig()).eval()(torch.rand(1, 3, 64, 64)).reshape(3, 64, 2, 64, 2)
+    spread = faces.amax((2, 4)) - faces.amin((2, 4))
+    assert spread.max() == 0.0

@@ -1,0 +1,5 @@
+"""Runs `python -m training`."""
+
+from training.cli import main
+
+main()

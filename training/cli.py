@@ -1,0 +1,188 @@
+"""`python -m training prepare | train | evaluate | export`: arguments in, one clear sentence on failure."""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Literal, cast
+
+import numpy as np
+import typer
+
+from service.errors import Eye2FaceError
+from service.eyes import Image
+from training import evaluate as evaluation
+from training import export as exporting
+from training import pictures
+from training.arrays import Pairs, PairsError, Split, open_pairs
+from training.batches import EyeFacePairs
+from training.checkpoints import CheckpointError
+from training.features import TORCHVISION_URL, FeaturesUnavailable, load_features
+from training.prepare import PrepareSettings
+from training.prepare import prepare as prepare_pairs
+from training.recipes import RECIPES
+from training.train import RunConflict, RunSettings
+from training.train import train as train_run
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
+
+OURS = (
+    Eye2FaceError,
+    PairsError,
+    CheckpointError,
+    FeaturesUnavailable,
+    RunConflict,
+    exporting.ExportDiffers,
+    ValueError,
+)
+"""What ends a command with its sentence and exit code 1, not with a traceback."""
+
+Data = Annotated[Path, typer.Argument(help="Folder that `prepare` wrote.")]
+Perceptual = Annotated[
+    str,
+    typer.Option(help="VGG19 weights: torchvision's file, its URL, or the folder of the two .npz archives."),
+]
+
+
+@app.command()
+def prepare(
+    source: Annotated[Path, typer.Argument(help="A labelled CSV, a folder of photos, or CelebA's folder.")],
+    out: Annotated[Path, typer.Argument(help="Folder for the arrays.")],
+    layout: Annotated[str, typer.Option(help="auto, csv, folder or celeba.")] = "auto",
+    limit: Annotated[int | None, typer.Option(help="At most so many photos, chosen by hash.")] = None,
+    seed: Annotated[int, typer.Option(help="Decides which persons are `dev`.")] = 0,
+) -> None:
+    """Turn photos into pairs of eye and face; a second run goes on where the first stopped."""
+    layouts = ("auto", "csv", "folder", "celeba")
+    if layout not in layouts:
+        raise ValueError(f"--layout is {layout!r}, expected one of {', '.join(layouts)}")
+    chosen = cast(Literal["auto", "csv", "folder", "celeba"], layout)
+    manifest = prepare_pairs(PrepareSettings(source=source, out=out, layout=chosen, limit=limit, seed=seed))
+    typer.echo(
+        f"{out}: {manifest['num_rows']} faces of {manifest['num_photos']} photos {manifest['rows_by_split']}"
+    )
+    for reason, count in sorted(manifest["left_out_by_reason"].items()):
+        typer.echo(f"  left out, {reason}: {count}")
+
+
+@app.command()
+def train(  # noqa: PLR0913  every option is an argument
+    data: Data,
+    run: Annotated[Path, typer.Argument(help="Folder of the run; an unfinished run there goes on.")],
+    recipe: Annotated[str, typer.Option(help=f"One of {', '.join(RECIPES)}.")] = "std-128",
+    steps: Annotated[int | None, typer.Option(help="Another length than the recipe's.")] = None,
+    seed: Annotated[int, typer.Option()] = 0,
+    perceptual: Perceptual = TORCHVISION_URL,
+    accelerator: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    devices: Annotated[int, typer.Option(help="How many processes share each batch.")] = 1,
+    workers: Annotated[int, typer.Option(help="Processes that load data.")] = 0,
+) -> None:
+    """Train one recipe; killed at any moment, the same command goes on exactly there."""
+    if recipe not in RECIPES:
+        raise ValueError(f"no recipe is named {recipe!r}; there are {', '.join(RECIPES)}")
+    chosen = RECIPES[recipe] if steps is None else replace(RECIPES[recipe], num_steps=steps)
+    settings = RunSettings(
+        run, perceptual, seed=seed, accelerator=accelerator, devices=devices, num_workers=workers
+    )
+    typer.echo(f"finished: {train_run(chosen, open_pairs(data), settings)}")
+
+
+@app.command()
+def evaluate(
+    data: Data,
+    systems: Annotated[list[str], typer.Argument(help="NAME=PATH of .onnx files or folders of runs.")],
+    split: Annotated[str, typer.Option(help="train, dev or val.")] = "val",
+    perceptual: Perceptual = TORCHVISION_URL,
+    out: Annotated[Path, typer.Option(help="Where the numbers go as JSON; the grid beside it.")] = Path(
+        "runs/evaluation.json"
+    ),
+) -> None:
+    """Print what each system scores on a split, the mean face beside it, and draw a grid."""
+    pairs = open_pairs(data)
+    dataset = EyeFacePairs(pairs, _split(split))
+    drawing = {name: evaluation.load_system(Path(path)) for name, path in map(_name_and_path, systems)}
+    features = load_features(perceptual, "report")
+    evaluation.calibrate(features, pairs)
+    drawing["mean face"] = evaluation.mean_face(pairs)
+    scores = evaluation.evaluate(drawing, dataset, features)
+    evaluation.write_scores(out, split, features, scores, {"data": pairs.manifest["settings"]["source"]})
+    _draw_grid(out.with_suffix(".png"), dataset, drawing)
+    typer.echo(f"{len(dataset)} eyes of the split {split!r}; features: {evaluation.describe(features)}")
+    typer.echo(evaluation.table(scores))
+    typer.echo(f"numbers: {out}, pictures: {out.with_suffix('.png')}")
+
+
+@app.command()
+def export(  # noqa: PLR0913  every option is an argument
+    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    data: Data,
+    out: Annotated[Path, typer.Argument(help="The .onnx file to write.")],
+    licence_class: Annotated[str, typer.Option(help="Who may use the model: research or open.")],
+    scores: Annotated[
+        Path | None, typer.Option(help="JSON of `evaluate` whose numbers go into the file.")
+    ] = None,
+    system: Annotated[str, typer.Option(help="The name in that JSON.")] = "std",
+    version: Annotated[str, typer.Option(help="Version of the model.")] = "1",
+    float32: Annotated[
+        bool, typer.Option("--float32", help="Store weights as float32, not float16.")
+    ] = False,
+) -> None:
+    """Write a run as the ONNX file that the service runs, proved equal to torch on real crops."""
+    described = json.loads((run / "run.json").read_text())
+    metrics = json.loads(scores.read_text())["scores"][system] if scores else {}
+    facts = exporting.ModelFacts(
+        name=out.stem, version=version, recipe=described["recipe"]["name"],
+        objective=json.dumps(described["objective"]), training_data=_training_data(described["data"]),
+        licence_class=licence_class, commit=described["commit"], metrics=metrics,
+    )  # fmt: skip
+    check = _eyes_to_check(open_pairs(data))
+    difference = exporting.export(run, out, facts, check, half=not float32)
+    typer.echo(
+        f"{out}: {out.stat().st_size / 1e6:.1f} MB, "
+        f"at most {difference} of 255 from torch on {len(check)} eyes"
+    )
+
+
+def main() -> None:
+    """The command; our own errors become one sentence and exit code 1."""
+    try:
+        app(standalone_mode=True)
+    except OURS as error:
+        print(f"eye2face-train: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+def _split(text: str) -> Split:
+    if text not in ("train", "dev", "val"):
+        raise ValueError(f"--split is {text!r}, expected train, dev or val")
+    return cast(Split, text)
+
+
+def _name_and_path(text: str) -> tuple[str, str]:
+    name, equals, path = text.partition("=")
+    if not equals:
+        raise ValueError(
+            f"{text!r} names no system: write NAME=PATH, for example std=models/synthesizer.onnx"
+        )
+    return name, path
+
+
+def _training_data(data: dict[str, dict[str, object]]) -> str:
+    licences = ", ".join(f"{count} {licence}" for licence, count in sorted(data["rows_by_licence"].items()))
+    return f"{data['settings']['source']} (faces by licence, all splits: {licences})"
+
+
+def _eyes_to_check(pairs: Pairs) -> Image:
+    rows = np.linspace(0, len(pairs.eyes) - 1, min(128, len(pairs.eyes))).astype(int)
+    return np.concatenate([pairs.eyes[rows, 0], pairs.eyes[rows, 1]])
+
+
+def _draw_grid(
+    path: Path, dataset: EyeFacePairs, systems: dict[str, evaluation.Draw], num_eyes: int = 15
+) -> None:
+    samples = [dataset[int(i)] for i in np.linspace(0, len(dataset) - 1, num_eyes)]
+    eyes, faces = (
+        np.stack([np.ascontiguousarray(sample[part].permute(1, 2, 0)) for sample in samples])
+        for part in (0, 1)
+    )
+    pictures.write_rows(path, [eyes, *(draw(eyes) for draw in systems.values()), faces])
