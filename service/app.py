@@ -86,8 +86,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(Stamps)
     for error in HANDLED:
         app.add_exception_handler(error, answer_problem)
-    app.include_router(_health)
     app.include_router(_work)
+    app.include_router(_health)
     app.include_router(pages.router)
     app.mount("/web", StaticFiles(directory=pages.WEB))
     app.openapi = partial(describe, app)  # type: ignore[method-assign]  # FastAPI's documented way
@@ -125,13 +125,13 @@ _health = APIRouter(tags=["health"])
 _work = APIRouter(tags=["photos"], dependencies=[Depends(_check_key), Depends(refuse_repeats)])
 
 
-@_health.get("/livez", response_model_exclude_none=True)
+@_health.get("/livez", summary="Does the process answer?", response_model_exclude_none=True)
 async def livez() -> Health:
     """Whether the process answers at all."""
     return Health(status="alive")
 
 
-@_health.get("/readyz", responses=READY_RESPONSES)
+@_health.get("/readyz", summary="Can photos be sent?", responses=READY_RESPONSES)
 async def readyz(engine: _Ready) -> Health:
     """Whether photos can be sent, on which device and to which model they go; never waits for one."""
     return Health(status="ready", device=engine.synthesizer.device, model=engine.synthesizer.info.name)
@@ -139,6 +139,7 @@ async def readyz(engine: _Ready) -> Health:
 
 @_work.post(
     "/synthesize",
+    summary="One eye in, one face out",
     response_class=Response,
     responses=SYNTHESIZE_RESPONSES,
     openapi_extra=PHOTO_BODY,
@@ -161,7 +162,13 @@ async def synthesize(
     return Response(await engine.run(draw), 200, {"X-Device": engine.synthesizer.device}, media_type)
 
 
-@_work.post("/eyes", response_model=EyesAnswer, responses=EYES_RESPONSES, openapi_extra=PHOTO_BODY)
+@_work.post(
+    "/eyes",
+    summary="What the finder sees",
+    response_model=EyesAnswer,
+    responses=EYES_RESPONSES,
+    openapi_extra=PHOTO_BODY,
+)
 async def eyes(request: Request, query: Annotated[EyesQuery, Query()], engine: _Ready) -> Response:
     """Every eye that the finder sees, largest person first."""
     media_type = _accepted(request, ["image/png" if query.overlay else _JSON])
