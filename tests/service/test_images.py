@@ -201,6 +201,7 @@ def test_hostile_bytes_never_meet_another_error(format: str, edits: list[tuple[i
         assert str(error).endswith(".")
 
 
+@settings(deadline=None)
 @given(
     st.binary(max_size=300),
     st.sampled_from([b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM\0\0\0\0\0\0\0\0"]),

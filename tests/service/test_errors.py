@@ -1,0 +1,44 @@
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from service import errors
+from service.errors import Eye2FaceError
+
+
+def tree(error: type[Eye2FaceError], depth: int = 0) -> Iterator[tuple[type[Eye2FaceError], int]]:
+    yield error, depth
+    for child in error.__subclasses__():
+        if child.__module__ == errors.__name__:
+            yield from tree(child, depth + 1)
+
+
+ALL = [error for error, _ in tree(Eye2FaceError)]
+LEAVES = [error for error in ALL if not error.__subclasses__()]
+
+
+def test_the_tree_in_the_docstring_is_the_tree() -> None:
+    drawn = [
+        (len(indent) // 4, name, rest.split()[:2] if re.match(r"\d{3} ", rest) else [])
+        for indent, name, rest in re.findall(
+            r"^ {4}([│ ├└─]*)(\w+) *(.*)$", (errors.__doc__ or "").split("\n\n")[1], re.MULTILINE
+        )
+    ]
+    actual = [
+        (depth, error.__name__, [str(error.status), error.code] if error in LEAVES else [])
+        for error, depth in tree(Eye2FaceError)
+    ]
+    assert drawn == actual
+
+
+@pytest.mark.parametrize("error", LEAVES)
+def test_every_error_has_a_code_and_a_title_of_its_own(error: type[Eye2FaceError]) -> None:
+    assert re.fullmatch(r"[a-z_]+", error.code)
+    assert [other for other in ALL if other.code == error.code] == [error]
+    assert [other for other in ALL if other.title == error.title] == [error]
+    assert 400 <= error.status < 600
+
+
+def test_only_the_service_itself_fails_with_a_500() -> None:
+    assert [error for error in ALL if error.status == 500] == [Eye2FaceError]
