@@ -22,14 +22,18 @@ SERVICE = (
     ("marking",),
     ("answers",),
     ("problems", "openapi"),
-    ("app",),
+    ("app", "doctor"),
+    ("server",),
     ("cli",),
     ("__main__",),
 )
 ALONE = {"errors", "settings", "cores"}
 """These import nothing of ours at all."""
 
-HTTP = set("accept answers app auth bodies cli forms openapi pages problems queries".split())
+HTTP = {
+    *("accept", "answers", "app", "auth", "bodies"),
+    *("forms", "openapi", "pages", "problems", "queries", "server"),
+}
 """The only modules of the service that may know of HTTP."""
 
 SHARED = {"service.errors", "service.images", "service.eyes"}
