@@ -122,7 +122,8 @@ def test_every_link_within_the_repository_leads_somewhere(document: Path) -> Non
 
 def test_the_readmes_tree_shows_every_module_and_nothing_that_is_not_there() -> None:
     block = README.split("## Where things are\n\n```\n")[1].split("```")[0]
-    folder, shown = "", set()
+    folder = ""
+    shown: set[str] = set()
     for line in block.splitlines():
         names = line.strip().split("  ")[0].split()
         folder = folder if line.startswith("  ") else ""
