@@ -63,11 +63,11 @@ class _Start:
         if scope["type"] != "lifespan":
             await self._app(scope, receive, send)
             return
-        held: list[Message] = []
+        failed: list[Message] = []
 
         async def send_or_hold(message: Message) -> None:
-            if message["type"] == "lifespan.startup.failed":
-                held.append(message)
+            if message["type"] == "lifespan.startup.failed":  # its text is a traceback
+                failed.append(message)
             else:
                 await send(message)
 
@@ -75,11 +75,10 @@ class _Start:
             await self._app(scope, receive, send_or_hold)
         except Eye2FaceError as error:
             self.error = error
-            await send({"type": "lifespan.startup.failed", "message": ""})
-        except BaseException:
-            for message in held:
+            failed = [{"type": "lifespan.startup.failed", "message": ""}]
+        finally:
+            for message in failed:
                 await send(message)
-            raise
 
 
 class _Server(uvicorn.Server):

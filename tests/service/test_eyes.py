@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from service.eyes import CROP_VERSION, Eye, HaarEyeFinder, Image, crop_eye, eyes_from_points
@@ -60,7 +60,6 @@ def test_an_eye_of_twice_the_size_is_averaged() -> None:
     np.testing.assert_allclose(crop_eye(photo, eye, 64), mean, atol=1)  # rounding
 
 
-@settings(deadline=None)  # other work on the machine is no failure
 @given(
     x=st.integers(-100, 611),
     y=st.integers(-100, 611),
@@ -84,7 +83,6 @@ def test_a_turned_head_gives_the_same_crop() -> None:
     assert difference(crop_eye(photo, eye, 64), crop_eye(fakes.astronaut(), RIGHT, 64)) < 4  # sampled twice
 
 
-@settings(deadline=None)  # other work on the machine is no failure
 @given(
     width=st.sampled_from([1, 2, 7, 640, 40_000]),
     size_px=st.sampled_from([1e-3, 0.5, 1.0, 63.9, 64.0, 64.1, 127.9, 128.1, 5_000.0, 1e5]),

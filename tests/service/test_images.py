@@ -147,10 +147,10 @@ def test_opencv_itself_refuses_what_a_header_hides() -> None:
 def test_a_png_bomb_is_refused_from_its_header() -> None:
     data = png_bomb(12_000)
     assert len(data) < 200_000
-    begin = time.perf_counter()
+    begin = time.thread_time()
     with pytest.raises(errors.ImageTooLarge, match="12,000 x 12,000"):
         read_header(data, max_pixels=MAX_PIXELS)
-    assert time.perf_counter() - begin < 0.05
+    assert time.thread_time() - begin < 0.05
 
 
 def test_the_pixel_limit_itself_is_still_taken() -> None:
@@ -170,21 +170,21 @@ def test_a_jpeg_of_countless_scans_is_refused() -> None:
 @pytest.mark.parametrize("filler", [b"\xff", b"\xff\xe0\0\2", b"\0", b"\xff\0", b"\xff\x01"])
 def test_a_jpeg_of_endless_filler_is_refused_at_once(filler: bytes) -> None:
     data = b"\xff\xd8\xff\xe0\0\2" + filler * (20_000_000 // len(filler))
-    begin = time.perf_counter()
+    begin = time.thread_time()
     with pytest.raises(errors.ImageCorrupt):
         read_header(data, max_pixels=MAX_PIXELS)
-    assert time.perf_counter() - begin < 1
+    assert time.thread_time() - begin < 1
 
 
 def test_a_png_of_endless_chunks_is_read_at_once() -> None:
     data = png_header(100, 100) + png_chunk(b"teXt", b"") * (100 * MAX_SEGMENTS)
-    begin = time.perf_counter()
+    begin = time.thread_time()
     assert read_header(data, max_pixels=MAX_PIXELS).orientation == 1
-    assert time.perf_counter() - begin < 0.5
+    assert time.thread_time() - begin < 0.5
 
 
 @pytest.mark.parametrize("format", FORMATS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     edits=st.lists(st.tuples(st.integers(0, 1500), st.integers(0, 255)), max_size=12),
     cut=st.integers(0, 5000),
@@ -201,7 +201,6 @@ def test_hostile_bytes_never_meet_another_error(format: str, edits: list[tuple[i
         assert str(error).endswith(".")
 
 
-@settings(deadline=None)
 @given(
     st.binary(max_size=300),
     st.sampled_from([b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM\0\0\0\0\0\0\0\0"]),
