@@ -21,7 +21,7 @@ class Recipe:
     objective: str
     model: ModelConfig = field(default_factory=ModelConfig)
     jitter: Jitter = field(default_factory=Jitter)
-    num_steps: int = 4500
+    num_steps: int = 3000
     batch_size: int = 64
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
@@ -39,7 +39,8 @@ _RECIPES = (
     replace(STD_128, name="l1-128", objective="l1"),
     replace(STD_128, name="feature-128", objective="feature"),
     replace(
-        STD_128, name="tiny", num_steps=200, batch_size=16, warmup_steps=10, ema_decay=0.95, objective="l1",
+        STD_128, name="tiny", objective="l1", precision="32-true", num_steps=200, batch_size=16,
+        warmup_steps=10, ema_decay=0.95,
         model=ModelConfig(encoder_widths=(16, 32, 64, 64), vector_size=64, decoder_widths=(64, 64, 32, 16)),
     ),
 )  # fmt: skip

@@ -97,11 +97,13 @@ def train(recipe: Recipe, pairs: Pairs, settings: RunSettings) -> Path:
     fabric = Fabric(accelerator=settings.accelerator, devices=settings.devices, precision=recipe.precision)
     fabric.launch()
     fabric.seed_everything(settings.seed, verbose=False)
+    needed = OBJECTIVES[recipe.objective].needs_features
+    features = load_features(settings.perceptual, "training") if needed else None
     if fabric.is_global_zero:
-        _claim_folder(recipe, pairs, settings)
+        _claim_folder(recipe, pairs, settings, features)
     fabric.barrier()
     dataset = EyeFacePairs(pairs, "train", jitter=recipe.jitter, seed=settings.seed)
-    run = _begin(fabric, recipe, dataset, settings)
+    run = _begin(fabric, recipe, dataset, settings.folder, features)
     loader = fabric.setup_dataloaders(_loader(fabric, dataset, recipe, settings, run.step))
     assert not isinstance(loader, list)
     batches: Iterator[tuple[Tensor, Tensor]] = iter(loader)
@@ -185,16 +187,16 @@ class Stats:
         self.sums, self.num_steps, self.since = {}, 0, time.perf_counter()
 
 
-def _begin(fabric: Fabric, recipe: Recipe, dataset: EyeFacePairs, settings: RunSettings) -> Run:
+def _begin(
+    fabric: Fabric, recipe: Recipe, dataset: EyeFacePairs, folder: Path, features: Features | None
+) -> Run:
     plain = Autoencoder(recipe.model)
     plain.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = copy.deepcopy(plain).requires_grad_(False).eval()
     optimizer = AdamW(plain.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     model, optimizer = fabric.setup(plain, optimizer)
-    features = None
-    state = checkpoints.load(settings.folder)
-    if OBJECTIVES[recipe.objective].needs_features:
-        features = load_features(settings.perceptual, "training")
+    state = checkpoints.load(folder)
+    if features is not None:
         if state is None:
             features.calibrate(_calibration_faces(dataset))
         features.to(fabric.device)
@@ -216,8 +218,9 @@ def _loader(
         dataset.balanced_weights(recipe.source_power), recipe.batch_size, seed=settings.seed,
         first_step=first_step, rank=fabric.global_rank, world_size=fabric.world_size,
     )  # fmt: skip
+    # A generator of its own: making an iterator draws from it, which a run that resumes does again.
     return DataLoader(
-        dataset, batch_sampler=sampler, num_workers=settings.num_workers,
+        dataset, batch_sampler=sampler, num_workers=settings.num_workers, generator=torch.Generator(),
         persistent_workers=settings.num_workers > 0, pin_memory=fabric.device.type == "cuda",
     )  # fmt: skip
 
@@ -267,12 +270,12 @@ def _check_sizes(recipe: Recipe, pairs: Pairs) -> None:
         )
 
 
-def _claim_folder(recipe: Recipe, pairs: Pairs, settings: RunSettings) -> None:
+def _claim_folder(recipe: Recipe, pairs: Pairs, settings: RunSettings, features: Features | None) -> None:
     """Writes what the run is, or compares it with what an earlier start wrote; the length may differ."""
     described = {
         "recipe": json.loads(json.dumps(asdict(recipe))),
         "objective": dict(OBJECTIVES[recipe.objective].weights),
-        "layers": [],
+        "layers": [layer.name for layer in features.layers] if features else [],
         "seed": settings.seed,
         "data": {"settings": pairs.manifest["settings"], "rows_sha256": pairs.manifest["rows_sha256"],
                  "rows_by_licence": pairs.manifest["rows_by_licence"]},

@@ -3,10 +3,17 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.drawn_faces import DrawnPhoto, draw_photos, write_csv
 from training.arrays import Pairs, open_pairs
 from training.prepare import PrepareSettings, prepare
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Sums in one order, and no threads that wait for each other on a busy machine."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import nn
 
+from tests.training.perceptual import write_archives, write_torchvision
 from training import features as features_module
 from training.features import CONVS, FeaturesUnavailable, Layer, download, load_features
-from tests.training.perceptual import write_archives, write_torchvision
 
 
 @pytest.fixture
@@ -133,7 +133,7 @@ def test_a_download_with_another_checksum_is_thrown_away(
 
 
 def test_a_server_without_the_file_says_how_to_go_on(file_server: tuple[str, Path], tmp_path: Path) -> None:
-    with pytest.raises(FeaturesUnavailable, match="404.*--perceptual"):
+    with pytest.raises(FeaturesUnavailable, match=r"404.*--perceptual"):
         download(f"{file_server[0]}/vgg19-11111111.pth", tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
 

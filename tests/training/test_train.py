@@ -1,0 +1,149 @@
+"""Training runs: they learn, and a killed one ends exactly as an undisturbed one."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.training.perceptual import write_archives
+from training import checkpoints
+from training.arrays import Pairs
+from training.recipes import RECIPES, Recipe
+from training.train import RunConflict, RunSettings, decay_at, learning_rate, read_stats, train
+
+TINY = replace(RECIPES["tiny"], num_steps=6, batch_size=8, warmup_steps=2)
+
+
+def settings_of(folder: Path, **changes: object) -> RunSettings:
+    return replace(RunSettings(folder, "", accelerator="cpu", log_every=1), **changes)  # type: ignore[arg-type]
+
+
+def test_a_run_leaves_its_description_statistics_pictures_and_checkpoint(
+    tmp_path: Path, drawn_pairs: Pairs
+) -> None:
+    train(TINY, drawn_pairs, settings_of(tmp_path))
+    files = {path.name for path in tmp_path.iterdir()}
+    assert files == {"run.json", "stats.jsonl", "checkpoint.pt", "curves.png", "grid.png"}
+    described = json.loads((tmp_path / "run.json").read_text())
+    assert described["recipe"]["num_steps"] == 6 and described["objective"] == {"l1": 1.0}
+    assert [line["step"] for line in read_stats(tmp_path)] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_run_learns(tmp_path: Path, drawn_pairs: Pairs) -> None:
+    train(replace(TINY, num_steps=40), drawn_pairs, settings_of(tmp_path))
+    losses = [line["l1"] for line in read_stats(tmp_path)]
+    assert sum(losses[-5:]) < 0.75 * sum(losses[:5])
+
+
+def test_a_finished_run_is_not_run_again(tmp_path: Path, drawn_pairs: Pairs) -> None:
+    train(TINY, drawn_pairs, settings_of(tmp_path))
+    before = (tmp_path / "checkpoint.pt").read_bytes()
+    train(TINY, drawn_pairs, settings_of(tmp_path))
+    assert (tmp_path / "checkpoint.pt").read_bytes() == before
+
+
+def test_a_longer_run_goes_on_from_a_shorter_one(tmp_path: Path, drawn_pairs: Pairs) -> None:
+    train(TINY, drawn_pairs, settings_of(tmp_path))
+    train(replace(TINY, num_steps=8), drawn_pairs, settings_of(tmp_path))
+    assert [line["step"] for line in read_stats(tmp_path)] == list(range(1, 9))
+
+
+@pytest.mark.parametrize(
+    ("changed", "seed", "named"), [(replace(TINY, batch_size=4), 0, "recipe"), (TINY, 1, "seed")]
+)
+def test_a_folder_of_another_run_is_refused(
+    tmp_path: Path, drawn_pairs: Pairs, changed: Recipe, seed: int, named: str
+) -> None:
+    train(TINY, drawn_pairs, settings_of(tmp_path))
+    with pytest.raises(RunConflict, match=f"another {named}"):
+        train(changed, drawn_pairs, settings_of(tmp_path, seed=seed))
+
+
+def test_pairs_of_another_size_are_refused_before_anything_is_written(
+    tmp_path: Path, drawn_pairs: Pairs
+) -> None:
+    larger = replace(TINY, model=replace(TINY.model, face_size=256))
+    with pytest.raises(ValueError, match="prepare them at these sizes"):
+        train(larger, drawn_pairs, settings_of(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_learning_rate_warms_up_stays_and_falls_to_zero() -> None:
+    recipe = replace(TINY, num_steps=100, warmup_steps=10, cooldown_part=0.5, learning_rate=1.0)
+    rates = [learning_rate(recipe, step) for step in (0, 9, 50, 75, 100)]
+    assert rates == pytest.approx([0.1, 1.0, 1.0, 0.5, 0.0])
+
+
+def test_the_average_forgets_its_start() -> None:
+    assert decay_at(0.998, 0) == pytest.approx(0.1)
+    assert decay_at(0.998, 10**6) == 0.998
+
+
+@pytest.fixture(scope="module")
+def archives(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_archives(tmp_path_factory.mktemp("archives"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, drawn_folder: Path, archives: Path) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "undisturbed"
+    assert start(drawn_folder, run, archives).wait() == 0
+    return run
+
+
+def start(pairs: Path, run: Path, archives: Path, *options: str) -> "subprocess.Popen[bytes]":
+    """Begins or resumes the run of tests/training/tiny_run.py in a process of its own."""
+    command = [sys.executable, "-m", "tests.training.tiny_run", str(pairs), str(run), str(archives)]
+    return subprocess.Popen([*command, *options], stderr=subprocess.DEVNULL)
+
+
+def test_killed_at_a_random_step_a_run_ends_bitwise_the_same(
+    tmp_path: Path, drawn_folder: Path, archives: Path, undisturbed: Path
+) -> None:
+    run = tmp_path / "killed"
+    process = start(drawn_folder, run, archives)
+    wanted = random.randrange(4, 36)
+    stats = run / "stats.jsonl"
+    while not stats.exists() or len(stats.read_text().splitlines()) < wanted:
+        assert process.poll() is None
+        time.sleep(0.002)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert start(drawn_folder, run, archives).wait() == 0
+    assert_equal_runs(run, undisturbed, note=f"killed after step {wanted}")
+
+
+def test_killed_while_it_writes_a_checkpoint_a_run_ends_bitwise_the_same(
+    tmp_path: Path, drawn_folder: Path, archives: Path, undisturbed: Path
+) -> None:
+    run = tmp_path / "killed"
+    process = start(drawn_folder, run, archives, "--die-while-saving", "5")
+    assert process.wait() == -signal.SIGKILL
+    assert (run / "checkpoint.pt.new").exists()
+    assert start(drawn_folder, run, archives).wait() == 0
+    assert_equal_runs(run, undisturbed, note="killed while saving")
+
+
+def assert_equal_runs(run: Path, other: Path, *, note: str) -> None:
+    """Every logged loss and every number of the last checkpoint is the same to the bit."""
+    lines, other_lines = (
+        [{k: v for k, v in line.items() if k != "seconds_per_step"} for line in read_stats(folder)]
+        for folder in (run, other)
+    )
+    assert lines == other_lines, note
+    state, other_state = checkpoints.load(run), checkpoints.load(other)
+    assert state is not None and other_state is not None
+    assert state["step"] == other_state["step"] == 40
+    for part in ("model", "average"):
+        for name, value in state[part].items():
+            assert torch.equal(value, other_state[part][name]), f"{note}: {part} {name}"
+    moments = [state["optimizer"]["state"][0]["exp_avg"], other_state["optimizer"]["state"][0]["exp_avg"]]
+    assert torch.equal(moments[0], moments[1]), note
+    assert torch.equal(state["random"]["torch"], other_state["random"]["torch"]), note

@@ -1,0 +1,55 @@
+"""A tiny run in a process of its own, for the tests that kill it.
+
+    python -m tests.training.tiny_run PAIRS RUN ARCHIVES [--die-while-saving N]
+
+trains 40 steps in float32 on one thread; with the option the process kills itself in the middle of
+writing its Nth checkpoint.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+from training.arrays import open_pairs
+from training.recipes import RECIPES
+from training.train import RunSettings, train
+
+TINY_STD = replace(RECIPES["tiny"], objective="std", num_steps=40, batch_size=8, warmup_steps=5)
+
+
+def main() -> None:
+    """Runs it; see the module."""
+    pairs, run, archives = (Path(argument) for argument in sys.argv[1:4])
+    if len(sys.argv) > 4:
+        torch.save = _dying_after(int(sys.argv[5]), torch.save)
+    torch.set_num_threads(1)
+    settings = RunSettings(run, str(archives), checkpoint_every=3, log_every=1, picture_every=1000)
+    train(TINY_STD, open_pairs(pairs), settings)
+
+
+def _dying_after(num_saves: int, save: Callable[..., None]) -> Callable[..., None]:
+    saved = 0
+
+    def save_or_die(state: Any, file: IO[bytes]) -> None:
+        nonlocal saved
+        saved += 1
+        whole = BytesIO()
+        save(state, whole)
+        if saved == num_saves:
+            file.write(whole.getvalue()[: len(whole.getvalue()) // 2])
+            file.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+        file.write(whole.getvalue())
+
+    return save_or_die
+
+
+if __name__ == "__main__":
+    main()
