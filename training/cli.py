@@ -128,7 +128,7 @@ def export(  # noqa: PLR0913  every option is an argument
     ] = False,
 ) -> None:
     """Write a run as the ONNX file that the service runs, proved equal to torch on real crops."""
-    described = json.loads((run / "run.json").read_text())
+    described = evaluation.read_description(run)
     metrics = json.loads(scores.read_text())["scores"][system] if scores else {}
     facts = exporting.ModelFacts(
         name=out.stem, version=version, recipe=described["recipe"]["name"],

@@ -165,16 +165,29 @@ def load_average(folder: Path) -> Autoencoder:
     Raises:
         PairsError: the folder holds no run.
     """
+    described: dict[str, Any] = read_description(folder)["recipe"]["model"]
     state = checkpoints.load(folder)
     if state is None:
-        raise PairsError(f"{folder} holds no checkpoint; expected an .onnx file or the folder of a run")
-    described: dict[str, Any] = json.loads((folder / "run.json").read_text())["recipe"]["model"]
+        raise PairsError(f"{folder} holds no checkpoint yet: let its training go on")
     sizes: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in described.items()
     }
     model = Autoencoder(ModelConfig(**sizes))
     model.load_state_dict(state["average"])
     return model.eval()
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """What `run.json` says of a run.
+
+    Raises:
+        PairsError: the folder holds no run.
+    """
+    try:
+        described: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise PairsError(f"{folder} holds no run; expected an .onnx file or the folder of a run") from None
+    return described
 
 
 def to_unit(faces_BHWC: Image) -> Tensor:

@@ -6,6 +6,7 @@ uint8 [batch, F, F, 3] out, both RGB, scaling inside the graph, facts in the met
 
 import json
 import tempfile
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -104,6 +105,12 @@ def difference_to_torch(path: Path, average: Autoencoder, eyes_BHWC: Image) -> i
 
 def _to_onnx(average: Autoencoder, path: Path, example_BHWC: Image) -> None:
     example = torch.from_numpy(np.ascontiguousarray(example_BHWC))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch's exporter warns of itself
+        _convert(average, path, example)
+
+
+def _convert(average: Autoencoder, path: Path, example: Tensor) -> None:
     torch.onnx.export(
         PixelsToPixels(average).eval(), (example,), str(path), input_names=["eyes"], output_names=["faces"],
         dynamic_shapes=({0: torch.export.Dim("batch")},), opset_version=OPSET, dynamo=True,

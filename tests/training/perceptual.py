@@ -28,7 +28,7 @@ def write_archives(folder: Path) -> Path:
             plain = name.replace("_", "")
             distilled[f"conv{plain}.weight"], distilled[f"conv{plain}.bias"] = conv(channels_in)
     distilled["conv0.weight"] = 255 * np.eye(3, dtype=np.float32)[::-1].reshape(3, 3, 1, 1)
-    distilled["conv0.bias"] = np.float32([-103.939, -116.779, -123.68])
+    distilled["conv0.bias"] = np.array([-103.939, -116.779, -123.68], np.float32)
     distilled["conv11_aux.weight"] = np.zeros((64, CHANNELS, 1, 1), np.float32)
     np.savez(folder / GENUINE_FILE, **genuine)  # type: ignore[arg-type]
     np.savez(folder / DISTILLED_FILE, **distilled)  # type: ignore[arg-type]

@@ -1,0 +1,88 @@
+"""The command `python -m training`, from drawn photos to a served model, and its failures."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.training.perceptual import write_archives
+from training import cli
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
+    """Runs the command in this process and returns its exit code."""
+    monkeypatch.setattr(sys, "argv", ["eye2face-train", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    code = ended.value.code
+    return code if isinstance(code, int) else int(code is not None)
+
+
+def test_photos_become_a_model_that_the_service_runs(
+    tmp_path: Path, drawn_csv: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, run, model = tmp_path / "data", tmp_path / "run", tmp_path / "mine.onnx"
+    archives, scores = write_archives(tmp_path), tmp_path / "scores.json"
+    assert call(monkeypatch, "prepare", drawn_csv, data) == 0
+    assert call(monkeypatch, "train", data, run, "--recipe", "tiny", "--steps", "3") == 0
+    evaluate = (
+        "evaluate",
+        data,
+        f"mine={run}",
+        "--split",
+        "train",
+        "--perceptual",
+        archives,
+        "--out",
+        scores,
+    )
+    assert call(monkeypatch, *evaluate) == 0
+    assert "| mean face |" in capsys.readouterr().out and scores.with_suffix(".png").exists()
+    export = ("export", run, data, model, "--licence-class", "open", "--scores", scores, "--system", "mine")
+    assert call(monkeypatch, *export) == 0
+    eye2face = [sys.executable, "-m", "service", "doctor"]
+    told = subprocess.run(eye2face, env={"EYE2FACE_MODEL": str(model)}, capture_output=True, text=True)
+    assert told.returncode == 0, told.stderr
+    assert "mine" in told.stdout and "open" in told.stdout
+    assert json.loads(scores.read_text())["split"] == "train"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("train", "nowhere", "run"), "nowhere does not exist: make it with 'python -m training prepare"),
+        (("train", "nowhere", "run", "--recipe", "gan"), "no recipe is named 'gan'; there are std-128"),
+        (("prepare", "nowhere", "out"), "nowhere"),
+        (("prepare", "nowhere", "out", "--layout", "zip"), "--layout is 'zip', expected one of auto, csv"),
+        (("evaluate", "nowhere", "std=x.onnx"), "nowhere does not exist"),
+        (("export", "nowhere", "data", "x.onnx", "--licence-class", "open"), "nowhere holds no run"),
+    ],
+)
+def test_a_failure_is_one_sentence(
+    arguments: tuple[str, ...], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert call(monkeypatch, *arguments) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("eye2face-train: ") and sentence in told and told.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("mine=x.onnx", "--split", "test"), "--split is 'test', expected train, dev or val"),
+        (("models/synthesizer.onnx",), "write NAME=PATH"),
+        (("mine=x.onnx",), "x.onnx"),
+        (("mine=.",), "expected an .onnx file or the folder of a run"),
+    ],
+)
+def test_systems_that_cannot_be_evaluated_are_named(
+    arguments: tuple[str, ...], sentence: str, tmp_path: Path, drawn_folder: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert call(monkeypatch, "evaluate", drawn_folder, *arguments) == 1
+    assert sentence in capsys.readouterr().err

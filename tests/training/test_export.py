@@ -1,0 +1,82 @@
+"""The exported file: the contract, the facts, and equality with torch."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from service.synthesizer import Synthesizer
+from training import export as exporting
+from training.arrays import Pairs
+from training.evaluate import load_average
+from training.export import ExportDiffers, ModelFacts, difference_to_torch, export
+from training.models import Autoencoder
+from training.pictures import draw_faces
+from training.recipes import RECIPES
+from training.train import RunSettings, train
+
+FACTS = ModelFacts(
+    name="tiny", version="7", recipe="tiny", objective="l1", training_data="24 drawn faces",
+    licence_class="open", commit="abc", metrics={"l2": 0.25},
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, drawn_pairs: Pairs) -> Path:
+    recipe = replace(RECIPES["tiny"], num_steps=10, batch_size=8)
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    return train(recipe, drawn_pairs, RunSettings(folder, "", accelerator="cpu"))
+
+
+@pytest.fixture(scope="module")
+def exported(run: Path, drawn_pairs: Pairs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("models") / "tiny.onnx"
+    export(run, path, FACTS, drawn_pairs.eyes[:, 0])
+    return path
+
+
+def test_onnx_runtime_draws_what_torch_draws(run: Path, exported: Path, drawn_pairs: Pairs) -> None:
+    eyes = drawn_pairs.eyes[:, 1]
+    assert difference_to_torch(exported, load_average(run), eyes) <= 1
+
+
+def test_the_service_reads_the_facts_back(exported: Path) -> None:
+    info = Synthesizer.load(exported, device="cpu").info
+    assert (info.name, info.version, info.part, info.licence_class) == ("tiny", "7", "eye", "open")
+    assert (info.eye_size, info.face_size, info.metrics) == (64, 128, {"l2": 0.25})
+
+
+def test_any_number_of_eyes_is_one_call(exported: Path, drawn_pairs: Pairs) -> None:
+    synthesizer = Synthesizer.load(exported, device="cpu")
+    together = synthesizer(drawn_pairs.eyes[:5, 0])
+    alone = np.concatenate([synthesizer(drawn_pairs.eyes[i : i + 1, 0]) for i in range(5)])
+    assert np.abs(together.astype(int) - alone).max() <= 1
+
+
+def test_large_weights_are_stored_as_float16_and_no_batch_norm_is_left(exported: Path) -> None:
+    graph = onnx.load(exported).graph
+    large = [tensor for tensor in graph.initializer if np.prod(tensor.dims) >= exporting.SMALLEST_HALVED]
+    assert large and all(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in large)
+    assert "BatchNormalization" not in {node.op_type for node in graph.node}
+
+
+def test_an_export_that_differs_is_refused_and_writes_nothing(
+    run: Path, drawn_pairs: Pairs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def brighter(model: Autoencoder, eyes: np.ndarray) -> np.ndarray:
+        faces = draw_faces(model, eyes).astype(int) + 2
+        return np.asarray(np.clip(faces, 0, 255), dtype=np.uint8)
+
+    monkeypatch.setattr(exporting, "draw_faces", brighter)
+    with pytest.raises(ExportDiffers, match=r"differ by [23] of 255"):
+        export(run, tmp_path / "never.onnx", FACTS, drawn_pairs.eyes[:4, 0])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_metadata_names_the_contract(exported: Path) -> None:
+    properties = {entry.key: entry.value for entry in onnx.load(exported).metadata_props}
+    assert properties["eye2face.contract_version"] == "1"
+    assert json.loads(properties["eye2face.metrics"]) == {"l2": 0.25}
