@@ -17,10 +17,11 @@ from training import pictures
 from training.arrays import Pairs, PairsError, Split, open_pairs
 from training.batches import EyeFacePairs
 from training.checkpoints import CheckpointError
-from training.features import TORCHVISION_URL, FeaturesUnavailable, load_features
+from training.features import TORCHVISION_URL, FeaturesUnavailable, load_features, report_layers
 from training.prepare import PrepareSettings
 from training.prepare import prepare as prepare_pairs
 from training.recipes import RECIPES
+from training.runs import NoRun, read_description
 from training.train import RunConflict, RunSettings
 from training.train import train as train_run
 
@@ -32,6 +33,7 @@ OURS = (
     CheckpointError,
     FeaturesUnavailable,
     RunConflict,
+    NoRun,
     exporting.ExportDiffers,
     ValueError,
 )
@@ -71,7 +73,10 @@ def train(  # noqa: PLR0913  every option is an argument
     run: Annotated[Path, typer.Argument(help="Folder of the run; an unfinished run there goes on.")],
     recipe: Annotated[str, typer.Option(help=f"One of {', '.join(RECIPES)}.")] = "std-128",
     steps: Annotated[int | None, typer.Option(help="Another length than the recipe's.")] = None,
-    seed: Annotated[int, typer.Option()] = 0,
+    seed: Annotated[int, typer.Option(help="Decides every random choice of the run.")] = 0,
+    start_from: Annotated[
+        Path | None, typer.Option(help="Begin with the weights of this finished run.")
+    ] = None,
     perceptual: Perceptual = TORCHVISION_URL,
     accelerator: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     devices: Annotated[int, typer.Option(help="How many processes share each batch.")] = 1,
@@ -82,7 +87,13 @@ def train(  # noqa: PLR0913  every option is an argument
         raise ValueError(f"no recipe is named {recipe!r}; there are {', '.join(RECIPES)}")
     chosen = RECIPES[recipe] if steps is None else replace(RECIPES[recipe], num_steps=steps)
     settings = RunSettings(
-        run, perceptual, seed=seed, accelerator=accelerator, devices=devices, num_workers=workers
+        run,
+        perceptual,
+        seed=seed,
+        start_from=start_from,
+        accelerator=accelerator,
+        devices=devices,
+        num_workers=workers,
     )
     typer.echo(f"finished: {train_run(chosen, open_pairs(data), settings)}")
 
@@ -101,7 +112,7 @@ def evaluate(
     pairs = open_pairs(data)
     dataset = EyeFacePairs(pairs, _split(split))
     drawing = {name: evaluation.load_system(Path(path)) for name, path in map(_name_and_path, systems)}
-    features = load_features(perceptual, "report")
+    features = load_features(perceptual, report_layers(perceptual))
     evaluation.calibrate(features, pairs)
     drawing["mean face"] = evaluation.mean_face(pairs)
     scores = evaluation.evaluate(drawing, dataset, features)
@@ -128,7 +139,7 @@ def export(  # noqa: PLR0913  every option is an argument
     ] = False,
 ) -> None:
     """Write a run as the ONNX file that the service runs, proved equal to torch on real crops."""
-    described = evaluation.read_description(run)
+    described = read_description(run)
     metrics = json.loads(scores.read_text())["scores"][system] if scores else {}
     facts = exporting.ModelFacts(
         name=out.stem, version=version, recipe=described["recipe"]["name"],

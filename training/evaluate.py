@@ -8,7 +8,6 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,11 +18,11 @@ from tqdm import tqdm
 
 from service.eyes import Image
 from service.synthesizer import Synthesizer
-from training import checkpoints, losses, pictures
-from training.arrays import Pairs, PairsError
+from training import losses, pictures
+from training.arrays import Pairs
 from training.batches import EyeFacePairs
 from training.features import Features
-from training.models import Autoencoder, ModelConfig
+from training.runs import load_average
 
 Draw = Callable[[Image], Image]
 """Faces B x F x F x 3 from eyes B x S x S x 3, both uint8."""
@@ -150,44 +149,13 @@ def load_system(path: Path) -> Draw:
     """The system behind an exported `.onnx` file or a run's folder (its averaged weights).
 
     Raises:
-        PairsError: the path is neither.
+        NoRun: the path is neither.
         ModelError: the file is no model of the service's contract.
     """
     if path.suffix == ".onnx":
         return Synthesizer.load(path, device="cpu", num_threads=torch.get_num_threads())
     model = load_average(path)
     return lambda eyes: pictures.draw_faces(model, eyes)
-
-
-def load_average(folder: Path) -> Autoencoder:
-    """The averaged model of a run, in evaluation mode.
-
-    Raises:
-        PairsError: the folder holds no run.
-    """
-    described: dict[str, Any] = read_description(folder)["recipe"]["model"]
-    state = checkpoints.load(folder)
-    if state is None:
-        raise PairsError(f"{folder} holds no checkpoint yet: let its training go on")
-    sizes: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in described.items()
-    }
-    model = Autoencoder(ModelConfig(**sizes))
-    model.load_state_dict(state["average"])
-    return model.eval()
-
-
-def read_description(folder: Path) -> dict[str, Any]:
-    """What `run.json` says of a run.
-
-    Raises:
-        PairsError: the folder holds no run.
-    """
-    try:
-        described: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise PairsError(f"{folder} holds no run; expected an .onnx file or the folder of a run") from None
-    return described
 
 
 def to_unit(faces_BHWC: Image) -> Tensor:

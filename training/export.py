@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from service.eyes import CROP_VERSION, Image
 from service.synthesizer import Synthesizer
-from training.evaluate import load_average
 from training.models import Autoencoder
 from training.pictures import draw_faces
+from training.runs import load_average
 
 CONTRACT_VERSION = 1
 OPSET = 18

@@ -9,7 +9,7 @@ Letters of shapes: B batch, C channels, H and W height and width.
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -59,18 +59,11 @@ class Layer:
         return f"{self.source} relu{self.conv}"
 
 
-TRAINING_LAYERS = tuple(Layer("distilled", conv) for conv in ("2_1", "3_1", "4_1", "5_1"))
-"""What objectives train on: cheap enough for a CPU at 128 px (7 ms a face against 90 for the genuine
-blocks). Without relu1_1: it holds more than half of all positions and the losses on pixels cover it."""
+REPORT_CONVS = ("1_1", "2_1", "3_1", "4_1", "5_1")
+"""What is reported, from the first block to the last. Source: the seed's slides, early and late layers."""
 
-REPORT_LAYERS = (
-    *(Layer("genuine", conv) for conv in ("1_1", "2_1", "3_1")),
-    *(Layer("distilled", conv) for conv in ("4_1", "5_1")),
-)
-"""What is reported: the genuine network as far as its file goes, the distilled one above."""
-
-TORCHVISION_LAYERS = tuple(Layer("torchvision", conv) for conv in ("1_1", "2_1", "3_1", "4_1", "5_1"))
-"""For both, where torchvision's file is the source."""
+LAST_GENUINE_BLOCK = "3"
+"""The archive of the genuine network ends with this block; the distilled one stands in above it."""
 
 
 class ConvStack(nn.Module):
@@ -151,32 +144,42 @@ class Features(nn.Module):
         self.get_buffer("scales").copy_(totals / len(faces_BCHW))
 
 
-def load_features(perceptual: str, layers: tuple[Layer, ...] | Literal["training", "report"]) -> Features:
+def training_layers(perceptual: str, convs: Iterable[str]) -> tuple[Layer, ...]:
+    """The layers that an objective trains on: the distilled network where the archives are at hand.
+
+    It is cheap enough for a CPU at 128 px: 7 ms a face against 90 for the genuine blocks.
+    """
+    source: Source = "distilled" if Path(perceptual).is_dir() else "torchvision"
+    return tuple(Layer(source, conv) for conv in convs)
+
+
+def report_layers(perceptual: str) -> tuple[Layer, ...]:
+    """The layers that numbers are reported on: the genuine network as far as it is at hand."""
+    if not Path(perceptual).is_dir():
+        return training_layers(perceptual, REPORT_CONVS)
+    return tuple(
+        Layer("genuine" if conv[0] <= LAST_GENUINE_BLOCK else "distilled", conv) for conv in REPORT_CONVS
+    )
+
+
+def load_features(perceptual: str, layers: tuple[Layer, ...]) -> Features:
     """Features from `perceptual`: the folder of the two archives, torchvision's file, or its URL.
 
-    With "training" or "report" the layers are those that the source offers for that purpose.
-
     Raises:
-        FeaturesUnavailable: nothing there, a damaged file, or not VGG19.
+        FeaturesUnavailable: nothing there, a damaged file, not VGG19, or a source that it does not hold.
     """
-    folder = Path(perceptual)
-    if folder.is_dir():
-        chosen = (
-            {"training": TRAINING_LAYERS, "report": REPORT_LAYERS}[layers]
-            if isinstance(layers, str)
-            else layers
-        )
+    sources = sorted({layer.source for layer in layers})
+    path = Path(perceptual)
+    if path.is_dir():
         loaders = {"genuine": _load_genuine, "distilled": _load_distilled}
-        sources = sorted({layer.source for layer in chosen})
         if not set(sources) <= set(loaders):
-            raise FeaturesUnavailable(
-                f"{perceptual} is a folder of archives; {sources} wants torchvision's file"
-            )
-        return Features({source: loaders[source](folder) for source in sources}, chosen)
+            raise FeaturesUnavailable(f"{path} is a folder of archives; {sources} wants torchvision's file")
+        return Features({source: loaders[source](path) for source in sources}, layers)
+    if sources != ["torchvision"]:
+        raise FeaturesUnavailable(f"{sources} wants the folder of the two archives, not {perceptual}")
     if "://" in perceptual:
-        folder = download(perceptual, cache_dir())
-    chosen = TORCHVISION_LAYERS if isinstance(layers, str) else layers
-    return Features({"torchvision": _load_torchvision(folder)}, chosen)
+        path = download(perceptual, cache_dir())
+    return Features({"torchvision": _load_torchvision(path)}, layers)
 
 
 def cache_dir() -> Path:

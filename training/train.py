@@ -9,7 +9,6 @@ import copy
 import ctypes
 import json
 import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,10 +24,11 @@ from tqdm import tqdm
 from training import checkpoints, pictures
 from training.arrays import Pairs
 from training.batches import EyeFacePairs, ResumableSampler
-from training.features import Features, load_features
+from training.features import Features, load_features, training_layers
 from training.models import Autoencoder
 from training.objectives import OBJECTIVES, Batch, Objective
 from training.recipes import Recipe
+from training.runs import Stats, load_average, read_description
 
 NUM_CALIBRATION_FACES = 256
 NUM_GRID_EYES = 12
@@ -40,11 +40,15 @@ class RunConflict(Exception):
 
 @dataclass(frozen=True, slots=True)
 class RunSettings:
-    """Where and how a recipe runs; none of it but the seed changes the result on one machine."""
+    """Where and how a recipe runs; of it only the seed and the start change the result on one machine.
+
+    `start_from` is the folder of a finished run whose averaged weights this one begins with.
+    """
 
     folder: Path
     perceptual: str
     seed: int = 0
+    start_from: Path | None = None
     accelerator: str = "auto"
     devices: int = 1
     num_workers: int = 0
@@ -98,16 +102,17 @@ def train(recipe: Recipe, pairs: Pairs, settings: RunSettings) -> Path:
     fabric.launch()
     fabric.seed_everything(settings.seed, verbose=False)
     needed = OBJECTIVES[recipe.objective].needs_features
-    features = load_features(settings.perceptual, "training") if needed else None
+    layers = training_layers(settings.perceptual, recipe.convs)
+    features = load_features(settings.perceptual, layers) if needed else None
     if fabric.is_global_zero:
         _claim_folder(recipe, pairs, settings, features)
     fabric.barrier()
     dataset = EyeFacePairs(pairs, "train", jitter=recipe.jitter, seed=settings.seed)
-    run = _begin(fabric, recipe, dataset, settings.folder, features)
+    run = _begin(fabric, recipe, dataset, settings, features)
     loader = fabric.setup_dataloaders(_loader(fabric, dataset, recipe, settings, run.step))
     assert not isinstance(loader, list)
     batches: Iterator[tuple[Tensor, Tensor]] = iter(loader)
-    stats = Stats(settings, run.step) if fabric.is_global_zero else None
+    stats = Stats(settings.folder, run.step, every=settings.log_every) if fabric.is_global_zero else None
     objective = OBJECTIVES[recipe.objective]
     with tqdm(total=recipe.num_steps, initial=run.step, desc=recipe.name, disable=stats is None) as bar:
         while run.step < recipe.num_steps:
@@ -160,42 +165,17 @@ def keep_freed_memory() -> None:
     libc.mallopt(m_trim_threshold, (1 << 31) - 1)
 
 
-class Stats:
-    """Writes `stats.jsonl`: means of the terms since the line before; cut back when a run resumes."""
-
-    def __init__(self, settings: RunSettings, step: int) -> None:
-        self.path, self.every = settings.folder / "stats.jsonl", settings.log_every
-        lines = self.path.read_text().splitlines() if self.path.exists() else []
-        kept = [line for line in lines if json.loads(line)["step"] <= step]
-        self.path.write_text("".join(f"{line}\n" for line in kept))
-        self.sums: dict[str, Tensor] = {}
-        self.num_steps = 0
-        self.since = time.perf_counter()
-
-    def add(self, step: int, terms: dict[str, Tensor], *, last: bool) -> None:
-        """Counts one step in; writes a line every so many steps and at the last one."""
-        for name, term in terms.items():
-            self.sums[name] = self.sums.get(name, torch.zeros_like(term)) + term
-        self.num_steps += 1
-        if step % self.every and not last:
-            return
-        seconds = time.perf_counter() - self.since
-        means = {name: (total / self.num_steps).item() for name, total in self.sums.items()}
-        line = {"step": step, **means, "seconds_per_step": round(seconds / self.num_steps, 4)}
-        with self.path.open("a") as file:
-            file.write(json.dumps(line) + "\n")
-        self.sums, self.num_steps, self.since = {}, 0, time.perf_counter()
-
-
 def _begin(
-    fabric: Fabric, recipe: Recipe, dataset: EyeFacePairs, folder: Path, features: Features | None
+    fabric: Fabric, recipe: Recipe, dataset: EyeFacePairs, settings: RunSettings, features: Features | None
 ) -> Run:
     plain = Autoencoder(recipe.model)
+    state = checkpoints.load(settings.folder)
+    if state is None and settings.start_from is not None:
+        plain.load_state_dict(load_average(settings.start_from).state_dict())
     plain.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = copy.deepcopy(plain).requires_grad_(False).eval()
     optimizer = AdamW(plain.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     model, optimizer = fabric.setup(plain, optimizer)
-    state = checkpoints.load(folder)
     if features is not None:
         if state is None:
             features.calibrate(_calibration_faces(dataset))
@@ -277,6 +257,7 @@ def _claim_folder(recipe: Recipe, pairs: Pairs, settings: RunSettings, features:
         "objective": dict(OBJECTIVES[recipe.objective].weights),
         "layers": [layer.name for layer in features.layers] if features else [],
         "seed": settings.seed,
+        "start_from": read_description(settings.start_from) if settings.start_from else None,
         "data": {"settings": pairs.manifest["settings"], "rows_sha256": pairs.manifest["rows_sha256"],
                  "rows_by_licence": pairs.manifest["rows_by_licence"]},
     }  # fmt: skip
@@ -305,9 +286,3 @@ def commit_hash() -> str:
         return subprocess.run(describe, cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-
-
-def read_stats(folder: Path) -> Iterator[dict[str, float]]:
-    """The lines of a run's `stats.jsonl`."""
-    with (folder / "stats.jsonl").open() as lines:
-        yield from map(json.loads, lines)

@@ -14,17 +14,19 @@ from service.eyes import Image
 from tests.fakes import tiny_model
 from tests.training.perceptual import write_archives
 from training import evaluate as evaluation
-from training.arrays import Pairs, PairsError
+from training.arrays import Pairs
 from training.batches import EyeFacePairs
 from training.evaluate import Moments
-from training.features import Features, load_features
+from training.features import Features, load_features, report_layers
 from training.recipes import RECIPES
+from training.runs import NoRun
 from training.train import RunSettings, train
 
 
 @pytest.fixture(scope="module")
 def features(tmp_path_factory: pytest.TempPathFactory, drawn_pairs: Pairs) -> Features:
-    found = load_features(str(write_archives(tmp_path_factory.mktemp("archives"))), "report")
+    archives = str(write_archives(tmp_path_factory.mktemp("archives")))
+    found = load_features(archives, report_layers(archives))
     evaluation.calibrate(found, drawn_pairs)
     return found
 
@@ -89,7 +91,7 @@ def test_a_run_and_its_export_are_both_systems(tmp_path: Path, drawn_pairs: Pair
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(PairsError, match=r"expected an \.onnx file or the folder of a run"):
+    with pytest.raises(NoRun, match=r"expected an \.onnx file or the folder of a run"):
         evaluation.load_system(tmp_path)
 
 

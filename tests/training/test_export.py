@@ -11,11 +11,11 @@ import pytest
 from service.synthesizer import Synthesizer
 from training import export as exporting
 from training.arrays import Pairs
-from training.evaluate import load_average
 from training.export import ExportDiffers, ModelFacts, difference_to_torch, export
 from training.models import Autoencoder
 from training.pictures import draw_faces
 from training.recipes import RECIPES
+from training.runs import load_average
 from training.train import RunSettings, train
 
 FACTS = ModelFacts(

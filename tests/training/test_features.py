@@ -14,7 +14,18 @@ from torch import nn
 
 from tests.training.perceptual import write_archives, write_torchvision
 from training import features as features_module
-from training.features import CONVS, FeaturesUnavailable, Layer, download, load_features
+from training.features import (
+    CONVS,
+    REPORT_CONVS,
+    FeaturesUnavailable,
+    Layer,
+    download,
+    load_features,
+    report_layers,
+    training_layers,
+)
+
+TORCHVISION = tuple(Layer("torchvision", conv) for conv in REPORT_CONVS)
 
 
 @pytest.fixture
@@ -23,7 +34,7 @@ def archives(tmp_path: Path) -> Path:
 
 
 def test_the_two_archives_give_the_report_layers(archives: Path) -> None:
-    found = load_features(str(archives), "report")
+    found = load_features(str(archives), report_layers(str(archives)))
     assert [layer.name for layer in found.layers] == [
         "genuine relu1_1", "genuine relu2_1", "genuine relu3_1", "distilled relu4_1", "distilled relu5_1",
     ]  # fmt: skip
@@ -51,7 +62,7 @@ def test_the_genuine_network_sees_bgr_minus_the_caffe_means(archives: Path) -> N
 
 
 def test_calibrated_weights_divide_each_layer_by_its_mean_activation(archives: Path) -> None:
-    found = load_features(str(archives), "training")
+    found = load_features(str(archives), training_layers(str(archives), ("2_1", "3_1", "5_1")))
     faces = torch.rand(20, 3, 32, 32)
     found.calibrate(faces)
     means = [activations.mean().item() for activations in found(faces)]
@@ -60,7 +71,7 @@ def test_calibrated_weights_divide_each_layer_by_its_mean_activation(archives: P
 
 
 def test_features_are_frozen_but_pass_gradients_to_faces(archives: Path) -> None:
-    found = load_features(str(archives), "training")
+    found = load_features(str(archives), training_layers(str(archives), ("2_1", "3_1", "5_1")))
     assert not any(parameter.requires_grad for parameter in found.parameters())
     faces = torch.rand(2, 3, 32, 32, requires_grad=True)
     total = torch.stack([activations.sum() for activations in found(faces)]).sum()
@@ -73,22 +84,22 @@ def test_a_file_that_is_no_network_is_refused_by_name(tmp_path: Path, content: b
     path = tmp_path / "vgg19.pth"
     path.write_bytes(content)
     with pytest.raises(FeaturesUnavailable, match=r"vgg19\.pth is not torchvision's"):
-        load_features(str(path), "training")
+        load_features(str(path), TORCHVISION)
 
 
 def test_a_missing_file_says_what_to_pass(tmp_path: Path) -> None:
     with pytest.raises(FeaturesUnavailable, match="--perceptual"):
-        load_features(str(tmp_path / "absent.pth"), "training")
+        load_features(str(tmp_path / "absent.pth"), TORCHVISION)
 
 
 def test_an_empty_folder_names_the_archive_that_is_missing(tmp_path: Path) -> None:
     with pytest.raises(FeaturesUnavailable, match="vgg19_distilled_16x"):
-        load_features(str(tmp_path), "training")
+        load_features(str(tmp_path), training_layers(str(tmp_path), ("1_1",)))
 
 
 def test_a_folder_of_archives_has_no_torchvision_layers(archives: Path) -> None:
     with pytest.raises(FeaturesUnavailable, match="torchvision's file"):
-        load_features(str(archives), (Layer("torchvision", "1_1"),))
+        load_features(str(archives), TORCHVISION)
 
 
 class QuietHandler(SimpleHTTPRequestHandler):
@@ -117,9 +128,9 @@ def test_a_download_is_checked_cached_and_loaded(
     path = path.rename(served / f"vgg19-{digits}.pth")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     url = f"{address}/{path.name}"
-    assert len(load_features(url, "training").layers) == 5
+    assert load_features(url, report_layers(url)).layers == TORCHVISION
     path.unlink()
-    assert len(load_features(url, "training").layers) == 5  # from the cache: the server has it no more
+    load_features(url, TORCHVISION)  # from the cache: the server has it no more
 
 
 def test_a_download_with_another_checksum_is_thrown_away(
@@ -136,6 +147,12 @@ def test_a_server_without_the_file_says_how_to_go_on(file_server: tuple[str, Pat
     with pytest.raises(FeaturesUnavailable, match=r"404.*--perceptual"):
         download(f"{file_server[0]}/vgg19-11111111.pth", tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_torchvisions_file_has_no_genuine_or_distilled_layers(tmp_path: Path) -> None:
+    path, _ = write_torchvision(tmp_path / "vgg19.pth")
+    with pytest.raises(FeaturesUnavailable, match="folder of the two archives"):
+        load_features(str(path), (Layer("distilled", "1_1"),))
 
 
 def test_all_sixteen_convolutions_are_named_in_order() -> None:

@@ -16,7 +16,8 @@ from tests.training.perceptual import write_archives
 from training import checkpoints
 from training.arrays import Pairs
 from training.recipes import RECIPES, Recipe
-from training.train import RunConflict, RunSettings, decay_at, learning_rate, read_stats, train
+from training.runs import load_average, read_stats
+from training.train import RunConflict, RunSettings, decay_at, learning_rate, train
 
 TINY = replace(RECIPES["tiny"], num_steps=6, batch_size=8, warmup_steps=2)
 
@@ -64,6 +65,16 @@ def test_a_folder_of_another_run_is_refused(
     train(TINY, drawn_pairs, settings_of(tmp_path))
     with pytest.raises(RunConflict, match=f"another {named}"):
         train(changed, drawn_pairs, settings_of(tmp_path, seed=seed))
+
+
+def test_a_run_may_begin_with_the_weights_of_another(tmp_path: Path, drawn_pairs: Pairs) -> None:
+    train(replace(TINY, num_steps=40), drawn_pairs, settings_of(tmp_path / "first"))
+    settings = settings_of(tmp_path / "second", start_from=tmp_path / "first")
+    train(replace(TINY, num_steps=1, learning_rate=0.0), drawn_pairs, settings)
+    first, second = (load_average(tmp_path / name).to_pixels.weight for name in ("first", "second"))
+    assert torch.equal(first, second)
+    described = json.loads((tmp_path / "second" / "run.json").read_text())
+    assert described["start_from"]["recipe"]["num_steps"] == 40
 
 
 def test_pairs_of_another_size_are_refused_before_anything_is_written(

@@ -1,0 +1,272 @@
+"""The pictures that the eye finder learns from: labelled people put together anew, and pictures of nobody.
+
+Everything random is a function of (seed, index). Letters of shapes: N eyes of a picture, P = 3 points of
+a person (right eye, left eye, nose). Right and left are the subject's.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from service.eyes import Image
+from training.finder_flaws import COVERED, Points, Rng, cover_face, paint_over_eyes, spoil
+from training.finder_labels import LabelledPhoto
+
+SIDE = 256
+SMALLEST, LARGEST = 6.0, 480.0
+"""Distances between the eyes that are learned, in pixels of the training picture."""
+
+MODES = {"person": 0.36, "close-up": 0.16, "crowd": 0.22, "whole": 0.08, "nobody": 0.18}
+KIND_WEIGHTS = {"masked": 5.0, "several-faces": 4.0, "tilted": 5.0, "profile": 2.0, "dark": 3.0,
+                "other": 1.0, "face": 0.8}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnEye:
+    """One eye of a training picture, or, if it is not sure, a place where nothing is learned.
+
+    `roll` is the angle of the head in radians, clockwise; `left` says which eye it is.
+    """
+
+    x: float
+    y: float
+    distance: float
+    roll: float
+    left: bool
+    sure: bool
+
+
+class Scenes:
+    """Draws training pictures from labelled photos and from pictures that show nobody."""
+
+    def __init__(self, photos: Sequence[LabelledPhoto], empty: Sequence[Image], *, seed: int = 0) -> None:
+        if not photos or not empty:
+            raise ValueError("there is no labelled photo, or no picture without people, to draw from")
+        self.photos, self.empty, self.seed = photos, empty, seed
+        weights = np.array([KIND_WEIGHTS[photo.kind] for photo in photos])
+        self._bounds = np.cumsum(weights / weights.sum())
+        self._crowded = [photo for photo in photos if len(photo.people) > 1] or photos
+
+    def draw(self, index: int) -> tuple[Image, list[DrawnEye]]:
+        """One picture SIDE x SIDE x 3 and its eyes."""
+        rng = np.random.default_rng((self.seed, index))
+        mode = str(rng.choice(list(MODES), p=list(MODES.values())))
+        picture = self._background(rng)
+        eyes: list[DrawnEye] = []
+        if mode == "nobody" and rng.random() < 0.6:
+            picture = self._nobody(rng, picture)
+        elif mode == "crowd":
+            picture, eyes = self._crowd(rng, picture)
+        elif mode != "nobody":
+            picture, eyes = self._one(rng, picture, mode)
+        small = any(eye.distance < 16 for eye in eyes if eye.sure)
+        return spoil(picture, rng, mild=small), eyes
+
+    def _photo(self, rng: Rng) -> LabelledPhoto:
+        return self.photos[min(int(np.searchsorted(self._bounds, rng.random())), len(self.photos) - 1)]
+
+    def _one(self, rng: Rng, canvas: Image, mode: str) -> tuple[Image, list[DrawnEye]]:
+        """One photo, moved so that a person of it is where and as large as the mode asks."""
+        whole = mode == "whole"
+        photo = self._crowded[rng.integers(len(self._crowded))] if whole and rng.random() < 0.7 else self._photo(rng)
+        person = photo.people[rng.integers(len(photo.people))]
+        if whole:
+            scale = SIDE / max(photo.pixels.shape[:2]) * rng.uniform(0.8, 1.6)
+        else:
+            low, high = (7.0, 110.0) if mode == "person" else (110.0, LARGEST)
+            scale = math.exp(rng.uniform(math.log(low), math.log(high))) / max(person.distance, 1.0)
+        if whole:
+            centre, at = np.array(photo.pixels.shape[1::-1]) / 2, rng.uniform(0.35, 0.65, 2) * SIDE
+        else:
+            centre = person.points[int(rng.integers(2))]
+            at = rng.uniform(0.06, 0.94, 2) * SIDE if mode == "person" else rng.uniform(0.15, 0.85, 2) * SIDE
+        move = _similarity(photo.pixels, centre, at, scale, _turn(rng), flip=bool(rng.random() < 0.5))
+        picture = _paste(canvas, photo.pixels, move, rng)
+        return picture, _label(picture, photo, move, rng)
+
+    def _crowd(self, rng: Rng, canvas: Image) -> tuple[Image, list[DrawnEye]]:
+        """Several people cut out and pasted side by side, the nearer ones over the farther ones."""
+        typical = math.exp(rng.uniform(math.log(SMALLEST + 1), math.log(40)))
+        eyes: list[DrawnEye] = []
+        for _ in range(int(rng.integers(2, 6 + min(12, 200 / typical)))):
+            photo = self._photo(rng)
+            person = photo.people[rng.integers(len(photo.people))]
+            scale = typical * math.exp(rng.normal(0, 0.25)) / max(person.distance, 1.0)
+            at = rng.uniform(0.04, 0.96, 2) * SIDE
+            turn = _turn(rng) if rng.random() < 0.3 else math.radians(rng.normal(0, 8))
+            move = _similarity(photo.pixels, person.points[:2].mean(0), at, scale, turn, flip=bool(rng.random() < 0.5))
+            pasted = canvas.copy()
+            _paste(pasted, photo.pixels, move, rng)
+            alpha = _around(person.points, move, rng)
+            eyes = [eye for eye in (_hidden_behind(eye, alpha) for eye in eyes) if eye is not None]
+            new = _label(pasted, photo, move, rng)
+            canvas = (canvas + (pasted.astype(np.int16) - canvas) * alpha[..., None]).astype(np.uint8)
+            eyes += [eye for eye in (_cut_off(eye, alpha) for eye in new) if eye is not None]
+        return canvas, eyes
+
+    def _background(self, rng: Rng) -> Image:
+        """A picture of nobody: a part of a real one, or plain, noise or drawn shapes."""
+        kind = rng.random()
+        if kind < 0.5:
+            return _random_part(self.empty[rng.integers(len(self.empty))], rng)
+        if kind < 0.65:
+            return np.full((SIDE, SIDE, 3), rng.integers(0, 256, 3), np.uint8)
+        cells = int(rng.integers(2, 64))
+        coarse = rng.integers(0, 256, (cells, cells, 3 if rng.random() < 0.6 else 1), np.uint8)
+        picture = cv2.resize(coarse, (SIDE, SIDE), interpolation=int(rng.choice([0, 1, 2])))
+        picture = np.broadcast_to(picture.reshape(SIDE, SIDE, -1), (SIDE, SIDE, 3)).copy()
+        if kind > 0.8:
+            _draw_shapes(picture, rng)
+        return picture
+
+    def _nobody(self, rng: Rng, canvas: Image) -> Image:
+        """A photo of somebody, of whom only the body is shown, or whose eyes are painted over."""
+        photo = self._photo(rng)
+        person = photo.people[rng.integers(len(photo.people))]
+        distance = max(person.distance, 1.0)
+        if rng.random() < 0.35 and len(photo.people) == 1:
+            body = _below_face(photo)
+            if min(body.shape[:2]) >= 24:
+                return _random_part(body, rng)
+        painted = photo.pixels.copy()
+        for each in photo.people:
+            paint_over_eyes(painted, each.points, rng)
+        scale = math.exp(rng.uniform(math.log(8), math.log(220))) / distance
+        at = rng.uniform(0.1, 0.9, 2) * SIDE
+        centre = person.points[2] + rng.normal(0, 0.4, 2) * distance
+        move = _similarity(painted, centre, at, scale, _turn(rng), flip=False)
+        return _paste(canvas, painted, move, rng)
+
+
+def _turn(rng: Rng) -> float:
+    """A head's additional tilt in radians: mostly little, else anything to 60 degrees."""
+    return math.radians(rng.normal(0, 7) if rng.random() < 0.55 else rng.uniform(-60, 60))
+
+
+def _similarity(
+    photo: Image, centre: NDArray[np.floating], at: NDArray[np.floating], scale: float, turn: float, *, flip: bool
+) -> NDArray[np.float64]:  # fmt: skip
+    """The 2 x 3 matrix that brings `centre` of the photo to `at`, turned clockwise, mirrored before if `flip`."""
+    cos, sin = math.cos(turn) * scale, math.sin(turn) * scale
+    matrix = np.array([[-cos if flip else cos, -sin], [-sin if flip else sin, cos]])
+    return np.hstack([matrix, (np.asarray(at) - matrix @ np.asarray(centre))[:, None]])
+
+
+def _paste(canvas: Image, photo: Image, move: NDArray[np.float64], rng: Rng) -> Image:
+    """Draws the moved photo into the canvas; what is beyond it stays, or repeats its border."""
+    scale = float(np.hypot(move[0, 0], move[1, 0]))
+    if scale < 0.7:
+        shrink = min(1.0, scale * rng.uniform(1.0, 1.4))
+        size = max(2, round(photo.shape[1] * shrink)), max(2, round(photo.shape[0] * shrink))
+        ratio = np.array([photo.shape[1] / size[0], photo.shape[0] / size[1]])
+        photo = np.asarray(cv2.resize(photo, size, interpolation=cv2.INTER_AREA), np.uint8)
+        shift = move[:, :2] @ (ratio / 2 - 0.5)
+        move = np.hstack([move[:, :2] * ratio, (move[:, 2] + shift)[:, None]])
+    border = cv2.BORDER_REPLICATE if rng.random() < 0.25 else cv2.BORDER_TRANSPARENT
+    size = (canvas.shape[1], canvas.shape[0])
+    cv2.warpAffine(photo, move, size, dst=canvas, flags=cv2.INTER_LINEAR, borderMode=border)
+    return canvas
+
+
+def _label(picture: Image, photo: LabelledPhoto, move: NDArray[np.float64], rng: Rng) -> list[DrawnEye]:
+    """The eyes of a moved photo's people, some of whom are covered on the way."""
+    mirrored = bool(np.linalg.det(move[:, :2]) < 0)
+    eyes = []
+    for person in photo.people:
+        points = (person.points @ move[:, :2].T + move[:, 2]).astype(np.float32)
+        sure = list(person.sure)
+        if mirrored:
+            points, sure = points[[1, 0, 2]], sure[::-1]
+        gone = cover_face(picture, points, rng) if rng.random() < COVERED else [False, False]
+        dx, dy = (float(value) for value in points[1] - points[0])
+        distance, roll = math.hypot(dx, dy), math.atan2(dy, dx)
+        for side in (0, 1):
+            if not gone[side]:
+                eye = DrawnEye(float(points[side, 0]), float(points[side, 1]), distance, roll, side == 1, sure[side])
+                eyes.append(_at_border(eye))
+    return [eye for eye in eyes if -eye.distance < eye.x < SIDE + eye.distance and -eye.distance < eye.y < SIDE + eye.distance]
+
+
+def _at_border(eye: DrawnEye) -> DrawnEye:
+    """The eye, no longer sure if it is too small, too large, or cut by the picture's border."""
+    margin = 0.1 * eye.distance
+    inside = margin <= eye.x <= SIDE - 1 - margin and margin <= eye.y <= SIDE - 1 - margin
+    return eye if inside and SMALLEST <= eye.distance <= LARGEST else replace(eye, sure=False)
+
+
+def _around(points: Points, move: NDArray[np.float64], rng: Rng) -> NDArray[np.float32]:
+    """How much of a pasted person shows at each pixel: an ellipse of head and neck, or head and shoulders."""
+    moved = points @ move[:, :2].T + move[:, 2]
+    across = moved[1] - moved[0]
+    distance = float(np.hypot(*across))
+    centre = moved[:2].mean(0) * 0.5 + moved[2] * 0.5
+    axes = (round(distance * rng.uniform(1.1, 1.9)), round(distance * rng.uniform(1.7, 2.6)))
+    turn = math.degrees(math.atan2(across[1], across[0]))
+    alpha = np.zeros((SIDE, SIDE), np.float32)
+    at = (round(float(centre[0])), round(float(centre[1])))
+    cv2.ellipse(alpha, at, axes, turn, 0, 360, 1.0, -1, cv2.LINE_AA)
+    return alpha
+
+
+def _near(alpha: NDArray[np.float32], eye: DrawnEye, reach: float) -> NDArray[np.float32]:
+    left, top = max(0, int(eye.x - reach)), max(0, int(eye.y - reach))
+    return alpha[top : int(eye.y + reach) + 1, left : int(eye.x + reach) + 1] if min(eye.x, eye.y) > -reach else alpha[:0]
+
+
+def _hidden_behind(eye: DrawnEye, alpha: NDArray[np.float32]) -> DrawnEye | None:
+    """The eye after something was pasted over: gone, partly hidden (no longer sure), or as it was."""
+    part = _near(alpha, eye, 0.25 * eye.distance)
+    if not part.size or part.max() < 0.3:
+        return eye
+    return None if part.min() > 0.7 else replace(eye, sure=False)
+
+
+def _cut_off(eye: DrawnEye, alpha: NDArray[np.float32]) -> DrawnEye | None:
+    """A pasted person's eye: gone where the cut-out does not reach, not sure at its edge."""
+    part = _near(alpha, eye, 0.25 * eye.distance)
+    if not part.size or part.max() < 0.3:
+        return None
+    return eye if part.min() > 0.7 else replace(eye, sure=False)
+
+
+def _below_face(photo: LabelledPhoto) -> Image:
+    person = photo.people[0]
+    top = int(person.points[:2, 1].max() + 2.1 * person.distance)
+    return photo.pixels[top:] if top < photo.pixels.shape[0] else photo.pixels[:0]
+
+
+def _random_part(picture: Image, rng: Rng) -> Image:
+    """A turned or mirrored part of a picture, between all of it and a few pixels."""
+    height, width = picture.shape[:2]
+    side = max(12, int(min(height, width) * rng.uniform(0.15, 1.0)))
+    left, top = int(rng.integers(max(1, width - side))), int(rng.integers(max(1, height - side)))
+    part = picture[top : top + side, left : left + side]
+    part = np.rot90(part, int(rng.integers(4)))[:, :: int(rng.choice([-1, 1]))]
+    interpolation = cv2.INTER_AREA if side > SIDE else cv2.INTER_LINEAR
+    resized = cv2.resize(np.ascontiguousarray(part), (SIDE, SIDE), interpolation=interpolation)
+    if rng.random() < 0.3:
+        resized = resized[..., rng.permutation(3)]
+    return np.ascontiguousarray(resized, dtype=np.uint8)
+
+
+def _draw_shapes(picture: Image, rng: Rng) -> None:
+    """Circles, rings, lines and letters: round and dark things that are no eyes."""
+    for _ in range(int(rng.integers(1, 25))):
+        at = tuple(int(value) for value in rng.integers(0, SIDE, 2))
+        size = int(rng.integers(2, 40))
+        colour = tuple(float(value) for value in rng.integers(0, 256, 3))
+        thick = int(rng.choice([-1, 1, 3]))
+        kind = int(rng.integers(4))
+        if kind == 0:
+            cv2.circle(picture, at, size, colour, thick, cv2.LINE_AA)
+        elif kind == 1:
+            cv2.ellipse(picture, at, (size, max(1, size // 2)), rng.uniform(0, 180), 0, 360, colour, thick, cv2.LINE_AA)
+        elif kind == 2:
+            end = tuple(int(value) for value in rng.integers(0, SIDE, 2))
+            cv2.line(picture, at, end, colour, int(rng.integers(1, 9)), cv2.LINE_AA)
+        else:
+            cv2.putText(picture, chr(int(rng.integers(48, 123))), at, int(rng.integers(4)), size / 12, colour, 2)
