@@ -39,7 +39,7 @@ HTTP = {
 SHARED = {"service.errors", "service.images", "service.eyes"}
 """What training may take from the service: the crops and pictures of both worlds are made by one code."""
 
-SYNTHESIZER_USERS = {"training.export", "training.evaluate"}
+SYNTHESIZER_USERS = {"training.evaluate", "training.export", "training.parity"}
 
 
 def _modules(package: str) -> dict[str, Path]:

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Literal, cast
 
@@ -10,18 +10,20 @@ import numpy as np
 import typer
 
 from service.errors import Eye2FaceError
-from service.eyes import Image
+from service.eyes import HaarEyeFinder, Image
 from training import evaluate as evaluation
 from training import export as exporting
-from training import pictures
+from training import pictures, report
 from training.arrays import Pairs, PairsError, Split, open_pairs
 from training.batches import EyeFacePairs
 from training.checkpoints import CheckpointError
 from training.features import TORCHVISION_URL, FeaturesUnavailable, load_features, report_layers
+from training.parity import measure_parity
 from training.prepare import PrepareSettings
 from training.prepare import prepare as prepare_pairs
 from training.recipes import RECIPES
 from training.runs import NoRun, read_description
+from training.sources import find_layout, list_photos
 from training.train import RunConflict, RunSettings
 from training.train import train as train_run
 
@@ -34,6 +36,7 @@ OURS = (
     FeaturesUnavailable,
     RunConflict,
     NoRun,
+    report.ReportError,
     exporting.ExportDiffers,
     ValueError,
 )
@@ -152,6 +155,33 @@ def export(  # noqa: PLR0913  every option is an argument
         f"{out}: {out.stat().st_size / 1e6:.1f} MB, "
         f"at most {difference} of 255 from torch on {len(check)} eyes"
     )
+
+
+@app.command()
+def table(
+    scores: Annotated[Path, typer.Argument(help="JSON of `evaluate`.")],
+    into: Annotated[Path | None, typer.Option(help="Document with marks to put the table between.")] = None,
+) -> None:
+    """Print the numbers of `evaluate` as README shows them, or put them there."""
+    text = report.render(scores)
+    typer.echo(text)
+    if into is not None:
+        report.put_between_marks(into, text)
+
+
+@app.command()
+def parity(
+    source: Annotated[Path, typer.Argument(help="Labelled photos, as for `prepare`.")],
+    model: Annotated[Path, typer.Argument(help="An .onnx file.")],
+    split: Annotated[str, typer.Option(help="train, dev or val.")] = "dev",
+    limit: Annotated[int, typer.Option(help="At most so many photos.")] = 100,
+) -> None:
+    """Print what the eye finder and the reduced decode of serving add to training's crops."""
+    photos = list_photos(source, find_layout(source), dev_part=0.05, seed=0)
+    chosen = [photo for photo in photos if photo.split == _split(split)][:limit]
+    measured = measure_parity(chosen, HaarEyeFinder(), model)
+    for name, value in asdict(measured).items():
+        typer.echo(f"{name}: {value:.4g}")
 
 
 def main() -> None:

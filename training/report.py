@@ -1,0 +1,53 @@
+"""Numbers of `evaluate` as the text that README shows, so that none is copied by hand."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+COLUMNS = {
+    "l2": "L2",
+    "feature_loss": "feature loss",
+    "std_features": "std loss of features",
+    "std_map_features": "the same by position",
+    "sigma_ratio": "σ ratio",
+    "ssim": "SSIM",
+}
+"""The numbers of `training.evaluate.Scores` as the report heads them."""
+
+BEGIN, END = "<!-- RESULTS -->", "<!-- /RESULTS -->"
+
+
+class ReportError(Exception):
+    """Scores or a document that do not fit together."""
+
+
+def render(scores_file: Path) -> str:
+    """The table of the scores in Markdown: a row a system, and each system over the one named `l1`."""
+    written = json.loads(scores_file.read_text(encoding="utf-8"))
+    scores: dict[str, dict[str, Any]] = written["scores"]
+    num_samples = next(iter(scores.values()))["num_samples"]
+    lines = [
+        f"| {num_samples} eyes of the split `{written['split']}` | " + " | ".join(COLUMNS.values()) + " |",
+        "|---" * (len(COLUMNS) + 1) + "|",
+    ]
+    for name, row in scores.items():
+        lines.append(f"| {name} | " + " | ".join(f"{row[key]:.4f}" for key in COLUMNS) + " |")
+    for name, row in scores.items():
+        if "l1" in scores and name not in ("l1", "mean face"):
+            ratios = (f"{row[key] / scores['l1'][key]:.2f} ×" for key in COLUMNS)
+            lines.append(f"| *{name} over l1* | " + " | ".join(ratios) + " |")
+    layers = f"Layers, each over its mean activation on real faces: {written['layers']}."
+    return "\n".join([*lines, "", layers])
+
+
+def put_between_marks(document: Path, text: str) -> None:
+    """Replaces what stands between the marks `BEGIN` and `END` of the document.
+
+    Raises:
+        ReportError: the document lacks a mark.
+    """
+    before, begin, rest = document.read_text(encoding="utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ReportError(f"{document} lacks the marks {BEGIN} and {END} that the table goes between")
+    document.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
