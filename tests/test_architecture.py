@@ -39,7 +39,12 @@ HTTP = {
 SHARED = {"service.errors", "service.images", "service.eyes"}
 """What training may take from the service: the crops and pictures of both worlds are made by one code."""
 
-SYNTHESIZER_USERS = {"training.evaluate", "training.export", "training.parity"}
+BEYOND = {
+    "training.evaluate": {"service.synthesizer"},
+    "training.export": {"service.synthesizer"},
+    "training.parity": {"service.synthesizer", "service.pipeline"},
+}
+"""Who runs the model as the service does, to compare it with torch or to measure what serving adds."""
 
 
 def _modules(package: str) -> dict[str, Path]:
@@ -95,7 +100,7 @@ def test_only_the_http_side_of_the_service_knows_of_http(module: str) -> None:
 
 @pytest.mark.parametrize("module", _modules("training"))
 def test_training_takes_only_crops_pictures_and_errors_from_the_service(module: str) -> None:
-    allowed = SHARED | ({"service.synthesizer"} if module in SYNTHESIZER_USERS else set())
+    allowed = SHARED | BEYOND.get(module, set())
     assert _ours(_modules("training")[module], "service") <= allowed
 
 
