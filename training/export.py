@@ -5,6 +5,7 @@ uint8 [batch, F, F, 3] out, both RGB, scaling inside the graph, facts in the met
 """
 
 import json
+import logging
 import tempfile
 import warnings
 from collections.abc import Mapping
@@ -107,6 +108,7 @@ def _to_onnx(average: Autoencoder, path: Path, example_BHWC: Image) -> None:
     example = torch.from_numpy(np.ascontiguousarray(example_BHWC))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch's exporter warns of itself
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # and of a missing torchvision
         _convert(average, path, example)
 
 
