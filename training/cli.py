@@ -1,10 +1,9 @@
 """`python -m training prepare | train | evaluate | export`: arguments in, one clear sentence on failure."""
 
-import json
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 import typer
@@ -143,10 +142,10 @@ def export(  # noqa: PLR0913  every option is an argument
 ) -> None:
     """Write a run as the ONNX file that the service runs, proved equal to torch on real crops."""
     described = read_description(run)
-    metrics = json.loads(scores.read_text())["scores"][system] if scores else {}
+    metrics = report.metrics_of(scores, system) if scores else {}
     facts = exporting.ModelFacts(
         name=out.stem, version=version, recipe=described["recipe"]["name"],
-        objective=json.dumps(described["objective"]), training_data=_training_data(described["data"]),
+        objective=_objective(described), training_data=_training_data(described["data"]),
         licence_class=licence_class, commit=described["commit"], metrics=metrics,
     )  # fmt: skip
     check = _eyes_to_check(open_pairs(data))
@@ -206,6 +205,11 @@ def _name_and_path(text: str) -> tuple[str, str]:
             f"{text!r} names no system: write NAME=PATH, for example std=models/synthesizer.onnx"
         )
     return name, path
+
+
+def _objective(described: dict[str, Any]) -> str:
+    terms = " + ".join(f"{weight:g} {name}" for name, weight in described["objective"].items())
+    return f"{described['recipe']['objective']}: {terms}"
 
 
 def _training_data(data: dict[str, dict[str, object]]) -> str:

@@ -23,7 +23,7 @@ class ReportError(Exception):
 
 def render(scores_file: Path) -> str:
     """The table of the scores in Markdown: a row a system, and each system over the one named `l1`."""
-    written = json.loads(scores_file.read_text(encoding="utf-8"))
+    written = read_scores(scores_file)
     scores: dict[str, dict[str, Any]] = written["scores"]
     num_samples = next(iter(scores.values()))["num_samples"]
     lines = [
@@ -38,6 +38,32 @@ def render(scores_file: Path) -> str:
             lines.append(f"| *{name} over l1* | " + " | ".join(ratios) + " |")
     layers = f"Layers, each over its mean activation on real faces: {written['layers']}."
     return "\n".join([*lines, "", layers])
+
+
+def read_scores(path: Path) -> dict[str, Any]:
+    """What `evaluate` wrote.
+
+    Raises:
+        ReportError: the file is missing or holds something else.
+    """
+    try:
+        written: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        written["scores"], written["split"], written["layers"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ReportError(f"{path} is not what 'evaluate' writes with --out: {error!r}") from error
+    return written
+
+
+def metrics_of(path: Path, system: str) -> dict[str, float]:
+    """The numbers of one system in what `evaluate` wrote.
+
+    Raises:
+        ReportError: the file is not that, or has no such system.
+    """
+    scores: dict[str, dict[str, float]] = read_scores(path)["scores"]
+    if system not in scores:
+        raise ReportError(f"{path} holds no system {system!r}; there are {', '.join(scores)}")
+    return scores[system]
 
 
 def put_between_marks(document: Path, text: str) -> None:
