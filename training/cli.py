@@ -17,6 +17,7 @@ from training.arrays import Pairs, PairsError, Split, open_pairs
 from training.batches import EyeFacePairs
 from training.checkpoints import CheckpointError
 from training.features import TORCHVISION_URL, FeaturesUnavailable, load_features, report_layers
+from training.finder_cli import add_commands
 from training.parity import measure_parity
 from training.prepare import PrepareSettings
 from training.prepare import prepare as prepare_pairs
@@ -80,6 +81,10 @@ def train(  # noqa: PLR0913  every option is an argument
         Path | None, typer.Option(help="Begin with the weights of this finished run.")
     ] = None,
     perceptual: Perceptual = TORCHVISION_URL,
+    float32: Annotated[
+        bool, typer.Option("--float32", help="Compute in float32, whatever the recipe says.")
+    ] = False,
+    checkpoint_every: Annotated[int, typer.Option(help="Steps between two checkpoints.")] = 200,
     accelerator: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     devices: Annotated[int, typer.Option(help="How many processes share each batch.")] = 1,
     workers: Annotated[int, typer.Option(help="Processes that load data.")] = 0,
@@ -87,7 +92,9 @@ def train(  # noqa: PLR0913  every option is an argument
     """Train one recipe; killed at any moment, the same command goes on exactly there."""
     if recipe not in RECIPES:
         raise ValueError(f"no recipe is named {recipe!r}; there are {', '.join(RECIPES)}")
-    chosen = RECIPES[recipe] if steps is None else replace(RECIPES[recipe], num_steps=steps)
+    chosen = replace(RECIPES[recipe], num_steps=steps or RECIPES[recipe].num_steps)
+    if float32:
+        chosen = replace(chosen, precision="32-true")
     settings = RunSettings(
         run,
         perceptual,
@@ -95,6 +102,7 @@ def train(  # noqa: PLR0913  every option is an argument
         start_from=start_from,
         accelerator=accelerator,
         devices=devices,
+        checkpoint_every=checkpoint_every,
         num_workers=workers,
     )
     typer.echo(f"finished: {train_run(chosen, open_pairs(data), settings)}")
@@ -181,6 +189,9 @@ def parity(
     measured = measure_parity(chosen, HaarEyeFinder(), model)
     for name, value in asdict(measured).items():
         typer.echo(f"{name}: {value:.4g}")
+
+
+add_commands(app)
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ features a list of B x C x H x W, one per layer.
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 from torch.autograd.function import FunctionCtx
 
 Features = list[Tensor]
@@ -36,7 +36,7 @@ def feature(pred: Features, true: Features, weights: list[float]) -> Tensor:
 
 
 def std_over_batch(batch_BCHW: Tensor) -> Tensor:
-    """The standard deviation of each position over the batch, C x H x W, in float32."""
+    """The standard deviation of each position over the (global) batch, C x H x W, in float32."""
     std: Tensor = _StdOverBatch.apply(batch_BCHW)  # type: ignore[no-untyped-call]
     return std
 
@@ -69,21 +69,36 @@ def std_map_features(pred: Features, true: Features, weights: list[float]) -> Te
 
 class _StdOverBatch(torch.autograd.Function):
     """Two passes over memory forward and one backward; `torch.std(0)` strides through large feature
-    maps and is several times slower on a CPU."""
+    maps and is several times slower on a CPU.
+
+    In a data-parallel run the statistic is that of the global batch, of which each process holds an
+    equal part. Its gradient is then multiplied by the number of processes, because gradients are
+    averaged over them while every process computes the same loss.
+    """
 
     @staticmethod
     def forward(ctx: FunctionCtx, batch_BCHW: Tensor) -> Tensor:
-        mean = batch_BCHW.mean(0, dtype=torch.float32)
-        std = (batch_BCHW - mean).square_().mean(0).clamp_min_(_SMALLEST_VARIANCE).sqrt_()
+        mean = _over_processes(batch_BCHW.mean(0, dtype=torch.float32))
+        variance = _over_processes((batch_BCHW - mean).square_().mean(0))
+        std = variance.clamp_min_(_SMALLEST_VARIANCE).sqrt_()
         ctx.save_for_backward(batch_BCHW, mean, std)
         return std
 
     @staticmethod
     def backward(ctx: Any, grad_CHW: Tensor) -> Tensor:
         batch_BCHW, mean, std = ctx.saved_tensors
+        # Over the number of the global batch, times the number of processes: that of our own part.
         slope = grad_CHW / (len(batch_BCHW) * std)
         grad_BCHW: Tensor = (batch_BCHW - mean).mul_(slope).to(batch_BCHW.dtype)
         return grad_BCHW
+
+
+def _over_processes(mean_CHW: Tensor) -> Tensor:
+    """The mean over the global batch from that of each process's equal part."""
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.all_reduce(mean_CHW)
+        mean_CHW /= distributed.get_world_size()
+    return mean_CHW
 
 
 def _weighted(values: list[Tensor], weights: list[float]) -> Tensor:

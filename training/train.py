@@ -98,7 +98,12 @@ def train(recipe: Recipe, pairs: Pairs, settings: RunSettings) -> Path:
     """
     _check_sizes(recipe, pairs)
     keep_freed_memory()
-    fabric = Fabric(accelerator=settings.accelerator, devices=settings.devices, precision=recipe.precision)
+    fabric = Fabric(
+        accelerator=settings.accelerator,
+        devices=settings.devices,
+        strategy="ddp" if settings.devices > 1 else "auto",
+        precision=recipe.precision,
+    )
     fabric.launch()
     fabric.seed_everything(settings.seed, verbose=False)
     needed = OBJECTIVES[recipe.objective].needs_features
@@ -109,7 +114,9 @@ def train(recipe: Recipe, pairs: Pairs, settings: RunSettings) -> Path:
     fabric.barrier()
     dataset = EyeFacePairs(pairs, "train", jitter=recipe.jitter, seed=settings.seed)
     run = _begin(fabric, recipe, dataset, settings, features)
-    loader = fabric.setup_dataloaders(_loader(fabric, dataset, recipe, settings, run.step))
+    loader = fabric.setup_dataloaders(
+        _loader(fabric, dataset, recipe, settings, run.step), use_distributed_sampler=False
+    )
     assert not isinstance(loader, list)
     batches: Iterator[tuple[Tensor, Tensor]] = iter(loader)
     stats = Stats(settings.folder, run.step, every=settings.log_every) if fabric.is_global_zero else None

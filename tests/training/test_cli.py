@@ -86,3 +86,13 @@ def test_systems_that_cannot_be_evaluated_are_named(
     monkeypatch.chdir(tmp_path)
     assert call(monkeypatch, "evaluate", drawn_folder, *arguments) == 1
     assert sentence in capsys.readouterr().err
+
+
+def test_options_of_a_run_are_written_beside_its_weights(
+    tmp_path: Path, drawn_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("--recipe", "l1-128", "--steps", "1", "--float32", "--seed", "3", "--checkpoint-every", "1")
+    assert call(monkeypatch, "train", drawn_folder, tmp_path / "run", *options, "--accelerator", "cpu") == 0
+    described = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert described["recipe"]["precision"] == "32-true" and described["recipe"]["num_steps"] == 1
+    assert described["seed"] == 3

@@ -1,0 +1,42 @@
+"""Runs of two processes: the statistic is the global batch's, and the command runs."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.running import find_free_port
+from tests.training.two_processes import make_batch
+from training import losses
+from training.runs import load_average, read_stats
+
+
+def test_the_deviation_over_two_processes_is_that_of_the_whole_batch(tmp_path: Path) -> None:
+    port = str(find_free_port())
+    outs = [tmp_path / f"{rank}.pt" for rank in (0, 1)]
+    module = [sys.executable, "-m", "tests.training.two_processes"]
+    processes = [subprocess.Popen([*module, str(rank), port, str(out)]) for rank, out in enumerate(outs)]
+    assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    pred, true = make_batch()
+    pred.requires_grad_()
+    loss = losses.std_map(pred, true)
+    (gradient,) = torch.autograd.grad(loss, pred)
+    for rank, out in enumerate(outs):
+        found = torch.load(out)
+        assert found["loss"] == pytest.approx(loss.item(), rel=1e-6)
+        # Gradients are averaged over the processes afterwards, so each half comes doubled.
+        torch.testing.assert_close(found["gradient"] / 2, gradient[rank::2], rtol=1e-5, atol=1e-9)
+
+
+def test_a_run_of_two_processes_ends_with_one_checkpoint(tmp_path: Path, drawn_folder: Path) -> None:
+    run = tmp_path / "run"
+    options = ["--recipe", "tiny", "--steps", "3", "--accelerator", "cpu", "--devices", "2"]
+    command = [sys.executable, "-m", "training", "train", str(drawn_folder), str(run), *options]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert [line["step"] for line in read_stats(run)] == [3]
+    assert load_average(run).config.face_size == 128
