@@ -173,7 +173,7 @@ def table(
     text = report.render(scores)
     typer.echo(text)
     if into is not None:
-        report.put_between_marks(into, text)
+        report.put_between_marks(into, "RESULTS", text)
 
 
 @app.command()
@@ -182,13 +182,17 @@ def parity(
     model: Annotated[Path, typer.Argument(help="An .onnx file.")],
     split: Annotated[str, typer.Option(help="train, dev or val.")] = "dev",
     limit: Annotated[int, typer.Option(help="At most so many photos.")] = 100,
+    into: Annotated[Path | None, typer.Option(help="Document with marks to put the numbers between.")] = None,
 ) -> None:
     """Print what the eye finder and the reduced decode of serving add to training's crops."""
     photos = list_photos(source, find_layout(source), dev_part=0.05, seed=0)
     chosen = [photo for photo in photos if photo.split == _split(split)][:limit]
     measured = measure_parity(chosen, HaarEyeFinder(), model)
-    for name, value in asdict(measured).items():
-        typer.echo(f"{name}: {value:.4g}")
+    rows = [f"| {name} | {value:.4g} |" for name, value in asdict(measured).items()]
+    text = "\n".join([f"| {len(chosen)} photos of `{split}` | median |", "|---|---|", *rows])
+    typer.echo(text)
+    if into is not None:
+        report.put_between_marks(into, "PARITY", text)
 
 
 add_commands(app)

@@ -24,7 +24,7 @@ from training.sources import Photo
 FOUND_WITHIN = 0.25
 """A found eye belongs to a label of its side within this part of the eye distance."""
 
-ENLARGED = 4
+ENLARGED = 8
 """Photos are enlarged so many times to make their decode at a reduced scale worthwhile."""
 
 
@@ -67,12 +67,12 @@ def measure_parity(
         assert photo.eyes is not None
         data = photo.path.read_bytes()
         pixels = decode(data, read_header(data, max_pixels=MAX_PIXELS))
-        found = finder.find(pixels)
+        found, enlarged = finder.find(pixels), _enlarge(pixels)
         for label in eyes_from_points(*photo.eyes):
             match = _match(label, found)
             if match is not None:
                 by_finder.append(_by_finder(pixels, label, match, draw, eye_size))
-            by_decode.append(_by_decode(pixels, label, draw, eye_size))
+            by_decode.append(_by_decode(enlarged, label, draw, eye_size))
     if not by_finder:
         raise ValueError(f"the finder finds none of the labelled eyes in {len(labelled)} photos")
     centre, roll, size, crop, face = np.median(by_finder, axis=0).tolist()
@@ -98,19 +98,21 @@ def _by_finder(pixels: Image, label: Eye, found: Eye, draw: Synthesizer, eye_siz
     )
 
 
-def _by_decode(pixels: Image, label: Eye, draw: Synthesizer, eye_size: int) -> tuple[float, float]:
+def _enlarge(pixels: Image) -> bytes:
     large = cv2.resize(pixels, None, fx=ENLARGED, fy=ENLARGED, interpolation=cv2.INTER_CUBIC)
-    data = encode(np.asarray(large, dtype=np.uint8), "jpeg")
+    return encode(np.asarray(large, dtype=np.uint8), "jpeg")
+
+
+def _by_decode(enlarged: bytes, label: Eye, draw: Synthesizer, eye_size: int) -> tuple[float, float]:
     eye = replace(
         label,
         x=(label.x + 0.5) * ENLARGED - 0.5,
         y=(label.y + 0.5) * ENLARGED - 0.5,
         size_px=label.size_px * ENLARGED,
     )
-    whole = crop_eye(decode(data, read_header(data, max_pixels=MAX_PIXELS)), eye, eye_size)
-    served = ServedPhoto(data, max_pixels=MAX_PIXELS).crop(eye, eye_size).pixels
-    crop, face = _differences(np.stack([whole, served]), draw)
-    return crop, face
+    whole = crop_eye(decode(enlarged, read_header(enlarged, max_pixels=MAX_PIXELS)), eye, eye_size)
+    served = ServedPhoto(enlarged, max_pixels=MAX_PIXELS).crop(eye, eye_size).pixels
+    return _differences(np.stack([whole, served]), draw)
 
 
 def _differences(crops_BHWC: Image, draw: Synthesizer) -> tuple[float, float]:

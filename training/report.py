@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 COLUMNS = {
     "l2": "L2",
@@ -14,7 +14,8 @@ COLUMNS = {
 }
 """The numbers of `training.evaluate.Scores` as the report heads them."""
 
-BEGIN, END = "<!-- RESULTS -->", "<!-- /RESULTS -->"
+Mark = Literal["RESULTS", "PARITY"]
+"""What stands between <!-- MARK --> and <!-- /MARK --> of a document is written by a command."""
 
 
 class ReportError(Exception):
@@ -66,14 +67,14 @@ def metrics_of(path: Path, system: str) -> dict[str, float]:
     return scores[system]
 
 
-def put_between_marks(document: Path, text: str) -> None:
-    """Replaces what stands between the marks `BEGIN` and `END` of the document.
+def put_between_marks(document: Path, mark: Mark, text: str) -> None:
+    """Replaces what stands between the two marks of the document.
 
     Raises:
         ReportError: the document lacks a mark.
     """
-    before, begin, rest = document.read_text(encoding="utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
+    before, begin, rest = document.read_text(encoding="utf-8").partition(f"<!-- {mark} -->")
+    _, end, after = rest.partition(f"<!-- /{mark} -->")
     if not begin or not end:
-        raise ReportError(f"{document} lacks the marks {BEGIN} and {END} that the table goes between")
-    document.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+        raise ReportError(f"{document} lacks the marks <!-- {mark} --> and <!-- /{mark} -->")
+    document.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import fakes
 from tests.training.perceptual import write_archives
 from training import cli
 
@@ -96,3 +97,20 @@ def test_options_of_a_run_are_written_beside_its_weights(
     described = json.loads((tmp_path / "run" / "run.json").read_text())
     assert described["recipe"]["precision"] == "32-true" and described["recipe"]["num_steps"] == 1
     assert described["seed"] == 3
+
+
+def test_parity_is_measured_on_labelled_photos(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo, card = fakes.astronaut(), tmp_path / "card.md"
+    (tmp_path / "astronaut.png").write_bytes(fakes.encoded(photo, "png"))
+    (right_x, right_y), (left_x, left_y) = fakes.ASTRONAUT_RIGHT_EYE, fakes.ASTRONAUT_LEFT_EYE
+    csv = tmp_path / "labels.csv"
+    csv.write_text(
+        "file,split,right_eye_x,right_eye_y,left_eye_x,left_eye_y\n"
+        f"astronaut.png,val,{right_x},{right_y},{left_x},{left_y}\n"
+    )
+    card.write_text("<!-- PARITY --><!-- /PARITY -->")
+    model = fakes.tiny_model(tmp_path / "tiny.onnx")
+    assert call(monkeypatch, "parity", csv, model, "--split", "val", "--into", card) == 0
+    assert "| eyes_found | 1 |" in card.read_text() and "| centre | 0.0" in capsys.readouterr().out

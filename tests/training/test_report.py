@@ -40,7 +40,7 @@ def test_the_table_has_every_system_and_its_ratio_to_l1(scores_file: Path) -> No
 def test_the_text_goes_between_the_marks_and_nowhere_else(tmp_path: Path) -> None:
     document = tmp_path / "README.md"
     document.write_text("before\n<!-- RESULTS -->\nold\n<!-- /RESULTS -->\nafter\n")
-    put_between_marks(document, "new")
+    put_between_marks(document, "RESULTS", "new")
     assert document.read_text() == "before\n<!-- RESULTS -->\nnew\n<!-- /RESULTS -->\nafter\n"
 
 
@@ -49,7 +49,7 @@ def test_a_document_without_marks_is_left_alone(tmp_path: Path, content: str) ->
     document = tmp_path / "README.md"
     document.write_text(content)
     with pytest.raises(ReportError, match="lacks the marks"):
-        put_between_marks(document, "new")
+        put_between_marks(document, "RESULTS", "new")
     assert document.read_text() == content
 
 
