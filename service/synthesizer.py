@@ -71,10 +71,8 @@ class Synthesizer:
             ModelContractUnknown: it is not a model that this service knows how to use.
             DeviceUnavailable: the model does not run on the GPU that was asked for.
         """
+        session = open_on_cpu(path, num_threads=num_threads)
         runtime = _import_onnxruntime()
-        if not path.is_file():
-            raise ModelNotFound(f"There is no model file {path}. Give the path of an ONNX file.")
-        session = _open_session(runtime, path, num_threads)
         info = _read_info(session, path)
         chosen: Device = "cpu"
         if device == "cuda" or (device == "auto" and _CUDA in runtime.get_available_providers()):
@@ -90,6 +88,20 @@ class Synthesizer:
         """Faces B x F x F x 3 uint8 RGB from upright right eyes B x S x S x 3 uint8 RGB."""
         (faces_BHWC,) = self._session.run(["faces"], {"eyes": eyes_BHWC})
         return np.asarray(faces_BHWC, dtype=np.uint8)
+
+
+def open_on_cpu(path: Path, *, num_threads: int) -> Any:
+    """An ONNX Runtime session of the model in `path`, on the CPU.
+
+    Raises:
+        RuntimeMissing: ONNX Runtime is not installed.
+        ModelNotFound: there is no such file.
+        ModelContractUnknown: it is no ONNX model.
+    """
+    runtime = _import_onnxruntime()
+    if not path.is_file():
+        raise ModelNotFound(f"There is no model file {path}. Give the path of an ONNX file.")
+    return _open_session(runtime, path, num_threads)
 
 
 def model_path(name_or_path: str) -> Path:

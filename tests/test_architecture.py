@@ -18,6 +18,7 @@ SERVICE = (
     ("images", "bodies"),
     ("eyes",),
     ("synthesizer", "overlay"),
+    ("eye_finder",),
     ("pipeline",),
     ("marking",),
     ("answers",),
@@ -43,6 +44,9 @@ BEYOND = {
     "training.evaluate": {"service.synthesizer"},
     "training.export": {"service.synthesizer"},
     "training.parity": {"service.synthesizer", "service.pipeline"},
+    "training.finder_cli": {"service.eye_finder"},
+    "training.finder_export": {"service.eye_finder"},
+    "training.finder_scores": {"service.eye_finder"},
 }
 """Who runs the model as the service does, to compare it with torch or to measure what serving adds."""
 

@@ -1,9 +1,10 @@
-"""What hides or spoils eyes in training pictures: masks, helmets, hands, glasses, darkness, glare, blur, noise.
+"""What hides or spoils eyes in training pictures: masks, helmets, hands, glasses, bad light, blur, noise.
 
 Everything is drawn by code into the picture that is given. Points are P x 2: right eye, left eye, nose.
 """
 
 import math
+from typing import Any
 
 import cv2
 import numpy as np
@@ -62,12 +63,12 @@ def paint_over_eyes(picture: Image, points: Points, rng: Rng) -> None:
 
 def spoil(picture: Image, rng: Rng, *, mild: bool = False) -> Image:
     """The picture as a poor camera would give it; `mild` spares detail, for small eyes."""
-    spoiled = _light(picture, rng)
+    spoiled: NDArray[Any] = _light(picture, rng)
     softness = 0.5 if mild else 1.0
     if rng.random() < 0.15:
         spoiled = cv2.GaussianBlur(spoiled, (0, 0), rng.uniform(0.4, 2.0 * softness))
     if rng.random() < 0.12:
-        spoiled = cv2.filter2D(spoiled, -1, _streak(int(rng.integers(3, 4 + 8 * softness)), rng))
+        spoiled = cv2.filter2D(spoiled, -1, _streak(int(rng.integers(3, int(4 + 8 * softness))), rng))
     if rng.random() < 0.15:
         height, width = spoiled.shape[:2]
         fewer = 1 / rng.uniform(1.2, 1 + 2 * softness)
@@ -76,8 +77,8 @@ def spoil(picture: Image, rng: Rng, *, mild: bool = False) -> Image:
     if rng.random() < 0.35:
         spoiled = _add_noise(spoiled, rng.uniform(2, 14), rng)
     if rng.random() < 0.4:
-        quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(20, 92))]
-        spoiled = cv2.imdecode(cv2.imencode(".jpg", spoiled, quality)[1], cv2.IMREAD_COLOR)
+        quality = int(rng.integers(20, 92))
+        spoiled = _as_jpeg(spoiled, quality)
     return np.asarray(spoiled, dtype=np.uint8)
 
 
@@ -88,13 +89,20 @@ def _light(picture: Image, rng: Rng) -> Image:
     if rng.random() < 0.1:
         lit = _glare(lit, rng)
     steps = np.arange(256, dtype=np.float32)[:, None] / 255
-    gain = rng.uniform(0.04, 0.35) if rng.random() < 0.25 else rng.uniform(0.6, 1.3)
+    gain = rng.uniform(0.06, 0.35) if rng.random() < 0.25 else rng.uniform(0.6, 1.3)
     colour = rng.uniform(0.85, 1.15, 3) if rng.random() < 0.4 else np.ones(3)
-    curve = np.clip((steps ** rng.uniform(0.65, 1.5) * gain * colour + rng.uniform(-0.04, 0.06)) * 255, 0, 255)
+    curve = np.clip(
+        (steps ** rng.uniform(0.65, 1.5) * gain * colour + rng.uniform(-0.04, 0.06)) * 255, 0, 255
+    )
     lit = np.asarray(cv2.LUT(lit, np.ascontiguousarray(curve.astype(np.uint8)[:, None])), np.uint8)
     if gain < 0.35 and rng.random() < 0.6:
         lit = _add_noise(lit, rng.uniform(1, 4), rng)
     return lit
+
+
+def _as_jpeg(picture: Image, quality: int) -> Image:
+    _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), dtype=np.uint8)
 
 
 def _add_noise(picture: Image, sigma: float, rng: Rng) -> Image:
@@ -148,8 +156,8 @@ def _hat_outline(rng: Rng) -> NDArray[np.float64]:
     """A hat, hood or helmet down to the brows, in eye distances from the middle between the eyes."""
     brim, side, top = -rng.uniform(0.3, 0.6), rng.uniform(0.95, 1.6), -rng.uniform(1.4, 2.6)
     low = brim + rng.uniform(-0.1, 0.5)
-    return np.array([(-side, low), (-0.8, brim), (0.8, brim), (side, low), (side * 0.9, top * 0.7), (0.4, top),
-                     (-0.4, top), (-side * 0.9, top * 0.7)])  # fmt: skip
+    right = [(-0.4, top), (-side * 0.9, top * 0.7), (-side, low), (-0.8, brim)]
+    return np.array(right + [(-x, y) for x, y in reversed(right)])
 
 
 def _fill(picture: Image, points: Points, outline: NDArray[np.float64], rng: Rng) -> None:
@@ -204,7 +212,9 @@ def _draw_fingers(picture: Image, points: Points, rng: Rng) -> None:
 def _draw_glasses(picture: Image, points: Points, rng: Rng, *, dark: bool) -> None:
     distance = _distance(points)
     colour = tuple(float(value) for value in _colour(rng) * (0.3 if dark else 1.0))
-    axes = tuple(max(1, round(distance * part)) for part in (rng.uniform(0.32, 0.42), rng.uniform(0.24, 0.36)))
+    axes = tuple(
+        max(1, round(distance * part)) for part in (rng.uniform(0.32, 0.42), rng.uniform(0.24, 0.36))
+    )
     turn = math.degrees(math.atan2(*(points[1] - points[0])[::-1]))
     thick = -1 if dark else max(1, round(distance * rng.uniform(0.02, 0.07)))
     for eye in points[:2]:

@@ -6,6 +6,7 @@ Letters of shapes: P = 3 points of a person: right eye, left eye, nose; right an
 
 import csv
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
@@ -39,10 +40,12 @@ PROFILE_YAW = 0.45
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Three points P x 2 in pixels, and whether each eye, right and left, is surely where its point is."""
+    """Three points P x 2 in pixels, whether each eye, right and left, is surely where its point is, and the
+    width of the face's box in pixels."""
 
     points: NDArray[np.float32]
     sure: tuple[bool, bool]
+    face_px: float
 
     @property
     def distance(self) -> float:
@@ -60,7 +63,9 @@ class LabelledPhoto:
     people: tuple[Person, ...]
 
 
-def load_photos(data: Path, part: Part, *, measured: bool = False, limit: int | None = None) -> list[LabelledPhoto]:
+def load_photos(
+    data: Path, part: Part, *, measured: bool = False, limit: int | None = None
+) -> list[LabelledPhoto]:
     """All usable photos of one part, decoded; `limit` takes the first so many of each file.
 
     `measured` asks for the stricter rule of what is sure. A picture of which any row has no points is left
@@ -73,6 +78,15 @@ def load_photos(data: Path, part: Part, *, measured: bool = False, limit: int | 
     if not found:
         raise PairsError(f"{data} holds neither scenes.csv nor faces.csv")
     return [photo for name in found for photo in _load(data, name, part, measured, limit)]
+
+
+def licences(data: Path) -> str:
+    """How many rows of the CSV files are under which licence, for the model's metadata."""
+    counts: Counter[str] = Counter()
+    for path in sorted(data.glob("*.csv")):
+        with path.open(newline="", encoding="utf-8") as lines:
+            counts.update(row.get("licence") or "unstated" for row in csv.DictReader(lines))
+    return ", ".join(f"{count} {licence}" for licence, count in sorted(counts.items()))
 
 
 def _load(data: Path, name: str, part: Part, measured: bool, limit: int | None) -> Iterator[LabelledPhoto]:
@@ -105,7 +119,8 @@ def _person(row: dict[str, str], measured: bool) -> Person:
     spread = float(row["label_spread"] or math.inf)  # labelled once only: nothing to compare with
     yaw = _yaw(points)
     agreed = spread <= allowed
-    return Person(points, (agreed and yaw > -PROFILE_YAW, agreed and yaw < PROFILE_YAW))
+    sure = agreed and yaw > -PROFILE_YAW, agreed and yaw < PROFILE_YAW
+    return Person(points, sure, float(row["face_w"]))
 
 
 def _yaw(points: NDArray[np.float32]) -> float:

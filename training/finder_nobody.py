@@ -4,13 +4,14 @@ Those of scikit-image that show a face (astronaut, camera, coins) are left out; 
 pictures to learn from and pictures to measure false eyes on.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import cv2
 import numpy as np
 import skimage.data
 
 from service.eyes import Image
+from training.finder_flaws import Rng
 from training.finder_labels import LabelledPhoto
 
 TRAINED = (
@@ -42,6 +43,36 @@ def parts_without_people(photos: Iterable[LabelledPhoto]) -> Iterator[Image]:
                 yield np.ascontiguousarray(part)
 
 
+def background(empty: Sequence[Image], size: int, rng: Rng) -> Image:
+    """A size x size x 3 picture of nobody: a part of a real one, or plain, noise or drawn shapes."""
+    kind = rng.random()
+    if kind < 0.5:
+        return random_part(empty[int(rng.integers(len(empty)))], size, rng)
+    if kind < 0.65:
+        return np.full((size, size, 3), rng.integers(0, 256, 3), np.uint8)
+    cells = int(rng.integers(2, 64))
+    coarse = rng.integers(0, 256, (cells, cells, 3 if rng.random() < 0.6 else 1), np.uint8)
+    grown = cv2.resize(coarse, (size, size), interpolation=int(rng.choice([0, 1, 2]))).reshape(size, size, -1)
+    picture: Image = np.broadcast_to(grown, (size, size, 3)).astype(np.uint8)
+    if kind > 0.8:
+        _draw_shapes(picture, rng)
+    return picture
+
+
+def random_part(picture: Image, size: int, rng: Rng) -> Image:
+    """A turned or mirrored part of a picture, between all of it and a few pixels."""
+    height, width = picture.shape[:2]
+    side = max(12, int(min(height, width) * rng.uniform(0.15, 1.0)))
+    left, top = int(rng.integers(max(1, width - side))), int(rng.integers(max(1, height - side)))
+    part = picture[top : top + side, left : left + side]
+    part = np.rot90(part, int(rng.integers(4)))[:, :: int(rng.choice([-1, 1]))]
+    interpolation = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
+    resized = cv2.resize(np.ascontiguousarray(part), (size, size), interpolation=interpolation)
+    if rng.random() < 0.3:
+        resized = resized[..., rng.permutation(3)]
+    return np.ascontiguousarray(resized, dtype=np.uint8)
+
+
 def _as_picture(stored: object) -> Image:
     pixels = np.asarray(stored[0] if isinstance(stored, tuple) else stored)
     if pixels.dtype != np.uint8:
@@ -53,3 +84,35 @@ def _as_picture(stored: object) -> Image:
     if shrink < 1:
         pixels = cv2.resize(pixels, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
     return np.asarray(pixels, dtype=np.uint8)
+
+
+def _draw_shapes(picture: Image, rng: Rng) -> None:
+    """Circles, rings, lines and letters: round and dark things that are no eyes."""
+    side = picture.shape[0]
+    for _ in range(int(rng.integers(1, 25))):
+        at = tuple(int(value) for value in rng.integers(0, side, 2))
+        size = int(rng.integers(2, 40))
+        colour = tuple(float(value) for value in rng.integers(0, 256, 3))
+        thick = int(rng.choice([-1, 1, 3]))
+        kind = int(rng.integers(4))
+        if kind == 0:
+            cv2.circle(picture, at, size, colour, thick, cv2.LINE_AA)
+        elif kind == 1:
+            cv2.ellipse(
+                picture,
+                at,
+                (size, max(1, size // 2)),
+                rng.uniform(0, 180),
+                0,
+                360,
+                colour,
+                thick,
+                cv2.LINE_AA,
+            )
+        elif kind == 2:
+            end = tuple(int(value) for value in rng.integers(0, side, 2))
+            cv2.line(picture, at, end, colour, int(rng.integers(1, 9)), cv2.LINE_AA)
+        else:
+            cv2.putText(
+                picture, chr(int(rng.integers(48, 123))), at, int(rng.integers(4)), size / 12, colour, 2
+            )

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from service.eyes import Image
 from training.finder_flaws import COVERED, Points, Rng, cover_face, paint_over_eyes, spoil
 from training.finder_labels import LabelledPhoto
+from training.finder_nobody import background, random_part
 
 SIDE = 256
 SMALLEST, LARGEST = 6.0, 480.0
@@ -55,7 +56,7 @@ class Scenes:
         """One picture SIDE x SIDE x 3 and its eyes."""
         rng = np.random.default_rng((self.seed, index))
         mode = str(rng.choice(list(MODES), p=list(MODES.values())))
-        picture = self._background(rng)
+        picture = background(self.empty, SIDE, rng)
         eyes: list[DrawnEye] = []
         if mode == "nobody" and rng.random() < 0.6:
             picture = self._nobody(rng, picture)
@@ -72,7 +73,11 @@ class Scenes:
     def _one(self, rng: Rng, canvas: Image, mode: str) -> tuple[Image, list[DrawnEye]]:
         """One photo, moved so that a person of it is where and as large as the mode asks."""
         whole = mode == "whole"
-        photo = self._crowded[rng.integers(len(self._crowded))] if whole and rng.random() < 0.7 else self._photo(rng)
+        photo = (
+            self._crowded[int(rng.integers(len(self._crowded)))]
+            if whole and rng.random() < 0.7
+            else self._photo(rng)
+        )
         person = photo.people[rng.integers(len(photo.people))]
         if whole:
             scale = SIDE / max(photo.pixels.shape[:2]) * rng.uniform(0.8, 1.6)
@@ -84,7 +89,7 @@ class Scenes:
         else:
             centre = person.points[int(rng.integers(2))]
             at = rng.uniform(0.06, 0.94, 2) * SIDE if mode == "person" else rng.uniform(0.15, 0.85, 2) * SIDE
-        move = _similarity(photo.pixels, centre, at, scale, _turn(rng), flip=bool(rng.random() < 0.5))
+        move = _similarity(centre, at, scale, _turn(rng), flip=bool(rng.random() < 0.5))
         picture = _paste(canvas, photo.pixels, move, rng)
         return picture, _label(picture, photo, move, rng)
 
@@ -92,13 +97,13 @@ class Scenes:
         """Several people cut out and pasted side by side, the nearer ones over the farther ones."""
         typical = math.exp(rng.uniform(math.log(SMALLEST + 1), math.log(40)))
         eyes: list[DrawnEye] = []
-        for _ in range(int(rng.integers(2, 6 + min(12, 200 / typical)))):
+        for _ in range(int(rng.integers(2, int(6 + min(12, 200 / typical))))):
             photo = self._photo(rng)
             person = photo.people[rng.integers(len(photo.people))]
             scale = typical * math.exp(rng.normal(0, 0.25)) / max(person.distance, 1.0)
             at = rng.uniform(0.04, 0.96, 2) * SIDE
             turn = _turn(rng) if rng.random() < 0.3 else math.radians(rng.normal(0, 8))
-            move = _similarity(photo.pixels, person.points[:2].mean(0), at, scale, turn, flip=bool(rng.random() < 0.5))
+            move = _similarity(person.points[:2].mean(0), at, scale, turn, flip=bool(rng.random() < 0.5))
             pasted = canvas.copy()
             _paste(pasted, photo.pixels, move, rng)
             alpha = _around(person.points, move, rng)
@@ -108,21 +113,6 @@ class Scenes:
             eyes += [eye for eye in (_cut_off(eye, alpha) for eye in new) if eye is not None]
         return canvas, eyes
 
-    def _background(self, rng: Rng) -> Image:
-        """A picture of nobody: a part of a real one, or plain, noise or drawn shapes."""
-        kind = rng.random()
-        if kind < 0.5:
-            return _random_part(self.empty[rng.integers(len(self.empty))], rng)
-        if kind < 0.65:
-            return np.full((SIDE, SIDE, 3), rng.integers(0, 256, 3), np.uint8)
-        cells = int(rng.integers(2, 64))
-        coarse = rng.integers(0, 256, (cells, cells, 3 if rng.random() < 0.6 else 1), np.uint8)
-        picture = cv2.resize(coarse, (SIDE, SIDE), interpolation=int(rng.choice([0, 1, 2])))
-        picture = np.broadcast_to(picture.reshape(SIDE, SIDE, -1), (SIDE, SIDE, 3)).copy()
-        if kind > 0.8:
-            _draw_shapes(picture, rng)
-        return picture
-
     def _nobody(self, rng: Rng, canvas: Image) -> Image:
         """A photo of somebody, of whom only the body is shown, or whose eyes are painted over."""
         photo = self._photo(rng)
@@ -131,14 +121,14 @@ class Scenes:
         if rng.random() < 0.35 and len(photo.people) == 1:
             body = _below_face(photo)
             if min(body.shape[:2]) >= 24:
-                return _random_part(body, rng)
+                return random_part(body, SIDE, rng)
         painted = photo.pixels.copy()
         for each in photo.people:
             paint_over_eyes(painted, each.points, rng)
         scale = math.exp(rng.uniform(math.log(8), math.log(220))) / distance
         at = rng.uniform(0.1, 0.9, 2) * SIDE
         centre = person.points[2] + rng.normal(0, 0.4, 2) * distance
-        move = _similarity(painted, centre, at, scale, _turn(rng), flip=False)
+        move = _similarity(centre, at, scale, _turn(rng), flip=False)
         return _paste(canvas, painted, move, rng)
 
 
@@ -148,9 +138,9 @@ def _turn(rng: Rng) -> float:
 
 
 def _similarity(
-    photo: Image, centre: NDArray[np.floating], at: NDArray[np.floating], scale: float, turn: float, *, flip: bool
-) -> NDArray[np.float64]:  # fmt: skip
-    """The 2 x 3 matrix that brings `centre` of the photo to `at`, turned clockwise, mirrored before if `flip`."""
+    centre: NDArray[np.floating], at: NDArray[np.floating], scale: float, turn: float, *, flip: bool
+) -> NDArray[np.float64]:
+    """The 2 x 3 matrix that brings `centre` to `at`, turned clockwise, mirrored before if `flip`."""
     cos, sin = math.cos(turn) * scale, math.sin(turn) * scale
     matrix = np.array([[-cos if flip else cos, -sin], [-sin if flip else sin, cos]])
     return np.hstack([matrix, (np.asarray(at) - matrix @ np.asarray(centre))[:, None]])
@@ -186,9 +176,15 @@ def _label(picture: Image, photo: LabelledPhoto, move: NDArray[np.float64], rng:
         distance, roll = math.hypot(dx, dy), math.atan2(dy, dx)
         for side in (0, 1):
             if not gone[side]:
-                eye = DrawnEye(float(points[side, 0]), float(points[side, 1]), distance, roll, side == 1, sure[side])
+                eye = DrawnEye(
+                    float(points[side, 0]), float(points[side, 1]), distance, roll, side == 1, sure[side]
+                )
                 eyes.append(_at_border(eye))
-    return [eye for eye in eyes if -eye.distance < eye.x < SIDE + eye.distance and -eye.distance < eye.y < SIDE + eye.distance]
+    return [
+        eye
+        for eye in eyes
+        if -eye.distance < eye.x < SIDE + eye.distance and -eye.distance < eye.y < SIDE + eye.distance
+    ]
 
 
 def _at_border(eye: DrawnEye) -> DrawnEye:
@@ -214,7 +210,11 @@ def _around(points: Points, move: NDArray[np.float64], rng: Rng) -> NDArray[np.f
 
 def _near(alpha: NDArray[np.float32], eye: DrawnEye, reach: float) -> NDArray[np.float32]:
     left, top = max(0, int(eye.x - reach)), max(0, int(eye.y - reach))
-    return alpha[top : int(eye.y + reach) + 1, left : int(eye.x + reach) + 1] if min(eye.x, eye.y) > -reach else alpha[:0]
+    return (
+        alpha[top : int(eye.y + reach) + 1, left : int(eye.x + reach) + 1]
+        if min(eye.x, eye.y) > -reach
+        else alpha[:0]
+    )
 
 
 def _hidden_behind(eye: DrawnEye, alpha: NDArray[np.float32]) -> DrawnEye | None:
@@ -237,36 +237,3 @@ def _below_face(photo: LabelledPhoto) -> Image:
     person = photo.people[0]
     top = int(person.points[:2, 1].max() + 2.1 * person.distance)
     return photo.pixels[top:] if top < photo.pixels.shape[0] else photo.pixels[:0]
-
-
-def _random_part(picture: Image, rng: Rng) -> Image:
-    """A turned or mirrored part of a picture, between all of it and a few pixels."""
-    height, width = picture.shape[:2]
-    side = max(12, int(min(height, width) * rng.uniform(0.15, 1.0)))
-    left, top = int(rng.integers(max(1, width - side))), int(rng.integers(max(1, height - side)))
-    part = picture[top : top + side, left : left + side]
-    part = np.rot90(part, int(rng.integers(4)))[:, :: int(rng.choice([-1, 1]))]
-    interpolation = cv2.INTER_AREA if side > SIDE else cv2.INTER_LINEAR
-    resized = cv2.resize(np.ascontiguousarray(part), (SIDE, SIDE), interpolation=interpolation)
-    if rng.random() < 0.3:
-        resized = resized[..., rng.permutation(3)]
-    return np.ascontiguousarray(resized, dtype=np.uint8)
-
-
-def _draw_shapes(picture: Image, rng: Rng) -> None:
-    """Circles, rings, lines and letters: round and dark things that are no eyes."""
-    for _ in range(int(rng.integers(1, 25))):
-        at = tuple(int(value) for value in rng.integers(0, SIDE, 2))
-        size = int(rng.integers(2, 40))
-        colour = tuple(float(value) for value in rng.integers(0, 256, 3))
-        thick = int(rng.choice([-1, 1, 3]))
-        kind = int(rng.integers(4))
-        if kind == 0:
-            cv2.circle(picture, at, size, colour, thick, cv2.LINE_AA)
-        elif kind == 1:
-            cv2.ellipse(picture, at, (size, max(1, size // 2)), rng.uniform(0, 180), 0, 360, colour, thick, cv2.LINE_AA)
-        elif kind == 2:
-            end = tuple(int(value) for value in rng.integers(0, SIDE, 2))
-            cv2.line(picture, at, end, colour, int(rng.integers(1, 9)), cv2.LINE_AA)
-        else:
-            cv2.putText(picture, chr(int(rng.integers(48, 123))), at, int(rng.integers(4)), size / 12, colour, 2)

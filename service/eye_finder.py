@@ -1,0 +1,236 @@
+"""Finds eyes with our own small network: no face is needed, so a mask, a helmet or a tilt may hide the rest.
+
+photo -> looks (shrunk to 320 px, 640 px where it is needed) -> candidates (the network) -> each eye once
+-> people (eyes that name each other as partner) -> calibrated scores -> list[Eye].
+Knows pixels, not files or HTTP.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import ModelContractUnknown
+from service.eyes import CROP_PER_EYE_DISTANCE, Eye, Side, eyes_from_points
+from service.images import Image
+from service.synthesizer import open_on_cpu
+
+FINDER_CONTRACT_VERSION = 1
+"""Names, types and meaning of the network's input, output and metadata: see `training/finder_export.py`."""
+
+LOOKS_PX = (320, 640)
+"""Long sides at which the photo is looked at, the second only where `_look_again` says so."""
+
+SIDE_MULTIPLE = 32
+LARGEST_ENLARGING = 2.0
+
+_SAME_EYE = 0.4
+"""Two candidates nearer than this, in distances between the eyes, are one eye."""
+
+_PARTNERS = 0.35
+"""How far a partner may be from where an eye says it is, in distances between the eyes."""
+
+_SMALL_PX = 24.0
+"""With an eye distance of fewer pixels in the first look there may be more people, smaller still."""
+
+
+@dataclass(frozen=True, slots=True)
+class FinderInfo:
+    """What the file says of itself: who may use it, and how scores are calibrated.
+
+    `score_weights` are those of a logistic regression on (an eye's logit, its partner's logit or 0, whether
+    it has a partner, 1); an eye counts from `threshold` on.
+    """
+
+    name: str
+    version: str
+    training_data: str
+    licence_class: str
+    commit: str
+    date: str
+    threshold: float
+    score_weights: tuple[float, float, float, float]
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A peak of the heat map, in pixels; `partner` is where the same person's other eye should be."""
+
+    x: float
+    y: float
+    distance: float
+    left: float
+    roll_deg: float
+    logit: float
+    partner: tuple[float, float]
+
+
+class LearnedEyeFinder:
+    """Finds eyes with the network of `models/eye_finder.onnx`; may be shared by threads.
+
+    An eye's score is the part of eyes so scored that were right on pictures kept out of training.
+    """
+
+    def __init__(self, session: Any, info: FinderInfo) -> None:
+        self.info = info
+        self._session = session
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """The network in `path`, one thread a call.
+
+        Raises:
+            RuntimeMissing: ONNX Runtime is not installed.
+            ModelNotFound: there is no such file.
+            ModelContractUnknown: it is not an eye finder of the contract that this service knows.
+        """
+        session = open_on_cpu(path, num_threads=1)
+        return cls(session, _read_info(session, path))
+
+    def find(self, photo: Image) -> list[Eye]:
+        """Eyes in pixels of `photo` (H x W x 3 uint8 RGB), people largest first; empty if none."""
+        eyes = [eye for eye in self.find_all(photo) if eye.score >= self.info.threshold]
+        return _people_in_order(eyes)
+
+    def find_all(self, photo: Image) -> list[Eye]:
+        """Every candidate as an eye, those below the threshold too; people are numbered in no order."""
+        found = self._look(photo, LOOKS_PX[0])
+        if max(photo.shape[:2]) > LOOKS_PX[0] * 1.2 and _look_again(
+            found, LOOKS_PX[0] / max(photo.shape[:2])
+        ):
+            found += self._look(photo, LOOKS_PX[1])
+        return self._as_eyes(_each_once(found))
+
+    def _look(self, photo: Image, long_side_px: int) -> list[Candidate]:
+        """What the network sees at one scale, in pixels of the photo."""
+        height, width = photo.shape[:2]
+        scale = min(LARGEST_ENLARGING, long_side_px / max(height, width))
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        small = cv2.resize(photo, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+        right, below = -size[0] % SIDE_MULTIPLE, -size[1] % SIDE_MULTIPLE
+        padded = cv2.copyMakeBorder(small, 0, below, 0, right, cv2.BORDER_REPLICATE)
+        (rows,) = self._session.run(["candidates"], {"picture": padded[None]})
+        candidates = (_candidate(row, width / size[0], height / size[1]) for row in rows)
+        return [each for each in candidates if 0 <= each.x < width and 0 <= each.y < height]
+
+    def _as_eyes(self, candidates: Sequence[Candidate]) -> list[Eye]:
+        pairs = _pairs(candidates)
+        partner = {a: b for pair in pairs for a, b in (pair, pair[::-1])}
+        eyes: list[Eye] = []
+        for first, second in pairs:
+            right, left = candidates[first], candidates[second]
+            scores = self._score(right, left), self._score(left, right)
+            both = eyes_from_points((right.x, right.y), (left.x, left.y), person=len(eyes))
+            eyes += [replace(eye, score=score) for eye, score in zip(both, scores, strict=True)]
+        for index, each in enumerate(candidates):
+            if index not in partner:
+                eyes.append(_lonely_eye(each, self._score(each, None), len(eyes)))
+        return eyes
+
+    def _score(self, eye: Candidate, partner: Candidate | None) -> float:
+        own, other, paired, constant = self.info.score_weights
+        logit = own * eye.logit + constant
+        if partner is not None:
+            logit += other * partner.logit + paired
+        return 1 / (1 + math.exp(-min(50.0, max(-50.0, logit))))
+
+
+def _candidate(row: NDArray[np.float32], grow_x: float, grow_y: float) -> Candidate:
+    logit, x, y, distance, left, cos, sin, partner_x, partner_y = (float(value) for value in row)
+    grow = math.sqrt(grow_x * grow_y)
+    centre = (x + 0.5) * grow_x - 0.5, (y + 0.5) * grow_y - 0.5
+    return Candidate(
+        *centre, distance * grow, left, math.degrees(math.atan2(sin, cos)), logit,
+        partner=(centre[0] + partner_x * distance * grow_x, centre[1] + partner_y * distance * grow_y),
+    )  # fmt: skip
+
+
+def _look_again(found: Sequence[Candidate], scale: float) -> bool:
+    """Whether more pixels may show more: nobody is seen for sure, or somebody who is small."""
+    sure = [each for each in found if each.logit > 0]
+    return not sure or min(each.distance for each in sure) * scale < _SMALL_PX
+
+
+def _each_once(found: Sequence[Candidate]) -> list[Candidate]:
+    """The surest candidate of every place: the others near it are the same eye seen again."""
+    kept: list[Candidate] = []
+    for each in sorted(found, key=lambda candidate: -candidate.logit):
+        if all(_apart(each, other) > _SAME_EYE * max(each.distance, other.distance) for other in kept):
+            kept.append(each)
+    return kept
+
+
+def _apart(a: Candidate, b: Candidate) -> float:
+    return math.hypot(a.x - b.x, a.y - b.y)
+
+
+def _pairs(candidates: Sequence[Candidate]) -> list[tuple[int, int]]:
+    """Indices of (right, left) eyes that name each other as partner, best agreement first, each eye once."""
+    agreed: list[tuple[float, int, int]] = []
+    for i, one in enumerate(candidates):
+        for j in range(i + 1, len(candidates)):
+            other = candidates[j]
+            if not 0.6 < one.distance / other.distance < 1.67:
+                continue
+            off = math.dist(one.partner, (other.x, other.y)) + math.dist(other.partner, (one.x, one.y))
+            if off < _PARTNERS * (one.distance + other.distance):
+                right, left = (i, j) if one.left <= other.left else (j, i)
+                agreed.append((off / (one.distance + other.distance), right, left))
+    taken: set[int] = set()
+    pairs = []
+    for _, right, left in sorted(agreed):
+        if not taken & {right, left}:
+            taken |= {right, left}
+            pairs.append((right, left))
+    return pairs
+
+
+def _lonely_eye(candidate: Candidate, score: float, person: int) -> Eye:
+    side: Side = "left" if candidate.left > 0.5 else "right"
+    size_px = CROP_PER_EYE_DISTANCE * candidate.distance
+    return Eye(candidate.x, candidate.y, size_px, candidate.roll_deg, side, score, person)
+
+
+def _people_in_order(eyes: list[Eye]) -> list[Eye]:
+    """The eyes with their people counted anew, the largest first, and each person's right eye first."""
+    sizes: dict[int, float] = {}
+    for eye in eyes:
+        sizes[eye.person] = max(eye.size_px, sizes.get(eye.person, 0.0))
+    numbers = {person: n for n, person in enumerate(sorted(sizes, key=lambda person: -sizes[person]))}
+    counted = [replace(eye, person=numbers[eye.person]) for eye in eyes]
+    return sorted(counted, key=lambda eye: (eye.person, eye.side == "left"))
+
+
+def _read_info(session: Any, path: Path) -> FinderInfo:
+    stored = session.get_modelmeta().custom_metadata_map
+    metadata = {key.removeprefix("eye2face."): value for key, value in stored.items()}
+    found = f"{metadata.get('part', 'no part')} {metadata.get('contract_version', 'none')}"
+    if found != f"eye_finder {FINDER_CONTRACT_VERSION}":
+        raise ModelContractUnknown(
+            f"{path} holds {found}; this service expects eye_finder {FINDER_CONTRACT_VERSION}. Export the "
+            "finder again with the same version of the project, or install the service that fits it."
+        )
+    try:
+        own, other, paired, constant = (float(each) for each in json.loads(metadata["score_weights"]))
+        return FinderInfo(
+            name=metadata["name"],
+            version=metadata["version"],
+            training_data=metadata["training_data"],
+            licence_class=metadata["licence_class"],
+            commit=metadata["commit"],
+            date=metadata["date"],
+            threshold=float(metadata["threshold"]),
+            score_weights=(own, other, paired, constant),
+            metrics={str(name): float(value) for name, value in json.loads(metadata["metrics"]).items()},
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ModelContractUnknown(
+            f"{path} has metadata of an eye finder that cannot be read ({error!r}): export it again."
+        ) from error

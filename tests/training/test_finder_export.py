@@ -1,0 +1,75 @@
+"""The exported finder: the same candidates as in torch, at any size, with its facts, in under a megabyte."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from service.eye_finder import LearnedEyeFinder
+from tests.fakes import astronaut
+from training.finder_export import NUM_CANDIDATES, FinderFacts, PictureToCandidates, to_onnx, write_finder
+from training.finder_model import STRIDE, EyeFinderNet
+
+FACTS = FinderFacts("7", "nobody", "open", "abc", threshold=0.25, score_weights=(1.0, 0.5, 0.25, 0.0))
+
+
+@pytest.fixture(scope="module")
+def net() -> EyeFinderNet:
+    torch.manual_seed(0)
+    return EyeFinderNet().eval()
+
+
+@pytest.fixture(scope="module")
+def exported(net: EyeFinderNet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("finder") / "eye_finder.onnx"
+    write_finder(to_onnx(net), path, FACTS, {"recall": 0.5})
+    return path
+
+
+@pytest.mark.parametrize("size", [(64, 64), (256, 320), (96, 640)])
+def test_onnx_runtime_sees_what_torch_sees_at_any_size(
+    exported: Path, net: EyeFinderNet, size: tuple[int, int]
+) -> None:
+    picture = np.ascontiguousarray(np.resize(astronaut(), (1, *size, 3)))
+    finder = LearnedEyeFinder.load(exported)
+    (seen,) = finder._session.run(["candidates"], {"picture": picture})
+    with torch.no_grad():
+        expected = PictureToCandidates(net)(torch.from_numpy(picture)).numpy()
+    assert seen.shape == (NUM_CANDIDATES, 9)
+    peaks = expected[:, 0] > -20
+    # Logits agree to float32; where two are equal their order may differ, so they are compared sorted.
+    np.testing.assert_allclose(seen[peaks, 0], expected[peaks, 0], atol=1e-3)
+    np.testing.assert_allclose(seen[:3], expected[:3], rtol=1e-3, atol=1e-2)
+
+
+def test_a_peak_of_the_heat_map_is_decoded_to_its_place(net: EyeFinderNet) -> None:
+    class OnePeak(EyeFinderNet):
+        def forward(self, pixels_BCHW: torch.Tensor) -> torch.Tensor:
+            maps = torch.zeros(1, 9, 20, 24)
+            maps[0, 0] = -5
+            maps[0, 0, 7, 11] = 2
+            maps[0, 1:, 7, 11] = torch.tensor([0.25, -0.5, 0.0, 0.0, 1.0, 0.0, 1.0, 0.0])
+            return maps
+
+    rows = PictureToCandidates(OnePeak())(torch.zeros(1, 80, 96, 3, dtype=torch.uint8))
+    expected = [2, 11.25 * STRIDE + 1.5, 6.5 * STRIDE + 1.5, 32, 0.5, 1, 0, 1, 0]
+    assert rows[0].tolist() == pytest.approx(expected)
+
+
+def test_the_file_says_what_it_is(exported: Path) -> None:
+    info = LearnedEyeFinder.load(exported).info
+    assert (info.name, info.version, info.training_data, info.licence_class) == (
+        "eye_finder",
+        "7",
+        "nobody",
+        "open",
+    )
+    assert (info.threshold, info.score_weights) == (0.25, (1.0, 0.5, 0.25, 0.0))
+    assert info.metrics == {"recall": 0.5}
+    onnx.checker.check_model(onnx.load(exported), full_check=True)
+
+
+def test_the_file_is_smaller_than_a_megabyte(exported: Path) -> None:
+    assert exported.stat().st_size < 1_000_000

@@ -1,0 +1,108 @@
+"""The trained eye finder as the ONNX file that the service runs, decoded inside the graph.
+
+Contract: `picture` uint8 [1, H, W, 3] RGB in, H and W multiples of 32 and 64 at least; `candidates` float32
+[NUM_CANDIDATES, 9] out, the surest first: logit of being an eye; x, y of its centre and the distance between
+the eyes, in pixels; probability of the left eye; cosine and sine of the roll, clockwise; where the
+partner eye is relative to this eye, in eye distances. Letters of shapes: H, W as above, K candidates.
+"""
+
+import json
+import tempfile
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import onnx
+import torch
+import torch.nn.functional as F
+from onnx import helper
+from torch import Tensor, nn
+
+from service.eye_finder import FINDER_CONTRACT_VERSION
+from training.finder_model import DISTANCE_UNIT_PX, STRIDE, EyeFinderNet
+
+OPSET = 18
+NUM_CANDIDATES = 64
+NO_PEAK = -30.0
+"""The logit of what is no peak of the heat map: a chance of 1e-13."""
+
+UNCALIBRATED = (1.0, 0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class FinderFacts:
+    """What the file says of itself; see `service.eye_finder.FinderInfo`."""
+
+    version: str
+    training_data: str
+    licence_class: str
+    commit: str
+    threshold: float = 0.5
+    score_weights: tuple[float, ...] = UNCALIBRATED
+    name: str = "eye_finder"
+
+
+class PictureToCandidates(nn.Module):
+    """The network with the service's pixels before it and the decoding of its maps behind it."""
+
+    def __init__(self, net: EyeFinderNet) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, picture_BHWC: Tensor) -> Tensor:
+        """Candidates K x 9 of one picture 1 x H x W x 3 uint8."""
+        maps = self.net(picture_BHWC.permute(0, 3, 1, 2).float())
+        logit = maps[:, :1]
+        is_peak = F.max_pool2d(logit, 3, stride=1, padding=1) == logit
+        peaks = torch.where(is_peak, logit, NO_PEAK).flatten()
+        best, place = torch.topk(peaks, NUM_CANDIDATES)
+        # Counted, not computed from `place`: the exporter knows no remainder by a width that is not fixed.
+        ones = torch.ones_like(logit[0])
+        cells = torch.cat([ones.cumsum(2) - 1, ones.cumsum(1) - 1, maps[0, 1:]])
+        values = cells.flatten(1)[:, place]
+        column, row, offset_x, offset_y, size, left, cos, sin, partner_x, partner_y = values.unbind(0)
+        x = (column + offset_x) * STRIDE + (STRIDE - 1) / 2
+        y = (row + offset_y) * STRIDE + (STRIDE - 1) / 2
+        distance = size.exp() * DISTANCE_UNIT_PX
+        return torch.stack([best, x, y, distance, left.sigmoid(), cos, sin, partner_x, partner_y], 1)
+
+
+def to_onnx(net: EyeFinderNet) -> onnx.ModelProto:
+    """The network with its decoding as an ONNX graph, without facts."""
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's exporter warns of itself
+        draft = Path(folder) / "draft.onnx"
+        _convert(net, draft)
+        return onnx.load(draft)
+
+
+def write_finder(
+    model: onnx.ModelProto, path: Path, facts: FinderFacts, metrics: Mapping[str, float]
+) -> None:
+    """Writes the graph with its facts to `path`, whole or not at all."""
+    written = {
+        **asdict(facts),
+        "contract_version": FINDER_CONTRACT_VERSION,
+        "part": "eye_finder",
+        "date": datetime.now(UTC).date().isoformat(),
+        "score_weights": json.dumps(list(facts.score_weights)),
+        "metrics": json.dumps(dict(metrics)),
+    }
+    helper.set_model_props(model, {f"eye2face.{key}": str(value) for key, value in written.items()})
+    onnx.checker.check_model(model, full_check=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(".new")
+    onnx.save(model, beside)
+    beside.replace(path)
+
+
+def _convert(net: EyeFinderNet, path: Path) -> None:
+    # Sizes are given in 32s, so that the exporter knows that the maps of all strides fit onto each other.
+    height, width = (torch.export.Dim(name, min=2, max=128) for name in ("height", "width"))
+    torch.onnx.export(
+        PictureToCandidates(net).eval(), (torch.zeros(1, 256, 320, 3, dtype=torch.uint8),), str(path),
+        input_names=["picture"], output_names=["candidates"], opset_version=OPSET, dynamo=True,
+        dynamic_shapes=({1: 32 * height, 2: 32 * width},), external_data=False, verbose=False,
+    )  # fmt: skip
