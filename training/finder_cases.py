@@ -63,12 +63,14 @@ def _made_cases(photo: Image, person: Person, rng: Rng) -> Iterator[Case]:
         yield _close_up(photo, person, side, rng.uniform(0.62, 1.1))
 
 
-def cases_of_nobody(photos: Sequence[LabelledPhoto]) -> Iterator[Case]:
+def cases_of_nobody(
+    photos: Sequence[LabelledPhoto], *, num_parts_each: int = NUM_PARTS_EACH
+) -> Iterator[Case]:
     """Parts of packaged pictures, parts of photos beside their people, and photos without their eyes."""
     rng = np.random.default_rng(2)
     for picture in packaged(MEASURED):
         height, width = picture.shape[:2]
-        for _ in range(NUM_PARTS_EACH):
+        for _ in range(num_parts_each):
             side = int(rng.uniform(0.3, 1.0) * min(height, width))
             left, top = int(rng.integers(width - side + 1)), int(rng.integers(height - side + 1))
             yield Case(

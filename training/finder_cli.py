@@ -12,14 +12,16 @@ from service.eyes import EyeFinder, HaarEyeFinder
 from training import evaluate_finder as evaluation
 from training import finder_scores as scores
 from training.eye_finder import FinderRecipe, FinderSettings, load_average, load_scenes, train_finder
-from training.finder_cases import Case, cases_of_nobody, cases_with_people
+from training.finder_cases import NUM_PARTS_EACH, Case, cases_of_nobody, cases_with_people
 from training.finder_export import FinderFacts, to_onnx, write_finder
 from training.finder_labels import licences, load_photos
 from training.train import commit_hash
 
 Data = Annotated[Path, typer.Argument(help="Folder with scenes.csv, faces.csv or both, and their pictures.")]
 Run = Annotated[Path, typer.Argument(help="Folder of the run; an unfinished run there goes on.")]
-Limit = Annotated[int | None, typer.Option(help="At most so many pictures of each CSV.")]
+Limit = Annotated[
+    int | None, typer.Option(help="At most so many pictures of each CSV and parts of each picture of nobody.")
+]
 
 
 def train(
@@ -46,7 +48,7 @@ def export(
     """Write a run's eye finder as ONNX, its scores and threshold fitted on pictures kept out of training."""
     model = to_onnx(load_average(run))
     photos = load_photos(data, "dev", measured=True, limit=limit)
-    empty = list(cases_of_nobody(photos))
+    empty = list(cases_of_nobody(photos, num_parts_each=min(NUM_PARTS_EACH, limit or NUM_PARTS_EACH)))
     facts = FinderFacts(version, f"{data.name}: {licences(data)}", licence_class, commit_hash())
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / "eye_finder.onnx"
@@ -72,7 +74,8 @@ def evaluate(
 ) -> None:
     """Print what the eye finder finds on pictures kept out of training, by kind, with 95 % intervals."""
     photos = load_photos(data, "dev", measured=True, limit=limit)
-    cases: list[Case] = [*cases_with_people(photos), *cases_of_nobody(photos)]
+    empty = cases_of_nobody(photos, num_parts_each=min(NUM_PARTS_EACH, limit or NUM_PARTS_EACH))
+    cases: list[Case] = [*cases_with_people(photos), *empty]
     finders: dict[str, EyeFinder] = {"learned": LearnedEyeFinder.load(model)}
     if haar:
         finders["haar"] = HaarEyeFinder()
