@@ -86,8 +86,8 @@ def wilson(hits: int, total: int) -> tuple[float, float]:
 def table(measured: Mapping[str, Mapping[str, Tally]]) -> str:
     """All finders side by side as Markdown: eyes found by kind, exactness, false eyes, calibration, time."""
     names = list(measured)
-    kinds = [kind for kind in measured[names[0]] if not kind.startswith("nobody")]
-    empty = [kind for kind in measured[names[0]] if kind.startswith("nobody")]
+    kinds = [kind for kind, tally in measured[names[0]].items() if tally.num_eyes]
+    empty = [kind for kind, tally in measured[names[0]].items() if not tally.num_eyes]
     lines = ["| | eyes | " + " | ".join(names) + " |", "|---" * (len(names) + 2) + "|"]
     for kind in kinds:
         tallies = [measured[name][kind] for name in names]
@@ -101,7 +101,7 @@ def table(measured: Mapping[str, Mapping[str, Tally]]) -> str:
             + " | ".join(rates)
             + " |"
         )
-    sums = {name: _summary(list(measured[name].values())) for name in names}
+    sums = {name: _summary(measured[name]) for name in names}
     for row in sums[names[0]]:
         lines.append(f"| {row} | | " + " | ".join(sums[name][row] for name in names) + " |")
     return "\n".join(lines)
@@ -126,9 +126,11 @@ def write_measured(path: Path, measured: Mapping[str, Mapping[str, Tally]]) -> N
     path.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
 
 
-def _summary(tallies: Sequence[Tally]) -> dict[str, str]:
+def _summary(by_kind: Mapping[str, Tally]) -> dict[str, str]:
+    tallies = by_kind.values()
     errors = [error for tally in tallies for error in tally.errors]
-    empty = [count for tally in tallies if not tally.num_eyes for count in tally.false_eyes]
+    nobody = [tally for kind, tally in by_kind.items() if kind.startswith("nobody")]
+    empty = [count for tally in nobody for count in tally.false_eyes]
     sure = [right for tally in tallies for score, right in tally.scored if score >= SURE_SCORE]
     milliseconds = [each for tally in tallies for each in tally.milliseconds]
     return {

@@ -1,7 +1,8 @@
 """The pictures on which eye finders are measured: what they show is known, and none of them was trained on.
 
 Kinds: frontal (faces of 48 px or wider), masked, profile, several people as they are; tilted, dark, small
-and close-up made from frontal ones; nobody. Everything random is a function of the picture's number.
+and close-up made from frontal ones; nobody; and a cat.
+Everything random is a function of the picture's number.
 """
 
 import math
@@ -52,6 +53,12 @@ def cases_with_people(photos: Sequence[LabelledPhoto]) -> Iterator[Case]:
             yield from _made_cases(photo.pixels, person, rng)
 
 
+def cases_of_an_animal(*, num_parts_each: int = NUM_PARTS_EACH) -> list[Case]:
+    """Parts of a picture of a cat: its eyes are eyes, but not of a person."""
+    rng = np.random.default_rng(3)
+    return [Case("a cat", _square(packaged(["chelsea"])[0], rng), ()) for _ in range(num_parts_each)]
+
+
 def _made_cases(photo: Image, person: Person, rng: Rng) -> Iterator[Case]:
     degrees = float(rng.choice([-1, 1]) * rng.choice([15, 30, 45]))
     yield _moved("tilted", photo, person, scale=1.0, degrees=degrees)
@@ -69,13 +76,7 @@ def cases_of_nobody(
     """Parts of packaged pictures, parts of photos beside their people, and photos without their eyes."""
     rng = np.random.default_rng(2)
     for picture in packaged(MEASURED):
-        height, width = picture.shape[:2]
-        for _ in range(num_parts_each):
-            side = int(rng.uniform(0.3, 1.0) * min(height, width))
-            left, top = int(rng.integers(width - side + 1)), int(rng.integers(height - side + 1))
-            yield Case(
-                "nobody: packaged", np.ascontiguousarray(picture[top : top + side, left : left + side]), ()
-            )
+        yield from (Case("nobody: packaged", _square(picture, rng), ()) for _ in range(num_parts_each))
     for part in parts_without_people(photos):
         yield Case("nobody: beside people", part, ())
     for photo in photos:
@@ -83,6 +84,13 @@ def cases_of_nobody(
             painted = photo.pixels.copy()
             paint_over_eyes(painted, photo.people[0].points, rng)
             yield Case("nobody: eyes painted over", painted, ())
+
+
+def _square(picture: Image, rng: Rng) -> Image:
+    height, width = picture.shape[:2]
+    side = int(rng.uniform(0.3, 1.0) * min(height, width))
+    left, top = int(rng.integers(width - side + 1)), int(rng.integers(height - side + 1))
+    return np.ascontiguousarray(picture[top : top + side, left : left + side])
 
 
 def _case(kind: str, picture: Image, people: Sequence[Person], smallest: float = 0.0) -> Case:

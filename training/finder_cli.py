@@ -12,7 +12,7 @@ from service.eyes import EyeFinder, HaarEyeFinder
 from training import evaluate_finder as evaluation
 from training import finder_scores as scores
 from training.eye_finder import FinderRecipe, FinderSettings, load_average, load_scenes, train_finder
-from training.finder_cases import NUM_PARTS_EACH, Case, cases_of_nobody, cases_with_people
+from training.finder_cases import NUM_PARTS_EACH, Case, cases_of_an_animal, cases_of_nobody, cases_with_people
 from training.finder_export import FinderFacts, to_onnx, write_finder
 from training.finder_labels import licences, load_photos
 from training.train import commit_hash
@@ -75,7 +75,7 @@ def evaluate(
     """Print what the eye finder finds on pictures kept out of training, by kind, with 95 % intervals."""
     photos = load_photos(data, "dev", measured=True, limit=limit)
     empty = cases_of_nobody(photos, num_parts_each=min(NUM_PARTS_EACH, limit or NUM_PARTS_EACH))
-    cases: list[Case] = [*cases_with_people(photos), *empty]
+    cases: list[Case] = [*cases_with_people(photos), *empty, *cases_of_an_animal()]
     finders: dict[str, EyeFinder] = {"learned": LearnedEyeFinder.load(model)}
     if haar:
         finders["haar"] = HaarEyeFinder()
