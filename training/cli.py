@@ -114,11 +114,15 @@ def evaluate(
     systems: Annotated[list[str], typer.Argument(help="NAME=PATH of .onnx files or folders of runs.")],
     split: Annotated[str, typer.Option(help="train, dev or val.")] = "val",
     perceptual: Perceptual = TORCHVISION_URL,
-    out: Annotated[Path, typer.Option(help="Where the numbers go as JSON; the grid beside it.")] = Path(
-        "runs/evaluation.json"
+    out: Annotated[Path, typer.Option(help="JSON of the numbers.")] = Path("runs/evaluation.json"),
+    grid: Annotated[Path, typer.Option(help="PNG of eyes, drawn and true faces.")] = Path(
+        "runs/evaluation.png"
     ),
 ) -> None:
-    """Print what each system scores on a split, the mean face beside it, and draw a grid."""
+    """Print what each system scores on a split, the mean face beside it, and draw a grid.
+
+    The grid shows true faces, so it does not go where the numbers go.
+    """
     pairs = open_pairs(data)
     dataset = EyeFacePairs(pairs, _split(split))
     drawing = {name: evaluation.load_system(Path(path)) for name, path in map(_name_and_path, systems)}
@@ -127,10 +131,10 @@ def evaluate(
     drawing["mean face"] = evaluation.mean_face(pairs)
     scores = evaluation.evaluate(drawing, dataset, features)
     evaluation.write_scores(out, split, features, scores, {"data": pairs.manifest["settings"]["source"]})
-    _draw_grid(out.with_suffix(".png"), dataset, drawing)
+    _draw_grid(grid, dataset, drawing)
     typer.echo(f"{len(dataset)} eyes of the split {split!r}; features: {evaluation.describe(features)}")
     typer.echo(evaluation.table(scores))
-    typer.echo(f"numbers: {out}, pictures: {out.with_suffix('.png')}")
+    typer.echo(f"numbers: {out}, pictures: {grid}")
 
 
 @app.command()
@@ -240,6 +244,7 @@ def _eyes_to_check(pairs: Pairs) -> Image:
 def _draw_grid(
     path: Path, dataset: EyeFacePairs, systems: dict[str, evaluation.Draw], num_eyes: int = 15
 ) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     samples = [dataset[int(i)] for i in np.linspace(0, len(dataset) - 1, num_eyes)]
     eyes, faces = (
         np.stack([np.ascontiguousarray(sample[part].permute(1, 2, 0)) for sample in samples])

@@ -28,19 +28,10 @@ def test_photos_become_a_model_that_the_service_runs(
     archives, scores = write_archives(tmp_path), tmp_path / "scores.json"
     assert call(monkeypatch, "prepare", drawn_csv, data) == 0
     assert call(monkeypatch, "train", data, run, "--recipe", "tiny", "--steps", "3") == 0
-    evaluate = (
-        "evaluate",
-        data,
-        f"mine={run}",
-        "--split",
-        "train",
-        "--perceptual",
-        archives,
-        "--out",
-        scores,
-    )
-    assert call(monkeypatch, *evaluate) == 0
-    assert "| mean face |" in capsys.readouterr().out and scores.with_suffix(".png").exists()
+    evaluate = ("evaluate", data, f"mine={run}", "--split", "train", "--perceptual", archives)
+    assert call(monkeypatch, *evaluate, "--out", scores, "--grid", tmp_path / "private" / "grid.png") == 0
+    assert "| mean face |" in capsys.readouterr().out
+    assert (tmp_path / "private" / "grid.png").exists() and not list(tmp_path.glob("*.png"))
     export = ("export", run, data, model, "--licence-class", "open", "--scores", scores, "--system", "mine")
     assert call(monkeypatch, *export) == 0
     eye2face = [sys.executable, "-m", "service", "doctor"]
