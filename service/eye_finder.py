@@ -25,7 +25,7 @@ FINDER_CONTRACT_VERSION = 1
 """Names, types and meaning of the network's input, output and metadata: see `training/finder_export.py`."""
 
 LOOKS_PX = (320, 640)
-"""Long sides at which the photo is looked at, the second only where `_look_again` says so."""
+"""Long sides at which the photo is looked at, the second time only where it may show more."""
 
 SIDE_MULTIPLE = 32
 LARGEST_ENLARGING = 2.0
@@ -36,8 +36,8 @@ _SAME_EYE = 0.4
 _PARTNERS = 0.35
 """How far a partner may be from where an eye says it is, in distances between the eyes."""
 
-_SMALL_PX = 24.0
-"""With an eye distance of fewer pixels in the first look there may be more people, smaller still."""
+_SMALL_PX = 15.0
+"""With an eye of fewer pixels in the first look there may be more people, smaller still."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +102,17 @@ class LearnedEyeFinder:
     def find_all(self, photo: Image) -> list[Eye]:
         """Every candidate as an eye, those below the threshold too; people are numbered in no order."""
         found = self._look(photo, LOOKS_PX[0])
-        if max(photo.shape[:2]) > LOOKS_PX[0] * 1.2 and _look_again(
-            found, LOOKS_PX[0] / max(photo.shape[:2])
-        ):
+        eyes = self._as_eyes(_each_once(found))
+        shrunk = LOOKS_PX[0] / max(photo.shape[:2])
+        if shrunk < 0.8 and self._look_again(eyes, shrunk):
             found += self._look(photo, LOOKS_PX[1])
-        return self._as_eyes(_each_once(found))
+            eyes = self._as_eyes(_each_once(found))
+        return eyes
+
+    def _look_again(self, eyes: Sequence[Eye], shrunk: float) -> bool:
+        """Whether more pixels may show more: nobody is seen for sure, or somebody who is small."""
+        sure = [eye.size_px * shrunk for eye in eyes if eye.score >= self.info.threshold]
+        return not sure or min(sure) < _SMALL_PX
 
     def _look(self, photo: Image, long_side_px: int) -> list[Candidate]:
         """What the network sees at one scale, in pixels of the photo."""
@@ -150,12 +156,6 @@ def _candidate(row: NDArray[np.float32], grow_x: float, grow_y: float) -> Candid
         *centre, distance * grow, left, math.degrees(math.atan2(sin, cos)), logit,
         partner=(centre[0] + partner_x * distance * grow_x, centre[1] + partner_y * distance * grow_y),
     )  # fmt: skip
-
-
-def _look_again(found: Sequence[Candidate], scale: float) -> bool:
-    """Whether more pixels may show more: nobody is seen for sure, or somebody who is small."""
-    sure = [each for each in found if each.logit > 0]
-    return not sure or min(each.distance for each in sure) * scale < _SMALL_PX
 
 
 def _each_once(found: Sequence[Candidate]) -> list[Candidate]:

@@ -39,7 +39,7 @@ class FinderFacts:
     training_data: str
     licence_class: str
     commit: str
-    threshold: float = 0.5
+    threshold: float = 0.3
     score_weights: tuple[float, ...] = UNCALIBRATED
     name: str = "eye_finder"
 
