@@ -134,12 +134,15 @@ LOSS_WEIGHTS = {"heat": 1.0, "offset": 1.0, "size": 1.0, "left": 0.3, "roll": 1.
 
 
 def loss(maps: Tensor, wanted: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """The weighted sum and its terms: focal loss of the heat, absolute errors of the rest, per eye.
+    """The weighted sum and its terms: focal loss of the heat, absolute errors of the rest.
+
+    Each picture counts alike, however many eyes it shows: divided by all eyes of the batch instead, crowds of
+    small eyes outweighed the one large eye of a close-up, and 3000 steps found no close-up at all.
 
     Source: penalty-reduced focal loss with exponents 2 and 4, Law & Deng 2018, "CornerNet", equation 1.
     """
     maps, heat, near, learned = maps.float(), wanted[:, 0], wanted[:, 9], wanted[:, 10]
-    num_eyes = (heat == 1).sum().clamp_min(1)
+    num_eyes = (heat == 1).sum((1, 2)).clamp_min(1)
     logit = maps[:, 0]
     p = logit.sigmoid()
     at_eye = (heat == 1).float()
@@ -150,12 +153,12 @@ def loss(maps: Tensor, wanted: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     errors = (maps[:, 1:] - wanted[:, 1:9]).abs() * near[:, None]
     left = F.binary_cross_entropy_with_logits(maps[:, 4], wanted[:, 4], reduction="none") * near
     terms = {
-        "heat": (focal * learned).sum() / num_eyes,
-        "offset": (errors[:, 0:2] / offset_scale[:, None]).sum() / num_eyes,
-        "size": errors[:, 2].sum() / num_eyes,
-        "left": left.sum() / num_eyes,
-        "roll": errors[:, 4:6].sum() / num_eyes,
-        "partner": errors[:, 6:8].sum() / num_eyes,
+        "heat": ((focal * learned).sum((1, 2)) / num_eyes).mean(),
+        "offset": ((errors[:, 0:2] / offset_scale[:, None]).sum((1, 2, 3)) / num_eyes).mean(),
+        "size": (errors[:, 2].sum((1, 2)) / num_eyes).mean(),
+        "left": (left.sum((1, 2)) / num_eyes).mean(),
+        "roll": (errors[:, 4:6].sum((1, 2, 3)) / num_eyes).mean(),
+        "partner": (errors[:, 6:8].sum((1, 2, 3)) / num_eyes).mean(),
     }
     total = torch.stack([LOSS_WEIGHTS[name] * term for name, term in terms.items()]).sum()
     return total, {name: term.detach() for name, term in terms.items()}

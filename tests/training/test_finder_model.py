@@ -88,3 +88,15 @@ def test_a_false_eye_costs_only_where_heat_is_learned() -> None:
     there[0, 0, 15, 25] = elsewhere[0, 0, 2, 2] = 12.0
     assert loss(there, wanted)[0] < 1e-3
     assert loss(elsewhere, wanted)[0] > 1
+
+
+def test_a_crowd_counts_as_much_as_a_close_up() -> None:
+    crowd = [DrawnEye(16.0 * n + 20, 40, 10, 0, False, True) for n in range(6)]
+    pictures = [targets(eyes, side=128) for eyes in ([EYE], crowd)]
+    wanted = torch.from_numpy(np.stack(pictures))
+    losses = []
+    for at in (0, 1):
+        maps = perfect_maps(wanted)
+        maps[at, 3] += 1  # the size of every eye of one picture is wrong
+        losses.append(float(loss(maps, wanted)[1]["size"]))
+    np.testing.assert_allclose(losses, 0.5, rtol=1e-4)
