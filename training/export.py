@@ -8,7 +8,8 @@ import json
 import logging
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -97,6 +98,20 @@ def export(run: Path, path: Path, facts: ModelFacts, check_eyes_BHWC: Image, *, 
     return difference
 
 
+@contextmanager
+def quiet_exporter() -> Iterator[None]:
+    """Inside, torch's exporter neither warns of itself nor of a torchvision that nobody needs."""
+    log = logging.getLogger("torch.onnx")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(level)
+
+
 def difference_to_torch(path: Path, average: Autoencoder, eyes_BHWC: Image) -> int:
     """The largest difference of a pixel between the file in ONNX Runtime and the model in torch."""
     synthesizer = Synthesizer.load(path, device="cpu", num_threads=1)
@@ -106,9 +121,7 @@ def difference_to_torch(path: Path, average: Autoencoder, eyes_BHWC: Image) -> i
 
 def _to_onnx(average: Autoencoder, path: Path, example_BHWC: Image) -> None:
     example = torch.from_numpy(np.ascontiguousarray(example_BHWC))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # torch's exporter warns of itself
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # and of a missing torchvision
+    with quiet_exporter():
         _convert(average, path, example)
 
 

@@ -6,7 +6,6 @@ Letters of shapes: B batch, H and W of the picture, h and w of the maps, C colou
 
 import copy
 import json
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,21 +23,16 @@ from training.finder_labels import LabelledPhoto, load_photos
 from training.finder_model import EyeFinderNet, loss, targets
 from training.finder_nobody import TRAINED, packaged, parts_without_people
 from training.finder_scenes import Scenes
-from training.train import RunConflict, commit_hash, decay_at, keep_freed_memory, update_average
-
-
-@dataclass(frozen=True, slots=True)
-class FinderRecipe:
-    """What decides the trained finder, beside the data."""
-
-    num_steps: int = 6000
-    batch_size: int = 24
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.01
-    warmup_steps: int = 200
-    cooldown_part: float = 0.5
-    ema_decay: float = 0.998
-    seed: int = 0
+from training.recipes import FinderRecipe
+from training.runs import Stats
+from training.train import (
+    RunConflict,
+    commit_hash,
+    decay_at,
+    keep_freed_memory,
+    learning_rate,
+    update_average,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +85,14 @@ def train_finder(recipe: FinderRecipe, scenes: Scenes, settings: FinderSettings)
         model.load_state_dict(state["model"])
         average.load_state_dict(state["average"])
         optimizer.load_state_dict(state["optimizer"])
-    log = _Log(settings, step)
+    stats = Stats(settings.folder, step, every=settings.log_every)
     for batch in tqdm(_batches(recipe, scenes, settings, step), total=recipe.num_steps, initial=step):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(recipe, step)
         terms = _step(model, optimizer, batch)
         update_average(average, model, decay_at(recipe.ema_decay, step))
         step += 1
-        log.add(step, terms)
+        stats.add(step, terms, last=step == recipe.num_steps)
         if step % settings.checkpoint_every == 0 or step == recipe.num_steps:
             parts: dict[str, nn.Module | AdamW] = {"model": model, "average": average, "optimizer": optimizer}
             saved = {name: part.state_dict() for name, part in parts.items()}
@@ -118,13 +112,6 @@ def load_average(folder: Path) -> EyeFinderNet:
     model = EyeFinderNet()
     model.load_state_dict(state["average"])
     return model.eval()
-
-
-def learning_rate(recipe: FinderRecipe, step: int) -> float:
-    """Warm-up, constant, then down to zero in a straight line."""
-    warmup = min(1.0, (step + 1) / recipe.warmup_steps)
-    cooldown = min(1.0, (recipe.num_steps - step) / max(1.0, recipe.cooldown_part * recipe.num_steps))
-    return recipe.learning_rate * min(warmup, cooldown)
 
 
 def _step(
@@ -162,25 +149,3 @@ def _claim_folder(recipe: FinderRecipe, folder: Path) -> None:
         if {**earlier, "num_steps": 0} != {**described, "num_steps": 0}:
             raise RunConflict(f"{folder} holds a run of another recipe, {earlier}: choose another folder")
     path.write_text(json.dumps({"recipe": described, "commit": commit_hash()}, indent=1) + "\n")
-
-
-class _Log:
-    """Writes `stats.jsonl`: means of the terms since the line before; cut back when a run resumes."""
-
-    def __init__(self, settings: FinderSettings, step: int) -> None:
-        self.path, self.every = settings.folder / "stats.jsonl", settings.log_every
-        lines = self.path.read_text().splitlines() if self.path.exists() else []
-        self.path.write_text("".join(f"{line}\n" for line in lines if json.loads(line)["step"] <= step))
-        self.terms: list[dict[str, Tensor]] = []
-        self.since = time.perf_counter()
-
-    def add(self, step: int, terms: dict[str, Tensor]) -> None:
-        """Counts one step in; writes a line every so many steps."""
-        self.terms.append(terms)
-        if step % self.every:
-            return
-        means = {name: float(np.mean([each[name].item() for each in self.terms])) for name in terms}
-        seconds = (time.perf_counter() - self.since) / len(self.terms)
-        with self.path.open("a") as file:
-            file.write(json.dumps({"step": step, **means, "seconds_per_step": round(seconds, 4)}) + "\n")
-        self.terms, self.since = [], time.perf_counter()

@@ -11,10 +11,11 @@ from service.eye_finder import LearnedEyeFinder
 from service.eyes import EyeFinder, HaarEyeFinder
 from training import evaluate_finder as evaluation
 from training import finder_scores as scores
-from training.eye_finder import FinderRecipe, FinderSettings, load_average, load_scenes, train_finder
+from training.eye_finder import FinderSettings, load_average, load_scenes, train_finder
 from training.finder_cases import NUM_PARTS_EACH, Case, cases_of_an_animal, cases_of_nobody, cases_with_people
 from training.finder_export import FinderFacts, to_onnx, write_finder
 from training.finder_labels import licences, load_photos
+from training.recipes import FinderRecipe
 from training.train import commit_hash
 
 Data = Annotated[Path, typer.Argument(help="Folder with scenes.csv, faces.csv or both, and their pictures.")]

@@ -8,7 +8,6 @@ partner eye is relative to this eye, in eye distances. Letters of shapes: H, W a
 
 import json
 import tempfile
-import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -21,6 +20,7 @@ from onnx import helper
 from torch import Tensor, nn
 
 from service.eye_finder import FINDER_CONTRACT_VERSION
+from training.export import quiet_exporter
 from training.finder_model import DISTANCE_UNIT_PX, STRIDE, EyeFinderNet
 
 OPSET = 18
@@ -71,8 +71,7 @@ class PictureToCandidates(nn.Module):
 
 def to_onnx(net: EyeFinderNet) -> onnx.ModelProto:
     """The network with its decoding as an ONNX graph, without facts."""
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's exporter warns of itself
+    with tempfile.TemporaryDirectory() as folder, quiet_exporter():
         draft = Path(folder) / "draft.onnx"
         _convert(net, draft)
         return onnx.load(draft)

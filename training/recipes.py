@@ -37,6 +37,20 @@ class Recipe:
     precision: Precision = "bf16-mixed"
 
 
+@dataclass(frozen=True, slots=True)
+class FinderRecipe:
+    """What decides the trained finder, beside the data."""
+
+    num_steps: int = 6000
+    batch_size: int = 24
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.01
+    warmup_steps: int = 200
+    cooldown_part: float = 0.5
+    ema_decay: float = 0.998
+    seed: int = 0
+
+
 STD_128 = Recipe("std-128", "std")
 
 _RECIPES = (

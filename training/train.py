@@ -27,7 +27,7 @@ from training.batches import EyeFacePairs, ResumableSampler
 from training.features import Features, load_features, training_layers
 from training.models import Autoencoder
 from training.objectives import OBJECTIVES, Batch, Objective
-from training.recipes import Recipe
+from training.recipes import FinderRecipe, Recipe
 from training.runs import Stats, load_average, read_description
 
 NUM_CALIBRATION_FACES = 256
@@ -135,7 +135,7 @@ def train(recipe: Recipe, pairs: Pairs, settings: RunSettings) -> Path:
     return settings.folder
 
 
-def learning_rate(recipe: Recipe, step: int) -> float:
+def learning_rate(recipe: Recipe | FinderRecipe, step: int) -> float:
     """Warm-up, constant, then down to zero over the last part in a straight line.
 
     Source: Hägele et al. 2024 ("warm-up, stable, decay"): the length may change until the cooldown.

@@ -9,14 +9,13 @@ import torch
 from tests.training.labelled_astronaut import photo
 from training.checkpoints import CheckpointError
 from training.eye_finder import (
-    FinderRecipe,
     FinderSettings,
-    learning_rate,
     load_average,
     train_finder,
 )
 from training.finder_scenes import Scenes
-from training.train import RunConflict
+from training.recipes import FinderRecipe
+from training.train import RunConflict, learning_rate
 
 
 @pytest.fixture(scope="module")
