@@ -1,7 +1,7 @@
 """Finds eyes with our own small network: no face is needed, so a mask, a helmet or a tilt may hide the rest.
 
-photo -> looks (shrunk to 320 px, 640 px where it is needed) -> candidates (the network) -> each eye once
--> people (eyes that name each other as partner) -> calibrated scores -> list[Eye].
+photo -> looks (shrunk to 320 px; to 640 px and 128 px where it is needed) -> candidates (the network)
+-> each eye once -> people (eyes that name each other as partner) -> calibrated scores -> list[Eye].
 Knows pixels, not files or HTTP.
 """
 
@@ -10,25 +10,29 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import ModelContractUnknown
-from service.eyes import CROP_PER_EYE_DISTANCE, Eye, Side, eyes_from_points
+from service.eyes import CROP_PER_EYE_DISTANCE, Eye, HaarEyeFinder, ServedFinder, Side, Sight, eyes_from_points
 from service.images import Image
-from service.synthesizer import open_on_cpu
+from service.synthesizer import model_path, open_on_cpu
 
 FINDER_CONTRACT_VERSION = 1
 """Names, types and meaning of the network's input, output and metadata: see `training/finder_export.py`."""
 
-LOOKS_PX = (320, 640)
-"""Long sides at which the photo is looked at, the second time only where it may show more."""
+FIRST_LOOK_PX, FINE_LOOK_PX, COARSE_LOOK_PX = 320, 640, 128
+"""Long sides at which the photo is looked at: finer where somebody small may be, coarser where nobody is seen
+yet, for the network was trained on distances between the eyes up to 260 px, and a close-up holds more."""
 
 SIDE_MULTIPLE = 32
 LARGEST_ENLARGING = 2.0
+
+_HARDLY = -4.6
+"""Candidates of a lower logit, a chance of one in a hundred, are not looked into."""
 
 _SAME_EYE = 0.4
 """Two candidates nearer than this, in distances between the eyes, are one eye."""
@@ -38,6 +42,9 @@ _PARTNERS = 0.35
 
 _SMALL_PX = 15.0
 """With an eye of fewer pixels in the first look there may be more people, smaller still."""
+
+_LARGE_PX = 80.0
+"""An eye of more pixels in the first look is told better by a coarser one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +85,8 @@ class LearnedEyeFinder:
     An eye's score is the part of eyes so scored that were right on pictures kept out of training.
     """
 
+    look_side_px = FINE_LOOK_PX
+
     def __init__(self, session: Any, info: FinderInfo) -> None:
         self.info = info
         self._session = session
@@ -96,23 +105,25 @@ class LearnedEyeFinder:
 
     def find(self, photo: Image) -> list[Eye]:
         """Eyes in pixels of `photo` (H x W x 3 uint8 RGB), people largest first; empty if none."""
-        eyes = [eye for eye in self.find_all(photo) if eye.score >= self.info.threshold]
-        return _people_in_order(eyes)
+        return self.look(photo).eyes
+
+    def look(self, photo: Image) -> Sight:
+        """The same eyes, and the candidates below the threshold."""
+        every = self.find_all(photo)
+        sure = [eye for eye in every if eye.score >= self.info.threshold]
+        return Sight(_people_in_order(sure), [eye for eye in every if eye.score < self.info.threshold])
 
     def find_all(self, photo: Image) -> list[Eye]:
         """Every candidate as an eye, those below the threshold too; people are numbered in no order."""
-        found = self._look(photo, LOOKS_PX[0])
+        found = self._look(photo, FIRST_LOOK_PX)
         eyes = self._as_eyes(_each_once(found))
-        shrunk = LOOKS_PX[0] / max(photo.shape[:2])
-        if shrunk < 0.8 and self._look_again(eyes, shrunk):
-            found += self._look(photo, LOOKS_PX[1])
-            eyes = self._as_eyes(_each_once(found))
-        return eyes
-
-    def _look_again(self, eyes: Sequence[Eye], shrunk: float) -> bool:
-        """Whether more pixels may show more: nobody is seen for sure, or somebody who is small."""
-        sure = [eye.size_px * shrunk for eye in eyes if eye.score >= self.info.threshold]
-        return not sure or min(sure) < _SMALL_PX
+        shrunk = min(LARGEST_ENLARGING, FIRST_LOOK_PX / max(photo.shape[:2]))
+        sizes = [eye.size_px * shrunk for eye in eyes if eye.score >= self.info.threshold]
+        if shrunk < 0.8 and (not sizes or min(sizes) < _SMALL_PX):
+            found += self._look(photo, FINE_LOOK_PX)
+        if not sizes or max(sizes) > _LARGE_PX:
+            found += self._look(photo, COARSE_LOOK_PX)
+        return self._as_eyes(_each_once(found))
 
     def _look(self, photo: Image, long_side_px: int) -> list[Candidate]:
         """What the network sees at one scale, in pixels of the photo."""
@@ -123,7 +134,7 @@ class LearnedEyeFinder:
         right, below = -size[0] % SIDE_MULTIPLE, -size[1] % SIDE_MULTIPLE
         padded = cv2.copyMakeBorder(small, 0, below, 0, right, cv2.BORDER_REPLICATE)
         (rows,) = self._session.run(["candidates"], {"picture": padded[None]})
-        candidates = (_candidate(row, width / size[0], height / size[1]) for row in rows)
+        candidates = (_candidate(row, width / size[0], height / size[1]) for row in rows if row[0] >= _HARDLY)
         return [each for each in candidates if 0 <= each.x < width and 0 <= each.y < height]
 
     def _as_eyes(self, candidates: Sequence[Candidate]) -> list[Eye]:
@@ -234,3 +245,16 @@ def _read_info(session: Any, path: Path) -> FinderInfo:
         raise ModelContractUnknown(
             f"{path} has metadata of an eye finder that cannot be read ({error!r}): export it again."
         ) from error
+
+
+def open_eye_finder(name: Literal["learned", "haar"], path: Path | None = None) -> ServedFinder:
+    """The finder of that name; the learned one from `path`, or else as it is shipped.
+
+    Raises:
+        RuntimeMissing: ONNX Runtime is not installed.
+        ModelNotFound: there is no such file, or none is shipped.
+        ModelContractUnknown: it is not an eye finder of the contract that this service knows.
+    """
+    if name == "haar":
+        return HaarEyeFinder()
+    return LearnedEyeFinder.load(path or model_path("eye_finder"))

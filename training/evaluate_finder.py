@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from service.eyes import CROP_PER_EYE_DISTANCE, Eye, EyeFinder
-from training.finder_cases import Case
+from training.finder_cases import NOBODY, Case
 from training.finder_scenes import DrawnEye
 
 FOUND_WITHIN = 0.15
@@ -129,7 +129,7 @@ def write_measured(path: Path, measured: Mapping[str, Mapping[str, Tally]]) -> N
 def _summary(by_kind: Mapping[str, Tally]) -> dict[str, str]:
     tallies = by_kind.values()
     errors = [error for tally in tallies for error in tally.errors]
-    nobody = [tally for kind, tally in by_kind.items() if kind.startswith("nobody")]
+    nobody = [tally for kind, tally in by_kind.items() if kind.startswith(NOBODY)]
     empty = [count for tally in nobody for count in tally.false_eyes]
     sure = [right for tally in tallies for score, right in tally.scored if score >= SURE_SCORE]
     milliseconds = [each for tally in tallies for each in tally.milliseconds]

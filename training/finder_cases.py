@@ -24,8 +24,15 @@ SMALL_PX = (20, 48)
 SMALLEST_DISTANCE_PX = 10.0
 """Of several people, eyes nearer together than this are neither hits nor misses."""
 
-NUM_PARTS_EACH = 40
+NUM_PARTS_EACH = 200
 """So many parts of each packaged picture count as pictures of nobody."""
+
+NOBODY = "nobody: "
+"""How the names of kinds begin whose pictures show nobody; their false eyes set the threshold."""
+
+PAINTED_OVER = "eyes painted over"
+"""The kind of photos whose people had their eyes covered by skin: a brow, a lid or a rim may be left of them,
+so they are told apart from pictures of nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,19 +78,22 @@ def _made_cases(photo: Image, person: Person, rng: Rng) -> Iterator[Case]:
 
 
 def cases_of_nobody(
-    photos: Sequence[LabelledPhoto], *, num_parts_each: int = NUM_PARTS_EACH
+    photos: Sequence[LabelledPhoto],
+    *,
+    names: Sequence[str] = MEASURED,
+    num_parts_each: int = NUM_PARTS_EACH,
 ) -> Iterator[Case]:
     """Parts of packaged pictures, parts of photos beside their people, and photos without their eyes."""
     rng = np.random.default_rng(2)
-    for picture in packaged(MEASURED):
-        yield from (Case("nobody: packaged", _square(picture, rng), ()) for _ in range(num_parts_each))
+    for picture in packaged(names):
+        yield from (Case(f"{NOBODY}packaged", _square(picture, rng), ()) for _ in range(num_parts_each))
     for part in parts_without_people(photos):
-        yield Case("nobody: beside people", part, ())
+        yield Case(f"{NOBODY}beside people", part, ())
     for photo in photos:
         if len(photo.people) == 1 and photo.kind != "several-faces":
             painted = photo.pixels.copy()
             paint_over_eyes(painted, photo.people[0].points, rng)
-            yield Case("nobody: eyes painted over", painted, ())
+            yield Case(PAINTED_OVER, painted, ())
 
 
 def _square(picture: Image, rng: Rng) -> Image:

@@ -12,9 +12,17 @@ from service.eyes import EyeFinder, HaarEyeFinder
 from training import evaluate_finder as evaluation
 from training import finder_scores as scores
 from training.eye_finder import FinderSettings, load_average, load_scenes, train_finder
-from training.finder_cases import NUM_PARTS_EACH, Case, cases_of_an_animal, cases_of_nobody, cases_with_people
+from training.finder_cases import (
+    NOBODY,
+    NUM_PARTS_EACH,
+    Case,
+    cases_of_an_animal,
+    cases_of_nobody,
+    cases_with_people,
+)
 from training.finder_export import FinderFacts, to_onnx, write_finder
 from training.finder_labels import licences, load_photos
+from training.finder_nobody import FITTED
 from training.recipes import FinderRecipe
 from training.train import commit_hash
 
@@ -48,8 +56,9 @@ def export(
 ) -> None:
     """Write a run's eye finder as ONNX, its scores and threshold fitted on pictures kept out of training."""
     model = to_onnx(load_average(run))
-    photos = load_photos(data, "dev", measured=True, limit=limit)
-    empty = list(cases_of_nobody(photos, num_parts_each=min(NUM_PARTS_EACH, limit or NUM_PARTS_EACH)))
+    photos = load_photos(data, "fit", measured=True, limit=limit)
+    num_parts = min(NUM_PARTS_EACH, limit or NUM_PARTS_EACH)
+    empty = list(cases_of_nobody(photos, names=FITTED, num_parts_each=num_parts))
     facts = FinderFacts(version, f"{data.name}: {licences(data)}", licence_class, commit_hash())
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / "eye_finder.onnx"
@@ -57,9 +66,10 @@ def export(
         uncalibrated = LearnedEyeFinder.load(draft)
         judged = scores.judge(uncalibrated, [*cases_with_people(photos), *empty])
     weights = scores.fit_weights(judged)
-    threshold = scores.fit_threshold(judged, weights, len(empty))
+    nobody = [case for case in empty if case.kind.startswith(NOBODY)]
+    threshold = scores.fit_threshold(judged, weights, len(nobody))
     facts = replace(facts, score_weights=weights, threshold=threshold)
-    metrics = {"candidates_fitted_on": float(len(judged.right)), "pictures_of_nobody": float(len(empty))}
+    metrics = {"candidates_fitted_on": float(len(judged.right)), "pictures_of_nobody": float(len(nobody))}
     write_finder(model, out, facts, metrics)
     typer.echo(f"{out}: {out.stat().st_size / 1e6:.2f} MB, eyes count from a score of {threshold:.3f}")
 

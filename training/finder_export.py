@@ -74,7 +74,10 @@ def to_onnx(net: EyeFinderNet) -> onnx.ModelProto:
     with tempfile.TemporaryDirectory() as folder, quiet_exporter():
         draft = Path(folder) / "draft.onnx"
         _convert(net, draft)
-        return onnx.load(draft)
+        model = onnx.load(draft)
+    for node in model.graph.node:  # the exporter's stack traces are a seventh of the file
+        del node.metadata_props[:]
+    return model
 
 
 def write_finder(

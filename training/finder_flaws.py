@@ -118,7 +118,8 @@ def _glare(picture: Image, rng: Rng) -> Image:
     height, width = picture.shape[:2]
     x, y, reach = rng.uniform(0, width), rng.uniform(0, height), rng.uniform(0.08, 0.5) * width
     v, u = np.ogrid[0:height, 0:width]
-    light = rng.uniform(60, 200) * np.exp(-((u - x) ** 2 + (v - y) ** 2) / (2 * reach**2))
+    light = np.exp(-((u - x) ** 2) / (2 * reach**2)) * np.exp(-((v - y) ** 2) / (2 * reach**2))
+    light *= rng.uniform(60, 200)
     return np.asarray(np.clip(picture + light[..., None], 0, 255), dtype=np.uint8)
 
 

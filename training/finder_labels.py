@@ -21,10 +21,12 @@ from service.eyes import Image
 from training.arrays import PairsError
 from training.sources import part_of_hash
 
-Part = Literal["train", "dev", "val"]
+Part = Literal["train", "fit", "dev", "val"]
 
 DEV_PART = {"scenes": 0.2, "faces": 0.05}
-"""Part of the pictures that is kept out of training, by the hash of the file's name."""
+FIT_PART = {"scenes": 0.06, "faces": 0.03}
+"""Parts of the pictures that are kept out of training, by the hash of the file's name: on `dev` the finder is
+measured, on `fit` its scores and threshold are fitted."""
 
 SURE_SPREAD = 0.08
 """Measured are only labels whose repetitions agree so well, in eye distances."""
@@ -109,7 +111,10 @@ def _load(data: Path, name: str, part: Part, measured: bool, limit: int | None) 
 def _part_of(name: str, file: str, row: dict[str, str]) -> Part:
     if row.get("split") == "val":
         return "val"
-    return "dev" if part_of_hash(0, file) < DEV_PART[name] else "train"
+    place = part_of_hash(0, file)
+    if place < DEV_PART[name]:
+        return "dev"
+    return "fit" if place < DEV_PART[name] + FIT_PART[name] else "train"
 
 
 def _person(row: dict[str, str], measured: bool) -> Person:

@@ -29,10 +29,12 @@ NUM_TARGETS = len(MAPS) + 2
 
 
 def separable(c_in: int, c_out: int, *, stride: int = 1, kernel: int = 3) -> nn.Sequential:
-    """A depthwise and a pointwise convolution, normalised, the last one with a ReLU."""
+    """A depthwise and a pointwise convolution, then normalised, with a ReLU.
+
+    Nothing is between the two: another normalisation there takes a fifth of a training step.
+    """
     return nn.Sequential(
         nn.Conv2d(c_in, c_in, kernel, stride, kernel // 2, groups=c_in, bias=False),
-        nn.BatchNorm2d(c_in),
         nn.Conv2d(c_in, c_out, 1, bias=False),
         nn.BatchNorm2d(c_out),
         nn.ReLU(inplace=True),
@@ -55,30 +57,29 @@ class Residual(nn.Module):
 class EyeFinderNet(nn.Module):
     """Maps B x 9 x h x w (see MAPS) from pictures B x 3 x H x W in 0…255; H and W are multiples of 32."""
 
-    def __init__(self, widths: Sequence[int] = (16, 32, 64, 96, 128)) -> None:
+    def __init__(self, widths: Sequence[int] = (32, 64, 128, 160)) -> None:
         super().__init__()
-        a, b, c, d, e = widths
+        b, c, d, e = widths
+        # Straight to a quarter of the side: at half of it a few channels take as long as all that follows.
         self.stem = nn.Sequential(
-            nn.Conv2d(3, a, 3, 2, 1, bias=False), nn.BatchNorm2d(a), nn.ReLU(inplace=True)
+            nn.Conv2d(3, b, 6, STRIDE, 1, bias=False), nn.BatchNorm2d(b), nn.ReLU(inplace=True)
         )
-        self.at_4 = nn.Sequential(separable(a, b, stride=2), Residual(b))
+        self.at_4 = Residual(b)
         self.at_8 = nn.Sequential(separable(b, c, stride=2), Residual(c), Residual(c))
         self.at_16 = nn.Sequential(separable(c, d, stride=2), Residual(d), Residual(d), Residual(d, 5))
         self.at_32 = nn.Sequential(separable(d, e, stride=2), Residual(e, 5), Residual(e, 5))
-        self.from_32, self.from_16, self.from_8 = (
-            nn.Conv2d(i, o, 1) for i, o in ((e, d), (d, c), (c, 32 if b < 32 else b))
-        )
+        self.from_32, self.from_16, self.from_8 = (nn.Conv2d(i, o, 1) for i, o in ((e, d), (d, c), (c, b)))
         self.mix_16, self.mix_8, self.mix_4 = (separable(width, width) for width in (d, c, b))
-        last = nn.Conv2d(48, len(MAPS), 1)
-        assert last.bias is not None
-        nn.init.constant_(last.bias[:1], -math.log(99))  # rare at first
-        self.head = nn.Sequential(separable(b, 48), last)
+        self.head = nn.Conv2d(b, len(MAPS), 1)
+        assert self.head.bias is not None
+        nn.init.constant_(self.head.bias[:1], -math.log(99))  # rare at first
 
     def forward(self, pixels_BCHW: Tensor) -> Tensor:
         """The maps; the picture's own mean and spread are taken out first, so that a dark one is no other."""
-        mean = pixels_BCHW.mean((1, 2, 3), keepdim=True)
-        spread = (pixels_BCHW - mean).square().mean((1, 2, 3), keepdim=True).sqrt()
-        x_4 = self.at_4(self.stem((pixels_BCHW - mean) / (spread + 4)))
+        some = pixels_BCHW[:, :, 2::4, 2::4]  # a sixteenth tells them as well, in a tenth of the time
+        mean = some.mean((1, 2, 3), keepdim=True)
+        spread = (some - mean).square().mean((1, 2, 3), keepdim=True).sqrt()
+        x_4 = self.at_4(self.stem((pixels_BCHW - mean) * (1 / (spread + 4))))
         x_8 = self.at_8(x_4)
         x_16 = self.at_16(x_8)
         x_32 = self.at_32(x_16)

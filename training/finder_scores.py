@@ -16,7 +16,7 @@ from torch import Tensor
 from service.eye_finder import LearnedEyeFinder
 from service.eyes import Eye
 from training.evaluate_finder import is_right
-from training.finder_cases import Case
+from training.finder_cases import NOBODY, Case
 
 FALSE_EYES_PER_PICTURE = 1 / 70
 """Fewer than the one in 50 that is promised, for the next pictures will not be these."""
@@ -29,7 +29,7 @@ class Judged:
     """Candidates of whom it is known whether they are eyes.
 
     `features` N x 4: a candidate's own logit, its partner's or 0, whether it has a partner, 1. `nobody`:
-    whether its picture shows nobody.
+    whether its picture shows nobody, not even with the eyes painted over.
     """
 
     features: NDArray[np.float64]
@@ -47,7 +47,7 @@ def judge(finder: LearnedEyeFinder, cases: Iterable[Case]) -> Judged:
             right = is_right(eye, case)
             if right is not None:
                 features.append(_features(eye, eyes))
-                judged.append((right, not case.eyes))
+                judged.append((right, case.kind.startswith(NOBODY)))
     flags = np.array(judged, np.bool_).reshape(-1, 2)
     return Judged(np.array(features, np.float64).reshape(-1, 4), flags[:, 0], flags[:, 1])
 

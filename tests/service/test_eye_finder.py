@@ -77,8 +77,8 @@ def test_eyes_of_a_large_photo_are_in_its_own_pixels(tmp_path: Path) -> None:
     assert eye.size_px == pytest.approx(4 * 62)
 
 
-@pytest.mark.parametrize(("distance", "looks"), [(100.0, 1), (12.0, 2)])
-def test_a_large_photo_is_looked_at_again_only_for_small_eyes(
+@pytest.mark.parametrize(("distance", "looks"), [(100.0, 1), (12.0, 2), (140.0, 2)])
+def test_a_large_photo_is_looked_at_again_only_for_small_and_for_very_large_eyes(
     tmp_path: Path, distance: float, looks: int
 ) -> None:
     photo: Image = np.zeros((960, 1280, 3), np.uint8)

@@ -12,7 +12,7 @@ from tests.fake_finders import seen_left, seen_right, tiny_finder
 from tests.fakes import ASTRONAUT_LEFT_EYE, ASTRONAUT_RIGHT_EYE
 from tests.training.labelled_astronaut import photo
 from training.evaluate_finder import Tally, is_right, measure, table, wilson, write_measured
-from training.finder_cases import Case, cases_of_nobody, cases_with_people
+from training.finder_cases import PAINTED_OVER, Case, cases_of_nobody, cases_with_people
 from training.finder_scores import FALSE_EYES_PER_PICTURE, Judged, fit_threshold, fit_weights, judge
 
 EYES = eyes_from_points(ASTRONAUT_RIGHT_EYE, ASTRONAUT_LEFT_EYE)
@@ -82,7 +82,7 @@ def test_cases_show_their_eyes_where_they_say() -> None:
 
 def test_pictures_of_nobody_have_no_eyes() -> None:
     cases = list(cases_of_nobody([photo()]))
-    assert {case.kind.split(":")[0] for case in cases} == {"nobody"}
+    assert {case.kind.split(":")[0] for case in cases} == {"nobody", PAINTED_OVER}
     assert len({case.kind for case in cases}) == 3
     assert not any(case.eyes for case in cases)
 
@@ -134,3 +134,7 @@ def test_candidates_are_judged_with_their_partners(tmp_path: Path) -> None:
     np.testing.assert_allclose(judged.features, [[2, 1, 1, 1], [1, 2, 1, 1], [-2, 0, 0, 1]], atol=1e-5)
     assert judged.right.tolist() == [True, True, False]
     assert not judged.nobody.any()
+    kinds = [PAINTED_OVER, "nobody: black"]
+    empty = [Case(kind, photo().pixels[:320, :320], ()) for kind in kinds]
+    finder = LearnedEyeFinder.load(tiny_finder(tmp_path / "f.onnx", rows))
+    assert judge(finder, empty).nobody.tolist() == [False] * 3 + [True] * 3
