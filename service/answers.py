@@ -3,12 +3,19 @@
 The names are a contract with callers; what the fields mean is told here once, for `/docs` too.
 """
 
+import base64
+import time
 from typing import Final, Literal
 from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.images import FaceFormat
+from service.marking import finish
+from service.pipeline import Face, Found, Refused, SeenEye, Synthesis
+from service.synthesizer import Synthesizer
 
 PROBLEM_JSON: Final = "application/problem+json"
 
@@ -21,8 +28,8 @@ class _Answer(_Shape):
     not_for_identification: Literal[True] = True
 
 
-class EyeShape(_Shape):
-    """One eye, in pixels of the upright photo."""
+class CandidateShape(_Shape):
+    """What may be an eye, in pixels of the upright photo."""
 
     x: float = Field(description="Centre, from the left.")
     y: float = Field(description="Centre, from the top.")
@@ -30,15 +37,37 @@ class EyeShape(_Shape):
     roll_deg: float = Field(description="Turn of the head, clockwise.")
     side: Literal["left", "right"] = Field(description="The subject's own.")
     score: float = Field(description="How sure the finder is, 0 to 1.")
+
+
+class EyeShape(CandidateShape):
+    """One eye, in pixels of the upright photo."""
+
     person: int = Field(description="Whose eye it is; counted from 0, the largest person first.")
 
 
 class QualityShape(_Shape):
-    """How well an eye can be seen, measured on its crop."""
+    """How well an eye is seen, measured alike for eyes of any size."""
 
-    size_px: float
-    sharpness: float
-    brightness: float
+    size_px: float = Field(description="Side of its crop in pixels of the photo.")
+    sharpness: float = Field(description="0 (a smear) to 1; 0.5 to 0.7 in portraits.")
+    brightness: float = Field(description="Mean grey, 0 to 1.")
+    contrast: float = Field(description="From its darkest to its brightest twentieth, 0 to 1.")
+    light: float = Field(description="How bright that brightest twentieth is, 0 to 1.")
+    tilt_deg: float = Field(description="Turn of the head, clockwise.")
+
+
+class SeenEyeShape(EyeShape):
+    """One eye and how well it is seen."""
+
+    quality: QualityShape
+
+
+class RefusedShape(_Shape):
+    """One eye that is seen too badly to draw a face from."""
+
+    code: str = Field(description="As a problem has it: `eye_too_small`, `eye_too_dark`, `eye_too_blurred`.")
+    detail: str = Field(description="What was measured, what is wanted, what to do.")
+    eye: EyeShape
 
 
 class FaceShape(_Shape):
@@ -71,6 +100,8 @@ class SynthesisAnswer(_Answer):
     """Every face that was asked for. A face is a guess from one eye and identifies nobody."""
 
     faces: list[FaceShape]
+    refused: list[RefusedShape] = Field(description="Eyes that were chosen, but are seen too badly.")
+    input: Literal["photo", "eye"] = Field(description="What the picture was taken for; see the query.")
     model: ModelShape
     device: Literal["cpu", "cuda"]
     timings_ms: dict[str, float]
@@ -82,7 +113,10 @@ class EyesAnswer(_Answer):
 
     width: int
     height: int
-    eyes: list[EyeShape]
+    eyes: list[SeenEyeShape]
+    below_threshold: list[CandidateShape] | None = Field(
+        None, description="With `all=true`: what scored too low to be an eye, where the finder tells."
+    )
     request_id: str
 
 
@@ -103,6 +137,64 @@ class Problem(_Answer):
     detail: str = Field(description="What was found, what was expected, what to do.")
     code: str = Field(description="The kind of problem, short and stable.")
     request_id: str
+    num_below_threshold: int | None = Field(
+        None, description="With `no_eye_found`: candidates that scored too low, where the finder tells."
+    )
+
+
+def answer_faces(
+    synthesis: Synthesis, format: FaceFormat, synthesizer: Synthesizer, request_id: str
+) -> bytes:
+    """The JSON of `/synthesize`: every face as a file, and how it was made."""
+    start = time.perf_counter()
+    files = [finish(face, format) for face in synthesis.faces]
+    encode_ms = (time.perf_counter() - start) * 1000
+    answer = SynthesisAnswer(
+        faces=[_face(face, file, format) for face, file in zip(synthesis.faces, files, strict=True)],
+        refused=[_refused(each) for each in synthesis.refused],
+        input=synthesis.input,
+        model=ModelShape.model_validate(synthesizer.info),
+        device=synthesizer.device,
+        timings_ms=synthesis.timings_ms | {"encode": encode_ms},
+        request_id=request_id,
+    )
+    return answer.model_dump_json().encode()
+
+
+def answer_eyes(found: Found, request_id: str, *, all: bool) -> bytes:
+    """The JSON of `/eyes`; with `all` also what scored below the threshold, where the finder tells."""
+    below = None
+    if all and found.doubtful is not None:
+        below = [CandidateShape.model_validate(eye) for eye in found.doubtful]
+    answer = EyesAnswer(
+        width=found.width,
+        height=found.height,
+        eyes=[_seen(each) for each in found.eyes],
+        below_threshold=below,
+        request_id=request_id,
+    )
+    return answer.model_dump_json(exclude_none=True).encode()
+
+
+def _face(face: Face, file: bytes, format: FaceFormat) -> FaceShape:
+    return FaceShape(
+        image=base64.b64encode(file).decode(),
+        format=format,
+        width=face.pixels.shape[1],
+        height=face.pixels.shape[0],
+        eye=EyeShape.model_validate(face.eye),
+        quality=QualityShape.model_validate(face.quality),
+    )
+
+
+def _refused(refused: Refused) -> RefusedShape:
+    eye = EyeShape.model_validate(refused.eye)
+    return RefusedShape(code=refused.error.code, detail=str(refused.error), eye=eye)
+
+
+def _seen(seen: SeenEye) -> SeenEyeShape:
+    quality = QualityShape.model_validate(seen.quality)
+    return SeenEyeShape(**EyeShape.model_validate(seen.eye).model_dump(), quality=quality)
 
 
 class Stamps:

@@ -5,8 +5,6 @@ documentation never wait for them.
 """
 
 import asyncio
-import base64
-import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -21,25 +19,15 @@ from starlette.staticfiles import StaticFiles
 
 from service import __version__, pages
 from service.accept import negotiate
-from service.answers import (
-    EyesAnswer,
-    EyeShape,
-    FaceShape,
-    Health,
-    ModelShape,
-    QualityShape,
-    Stamps,
-    SynthesisAnswer,
-)
+from service.answers import EyesAnswer, Health, Stamps, answer_eyes, answer_faces
 from service.auth import KeyRing
 from service.bodies import read_picture
 from service.cores import count_cores
 from service.errors import NotAcceptable, NotReady
-from service.eyes import HaarEyeFinder
 from service.images import FaceFormat, encode
 from service.marking import finish
 from service.openapi import EYES_RESPONSES, PHOTO_BODY, READY_RESPONSES, SYNTHESIZE_RESPONSES, describe
-from service.pipeline import Choice, Pipeline, Synthesis
+from service.pipeline import Choice, Pipeline
 from service.problems import HANDLED, answer_problem
 from service.queries import EyesQuery, SynthesizeQuery, refuse_repeats
 from service.settings import Settings
@@ -99,7 +87,7 @@ async def _live(app: FastAPI) -> AsyncIterator[_State]:
     settings: Settings = app.state.settings
     cv2.setNumThreads(1)  # the cores belong to our own threads, one photo each
     synthesizer = Synthesizer.load(model_path(settings.model), device=settings.device)
-    pipeline = Pipeline(HaarEyeFinder(), synthesizer, max_pixels=settings.max_pixels)
+    pipeline = Pipeline.open(settings, synthesizer)
     with ThreadPoolExecutor(settings.num_threads or count_cores(), "eye2face") as threads:
         yield {"engine": _Engine(pipeline, synthesizer, threads)}
 
@@ -156,7 +144,7 @@ async def synthesize(
     def draw() -> bytes:
         synthesis = engine.pipeline.synthesize(photo, choice)
         if media_type == _JSON:
-            return _to_json(synthesis, query.format or "png", engine.synthesizer, request_id)
+            return answer_faces(synthesis, query.format or "png", engine.synthesizer, request_id)
         return finish(synthesis.faces[0], _format_of(media_type))
 
     return Response(await engine.run(draw), 200, {"X-Device": engine.synthesizer.device}, media_type)
@@ -178,10 +166,7 @@ async def eyes(request: Request, query: Annotated[EyesQuery, Query()], engine: _
     def look() -> bytes:
         if query.overlay:
             return encode(engine.pipeline.overlay(photo), "png")
-        found = engine.pipeline.find(photo)
-        shapes = [EyeShape.model_validate(eye) for eye in found.eyes]
-        answer = EyesAnswer(width=found.width, height=found.height, eyes=shapes, request_id=request_id)
-        return answer.model_dump_json().encode()
+        return answer_eyes(engine.pipeline.find(photo), request_id, all=query.all)
 
     return Response(await engine.run(look), media_type=media_type)
 
@@ -209,27 +194,3 @@ def _accepted(request: Request, offers: list[str], hint: str = "") -> str:
 
 def _format_of(media_type: str) -> FaceFormat:
     return next(each for each in _FORMATS if media_type == f"image/{each}")
-
-
-def _to_json(synthesis: Synthesis, format: FaceFormat, synthesizer: Synthesizer, request_id: str) -> bytes:
-    start = time.perf_counter()
-    files = [finish(face, format) for face in synthesis.faces]
-    encode_ms = (time.perf_counter() - start) * 1000
-    answer = SynthesisAnswer(
-        faces=[
-            FaceShape(
-                image=base64.b64encode(file).decode(),
-                format=format,
-                width=face.pixels.shape[1],
-                height=face.pixels.shape[0],
-                eye=EyeShape.model_validate(face.eye),
-                quality=QualityShape.model_validate(face.quality),
-            )
-            for face, file in zip(synthesis.faces, files, strict=True)
-        ],
-        model=ModelShape.model_validate(synthesizer.info),
-        device=synthesizer.device,
-        timings_ms=synthesis.timings_ms | {"encode": encode_ms},
-        request_id=request_id,
-    )
-    return answer.model_dump_json().encode()

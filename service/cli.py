@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from pydantic import ValidationError
@@ -20,12 +20,13 @@ from rich.table import Table
 
 from service import __version__
 from service.cores import count_cores
-from service.doctor import examine_model, examine_speed, examine_versions
+from service.doctor import examine_finder, examine_model, examine_speed, examine_versions
 from service.errors import Eye2FaceError
-from service.eyes import HaarEyeFinder
-from service.images import FaceFormat
+from service.eye_finder import open_eye_finder
+from service.images import FaceFormat, encode
 from service.marking import finish
-from service.pipeline import Choice, Photo, Pipeline
+from service.photo import Photo
+from service.pipeline import Choice, Found, Pipeline, draw_found, find_eyes
 from service.settings import Settings
 from service.synthesizer import Synthesizer, model_path
 
@@ -96,15 +97,17 @@ def synthesize(
     synthesizer = Synthesizer.load(
         model_path(settings.model), device=settings.device, num_threads=count_cores()
     )
-    pipeline = Pipeline(HaarEyeFinder(), synthesizer, max_pixels=settings.max_pixels)
+    pipeline = Pipeline.open(settings, synthesizer)
     output.mkdir(parents=True, exist_ok=True)
     photos = list(_list_photos(files))
     names = _Names(output, {photo.resolve() for photo in photos}, format)
     failures: list[str] = []
+    refused: list[str] = []
     for photo in track(photos, "Drawing faces", console=Console(stderr=True)):
         try:
-            faces = pipeline.synthesize(photo.read_bytes(), choice).faces
-            for face in faces:
+            synthesis = pipeline.synthesize(photo.read_bytes(), choice)
+            refused += [f"{photo}: {each.error}" for each in synthesis.refused]
+            for face in synthesis.faces:
                 names.free(photo, face.eye.person if choice.person == "all" else 0).write_bytes(
                     finish(face, format)
                 )
@@ -113,6 +116,8 @@ def synthesize(
         except OSError as error:
             failures.append(f"{photo}: {error.strerror}")
     typer.echo(f"{len(photos) - len(failures)} of {len(photos)} photos have a face in {output}", err=True)
+    if refused:
+        typer.echo("\n".join([f"{len(refused)} eyes were refused beside them:", *refused]), err=True)
     if failures:
         typer.echo("\n".join([f"{len(failures)} failed:", *failures]), err=True)
         raise typer.Exit(1)
@@ -122,19 +127,35 @@ def synthesize(
 def eyes(
     file: Annotated[Path, typer.Argument(help="A photo.", show_default=False)],
     as_json: Annotated[bool, typer.Option("--json", help="Answer as POST /eyes does.")] = False,
+    all: Annotated[bool, typer.Option(help="In JSON also what scored below the threshold.")] = False,
+    overlay: Annotated[Path | None, typer.Option(help="Write the photo with its eyes drawn, a PNG.")] = None,
 ) -> None:
     """Print the eyes that the finder sees, in pixels of the upright photo, the largest person first."""
-    photo = Photo(file.read_bytes(), max_pixels=_settings().max_pixels)
-    found = photo.find(HaarEyeFinder())
+    settings = _settings()
+    finder = open_eye_finder(settings.eye_finder)
+    photo = Photo(file.read_bytes(), max_pixels=settings.max_pixels)
+    found = find_eyes(photo, finder)
+    if overlay is not None:
+        overlay.write_bytes(encode(draw_found(photo, finder), "png"))
     if as_json:
-        answer = {"width": photo.width, "height": photo.height, "eyes": [asdict(eye) for eye in found]}
-        typer.echo(json.dumps(answer, indent=2))
+        typer.echo(json.dumps(_as_answer(found, all=all), indent=2))
         return
-    table = Table("person", "side", "x", "y", "size px", "roll °", "score")
-    for eye in found:
-        numbers = (eye.x, eye.y, eye.size_px, eye.roll_deg)
-        table.add_row(str(eye.person), eye.side, *(f"{each:.1f}" for each in numbers), f"{eye.score:.2f}")
-    Console().print(table if found else "No eye was found.")
+    table = Table("person", "side", "x", "y", "size px", "roll °", "score", "sharpness", "light")
+    for seen in found.eyes:
+        eye, quality = seen.eye, seen.quality
+        numbers = (f"{each:.1f}" for each in (eye.x, eye.y, eye.size_px, eye.roll_deg))
+        parts = (f"{each:.2f}" for each in (eye.score, quality.sharpness, quality.light))
+        table.add_row(str(eye.person), eye.side, *numbers, *parts)
+    Console().print(table if found.eyes else "No eye was found.")
+
+
+def _as_answer(found: Found, *, all: bool) -> dict[str, Any]:
+    eyes = [asdict(seen.eye) | {"quality": asdict(seen.quality)} for seen in found.eyes]
+    answer: dict[str, Any] = {"width": found.width, "height": found.height, "eyes": eyes}
+    if all and found.doubtful is not None:
+        doubtful = [asdict(eye) for eye in found.doubtful]
+        answer["below_threshold"] = [{k: v for k, v in eye.items() if k != "person"} for eye in doubtful]
+    return answer
 
 
 @app.command()
@@ -142,6 +163,7 @@ def doctor(model: _Model = None, device: _Device = None) -> None:
     """Print versions, cores, the model, the device it really runs on, and the time of one run."""
     settings = _settings(model=model, device=device)
     _print_facts(examine_versions())
+    _print_facts(examine_finder(settings.eye_finder))
     synthesizer = Synthesizer.load(model_path(settings.model), device=settings.device)
     _print_facts(examine_model(synthesizer))
     _print_facts(examine_speed(synthesizer))

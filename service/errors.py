@@ -22,6 +22,10 @@
     ├── NoEyeFound                422 no_eye_found
     ├── NoSuchPerson              422 no_such_person
     ├── NoSuchEye                 422 no_such_eye
+    ├── EyeRefused                an eye is seen too badly to draw a face from
+    │   ├── EyeTooSmall           422 eye_too_small
+    │   ├── EyeTooDark            422 eye_too_dark
+    │   └── EyeTooBlurred         422 eye_too_blurred
     └── ModelError                the service itself cannot answer
         ├── ModelNotFound         503 model_not_found
         ├── ModelContractUnknown  503 model_contract_unknown
@@ -32,6 +36,9 @@
 Messages say what was found, what was expected and what to do.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 
 class Eye2FaceError(Exception):
     """Any error of ours; `str(error)` is the sentence for the caller."""
@@ -39,6 +46,8 @@ class Eye2FaceError(Exception):
     status = 500
     code = "internal_error"
     title = "The service failed"
+    members: Mapping[str, int] = MappingProxyType({})
+    """What the answer says beside the sentence, for programs."""
 
 
 class ImageError(Eye2FaceError):
@@ -186,11 +195,16 @@ class MethodNotAllowed(RequestError):
 
 
 class NoEyeFound(Eye2FaceError):
-    """The finder saw no eye in the picture."""
+    """The finder saw no eye in the picture, or none that it was sure of."""
 
     status = 422
     code = "no_eye_found"
     title = "No eye found"
+
+    def __init__(self, message: str, *, num_below_threshold: int | None = None) -> None:
+        super().__init__(message)
+        if num_below_threshold is not None:
+            self.members = {"num_below_threshold": num_below_threshold}
 
 
 class NoSuchPerson(Eye2FaceError):
@@ -207,6 +221,35 @@ class NoSuchEye(Eye2FaceError):
     status = 422
     code = "no_such_eye"
     title = "No such eye"
+
+
+class EyeRefused(Eye2FaceError):
+    """An eye was found, but seen so badly that a face drawn from it would be made of nothing."""
+
+    status = 422
+    code = "eye_refused"
+    title = "The eye cannot be used"
+
+
+class EyeTooSmall(EyeRefused):
+    """Fewer pixels than EYE2FACE_MIN_EYE_PX."""
+
+    code = "eye_too_small"
+    title = "The eye is too small"
+
+
+class EyeTooDark(EyeRefused):
+    """Less light than EYE2FACE_MIN_EYE_LIGHT."""
+
+    code = "eye_too_dark"
+    title = "The eye is too dark"
+
+
+class EyeTooBlurred(EyeRefused):
+    """Less sharp than EYE2FACE_MIN_EYE_SHARPNESS."""
+
+    code = "eye_too_blurred"
+    title = "The eye is too blurred"
 
 
 class ModelError(Eye2FaceError):

@@ -66,6 +66,15 @@ _PHOTO_ERRORS: Final = (
     errors.NotReady,
 )
 
+_EYE_ERRORS: Final = (
+    errors.NoEyeFound,
+    errors.NoSuchPerson,
+    errors.NoSuchEye,
+    errors.EyeTooSmall,
+    errors.EyeTooDark,
+    errors.EyeTooBlurred,
+)
+
 READY_RESPONSES: Final = _describe_errors(errors.NotReady)
 
 EYES_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
@@ -83,7 +92,7 @@ SYNTHESIZE_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
         "headers": {"X-Device": {"schema": {"type": "string"}, "description": "Where the model ran."}},
         "model": SynthesisAnswer,
     },
-    **_describe_errors(*_PHOTO_ERRORS, errors.NoEyeFound, errors.NoSuchPerson, errors.NoSuchEye),
+    **_describe_errors(*_PHOTO_ERRORS, *_EYE_ERRORS),
 }
 
 

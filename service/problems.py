@@ -51,10 +51,11 @@ async def answer_problem(request: Request, error: Exception) -> Response:
         detail=str(known),
         code=known.code,
         request_id=request_id,
+        **known.members,
     )
     # A crash is answered outside of the middleware, so the stamps are set here too.
     headers = stamps(request_id) | _headers_for(request, known, error)
-    return Response(problem.model_dump_json(), known.status, headers, PROBLEM_JSON)
+    return Response(problem.model_dump_json(exclude_none=True), known.status, headers, PROBLEM_JSON)
 
 
 def _translate(request: Request, error: Exception) -> Eye2FaceError:

@@ -37,7 +37,9 @@ class SynthesizeQuery(_Query):
         "largest", description="Whose face: the largest person's, everybody's, or that of the Nth, from 0."
     )
     input: Literal["auto", "photo", "eye"] = Field(
-        "auto", description="`eye`: the picture already is an eye; its central square is taken as it is."
+        "auto",
+        description="`eye`: the picture already is an eye; its central square is taken as it is. `photo`: "
+        "eyes are looked for. `auto`: they are, and the answer's `input` says if it is a close-up of one.",
     )
     format: Literal["png", "jpeg", "webp"] | None = Field(
         None, description="The face's format; otherwise what `Accept` likes best, and PNG in JSON."
@@ -50,6 +52,9 @@ class EyesQuery(_Query):
     model_config = ConfigDict(extra="forbid")
 
     overlay: bool = Field(False, description="Answer the photo with its eyes drawn, as a PNG.")
+    all: bool = Field(
+        False, description="In JSON also what scored below the threshold; the overlay always draws it."
+    )
 
 
 async def refuse_repeats(request: Request) -> None:

@@ -27,7 +27,19 @@ class Settings(BaseSettings):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Where the model runs; with cuda the service does not start unless it does."
     )
-    eye_finder: Literal["haar"] = Field("haar", description="Who looks for eyes in the photo.")
+    eye_finder: Literal["learned", "haar"] = Field(
+        "haar",  # "learned" from the day on which models/eye_finder.onnx is shipped
+        description="Who looks for eyes in the photo: our own network, or OpenCV's cascades.",
+    )
+    min_eye_px: float = Field(
+        5.0, ge=0, description="Pixels of the square around an eye below which no face is drawn; 0: any."
+    )
+    min_eye_light: float = Field(
+        0.05, ge=0, le=1, description="The same for the light of an eye's brightest part, 0 to 1; 0: any."
+    )
+    min_eye_sharpness: float = Field(
+        0.28, ge=0, le=1, description="The same for an eye's sharpness, 0 (a smear) to 1; 0: any."
+    )
     max_upload_bytes: int = Field(20_000_000, ge=1, description="Bytes of a request's body.")
     max_pixels: int = Field(50_000_000, ge=1, description="Pixels of a photo, told by its header.")
     num_threads: int = Field(

@@ -7,7 +7,7 @@ Pillow, which the service does not use.
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import PIL.Image
 import skimage.data
 from onnx import TensorProto, helper
 
-from service.eyes import CROP_VERSION, Eye, Image, eyes_from_points
+from service.eyes import CROP_VERSION, Eye, Image, Sight, eyes_from_points
 
 ASTRONAUT_RIGHT_EYE = (203.0, 101.0)
 ASTRONAUT_LEFT_EYE = (246.5, 103.0)
@@ -92,21 +92,20 @@ class KnownEyes:
     """An EyeFinder that answers the same eyes for every photo, given in parts of its width and height."""
 
     parts: Sequence[Eye] = ()
+    doubtful: Sequence[Eye] | None = None
+    look_side_px: int = 1000
 
     def find(self, photo: Image) -> list[Eye]:
-        height, width = photo.shape[:2]
-        return [
-            Eye(
-                eye.x * width,
-                eye.y * height,
-                eye.size_px * width,
-                eye.roll_deg,
-                eye.side,
-                eye.score,
-                eye.person,
-            )
-            for eye in self.parts
-        ]
+        return self.look(photo).eyes
+
+    def look(self, photo: Image) -> Sight:
+        doubtful = None if self.doubtful is None else _in_pixels(self.doubtful, photo)
+        return Sight(_in_pixels(self.parts, photo), doubtful)
+
+
+def _in_pixels(parts: Sequence[Eye], photo: Image) -> list[Eye]:
+    height, width = photo.shape[:2]
+    return [replace(eye, x=eye.x * width, y=eye.y * height, size_px=eye.size_px * width) for eye in parts]
 
 
 @cache

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from service.eyes import CROP_PER_EYE_DISTANCE, Eye, EyeFinder, Image, crop_eye, eyes_from_points
 from service.images import decode, encode, read_header
-from service.pipeline import Photo as ServedPhoto
+from service.photo import Photo as ServedPhoto
 from service.synthesizer import Synthesizer
 from training.prepare import MAX_PIXELS
 from training.sources import Photo
@@ -111,7 +111,7 @@ def _by_decode(enlarged: bytes, label: Eye, draw: Synthesizer, eye_size: int) ->
         size_px=label.size_px * ENLARGED,
     )
     whole = crop_eye(decode(enlarged, read_header(enlarged, max_pixels=MAX_PIXELS)), eye, eye_size)
-    served = ServedPhoto(enlarged, max_pixels=MAX_PIXELS).crop(eye, eye_size).pixels
+    served = ServedPhoto(enlarged, max_pixels=MAX_PIXELS).crop(eye, eye_size)
     return _differences(np.stack([whole, served]), draw)
 
 

@@ -59,7 +59,7 @@ def test_json_holds_the_faces_their_eyes_and_how_they_were_made(client: TestClie
     assert answer.headers["x-device"] == "cpu"
     document = answer.json()
     assert set(document) == {
-        "faces", "model", "device", "timings_ms", "not_for_identification", "request_id",
+        "faces", "refused", "input", "model", "device", "timings_ms", "not_for_identification", "request_id",
     }  # fmt: skip
     assert document["not_for_identification"] is True
     assert document["request_id"] == answer.headers["x-request-id"]
@@ -70,7 +70,8 @@ def test_json_holds_the_faces_their_eyes_and_how_they_were_made(client: TestClie
     assert set(face) == {"image", "format", "width", "height", "eye", "quality"}
     assert (face["format"], face["width"], face["height"]) == ("png", 128, 128)
     assert set(face["eye"]) == {"x", "y", "size_px", "roll_deg", "side", "score", "person"}
-    assert set(face["quality"]) == {"size_px", "sharpness", "brightness"}
+    assert set(face["quality"]) == {"size_px", "sharpness", "brightness", "contrast", "light", "tilt_deg"}
+    assert (document["refused"], document["input"]) == ([], "photo")
     as_image = client.post("/synthesize", content=photo, headers=JPEG)
     assert base64.b64decode(face["image"]) == as_image.content
 

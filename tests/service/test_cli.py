@@ -108,7 +108,7 @@ def test_every_person_gets_a_file(tmp_path: Path) -> None:
 
 def test_a_picture_of_an_eye_needs_no_finder(tmp_path: Path) -> None:
     eye = tmp_path / "eye.png"
-    eye.write_bytes(fakes.encoded(np.zeros((64, 64, 3), np.uint8)))
+    eye.write_bytes(fakes.encoded(np.ascontiguousarray(fakes.astronaut()[90:112, 190:216])))
     assert run("synthesize", eye, "-o", tmp_path, "--input", "eye", "--eye", "left") == 0
 
 
@@ -144,7 +144,9 @@ def test_eyes_are_printed_as_the_service_answers_them(
     assert run("eyes", photo, "--json") == 0
     answer = json.loads(capsys.readouterr().out)
     assert (answer["width"], answer["height"]) == (256, 256)
-    assert set(answer["eyes"][0]) == {"x", "y", "size_px", "roll_deg", "side", "score", "person"}
+    assert set(answer["eyes"][0]) == {
+        "x", "y", "size_px", "roll_deg", "side", "score", "person", "quality",
+    }  # fmt: skip
     assert [eye["side"] for eye in answer["eyes"]] == ["right", "left"]
 
 

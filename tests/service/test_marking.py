@@ -7,14 +7,16 @@ import pytest
 from service.eyes import Image
 from service.images import FaceFormat, decode, encode, read_header
 from service.marking import DIGITAL_SOURCE_TYPE, finish
-from service.pipeline import Face, Quality
+from service.pipeline import Face
+from service.quality import measure_quality
 from tests import fakes
 
 FORMATS: tuple[FaceFormat, ...] = ("png", "jpeg", "webp")
 
 
 def a_face(pixels: Image) -> Face:
-    return Face(pixels, fakes.astronaut_eyes()[0], Quality(size_px=27, sharpness=100, brightness=0.5))
+    eye = fakes.astronaut_eyes()[0]
+    return Face(pixels, eye, measure_quality(fakes.astronaut(), eye))
 
 
 @pytest.mark.parametrize("format", FORMATS)

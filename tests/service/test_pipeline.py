@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from service.errors import ImageTooLarge, NoEyeFound, NoSuchEye, NoSuchPerson, NotAnImage
-from service.eyes import Eye, Image, crop_eye
-from service.pipeline import Choice, Photo, Pipeline, measure_quality
+from service.eyes import Eye, Image, Sight, crop_eye
+from service.photo import Photo
+from service.pipeline import Choice, Pipeline
 from service.synthesizer import Synthesizer
 from tests import fakes
 
@@ -156,6 +157,11 @@ def test_every_orientation_gives_the_same_face(synthesizer: Synthesizer, orienta
     data = fakes.turned(photo, orientation, quality=95)
 
     class Finder:
+        look_side_px = 1000
+
+        def look(self, seen: Image) -> Sight:
+            return Sight(self.find(seen))
+
         def find(self, seen: Image) -> list[Eye]:
             assert seen.shape == (1023, 1022, 3)  # decoded at a half
             beyond = (1 if orientation in (2, 3, 6, 7) else 0, 1 if orientation in (3, 4, 7, 8) else 0)
@@ -180,14 +186,15 @@ def test_every_orientation_gives_the_same_face(synthesizer: Synthesizer, orienta
 def test_more_pixels_are_decoded_only_for_a_small_eye() -> None:
     data = fakes.encoded(enlarged(6), "jpeg")  # 3072 px: looked at in a half, 1536 px
     photo = Photo(data, max_pixels=MAX_PIXELS)
-    assert photo.look_reduce == 2
-    photo.find(parts(RIGHT))
+    finder = parts(RIGHT)
+    assert photo.look_reduce(finder) == 2
+    photo.look(finder)
     large = Eye(6 * RIGHT.x, 6 * RIGHT.y, 6 * RIGHT.size_px, RIGHT.roll_deg, "right")  # 164 px
     photo.crop(large, 64)
     assert set(photo._decoded) == {2}
     crop = photo.crop(large, 128)
     assert set(photo._decoded) == {2, 1}
-    assert difference(crop.pixels, crop_eye(enlarged(6), large, 128)) < 2
+    assert difference(crop, crop_eye(enlarged(6), large, 128)) < 2
 
 
 def test_an_eye_alone_is_decoded_at_the_smallest_scale_that_serves() -> None:
@@ -196,26 +203,15 @@ def test_an_eye_alone_is_decoded_at_the_smallest_scale_that_serves() -> None:
     assert set(photo._decoded) == {8}
 
 
-def test_quality_tells_dark_from_bright_and_blurred_from_sharp() -> None:
-    crop = crop_eye(fakes.astronaut(), RIGHT, 64)
-    quality = measure_quality(crop, RIGHT)
-    assert quality.size_px == RIGHT.size_px
-    assert measure_quality((crop // 4).astype(np.uint8), RIGHT).brightness == pytest.approx(
-        quality.brightness / 4, abs=0.01
-    )
-    blurred = np.asarray(cv2.GaussianBlur(crop, (0, 0), 3), dtype=np.uint8)
-    assert measure_quality(blurred, RIGHT).sharpness < quality.sharpness / 4
-
-
 def test_the_overlay_is_the_photo_with_its_eyes(synthesizer: Synthesizer) -> None:
     plain = pipeline(synthesizer).overlay(fakes.encoded(fakes.astronaut()))
     np.testing.assert_array_equal(plain, fakes.astronaut())
     marked = pipeline(synthesizer, RIGHT, LEFT).overlay(fakes.encoded(fakes.astronaut()))
     ys, xs = np.nonzero((marked != plain).any(axis=2))
     half = RIGHT.size_px / 2
-    assert xs.min() == pytest.approx(RIGHT.x - half, abs=3) and xs.max() == pytest.approx(
-        LEFT.x + half, abs=3
-    )
+    around = 15  # the labels reach beyond the squares
+    assert xs.min() == pytest.approx(RIGHT.x - half, abs=around)
+    assert xs.max() == pytest.approx(LEFT.x + half, abs=around)
     assert ys.max() == pytest.approx(LEFT.y + half, abs=4)
 
 
