@@ -24,14 +24,14 @@ def check_stamps(answer: Answer) -> None:
     assert answer.headers["x-content-type-options"] == "nosniff"
 
 
-def check_problem(answer: Answer, status: int, code: str) -> dict[str, Any]:
-    """Asserts the one shape of errors and returns the problem."""
+def check_problem(answer: Answer, status: int, code: str, *members: str) -> dict[str, Any]:
+    """Asserts the one shape of errors, with these members more, and returns the problem."""
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     check_stamps(answer)
     problem: dict[str, Any] = answer.json()
     keys = {"type", "title", "status", "detail", "code", "request_id", "not_for_identification"}
-    assert set(problem) == keys
+    assert set(problem) == keys | set(members)
     assert problem["code"] == code, problem
     assert problem["type"] == f"urn:eye2face:{code}"
     assert problem["status"] == status

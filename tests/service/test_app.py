@@ -23,6 +23,7 @@ from starlette.testclient import TestClient
 from service.app import create_app
 from service.errors import ModelNotFound
 from service.settings import Settings
+from tests.fake_finders import seen_right, tiny_finder
 from tests.fakes import ASTRONAUT_LEFT_EYE, ASTRONAUT_RIGHT_EYE, astronaut, encoded, turned
 from tests.service.shapes import check_problem, check_stamps
 
@@ -157,6 +158,66 @@ def test_eyes_are_told_in_pixels_of_the_upright_photo(client: TestClient) -> Non
     assert {eye["side"] for eye in document["eyes"]} == {"left", "right"}
     right = next(eye for eye in document["eyes"] if eye["side"] == "right")
     assert abs(right["x"] - ASTRONAUT_RIGHT_EYE[0]) < 0.25 * right["size_px"]
+
+
+def test_every_eye_comes_with_its_quality(client: TestClient, photo: bytes) -> None:
+    for eye in client.post("/eyes", content=photo, headers=JPEG).json()["eyes"]:
+        assert set(eye) == {"x", "y", "size_px", "roll_deg", "side", "score", "person", "quality"}
+        assert eye["quality"]["size_px"] == eye["size_px"]
+        assert 0.4 < eye["quality"]["sharpness"] < 1 and 0.4 < eye["quality"]["light"] < 1
+
+
+def test_an_eye_that_is_refused_is_a_problem_with_its_code(client: TestClient) -> None:
+    dark = encoded(np.asarray(np.rint(astronaut() * 0.05), np.uint8)[90:112, 190:216])
+    answer = client.post("/synthesize?input=eye", content=dark, headers={"content-type": "image/png"})
+    problem = check_problem(answer, 422, "eye_too_dark")
+    assert "EYE2FACE_MIN_EYE_LIGHT=0" in problem["detail"]
+
+
+def test_the_refused_are_listed_beside_the_faces(model: Path) -> None:
+    pair = np.hstack([astronaut(), np.asarray(np.rint(astronaut() * 0.4), np.uint8)])
+    settings = Settings(model=str(model), device="cpu", min_eye_light=0.5, eye_finder="haar")
+    with TestClient(create_app(settings)) as client:
+        answer = client.post(
+            "/synthesize?person=all", content=encoded(pair), headers={"content-type": "image/png"}
+        )
+    document = answer.json()
+    assert len(document["faces"]) == 1
+    assert {each["code"] for each in document["refused"]} == {"eye_too_dark"}
+    for each in document["refused"]:
+        assert set(each) == {"code", "detail", "eye"}
+        assert each["eye"]["x"] > 512 and each["eye"]["person"] != document["faces"][0]["eye"]["person"]
+
+
+@pytest.fixture
+def doubting(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
+    """A service whose learned finder sees one eye that it is not sure of in every picture."""
+    path = tiny_finder(tmp_path / "eye_finder.onnx", [seen_right(100, 100, 40, logit=-1.0)])
+    monkeypatch.setattr("service.eye_finder.model_path", lambda name: path)
+    settings = Settings(model=str(model), device="cpu", eye_finder="learned")
+    with TestClient(create_app(settings)) as client:
+        yield client
+
+
+def test_no_eye_found_counts_what_scored_too_low(doubting: TestClient, photo: bytes) -> None:
+    answer = doubting.post("/synthesize", content=photo, headers=JPEG)
+    problem = check_problem(answer, 422, "no_eye_found", "num_below_threshold")
+    assert problem["num_below_threshold"] >= 1
+    assert f"{problem['num_below_threshold']} candidates scored below" in problem["detail"]
+
+
+def test_what_scored_too_low_is_told_only_to_who_asks(doubting: TestClient, photo: bytes) -> None:
+    plain, every = (
+        doubting.post(path, content=photo, headers=JPEG).json() for path in ("/eyes", "/eyes?all=1")
+    )
+    assert plain["eyes"] == every["eyes"] == []
+    assert "below_threshold" not in plain
+    assert set(every["below_threshold"][0]) == {"x", "y", "size_px", "roll_deg", "side", "score"}
+
+
+def test_the_overlay_shows_what_scored_too_low(doubting: TestClient, photo: bytes) -> None:
+    drawn = np.asarray(opened(doubting.post("/eyes?overlay=true", content=photo, headers=JPEG).content))
+    assert (abs(drawn.astype(int) - astronaut()).max(axis=2) > 60).any()
 
 
 def test_a_photo_without_eyes_has_an_empty_list_of_them(client: TestClient) -> None:

@@ -1,18 +1,33 @@
 import math
+from collections.abc import Callable
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
 
-from service.errors import ImageTooLarge, NoEyeFound, NoSuchEye, NoSuchPerson, NotAnImage
+from service.errors import (
+    EyeRefused,
+    EyeTooBlurred,
+    EyeTooDark,
+    EyeTooSmall,
+    ImageTooLarge,
+    NoEyeFound,
+    NoSuchEye,
+    NoSuchPerson,
+    NotAnImage,
+)
 from service.eyes import Eye, Image, Sight, crop_eye
 from service.photo import Photo
-from service.pipeline import Choice, Pipeline
+from service.pipeline import Choice, Pipeline, gates_of
+from service.quality import Gates
+from service.settings import Settings
 from service.synthesizer import Synthesizer
 from tests import fakes
 
 RIGHT, LEFT = fakes.astronaut_eyes()
 MAX_PIXELS = 50_000_000
+GATES = gates_of(Settings())
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +55,11 @@ def parts(*eyes: Eye, side: float = 512) -> fakes.KnownEyes:
 
 def pipeline(synthesizer: Synthesizer, *eyes: Eye) -> Pipeline:
     return Pipeline(parts(*eyes), synthesizer, max_pixels=MAX_PIXELS)
+
+
+def pipeline_of(photo: Image, synthesizer: Synthesizer, *eyes: Eye) -> Pipeline:
+    """A pipeline that finds these eyes in a square photo."""
+    return Pipeline(parts(*eyes, side=len(photo)), synthesizer, max_pixels=MAX_PIXELS)
 
 
 def difference(photo: Image, other: Image) -> float:
@@ -127,6 +147,151 @@ def test_a_photo_without_eyes_gives_no_face_and_no_eyes(synthesizer: Synthesizer
     with pytest.raises(NoEyeFound, match=r"512 x 512 .* input=eye"):
         pipeline(synthesizer).synthesize(photo, Choice())
     assert pipeline(synthesizer).find(photo).eyes == []
+
+
+@pytest.mark.parametrize(("doubtful", "told"), [([], 0), ([RIGHT, LEFT], 2), (None, None)])
+def test_who_finds_no_eye_says_how_many_were_in_doubt(
+    synthesizer: Synthesizer, doubtful: list[Eye] | None, told: int | None
+) -> None:
+    finder = fakes.KnownEyes([], doubtful)
+    with pytest.raises(NoEyeFound) as caught:
+        Pipeline(finder, synthesizer, max_pixels=MAX_PIXELS).synthesize(
+            fakes.encoded(fakes.astronaut()), Choice()
+        )
+    assert caught.value.members == ({} if told is None else {"num_below_threshold": told})
+    assert ("below the finder's threshold" in str(caught.value)) == (told is not None)
+
+
+def close_up(margin: float) -> tuple[Image, Eye]:
+    """The astronaut's right eye with so many times its crop's side around it."""
+    half = round(RIGHT.size_px * margin / 2)
+    x, y = round(RIGHT.x), round(RIGHT.y)
+    photo = fakes.astronaut()[y - half : y + half, x - half : x + half]
+    return photo, replace(RIGHT, x=RIGHT.x - x + half, y=RIGHT.y - y + half)
+
+
+@pytest.mark.parametrize(("margin", "input"), [(1.2, "eye"), (2.0, "eye"), (3.0, "photo"), (6.0, "photo")])
+def test_auto_tells_a_close_up_from_a_photo_and_takes_the_eye_where_it_was_found(
+    synthesizer: Synthesizer, margin: float, input: str
+) -> None:
+    photo, eye = close_up(margin)
+    result = pipeline_of(photo, synthesizer, eye).synthesize(fakes.encoded(photo), Choice())
+    assert result.input == input
+    assert (result.faces[0].eye.x, result.faces[0].eye.size_px) == pytest.approx((eye.x, eye.size_px))
+
+
+def test_a_close_up_is_a_photo_to_whom_says_so_and_an_eye_is_an_eye(synthesizer: Synthesizer) -> None:
+    photo, eye = close_up(1.5)
+    pipe = pipeline_of(photo, synthesizer, eye)
+    assert pipe.synthesize(fakes.encoded(photo), Choice(input="photo")).input == "photo"
+    assert pipe.synthesize(fakes.encoded(fakes.astronaut()), Choice(input="eye")).input == "eye"
+
+
+def test_two_people_are_no_close_up_however_large(synthesizer: Synthesizer) -> None:
+    photo, eye = close_up(1.5)
+    other = replace(eye, person=1, side="left")
+    assert (
+        pipeline_of(photo, synthesizer, eye, other).synthesize(fakes.encoded(photo), Choice()).input
+        == "photo"
+    )
+
+
+def test_auto_without_an_eye_invents_none_of_a_close_up(synthesizer: Synthesizer) -> None:
+    photo, _ = close_up(1.2)
+    with pytest.raises(NoEyeFound):
+        pipeline_of(photo, synthesizer).synthesize(fakes.encoded(photo), Choice())
+
+
+def half_smeared() -> Image:
+    """The astronaut with a smear over her right eye."""
+    photo = fakes.astronaut().copy()
+    photo[80:120, 180:225] = cv2.GaussianBlur(photo[80:120, 180:225], (0, 0), 9)
+    return photo
+
+
+def gated(*eyes: Eye, synthesizer: Synthesizer, gates: Gates = GATES) -> Pipeline:
+    return Pipeline(parts(*eyes), synthesizer, max_pixels=MAX_PIXELS, gates=gates)
+
+
+def test_a_refused_eye_is_not_drawn_from(synthesizer: Synthesizer) -> None:
+    with pytest.raises(EyeTooBlurred, match="MIN_EYE_SHARPNESS"):
+        gated(RIGHT, LEFT, synthesizer=synthesizer).synthesize(
+            fakes.encoded(half_smeared()), Choice(eye="right")
+        )
+
+
+def test_in_the_place_of_a_refused_eye_auto_takes_the_persons_other_and_tells(
+    synthesizer: Synthesizer,
+) -> None:
+    shadowed = fakes.astronaut().copy()
+    shadowed[:, :226] = np.rint(shadowed[:, :226] * 0.3)
+    pipe = gated(RIGHT, LEFT, synthesizer=synthesizer, gates=Gates(min_light=0.4))
+    result = pipe.synthesize(fakes.encoded(shadowed), Choice())
+    assert [face.eye.side for face in result.faces] == ["left"]
+    assert [(each.eye.side, type(each.error)) for each in result.refused] == [("right", EyeTooDark)]
+
+
+def test_where_both_eyes_are_refused_the_better_one_speaks(synthesizer: Synthesizer) -> None:
+    both = gated(replace(RIGHT, size_px=3.0), replace(LEFT, size_px=4.0), synthesizer=synthesizer)
+    with pytest.raises(EyeTooSmall, match=r"4\.0 pixels"):
+        both.synthesize(fakes.encoded(fakes.astronaut()), Choice())
+
+
+def test_the_refused_do_not_keep_the_others_from_their_faces(synthesizer: Synthesizer) -> None:
+    people = [replace(RIGHT, size_px=4.0), replace(LEFT, person=1), replace(RIGHT, size_px=3.0, person=2)]
+    result = gated(*people, synthesizer=synthesizer).synthesize(
+        fakes.encoded(fakes.astronaut()), Choice(person="all")
+    )
+    assert [face.eye.person for face in result.faces] == [1]
+    assert [(each.eye.person, type(each.error)) for each in result.refused] == [
+        (0, EyeTooSmall),
+        (2, EyeTooSmall),
+    ]
+
+
+def test_where_all_are_refused_the_first_says_why(synthesizer: Synthesizer) -> None:
+    people = [replace(RIGHT, size_px=4.0), replace(LEFT, size_px=3.0, person=1)]
+    with pytest.raises(EyeTooSmall, match=r"4\.0 pixels"):
+        gated(*people, synthesizer=synthesizer).synthesize(
+            fakes.encoded(fakes.astronaut()), Choice(person="all")
+        )
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "error"),
+    [
+        (lambda photo: np.rint(photo * 0.05), EyeTooDark),
+        (lambda photo: cv2.GaussianBlur(photo, (0, 0), 0.2 * len(photo)), EyeTooBlurred),
+    ],
+)
+def test_a_picture_of_an_eye_passes_the_same_gates(
+    synthesizer: Synthesizer, spoilt: Callable[[Image], Image], error: type[EyeRefused]
+) -> None:
+    photo, _ = close_up(1.0)
+    choice = Choice(input="eye")
+    assert gated(synthesizer=synthesizer).synthesize(fakes.encoded(photo), choice).input == "eye"
+    data = fakes.encoded(np.asarray(spoilt(photo), dtype=np.uint8))
+    with pytest.raises(error):
+        gated(synthesizer=synthesizer).synthesize(data, choice)
+    assert gated(synthesizer=synthesizer, gates=Gates()).synthesize(data, choice).faces
+
+
+def test_the_quality_of_every_eye_is_told_alike_by_both_questions(synthesizer: Synthesizer) -> None:
+    data = fakes.encoded(enlarged(4), "jpeg", quality=95)
+    eyes = [replace(eye, x=4 * eye.x, y=4 * eye.y, size_px=4 * eye.size_px) for eye in (RIGHT, LEFT)]
+    pipe = Pipeline(parts(*eyes, side=2048), synthesizer, max_pixels=MAX_PIXELS)
+    (right, _), (face,) = pipe.find(data).eyes, pipe.synthesize(data, Choice(eye="right")).faces
+    assert right.quality.sharpness == pytest.approx(face.quality.sharpness, abs=0.02)
+    assert right.quality.size_px == face.quality.size_px == pytest.approx(4 * RIGHT.size_px)
+
+
+def test_what_was_in_doubt_is_found_in_pixels_of_the_whole_photo(synthesizer: Synthesizer) -> None:
+    finder = fakes.KnownEyes([], [Eye(0.5, 0.5, 0.1, 0.0, "left", 0.2)])
+    data = fakes.encoded(enlarged(4), "jpeg")
+    doubtful = Pipeline(finder, synthesizer, max_pixels=MAX_PIXELS).find(data).doubtful
+    assert doubtful is not None
+    (eye,) = doubtful
+    assert (eye.x, eye.size_px) == pytest.approx((1024.5, 204.8))
 
 
 def test_bad_pictures_are_refused_before_anything_is_sought(synthesizer: Synthesizer) -> None:
