@@ -47,12 +47,14 @@ def examine_finder(name: Literal["learned", "haar"]) -> dict[str, str]:
         begin = time.perf_counter()
         finder.look(photo)
         times_ms.append((time.perf_counter() - begin) * 1000)
-    facts: dict[str, str] = {"eye finder": name}
+    about: str = name
     if isinstance(finder, LearnedEyeFinder):
         info = finder.info
-        facts |= {"eye finder is": f"{info.name} {info.version}, {info.licence_class}, {info.date}"}
-        facts |= {"threshold": f"{info.threshold:.2f}"}
-    return facts | {"a look": f"{statistics.median(times_ms):.1f} ms at 320 x 240, median of {_NUM_RUNS}"}
+        about += (
+            f": {info.name} {info.version}, {info.licence_class}, {info.date}, from {info.threshold:.2f} on"
+        )
+    look = f"{statistics.median(times_ms):.1f} ms at 320 x 240, median of {_NUM_RUNS}"
+    return {"finder": about, "a look": look}
 
 
 def examine_model(synthesizer: Synthesizer) -> dict[str, str]:

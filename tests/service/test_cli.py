@@ -14,6 +14,7 @@ import pytest
 
 from service import cli
 from tests import fakes
+from tests.fake_finders import seen_right, tiny_finder
 
 ROOT = Path(__file__).parents[2]
 
@@ -150,6 +151,35 @@ def test_eyes_are_printed_as_the_service_answers_them(
     assert [eye["side"] for eye in answer["eyes"]] == ["right", "left"]
 
 
+def test_the_eyes_are_drawn_into_a_photo_that_is_asked_for(photo: Path, tmp_path: Path) -> None:
+    assert run("eyes", photo, "--overlay", tmp_path / "seen.png") == 0
+    with PIL.Image.open(tmp_path / "seen.png") as seen:
+        assert (seen.format, seen.size) == ("PNG", (512, 512))
+
+
+def test_what_scored_too_low_is_printed_to_who_asks(
+    photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tiny_finder(tmp_path / "eye_finder.onnx", [seen_right(100, 100, 40, logit=-1.0)])
+    monkeypatch.setattr("service.eye_finder.model_path", lambda name: path)
+    monkeypatch.setenv("EYE2FACE_EYE_FINDER", "learned")
+    assert run("eyes", photo, "--json", "--all") == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["eyes"] == []
+    assert set(answer["below_threshold"][0]) == {"x", "y", "size_px", "roll_deg", "side", "score"}
+
+
+def test_a_refused_eye_is_told_beside_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    two = np.hstack([fakes.astronaut(), np.asarray(fakes.astronaut() * 0.4, np.uint8)])
+    (tmp_path / "two.png").write_bytes(fakes.encoded(two))
+    monkeypatch.setenv("EYE2FACE_MIN_EYE_LIGHT", "0.5")
+    assert run("synthesize", tmp_path / "two.png", "-o", tmp_path / "faces", "--person", "all") == 0
+    assert len(list((tmp_path / "faces").iterdir())) == 1
+    assert re.search(r"eyes were refused.*\n.*two\.png: The brightest part", capsys.readouterr().err)
+
+
 def test_eyes_are_printed_as_a_table(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("eyes", photo) == 0
     table = capsys.readouterr().out
@@ -162,9 +192,17 @@ def test_a_photo_without_eyes_says_so(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "No eye was found." in capsys.readouterr().out
 
 
-def test_the_doctor_tells_versions_model_device_and_speed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_doctor_tells_versions_model_device_and_speed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tiny_finder(tmp_path / "eye_finder.onnx", [seen_right(100, 100, 40)])
+    monkeypatch.setattr("service.eye_finder.model_path", lambda name: path)
+    monkeypatch.setenv("EYE2FACE_EYE_FINDER", "learned")
     assert run("doctor") == 0
-    facts = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    told = capsys.readouterr().out
+    facts = dict(line.split(maxsplit=1) for line in told.splitlines())
+    assert re.search(r"^finder +learned: tiny_finder 0, open, ", told, flags=re.M)
+    assert re.search(r"^a look +\d+\.\d ms", told, flags=re.M)
     assert {"eye2face", "python", "opencv", "onnxruntime", "cores", "licence_class", "sha256"} <= facts.keys()
     assert (facts["name"], facts["device"]) == ("tiny", "cpu")
     assert re.match(r"\d+\.\d ms a face", facts["inference"])

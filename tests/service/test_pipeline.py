@@ -18,7 +18,6 @@ from service.errors import (
     NotAnImage,
 )
 from service.eyes import Eye, Image, Sight, crop_eye
-from service.photo import Photo
 from service.pipeline import Choice, Pipeline, gates_of
 from service.quality import Gates
 from service.settings import Settings
@@ -346,26 +345,6 @@ def test_every_orientation_gives_the_same_face(synthesizer: Synthesizer, orienta
     (face,) = pipe.synthesize(data, Choice(eye="right")).faces
     assert math.dist((face.eye.x, face.eye.y), (eyes[0].x, eyes[0].y)) < 1e-6
     assert difference(shown(face.pixels), crop_eye(photo, eyes[0], 64)) < 1.5  # quality 95
-
-
-def test_more_pixels_are_decoded_only_for_a_small_eye() -> None:
-    data = fakes.encoded(enlarged(6), "jpeg")  # 3072 px: looked at in a half, 1536 px
-    photo = Photo(data, max_pixels=MAX_PIXELS)
-    finder = parts(RIGHT)
-    assert photo.look_reduce(finder) == 2
-    photo.look(finder)
-    large = Eye(6 * RIGHT.x, 6 * RIGHT.y, 6 * RIGHT.size_px, RIGHT.roll_deg, "right")  # 164 px
-    photo.crop(large, 64)
-    assert set(photo._decoded) == {2}
-    crop = photo.crop(large, 128)
-    assert set(photo._decoded) == {2, 1}
-    assert difference(crop, crop_eye(enlarged(6), large, 128)) < 2
-
-
-def test_an_eye_alone_is_decoded_at_the_smallest_scale_that_serves() -> None:
-    photo = Photo(fakes.encoded(enlarged(4), "jpeg"), max_pixels=MAX_PIXELS)
-    photo.crop(Eye(1023.5, 1023.5, 2048, 0, "right"), 64)
-    assert set(photo._decoded) == {8}
 
 
 def test_the_overlay_is_the_photo_with_its_eyes(synthesizer: Synthesizer) -> None:
