@@ -34,6 +34,9 @@ LARGEST_ENLARGING = 2.0
 _HARDLY = -4.6
 """Candidates of a lower logit, a chance of one in a hundred, are not looked into."""
 
+WORTH_TELLING = 0.05
+"""What scores lower is no doubtful eye: the network has some fifty such places in any picture."""
+
 _SAME_EYE = 0.4
 """Two candidates nearer than this, in distances between the eyes, are one eye."""
 
@@ -108,10 +111,11 @@ class LearnedEyeFinder:
         return self.look(photo).eyes
 
     def look(self, photo: Image) -> Sight:
-        """The same eyes, and the candidates below the threshold."""
+        """The same eyes, and the candidates below the threshold that are worth a word."""
         every = self.find_all(photo)
         sure = [eye for eye in every if eye.score >= self.info.threshold]
-        return Sight(_people_in_order(sure), [eye for eye in every if eye.score < self.info.threshold])
+        doubtful = [eye for eye in every if WORTH_TELLING <= eye.score < self.info.threshold]
+        return Sight(_people_in_order(sure), doubtful)
 
     def find_all(self, photo: Image) -> list[Eye]:
         """Every candidate as an eye, those below the threshold too; people are numbered in no order."""
