@@ -1,13 +1,17 @@
 """How much of a photo is decoded: what the finder wants, and more only where an eye is small."""
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
 
+from service.eye_finder import LearnedEyeFinder
 from service.eyes import Eye, HaarEyeFinder, Image, crop_eye
 from service.images import Reduce
 from service.photo import Photo
 from tests import fakes
+from tests.fake_finders import seen_right, tiny_finder
 
 RIGHT, LEFT = fakes.astronaut_eyes()
 MAX_PIXELS = 50_000_000
@@ -54,6 +58,14 @@ def test_the_looks_of_both_finders_are_in_pixels_of_the_whole_photo() -> None:
     photo = Photo(fakes.encoded(astronaut_times(4), "jpeg"), max_pixels=MAX_PIXELS)
     right, _ = photo.look(HaarEyeFinder()).eyes
     assert abs(right.x - 4 * RIGHT.x) < RIGHT.size_px
+
+
+@pytest.mark.parametrize(("logit", "told"), [(-4.0, False), (-1.0, True)])
+def test_a_faint_place_is_no_eye_in_doubt(tmp_path: Path, logit: float, told: bool) -> None:
+    finder = LearnedEyeFinder.load(tiny_finder(tmp_path / "f.onnx", [seen_right(100, 100, 40, logit)]))
+    sight = Photo(fakes.encoded(fakes.astronaut()), max_pixels=MAX_PIXELS).look(finder)
+    assert sight.eyes == []
+    assert bool(sight.doubtful) == told
 
 
 def test_more_pixels_are_decoded_only_for_a_small_eye() -> None:
