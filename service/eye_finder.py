@@ -17,11 +17,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import ModelContractUnknown
-from service.eyes import CROP_PER_EYE_DISTANCE, Eye, HaarEyeFinder, ServedFinder, Side, Sight, eyes_from_points
+from service.eyes import (
+    CROP_PER_EYE_DISTANCE,
+    Eye,
+    HaarEyeFinder,
+    ServedFinder,
+    Side,
+    Sight,
+    eyes_from_points,
+)
 from service.images import Image
 from service.synthesizer import model_path, open_on_cpu
 
-FINDER_CONTRACT_VERSION = 1
+FINDER_CONTRACT_VERSION = 2
 """Names, types and meaning of the network's input, output and metadata: see `training/finder_export.py`."""
 
 FIRST_LOOK_PX, FINE_LOOK_PX, COARSE_LOOK_PX = 320, 640, 128
@@ -54,8 +62,8 @@ _LARGE_PX = 80.0
 class FinderInfo:
     """What the file says of itself: who may use it, and how scores are calibrated.
 
-    `score_weights` are those of a logistic regression on (an eye's logit, its partner's logit or 0, whether
-    it has a partner, 1); an eye counts from `threshold` on.
+    `score_weights` are those of a logistic regression on what `Sighting.signs` holds; an eye counts from
+    `threshold` on.
     """
 
     name: str
@@ -65,13 +73,16 @@ class FinderInfo:
     commit: str
     date: str
     threshold: float
-    score_weights: tuple[float, float, float, float]
+    score_weights: tuple[float, ...]
     metrics: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A peak of the heat map, in pixels; `partner` is where the same person's other eye should be."""
+    """A peak of the heat map, in pixels; `partner` is where the same person's other eye should be.
+
+    `seen_px` is the distance between the eyes in pixels of the look.
+    """
 
     x: float
     y: float
@@ -79,7 +90,20 @@ class Candidate:
     left: float
     roll_deg: float
     logit: float
+    seen_px: float
     partner: tuple[float, float]
+
+
+NUM_SIGNS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """A candidate as an eye, and what speaks for it: its logit, its partner's logit or 0, whether it has a
+    partner, the logarithm of the distance between the eyes in pixels of the look over 32, and 1."""
+
+    eye: Eye
+    signs: tuple[float, float, float, float, float]
 
 
 class LearnedEyeFinder:
@@ -119,8 +143,12 @@ class LearnedEyeFinder:
 
     def find_all(self, photo: Image) -> list[Eye]:
         """Every candidate as an eye, those below the threshold too; people are numbered in no order."""
+        return [sighting.eye for sighting in self.sightings(photo)]
+
+    def sightings(self, photo: Image) -> list[Sighting]:
+        """What `find_all` answers, with the signs of each."""
         found = self._look(photo, FIRST_LOOK_PX)
-        eyes = self._as_eyes(_each_once(found))
+        eyes = [sighting.eye for sighting in self._as_eyes(_each_once(found))]
         shrunk = min(LARGEST_ENLARGING, FIRST_LOOK_PX / max(photo.shape[:2]))
         sizes = [eye.size_px * shrunk for eye in eyes if eye.score >= self.info.threshold]
         if shrunk < 0.8 and (not sizes or min(sizes) < _SMALL_PX):
@@ -141,26 +169,25 @@ class LearnedEyeFinder:
         candidates = (_candidate(row, width / size[0], height / size[1]) for row in rows if row[0] >= _HARDLY)
         return [each for each in candidates if 0 <= each.x < width and 0 <= each.y < height]
 
-    def _as_eyes(self, candidates: Sequence[Candidate]) -> list[Eye]:
+    def _as_eyes(self, candidates: Sequence[Candidate]) -> list[Sighting]:
         pairs = _pairs(candidates)
-        partner = {a: b for pair in pairs for a, b in (pair, pair[::-1])}
-        eyes: list[Eye] = []
-        for first, second in pairs:
+        paired = {index for pair in pairs for index in pair}
+        found: list[Sighting] = []
+        for person, (first, second) in enumerate(pairs):
             right, left = candidates[first], candidates[second]
-            scores = self._score(right, left), self._score(left, right)
-            both = eyes_from_points((right.x, right.y), (left.x, left.y), person=len(eyes))
-            eyes += [replace(eye, score=score) for eye, score in zip(both, scores, strict=True)]
-        for index, each in enumerate(candidates):
-            if index not in partner:
-                eyes.append(_lonely_eye(each, self._score(each, None), len(eyes)))
-        return eyes
+            eyes = eyes_from_points((right.x, right.y), (left.x, left.y), person=person)
+            found += [self._scored(eyes[0], right, left), self._scored(eyes[1], left, right)]
+        lonely = [each for index, each in enumerate(candidates) if index not in paired]
+        for person, each in enumerate(lonely, start=len(pairs)):
+            found.append(self._scored(_lonely_eye(each, person), each, None))
+        return found
 
-    def _score(self, eye: Candidate, partner: Candidate | None) -> float:
-        own, other, paired, constant = self.info.score_weights
-        logit = own * eye.logit + constant
-        if partner is not None:
-            logit += other * partner.logit + paired
-        return 1 / (1 + math.exp(-min(50.0, max(-50.0, logit))))
+    def _scored(self, eye: Eye, seen: Candidate, partner: Candidate | None) -> Sighting:
+        other, paired = (partner.logit, 1.0) if partner else (0.0, 0.0)
+        signs = (seen.logit, other, paired, math.log(seen.seen_px / 32), 1.0)
+        logit = sum(weight * sign for weight, sign in zip(self.info.score_weights, signs, strict=True))
+        score = 1 / (1 + math.exp(-min(50.0, max(-50.0, logit))))
+        return Sighting(replace(eye, score=score), signs)
 
 
 def _candidate(row: NDArray[np.float32], grow_x: float, grow_y: float) -> Candidate:
@@ -168,7 +195,7 @@ def _candidate(row: NDArray[np.float32], grow_x: float, grow_y: float) -> Candid
     grow = math.sqrt(grow_x * grow_y)
     centre = (x + 0.5) * grow_x - 0.5, (y + 0.5) * grow_y - 0.5
     return Candidate(
-        *centre, distance * grow, left, math.degrees(math.atan2(sin, cos)), logit,
+        *centre, distance * grow, left, math.degrees(math.atan2(sin, cos)), logit, distance,
         partner=(centre[0] + partner_x * distance * grow_x, centre[1] + partner_y * distance * grow_y),
     )  # fmt: skip
 
@@ -207,10 +234,10 @@ def _pairs(candidates: Sequence[Candidate]) -> list[tuple[int, int]]:
     return pairs
 
 
-def _lonely_eye(candidate: Candidate, score: float, person: int) -> Eye:
+def _lonely_eye(candidate: Candidate, person: int) -> Eye:
     side: Side = "left" if candidate.left > 0.5 else "right"
     size_px = CROP_PER_EYE_DISTANCE * candidate.distance
-    return Eye(candidate.x, candidate.y, size_px, candidate.roll_deg, side, score, person)
+    return Eye(candidate.x, candidate.y, size_px, candidate.roll_deg, side, person=person)
 
 
 def _people_in_order(eyes: list[Eye]) -> list[Eye]:
@@ -233,7 +260,9 @@ def _read_info(session: Any, path: Path) -> FinderInfo:
             "finder again with the same version of the project, or install the service that fits it."
         )
     try:
-        own, other, paired, constant = (float(each) for each in json.loads(metadata["score_weights"]))
+        weights = tuple(float(each) for each in json.loads(metadata["score_weights"]))
+        if len(weights) != NUM_SIGNS:
+            raise ValueError(f"{len(weights)} score weights, expected {NUM_SIGNS}")
         return FinderInfo(
             name=metadata["name"],
             version=metadata["version"],
@@ -242,7 +271,7 @@ def _read_info(session: Any, path: Path) -> FinderInfo:
             commit=metadata["commit"],
             date=metadata["date"],
             threshold=float(metadata["threshold"]),
-            score_weights=(own, other, paired, constant),
+            score_weights=weights,
             metrics={str(name): float(value) for name, value in json.loads(metadata["metrics"]).items()},
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -44,9 +44,10 @@ BEYOND = {
     "training.evaluate": {"service.synthesizer"},
     "training.export": {"service.synthesizer"},
     "training.parity": {"service.synthesizer", "service.photo"},
-    "training.finder_cli": {"service.eye_finder"},
+    "training.finder_cli": {"service.eye_finder", "service.pipeline", "service.synthesizer"},
     "training.finder_export": {"service.eye_finder"},
     "training.finder_scores": {"service.eye_finder"},
+    "training.finder_serving": {"service.pipeline", "service.synthesizer", "service.photo"},
 }
 """Who runs the model as the service does, to compare it with torch or to measure what serving adds."""
 

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from training import checkpoints
 from training.finder_labels import LabelledPhoto, load_photos
 from training.finder_model import EyeFinderNet, loss, targets
-from training.finder_nobody import TRAINED, packaged, parts_without_people
+from training.finder_nobody import TRAINED, from_folder, packaged, parts_without_people
 from training.finder_scenes import Scenes
 from training.recipes import FinderRecipe
 from training.runs import Stats
@@ -59,10 +59,15 @@ class TrainingPictures(Dataset[tuple[Tensor, Tensor]]):
         return torch.from_numpy(np.ascontiguousarray(picture)), torch.from_numpy(targets(eyes))
 
 
-def load_scenes(data: Path, seed: int) -> Scenes:
-    """What is learned from: the `train` part of the labelled photos and pictures of nobody."""
+def load_scenes(data: Path, seed: int, nobody: Path | None = None) -> Scenes:
+    """What is learned from: the `train` part of the labelled photos and of pictures of nobody.
+
+    Raises:
+        PairsError: `data` holds no labelled photos, or `nobody` no pictures.
+    """
     photos: list[LabelledPhoto] = load_photos(data, "train")
-    return Scenes(photos, [*packaged(TRAINED), *parts_without_people(photos)], seed=seed)
+    more = from_folder(nobody, "train") if nobody else ()
+    return Scenes(photos, [*packaged(TRAINED), *parts_without_people(photos), *more], seed=seed)
 
 
 def train_finder(recipe: FinderRecipe, scenes: Scenes, settings: FinderSettings) -> Path:

@@ -1,22 +1,24 @@
 """The pictures on which eye finders are measured: what they show is known, and none of them was trained on.
 
-Kinds: frontal (faces of 48 px or wider), masked, profile, several people as they are; tilted, dark, small
-and close-up made from frontal ones; nobody; and a cat.
+Kinds: frontal (faces of 48 px or wider), masked, profile, several people as they are; tilted, dark, small,
+close-up, masked by drawing and several put together, all made from frontal ones; nobody; and a cat.
 Everything random is a function of the picture's number.
 """
 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from service.eyes import Image
-from training.finder_flaws import Rng, paint_over_eyes
+from training.finder_flaws import Rng, cover_with_mask, paint_over_eyes
 from training.finder_labels import LabelledPhoto, Person
-from training.finder_nobody import MEASURED, packaged, parts_without_people
+from training.finder_nobody import MEASURED, from_folder, packaged, parts_without_people
 from training.finder_scenes import DrawnEye
 
 FRONTAL_PX = 48
@@ -60,6 +62,26 @@ def cases_with_people(photos: Sequence[LabelledPhoto]) -> Iterator[Case]:
             yield from _made_cases(photo.pixels, person, rng)
 
 
+def cases_put_together(photos: Sequence[LabelledPhoto]) -> Iterator[Case]:
+    """Pictures of 640 x 480 px in which six frontal photos stand side by side, each photo in one of them."""
+    frontal = [photo for photo in photos if photo.kind in ("other", "face") and len(photo.people) == 1]
+    rng = np.random.default_rng(4)
+    for start in range(0, len(frontal) - 5, 6):
+        wall = np.full((480, 640, 3), rng.integers(0, 256, 3), np.uint8)
+        eyes: list[DrawnEye] = []
+        for place, photo in enumerate(frontal[start : start + 6]):
+            (person,) = photo.people
+            height, width = photo.pixels.shape[:2]
+            scale = min(rng.uniform(11, 40) / person.distance, 213 / width, 240 / height)
+            size = round(width * scale), round(height * scale)
+            x, y = place % 3 * 213 + (213 - size[0]) // 2, place // 3 * 240 + (240 - size[1]) // 2
+            small = cv2.resize(photo.pixels, size, interpolation=cv2.INTER_AREA)
+            wall[y : y + size[1], x : x + size[0]] = small
+            points = (person.points + 0.5) * (np.array(size) / (width, height)) - 0.5 + (x, y)
+            eyes += _eyes(points, person.sure, SMALLEST_DISTANCE_PX)
+        yield Case("several, put together", wall, tuple(eyes))
+
+
 def cases_of_an_animal(*, num_parts_each: int = NUM_PARTS_EACH) -> list[Case]:
     """Parts of a picture of a cat: its eyes are eyes, but not of a person."""
     rng = np.random.default_rng(3)
@@ -72,6 +94,9 @@ def _made_cases(photo: Image, person: Person, rng: Rng) -> Iterator[Case]:
     dark = (photo * rng.uniform(0.1, 0.2)).astype(np.uint8)
     yield _case("dark", dark, (person,))
     yield _moved("small", photo, person, scale=rng.uniform(*SMALL_PX) / person.face_px, degrees=0.0)
+    masked = photo.copy()
+    cover_with_mask(masked, person.points, rng)
+    yield _case("masked, drawn", masked, (person,))
     side = int(rng.integers(2))
     if person.sure[side]:
         yield _close_up(photo, person, side, rng.uniform(0.62, 1.1))
@@ -94,6 +119,17 @@ def cases_of_nobody(
             painted = photo.pixels.copy()
             paint_over_eyes(painted, photo.people[0].points, rng)
             yield Case(PAINTED_OVER, painted, ())
+
+
+def cases_of_a_folder(folder: Path, part: Literal["fit", "dev"]) -> list[Case]:
+    """One part of a folder's pictures of nobody: each whole, and a square of it.
+
+    Raises:
+        PairsError: the folder holds no pictures, or one of them cannot be read.
+    """
+    rng = np.random.default_rng(5)
+    shown = (each for picture in from_folder(folder, part) for each in (picture, _square(picture, rng)))
+    return [Case(f"{NOBODY}a folder", each, ()) for each in shown]
 
 
 def _square(picture: Image, rng: Rng) -> Image:

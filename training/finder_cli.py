@@ -1,4 +1,4 @@
-"""`python -m training train-finder | export-finder | evaluate-finder`: the eye finder's commands."""
+"""The eye finder's commands: `train-finder`, `export-finder`, `evaluate-finder`, `serve-finder`."""
 
 import tempfile
 from dataclasses import replace
@@ -9,27 +9,44 @@ import typer
 
 from service.eye_finder import LearnedEyeFinder
 from service.eyes import EyeFinder, HaarEyeFinder
+from service.pipeline import Pipeline
+from service.synthesizer import Synthesizer
 from training import evaluate_finder as evaluation
 from training import finder_scores as scores
+from training import finder_serving as serving
 from training.eye_finder import FinderSettings, load_average, load_scenes, train_finder
 from training.finder_cases import (
     NOBODY,
     NUM_PARTS_EACH,
     Case,
+    cases_of_a_folder,
     cases_of_an_animal,
     cases_of_nobody,
+    cases_put_together,
     cases_with_people,
 )
 from training.finder_export import FinderFacts, to_onnx, write_finder
 from training.finder_labels import licences, load_photos
 from training.finder_nobody import FITTED
+from training.prepare import MAX_PIXELS
 from training.recipes import FinderRecipe
+from training.sources import find_layout, list_photos
 from training.train import commit_hash
+
+SHIPPED, DRAWS = Path("models/eye_finder.onnx"), Path("models/synthesizer.onnx")
 
 Data = Annotated[Path, typer.Argument(help="Folder with scenes.csv, faces.csv or both, and their pictures.")]
 Run = Annotated[Path, typer.Argument(help="Folder of the run; an unfinished run there goes on.")]
 Limit = Annotated[
     int | None, typer.Option(help="At most so many pictures of each CSV and parts of each picture of nobody.")
+]
+
+Nobody = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of more pictures without people; by their names a tenth of them serves to fit "
+        "the threshold, two tenths to measure false eyes."
+    ),
 ]
 
 
@@ -39,54 +56,62 @@ def train(
     steps: Annotated[int, typer.Option()] = FinderRecipe().num_steps,
     seed: Annotated[int, typer.Option()] = 0,
     workers: Annotated[int, typer.Option(help="Processes that draw pictures.")] = 0,
+    nobody: Nobody = None,
 ) -> None:
     """Train the eye finder; killed at any moment, the same command goes on exactly there."""
     recipe = FinderRecipe(num_steps=steps, seed=seed)
     settings = FinderSettings(run, num_workers=workers)
-    typer.echo(f"finished: {train_finder(recipe, load_scenes(data, seed), settings)}")
+    typer.echo(f"finished: {train_finder(recipe, load_scenes(data, seed, nobody), settings)}")
 
 
-def export(
+def export(  # noqa: PLR0913  every option is an argument
     run: Run,
     data: Data,
     out: Annotated[Path, typer.Argument(help="The .onnx file to write.")],
     licence_class: Annotated[str, typer.Option(help="Who may use the model: research or open.")],
     version: Annotated[str, typer.Option(help="Version of the model.")] = "1",
     limit: Limit = None,
+    nobody: Nobody = None,
 ) -> None:
     """Write a run's eye finder as ONNX, its scores and threshold fitted on pictures kept out of training."""
     model = to_onnx(load_average(run))
     photos = load_photos(data, "fit", measured=True, limit=limit)
     num_parts = min(NUM_PARTS_EACH, limit or NUM_PARTS_EACH)
     empty = list(cases_of_nobody(photos, names=FITTED, num_parts_each=num_parts))
+    empty += cases_of_a_folder(nobody, "fit") if nobody else []
     facts = FinderFacts(version, f"{data.name}: {licences(data)}", licence_class, commit_hash())
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / "eye_finder.onnx"
-        write_finder(model, draft, facts, {})
-        uncalibrated = LearnedEyeFinder.load(draft)
-        judged = scores.judge(uncalibrated, [*cases_with_people(photos), *empty])
-    weights = scores.fit_weights(judged)
-    nobody = [case for case in empty if case.kind.startswith(NOBODY)]
-    threshold = scores.fit_threshold(judged, weights, len(nobody))
-    facts = replace(facts, score_weights=weights, threshold=threshold)
-    metrics = {"candidates_fitted_on": float(len(judged.right)), "pictures_of_nobody": float(len(nobody))}
+        num_empty = sum(case.kind.startswith(NOBODY) for case in empty)
+        for _ in range(2):  # which looks are taken depends on the scores: now on drafts, then on final ones
+            write_finder(model, draft, facts, {})
+            judged = scores.judge(LearnedEyeFinder.load(draft), [*cases_with_people(photos), *empty])
+            weights = scores.fit_weights(judged)
+            threshold = scores.fit_threshold(judged, weights, num_empty)
+            facts = replace(facts, score_weights=weights, threshold=threshold)
+    metrics = {"candidates_fitted_on": float(len(judged.right)), "pictures_of_nobody": float(num_empty)}
     write_finder(model, out, facts, metrics)
     typer.echo(f"{out}: {out.stat().st_size / 1e6:.2f} MB, eyes count from a score of {threshold:.3f}")
 
 
 def evaluate(
     data: Data,
-    model: Annotated[Path, typer.Argument(help="The .onnx file of an eye finder.")] = Path(
-        "models/eye_finder.onnx"
-    ),
+    model: Annotated[Path, typer.Argument(help="The .onnx file of an eye finder.")] = SHIPPED,
     haar: Annotated[bool, typer.Option(help="Measure OpenCV's Haar cascades beside it.")] = True,
     limit: Limit = None,
+    nobody: Nobody = None,
     out: Annotated[Path, typer.Option(help="Where the numbers go as JSON.")] = Path("runs/eye_finder.json"),
 ) -> None:
     """Print what the eye finder finds on pictures kept out of training, by kind, with 95 % intervals."""
     photos = load_photos(data, "dev", measured=True, limit=limit)
     empty = cases_of_nobody(photos, num_parts_each=min(NUM_PARTS_EACH, limit or NUM_PARTS_EACH))
-    cases: list[Case] = [*cases_with_people(photos), *empty, *cases_of_an_animal()]
+    cases: list[Case] = [
+        *cases_with_people(photos),
+        *cases_put_together(photos),
+        *empty,
+        *(cases_of_a_folder(nobody, "dev") if nobody else ()),
+        *cases_of_an_animal(),
+    ]
     finders: dict[str, EyeFinder] = {"learned": LearnedEyeFinder.load(model)}
     if haar:
         finders["haar"] = HaarEyeFinder()
@@ -100,8 +125,32 @@ def evaluate(
     typer.echo(f"numbers: {out}")
 
 
+def serve(
+    source: Annotated[Path, typer.Argument(help="Labelled photos, as for `prepare`.")],
+    model: Annotated[Path, typer.Option(help="The .onnx file of an eye finder.")] = SHIPPED,
+    synthesizer: Annotated[Path, typer.Option(help="The .onnx file that draws faces.")] = DRAWS,
+    split: Annotated[str, typer.Option(help="train, dev or val.")] = "dev",
+    limit: Annotated[int | None, typer.Option(help="At most so many photos.")] = None,
+    refused: Annotated[Path, typer.Option(help="Where the refused photos are drawn.")] = Path(
+        "runs/refused.png"
+    ),
+) -> None:
+    """Print which labelled photos get a face in the service, why not, and how long the search takes."""
+    photos = list_photos(source, find_layout(source), dev_part=0.05, seed=0)
+    chosen = [photo for photo in photos if photo.split == split][:limit]
+    finder = LearnedEyeFinder.load(model)
+    pipeline = Pipeline(finder, Synthesizer.load(synthesizer, device="cpu"), max_pixels=MAX_PIXELS)
+    served = serving.serve(chosen, pipeline, finder, HaarEyeFinder())
+    typer.echo(served.table())
+    for name, spent in serving.milliseconds(pipeline.find).items():
+        typer.echo(f"| CPU ms to decode and search a {name}, median | {spent:.1f} |")
+    num_refused = serving.refused_sheet(served, chosen, refused)
+    typer.echo(f"{num_refused} refused photos of `{split}`: {refused}")
+
+
 def add_commands(app: typer.Typer) -> None:
-    """Adds the three commands to the application."""
+    """Adds the four commands to the application."""
     app.command("train-finder")(train)
     app.command("export-finder")(export)
     app.command("evaluate-finder")(evaluate)
+    app.command("serve-finder")(serve)

@@ -24,7 +24,7 @@ def cover_face(picture: Image, points: Points, rng: Rng) -> list[bool]:
     kind = rng.choice(["mask", "hat", "both", "hand", "glasses", "dark glasses", "patch"],
                       p=[0.36, 0.16, 0.12, 0.1, 0.14, 0.06, 0.06])  # fmt: skip
     if kind in ("mask", "both"):
-        _fill(picture, points, _mask_outline(rng), rng)
+        cover_with_mask(picture, points, rng)
     if kind in ("hat", "both"):
         _fill(picture, points, _hat_outline(rng), rng)
     if kind == "hand":
@@ -38,6 +38,11 @@ def cover_face(picture: Image, points: Points, rng: Rng) -> list[bool]:
         _paint(picture, points[side], rng.uniform(0.3, 0.5) * _distance(points), _colour(rng), rng)
         return [side == 0, side == 1]
     return [kind == "dark glasses"] * 2
+
+
+def cover_with_mask(picture: Image, points: Points, rng: Rng) -> None:
+    """Draws a mask or scarf over nose and mouth."""
+    _fill(picture, points, _mask_outline(rng), rng)
 
 
 def paint_over_eyes(picture: Image, points: Points, rng: Rng) -> None:

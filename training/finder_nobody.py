@@ -2,17 +2,22 @@
 
 Those of scikit-image that show a face (astronaut, camera, coins, and the cat, who has eyes) are left out; the
 others are divided into pictures to learn from, to fit the threshold on, and to measure false eyes on.
+ A folder of more such pictures is divided by their names.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
 import skimage.data
 
 from service.eyes import Image
+from training.arrays import PairsError
 from training.finder_flaws import Rng
 from training.finder_labels import LabelledPhoto
+from training.sources import part_of_hash
 
 TRAINED = (
     *("brick", "cell", "checkerboard", "colorwheel", "grass", "horse", "immunohistochemistry", "logo"),
@@ -23,10 +28,35 @@ MEASURED = ("coffee", "hubble_deep_field", "moon")
 
 SMALLEST_PART_PX = 56
 
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
+LONG_SIDE_PX = 640
+
+_MEASURED_PART, _FITTED_PART = 0.2, 0.1
+"""How much of a folder's pictures false eyes are measured and the threshold is fitted on."""
+
 
 def packaged(names: Iterable[str]) -> list[Image]:
     """Pictures that ship with scikit-image, as H x W x 3 uint8, at most 640 px long."""
     return [_as_picture(getattr(skimage.data, name)()) for name in names]
+
+
+def from_folder(folder: Path, part: Literal["train", "fit", "dev"]) -> Iterator[Image]:
+    """One part of the pictures in a folder and below it, at most LONG_SIDE_PX long.
+
+    Raises:
+        PairsError: the folder holds no pictures, or one of them cannot be read.
+    """
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    if not paths:
+        raise PairsError(f"{folder} holds no pictures ({', '.join(sorted(SUFFIXES))})")
+    for path in paths:
+        place = part_of_hash(0, path.relative_to(folder).as_posix())
+        measured, fitted = place < _MEASURED_PART, place < _MEASURED_PART + _FITTED_PART
+        if part == ("dev" if measured else "fit" if fitted else "train"):
+            stored = cv2.imread(str(path))
+            if stored is None:
+                raise PairsError(f"{path} is not a picture that can be read")
+            yield _at_most(np.asarray(cv2.cvtColor(stored, cv2.COLOR_BGR2RGB), np.uint8))
 
 
 def parts_without_people(photos: Iterable[LabelledPhoto]) -> Iterator[Image]:
@@ -82,10 +112,16 @@ def _as_picture(stored: object) -> Image:
     if pixels.ndim == 2:
         pixels = np.repeat(pixels[..., None], 3, axis=2)
     pixels = np.ascontiguousarray(pixels[..., :3])
-    shrink = min(1.0, 640 / max(pixels.shape[:2]))
-    if shrink < 1:
-        pixels = cv2.resize(pixels, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
-    return np.asarray(pixels, dtype=np.uint8)
+    return _at_most(np.asarray(pixels, dtype=np.uint8))
+
+
+def _at_most(pixels: Image) -> Image:
+    """The picture, shrunk to LONG_SIDE_PX if it is longer."""
+    shrink = LONG_SIDE_PX / max(pixels.shape[:2])
+    if shrink >= 1:
+        return pixels
+    small = cv2.resize(pixels, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
+    return np.asarray(small, dtype=np.uint8)
 
 
 def _draw_shapes(picture: Image, rng: Rng) -> None:

@@ -22,7 +22,7 @@ SMALLEST, LARGEST = 6.0, 260.0
 """Distances between the eyes that are learned, in pixels of the training picture; larger ones are looked at
 in a smaller picture."""
 
-MODES = {"person": 0.36, "close-up": 0.16, "crowd": 0.22, "whole": 0.08, "nobody": 0.18}
+MODES = {"person": 0.34, "close-up": 0.15, "crowd": 0.22, "whole": 0.07, "nobody": 0.22}
 KIND_WEIGHTS = {"masked": 5.0, "several-faces": 4.0, "tilted": 5.0, "profile": 2.0, "dark": 3.0,
                 "other": 1.0, "face": 0.8}  # fmt: skip
 
@@ -59,7 +59,7 @@ class Scenes:
         mode = str(rng.choice(list(MODES), p=list(MODES.values())))
         picture = background(self.empty, SIDE, rng)
         eyes: list[DrawnEye] = []
-        if mode == "nobody" and rng.random() < 0.6:
+        if mode == "nobody" and rng.random() < 0.5:
             picture = self._nobody(rng, picture)
         elif mode == "crowd":
             picture, eyes = self._crowd(rng, picture)

@@ -13,8 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from service.eye_finder import LearnedEyeFinder
-from service.eyes import Eye
+from service.eye_finder import NUM_SIGNS, LearnedEyeFinder
 from training.evaluate_finder import is_right
 from training.finder_cases import NOBODY, Case
 
@@ -28,7 +27,7 @@ SMALLEST_THRESHOLD = 0.3
 class Judged:
     """Candidates of whom it is known whether they are eyes.
 
-    `features` N x 4: a candidate's own logit, its partner's or 0, whether it has a partner, 1. `nobody`:
+    `features` N x NUM_SIGNS: see `service.eye_finder.Sighting`. `nobody`:
     whether its picture shows nobody, not even with the eyes painted over.
     """
 
@@ -38,24 +37,23 @@ class Judged:
 
 
 def judge(finder: LearnedEyeFinder, cases: Iterable[Case]) -> Judged:
-    """Every candidate that can be judged; the finder's score must be the sigmoid of its logit."""
-    features: list[tuple[float, float, float, float]] = []
+    """Every candidate that can be judged."""
+    features: list[tuple[float, ...]] = []
     judged: list[tuple[bool, bool]] = []
     for case in cases:
-        eyes = finder.find_all(case.picture)
-        for eye in eyes:
-            right = is_right(eye, case)
+        for seen in finder.sightings(case.picture):
+            right = is_right(seen.eye, case)
             if right is not None:
-                features.append(_features(eye, eyes))
+                features.append(seen.signs)
                 judged.append((right, case.kind.startswith(NOBODY)))
     flags = np.array(judged, np.bool_).reshape(-1, 2)
-    return Judged(np.array(features, np.float64).reshape(-1, 4), flags[:, 0], flags[:, 1])
+    return Judged(np.array(features, np.float64).reshape(-1, NUM_SIGNS), flags[:, 0], flags[:, 1])
 
 
 def fit_weights(judged: Judged) -> tuple[float, ...]:
     """The regression's weights, slightly drawn to zero."""
     x, y = torch.from_numpy(judged.features), torch.from_numpy(judged.right.astype(np.float64))
-    weights = torch.zeros(4, dtype=torch.float64, requires_grad=True)
+    weights = torch.zeros(NUM_SIGNS, dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS([weights], max_iter=200, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
@@ -76,13 +74,3 @@ def fit_threshold(judged: Judged, weights: Sequence[float], num_empty: int) -> f
     if allowed >= len(logits):
         return SMALLEST_THRESHOLD
     return max(SMALLEST_THRESHOLD, 1 / (1 + math.exp(-float(logits[allowed]))) + 1e-6)
-
-
-def _features(eye: Eye, eyes: Sequence[Eye]) -> tuple[float, float, float, float]:
-    partner = next((other for other in eyes if other is not eye and other.person == eye.person), None)
-    return _logit(eye), _logit(partner) if partner else 0.0, float(partner is not None), 1.0
-
-
-def _logit(eye: Eye) -> float:
-    score = min(max(eye.score, 1e-12), 1 - 1e-12)
-    return math.log(score / (1 - score))

@@ -67,7 +67,7 @@ def test_any_eye_is_false_where_nobody_is() -> None:
 
 def test_cases_show_their_eyes_where_they_say() -> None:
     cases = {case.kind: case for case in cases_with_people([photo()])}
-    assert set(cases) == {"frontal", "tilted", "dark", "small", "close-up"}
+    assert set(cases) == {"frontal", "tilted", "dark", "small", "masked, drawn", "close-up"}
     assert np.mean(cases["dark"].picture) < 0.25 * np.mean(photo().pixels)
     assert cases["small"].eyes[0].distance < 25
     tilt = np.degrees(cases["tilted"].eyes[0].roll - cases["frontal"].eyes[0].roll)
@@ -112,17 +112,18 @@ def test_scores_are_fitted_to_what_is_true() -> None:
     logits = rng.normal(0, 3, 4000)
     paired = rng.random(4000) < 0.5
     truth = rng.random(4000) < 1 / (1 + np.exp(-(0.8 * logits + 1.5 * paired - 0.5)))
-    features = np.stack([logits, np.zeros(4000), paired, np.ones(4000)], 1)
-    own, _, partner, constant = fit_weights(Judged(features, truth, np.zeros(4000, np.bool_)))
+    nothing = np.zeros(4000)
+    features = np.stack([logits, nothing, paired, nothing, np.ones(4000)], 1)
+    own, _, partner, _, constant = fit_weights(Judged(features, truth, np.zeros(4000, np.bool_)))
     assert (own, partner, constant) == pytest.approx((0.8, 1.5, -0.5), abs=0.2)
 
 
 def test_the_threshold_allows_so_many_false_eyes_and_no_more() -> None:
     num_empty = 700
     logits = np.linspace(-5, 5, 100)
-    features = np.stack([logits, 0 * logits, 0 * logits, 1 + 0 * logits], 1)
+    features = np.stack([logits, *[0 * logits] * 3, 1 + 0 * logits], 1)
     judged = Judged(features, np.zeros(100, np.bool_), np.ones(100, np.bool_))
-    threshold = fit_threshold(judged, (1.0, 0.0, 0.0, 0.0), num_empty)
+    threshold = fit_threshold(judged, (1.0, 0.0, 0.0, 0.0, 0.0), num_empty)
     assert (1 / (1 + np.exp(-logits)) >= threshold).sum() == int(num_empty * FALSE_EYES_PER_PICTURE)
 
 
@@ -131,7 +132,8 @@ def test_candidates_are_judged_with_their_partners(tmp_path: Path) -> None:
     case = Case("astronaut", photo().pixels[:320, :320], as_it_is().eyes)
     rows = [seen_right(x, y, x2 - x, 2.0), seen_left(x2, y2, x2 - x, 1.0), seen_right(30, 30, 40, -2.0)]
     judged = judge(LearnedEyeFinder.load(tiny_finder(tmp_path / "f.onnx", rows)), [case])
-    np.testing.assert_allclose(judged.features, [[2, 1, 1, 1], [1, 2, 1, 1], [-2, 0, 0, 1]], atol=1e-5)
+    expected = [[2, 1, 1, 1], [1, 2, 1, 1], [-2, 0, 0, 1]]
+    np.testing.assert_allclose(judged.features[:, [0, 1, 2, 4]], expected, atol=1e-5)
     assert judged.right.tolist() == [True, True, False]
     assert not judged.nobody.any()
     kinds = [PAINTED_OVER, "nobody: black"]

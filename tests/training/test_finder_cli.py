@@ -2,13 +2,18 @@
 
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from service.eye_finder import LearnedEyeFinder
+from tests.fake_finders import tiny_finder
+from tests.fakes import tiny_model
 from tests.training.labelled_astronaut import write_scenes
 from training.arrays import PairsError
 from training.cli import app
+from training.finder_nobody import from_folder
 
 
 def run(*arguments: object) -> str:
@@ -31,6 +36,32 @@ def test_a_finder_is_trained_exported_and_measured(tmp_path: Path) -> None:
     assert "| found: frontal |" in shown
     assert "haar" not in shown
     assert numbers.is_file()
+
+
+def test_more_pictures_of_nobody_come_from_a_folder(tmp_path: Path) -> None:
+    data = write_scenes(tmp_path / "data", 12)
+    nobody = tmp_path / "nobody"
+    nobody.mkdir()
+    for number in range(20):
+        cv2.imwrite(str(nobody / f"{number}.png"), np.full((40, 40, 3), 10 * number, np.uint8))
+    run("train-finder", data, tmp_path / "run", "--steps", 1, "--nobody", nobody)
+    model, limits = tmp_path / "finder.onnx", ("--limit", 1, "--nobody", nobody)
+    run("export-finder", tmp_path / "run", data, model, "--licence-class", "open", *limits)
+    shown = run("evaluate-finder", data, model, "--no-haar", "--out", tmp_path / "numbers.json", *limits)
+    num_measured = 2 * len(list(from_folder(nobody, "dev")))
+    assert f"| false eyes a picture, nobody: a folder | {num_measured} pictures |" in shown
+
+
+def test_photos_are_served_and_timed(drawn_csv: Path, tmp_path: Path) -> None:
+    models = (
+        "--model", tiny_finder(tmp_path / "f.onnx", []), "--synthesizer", tiny_model(tmp_path / "s.onnx"),
+    )  # fmt: skip
+    shown = run(
+        "serve-finder", drawn_csv, "--split", "train", "--limit", 2, "--refused", tmp_path / "r.png", *models
+    )
+    assert "| refused: no_eye_found | 2 |" in shown
+    assert "| CPU ms to decode and search a 12 MP JPEG, median |" in shown
+    assert (tmp_path / "r.png").is_file()
 
 
 def test_data_that_are_not_there_are_named(tmp_path: Path) -> None:

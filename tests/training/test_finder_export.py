@@ -12,7 +12,7 @@ from tests.fakes import astronaut
 from training.finder_export import NUM_CANDIDATES, FinderFacts, PictureToCandidates, to_onnx, write_finder
 from training.finder_model import STRIDE, EyeFinderNet
 
-FACTS = FinderFacts("7", "nobody", "open", "abc", threshold=0.25, score_weights=(1.0, 0.5, 0.25, 0.0))
+FACTS = FinderFacts("7", "nobody", "open", "abc", threshold=0.25, score_weights=(1.0, 0.5, 0.25, 0.125, 0.0))
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_the_file_says_what_it_is(exported: Path) -> None:
         "nobody",
         "open",
     )
-    assert (info.threshold, info.score_weights) == (0.25, (1.0, 0.5, 0.25, 0.0))
+    assert (info.threshold, info.score_weights) == (0.25, (1.0, 0.5, 0.25, 0.125, 0.0))
     assert info.metrics == {"recall": 0.5}
     onnx.checker.check_model(onnx.load(exported), full_check=True)
 
