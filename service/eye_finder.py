@@ -14,8 +14,8 @@ from typing import Any, Literal, Self
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from service.candidates import Candidate, each_once, pair_up, read_candidate
 from service.errors import ModelContractUnknown
 from service.eyes import (
     CROP_PER_EYE_DISTANCE,
@@ -39,20 +39,15 @@ yet, for the network was trained on distances between the eyes up to 260 px, and
 SIDE_MULTIPLE = 32
 LARGEST_ENLARGING = 2.0
 
-_HARDLY = -4.6
-"""Candidates of a lower logit, a chance of one in a hundred, are not looked into."""
+_HARDLY = -3.0
+"""Candidates of a lower logit, a chance of one in twenty, are not looked into."""
 
 WORTH_TELLING = 0.05
 """What scores lower is no doubtful eye: the network has some fifty such places in any picture."""
 
-_SAME_EYE = 0.4
-"""Two candidates nearer than this, in distances between the eyes, are one eye."""
-
-_PARTNERS = 0.35
-"""How far a partner may be from where an eye says it is, in distances between the eyes."""
-
-_SMALL_PX = 15.0
-"""With an eye of fewer pixels in the first look there may be more people, smaller still."""
+_SMALL_PX, _TINY_PX, _DOUBTED = 15.0, 5.0, 0.2
+"""Where several people's eyes have fewer pixels in the first look, or one person's far fewer, or where so
+small an eye scores too low but at least so much, there may be more people, smaller still."""
 
 _LARGE_PX = 80.0
 """An eye of more pixels in the first look is told better by a coarser one."""
@@ -75,23 +70,6 @@ class FinderInfo:
     threshold: float
     score_weights: tuple[float, ...]
     metrics: dict[str, float]
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A peak of the heat map, in pixels; `partner` is where the same person's other eye should be.
-
-    `seen_px` is the distance between the eyes in pixels of the look.
-    """
-
-    x: float
-    y: float
-    distance: float
-    left: float
-    roll_deg: float
-    logit: float
-    seen_px: float
-    partner: tuple[float, float]
 
 
 NUM_SIGNS = 5
@@ -147,30 +125,30 @@ class LearnedEyeFinder:
 
     def sightings(self, photo: Image) -> list[Sighting]:
         """What `find_all` answers, with the signs of each."""
-        found = self._look(photo, FIRST_LOOK_PX)
-        eyes = [sighting.eye for sighting in self._as_eyes(_each_once(found))]
+        seen = self._look(photo, FIRST_LOOK_PX)
+        found = self._as_eyes(each_once(seen))
         shrunk = min(LARGEST_ENLARGING, FIRST_LOOK_PX / max(photo.shape[:2]))
-        sizes = [eye.size_px * shrunk for eye in eyes if eye.score >= self.info.threshold]
-        if shrunk < 0.8 and (not sizes or min(sizes) < _SMALL_PX):
-            found += self._look(photo, FINE_LOOK_PX)
-        if not sizes or max(sizes) > _LARGE_PX:
-            found += self._look(photo, COARSE_LOOK_PX)
-        return self._as_eyes(_each_once(found))
+        eyes = [replace(each.eye, size_px=each.eye.size_px * shrunk) for each in found]
+        sure = [eye for eye in eyes if eye.score >= self.info.threshold]
+        more = []
+        if shrunk < 0.8 and (not sure or _may_hide_smaller(sure, eyes)):
+            more += self._look(photo, FINE_LOOK_PX)
+        if not sure or max(eye.size_px for eye in sure) > _LARGE_PX:
+            more += self._look(photo, COARSE_LOOK_PX)
+        return self._as_eyes(each_once(seen + more)) if more else found
 
     def _look(self, photo: Image, long_side_px: int) -> list[Candidate]:
         """What the network sees at one scale, in pixels of the photo."""
         height, width = photo.shape[:2]
-        scale = min(LARGEST_ENLARGING, long_side_px / max(height, width))
-        size = max(1, round(width * scale)), max(1, round(height * scale))
-        small = cv2.resize(photo, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-        right, below = -size[0] % SIDE_MULTIPLE, -size[1] % SIDE_MULTIPLE
+        small, grow_x, grow_y = _shrunk(photo, min(LARGEST_ENLARGING, long_side_px / max(height, width)))
+        right, below = -small.shape[1] % SIDE_MULTIPLE, -small.shape[0] % SIDE_MULTIPLE
         padded = cv2.copyMakeBorder(small, 0, below, 0, right, cv2.BORDER_REPLICATE)
         (rows,) = self._session.run(["candidates"], {"picture": padded[None]})
-        candidates = (_candidate(row, width / size[0], height / size[1]) for row in rows if row[0] >= _HARDLY)
+        candidates = (read_candidate(row, grow_x, grow_y) for row in rows[rows[:, 0] >= _HARDLY].tolist())
         return [each for each in candidates if 0 <= each.x < width and 0 <= each.y < height]
 
     def _as_eyes(self, candidates: Sequence[Candidate]) -> list[Sighting]:
-        pairs = _pairs(candidates)
+        pairs = pair_up(candidates)
         paired = {index for pair in pairs for index in pair}
         found: list[Sighting] = []
         for person, (first, second) in enumerate(pairs):
@@ -190,48 +168,29 @@ class LearnedEyeFinder:
         return Sighting(replace(eye, score=score), signs)
 
 
-def _candidate(row: NDArray[np.float32], grow_x: float, grow_y: float) -> Candidate:
-    logit, x, y, distance, left, cos, sin, partner_x, partner_y = (float(value) for value in row)
-    grow = math.sqrt(grow_x * grow_y)
-    centre = (x + 0.5) * grow_x - 0.5, (y + 0.5) * grow_y - 0.5
-    return Candidate(
-        *centre, distance * grow, left, math.degrees(math.atan2(sin, cos)), logit, distance,
-        partner=(centre[0] + partner_x * distance * grow_x, centre[1] + partner_y * distance * grow_y),
-    )  # fmt: skip
+def _may_hide_smaller(sure: Sequence[Eye], every: Sequence[Eye]) -> bool:
+    """Whether a finer look may show people that the first did not: by a tiny eye, by several people who are
+    small, or by a small eye that scores too low."""
+    several = len({eye.person for eye in sure}) > 1
+    return any(eye.size_px < (_SMALL_PX if several else _TINY_PX) for eye in sure) or any(
+        eye.size_px < _SMALL_PX for eye in every if eye.score >= _DOUBTED and eye not in sure
+    )
 
 
-def _each_once(found: Sequence[Candidate]) -> list[Candidate]:
-    """The surest candidate of every place: the others near it are the same eye seen again."""
-    kept: list[Candidate] = []
-    for each in sorted(found, key=lambda candidate: -candidate.logit):
-        if all(_apart(each, other) > _SAME_EYE * max(each.distance, other.distance) for other in kept):
-            kept.append(each)
-    return kept
+def _shrunk(photo: Image, scale: float) -> tuple[Image, float, float]:
+    """The photo at about this scale, and how much wider and higher its pixels are than the photo's.
 
-
-def _apart(a: Candidate, b: Candidate) -> float:
-    return math.hypot(a.x - b.x, a.y - b.y)
-
-
-def _pairs(candidates: Sequence[Candidate]) -> list[tuple[int, int]]:
-    """Indices of (right, left) eyes that name each other as partner, best agreement first, each eye once."""
-    agreed: list[tuple[float, int, int]] = []
-    for i, one in enumerate(candidates):
-        for j in range(i + 1, len(candidates)):
-            other = candidates[j]
-            if not 0.6 < one.distance / other.distance < 1.67:
-                continue
-            off = math.dist(one.partner, (other.x, other.y)) + math.dist(other.partner, (one.x, one.y))
-            if off < _PARTNERS * (one.distance + other.distance):
-                right, left = (i, j) if one.left <= other.left else (j, i)
-                agreed.append((off / (one.distance + other.distance), right, left))
-    taken: set[int] = set()
-    pairs = []
-    for _, right, left in sorted(agreed):
-        if not taken & {right, left}:
-            taken |= {right, left}
-            pairs.append((right, left))
-    return pairs
+    By halves and the rest linearly: a third of the time of one step by area.
+    """
+    height, width = photo.shape[:2]
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    small, grow = photo, 1
+    while min(small.shape[:2]) > 1 and small.shape[1] >= 2 * size[0] and small.shape[0] >= 2 * size[1]:
+        half = small.shape[1] // 2, small.shape[0] // 2
+        even = small[: 2 * half[1], : 2 * half[0]]
+        small, grow = np.asarray(cv2.resize(even, half, interpolation=cv2.INTER_AREA), np.uint8), 2 * grow
+    grow_x, grow_y = grow * small.shape[1] / size[0], grow * small.shape[0] / size[1]
+    return np.asarray(cv2.resize(small, size, interpolation=cv2.INTER_LINEAR), np.uint8), grow_x, grow_y
 
 
 def _lonely_eye(candidate: Candidate, person: int) -> Eye:

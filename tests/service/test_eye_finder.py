@@ -77,8 +77,28 @@ def test_eyes_of_a_large_photo_are_in_its_own_pixels(tmp_path: Path) -> None:
     assert eye.size_px == pytest.approx(4 * 62)
 
 
-@pytest.mark.parametrize(("distance", "looks"), [(100.0, 1), (12.0, 2), (140.0, 2)])
-def test_a_large_photo_is_looked_at_again_only_for_small_and_for_very_large_eyes(
+def test_a_photo_shrunk_by_halves_and_the_rest_keeps_its_eyes_in_place(tmp_path: Path) -> None:
+    photo: Image = np.zeros((1083, 1927, 3), np.uint8)
+    (eye,) = finder(tmp_path, [seen_right(319.5, 179.5, 100)]).find(photo)
+    assert (eye.x, eye.y) == pytest.approx((1926.5, 1082.5), abs=6)  # a pixel of the look is 6 of the photo
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [seen_right(60, 20, 7.0)],
+        [seen_right(60, 20, 12.0), seen_right(110, 20, 20.0)],
+        [seen_right(60, 20, 12.0, logit=-1.0), seen_right(110, 20, 100.0)],
+    ],
+    ids=["one tiny", "several small", "one small that is doubted"],
+)
+def test_a_finer_look_follows_where_smaller_people_may_be(tmp_path: Path, rows: list[Row]) -> None:
+    photo: Image = np.zeros((960, 1280, 3), np.uint8)
+    assert len(finder(tmp_path, rows).find_all(photo)) > len(rows)
+
+
+@pytest.mark.parametrize(("distance", "looks"), [(100.0, 1), (12.0, 1), (140.0, 2)])
+def test_one_person_is_looked_at_once_unless_an_eye_is_very_large(
     tmp_path: Path, distance: float, looks: int
 ) -> None:
     photo: Image = np.zeros((960, 1280, 3), np.uint8)
