@@ -41,6 +41,7 @@ SHARED = {"service.errors", "service.images", "service.eyes"}
 """What training may take from the service: the crops and pictures of both worlds are made by one code."""
 
 BEYOND = {
+    "training.cli": {"service.eye_finder"},
     "training.evaluate": {"service.synthesizer"},
     "training.export": {"service.synthesizer"},
     "training.parity": {"service.synthesizer", "service.photo"},

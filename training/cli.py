@@ -9,7 +9,8 @@ import numpy as np
 import typer
 
 from service.errors import Eye2FaceError
-from service.eyes import HaarEyeFinder, Image
+from service.eye_finder import open_eye_finder
+from service.eyes import Image
 from training import evaluate as evaluation
 from training import export as exporting
 from training import pictures, report
@@ -47,6 +48,10 @@ Perceptual = Annotated[
     str,
     typer.Option(help="VGG19 weights: torchvision's file, its URL, or the folder of the two .npz archives."),
 ]
+Finder = Annotated[
+    Literal["learned", "haar"],
+    typer.Option(help="Our network, or OpenCV's cascades."),
+]
 
 
 @app.command()
@@ -56,13 +61,15 @@ def prepare(
     layout: Annotated[str, typer.Option(help="auto, csv, folder or celeba.")] = "auto",
     limit: Annotated[int | None, typer.Option(help="At most so many photos, chosen by hash.")] = None,
     seed: Annotated[int, typer.Option(help="Decides which persons are `dev`.")] = 0,
+    finder: Finder = "haar",
 ) -> None:
     """Turn photos into pairs of eye and face; a second run goes on where the first stopped."""
     layouts = ("auto", "csv", "folder", "celeba")
     if layout not in layouts:
         raise ValueError(f"--layout is {layout!r}, expected one of {', '.join(layouts)}")
     chosen = cast(Literal["auto", "csv", "folder", "celeba"], layout)
-    manifest = prepare_pairs(PrepareSettings(source=source, out=out, layout=chosen, limit=limit, seed=seed))
+    settings = PrepareSettings(source=source, out=out, layout=chosen, limit=limit, seed=seed)
+    manifest = prepare_pairs(settings, finder=open_eye_finder(finder))
     typer.echo(
         f"{out}: {manifest['num_rows']} faces of {manifest['num_photos']} photos {manifest['rows_by_split']}"
     )
@@ -187,13 +194,14 @@ def parity(
     split: Annotated[str, typer.Option(help="train, dev or val.")] = "dev",
     limit: Annotated[int, typer.Option(help="At most so many photos.")] = 100,
     into: Annotated[Path | None, typer.Option(help="Document with marks to put the numbers between.")] = None,
+    finder: Finder = "haar",
 ) -> None:
     """Print what the eye finder and the reduced decode of serving add to training's crops."""
     photos = list_photos(source, find_layout(source), dev_part=0.05, seed=0)
     chosen = [photo for photo in photos if photo.split == _split(split)][:limit]
-    measured = measure_parity(chosen, HaarEyeFinder(), model)
+    measured = measure_parity(chosen, open_eye_finder(finder), model)
     rows = [f"| {name} | {value:.4g} |" for name, value in asdict(measured).items()]
-    text = "\n".join([f"| {len(chosen)} photos of `{split}` | median |", "|---|---|", *rows])
+    text = "\n".join([f"| {len(chosen)} photos of `{split}`, finder {finder} | median |", "|---|---|", *rows])
     typer.echo(text)
     if into is not None:
         report.put_between_marks(into, "PARITY", text)

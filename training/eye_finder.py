@@ -59,13 +59,15 @@ class TrainingPictures(Dataset[tuple[Tensor, Tensor]]):
         return torch.from_numpy(np.ascontiguousarray(picture)), torch.from_numpy(targets(eyes))
 
 
-def load_scenes(data: Path, seed: int, nobody: Path | None = None) -> Scenes:
-    """What is learned from: the `train` part of the labelled photos and of pictures of nobody.
+def load_scenes(
+    data: Path, seed: int, nobody: Path | None = None, *, without: frozenset[str] = frozenset()
+) -> Scenes:
+    """What is learned from: the `train` part of the labelled photos `without` some, and pictures of nobody.
 
     Raises:
         PairsError: `data` holds no labelled photos, or `nobody` no pictures.
     """
-    photos: list[LabelledPhoto] = load_photos(data, "train")
+    photos: list[LabelledPhoto] = [photo for photo in load_photos(data, "train") if photo.file not in without]
     more = from_folder(nobody, "train") if nobody else ()
     return Scenes(photos, [*packaged(TRAINED), *parts_without_people(photos), *more], seed=seed)
 

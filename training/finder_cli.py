@@ -1,4 +1,4 @@
-"""The eye finder's commands: `train-finder`, `export-finder`, `evaluate-finder`, `serve-finder`."""
+"""The eye finder's commands: `train-finder`, `doubt-labels`, `export-`, `evaluate-` and `serve-finder`."""
 
 import tempfile
 from dataclasses import replace
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from tqdm import tqdm
 
 from service.eye_finder import LearnedEyeFinder
 from service.eyes import EyeFinder, HaarEyeFinder
@@ -25,11 +26,13 @@ from training.finder_cases import (
     cases_put_together,
     cases_with_people,
 )
+from training.finder_doubts import doubts, read_files, sheet, write_doubts
 from training.finder_export import FinderFacts, to_onnx, write_finder
 from training.finder_labels import licences, load_photos
 from training.finder_nobody import FITTED
 from training.prepare import MAX_PIXELS
 from training.recipes import FinderRecipe
+from training.report import put_between_marks
 from training.sources import find_layout, list_photos
 from training.train import commit_hash
 
@@ -49,19 +52,39 @@ Nobody = Annotated[
     ),
 ]
 
+Into = Annotated[Path | None, typer.Option(help="Document with marks to put the numbers between.")]
 
-def train(
+
+def train(  # noqa: PLR0913  every option is an argument
     data: Data,
     run: Run,
     steps: Annotated[int, typer.Option()] = FinderRecipe().num_steps,
     seed: Annotated[int, typer.Option()] = 0,
     workers: Annotated[int, typer.Option(help="Processes that draw pictures.")] = 0,
     nobody: Nobody = None,
+    without: Annotated[Path | None, typer.Option(help="CSV of `doubt-labels`: photos to leave out.")] = None,
 ) -> None:
     """Train the eye finder; killed at any moment, the same command goes on exactly there."""
     recipe = FinderRecipe(num_steps=steps, seed=seed)
     settings = FinderSettings(run, num_workers=workers)
-    typer.echo(f"finished: {train_finder(recipe, load_scenes(data, seed, nobody), settings)}")
+    doubted = read_files(without) if without else frozenset[str]()
+    scenes = load_scenes(data, seed, nobody, without=doubted)
+    typer.echo(f"finished: {train_finder(recipe, scenes, settings)}")
+
+
+def doubt(
+    data: Data,
+    model: Annotated[Path, typer.Option(help="The .onnx file of an eye finder.")] = SHIPPED,
+    out: Annotated[Path, typer.Option(help="CSV to write.")] = Path("runs/doubted.csv"),
+    limit: Limit = None,
+) -> None:
+    """Write which labels of the training part the finder doubts, and draw them beside it as PNG."""
+    photos = load_photos(data, "train", limit=limit)
+    doubted = sorted(doubts(tqdm(photos), LearnedEyeFinder.load(model)), key=lambda each: -each.apart)
+    write_doubts(out, doubted)
+    sheet(photos, doubted, out.with_suffix(".png"))
+    num_files = len({each.file for each in doubted})
+    typer.echo(f"{out}: {len(doubted)} labels of {num_files} of {len(photos)} photos are doubted")
 
 
 def export(  # noqa: PLR0913  every option is an argument
@@ -94,13 +117,14 @@ def export(  # noqa: PLR0913  every option is an argument
     typer.echo(f"{out}: {out.stat().st_size / 1e6:.2f} MB, eyes count from a score of {threshold:.3f}")
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913  every option is an argument
     data: Data,
     model: Annotated[Path, typer.Argument(help="The .onnx file of an eye finder.")] = SHIPPED,
     haar: Annotated[bool, typer.Option(help="Measure OpenCV's Haar cascades beside it.")] = True,
     limit: Limit = None,
     nobody: Nobody = None,
     out: Annotated[Path, typer.Option(help="Where the numbers go as JSON.")] = Path("runs/eye_finder.json"),
+    into: Into = None,
 ) -> None:
     """Print what the eye finder finds on pictures kept out of training, by kind, with 95 % intervals."""
     photos = load_photos(data, "dev", measured=True, limit=limit)
@@ -117,15 +141,18 @@ def evaluate(
         finders["haar"] = HaarEyeFinder()
     measured = {name: evaluation.measure(finder, cases, title=name) for name, finder in finders.items()}
     evaluation.write_measured(out, measured)
-    typer.echo(
+    text = (
         f"{len(photos)} photos kept out of training; an eye is found within "
-        f"{evaluation.FOUND_WITHIN:.0%} of the eye distance; in brackets 95 % intervals (Wilson)"
+        f"{evaluation.FOUND_WITHIN:.0%} of the eye distance; in brackets 95 % intervals (Wilson).\n\n"
+        + evaluation.table(measured)
     )
-    typer.echo(evaluation.table(measured))
+    typer.echo(text)
     typer.echo(f"numbers: {out}")
+    if into is not None:
+        put_between_marks(into, "FOUND", text)
 
 
-def serve(
+def serve(  # noqa: PLR0913  every option is an argument
     source: Annotated[Path, typer.Argument(help="Labelled photos, as for `prepare`.")],
     model: Annotated[Path, typer.Option(help="The .onnx file of an eye finder.")] = SHIPPED,
     synthesizer: Annotated[Path, typer.Option(help="The .onnx file that draws faces.")] = DRAWS,
@@ -134,6 +161,7 @@ def serve(
     refused: Annotated[Path, typer.Option(help="Where the refused photos are drawn.")] = Path(
         "runs/refused.png"
     ),
+    into: Into = None,
 ) -> None:
     """Print which labelled photos get a face in the service, why not, and how long the search takes."""
     photos = list_photos(source, find_layout(source), dev_part=0.05, seed=0)
@@ -141,16 +169,20 @@ def serve(
     finder = LearnedEyeFinder.load(model)
     pipeline = Pipeline(finder, Synthesizer.load(synthesizer, device="cpu"), max_pixels=MAX_PIXELS)
     served = serving.serve(chosen, pipeline, finder, HaarEyeFinder())
-    typer.echo(served.table())
-    for name, spent in serving.milliseconds(pipeline.find).items():
-        typer.echo(f"| CPU ms to decode and search a {name}, median | {spent:.1f} |")
+    spent = serving.milliseconds(pipeline.find)
+    times = [f"| CPU ms to decode and search a {name}, median | {each:.1f} |" for name, each in spent.items()]
+    text = "\n".join([served.table(f"`{split}`"), *times])
+    typer.echo(text)
     num_refused = serving.refused_sheet(served, chosen, refused)
     typer.echo(f"{num_refused} refused photos of `{split}`: {refused}")
+    if into is not None:
+        put_between_marks(into, "SERVED", text)
 
 
 def add_commands(app: typer.Typer) -> None:
-    """Adds the four commands to the application."""
+    """Adds the five commands to the application."""
     app.command("train-finder")(train)
+    app.command("doubt-labels")(doubt)
     app.command("export-finder")(export)
     app.command("evaluate-finder")(evaluate)
     app.command("serve-finder")(serve)

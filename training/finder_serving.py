@@ -42,8 +42,8 @@ class Served:
     codes: dict[str, str]
     apart: tuple[float, ...]
 
-    def table(self) -> str:
-        """Rates and counts as Markdown."""
+    def table(self, split: str) -> str:
+        """Rates and counts as Markdown, under the name of the photos."""
         counts = Counter(self.codes.values())
         drawn, total = counts.pop("face", 0), len(self.codes)
         low, high = wilson(drawn, total)
@@ -53,7 +53,7 @@ class Served:
         if self.apart:
             median = f"{np.median(self.apart):.3f}"
             rows.append(f"| apart from Haar in eye distances, median of {len(self.apart)} eyes | {median} |")
-        return "\n".join(["| in the service | |", "|---|---|", *rows])
+        return "\n".join([f"| {split} in the service | |", "|---|---|", *rows])
 
 
 def serve(

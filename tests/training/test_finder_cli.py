@@ -8,11 +8,13 @@ import pytest
 from typer.testing import CliRunner
 
 from service.eye_finder import LearnedEyeFinder
-from tests.fake_finders import tiny_finder
+from tests.fake_finders import seen_left, seen_right, tiny_finder
 from tests.fakes import tiny_model
 from tests.training.labelled_astronaut import write_scenes
 from training.arrays import PairsError
 from training.cli import app
+from training.eye_finder import load_scenes
+from training.finder_doubts import read_files
 from training.finder_nobody import from_folder
 
 
@@ -67,3 +69,23 @@ def test_photos_are_served_and_timed(drawn_csv: Path, tmp_path: Path) -> None:
 def test_data_that_are_not_there_are_named(tmp_path: Path) -> None:
     with pytest.raises(PairsError, match="holds neither"):
         run("train-finder", tmp_path, tmp_path / "run")
+
+
+def test_doubted_labels_are_left_out_of_the_next_run(tmp_path: Path) -> None:
+    data, doubted = write_scenes(tmp_path / "data", 12), tmp_path / "doubted.csv"
+    beside = [seen_right(0.625 * 203, 0.625 * 111, 27, 9.0), seen_left(0.625 * 246, 0.625 * 113, 27, 9.0)]
+    shown = run(
+        "doubt-labels",
+        data,
+        "--model",
+        tiny_finder(tmp_path / "f.onnx", beside),
+        "--out",
+        doubted,
+        "--limit",
+        2,
+    )
+    assert "4 labels of 2 of 2 photos are doubted" in shown
+    assert doubted.with_suffix(".png").is_file()
+    left = load_scenes(data, 0, without=read_files(doubted)).photos
+    assert len(load_scenes(data, 0).photos) - len(left) == 2
+    assert "finished" in run("train-finder", data, tmp_path / "run", "--steps", 1, "--without", doubted)

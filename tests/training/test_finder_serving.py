@@ -54,14 +54,14 @@ def test_a_photo_whose_eyes_are_found_gets_a_face(photos: list[Photo], synthesiz
     finder = Labelled(photos[0])
     served = serve(photos[:1], any_eye(finder, synthesizer), finder, finder, progress=False)
     assert served == Served({photos[0].file: "face"}, (0.0, 0.0))
-    assert "| 1.000 (0.207–1.000) |" in served.table()
+    assert "| 1.000 (0.207–1.000) |" in served.table("`dev`")
 
 
 def test_two_finders_are_compared_in_eye_distances(photos: list[Photo], synthesizer: Synthesizer) -> None:
     finder, other = Labelled(photos[0]), Labelled(photos[0], off=0.1)
     served = serve(photos[:1], any_eye(finder, synthesizer), finder, other, progress=False)
     assert served.apart == pytest.approx((0.1, 0.1))
-    assert "| apart from Haar in eye distances, median of 2 eyes | 0.100 |" in served.table()
+    assert "| apart from Haar in eye distances, median of 2 eyes | 0.100 |" in served.table("`dev`")
 
 
 def test_a_photo_whose_eyes_are_not_found_is_refused_and_drawn(
@@ -70,7 +70,7 @@ def test_a_photo_whose_eyes_are_not_found_is_refused_and_drawn(
     blind = LearnedEyeFinder.load(tiny_finder(tmp_path / "blind.onnx", []))
     served = serve(photos, any_eye(blind, synthesizer), blind, Labelled(photos[0]), progress=False)
     assert set(served.codes.values()) == {"no_eye_found"}
-    assert "| refused: no_eye_found | 4 |" in served.table()
+    assert "| refused: no_eye_found | 4 |" in served.table("`dev`")
     assert refused_sheet(served, photos, tmp_path / "sheets" / "refused.png") == 4
     sheet = cv2.imread(str(tmp_path / "sheets" / "refused.png"))
     assert sheet is not None
