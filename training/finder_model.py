@@ -62,9 +62,8 @@ class EyeFinderNet(nn.Module):
         b, c, d, e = widths
         # Straight to a quarter of the side: at half of it a few channels take as long as all that follows.
         self.stem = nn.Sequential(
-            nn.Conv2d(3, b, 6, STRIDE, 1, bias=False), nn.BatchNorm2d(b), nn.ReLU(inplace=True)
+            nn.Conv2d(3, b, 5, STRIDE, 1, bias=False), nn.BatchNorm2d(b), nn.ReLU(inplace=True)
         )
-        self.at_4 = Residual(b)
         self.at_8 = nn.Sequential(separable(b, c, stride=2), Residual(c), Residual(c))
         self.at_16 = nn.Sequential(separable(c, d, stride=2), Residual(d), Residual(d), Residual(d, 5))
         self.at_32 = nn.Sequential(separable(d, e, stride=2), Residual(e, 5), Residual(e, 5))
@@ -79,7 +78,7 @@ class EyeFinderNet(nn.Module):
         some = pixels_BCHW[:, :, 2::4, 2::4]  # a sixteenth tells them as well, in a tenth of the time
         mean = some.mean((1, 2, 3), keepdim=True)
         spread = (some - mean).square().mean((1, 2, 3), keepdim=True).sqrt()
-        x_4 = self.at_4(self.stem((pixels_BCHW - mean) * (1 / (spread + 4))))
+        x_4 = self.stem((pixels_BCHW - mean) * (1 / (spread + 4)))
         x_8 = self.at_8(x_4)
         x_16 = self.at_16(x_8)
         x_32 = self.at_32(x_16)

@@ -78,15 +78,15 @@ def parts_without_people(photos: Iterable[LabelledPhoto]) -> Iterator[Image]:
 def background(empty: Sequence[Image], size: int, rng: Rng) -> Image:
     """A size x size x 3 picture of nobody: a part of a real one, or plain, noise or drawn shapes."""
     kind = rng.random()
-    if kind < 0.5:
+    if kind < 0.7:
         return random_part(empty[int(rng.integers(len(empty)))], size, rng)
-    if kind < 0.65:
+    if kind < 0.76:
         return np.full((size, size, 3), rng.integers(0, 256, 3), np.uint8)
     cells = int(rng.integers(2, 64))
     coarse = rng.integers(0, 256, (cells, cells, 3 if rng.random() < 0.6 else 1), np.uint8)
     grown = cv2.resize(coarse, (size, size), interpolation=int(rng.choice([0, 1, 2]))).reshape(size, size, -1)
     picture: Image = np.broadcast_to(grown, (size, size, 3)).astype(np.uint8)
-    if kind > 0.8:
+    if kind > 0.86:
         _draw_shapes(picture, rng)
     return picture
 

@@ -16,6 +16,7 @@ from service.eyes import Image
 from training.finder_flaws import COVERED, Points, Rng, cover_face, paint_over_eyes, spoil
 from training.finder_labels import LabelledPhoto
 from training.finder_nobody import background, random_part
+from training.finder_round import draw_round_thing
 
 SIDE = 256
 SMALLEST, LARGEST = 6.0, 260.0
@@ -23,6 +24,13 @@ SMALLEST, LARGEST = 6.0, 260.0
 in a smaller picture."""
 
 MODES = {"person": 0.34, "close-up": 0.15, "crowd": 0.22, "whole": 0.07, "nobody": 0.22}
+
+PEOPLE_WITHOUT_EYES = 0.4
+"""Part of the pictures of nobody that show a body, or a face whose eyes are painted over."""
+
+ROUND_THINGS = 0.3
+"""Part of the pictures of nothing but backgrounds into which balls, cups and wheels are drawn."""
+
 KIND_WEIGHTS = {"masked": 5.0, "several-faces": 4.0, "tilted": 5.0, "profile": 2.0, "dark": 3.0,
                 "other": 1.0, "face": 0.8}  # fmt: skip
 
@@ -59,8 +67,11 @@ class Scenes:
         mode = str(rng.choice(list(MODES), p=list(MODES.values())))
         picture = background(self.empty, SIDE, rng)
         eyes: list[DrawnEye] = []
-        if mode == "nobody" and rng.random() < 0.5:
+        if mode == "nobody" and rng.random() < PEOPLE_WITHOUT_EYES:
             picture = self._nobody(rng, picture)
+        elif mode == "nobody" and rng.random() < ROUND_THINGS:
+            for _ in range(int(rng.integers(1, 4))):
+                draw_round_thing(picture, rng)
         elif mode == "crowd":
             picture, eyes = self._crowd(rng, picture)
         elif mode != "nobody":
