@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 from tqdm import tqdm
@@ -83,65 +84,82 @@ def wilson(hits: int, total: int) -> tuple[float, float]:
     return (middle - reach) / (1 + z * z / total), (middle + reach) / (1 + z * z / total)
 
 
-def table(measured: Mapping[str, Mapping[str, Tally]]) -> str:
-    """All finders side by side as Markdown: eyes found by kind, exactness, false eyes, calibration, time."""
-    names = list(measured)
-    kinds = [kind for kind, tally in measured[names[0]].items() if tally.num_eyes]
-    empty = [kind for kind, tally in measured[names[0]].items() if not tally.num_eyes]
-    lines = ["| | eyes | " + " | ".join(names) + " |", "|---" * (len(names) + 2) + "|"]
-    for kind in kinds:
-        tallies = [measured[name][kind] for name in names]
-        found = [_rate(tally.num_found, tally.num_eyes) for tally in tallies]
-        lines.append(f"| found: {kind} | {tallies[0].num_eyes} | " + " | ".join(found) + " |")
-    for kind in empty:
-        tallies = [measured[name][kind] for name in names]
-        rates = [_rate(sum(tally.false_eyes), len(tally.false_eyes)) for tally in tallies]
-        lines.append(
-            f"| false eyes a picture, {kind} | {len(tallies[0].false_eyes)} pictures | "
-            + " | ".join(rates)
-            + " |"
-        )
-    sums = {name: _summary(measured[name]) for name in names}
-    for row in sums[names[0]]:
-        lines.append(f"| {row} | | " + " | ".join(sums[name][row] for name in names) + " |")
+class KindNumbers(TypedDict):
+    """What one finder did on one kind of picture, counted."""
+
+    eyes: int
+    found: int
+    pictures: int
+    false_eyes: int
+
+
+class FinderNumbers(TypedDict):
+    """What one finder did, by kind and over all kinds: a centre's median error in eye distances, the median
+    of CPU milliseconds a picture, and rates as hits and totals."""
+
+    kinds: dict[str, KindNumbers]
+    centre_error: float | None
+    cpu_ms: float
+    rates: dict[str, tuple[int, int]]
+
+
+def sum_up(by_kind: Mapping[str, Tally]) -> FinderNumbers:
+    """The tallies of one finder as numbers that can be kept as JSON."""
+    errors = [error for tally in by_kind.values() for error in tally.errors]
+    nobody = [tally for kind, tally in by_kind.items() if kind.startswith(NOBODY)]
+    empty = [count for tally in nobody for count in tally.false_eyes]
+    sure = [right for tally in by_kind.values() for score, right in tally.scored if score >= SURE_SCORE]
+    milliseconds = [each for tally in by_kind.values() for each in tally.milliseconds]
+    return FinderNumbers(
+        kinds={
+            kind: KindNumbers(
+                eyes=tally.num_eyes,
+                found=tally.num_found,
+                pictures=len(tally.false_eyes),
+                false_eyes=sum(tally.false_eyes),
+            )
+            for kind, tally in by_kind.items()
+        },
+        centre_error=round(float(np.median([error[0] for error in errors])), 4) if errors else None,
+        cpu_ms=round(float(np.median(milliseconds)), 2),
+        rates={
+            "false eyes a picture, all of nobody": (sum(empty), len(empty)),
+            "side right": (sum(error[1] for error in errors), len(errors)),
+            "roll within 5°": (sum(error[2] <= 5 for error in errors), len(errors)),
+            "size within 15 %": (sum(abs(error[3] - 1) <= 0.15 for error in errors), len(errors)),
+            "right of those scored 0.9 or more": (sum(sure), len(sure)),
+        },
+    )
+
+
+def table(numbers: Mapping[str, FinderNumbers]) -> str:
+    """All finders side by side as Markdown: eyes found by kind, false eyes, exactness, calibration, time."""
+    finders = list(numbers.values())
+    kinds = finders[0]["kinds"]
+    lines = ["| | of | " + " | ".join(numbers) + " |", "|---" * (len(numbers) + 2) + "|"]
+
+    def add(name: str, of: str, cells: Iterable[str]) -> None:
+        lines.append(f"| {name} | {of} | " + " | ".join(cells) + " |")
+
+    for kind in (kind for kind, counted in kinds.items() if counted["eyes"]):
+        counts = [each["kinds"][kind] for each in finders]
+        cells = (_rate(each["found"], each["eyes"]) for each in counts)
+        add(f"found: {kind}", f"{kinds[kind]['eyes']} eyes", cells)
+    for kind in (kind for kind, counted in kinds.items() if not counted["eyes"]):
+        counts = [each["kinds"][kind] for each in finders]
+        cells = (_rate(each["false_eyes"], each["pictures"]) for each in counts)
+        add(f"false eyes a picture, {kind}", f"{kinds[kind]['pictures']} pictures", cells)
+    for name in finders[0]["rates"]:
+        add(name, "", (_rate(*each["rates"][name]) for each in finders))
+    add("centre error, median", "", (str(each["centre_error"]) for each in finders))
+    add("CPU ms a picture, median", "", (f"{each['cpu_ms']:.1f}" for each in finders))
     return "\n".join(lines)
 
 
-def write_measured(path: Path, measured: Mapping[str, Mapping[str, Tally]]) -> None:
-    """Writes the counts as JSON, per finder and kind."""
-    whole = {
-        name: {
-            kind: {
-                "eyes": tally.num_eyes,
-                "found": tally.num_found,
-                "pictures": len(tally.false_eyes),
-                "false_eyes": sum(tally.false_eyes),
-                "median_ms": float(np.median(tally.milliseconds)),
-            }
-            for kind, tally in tallies.items()
-        }
-        for name, tallies in measured.items()
-    }
+def write_numbers(path: Path, numbers: Mapping[str, FinderNumbers]) -> None:
+    """Writes them as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
-
-
-def _summary(by_kind: Mapping[str, Tally]) -> dict[str, str]:
-    tallies = by_kind.values()
-    errors = [error for tally in tallies for error in tally.errors]
-    nobody = [tally for kind, tally in by_kind.items() if kind.startswith(NOBODY)]
-    empty = [count for tally in nobody for count in tally.false_eyes]
-    sure = [right for tally in tallies for score, right in tally.scored if score >= SURE_SCORE]
-    milliseconds = [each for tally in tallies for each in tally.milliseconds]
-    return {
-        "false eyes a picture, all of nobody": _rate(sum(empty), len(empty)),
-        "centre error, median": f"{np.median([error[0] for error in errors]):.3f}" if errors else "none",
-        "side right": _rate(sum(error[1] for error in errors), len(errors)),
-        "roll within 5°": _rate(sum(error[2] <= 5 for error in errors), len(errors)),
-        "size within 15 %": _rate(sum(abs(error[3] - 1) <= 0.15 for error in errors), len(errors)),
-        "right of those scored 0.9 or more": _rate(sum(sure), len(sure)),
-        "CPU ms a picture, median": f"{np.median(milliseconds):.1f}",
-    }
+    path.write_text(json.dumps(numbers, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _rate(hits: int, total: int) -> str:

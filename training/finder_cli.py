@@ -139,12 +139,15 @@ def evaluate(  # noqa: PLR0913  every option is an argument
     finders: dict[str, EyeFinder] = {"learned": LearnedEyeFinder.load(model)}
     if haar:
         finders["haar"] = HaarEyeFinder()
-    measured = {name: evaluation.measure(finder, cases, title=name) for name, finder in finders.items()}
-    evaluation.write_measured(out, measured)
+    numbers = {
+        name: evaluation.sum_up(evaluation.measure(finder, cases, title=name))
+        for name, finder in finders.items()
+    }
+    evaluation.write_numbers(out, numbers)
     text = (
         f"{len(photos)} photos kept out of training; an eye is found within "
         f"{evaluation.FOUND_WITHIN:.0%} of the eye distance; in brackets 95 % intervals (Wilson).\n\n"
-        + evaluation.table(measured)
+        + evaluation.table(numbers)
     )
     typer.echo(text)
     typer.echo(f"numbers: {out}")

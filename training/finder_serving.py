@@ -28,7 +28,7 @@ from training.sources import Photo
 SAME_EYE = 0.5
 """Two finders' eyes of one side this near each other, in eye distances, are compared."""
 
-TIMED = {"1080p JPEG": (1080, 1920), "12 MP JPEG": (3000, 4000)}
+TIMED = {"320 px JPEG": (240, 320), "1080p JPEG": (1080, 1920), "12 MP JPEG": (3000, 4000)}
 """Height and width of the photos that are timed."""
 
 

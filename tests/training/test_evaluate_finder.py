@@ -1,5 +1,6 @@
 """What counts as found, as false, and as neither; and that scores are fitted to what is true."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from service.eyes import Eye, Image, eyes_from_points
 from tests.fake_finders import seen_left, seen_right, tiny_finder
 from tests.fakes import ASTRONAUT_LEFT_EYE, ASTRONAUT_RIGHT_EYE
 from tests.training.labelled_astronaut import photo
-from training.evaluate_finder import Tally, is_right, measure, table, wilson, write_measured
+from training.evaluate_finder import Tally, is_right, measure, sum_up, table, wilson, write_numbers
 from training.finder_cases import PAINTED_OVER, Case, cases_of_nobody, cases_with_people
 from training.finder_scores import FALSE_EYES_PER_PICTURE, Judged, fit_threshold, fit_weights, judge
 
@@ -96,14 +97,15 @@ def test_the_interval_of_a_rate_is_wilsons() -> None:
 
 def test_the_table_shows_every_kind_and_finder(tmp_path: Path) -> None:
     cases = [as_it_is(), Case("nobody: black", np.zeros((9, 9, 3), np.uint8), ())]
-    measured = {
-        name: measure(finder, cases) for name, finder in {"a": Knowing(*EYES), "b": Knowing()}.items()
-    }
-    shown = table(measured)
-    assert "| found: frontal | 2 | 1.000 (0.342–1.000) | 0.000 (0.000–0.658) |" in shown
+    finders = {"a": Knowing(*EYES), "b": Knowing()}
+    numbers = {name: sum_up(measure(finder, cases)) for name, finder in finders.items()}
+    shown = table(numbers)
+    assert "| found: frontal | 2 eyes | 1.000 (0.342–1.000) | 0.000 (0.000–0.658) |" in shown
     assert "| false eyes a picture, nobody: black | 1 pictures | 2.00 (2/1) |" in shown
-    write_measured(tmp_path / "numbers.json", measured)
-    assert '"false_eyes": 2' in (tmp_path / "numbers.json").read_text()
+    assert "| side right |  | 1.000 (0.342–1.000) | none |" in shown
+    assert "| centre error, median |  | 0.0 | None |" in shown
+    write_numbers(tmp_path / "numbers.json", numbers)
+    assert table(json.loads((tmp_path / "numbers.json").read_text())) == shown
     assert Tally().num_found == 0
 
 
