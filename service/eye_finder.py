@@ -37,7 +37,7 @@ FIRST_LOOK_PX, FINE_LOOK_PX, COARSE_LOOK_PX = 320, 640, 128
 yet, for the network was trained on distances between the eyes up to 260 px, and a close-up holds more."""
 
 SIDE_MULTIPLE = 32
-LARGEST_ENLARGING = 2.0
+LARGEST_ENLARGING = 3.0
 
 _HARDLY = -3.0
 """Candidates of a lower logit, a chance of one in twenty, are not looked into."""
