@@ -102,6 +102,9 @@ class SynthesisAnswer(_Answer):
     faces: list[FaceShape]
     refused: list[RefusedShape] = Field(description="Eyes that were chosen, but are seen too badly.")
     input: Literal["photo", "eye"] = Field(description="What the picture was taken for; see the query.")
+    num_left_out: int = Field(
+        description="With `person=all`: people beyond the most that one photo may have."
+    )
     model: ModelShape
     device: Literal["cpu", "cuda"]
     timings_ms: dict[str, float]
@@ -153,6 +156,7 @@ def answer_faces(
         faces=[_face(face, file, format) for face, file in zip(synthesis.faces, files, strict=True)],
         refused=[_refused(each) for each in synthesis.refused],
         input=synthesis.input,
+        num_left_out=synthesis.num_left_out,
         model=ModelShape.model_validate(synthesizer.info),
         device=synthesizer.device,
         timings_ms=synthesis.timings_ms | {"encode": encode_ms},

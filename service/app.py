@@ -13,14 +13,13 @@ from functools import partial
 from typing import Annotated, TypedDict, TypeVar
 
 import cv2
-from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response, Security
-from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from starlette.staticfiles import StaticFiles
 
 from service import __version__, pages
 from service.accept import negotiate
+from service.admission import Gate, admit
 from service.answers import EyesAnswer, Health, Stamps, answer_eyes, answer_faces
-from service.auth import KeyRing
 from service.bodies import read_picture
 from service.cores import count_cores
 from service.errors import NotAcceptable, NotReady
@@ -59,6 +58,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     Raises:
         ValueError: it would listen beyond loopback with neither keys nor leave to do so.
+        BadKeys: the file of keys cannot be used.
     """
     settings.refuse_exposure()
     app = FastAPI(
@@ -70,7 +70,7 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.settings = settings
-    app.state.keys = KeyRing(settings.api_keys)
+    app.state.gate = Gate.open(settings)
     app.add_middleware(Stamps)
     for error in HANDLED:
         app.add_exception_handler(error, answer_problem)
@@ -92,15 +92,6 @@ async def _live(app: FastAPI) -> AsyncIterator[_State]:
         yield {"engine": _Engine(pipeline, synthesizer, threads)}
 
 
-async def _check_key(
-    request: Request,
-    bearer: Annotated[HTTPAuthorizationCredentials | None, Security(HTTPBearer(auto_error=False))],
-    key: Annotated[str | None, Security(APIKeyHeader(name="X-API-Key", auto_error=False))],
-) -> None:
-    keys: KeyRing = request.app.state.keys
-    keys.check(bearer.credentials if bearer else None, key)
-
-
 async def _find_engine(request: Request) -> _Engine:
     engine: _Engine | None = getattr(request.state, "engine", None)
     if engine is None:
@@ -110,7 +101,7 @@ async def _find_engine(request: Request) -> _Engine:
 
 _Ready = Annotated[_Engine, Depends(_find_engine)]
 _health = APIRouter(tags=["health"])
-_work = APIRouter(tags=["photos"], dependencies=[Depends(_check_key), Depends(refuse_repeats)])
+_work = APIRouter(tags=["photos"], dependencies=[Depends(admit), Depends(refuse_repeats)])
 
 
 @_health.get("/livez", summary="Does the process answer?", response_model_exclude_none=True)
@@ -138,7 +129,7 @@ async def synthesize(
     """A face that could belong to the eye in the photo: a guess, never an identification."""
     media_type = _choose_form(request, query)
     photo = await _read(request)
-    choice = Choice(eye=query.eye, person=query.person, input=query.input)
+    choice = _choose(request, query)
     request_id: str = request.state.request_id
 
     def draw() -> bytes:
@@ -173,7 +164,12 @@ async def eyes(request: Request, query: Annotated[EyesQuery, Query()], engine: _
 
 async def _read(request: Request) -> bytes:
     settings: Settings = request.app.state.settings
-    return await read_picture(request, max_bytes=settings.max_upload_bytes)
+    return await read_picture(request, max_bytes=settings.max_upload_bytes, timeout_s=settings.body_timeout_s)
+
+
+def _choose(request: Request, query: SynthesizeQuery) -> Choice:
+    settings: Settings = request.app.state.settings
+    return Choice(eye=query.eye, person=query.person, input=query.input, max_people=settings.max_people)
 
 
 def _choose_form(request: Request, query: SynthesizeQuery) -> str:

@@ -18,7 +18,11 @@
     │   ├── NotAcceptable         406 not_acceptable
     │   ├── Unauthorized          401 unauthorized
     │   ├── NotFound              404 not_found
-    │   └── MethodNotAllowed      405 method_not_allowed
+    │   ├── MethodNotAllowed      405 method_not_allowed
+    │   ├── BodyTimeout           408 body_timeout
+    │   └── CallerLimited         one caller asks for more than its share
+    │       ├── RateLimited       429 rate_limited
+    │       └── TooManyRequests   429 too_many_requests
     ├── NoEyeFound                422 no_eye_found
     ├── NoSuchPerson              422 no_such_person
     ├── NoSuchEye                 422 no_such_eye
@@ -192,6 +196,40 @@ class MethodNotAllowed(RequestError):
     status = 405
     code = "method_not_allowed"
     title = "Method not allowed"
+
+
+class BodyTimeout(RequestError):
+    """The body did not come within EYE2FACE_BODY_TIMEOUT_S."""
+
+    status = 408
+    code = "body_timeout"
+    title = "The body came too slowly"
+
+
+class CallerLimited(RequestError):
+    """One caller asks for more than its share; `retry_after_s` says when it may be worth to ask again."""
+
+    status = 429
+    code = "caller_limited"
+    title = "Too much for one caller"
+
+    def __init__(self, message: str, *, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class RateLimited(CallerLimited):
+    """More requests a minute than EYE2FACE_MAX_REQUESTS_PER_MINUTE."""
+
+    code = "rate_limited"
+    title = "Too many requests a minute"
+
+
+class TooManyRequests(CallerLimited):
+    """More requests at once than EYE2FACE_MAX_CONCURRENT_REQUESTS."""
+
+    code = "too_many_requests"
+    title = "Too many requests at once"
 
 
 class NoEyeFound(Eye2FaceError):

@@ -54,6 +54,7 @@ _PHOTO_ERRORS: Final = (
     errors.InvalidForm,
     errors.Unauthorized,
     errors.NotAcceptable,
+    errors.BodyTimeout,
     errors.UploadTooLarge,
     errors.ImageTooLarge,
     errors.UnsupportedMediaType,
@@ -63,6 +64,8 @@ _PHOTO_ERRORS: Final = (
     errors.MissingField,
     errors.ImageCorrupt,
     errors.ImageTooSmall,
+    errors.RateLimited,
+    errors.TooManyRequests,
     errors.NotReady,
 )
 

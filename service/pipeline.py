@@ -41,12 +41,13 @@ class Choice:
 
     `person` counts from 0, the largest first. `eye="auto"` takes the eye that is seen better. With
     `input="eye"` the picture's central square is the eye; `photo` and `auto` look for eyes, and `auto`
-    tells a photo of people from a close-up of an eye.
+    tells a photo of people from a close-up of an eye. Of more than `max_people` the largest are taken.
     """
 
     eye: Literal["auto", "left", "right"] = "auto"
     person: Literal["largest", "all"] | int = "largest"
     input: Literal["auto", "photo", "eye"] = "auto"
+    max_people: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +77,15 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The crops that become faces, what was refused on the way, and what the picture was taken for."""
+    """The crops that become faces, what was refused on the way, and what the picture was taken for.
+
+    `num_left_out` people are more than may be drawn from one photo.
+    """
 
     crops: list[EyeCrop]
     refused: list[Refused]
     input: Literal["photo", "eye"]
+    num_left_out: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +109,15 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Synthesis:
-    """The faces of one photo, the eyes without one, and the milliseconds of decode, find, crop and infer."""
+    """The faces of one photo, the eyes without one, and the milliseconds of decode, find, crop and infer.
+
+    `num_left_out` people are more than may be drawn from one photo.
+    """
 
     faces: list[Face]
     refused: list[Refused]
     input: Literal["photo", "eye"]
+    num_left_out: int
     timings_ms: dict[str, float]
 
 
@@ -155,7 +164,7 @@ class Pipeline:
         with photo.clock.span("infer"):
             faces_BHWC = self._synthesizer(np.stack([crop.pixels for crop in chosen.crops]))
         faces = [_face(crop, pixels) for crop, pixels in zip(chosen.crops, faces_BHWC, strict=True)]
-        return Synthesis(faces, chosen.refused, chosen.input, photo.clock.spent_ms)
+        return Synthesis(faces, chosen.refused, chosen.input, chosen.num_left_out, photo.clock.spent_ms)
 
     def overlay(self, data: bytes) -> Image:
         """The upright photo, its long side at most 1280 px, with every eye drawn into it."""
@@ -194,7 +203,7 @@ def choose_crops(
     kind, people = _choose_eyes(photo, choice, finder)
     crops: list[EyeCrop] = []
     refused: list[Refused] = []
-    for eyes in people:
+    for eyes in people[: choice.max_people]:
         seen = [SeenEye(eye, photo.measure(eye, size)) for eye in eyes]
         for each in sorted(seen, key=lambda one: -_merit(one, size)):
             error = (gates or Gates()).refusal(each.quality)
@@ -204,7 +213,8 @@ def choose_crops(
             refused.append(Refused(each.eye, error))
     if not crops:
         raise refused[0].error
-    return Chosen(crops, refused, kind)
+    num_left_out = len(people) - len(people[: choice.max_people])
+    return Chosen(crops, refused, kind, num_left_out)
 
 
 def _choose_eyes(

@@ -11,6 +11,8 @@ from starlette.responses import Response
 
 from service.answers import PROBLEM_JSON, Problem, stamps
 from service.errors import (
+    BodyTimeout,
+    CallerLimited,
     Eye2FaceError,
     InvalidParameter,
     MethodNotAllowed,
@@ -88,6 +90,10 @@ def _headers_for(request: Request, known: Eye2FaceError, error: Exception) -> di
         length = request.headers.get("content-length", "")
         runs_out = length.isdecimal() and int(length[:20]) <= _MAX_DISCARDED_BYTES
         return {} if runs_out else {"Connection": "close"}
+    if isinstance(known, BodyTimeout):
+        return {"Connection": "close"}  # what is left of the body may never come
+    if isinstance(known, CallerLimited):
+        return {"Retry-After": str(known.retry_after_s)}
     if isinstance(known, Unauthorized):
         return {"WWW-Authenticate": "Bearer"}
     return dict(error.headers or {}) if isinstance(error, HTTPException) else {}

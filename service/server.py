@@ -23,7 +23,15 @@ def run_server(settings: Settings) -> None:
     keep_freed_memory()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # damaged pictures are no news
     app = _Start(create_app(settings))
-    config = uvicorn.Config(app, settings.host, settings.port, log_level=settings.log_level, lifespan="on")
+    config = uvicorn.Config(
+        app,
+        settings.host,
+        settings.port,
+        log_level=settings.log_level,
+        lifespan="on",
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=settings.trusted_proxies,
+    )
     try:
         _Server(config).run()
     except KeyboardInterrupt:  # uvicorn has stopped in good order and hands the signal on

@@ -42,11 +42,28 @@ class Settings(BaseSettings):
     )
     max_upload_bytes: int = Field(20_000_000, ge=1, description="Bytes of a request's body.")
     max_pixels: int = Field(50_000_000, ge=1, description="Pixels of a photo, told by its header.")
+    max_people: int = Field(
+        20, ge=1, description="Faces drawn of one photo with person=all, the largest people's."
+    )
+    body_timeout_s: float = Field(60.0, gt=0, description="Seconds within which all of a body must be here.")
     num_threads: int = Field(
         0, ge=0, le=1024, description="Photos worked on at once; 0 counts the cores given to the process."
     )
     api_keys: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="SHA-256 of every API key, in hex, separated by commas; none: no key is asked for."
+    )
+    api_keys_file: str = Field(
+        "", description="A file with more of them, one a line, a name behind it; may change while it runs."
+    )
+    max_requests_per_minute: int = Field(
+        0,
+        ge=0,
+        description="Photos a minute for each API key, or each address where no key is asked for; 0: any.",
+    )
+    max_concurrent_requests: int = Field(0, ge=0, description="The same for requests at once; 0: any.")
+    trusted_proxies: str = Field(
+        "",
+        description="Addresses of proxies, comma between, whose X-Forwarded-For is believed; *: everybody's.",
     )
     allow_anonymous: bool = Field(False, description="Listen beyond loopback although no API keys are set.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
@@ -88,10 +105,10 @@ class Settings(BaseSettings):
         Raises:
             ValueError: beyond loopback, with neither API keys nor `allow_anonymous`.
         """
-        if self.on_loopback or self.api_keys or self.allow_anonymous:
+        if self.on_loopback or self.api_keys or self.api_keys_file or self.allow_anonymous:
             return self
         raise ValueError(
             f"host {self.host} can be reached from other machines, and no API keys are set: "
-            "set EYE2FACE_API_KEYS to the SHA-256 of each key, or EYE2FACE_ALLOW_ANONYMOUS=true, "
-            "or listen on 127.0.0.1"
+            "set EYE2FACE_API_KEYS to the SHA-256 of each key or EYE2FACE_API_KEYS_FILE to a file of them, "
+            "or EYE2FACE_ALLOW_ANONYMOUS=true, or listen on 127.0.0.1"
         )

@@ -1,10 +1,45 @@
 """A service in a process of its own, for the tests that talk to it over a real socket."""
 
+import os
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True)
+class Running:
+    """A service that runs: its process, its address, and the file that holds what it says."""
+
+    process: "subprocess.Popen[bytes]"
+    address: str
+    log: Path
+
+
+@contextmanager
+def running_service(folder: Path, **settings: object) -> Iterator[Running]:
+    """`eye2face serve` with these settings, ready; ended in the end. What it says is written to `folder`."""
+    port, log = find_free_port(), folder / "service.log"
+    given = {"port": port, "device": "cpu", "eye_finder": "haar"} | settings
+    own = {f"EYE2FACE_{name.upper()}": str(value) for name, value in given.items()}
+    command = [sys.executable, "-m", "service", "serve"]
+    with (
+        log.open("wb") as said,
+        subprocess.Popen(command, cwd=ROOT, env=os.environ | own, stdout=said, stderr=said) as process,
+    ):
+        try:
+            wait_until_ready(f"http://127.0.0.1:{port}", process)
+            yield Running(process, f"http://127.0.0.1:{port}", log)
+        finally:
+            process.terminate()
 
 
 def find_free_port() -> int:

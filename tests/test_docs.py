@@ -54,7 +54,13 @@ def test_the_table_of_settings_is_the_settings() -> None:
 
 
 def _as_text(default: object) -> str:
-    return str(default).lower() if isinstance(default, bool) else str(default) if default != () else "none"
+    return (
+        str(default).lower()
+        if isinstance(default, bool)
+        else str(default)
+        if default not in ((), "")
+        else "none"
+    )
 
 
 def test_the_table_of_errors_is_the_tree_of_errors() -> None:

@@ -60,7 +60,8 @@ def test_json_holds_the_faces_their_eyes_and_how_they_were_made(client: TestClie
     assert answer.headers["x-device"] == "cpu"
     document = answer.json()
     assert set(document) == {
-        "faces", "refused", "input", "model", "device", "timings_ms", "not_for_identification", "request_id",
+        "faces", "refused", "input", "num_left_out", "model", "device", "timings_ms",
+        "not_for_identification", "request_id",
     }  # fmt: skip
     assert document["not_for_identification"] is True
     assert document["request_id"] == answer.headers["x-request-id"]
