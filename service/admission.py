@@ -1,13 +1,13 @@
 """Who may ask, and how much: the key of a request, then the limits of its key or address.
 
-All of it is looked at before a byte of the body is.
+All of it is looked at before a byte of the body is. What pages of other sites may do stands here, too.
 """
 
 import ipaddress
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Final, Self, TypedDict
 
 from fastapi import Request, Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
@@ -15,6 +15,22 @@ from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBea
 from service.auth import Key, KeyStore
 from service.limits import ConcurrencyLimit, RateLimit
 from service.settings import Settings
+
+
+class CorsOptions(TypedDict):
+    """Arguments of Starlette's CORSMiddleware."""
+
+    allow_methods: tuple[str, ...]
+    allow_headers: tuple[str, ...]
+    expose_headers: tuple[str, ...]
+
+
+CORS: Final[CorsOptions] = {
+    "allow_methods": ("GET", "POST"),
+    "allow_headers": ("Authorization", "X-API-Key", "Content-Type", "X-Deadline-Ms"),
+    "expose_headers": ("X-Synthetic", "X-Request-Id", "X-Device", "Retry-After"),
+}
+"""What a page of an allowed site may send and read. Cookies are none of it: the service knows keys only."""
 
 _IPV6_CUSTOMER_BITS = 64
 """What a provider gives to one customer at least; single addresses of it cost nothing. Source: RFC 6177."""

@@ -5,6 +5,7 @@ The names are a contract with callers; what the fields mean is told here once, f
 
 import base64
 import time
+from collections.abc import Sequence
 from typing import Final, Literal
 from uuid import uuid4
 
@@ -12,7 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.catalogue import Entry
 from service.images import FaceFormat
+from service.live import LiveModel, Loaded
 from service.marking import finish
 from service.pipeline import Face, Found, Refused, SeenEye, Synthesis
 from service.synthesizer import Synthesizer
@@ -94,6 +97,47 @@ class ModelShape(_Shape):
     commit: str
     date: str
     sha256: str
+
+
+class CardShape(_Shape):
+    """What a model file says of itself; an eye finder says less than a synthesizer."""
+
+    name: str
+    version: str
+    part: str = Field(
+        "eye_finder", description="What it looks at: `eye`; or `eye_finder`, which looks for it."
+    )
+    licence_class: str
+    training_data: str
+    metrics: dict[str, float]
+    commit: str
+    date: str
+    recipe: str | None = None
+    objective: str | None = None
+    eye_size: int | None = None
+    face_size: int | None = None
+    sha256: str | None = None
+
+
+class ListedModel(_Shape):
+    """One model file that is there."""
+
+    name: str = Field(description="What `EYE2FACE_MODEL` may name it by.")
+    source: Literal["shipped", "mounted", "path"]
+    num_bytes: int
+    answers: bool = Field(description="Whether it is in use.")
+    about: CardShape | None = Field(description="What the file says of itself, if it can be used.")
+    problem: str | None = Field(description="Why it cannot be used.")
+
+
+class ModelsAnswer(_Answer):
+    """The models that are there, and the one that answers, even if its file has changed since."""
+
+    answering: CardShape
+    device: Literal["cpu", "cuda"]
+    last_failure: str | None = Field(description="Why the last reload kept the old model in use.")
+    models: list[ListedModel]
+    request_id: str
 
 
 class SynthesisAnswer(_Answer):
@@ -180,6 +224,30 @@ def answer_eyes(found: Found, request_id: str, *, all: bool) -> bytes:
     return answer.model_dump_json(exclude_none=True).encode()
 
 
+def answer_models(entries: Sequence[Entry], live: LiveModel, request_id: str) -> ModelsAnswer:
+    """The JSON of `/models`."""
+    current = live.current
+    return ModelsAnswer(
+        answering=CardShape.model_validate(current.synthesizer.info),
+        device=current.synthesizer.device,
+        last_failure=live.last_failure and live.last_failure.replace(str(current.path.parent), ""),
+        models=[_listed(entry, current) for entry in entries],
+        request_id=request_id,
+    )
+
+
+def _listed(entry: Entry, current: Loaded) -> ListedModel:
+    about = None if entry.info is None else CardShape.model_validate(entry.info)
+    return ListedModel(
+        name=entry.name,
+        source=entry.source,
+        num_bytes=entry.num_bytes,
+        answers=entry.path == current.path and entry.info == current.synthesizer.info,
+        about=about,
+        problem=entry.problem,
+    )
+
+
 def _face(face: Face, file: bytes, format: FaceFormat) -> FaceShape:
     return FaceShape(
         image=base64.b64encode(file).decode(),
@@ -217,17 +285,21 @@ class Stamps:
 
         async def send_stamped(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(stamps(request_id))
+                headers = MutableHeaders(scope=message)
+                for name, value in stamps(request_id).items():
+                    headers.setdefault(name, value)
             await send(message)
 
         await self._app(scope, receive, send_stamped)
 
 
 def stamps(request_id: str) -> dict[str, str]:
-    """The headers that every answer carries, errors and health included."""
+    """The headers of every answer, errors and health included; a page has a policy of its own instead."""
     return {
         "X-Synthetic": "true",
         "X-Request-Id": request_id,
         "Cache-Control": "no-store",
         "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+        "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     }

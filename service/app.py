@@ -14,23 +14,32 @@ from typing import Annotated, TypedDict, TypeVar
 
 import cv2
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
+from starlette.middleware.cors import CORSMiddleware
 from starlette.staticfiles import StaticFiles
 
 from service import __version__, pages
 from service.accept import negotiate
-from service.admission import Gate, admit
-from service.answers import EyesAnswer, Health, Stamps, answer_eyes, answer_faces
+from service.admission import CORS, Gate, admit, check_key
+from service.answers import EyesAnswer, Health, ModelsAnswer, Stamps, answer_eyes, answer_faces, answer_models
 from service.bodies import read_picture
+from service.catalogue import Catalogue
 from service.cores import count_cores
 from service.errors import NotAcceptable, NotReady
 from service.images import FaceFormat, encode
+from service.live import LiveModel, keep_live
 from service.marking import finish
-from service.openapi import EYES_RESPONSES, PHOTO_BODY, READY_RESPONSES, SYNTHESIZE_RESPONSES, describe
-from service.pipeline import Choice, Pipeline
+from service.openapi import (
+    EYES_RESPONSES,
+    MODELS_RESPONSES,
+    PHOTO_BODY,
+    READY_RESPONSES,
+    SYNTHESIZE_RESPONSES,
+    describe,
+)
+from service.pipeline import Choice
 from service.problems import HANDLED, answer_problem
 from service.queries import EyesQuery, SynthesizeQuery, refuse_repeats
 from service.settings import Settings
-from service.synthesizer import Synthesizer, model_path
 
 T = TypeVar("T")
 _JSON = "application/json"
@@ -39,10 +48,9 @@ _FORMATS: tuple[FaceFormat, ...] = ("png", "jpeg", "webp")
 
 @dataclass(frozen=True, slots=True)
 class _Engine:
-    """The loaded model and the threads that work with it; lives from start to stop."""
+    """The model and the threads that work with it; lives from start to stop."""
 
-    pipeline: Pipeline
-    synthesizer: Synthesizer
+    live: LiveModel
     threads: ThreadPoolExecutor
 
     async def run(self, work: Callable[[], T]) -> T:
@@ -65,18 +73,25 @@ def create_app(settings: Settings) -> FastAPI:
         title="eye2face",
         version=__version__,
         lifespan=_live,
+        openapi_url="/openapi.json" if settings.docs else None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
     )
     app.state.settings = settings
+    app.state.catalogue = Catalogue(settings.mounted)
     app.state.gate = Gate.open(settings)
+    if settings.cors_origins:
+        app.add_middleware(CORSMiddleware, allow_origins=settings.cors_origins, **CORS)
     app.add_middleware(Stamps)
     for error in HANDLED:
         app.add_exception_handler(error, answer_problem)
     app.include_router(_work)
+    app.include_router(_catalogue)
     app.include_router(_health)
-    app.include_router(pages.router)
+    app.include_router(pages.page)
+    if settings.docs:
+        app.include_router(pages.documentation)
     app.mount("/web", StaticFiles(directory=pages.WEB))
     app.openapi = partial(describe, app)  # type: ignore[method-assign]  # FastAPI's documented way
     return app
@@ -86,10 +101,9 @@ def create_app(settings: Settings) -> FastAPI:
 async def _live(app: FastAPI) -> AsyncIterator[_State]:
     settings: Settings = app.state.settings
     cv2.setNumThreads(1)  # the cores belong to our own threads, one photo each
-    synthesizer = Synthesizer.load(model_path(settings.model), device=settings.device)
-    pipeline = Pipeline.open(settings, synthesizer)
     with ThreadPoolExecutor(settings.num_threads or count_cores(), "eye2face") as threads:
-        yield {"engine": _Engine(pipeline, synthesizer, threads)}
+        async with keep_live(settings) as live:
+            yield {"engine": _Engine(live, threads)}
 
 
 async def _find_engine(request: Request) -> _Engine:
@@ -101,6 +115,7 @@ async def _find_engine(request: Request) -> _Engine:
 
 _Ready = Annotated[_Engine, Depends(_find_engine)]
 _health = APIRouter(tags=["health"])
+_catalogue = APIRouter(tags=["models"], dependencies=[Depends(check_key)])
 _work = APIRouter(tags=["photos"], dependencies=[Depends(admit), Depends(refuse_repeats)])
 
 
@@ -113,7 +128,16 @@ async def livez() -> Health:
 @_health.get("/readyz", summary="Can photos be sent?", responses=READY_RESPONSES)
 async def readyz(engine: _Ready) -> Health:
     """Whether photos can be sent, on which device and to which model they go; never waits for one."""
-    return Health(status="ready", device=engine.synthesizer.device, model=engine.synthesizer.info.name)
+    synthesizer = engine.live.current.synthesizer
+    return Health(status="ready", device=synthesizer.device, model=synthesizer.info.name)
+
+
+@_catalogue.get("/models", summary="Which models are there?", responses=MODELS_RESPONSES)
+async def models(request: Request, engine: _Ready) -> ModelsAnswer:
+    """The shipped and mounted models, what they learned from, how they may be used, which one answers."""
+    live, catalogue = engine.live, request.app.state.catalogue
+    entries = await asyncio.to_thread(catalogue.list, live.current.path)
+    return answer_models(entries, live, request.state.request_id)
 
 
 @_work.post(
@@ -131,14 +155,15 @@ async def synthesize(
     photo = await _read(request)
     choice = _choose(request, query)
     request_id: str = request.state.request_id
+    model = engine.live.current  # to the end of this request, whatever takes its place
 
     def draw() -> bytes:
-        synthesis = engine.pipeline.synthesize(photo, choice)
+        synthesis = model.pipeline.synthesize(photo, choice)
         if media_type == _JSON:
-            return answer_faces(synthesis, query.format or "png", engine.synthesizer, request_id)
+            return answer_faces(synthesis, query.format or "png", model.synthesizer, request_id)
         return finish(synthesis.faces[0], _format_of(media_type))
 
-    return Response(await engine.run(draw), 200, {"X-Device": engine.synthesizer.device}, media_type)
+    return Response(await engine.run(draw), 200, {"X-Device": model.synthesizer.device}, media_type)
 
 
 @_work.post(
@@ -153,18 +178,19 @@ async def eyes(request: Request, query: Annotated[EyesQuery, Query()], engine: _
     media_type = _accepted(request, ["image/png" if query.overlay else _JSON])
     photo = await _read(request)
     request_id: str = request.state.request_id
+    pipeline = engine.live.current.pipeline
 
     def look() -> bytes:
         if query.overlay:
-            return encode(engine.pipeline.overlay(photo), "png")
-        return answer_eyes(engine.pipeline.find(photo), request_id, all=query.all)
+            return encode(pipeline.overlay(photo), "png")
+        return answer_eyes(pipeline.find(photo), request_id, all=query.all)
 
     return Response(await engine.run(look), media_type=media_type)
 
 
 async def _read(request: Request) -> bytes:
     settings: Settings = request.app.state.settings
-    return await read_picture(request, max_bytes=settings.max_upload_bytes, timeout_s=settings.body_timeout_s)
+    return await read_picture(request, max_bytes=settings.max_upload_bytes, max_s=settings.upload_timeout_s)
 
 
 def _choose(request: Request, query: SynthesizeQuery) -> Choice:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from service.changes import signature
 from service.errors import Unauthorized
 
 CHECK_EVERY_S: Final = 1.0
@@ -78,7 +79,7 @@ class KeyStore:
         self._next_check = 0.0
         self._ring = KeyRing(self._own)
         if path is not None:
-            self._signature = _sign(path)
+            self._signature = signature(path)
             self._ring = KeyRing((*self._own, *read_keys(path)))
 
     def ring(self) -> KeyRing:
@@ -86,9 +87,9 @@ class KeyStore:
         now = time.monotonic()
         if self._path is not None and now >= self._next_check:
             self._next_check = now + CHECK_EVERY_S
-            signature = _sign(self._path)  # before reading: what is written meanwhile is seen next time
-            if signature != self._signature:
-                self._signature = signature
+            now_there = signature(self._path)  # before reading: what is written meanwhile is seen next time
+            if now_there != self._signature:
+                self._signature = now_there
                 self._reload(self._path)
         return self._ring
 
@@ -146,15 +147,6 @@ def _parse(text: str, path: Path) -> Iterator[Key]:
                 "hash each key, for instance with printf %s KEY | sha256sum"
             )
         yield Key(found[1].lower(), found[2] or "")
-
-
-def _sign(path: Path) -> object:
-    """What changes when a file is written or replaced; a file that is not there has a sign of its own."""
-    try:
-        status = path.stat()
-    except OSError as error:
-        return error.errno
-    return status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev, status.st_size
 
 
 def _reason(error: OSError | UnicodeDecodeError) -> str:

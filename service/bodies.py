@@ -16,7 +16,6 @@ from typing import Final
 from starlette.requests import Request
 
 from service.errors import (
-    BodyTimeout,
     EmptyBody,
     InvalidForm,
     InvalidJson,
@@ -24,6 +23,7 @@ from service.errors import (
     MissingField,
     UnsupportedMediaType,
     UploadTooLarge,
+    UploadTooSlow,
 )
 from service.forms import FormReader
 
@@ -31,18 +31,31 @@ FIELD: Final = "image"
 _FORMS = "image/*, multipart/form-data with the file in the field 'image', or application/json with base64"
 
 
-async def read_picture(request: Request, *, max_bytes: int, timeout_s: float) -> bytes:
+async def read_picture(request: Request, *, max_bytes: int, max_s: float) -> bytes:
     """The bytes of the picture that the request carries, not yet looked at.
 
     Raises:
         UploadTooLarge: the body is longer than `max_bytes`, by its Content-Length or by count.
-        BodyTimeout: it is not here after `timeout_s`.
+        UploadTooSlow: it was not there after `max_s`.
         EmptyBody: there is no body.
         UnsupportedMediaType: the Content-Type is none of the three forms.
         MissingField, InvalidForm, InvalidJson, InvalidParameter: the form or JSON is not as it should be.
     """
-    _refuse_length(request, max_bytes)
-    chunks = _count(request, max_bytes, timeout_s)
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length[:20]) > max_bytes:
+        raise _too_large(f"{int(length[:20]):,} bytes are announced", max_bytes)
+    if length == "0" or (not length and "transfer-encoding" not in request.headers):
+        raise EmptyBody(f"The request has no body. Send a photo as {_FORMS}.")
+    try:
+        async with asyncio.timeout(max_s):
+            return await _read(request, _count(request, max_bytes))
+    except TimeoutError as error:
+        raise UploadTooSlow(
+            f"The body was not complete after {max_s:g} s. Send a smaller photo, or over a faster line."
+        ) from error
+
+
+async def _read(request: Request, chunks: AsyncGenerator[bytes, None]) -> bytes:
     content_type = request.headers.get("content-type", "")
     media_type = content_type.partition(";")[0].strip().lower()
     if media_type == "multipart/form-data":
@@ -55,37 +68,15 @@ async def read_picture(request: Request, *, max_bytes: int, timeout_s: float) ->
     raise UnsupportedMediaType(f"{found} Send a photo as {_FORMS}.")
 
 
-def _refuse_length(request: Request, max_bytes: int) -> None:
-    """Refuses a body that is announced to be too long, or to be none."""
-    length = request.headers.get("content-length", "")
-    if length.isdecimal() and int(length[:20]) > max_bytes:
-        raise _too_large(f"{int(length[:20]):,} bytes are announced", max_bytes)
-    if length == "0" or (not length and "transfer-encoding" not in request.headers):
-        raise EmptyBody(f"The request has no body. Send a photo as {_FORMS}.")
-
-
 def _too_large(found: str, max_bytes: int) -> UploadTooLarge:
     return UploadTooLarge(
         f"{found}; at most {max_bytes:,} bytes are taken. Send a smaller or more compressed photo."
     )
 
 
-async def _count(request: Request, max_bytes: int, timeout_s: float) -> AsyncGenerator[bytes, None]:
-    """The body as it comes, while it is neither too long nor too late."""
+async def _count(request: Request, max_bytes: int) -> AsyncGenerator[bytes, None]:
     num_bytes = 0
-    end = asyncio.get_running_loop().time() + timeout_s
-    chunks = request.stream()
-    while True:
-        try:
-            async with asyncio.timeout_at(end):
-                chunk = await anext(chunks)
-        except StopAsyncIteration:
-            return
-        except TimeoutError:
-            raise BodyTimeout(
-                f"{num_bytes:,} bytes came in {timeout_s:g} s, and not all of the body. "
-                "Send a smaller photo, or over a faster connection."
-            ) from None
+    async for chunk in request.stream():
         num_bytes += len(chunk)
         if num_bytes > max_bytes:
             raise _too_large("The body goes on beyond the limit", max_bytes)

@@ -96,7 +96,7 @@ def synthesize(
     choice = Choice(eye=eye, person=_parse_person(person), input=input)
     settings = _settings()
     synthesizer = Synthesizer.load(
-        model_path(settings.model), device=settings.device, num_threads=count_cores()
+        model_path(settings.model, settings.mounted), device=settings.device, num_threads=count_cores()
     )
     pipeline = Pipeline.open(settings, synthesizer)
     output.mkdir(parents=True, exist_ok=True)
@@ -165,7 +165,7 @@ def doctor(model: _Model = None, device: _Device = None) -> None:
     settings = _settings(model=model, device=device)
     _print_facts(examine_versions())
     _print_facts(examine_finder(settings.eye_finder))
-    synthesizer = Synthesizer.load(model_path(settings.model), device=settings.device)
+    synthesizer = Synthesizer.load(model_path(settings.model, settings.mounted), device=settings.device)
     _print_facts(examine_model(synthesizer))
     _print_facts(examine_speed(synthesizer))
 

@@ -10,6 +10,7 @@
     │   └── ImageTooSmall         422 image_too_small
     ├── RequestError              the request around the picture is wrong
     │   ├── UploadTooLarge        413 upload_too_large
+    │   ├── UploadTooSlow         408 upload_too_slow
     │   ├── UnsupportedMediaType  415 unsupported_media_type
     │   ├── MissingField          422 missing_field
     │   ├── InvalidParameter      422 invalid_parameter
@@ -19,7 +20,6 @@
     │   ├── Unauthorized          401 unauthorized
     │   ├── NotFound              404 not_found
     │   ├── MethodNotAllowed      405 method_not_allowed
-    │   ├── BodyTimeout           408 body_timeout
     │   └── CallerLimited         one caller asks for more than its share
     │       ├── RateLimited       429 rate_limited
     │       └── TooManyRequests   429 too_many_requests
@@ -33,6 +33,7 @@
     └── ModelError                the service itself cannot answer
         ├── ModelNotFound         503 model_not_found
         ├── ModelContractUnknown  503 model_contract_unknown
+        ├── ModelSelfTestFailed   503 model_self_test_failed
         ├── RuntimeMissing        503 runtime_missing
         ├── DeviceUnavailable     503 device_unavailable
         └── NotReady              503 not_ready
@@ -126,6 +127,14 @@ class UploadTooLarge(RequestError):
     title = "Upload too large"
 
 
+class UploadTooSlow(RequestError):
+    """The body did not come within its time."""
+
+    status = 408
+    code = "upload_too_slow"
+    title = "Upload too slow"
+
+
 class UnsupportedMediaType(RequestError):
     """The Content-Type is none of the three body forms."""
 
@@ -196,14 +205,6 @@ class MethodNotAllowed(RequestError):
     status = 405
     code = "method_not_allowed"
     title = "Method not allowed"
-
-
-class BodyTimeout(RequestError):
-    """The body did not come within EYE2FACE_BODY_TIMEOUT_S."""
-
-    status = 408
-    code = "body_timeout"
-    title = "The body came too slowly"
 
 
 class CallerLimited(RequestError):
@@ -310,6 +311,13 @@ class ModelContractUnknown(ModelError):
 
     code = "model_contract_unknown"
     title = "Model contract unknown"
+
+
+class ModelSelfTestFailed(ModelError):
+    """The file follows the contract, but what it draws are no faces."""
+
+    code = "model_self_test_failed"
+    title = "The model failed its self-test"
 
 
 class RuntimeMissing(ModelError):

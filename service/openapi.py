@@ -54,7 +54,7 @@ _PHOTO_ERRORS: Final = (
     errors.InvalidForm,
     errors.Unauthorized,
     errors.NotAcceptable,
-    errors.BodyTimeout,
+    errors.UploadTooSlow,
     errors.UploadTooLarge,
     errors.ImageTooLarge,
     errors.UnsupportedMediaType,
@@ -79,6 +79,8 @@ _EYE_ERRORS: Final = (
 )
 
 READY_RESPONSES: Final = _describe_errors(errors.NotReady)
+
+MODELS_RESPONSES: Final = _describe_errors(errors.Unauthorized, errors.ModelNotFound, errors.NotReady)
 
 EYES_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     200: {

@@ -11,7 +11,6 @@ from starlette.responses import Response
 
 from service.answers import PROBLEM_JSON, Problem, stamps
 from service.errors import (
-    BodyTimeout,
     CallerLimited,
     Eye2FaceError,
     InvalidParameter,
@@ -20,6 +19,7 @@ from service.errors import (
     RequestError,
     Unauthorized,
     UploadTooLarge,
+    UploadTooSlow,
 )
 
 HANDLED: tuple[type[Exception], ...] = (
@@ -76,7 +76,8 @@ def _translate(request: Request, error: Exception) -> Eye2FaceError:
 def _translate_http(request: Request, error: HTTPException) -> RequestError:
     path = request.url.path[:80]
     if error.status_code == HTTPStatus.NOT_FOUND:
-        return NotFound(f"Nothing is served at {path}; /docs lists what is.")
+        hint = "; /docs lists what is" if request.app.openapi_url else ""
+        return NotFound(f"Nothing is served at {path}{hint}.")
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         allowed = (error.headers or {}).get("Allow", "another method")
         return MethodNotAllowed(f"{path} does not take {request.method[:20]}; use {allowed}.")
@@ -90,8 +91,8 @@ def _headers_for(request: Request, known: Eye2FaceError, error: Exception) -> di
         length = request.headers.get("content-length", "")
         runs_out = length.isdecimal() and int(length[:20]) <= _MAX_DISCARDED_BYTES
         return {} if runs_out else {"Connection": "close"}
-    if isinstance(known, BodyTimeout):
-        return {"Connection": "close"}  # what is left of the body may never come
+    if isinstance(known, UploadTooSlow):
+        return {"Connection": "close"}
     if isinstance(known, CallerLimited):
         return {"Retry-After": str(known.retry_after_s)}
     if isinstance(known, Unauthorized):

@@ -6,11 +6,13 @@ Each name below is read from the variable `EYE2FACE_` + the name in capitals, fo
 
 import ipaddress
 import re
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+_ORIGIN = re.compile(r"https?://[^/\s?#@]+")
 _SHA256_HEX = re.compile(r"[0-9a-f]{64}")
 
 
@@ -23,7 +25,17 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes any free one.")
-    model: str = Field("synthesizer", description="A shipped model's name, or the path of an ONNX file.")
+    model: str = Field(
+        "synthesizer", description="A shipped or mounted model's name, or the path of an ONNX file."
+    )
+    models_dir: str = Field(
+        "", description="A folder of models of your own, which go before the shipped ones."
+    )
+    model_watch_s: float = Field(
+        0.0,
+        ge=0,
+        description="Seconds between looks for a new model in place of the old one; 0: SIGHUP only.",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Where the model runs; with cuda the service does not start unless it does."
     )
@@ -45,10 +57,10 @@ class Settings(BaseSettings):
     max_people: int = Field(
         20, ge=1, description="Faces drawn of one photo with person=all, the largest people's."
     )
-    body_timeout_s: float = Field(60.0, gt=0, description="Seconds within which all of a body must be here.")
     num_threads: int = Field(
         0, ge=0, le=1024, description="Photos worked on at once; 0 counts the cores given to the process."
     )
+    upload_timeout_s: float = Field(30.0, gt=0, description="Seconds that an upload may take.")
     api_keys: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="SHA-256 of every API key, in hex, separated by commas; none: no key is asked for."
     )
@@ -65,10 +77,14 @@ class Settings(BaseSettings):
         "",
         description="Addresses of proxies, comma between, whose X-Forwarded-For is believed; *: everybody's.",
     )
+    docs: bool = Field(True, description="Serve /docs and /openapi.json, to everybody.")
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Sites whose pages may use the service, such as https://example.org; *: any."
+    )
     allow_anonymous: bool = Field(False, description="Listen beyond loopback although no API keys are set.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
 
-    @field_validator("api_keys", mode="before")
+    @field_validator("api_keys", "cors_origins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return (
@@ -88,6 +104,21 @@ class Settings(BaseSettings):
                 "printf %s KEY | sha256sum"
             )
         return lowered
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _check_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        wrong = [each for each in origins if each != "*" and not _ORIGIN.fullmatch(each)]
+        if wrong:
+            raise ValueError(
+                f"'{wrong[0]}' is no origin; write scheme and host, as in https://example.org, or *"
+            )
+        return tuple(each.lower() for each in origins)
+
+    @property
+    def mounted(self) -> Path | None:
+        """The folder of mounted models."""
+        return Path(self.models_dir) if self.models_dir else None
 
     @property
     def on_loopback(self) -> bool:

@@ -104,8 +104,17 @@ def open_on_cpu(path: Path, *, num_threads: int) -> Any:
     return _open_session(runtime, path, num_threads)
 
 
-def model_path(name_or_path: str) -> Path:
-    """The file of a shipped model by its name, or the path itself if it is one.
+def read_model_info(path: Path) -> ModelInfo:
+    """What the model in `path` says of itself, if it can be used here.
+
+    Raises:
+        RuntimeMissing, ModelNotFound, ModelContractUnknown: it cannot.
+    """
+    return _read_info(open_on_cpu(path, num_threads=1), path)
+
+
+def model_path(name_or_path: str, mounted: Path | None = None) -> Path:
+    """The file of a mounted or shipped model by its name, or the path itself if it is one.
 
     Raises:
         ModelNotFound: no such file; the message lists the models that are there.
@@ -115,14 +124,29 @@ def model_path(name_or_path: str) -> Path:
         if given.is_file():
             return given
     else:
-        for folder in _model_folders():
-            if (folder / f"{name_or_path}.onnx").is_file():
-                return folder / f"{name_or_path}.onnx"
-    shipped = sorted({path.stem for folder in _model_folders() for path in folder.glob("*.onnx")})
+        for path, _ in list_models(mounted):
+            if path.stem == name_or_path:
+                return path
+    names = sorted({path.stem for path, _ in list_models(mounted)})
     raise ModelNotFound(
-        f"There is no model '{name_or_path}'. Shipped here: {', '.join(shipped) or 'none'}. "
+        f"There is no model '{name_or_path}'. Found here: {', '.join(names) or 'none'}. "
         "Give one of these names or the path of an ONNX file."
     )
+
+
+def list_models(mounted: Path | None = None) -> list[tuple[Path, bool]]:
+    """Every model file and whether it is a mounted one; those go before shipped ones of the same name.
+
+    Raises:
+        ModelNotFound: the folder of mounted models is not there.
+    """
+    if mounted is not None and not mounted.is_dir():
+        raise ModelNotFound(
+            f"{mounted}, the folder of mounted models, is not there. Mount it, or unset EYE2FACE_MODELS_DIR."
+        )
+    folders = [(mounted, True)] if mounted else []
+    folders += [(folder, False) for folder in _model_folders()]
+    return [(path, is_mounted) for folder, is_mounted in folders for path in sorted(folder.glob("*.onnx"))]
 
 
 def _model_folders() -> tuple[Path, Path]:

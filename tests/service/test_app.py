@@ -309,6 +309,56 @@ def test_health_and_pages_need_no_key(guarded: TestClient) -> None:
         assert guarded.get(path).status_code == 200
 
 
+def test_the_documentation_is_taken_away_by_its_setting(model: Path) -> None:
+    with TestClient(create_app(Settings(model=str(model), docs=False))) as client:
+        for path in ("/docs", "/openapi.json"):
+            assert "/docs lists" not in check_problem(client.get(path), 404, "not_found")["detail"]
+        assert client.get("/").status_code == 200
+
+
+def test_every_answer_forbids_browsers_what_it_does_not_need(client: TestClient, photo: bytes) -> None:
+    for answer in (
+        client.post("/synthesize", content=photo, headers=JPEG),
+        client.get("/livez"),
+        client.get("/openapi.json"),
+        client.get("/nowhere"),
+        client.get("/web/page.js"),
+    ):
+        check_stamps(answer)
+        assert answer.headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
+
+
+ORIGIN = {"origin": "https://good.example"}
+PREFLIGHT = {"access-control-request-method": "POST", "access-control-request-headers": "x-api-key"}
+
+
+def test_pages_of_other_sites_are_kept_out_by_default(client: TestClient, photo: bytes) -> None:
+    answer = client.post("/synthesize", content=photo, headers=JPEG | ORIGIN)
+    assert not [name for name in answer.headers if name.startswith("access-control")]
+    check_problem(client.options("/synthesize", headers=ORIGIN | PREFLIGHT), 405, "method_not_allowed")
+
+
+def test_pages_of_allowed_sites_are_let_in_and_no_others(model: Path) -> None:
+    hashes = (hashlib.sha256(b"first").hexdigest(),)
+    settings = Settings(model=str(model), api_keys=hashes, cors_origins=("https://good.example",))
+    with TestClient(create_app(settings)) as client:
+        asked = client.options("/synthesize", headers=ORIGIN | PREFLIGHT)  # a browser sends no key with it
+        assert (asked.status_code, asked.headers["access-control-allow-origin"]) == (200, ORIGIN["origin"])
+        assert "X-API-Key" in asked.headers["access-control-allow-headers"]
+        assert "access-control-allow-credentials" not in asked.headers
+        check_stamps(asked)
+        refused = client.post("/synthesize", headers=ORIGIN)
+        check_problem(refused, 401, "unauthorized")  # which the page may read
+        assert refused.headers["access-control-allow-origin"] == ORIGIN["origin"]
+        assert "X-Request-Id" in refused.headers["access-control-expose-headers"]
+        other = {"origin": "https://bad.example"}
+        for answer in (
+            client.options("/synthesize", headers=other | PREFLIGHT),
+            client.post("/synthesize", headers=other),
+        ):
+            assert "access-control-allow-origin" not in answer.headers
+
+
 def test_a_service_that_everybody_could_reach_is_refused(model: Path) -> None:
     with pytest.raises(ValueError, match="EYE2FACE_ALLOW_ANONYMOUS"):
         create_app(Settings(model=str(model), host="0.0.0.0"))

@@ -30,6 +30,8 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
         "HOST": "0.0.0.0",
         "PORT": "9000",
         "MODEL": "/models/mine.onnx",
+        "MODELS_DIR": "/models",
+        "MODEL_WATCH_S": "5",
         "DEVICE": "cpu",
         "EYE_FINDER": "haar",
         "MIN_EYE_PX": "8",
@@ -39,13 +41,15 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
         "MAX_PIXELS": "2000",
         "NUM_THREADS": "3",
         "MAX_PEOPLE": "4",
-        "BODY_TIMEOUT_S": "1.5",
+        "UPLOAD_TIMEOUT_S": "1.5",
         "API_KEYS": KEY_HASH,
         "API_KEYS_FILE": "/keys.txt",
         "MAX_REQUESTS_PER_MINUTE": "60",
         "MAX_CONCURRENT_REQUESTS": "2",
         "TRUSTED_PROXIES": "10.0.0.1",
         "ALLOW_ANONYMOUS": "true",
+        "DOCS": "false",
+        "CORS_ORIGINS": "https://example.org, http://localhost:3000",
         "LOG_LEVEL": "warning",
     }
     for name, value in values.items():
@@ -55,6 +59,8 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
         "host": "0.0.0.0",
         "port": 9000,
         "model": "/models/mine.onnx",
+        "models_dir": "/models",
+        "model_watch_s": 5.0,
         "device": "cpu",
         "eye_finder": "haar",
         "min_eye_px": 8.0,
@@ -64,13 +70,15 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
         "max_pixels": 2000,
         "num_threads": 3,
         "max_people": 4,
-        "body_timeout_s": 1.5,
+        "upload_timeout_s": 1.5,
         "api_keys": (KEY_HASH,),
         "api_keys_file": "/keys.txt",
         "max_requests_per_minute": 60,
         "max_concurrent_requests": 2,
         "trusted_proxies": "10.0.0.1",
         "allow_anonymous": True,
+        "docs": False,
+        "cors_origins": ("https://example.org", "http://localhost:3000"),
         "log_level": "warning",
     }
 
@@ -120,3 +128,12 @@ def test_beyond_loopback_a_key_or_leave_is_wanted(host: str) -> None:
         Settings(host=host).refuse_exposure()
     assert Settings(host=host, api_keys=(KEY_HASH,)).refuse_exposure()
     assert Settings(host=host, allow_anonymous=True).refuse_exposure()
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["example.org", "https://example.org/", "https://a.org/page", "null", "ftp://a.org", "https://u@a.org"],
+)
+def test_an_origin_that_no_browser_would_send_is_refused(origin: str) -> None:
+    with pytest.raises(ValidationError, match="is no origin"):
+        Settings(cors_origins=("https://fine.example", origin))

@@ -112,7 +112,7 @@ def test_a_shipped_model_is_found_by_its_name(tmp_path: Path, monkeypatch: pytes
     assert model_path("tiny") == in_repository
     installed = fakes.tiny_model(package / "models" / "tiny.onnx")
     assert model_path("tiny") == installed
-    with pytest.raises(ModelNotFound, match=r"no model 'huge'\. Shipped here: tiny"):
+    with pytest.raises(ModelNotFound, match=r"no model 'huge'\. Found here: tiny"):
         model_path("huge")
 
 
