@@ -23,15 +23,19 @@ from service.synthesizer import Synthesizer
 PROBLEM_JSON: Final = "application/problem+json"
 
 
-class _Shape(BaseModel):
+class Shape(BaseModel):
+    """A part of an answer."""
+
     model_config = ConfigDict(from_attributes=True, frozen=True, protected_namespaces=())
 
 
-class _Answer(_Shape):
+class Answer(Shape):
+    """A whole answer in JSON."""
+
     not_for_identification: Literal[True] = True
 
 
-class CandidateShape(_Shape):
+class CandidateShape(Shape):
     """What may be an eye, in pixels of the upright photo."""
 
     x: float = Field(description="Centre, from the left.")
@@ -48,7 +52,7 @@ class EyeShape(CandidateShape):
     person: int = Field(description="Whose eye it is; counted from 0, the largest person first.")
 
 
-class QualityShape(_Shape):
+class QualityShape(Shape):
     """How well an eye is seen, measured alike for eyes of any size."""
 
     size_px: float = Field(description="Side of its crop in pixels of the photo.")
@@ -65,7 +69,7 @@ class SeenEyeShape(EyeShape):
     quality: QualityShape
 
 
-class RefusedShape(_Shape):
+class RefusedShape(Shape):
     """One eye that is seen too badly to draw a face from."""
 
     code: str = Field(description="As a problem has it: `eye_too_small`, `eye_too_dark`, `eye_too_blurred`.")
@@ -73,7 +77,7 @@ class RefusedShape(_Shape):
     eye: EyeShape
 
 
-class FaceShape(_Shape):
+class FaceShape(Shape):
     """One drawn face and the eye that it was drawn from."""
 
     image: str = Field(description="The face as a file, in base64.")
@@ -84,7 +88,7 @@ class FaceShape(_Shape):
     quality: QualityShape
 
 
-class ModelShape(_Shape):
+class ModelShape(Shape):
     """The model that drew, and under which class of licence it may be used."""
 
     name: str
@@ -99,7 +103,7 @@ class ModelShape(_Shape):
     sha256: str
 
 
-class CardShape(_Shape):
+class CardShape(Shape):
     """What a model file says of itself; an eye finder says less than a synthesizer."""
 
     name: str
@@ -119,7 +123,7 @@ class CardShape(_Shape):
     sha256: str | None = None
 
 
-class ListedModel(_Shape):
+class ListedModel(Shape):
     """One model file that is there."""
 
     name: str = Field(description="What `EYE2FACE_MODEL` may name it by.")
@@ -130,7 +134,7 @@ class ListedModel(_Shape):
     problem: str | None = Field(description="Why it cannot be used.")
 
 
-class ModelsAnswer(_Answer):
+class ModelsAnswer(Answer):
     """The models that are there, and the one that answers, even if its file has changed since."""
 
     answering: CardShape
@@ -140,7 +144,7 @@ class ModelsAnswer(_Answer):
     request_id: str
 
 
-class SynthesisAnswer(_Answer):
+class SynthesisAnswer(Answer):
     """Every face that was asked for. A face is a guess from one eye and identifies nobody."""
 
     faces: list[FaceShape]
@@ -155,7 +159,7 @@ class SynthesisAnswer(_Answer):
     request_id: str
 
 
-class EyesAnswer(_Answer):
+class EyesAnswer(Answer):
     """Every eye that the finder sees in the upright photo."""
 
     width: int
@@ -167,7 +171,7 @@ class EyesAnswer(_Answer):
     request_id: str
 
 
-class Health(_Answer):
+class Health(Answer):
     """Whether the service lives or is ready, and on which device it works."""
 
     status: Literal["alive", "ready"]
@@ -175,7 +179,7 @@ class Health(_Answer):
     model: str | None = None
 
 
-class Problem(_Answer):
+class Problem(Answer):
     """Why there is no answer. Source: RFC 9457."""
 
     type: str = Field(description="A name for the kind of problem, unlike any other.")

@@ -21,7 +21,8 @@ from service import __version__, pages
 from service.accept import negotiate
 from service.admission import CORS, Gate, admit, check_key
 from service.answers import EyesAnswer, Health, ModelsAnswer, Stamps, answer_eyes, answer_faces, answer_models
-from service.bodies import read_picture
+from service.batch import ZIP, BatchAnswer, Outcome, join_json, join_zip
+from service.bodies import Upload, read_picture, read_pictures, refuse_size
 from service.catalogue import Catalogue
 from service.cores import count_cores
 from service.errors import NotAcceptable, NotReady
@@ -29,6 +30,8 @@ from service.images import FaceFormat, encode
 from service.live import LiveModel, keep_live
 from service.marking import finish
 from service.openapi import (
+    BATCH_BODY,
+    BATCH_RESPONSES,
     EYES_RESPONSES,
     MODELS_RESPONSES,
     PHOTO_BODY,
@@ -37,7 +40,7 @@ from service.openapi import (
     describe,
 )
 from service.pipeline import Choice
-from service.problems import HANDLED, answer_problem
+from service.problems import HANDLED, answer_problem, describe_problem
 from service.queries import EyesQuery, SynthesizeQuery, refuse_repeats
 from service.settings import Settings
 
@@ -164,6 +167,51 @@ async def synthesize(
         return finish(synthesis.faces[0], _format_of(media_type))
 
     return Response(await engine.run(draw), 200, {"X-Device": model.synthesizer.device}, media_type)
+
+
+@_work.post(
+    "/synthesize/batch",
+    summary="Several photos, an answer each",
+    response_model=BatchAnswer,
+    responses=BATCH_RESPONSES,
+    openapi_extra=BATCH_BODY,
+)
+async def synthesize_batch(
+    request: Request, query: Annotated[SynthesizeQuery, Query()], engine: _Ready
+) -> Response:
+    """What `/synthesize` answers, for each photo of a form; one that fails does not fail the others."""
+    media_type = _accepted(request, [_JSON, ZIP])
+    settings: Settings = request.app.state.settings
+    uploads = await read_pictures(
+        request,
+        max_bytes=settings.max_batch_bytes,
+        max_s=settings.upload_timeout_s,
+        max_files=settings.max_batch_photos,
+    )
+    request.app.state.gate.charge(request, len(uploads) - 1)
+    choice, format = _choose(request, query), query.format or "png"
+    request_id: str = request.state.request_id
+    model = engine.live.current
+
+    def draw(upload: Upload) -> Outcome:
+        refuse_size(len(upload.data), settings.max_upload_bytes)
+        synthesis = model.pipeline.synthesize(upload.data, choice)
+        if media_type == ZIP:
+            return Outcome(upload.file_name, faces=[finish(face, format) for face in synthesis.faces])
+        return Outcome(upload.file_name, answer_faces(synthesis, format, model.synthesizer, request_id))
+
+    async def try_to_draw(upload: Upload) -> Outcome:
+        try:
+            async with turns:
+                return await engine.run(partial(draw, upload))
+        except Exception as error:  # noqa: BLE001  # the other photos have their answers all the same
+            return Outcome(upload.file_name, problem=describe_problem(request, error))
+
+    turns = asyncio.Semaphore(settings.num_threads or count_cores())  # others want theirs in between
+    outcomes = await asyncio.gather(*map(try_to_draw, uploads))
+    join = partial(join_zip, format=format) if media_type == ZIP else join_json
+    body = await asyncio.to_thread(join, outcomes, request_id=request_id)
+    return Response(body, 200, {"X-Device": model.synthesizer.device}, media_type)
 
 
 @_work.post(

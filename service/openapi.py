@@ -7,6 +7,7 @@ from fastapi.openapi.utils import get_openapi
 
 from service import errors
 from service.answers import PROBLEM_JSON, Problem, SynthesisAnswer
+from service.batch import ZIP
 from service.bodies import FIELD
 from service.errors import Eye2FaceError
 
@@ -31,6 +32,23 @@ PHOTO_BODY: Final[dict[str, Any]] = {
             "application/json": {
                 "schema": {"type": "object", "required": [FIELD], "properties": {FIELD: _BASE64}}
             },
+        },
+    }
+}
+
+
+BATCH_BODY: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "description": f"Several photos, each a file in a field `{FIELD}`.",
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": [FIELD],
+                    "properties": {FIELD: {"type": "array", "minItems": 1, "items": _BINARY}},
+                }
+            }
         },
     }
 }
@@ -88,6 +106,28 @@ EYES_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
         "content": {"image/png": {}},
     },
     **_describe_errors(*_PHOTO_ERRORS),
+}
+
+BATCH_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "description": "One result for each photo, in their order; as a zip the faces and `results.json`.",
+        "content": {ZIP: {"schema": _BINARY}},
+        "headers": {"X-Device": {"schema": {"type": "string"}, "description": "Where the model ran."}},
+    },
+    **_describe_errors(
+        errors.EmptyBody,
+        errors.InvalidForm,
+        errors.Unauthorized,
+        errors.NotAcceptable,
+        errors.UploadTooSlow,
+        errors.UploadTooLarge,
+        errors.UnsupportedMediaType,
+        errors.InvalidParameter,
+        errors.MissingField,
+        errors.RateLimited,
+        errors.TooManyRequests,
+        errors.NotReady,
+    ),
 }
 
 SYNTHESIZE_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {

@@ -44,9 +44,21 @@ async def answer_problem(request: Request, error: Exception) -> Response:
         return Response(status_code=400)  # nobody is there to read it
     known = _translate(request, error)
     request_id: str = request.state.request_id
+    problem = _describe(known, error, request_id)
+    # A crash is answered outside of the middleware, so the stamps are set here too.
+    headers = stamps(request_id) | _headers_for(request, known, error)
+    return Response(problem.model_dump_json(exclude_none=True), known.status, headers, PROBLEM_JSON)
+
+
+def describe_problem(request: Request, error: Exception) -> Problem:
+    """The same, for an error that one photo of several met."""
+    return _describe(_translate(request, error), error, request.state.request_id)
+
+
+def _describe(known: Eye2FaceError, error: Exception, request_id: str) -> Problem:
     if known.status == HTTPStatus.INTERNAL_SERVER_ERROR:
         _log.error("request %s failed: %s", request_id, type(error).__name__)
-    problem = Problem(
+    return Problem(
         type=f"urn:eye2face:{known.code}",
         title=known.title,
         status=known.status,
@@ -55,9 +67,6 @@ async def answer_problem(request: Request, error: Exception) -> Response:
         request_id=request_id,
         **known.members,
     )
-    # A crash is answered outside of the middleware, so the stamps are set here too.
-    headers = stamps(request_id) | _headers_for(request, known, error)
-    return Response(problem.model_dump_json(exclude_none=True), known.status, headers, PROBLEM_JSON)
 
 
 def _translate(request: Request, error: Exception) -> Eye2FaceError:

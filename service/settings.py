@@ -54,6 +54,8 @@ class Settings(BaseSettings):
     )
     max_upload_bytes: int = Field(20_000_000, ge=1, description="Bytes of a request's body.")
     max_pixels: int = Field(50_000_000, ge=1, description="Pixels of a photo, told by its header.")
+    max_batch_photos: int = Field(16, ge=1, description="Photos of one request to /synthesize/batch.")
+    max_batch_bytes: int = Field(60_000_000, ge=1, description="Bytes of its body.")
     max_people: int = Field(
         20, ge=1, description="Faces drawn of one photo with person=all, the largest people's."
     )

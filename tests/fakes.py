@@ -68,10 +68,7 @@ def spoil(path: Path, how: Literal["black", "same", "crash"]) -> Path:
         helper.make_node("Mul", ["resized", "zero"], ["black"]),
         helper.make_node("Add", ["black", "face"], ["faces"]),
     ]
-    initializers = [
-        numpy_helper.from_array(np.array(0, np.uint8), "zero"),
-        numpy_helper.from_array(face, "face"),
-    ]
+    constants = {"zero": np.array(0, np.uint8), "face": face}
     if how == "crash":  # with more than one eye, for which the array in between has no place
         nodes = [
             helper.make_node("Reshape", ["resized", "shape"], ["one"]),

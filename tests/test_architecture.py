@@ -22,6 +22,7 @@ SERVICE = (
     ("pipeline", "catalogue"),
     ("marking", "live"),
     ("answers",),
+    ("batch",),
     ("problems", "openapi"),
     ("app", "doctor"),
     ("server",),

@@ -32,6 +32,14 @@ def test_every_error_of_a_route_is_a_problem(document: dict[str, Any], route: st
         assert set(each["content"]) == {"application/problem+json"}
 
 
+def test_a_batch_is_described_with_its_form_its_two_answers_and_its_errors(document: dict[str, Any]) -> None:
+    route = document["paths"]["/synthesize/batch"]["post"]
+    form = route["requestBody"]["content"]["multipart/form-data"]["schema"]
+    assert form["properties"]["image"]["type"] == "array"
+    assert set(route["responses"]["200"]["content"]) == {"application/json", "application/zip"}
+    assert {"200", "400", "401", "406", "408", "413", "415", "422", "429", "503"} == set(route["responses"])
+
+
 def test_every_code_that_a_photo_can_meet_is_described(document: dict[str, Any]) -> None:
     text = str(document["paths"]["/synthesize"]["post"]["responses"])
     kinds: list[type[errors.Eye2FaceError]] = [errors.NoEyeFound, errors.NoSuchPerson, errors.NoSuchEye]
