@@ -15,7 +15,7 @@ STAMPS := .venv/.stamps
 SERVICE := $(STAMPS)/service-$(BUILD)
 EVERYTHING := $(STAMPS)/everything-$(BUILD)
 
-.PHONY: help serve setup test lint types format clean
+.PHONY: help serve setup test fuzz lint types format clean
 .DEFAULT_GOAL := help
 
 help: ## what can be done here
@@ -28,6 +28,9 @@ setup: $(SERVICE) ## what the service needs, in .venv; no torch (GPU=1 for NVIDI
 
 test: $(EVERYTHING) lint types ## lint, types and all tests
 	$(BIN)/python -m pytest
+
+fuzz: $(EVERYTHING) ## a thousand odd requests to each route (FUZZ_EXAMPLES=...)
+	FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),1000) $(BIN)/python -m pytest tests/service/test_interface.py
 
 lint: $(EVERYTHING) ## ruff: rules and format
 	$(BIN)/ruff check .
