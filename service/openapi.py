@@ -20,36 +20,36 @@ DESCRIPTION: Final = (
 _BINARY: Final = {"type": "string", "format": "binary"}
 _BASE64: Final = {"type": "string", "format": "byte", "description": "The photo's file, in base64."}
 
+
+def _form(field: dict[str, Any]) -> dict[str, Any]:
+    """One field and no others: options go into the query."""
+    return {
+        "schema": {
+            "type": "object",
+            "required": [FIELD],
+            "properties": {FIELD: field},
+            "additionalProperties": False,
+        }
+    }
+
+
 PHOTO_BODY: Final[dict[str, Any]] = {
     "requestBody": {
         "required": True,
         "description": f"One photo: a file in the field `{FIELD}`, the bytes themselves, or base64 in JSON.",
         "content": {
-            "multipart/form-data": {
-                "schema": {"type": "object", "required": [FIELD], "properties": {FIELD: _BINARY}}
-            },
+            "multipart/form-data": _form(_BINARY),
             "image/*": {"schema": _BINARY},
-            "application/json": {
-                "schema": {"type": "object", "required": [FIELD], "properties": {FIELD: _BASE64}}
-            },
+            "application/json": _form(_BASE64),
         },
     }
 }
-
 
 BATCH_BODY: Final[dict[str, Any]] = {
     "requestBody": {
         "required": True,
         "description": f"Several photos, each a file in a field `{FIELD}`.",
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": [FIELD],
-                    "properties": {FIELD: {"type": "array", "minItems": 1, "items": _BINARY}},
-                }
-            }
-        },
+        "content": {"multipart/form-data": _form({"type": "array", "minItems": 1, "items": _BINARY})},
     }
 }
 

@@ -21,6 +21,8 @@ def test_the_three_forms_of_body_are_described(document: dict[str, Any], route: 
     body = document["paths"][route]["post"]["requestBody"]
     assert set(body["content"]) == {"multipart/form-data", "image/*", "application/json"}
     assert body["required"]
+    for form in ("multipart/form-data", "application/json"):  # what stands beside the photo is refused
+        assert body["content"][form]["schema"]["additionalProperties"] is False
 
 
 @pytest.mark.parametrize("route", ROUTES)
