@@ -4,7 +4,6 @@ The names are a contract with callers; what the fields mean is told here once, f
 """
 
 import base64
-import time
 from typing import Final, Literal
 from uuid import uuid4
 
@@ -14,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.images import FaceFormat
 from service.marking import finish
+from service.photo import Clock
 from service.pipeline import Face, Found, Refused, SeenEye, Synthesis
 from service.synthesizer import Synthesizer
 
@@ -121,11 +121,22 @@ class EyesAnswer(_Answer):
 
 
 class Health(_Answer):
-    """Whether the service lives or is ready, and on which device it works."""
+    """Whether the service lives."""
 
-    status: Literal["alive", "ready"]
-    device: Literal["cpu", "cuda"] | None = None
-    model: str | None = None
+    status: Literal["alive"] = "alive"
+
+
+class Readiness(_Answer):
+    """That photos can be sent, and what the service is at."""
+
+    status: Literal["ready"] = "ready"
+    device: Literal["cpu", "cuda"]
+    model: str
+    num_workers: int
+    num_busy: int = Field(description="Workers at a photo.")
+    num_queued: int = Field(description="Photos that wait for a worker.")
+    last_inference_age_s: float = Field(description="Since the model last ran, at the start for instance.")
+    last_inference_ms: float = Field(description="How long that took.")
 
 
 class Problem(_Answer):
@@ -143,19 +154,18 @@ class Problem(_Answer):
 
 
 def answer_faces(
-    synthesis: Synthesis, format: FaceFormat, synthesizer: Synthesizer, request_id: str
+    synthesis: Synthesis, format: FaceFormat, synthesizer: Synthesizer, request_id: str, clock: Clock
 ) -> bytes:
     """The JSON of `/synthesize`: every face as a file, and how it was made."""
-    start = time.perf_counter()
-    files = [finish(face, format) for face in synthesis.faces]
-    encode_ms = (time.perf_counter() - start) * 1000
+    with clock.span("encode"):
+        files = [finish(face, format) for face in synthesis.faces]
     answer = SynthesisAnswer(
         faces=[_face(face, file, format) for face, file in zip(synthesis.faces, files, strict=True)],
         refused=[_refused(each) for each in synthesis.refused],
         input=synthesis.input,
         model=ModelShape.model_validate(synthesizer.info),
         device=synthesizer.device,
-        timings_ms=synthesis.timings_ms | {"encode": encode_ms},
+        timings_ms=clock.spent_ms,
         request_id=request_id,
     )
     return answer.model_dump_json().encode()

@@ -1,57 +1,54 @@
 """The HTTP service: its start and stop, its routes, and how a request reaches the pipeline and leaves it.
 
-Pictures are worked on in threads of their own, as many as there are cores, so that health and
+Pictures are worked on by workers in threads of their own, as many as there are cores, so that health and
 documentation never wait for them.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, TypedDict, TypeVar
 
-import cv2
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response, Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 from starlette.staticfiles import StaticFiles
 
 from service import __version__, pages
 from service.accept import negotiate
-from service.answers import EyesAnswer, Health, Stamps, answer_eyes, answer_faces
+from service.answers import EyesAnswer, Health, Readiness, Stamps, answer_eyes, answer_faces
 from service.auth import KeyRing
 from service.bodies import read_picture
-from service.cores import count_cores
-from service.errors import NotAcceptable, NotReady
+from service.engine import Engine
+from service.errors import NotAcceptable, NotFound, NotReady
 from service.images import FaceFormat, encode
 from service.marking import finish
-from service.openapi import EYES_RESPONSES, PHOTO_BODY, READY_RESPONSES, SYNTHESIZE_RESPONSES, describe
-from service.pipeline import Choice, Pipeline
+from service.metrics import MEDIA_TYPE, Metrics
+from service.openapi import (
+    DEADLINE_HEADER,
+    EYES_RESPONSES,
+    METRICS_RESPONSES,
+    PHOTO_BODY,
+    READY_RESPONSES,
+    SYNTHESIZE_RESPONSES,
+    describe,
+)
+from service.patience import read_deadline_ms, wait_for_leave
+from service.photo import Clock
+from service.pipeline import Choice
 from service.problems import HANDLED, answer_problem
 from service.queries import EyesQuery, SynthesizeQuery, refuse_repeats
 from service.settings import Settings
-from service.synthesizer import Synthesizer, model_path
+from service.watching import Watch
 
 T = TypeVar("T")
 _JSON = "application/json"
 _FORMATS: tuple[FaceFormat, ...] = ("png", "jpeg", "webp")
 
 
-@dataclass(frozen=True, slots=True)
-class _Engine:
-    """The loaded model and the threads that work with it; lives from start to stop."""
-
-    pipeline: Pipeline
-    synthesizer: Synthesizer
-    threads: ThreadPoolExecutor
-
-    async def run(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self.threads, work)
-
-
 class _State(TypedDict):
-    engine: _Engine
+    engine: Engine
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -71,7 +68,9 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.settings = settings
     app.state.keys = KeyRing(settings.api_keys)
-    app.add_middleware(Stamps)
+    app.state.metrics = Metrics()
+    app.add_middleware(Watch, metrics=app.state.metrics)
+    app.add_middleware(Stamps)  # the outer one: it gives the request its id
     for error in HANDLED:
         app.add_exception_handler(error, answer_problem)
     app.include_router(_work)
@@ -84,12 +83,11 @@ def create_app(settings: Settings) -> FastAPI:
 
 @asynccontextmanager
 async def _live(app: FastAPI) -> AsyncIterator[_State]:
-    settings: Settings = app.state.settings
-    cv2.setNumThreads(1)  # the cores belong to our own threads, one photo each
-    synthesizer = Synthesizer.load(model_path(settings.model), device=settings.device)
-    pipeline = Pipeline.open(settings, synthesizer)
-    with ThreadPoolExecutor(settings.num_threads or count_cores(), "eye2face") as threads:
-        yield {"engine": _Engine(pipeline, synthesizer, threads)}
+    engine = Engine.open(app.state.settings, app.state.metrics)
+    try:
+        yield {"engine": engine}
+    finally:
+        await asyncio.to_thread(engine.close)
 
 
 async def _check_key(
@@ -101,28 +99,56 @@ async def _check_key(
     keys.check(bearer.credentials if bearer else None, key)
 
 
-async def _find_engine(request: Request) -> _Engine:
-    engine: _Engine | None = getattr(request.state, "engine", None)
+async def _find_engine(request: Request) -> Engine:
+    engine: Engine | None = getattr(request.state, "engine", None)
     if engine is None:
         raise NotReady("The model is not loaded: the service is starting or stopping. Try again in a moment.")
     return engine
 
 
-_Ready = Annotated[_Engine, Depends(_find_engine)]
+_Ready = Annotated[Engine, Depends(_find_engine)]
 _health = APIRouter(tags=["health"])
 _work = APIRouter(tags=["photos"], dependencies=[Depends(_check_key), Depends(refuse_repeats)])
 
 
-@_health.get("/livez", summary="Does the process answer?", response_model_exclude_none=True)
+@_health.get("/livez", summary="Does the process answer?")
 async def livez() -> Health:
     """Whether the process answers at all."""
-    return Health(status="alive")
+    return Health()
 
 
 @_health.get("/readyz", summary="Can photos be sent?", responses=READY_RESPONSES)
-async def readyz(engine: _Ready) -> Health:
+async def readyz(engine: _Ready) -> Readiness:
     """Whether photos can be sent, on which device and to which model they go; never waits for one."""
-    return Health(status="ready", device=engine.synthesizer.device, model=engine.synthesizer.info.name)
+    engine.refuse_unready()
+    state, last = engine.pool.state(), engine.synthesizer.last_run
+    return Readiness(
+        device=engine.synthesizer.device,
+        model=engine.synthesizer.info.name,
+        num_workers=state.num_workers,
+        num_busy=state.num_busy,
+        num_queued=state.num_queued,
+        last_inference_age_s=time.monotonic() - last.at,
+        last_inference_ms=last.ms,
+    )
+
+
+@_health.get(
+    "/metrics", summary="Numbers for Prometheus", response_class=Response, responses=METRICS_RESPONSES
+)
+async def metrics(
+    request: Request,
+    bearer: Annotated[HTTPAuthorizationCredentials | None, Security(HTTPBearer(auto_error=False))],
+    key: Annotated[str | None, Security(APIKeyHeader(name="X-API-Key", auto_error=False))],
+) -> Response:
+    """What the service counts and measures; `EYE2FACE_METRICS` says who may read it."""
+    settings: Settings = request.app.state.settings
+    if settings.metrics == "off":
+        raise NotFound("The numbers are switched off: EYE2FACE_METRICS=off.")
+    if settings.metrics == "key":
+        await _check_key(request, bearer, key)
+    numbers: Metrics = request.app.state.metrics
+    return Response(numbers.write(), media_type=MEDIA_TYPE)
 
 
 @_work.post(
@@ -130,24 +156,26 @@ async def readyz(engine: _Ready) -> Health:
     summary="One eye in, one face out",
     response_class=Response,
     responses=SYNTHESIZE_RESPONSES,
-    openapi_extra=PHOTO_BODY,
+    openapi_extra=PHOTO_BODY | DEADLINE_HEADER,
 )
 async def synthesize(
     request: Request, query: Annotated[SynthesizeQuery, Query()], engine: _Ready
 ) -> Response:
     """A face that could belong to the eye in the photo: a guess, never an identification."""
     media_type = _choose_form(request, query)
-    photo = await _read(request)
+    photo = await _read(request, engine)
     choice = Choice(eye=query.eye, person=query.person, input=query.input)
     request_id: str = request.state.request_id
 
-    def draw() -> bytes:
-        synthesis = engine.pipeline.synthesize(photo, choice)
+    def draw(clock: Clock) -> bytes:
+        synthesis = engine.pipeline.synthesize(photo, choice, clock)
         if media_type == _JSON:
-            return answer_faces(synthesis, query.format or "png", engine.synthesizer, request_id)
-        return finish(synthesis.faces[0], _format_of(media_type))
+            return answer_faces(synthesis, query.format or "png", engine.synthesizer, request_id, clock)
+        with clock.span("encode"):
+            return finish(synthesis.faces[0], _format_of(media_type))
 
-    return Response(await engine.run(draw), 200, {"X-Device": engine.synthesizer.device}, media_type)
+    face = await _run(request, engine, draw)
+    return Response(face, 200, {"X-Device": engine.synthesizer.device}, media_type)
 
 
 @_work.post(
@@ -155,25 +183,39 @@ async def synthesize(
     summary="What the finder sees",
     response_model=EyesAnswer,
     responses=EYES_RESPONSES,
-    openapi_extra=PHOTO_BODY,
+    openapi_extra=PHOTO_BODY | DEADLINE_HEADER,
 )
 async def eyes(request: Request, query: Annotated[EyesQuery, Query()], engine: _Ready) -> Response:
     """Every eye that the finder sees, largest person first."""
     media_type = _accepted(request, ["image/png" if query.overlay else _JSON])
-    photo = await _read(request)
+    photo = await _read(request, engine)
     request_id: str = request.state.request_id
 
-    def look() -> bytes:
+    def look(clock: Clock) -> bytes:
         if query.overlay:
-            return encode(engine.pipeline.overlay(photo), "png")
-        return answer_eyes(engine.pipeline.find(photo), request_id, all=query.all)
+            return encode(engine.pipeline.overlay(photo, clock), "png")
+        return answer_eyes(engine.pipeline.find(photo, clock), request_id, all=query.all)
 
-    return Response(await engine.run(look), media_type=media_type)
+    return Response(await _run(request, engine, look), media_type=media_type)
 
 
-async def _read(request: Request) -> bytes:
+async def _read(request: Request, engine: Engine) -> bytes:
+    """The photo's bytes; where it could not be worked on, it need not be sent."""
     settings: Settings = request.app.state.settings
-    return await read_picture(request, max_bytes=settings.max_upload_bytes)
+    engine.pool.refuse_overload()
+    return await read_picture(request, max_bytes=settings.max_upload_bytes, max_s=settings.upload_timeout_s)
+
+
+async def _run(request: Request, engine: Engine, work: Callable[[Clock], T]) -> T:
+    """Lets a worker do it, as long as the caller is there and its time is not over."""
+    settings: Settings = request.app.state.settings
+    job = engine.submit(work, max_ms=min(settings.deadline_ms, read_deadline_ms(request)))
+    leave = asyncio.create_task(wait_for_leave(request, job.fail))
+    try:
+        return await job.answer
+    finally:
+        leave.cancel()
+        engine.pool.drop(job)
 
 
 def _choose_form(request: Request, query: SynthesizeQuery) -> str:

@@ -23,6 +23,7 @@ from service.errors import (
     MissingField,
     UnsupportedMediaType,
     UploadTooLarge,
+    UploadTooSlow,
 )
 from service.forms import FormReader
 
@@ -30,11 +31,12 @@ FIELD: Final = "image"
 _FORMS = "image/*, multipart/form-data with the file in the field 'image', or application/json with base64"
 
 
-async def read_picture(request: Request, *, max_bytes: int) -> bytes:
+async def read_picture(request: Request, *, max_bytes: int, max_s: float) -> bytes:
     """The bytes of the picture that the request carries, not yet looked at.
 
     Raises:
         UploadTooLarge: the body is longer than `max_bytes`, by its Content-Length or by count.
+        UploadTooSlow: it was not there after `max_s`.
         EmptyBody: there is no body.
         UnsupportedMediaType: the Content-Type is none of the three forms.
         MissingField, InvalidForm, InvalidJson, InvalidParameter: the form or JSON is not as it should be.
@@ -44,7 +46,16 @@ async def read_picture(request: Request, *, max_bytes: int) -> bytes:
         raise _too_large(f"{int(length[:20]):,} bytes are announced", max_bytes)
     if length == "0" or (not length and "transfer-encoding" not in request.headers):
         raise EmptyBody(f"The request has no body. Send a photo as {_FORMS}.")
-    chunks = _count(request, max_bytes)
+    try:
+        async with asyncio.timeout(max_s):
+            return await _read(request, _count(request, max_bytes))
+    except TimeoutError as error:
+        raise UploadTooSlow(
+            f"The body was not complete after {max_s:g} s. Send a smaller photo, or over a faster line."
+        ) from error
+
+
+async def _read(request: Request, chunks: AsyncGenerator[bytes, None]) -> bytes:
     content_type = request.headers.get("content-type", "")
     media_type = content_type.partition(";")[0].strip().lower()
     if media_type == "multipart/form-data":

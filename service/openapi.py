@@ -36,6 +36,19 @@ PHOTO_BODY: Final[dict[str, Any]] = {
 }
 
 
+DEADLINE_HEADER: Final[dict[str, Any]] = {
+    "parameters": [
+        {
+            "name": "X-Deadline-Ms",
+            "in": "header",
+            "required": False,
+            "schema": {"type": "number", "exclusiveMinimum": 0},
+            "description": "Milliseconds from the end of the upload after which the answer is of no use.",
+        }
+    ]
+}
+
+
 def _describe_errors(*kinds: type[Eye2FaceError]) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route that can fail with these errors: one entry for each status."""
     by_status: dict[int | str, list[str]] = {}
@@ -54,6 +67,7 @@ _PHOTO_ERRORS: Final = (
     errors.InvalidForm,
     errors.Unauthorized,
     errors.NotAcceptable,
+    errors.UploadTooSlow,
     errors.UploadTooLarge,
     errors.ImageTooLarge,
     errors.UnsupportedMediaType,
@@ -63,7 +77,9 @@ _PHOTO_ERRORS: Final = (
     errors.MissingField,
     errors.ImageCorrupt,
     errors.ImageTooSmall,
+    errors.Overloaded,
     errors.NotReady,
+    errors.DeadlineExceeded,
 )
 
 _EYE_ERRORS: Final = (
@@ -76,6 +92,11 @@ _EYE_ERRORS: Final = (
 )
 
 READY_RESPONSES: Final = _describe_errors(errors.NotReady)
+
+METRICS_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"description": "Prometheus' text format.", "content": {"text/plain": {}}},
+    **_describe_errors(errors.Unauthorized, errors.NotFound),
+}
 
 EYES_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     200: {
@@ -92,7 +113,7 @@ SYNTHESIZE_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
         "headers": {"X-Device": {"schema": {"type": "string"}, "description": "Where the model ran."}},
         "model": SynthesisAnswer,
     },
-    **_describe_errors(*_PHOTO_ERRORS, *_EYE_ERRORS),
+    **_describe_errors(*_PHOTO_ERRORS, *_EYE_ERRORS, errors.InferenceFailed),
 }
 
 

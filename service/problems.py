@@ -15,9 +15,11 @@ from service.errors import (
     InvalidParameter,
     MethodNotAllowed,
     NotFound,
+    Overloaded,
     RequestError,
     Unauthorized,
     UploadTooLarge,
+    UploadTooSlow,
 )
 
 HANDLED: tuple[type[Exception], ...] = (
@@ -42,6 +44,7 @@ async def answer_problem(request: Request, error: Exception) -> Response:
         return Response(status_code=400)  # nobody is there to read it
     known = _translate(request, error)
     request_id: str = request.state.request_id
+    request.state.code = known.code
     if known.status == HTTPStatus.INTERNAL_SERVER_ERROR:
         _log.error("request %s failed: %s", request_id, type(error).__name__)
     problem = Problem(
@@ -88,6 +91,10 @@ def _headers_for(request: Request, known: Eye2FaceError, error: Exception) -> di
         length = request.headers.get("content-length", "")
         runs_out = length.isdecimal() and int(length[:20]) <= _MAX_DISCARDED_BYTES
         return {} if runs_out else {"Connection": "close"}
+    if isinstance(known, UploadTooSlow):
+        return {"Connection": "close"}
+    if isinstance(known, Overloaded):
+        return {"Retry-After": str(known.retry_after_s)}
     if isinstance(known, Unauthorized):
         return {"WWW-Authenticate": "Bearer"}
     return dict(error.headers or {}) if isinstance(error, HTTPException) else {}

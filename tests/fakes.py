@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 import PIL.Image
 import skimage.data
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from service.eyes import CROP_VERSION, Eye, Image, Sight, eyes_from_points
 
@@ -49,6 +49,33 @@ def tiny_model(
     _write_metadata(model, _metadata(eye_size, face_size) | metadata_overrides)
     onnx.checker.check_model(model)
     path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, path)
+    return path
+
+
+def failing_model(path: Path) -> Path:
+    """Writes a model as `tiny_model`, which ONNX Runtime cannot run on eyes with a pixel of 255."""
+    scales = numpy_helper.from_array(np.array([[1, 2, 2, 1]], np.float32), "table")
+    one = numpy_helper.from_array(np.array(255, np.int64), "most")
+    nodes = [
+        helper.make_node("Cast", ["eyes"], ["wide"], to=TensorProto.INT64),
+        helper.make_node("ReduceMax", ["wide"], ["brightest"], keepdims=0),
+        helper.make_node("Div", ["brightest", "most"], ["row"]),
+        helper.make_node("Gather", ["table", "row"], ["scales"]),  # there is no row 1
+        helper.make_node(
+            "Resize", ["eyes", "", "scales"], ["faces"], mode="nearest", nearest_mode="floor",
+            coordinate_transformation_mode="asymmetric",
+        ),
+    ]  # fmt: skip
+    graph = helper.make_graph(
+        nodes,
+        "failing",
+        [helper.make_tensor_value_info("eyes", TensorProto.UINT8, ["batch", 64, 64, 3])],
+        [helper.make_tensor_value_info("faces", TensorProto.UINT8, ["batch", 128, 128, 3])],
+        [scales, one],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    _write_metadata(model, _metadata(64, 128))
     onnx.save(model, path)
     return path
 

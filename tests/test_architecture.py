@@ -13,14 +13,14 @@ ROOT = Path(__file__).parent.parent
 
 # From the ground up: a module of the service imports only what stands above its own line.
 SERVICE = (
-    ("errors", "settings", "cores", "accept", "pages", "candidates"),
-    ("formats", "forms", "auth", "queries"),
+    ("errors", "settings", "cores", "metrics", "logs", "connections", "accept", "pages", "candidates"),
+    ("formats", "forms", "auth", "queries", "batching", "patience", "watching"),
     ("images", "bodies"),
     ("eyes",),
     ("synthesizer", "overlay", "quality"),
     ("eye_finder", "photo"),
     ("pipeline",),
-    ("marking",),
+    ("marking", "engine"),
     ("answers",),
     ("problems", "openapi"),
     ("app", "doctor"),
@@ -28,12 +28,12 @@ SERVICE = (
     ("cli",),
     ("__main__",),
 )
-ALONE = {"errors", "settings", "cores"}
+ALONE = {"errors", "settings", "cores", "metrics", "logs"}
 """These import nothing of ours at all."""
 
 HTTP = {
     *("accept", "answers", "app", "auth", "bodies"),
-    *("forms", "openapi", "pages", "problems", "queries", "server"),
+    *("connections", "forms", "openapi", "pages", "patience", "problems", "queries", "server", "watching"),
 }
 """The only modules of the service that may know of HTTP."""
 

@@ -1,0 +1,161 @@
+"""What lives from start to stop: the model on its device, the workers, and what health can say of them."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Final, Self, TypeVar
+
+import cv2
+import numpy as np
+
+from service.batching import Job, MicroBatcher, Ticket, WorkerPool
+from service.cores import count_cores
+from service.errors import NotReady, Overloaded
+from service.images import Image
+from service.metrics import Metrics
+from service.photo import Clock
+from service.pipeline import Pipeline
+from service.settings import Settings
+from service.synthesizer import Synthesizer, model_path
+
+T = TypeVar("T")
+
+STUCK_S: Final = 60.0
+"""When every worker is at one photo for so long, something hangs: the largest photos take seconds."""
+
+_WAITING_PER_CORE: Final = 4
+"""Workers for each core beside a GPU: while it draws a batch, in some milliseconds, a core reads three
+photos more, in some milliseconds each, and they must have a worker to wait in."""
+
+_LINGER_S: Final = 2.0
+"""The server closes the engine when every request is answered or cut: what still runs is of no use."""
+
+
+class Engine:
+    """The loaded model and the workers; made at the start, closed at the end."""
+
+    def __init__(self, settings: Settings, metrics: Metrics, synthesizer: Synthesizer) -> None:
+        self.synthesizer = synthesizer
+        self._metrics = metrics
+        num_cores = settings.num_threads or count_cores()
+        on_gpu = synthesizer.device == "cuda"
+        self.pool = WorkerPool(
+            num_cores * _WAITING_PER_CORE if on_gpu else num_cores,
+            num_cores=num_cores,
+            max_queued=settings.max_queued,
+            max_wait_s=settings.max_wait_ms / 1000,
+        )
+        self._device = (
+            MicroBatcher(synthesizer, self.pool.cores, observe=metrics.count_batch) if on_gpu else None
+        )
+        self.pipeline = Pipeline.open(settings, synthesizer, draw=self._draw)
+        self._self_test: Job[None] | None = None
+        self._show(metrics)
+
+    @classmethod
+    def open(cls, settings: Settings, metrics: Metrics) -> Self:
+        """The engine that the settings ask for, warmed up.
+
+        Raises:
+            ModelError: the model or the eye finder cannot be used, or not on the device asked for.
+        """
+        cv2.setNumThreads(1)  # the cores belong to our own workers, one photo each
+        synthesizer = Synthesizer.load(model_path(settings.model), device=settings.device)
+        engine = cls(settings, metrics, synthesizer)
+        if engine._device is not None:
+            engine._device.warm(engine._black_eye()[0])
+        return engine
+
+    def submit(self, work: Callable[[Clock], T], *, max_ms: float) -> Job[T]:
+        """Lets a worker do `work`; its clock stops it where the answer is no longer wanted.
+
+        Raises:
+            Overloaded, NotReady: it is not taken.
+        """
+
+        def measured(ticket: Ticket) -> T:
+            self._metrics.count_wait(time.monotonic() - ticket.arrived)
+            clock = Clock(ticket.check)
+            try:
+                return work(clock)
+            finally:
+                self._metrics.count_stages(clock.spent_ms)
+
+        return self.pool.submit(measured, max_ms=max_ms)
+
+    def refuse_unready(self) -> None:
+        """Returns if photos can be drawn; waits for nothing.
+
+        Raises:
+            NotReady: they cannot; the sentence names every reason.
+        """
+        self.pool.replace_dead()
+        state = self.pool.state()
+        reasons = []
+        if state.num_alive < state.num_workers:
+            reasons.append(f"{state.num_workers - state.num_alive} of {state.num_workers} workers died")
+        if state.shortest_busy_s > STUCK_S:
+            reasons.append(f"every worker hangs, for {state.shortest_busy_s:.0f} s at least")
+        if self._device is not None and not self._device.is_alive:
+            reasons.append("the thread that runs the model died")
+        last = self.synthesizer.last_run
+        if last.error is not None:
+            reasons.append(f"the model failed {time.monotonic() - last.at:.0f} s ago ({last.error})")
+            self._test_model()
+        if reasons:
+            raise NotReady(f"Photos cannot be drawn: {'; '.join(reasons)}. See the service's log.")
+
+    def close(self) -> bool:
+        """Ends the workers; False if some still work at photos that nobody waits for."""
+        ended = self.pool.close(_LINGER_S)
+        if self._device is not None:
+            self._device.close()
+        return ended
+
+    def _draw(self, eyes_BHWC: Image) -> Image:
+        if self._device is not None:
+            return self._device(eyes_BHWC)
+        self._metrics.count_batch(len(eyes_BHWC))
+        return self.synthesizer(eyes_BHWC)
+
+    def _test_model(self) -> None:
+        """Asks a worker for one run of the model: after a failure nobody may send photos any more."""
+        if self._self_test is not None and not self._self_test.answer.done():
+            return
+
+        def run(ticket: Ticket) -> None:
+            self._draw(self._black_eye())
+
+        try:
+            self._self_test = self.pool.submit(run, max_ms=STUCK_S * 1000)
+        except Overloaded:  # then photos are there, which test it as well
+            return
+        self._self_test.answer.add_done_callback(_take_note)
+
+    def _black_eye(self) -> Image:
+        size = self.synthesizer.info.eye_size
+        return np.zeros((1, size, size, 3), np.uint8)
+
+    def _show(self, metrics: Metrics) -> None:
+        info, pool = self.synthesizer.info, self.pool
+        names = ("name", "version", "part", "licence_class", "sha256")
+        facts = {name: str(value) for name, value in asdict(info).items() if name in names}
+        metrics.show_model(facts | {"device": self.synthesizer.device})
+        metrics.show_state("queue_depth", "Photos that wait.", lambda: pool.state().num_queued)
+        metrics.show_state("workers", "Workers that live.", lambda: pool.state().num_alive)
+        metrics.show_state("workers_busy", "Workers at a photo.", lambda: pool.state().num_busy)
+        metrics.show_state(
+            "inference_age_seconds", "Since the model last ran.",
+            lambda: time.monotonic() - self.synthesizer.last_run.at,
+        )  # fmt: skip
+        metrics.show_state(
+            "inference_ok", "1 if the model's last run succeeded.",
+            lambda: float(self.synthesizer.last_run.error is None),
+        )  # fmt: skip
+
+
+def _take_note(answer: "asyncio.Future[None]") -> None:
+    """Looks at the outcome, or asyncio would say that nobody did; the synthesizer keeps it."""
+    if not answer.cancelled():
+        answer.exception()
