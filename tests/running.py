@@ -37,14 +37,14 @@ def wait_until_ready(address: str, process: "subprocess.Popen[bytes]", *, max_wa
 
 
 @contextmanager
-def served_here(app: FastAPI) -> Iterator[tuple[str, dict[str, Any]]]:
+def served_here(app: FastAPI, **config: Any) -> Iterator[tuple[str, dict[str, Any]]]:
     """The app behind a real uvicorn in a thread of this process; gives its address and what its start made.
 
-    The state has `loop` beside what the lifespan put there.
+    The state has `loop` beside what the lifespan put there; `config` is uvicorn's.
     """
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        server = _Server(uvicorn.Config(app, log_config=None))
+        server = _Server(uvicorn.Config(app, log_config=None, **config))
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
         try:

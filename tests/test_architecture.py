@@ -139,6 +139,14 @@ def test_only_images_translates_the_errors_of_opencv(module: str) -> None:
     assert module == "service.images" or not any("cv2.error" in each for each in caught)
 
 
+@pytest.mark.parametrize("module", _modules("service"))
+def test_nothing_is_measured_by_a_clock_that_may_jump(module: str) -> None:
+    tree = ast.parse(_modules("service")[module].read_text())
+    assert "time.time" not in {
+        ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)
+    }
+
+
 WITHOUT_TORCH = """
 import pathlib, sys
 
