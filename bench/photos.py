@@ -12,7 +12,7 @@ NAMES: Final = ("250px", "1080p")
 
 def write_photos(folder: Path) -> dict[str, Path]:
     """Writes both photos as JPEG and returns their paths by name."""
-    astronaut = np.asarray(skimage.data.astronaut())  # type: ignore[no-untyped-call]
+    astronaut = np.asarray(skimage.data.astronaut())
     photos = {"250px": astronaut[0:250, 100:350], "1080p": _draw_scene(astronaut)}
     paths = {name: folder / f"{name}.jpg" for name in NAMES}
     for name, photo in photos.items():

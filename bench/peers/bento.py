@@ -15,6 +15,7 @@ from bentoml.validators import ContentType
 
 from bench.job import Job
 from service.cores import count_cores
+from service.pipeline import Face
 
 STANDIN = os.environ.get("BENCH_MODEL") == "standin"
 TUNED = os.environ.get("BENCH_TUNED") == "1"
@@ -46,8 +47,8 @@ class Faces:
         self.job = _open()
 
     @bentoml.api
-    def synthesize(self, image: Path) -> Annotated[Path, ContentType("image/png")]:
-        return _write(self.job(image.read_bytes()))
+    def synthesize(self, image: Path, ctx: bentoml.Context) -> Annotated[Path, ContentType("image/png")]:
+        return _write(self.job(image.read_bytes()), ctx)
 
 
 @bentoml.service(workers=count_cores(), traffic={"timeout": 60})
@@ -60,17 +61,16 @@ class Front:
         self.job = _open()
 
     @bentoml.api
-    async def synthesize(self, image: Path) -> Annotated[Path, ContentType("image/png")]:
+    async def synthesize(
+        self, image: Path, ctx: bentoml.Context
+    ) -> Annotated[Path, ContentType("image/png")]:
         crop = self.job.crop(image.read_bytes())
         faces: Any = await self.draw.to_async.draw(crop.pixels[None])
-        from service.pipeline import Face
-
-        return _write(self.job.encode(Face(np.asarray(faces[0]), crop.eye, crop.quality)))
+        return _write(self.job.encode(Face(np.asarray(faces[0]), crop.eye, crop.quality)), ctx)
 
 
-def _write(png: bytes) -> Path:
-    folder = bentoml.Context.current().temp_dir if hasattr(bentoml.Context, "current") else "."
-    path = Path(folder) / f"{os.urandom(8).hex()}.png"
+def _write(png: bytes, ctx: bentoml.Context) -> Path:
+    path = Path(ctx.temp_dir) / "face.png"
     path.write_bytes(png)
     return path
 

@@ -66,7 +66,7 @@ def test_the_setting_says_who_may_read_the_numbers(
     model: Path, setting: str, without_key: int, with_key: int
 ) -> None:
     hashes = (hashlib.sha256(b"secret").hexdigest(),)
-    settings = Settings(model=str(model), api_keys=hashes, metrics=setting)  # type: ignore[arg-type]
+    settings = Settings(model=str(model), api_keys=hashes, metrics=setting)
     client = TestClient(create_app(settings))
     assert client.get("/metrics").status_code == without_key
     assert client.get("/metrics", headers={"X-API-Key": "secret"}).status_code == with_key
