@@ -12,7 +12,7 @@ NAMES: Final = ("250px", "1080p")
 
 def write_photos(folder: Path) -> dict[str, Path]:
     """Writes both photos as JPEG and returns their paths by name."""
-    astronaut = np.asarray(skimage.data.astronaut())
+    astronaut = np.asarray(skimage.data.astronaut())  # type: ignore[no-untyped-call]
     photos = {"250px": astronaut[0:250, 100:350], "1080p": _draw_scene(astronaut)}
     paths = {name: folder / f"{name}.jpg" for name in NAMES}
     for name, photo in photos.items():
@@ -20,7 +20,7 @@ def write_photos(folder: Path) -> dict[str, Path]:
     return paths
 
 
-def _draw_scene(astronaut: "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]") -> np.ndarray:  # type: ignore[type-arg]
+def _draw_scene(astronaut: "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]") -> np.ndarray:
     """A wall with shapes and grain, 1920 x 1080, and the astronaut before it: about 600 KB as a JPEG."""
     random = np.random.default_rng(0)
     scene = np.full((1080, 1920, 3), (120, 130, 140), np.uint8)

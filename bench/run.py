@@ -15,8 +15,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -25,7 +23,16 @@ from typing import Any, Final
 
 from bench.job import Model
 from bench.photos import write_photos
-from bench.servers import CONTENDERS, MALLOC, PEERS_PYTHON, ROOT, Contender, started, usage
+from bench.servers import (
+    CONTENDERS,
+    MALLOC,
+    PEERS_PYTHON,
+    ROOT,
+    Contender,
+    started,
+    usage,
+    wait_until_answering,
+)
 from service.cores import count_cores
 
 RESULTS: Final = ROOT / "bench" / "results.json"
@@ -61,7 +68,7 @@ def _measure_contender(
 ) -> Iterator[dict[str, Any]]:
     begin = time.monotonic()
     with started(contender, model, log) as (port, session):
-        problem = _wait_until_answering(port, session)
+        problem = wait_until_answering(port, session)
         start_s = time.monotonic() - begin
         for photo, path in plan.photos.items():
             for num_connections in plan.connections:
@@ -108,22 +115,6 @@ def _run(module: str, *arguments: str) -> dict[str, Any]:
         raise SystemExit(f"{module} failed: {done.stderr[-1000:]}")
     told: dict[str, Any] = json.loads(done.stdout)
     return told
-
-
-def _wait_until_answering(port: int, session: int, max_wait_s: float = 120) -> str:
-    """Returns once anything speaks HTTP on the port; else what went wrong."""
-    end = time.monotonic() + max_wait_s
-    while time.monotonic() < end:
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5).close()
-            return ""
-        except urllib.error.HTTPError:
-            return ""
-        except OSError:
-            if not Path(f"/proc/{session}").exists():
-                return "it ended before it answered"
-            time.sleep(0.1)
-    return f"it did not answer within {max_wait_s:.0f} s"
 
 
 def _describe_machine() -> dict[str, Any]:

@@ -6,6 +6,8 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -59,13 +61,18 @@ class Usage:
 
 
 @contextmanager
-def started(contender: Contender, model: Model, log: Path) -> Iterator[tuple[int, int]]:
-    """The server's port and session; it is stopped at the end, by its session."""
+def started(
+    contender: Contender, model: Model, log: Path, *, max_wait_ms: int = 60_000
+) -> Iterator[tuple[int, int]]:
+    """The server's port and session; it is stopped at the end, by its session.
+
+    `max_wait_ms` is this service's setting: in a closed loop nothing is refused, as the peers refuse nothing.
+    """
     port = _free_port()
     own = {
         "BENCH_PORT": str(port), "BENCH_MODEL": model, "BENCH_TUNED": "1" if contender.tuned else "0",
         "PYTHONPATH": str(ROOT), "EYE2FACE_DEVICE": "cpu", "EYE2FACE_LOG_LEVEL": "warning",
-        "EYE2FACE_MAX_WAIT_MS": "60000", "BENTOML_DO_NOT_TRACK": "1", "DO_NOT_TRACK": "1",
+        "EYE2FACE_MAX_WAIT_MS": str(max_wait_ms), "BENTOML_DO_NOT_TRACK": "1", "DO_NOT_TRACK": "1",
     }  # fmt: skip
     with log.open("ab") as output:
         process = subprocess.Popen(
@@ -118,6 +125,22 @@ def _stat(folder: Path) -> list[str]:
     except OSError:
         return []
     return [] if fields[0] == "Z" else fields
+
+
+def wait_until_answering(port: int, session: int, max_wait_s: float = 120) -> str:
+    """Returns once anything speaks HTTP on the port; else what went wrong."""
+    end = time.monotonic() + max_wait_s
+    while time.monotonic() < end:
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5).close()
+            return ""
+        except urllib.error.HTTPError:
+            return ""
+        except OSError:
+            if not _stat(Path(f"/proc/{session}")):
+                return "it ended before it answered"
+            time.sleep(0.1)
+    return f"it did not answer within {max_wait_s:.0f} s"
 
 
 def usage(session: int) -> Usage:

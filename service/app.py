@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Annotated, TypedDict, TypeVar
 
-from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response, Security
+from fastapi import APIRouter, Depends, FastAPI, Request, Response, Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 from starlette.staticfiles import StaticFiles
 
@@ -26,19 +26,18 @@ from service.images import FaceFormat, encode
 from service.marking import finish
 from service.metrics import MEDIA_TYPE, Metrics
 from service.openapi import (
-    DEADLINE_HEADER,
     EYES_RESPONSES,
     METRICS_RESPONSES,
-    PHOTO_BODY,
     READY_RESPONSES,
     SYNTHESIZE_RESPONSES,
     describe,
+    describe_photo_route,
 )
 from service.patience import read_deadline_ms, wait_for_leave
 from service.photo import Clock
 from service.pipeline import Choice
 from service.problems import HANDLED, answer_problem
-from service.queries import EyesQuery, SynthesizeQuery, refuse_repeats
+from service.queries import EyesQuery, SynthesizeQuery, read_query
 from service.settings import Settings
 from service.watching import Watch
 
@@ -99,16 +98,15 @@ async def _check_key(
     keys.check(bearer.credentials if bearer else None, key)
 
 
-async def _find_engine(request: Request) -> Engine:
+def _find_engine(request: Request) -> Engine:
     engine: Engine | None = getattr(request.state, "engine", None)
     if engine is None:
         raise NotReady("The model is not loaded: the service is starting or stopping. Try again in a moment.")
     return engine
 
 
-_Ready = Annotated[Engine, Depends(_find_engine)]
 _health = APIRouter(tags=["health"])
-_work = APIRouter(tags=["photos"], dependencies=[Depends(_check_key), Depends(refuse_repeats)])
+_work = APIRouter(tags=["photos"], dependencies=[Depends(_check_key)])
 
 
 @_health.get("/livez", summary="Does the process answer?")
@@ -118,8 +116,9 @@ async def livez() -> Health:
 
 
 @_health.get("/readyz", summary="Can photos be sent?", responses=READY_RESPONSES)
-async def readyz(engine: _Ready) -> Readiness:
+async def readyz(request: Request) -> Readiness:
     """Whether photos can be sent, on which device and to which model they go; never waits for one."""
+    engine = _find_engine(request)
     engine.refuse_unready()
     state, last = engine.pool.state(), engine.synthesizer.last_run
     return Readiness(
@@ -156,12 +155,11 @@ async def metrics(
     summary="One eye in, one face out",
     response_class=Response,
     responses=SYNTHESIZE_RESPONSES,
-    openapi_extra=PHOTO_BODY | DEADLINE_HEADER,
+    openapi_extra=describe_photo_route(SynthesizeQuery),
 )
-async def synthesize(
-    request: Request, query: Annotated[SynthesizeQuery, Query()], engine: _Ready
-) -> Response:
+async def synthesize(request: Request) -> Response:
     """A face that could belong to the eye in the photo: a guess, never an identification."""
+    engine, query = _find_engine(request), read_query(request, SynthesizeQuery)
     media_type = _choose_form(request, query)
     photo = await _read(request, engine)
     choice = Choice(eye=query.eye, person=query.person, input=query.input)
@@ -183,10 +181,11 @@ async def synthesize(
     summary="What the finder sees",
     response_model=EyesAnswer,
     responses=EYES_RESPONSES,
-    openapi_extra=PHOTO_BODY | DEADLINE_HEADER,
+    openapi_extra=describe_photo_route(EyesQuery),
 )
-async def eyes(request: Request, query: Annotated[EyesQuery, Query()], engine: _Ready) -> Response:
+async def eyes(request: Request) -> Response:
     """Every eye that the finder sees, largest person first."""
+    engine, query = _find_engine(request), read_query(request, EyesQuery)
     media_type = _accepted(request, ["image/png" if query.overlay else _JSON])
     photo = await _read(request, engine)
     request_id: str = request.state.request_id

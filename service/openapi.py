@@ -9,6 +9,8 @@ from service import errors
 from service.answers import PROBLEM_JSON, Problem, SynthesisAnswer
 from service.bodies import FIELD
 from service.errors import Eye2FaceError
+from service.patience import HEADER
+from service.queries import EyesQuery, SynthesizeQuery, describe_query
 
 DESCRIPTION: Final = (
     "One eye in, one face out. A face that is drawn from one eye is a guess: it identifies nobody, and "
@@ -36,17 +38,18 @@ PHOTO_BODY: Final[dict[str, Any]] = {
 }
 
 
-DEADLINE_HEADER: Final[dict[str, Any]] = {
-    "parameters": [
-        {
-            "name": "X-Deadline-Ms",
-            "in": "header",
-            "required": False,
-            "schema": {"type": "number", "exclusiveMinimum": 0},
-            "description": "Milliseconds from the end of the upload after which the answer is of no use.",
-        }
-    ]
+_DEADLINE: Final[dict[str, Any]] = {
+    "name": HEADER,
+    "in": "header",
+    "required": False,
+    "schema": {"type": "number", "exclusiveMinimum": 0},
+    "description": "Milliseconds from the end of the upload after which the answer is of no use.",
 }
+
+
+def describe_photo_route(query: type[SynthesizeQuery | EyesQuery]) -> dict[str, Any]:
+    """The `openapi_extra` of a route that takes a photo: its body, its query and its header."""
+    return PHOTO_BODY | {"parameters": [*describe_query(query), _DEADLINE]}
 
 
 def _describe_errors(*kinds: type[Eye2FaceError]) -> dict[int | str, dict[str, Any]]:

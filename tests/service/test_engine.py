@@ -1,11 +1,14 @@
 """Overload, deadlines, callers who leave, failures of the model, and health, through the whole service."""
 
 import asyncio
-import statistics
+import re
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +19,10 @@ from starlette.testclient import TestClient
 
 from service import engine as engine_module
 from service.app import create_app
+from service.batching import BATCH_SIZES
 from service.engine import Engine
 from service.settings import Settings
-from service.synthesizer import Run
+from service.synthesizer import Run, Synthesizer
 from tests.fakes import astronaut, encoded, failing_model
 from tests.running import served_here
 from tests.service.shapes import check_problem
@@ -193,12 +197,60 @@ def test_health_is_answered_in_5_ms_while_every_worker_is_busy(model: Path) -> N
         wait_for(lambda: engine.pool.state().num_busy == 2)
         try:
             for path in ("/livez", "/readyz"):
-                seconds = []
-                for _ in range(31):
+                seconds: list[float] = []
+                # Neighbours on the machine hold up single answers; one that waited for a worker were never
+                # fast, for none is free before the end.
+                while sum(each < 0.005 for each in seconds) < 5:
+                    assert len(seconds) < 300, sorted(seconds)[:20]
                     begin = time.perf_counter()
                     assert caller.get(path).status_code == 200
                     seconds.append(time.perf_counter() - begin)
-                # The fastest third: neighbours on the machine hold up single ones, waiting for a worker all.
-                assert statistics.median(sorted(seconds)[:10]) < 0.005, sorted(seconds)
+            assert engine.pool.state().num_busy == 2
         finally:
             stop.set()
+
+
+@pytest.fixture
+def on_a_device(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models are served as from a GPU: in batches, by one thread. They run in ONNX Runtime on the CPU."""
+    load = Synthesizer.load
+
+    def load_as_if_on_a_gpu(path: Path, **_: object) -> Synthesizer:
+        loaded = load(path, device="cpu")
+        loaded.device = "cuda"
+        return loaded
+
+    monkeypatch.setattr(Synthesizer, "load", load_as_if_on_a_gpu)
+
+
+@pytest.mark.usefixtures("on_a_device")
+def test_on_a_device_photos_share_batches_and_each_gets_its_own_face(model: Path, client: TestClient) -> None:
+    crops = [np.ascontiguousarray(astronaut()[90 + i : 112 + i, 190 : 216 + i]) for i in range(12)]
+    photos = [encoded(crop) for crop in crops]
+    route = "/synthesize?input=eye"
+    expected = [client.post(route, content=photo, headers=PNG).content for photo in photos]
+    with served_here(create_app(Settings(model=str(model), num_threads=2))) as (address, state):
+        engine: Engine = state["engine"]
+        assert engine.pool.state().num_workers == 8
+        with ThreadPoolExecutor(12) as threads:
+            ask = partial(httpx.post, f"{address}{route}", headers=PNG, timeout=60)
+            answers = list(threads.map(lambda photo: ask(content=photo), photos))
+        assert [answer.content for answer in answers] == expected
+        assert {answer.headers["x-device"] for answer in answers} == {"cuda"}
+        numbers = httpx.get(f"{address}/metrics").text
+    sizes = len(BATCH_SIZES)  # each was run once to warm it
+    assert f"eye2face_batch_size_sum {float(sum(BATCH_SIZES) + 12)}" in numbers
+    (num_batches,) = re.findall(r"^eye2face_batch_size_count (\d+)", numbers, flags=re.M)
+    assert sizes + 1 <= int(num_batches) <= sizes + 12
+
+
+@pytest.mark.usefixtures("on_a_device")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_device_thread_that_died_is_a_reason_not_to_be_ready_and_nobody_waits_for_it(model: Path) -> None:
+    with a_service(model) as (client, engine):
+        assert client.get("/readyz").status_code == 200
+        engine._device._run = lambda _: sys.exit()  # type: ignore[union-attr]
+        answer = client.post("/synthesize?input=eye", content=EYE, headers=PNG)
+        check_problem(answer, 503, "not_ready")
+        unready = check_problem(client.get("/readyz"), 503, "not_ready")
+        assert "the thread that runs the model died" in unready["detail"]

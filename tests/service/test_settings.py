@@ -38,9 +38,16 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
         "MAX_UPLOAD_BYTES": "1000",
         "MAX_PIXELS": "2000",
         "NUM_THREADS": "3",
+        "MAX_QUEUED": "7",
+        "MAX_WAIT_MS": "500",
+        "DEADLINE_MS": "2000.5",
+        "UPLOAD_TIMEOUT_S": "5",
+        "STOP_TIMEOUT_S": "0",
+        "METRICS": "open",
         "API_KEYS": KEY_HASH,
         "ALLOW_ANONYMOUS": "true",
         "LOG_LEVEL": "warning",
+        "LOG_FORMAT": "json",
     }
     for name, value in values.items():
         monkeypatch.setenv(f"EYE2FACE_{name}", value)
@@ -57,9 +64,16 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
         "max_upload_bytes": 1000,
         "max_pixels": 2000,
         "num_threads": 3,
+        "max_queued": 7,
+        "max_wait_ms": 500.0,
+        "deadline_ms": 2000.5,
+        "upload_timeout_s": 5.0,
+        "stop_timeout_s": 0.0,
+        "metrics": "open",
         "api_keys": (KEY_HASH,),
         "allow_anonymous": True,
         "log_level": "warning",
+        "log_format": "json",
     }
 
 
