@@ -64,7 +64,7 @@ class Usage:
 def started(
     contender: Contender, model: Model, log: Path, *, max_wait_ms: int = 60_000
 ) -> Iterator[tuple[int, int]]:
-    """The server's port and session; it is stopped at the end, by its session.
+    """The server's port and first process; all of its processes are ended at the end.
 
     `max_wait_ms` is this service's setting: in a closed loop nothing is refused, as the peers refuse nothing.
     """
@@ -97,25 +97,40 @@ def _command(contender: Contender, port: int) -> list[str]:
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:
     """Asks its processes to end, and after ten seconds ends those that are left."""
+    pids = _processes(process.pid)
     for sign in (signal.SIGTERM, signal.SIGKILL):
-        for pid in _session(process.pid):
+        for pid in pids:
             try:
                 os.kill(pid, sign)
             except ProcessLookupError:
                 continue
         end = time.monotonic() + 10
-        while time.monotonic() < end and (process.poll() is None or _session(process.pid)):
+        while time.monotonic() < end and (process.poll() is None or any(map(_lives, pids))):
             time.sleep(0.05)
+        pids = [pid for pid in pids if _lives(pid)]
     process.wait(10)
 
 
-def _session(session: int) -> list[int]:
-    """The processes of a session: a server and all that it started."""
-    pids = []
+def _lives(pid: int) -> bool:
+    return bool(_stat(Path(f"/proc/{pid}")))
+
+
+def _processes(root: int) -> list[int]:
+    """The living processes of a server and all that it started, in sessions of their own too."""
+    parents: dict[int, int] = {}
+    found = []
     for folder in Path("/proc").iterdir():
-        if folder.name.isdecimal() and (fields := _stat(folder)) and int(fields[3]) == session:
-            pids.append(int(folder.name))
-    return pids
+        if folder.name.isdecimal() and (fields := _stat(folder)):
+            parents[int(folder.name)] = int(fields[1])
+            if int(fields[3]) == root:
+                found.append(int(folder.name))
+    for pid in parents:
+        ancestor = pid
+        while ancestor in parents and ancestor != root:
+            ancestor = parents[ancestor]
+        if ancestor == root and pid not in found:
+            found.append(pid)
+    return found
 
 
 def _stat(folder: Path) -> list[str]:
@@ -143,11 +158,11 @@ def wait_until_answering(port: int, session: int, max_wait_s: float = 120) -> st
     return f"it did not answer within {max_wait_s:.0f} s"
 
 
-def usage(session: int) -> Usage:
-    """What the session's living processes have used."""
+def usage(root: int) -> Usage:
+    """What the living processes of the server have used."""
     ticks = os.sysconf("SC_CLK_TCK")
     cpu_s, num_faults, memory_kb = 0.0, 0, 0
-    for pid in _session(session):
+    for pid in _processes(root):
         folder = Path(f"/proc/{pid}")
         if fields := _stat(folder):
             cpu_s += (int(fields[11]) + int(fields[12])) / ticks

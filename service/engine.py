@@ -1,6 +1,7 @@
 """What lives from start to stop: the model on its device, the workers, and what health can say of them."""
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -32,6 +33,43 @@ _LINGER_S: Final = 2.0
 """The server closes the engine when every request is answered or cut: what still runs is of no use."""
 
 
+class Drawer:
+    """The model on its device: called as it is on a CPU, in batches by a thread of its own on a GPU."""
+
+    def __init__(self, synthesizer: Synthesizer, cores: threading.Semaphore, metrics: Metrics) -> None:
+        self.synthesizer = synthesizer
+        self._metrics = metrics
+        self._batcher: MicroBatcher | None = None
+        if synthesizer.device == "cuda":
+            self._batcher = MicroBatcher(synthesizer, cores, observe=metrics.count_batch)
+            self._batcher.warm(self._black_eye()[0])
+
+    def __call__(self, eyes_BHWC: Image) -> Image:
+        """Faces from eyes, as the synthesizer gives them."""
+        if self._batcher is not None:
+            return self._batcher(eyes_BHWC)
+        self._metrics.count_batch(len(eyes_BHWC))
+        return self.synthesizer(eyes_BHWC)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether a call would come to the model."""
+        return self._batcher is None or self._batcher.is_alive
+
+    def test(self) -> None:
+        """Runs the model once, on nothing; what became of it is the synthesizer's `last_run`."""
+        self(self._black_eye())
+
+    def close(self) -> None:
+        """Ends the thread, if there is one, when what waits is done."""
+        if self._batcher is not None:
+            self._batcher.close()
+
+    def _black_eye(self) -> Image:
+        size = self.synthesizer.info.eye_size
+        return np.zeros((1, size, size, 3), np.uint8)
+
+
 class Engine:
     """The loaded model and the workers; made at the start, closed at the end."""
 
@@ -39,17 +77,14 @@ class Engine:
         self.synthesizer = synthesizer
         self._metrics = metrics
         num_cores = settings.num_threads or count_cores()
-        on_gpu = synthesizer.device == "cuda"
         self.pool = WorkerPool(
-            num_cores * _WAITING_PER_CORE if on_gpu else num_cores,
+            num_cores * _WAITING_PER_CORE if synthesizer.device == "cuda" else num_cores,
             num_cores=num_cores,
             max_queued=settings.max_queued,
             max_wait_s=settings.max_wait_ms / 1000,
         )
-        self._device = (
-            MicroBatcher(synthesizer, self.pool.cores, observe=metrics.count_batch) if on_gpu else None
-        )
-        self.pipeline = Pipeline.open(settings, synthesizer, draw=self._draw)
+        self.drawer = Drawer(synthesizer, self.pool.cores, metrics)
+        self.pipeline = Pipeline.open(settings, synthesizer, draw=self.drawer)
         self._self_test: Job[None] | None = None
         self._show(metrics)
 
@@ -61,11 +96,7 @@ class Engine:
             ModelError: the model or the eye finder cannot be used, or not on the device asked for.
         """
         cv2.setNumThreads(1)  # the cores belong to our own workers, one photo each
-        synthesizer = Synthesizer.load(model_path(settings.model), device=settings.device)
-        engine = cls(settings, metrics, synthesizer)
-        if engine._device is not None:
-            engine._device.warm(engine._black_eye()[0])
-        return engine
+        return cls(settings, metrics, Synthesizer.load(model_path(settings.model), device=settings.device))
 
     def submit(self, work: Callable[[Clock], T], *, max_ms: float) -> Job[T]:
         """Lets a worker do `work`; its clock stops it where the answer is no longer wanted.
@@ -97,7 +128,7 @@ class Engine:
             reasons.append(f"{state.num_workers - state.num_alive} of {state.num_workers} workers died")
         if state.shortest_busy_s > STUCK_S:
             reasons.append(f"every worker hangs, for {state.shortest_busy_s:.0f} s at least")
-        if self._device is not None and not self._device.is_alive:
+        if not self.drawer.is_alive:
             reasons.append("the thread that runs the model died")
         last = self.synthesizer.last_run
         if last.error is not None:
@@ -109,33 +140,18 @@ class Engine:
     def close(self) -> bool:
         """Ends the workers; False if some still work at photos that nobody waits for."""
         ended = self.pool.close(_LINGER_S)
-        if self._device is not None:
-            self._device.close()
+        self.drawer.close()
         return ended
-
-    def _draw(self, eyes_BHWC: Image) -> Image:
-        if self._device is not None:
-            return self._device(eyes_BHWC)
-        self._metrics.count_batch(len(eyes_BHWC))
-        return self.synthesizer(eyes_BHWC)
 
     def _test_model(self) -> None:
         """Asks a worker for one run of the model: after a failure nobody may send photos any more."""
         if self._self_test is not None and not self._self_test.answer.done():
             return
-
-        def run(ticket: Ticket) -> None:
-            self._draw(self._black_eye())
-
         try:
-            self._self_test = self.pool.submit(run, max_ms=STUCK_S * 1000)
+            self._self_test = self.pool.submit(lambda _: self.drawer.test(), max_ms=STUCK_S * 1000)
         except Overloaded:  # then photos are there, which test it as well
             return
         self._self_test.answer.add_done_callback(_take_note)
-
-    def _black_eye(self) -> Image:
-        size = self.synthesizer.info.eye_size
-        return np.zeros((1, size, size, 3), np.uint8)
 
     def _show(self, metrics: Metrics) -> None:
         info, pool = self.synthesizer.info, self.pool

@@ -20,6 +20,8 @@ from service.pipeline import Face
 STANDIN = os.environ.get("BENCH_MODEL") == "standin"
 TUNED = os.environ.get("BENCH_TUNED") == "1"
 
+LOGGING = {"access": {"enabled": not TUNED}}
+
 
 def _open() -> Job:
     if TUNED:
@@ -27,7 +29,7 @@ def _open() -> Job:
     return Job("standin" if STANDIN else "cpu", num_threads=1 if TUNED else 0)
 
 
-@bentoml.service(workers=1, traffic={"timeout": 60})
+@bentoml.service(workers=1, traffic={"timeout": 60}, logging=LOGGING)
 class Draw:
     """Eyes to faces, in batches."""
 
@@ -39,7 +41,7 @@ class Draw:
         return np.asarray(self.job._draw(eyes))
 
 
-@bentoml.service(workers=count_cores() if TUNED else 1, traffic={"timeout": 60})
+@bentoml.service(workers=count_cores() if TUNED else 1, traffic={"timeout": 60}, logging=LOGGING)
 class Faces:
     """Photo to PNG, by itself."""
 
@@ -51,7 +53,7 @@ class Faces:
         return _write(self.job(image.read_bytes()), ctx)
 
 
-@bentoml.service(workers=count_cores(), traffic={"timeout": 60})
+@bentoml.service(workers=count_cores(), traffic={"timeout": 60}, logging=LOGGING)
 class Front:
     """Photo to PNG, with the model in a service of its own."""
 

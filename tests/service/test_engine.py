@@ -249,7 +249,7 @@ def test_on_a_device_photos_share_batches_and_each_gets_its_own_face(model: Path
 def test_a_device_thread_that_died_is_a_reason_not_to_be_ready_and_nobody_waits_for_it(model: Path) -> None:
     with a_service(model) as (client, engine):
         assert client.get("/readyz").status_code == 200
-        engine._device._run = lambda _: sys.exit()  # type: ignore[union-attr]
+        engine.drawer._batcher._run = lambda _: sys.exit()  # type: ignore[union-attr]
         answer = client.post("/synthesize?input=eye", content=EYE, headers=PNG)
         check_problem(answer, 503, "not_ready")
         unready = check_problem(client.get("/readyz"), 503, "not_ready")
