@@ -4,7 +4,6 @@ The names are a contract with callers; what the fields mean is told here once, f
 """
 
 import base64
-import time
 from collections.abc import Sequence
 from typing import Final, Literal
 from uuid import uuid4
@@ -17,6 +16,7 @@ from service.catalogue import Entry
 from service.images import FaceFormat
 from service.live import LiveModel, Loaded
 from service.marking import finish
+from service.photo import Clock
 from service.pipeline import Face, Found, Refused, SeenEye, Synthesis
 from service.synthesizer import Synthesizer
 
@@ -172,11 +172,22 @@ class EyesAnswer(Answer):
 
 
 class Health(Answer):
-    """Whether the service lives or is ready, and on which device it works."""
+    """Whether the service lives."""
 
-    status: Literal["alive", "ready"]
-    device: Literal["cpu", "cuda"] | None = None
-    model: str | None = None
+    status: Literal["alive"] = "alive"
+
+
+class Readiness(Answer):
+    """That photos can be sent, and what the service is at."""
+
+    status: Literal["ready"] = "ready"
+    device: Literal["cpu", "cuda"]
+    model: str
+    num_workers: int
+    num_busy: int = Field(description="Workers at a photo.")
+    num_queued: int = Field(description="Photos that wait for a worker.")
+    last_inference_age_s: float = Field(description="Since the model last ran, at the start for instance.")
+    last_inference_ms: float = Field(description="How long that took.")
 
 
 class Problem(Answer):
@@ -194,12 +205,11 @@ class Problem(Answer):
 
 
 def answer_faces(
-    synthesis: Synthesis, format: FaceFormat, synthesizer: Synthesizer, request_id: str
+    synthesis: Synthesis, format: FaceFormat, synthesizer: Synthesizer, request_id: str, clock: Clock
 ) -> bytes:
     """The JSON of `/synthesize`: every face as a file, and how it was made."""
-    start = time.perf_counter()
-    files = [finish(face, format) for face in synthesis.faces]
-    encode_ms = (time.perf_counter() - start) * 1000
+    with clock.span("encode"):
+        files = [finish(face, format) for face in synthesis.faces]
     answer = SynthesisAnswer(
         faces=[_face(face, file, format) for face, file in zip(synthesis.faces, files, strict=True)],
         refused=[_refused(each) for each in synthesis.refused],
@@ -207,7 +217,7 @@ def answer_faces(
         num_left_out=synthesis.num_left_out,
         model=ModelShape.model_validate(synthesizer.info),
         device=synthesizer.device,
-        timings_ms=synthesis.timings_ms | {"encode": encode_ms},
+        timings_ms=clock.spent_ms,
         request_id=request_id,
     )
     return answer.model_dump_json().encode()

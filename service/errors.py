@@ -30,12 +30,15 @@
     │   ├── EyeTooSmall           422 eye_too_small
     │   ├── EyeTooDark            422 eye_too_dark
     │   └── EyeTooBlurred         422 eye_too_blurred
+    ├── Overloaded                503 overloaded
+    ├── DeadlineExceeded          504 deadline_exceeded
     └── ModelError                the service itself cannot answer
         ├── ModelNotFound         503 model_not_found
         ├── ModelContractUnknown  503 model_contract_unknown
         ├── ModelSelfTestFailed   503 model_self_test_failed
         ├── RuntimeMissing        503 runtime_missing
         ├── DeviceUnavailable     503 device_unavailable
+        ├── InferenceFailed       503 inference_failed
         └── NotReady              503 not_ready
 
 Messages say what was found, what was expected and what to do.
@@ -214,7 +217,7 @@ class CallerLimited(RequestError):
     code = "caller_limited"
     title = "Too much for one caller"
 
-    def __init__(self, message: str, *, retry_after_s: int) -> None:
+    def __init__(self, message: str, *, retry_after_s: int = 1) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
 
@@ -291,6 +294,26 @@ class EyeTooBlurred(EyeRefused):
     title = "The eye is too blurred"
 
 
+class Overloaded(Eye2FaceError):
+    """So many photos wait that another one is refused at once."""
+
+    status = 503
+    code = "overloaded"
+    title = "Too many photos at once"
+
+    def __init__(self, message: str, *, retry_after_s: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class DeadlineExceeded(Eye2FaceError):
+    """The photo was not done within the time given to it."""
+
+    status = 504
+    code = "deadline_exceeded"
+    title = "Not done in time"
+
+
 class ModelError(Eye2FaceError):
     """The service itself cannot answer; nothing is wrong with the request."""
 
@@ -332,6 +355,13 @@ class DeviceUnavailable(ModelError):
 
     code = "device_unavailable"
     title = "Device unavailable"
+
+
+class InferenceFailed(ModelError):
+    """The model was run and failed."""
+
+    code = "inference_failed"
+    title = "The model failed"
 
 
 class NotReady(ModelError):

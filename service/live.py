@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Self
 
 from service.changes import signature
+from service.drawer import Drawer
 from service.errors import Eye2FaceError
 from service.pipeline import Pipeline
 from service.self_test import check_model
@@ -25,17 +27,18 @@ from service.synthesizer import Synthesizer, model_path
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Loaded:
-    """A model that passed its test, the pipeline around it, and what its file was like when it was read."""
+    """A model that passed its test, its device and pipeline, and what its file was like when it was read."""
 
     path: Path
     signature: object
     synthesizer: Synthesizer
+    drawer: Drawer
     pipeline: Pipeline
 
     @classmethod
-    def open(cls, settings: Settings) -> Self:
+    def open(cls, settings: Settings, draw_with: Callable[[Synthesizer], Drawer]) -> Self:
         """The model that the settings name, as its file is now.
 
         Raises:
@@ -45,7 +48,11 @@ class Loaded:
         read = signature(path)  # before reading: what is written meanwhile counts as a change
         synthesizer = Synthesizer.load(path, device=settings.device)
         check_model(synthesizer)
-        return cls(path, read, synthesizer, Pipeline.open(settings, synthesizer))
+        drawer = draw_with(synthesizer)
+        loaded = cls(path, read, synthesizer, drawer, Pipeline.open(settings, synthesizer, draw=drawer))
+        # On a GPU it has a thread, which ends when the last request lets go of it; that may be anywhere.
+        weakref.finalize(loaded, threading.Thread(target=drawer.close).start).atexit = False
+        return loaded
 
     def __str__(self) -> str:
         info = self.synthesizer.info
@@ -55,8 +62,11 @@ class Loaded:
 class LiveModel:
     """Holds the model in use; `reload` puts the one that is in its place now into use."""
 
-    def __init__(self, loaded: Loaded, load: Callable[[], Loaded]) -> None:
+    def __init__(
+        self, loaded: Loaded, load: Callable[[], Loaded], announce: Callable[[Loaded], None] | None = None
+    ) -> None:
         self.current = loaded
+        self._announce = announce
         self.last_failure: str | None = None
         """Why the last reload kept the old model; None if it did not."""
         self._load = load
@@ -72,6 +82,8 @@ class LiveModel:
                 return self._keep(f"{kind}{error}")
             _log.warning("the model %s answers from now on, instead of %s", loaded, self.current)
             self.current, self.last_failure = loaded, None
+            if self._announce is not None:
+                self._announce(loaded)
             return True
 
     async def follow(self, locate: Callable[[], Path], every_s: float) -> None:
@@ -96,13 +108,8 @@ class LiveModel:
 
 
 @asynccontextmanager
-async def keep_live(settings: Settings) -> AsyncIterator[LiveModel]:
-    """The model of the settings, reloaded on SIGHUP and, if they say so, when its file changes.
-
-    Raises:
-        ModelError: it cannot be used, or fails its self-test.
-    """
-    live = LiveModel(Loaded.open(settings), lambda: Loaded.open(settings))
+async def keep_live(live: LiveModel, settings: Settings) -> AsyncIterator[None]:
+    """Reloads the model on SIGHUP, and if the settings say so when its file changes, until it is left."""
     tasks: set[asyncio.Task[object]] = set()
 
     def start(task: "asyncio.Task[object]") -> None:
@@ -114,7 +121,7 @@ async def keep_live(settings: Settings) -> AsyncIterator[LiveModel]:
         start(asyncio.create_task(live.follow(locate, settings.model_watch_s)))
     forget_hangup = _on_hangup(lambda: start(asyncio.create_task(live.reload())))
     try:
-        yield live
+        yield
     finally:
         forget_hangup()
         for task in tasks:

@@ -10,6 +10,8 @@ from service.answers import PROBLEM_JSON, Problem, SynthesisAnswer
 from service.batch import ZIP
 from service.bodies import FIELD
 from service.errors import Eye2FaceError
+from service.patience import HEADER
+from service.queries import EyesQuery, SynthesizeQuery, describe_query
 
 DESCRIPTION: Final = (
     "One eye in, one face out. A face that is drawn from one eye is a guess: it identifies nobody, and "
@@ -54,6 +56,25 @@ BATCH_BODY: Final[dict[str, Any]] = {
 }
 
 
+_DEADLINE: Final[dict[str, Any]] = {
+    "name": HEADER,
+    "in": "header",
+    "required": False,
+    "schema": {"type": "number", "exclusiveMinimum": 0},
+    "description": "Milliseconds from the end of the upload after which the answer is of no use.",
+}
+
+
+def describe_photo_route(query: type[SynthesizeQuery | EyesQuery]) -> dict[str, Any]:
+    """The `openapi_extra` of a route that takes a photo: its body, its query and its header."""
+    return PHOTO_BODY | {"parameters": [*describe_query(query), _DEADLINE]}
+
+
+def describe_batch_route() -> dict[str, Any]:
+    """The same for several photos."""
+    return BATCH_BODY | {"parameters": [*describe_query(SynthesizeQuery), _DEADLINE]}
+
+
 def _describe_errors(*kinds: type[Eye2FaceError]) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route that can fail with these errors: one entry for each status."""
     by_status: dict[int | str, list[str]] = {}
@@ -84,7 +105,9 @@ _PHOTO_ERRORS: Final = (
     errors.ImageTooSmall,
     errors.RateLimited,
     errors.TooManyRequests,
+    errors.Overloaded,
     errors.NotReady,
+    errors.DeadlineExceeded,
 )
 
 _EYE_ERRORS: Final = (
@@ -99,6 +122,10 @@ _EYE_ERRORS: Final = (
 READY_RESPONSES: Final = _describe_errors(errors.NotReady)
 
 MODELS_RESPONSES: Final = _describe_errors(errors.Unauthorized, errors.ModelNotFound, errors.NotReady)
+METRICS_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"description": "Prometheus' text format.", "content": {"text/plain": {}}},
+    **_describe_errors(errors.Unauthorized, errors.NotFound),
+}
 
 EYES_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     200: {
@@ -126,6 +153,7 @@ BATCH_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
         errors.MissingField,
         errors.RateLimited,
         errors.TooManyRequests,
+        errors.Overloaded,
         errors.NotReady,
     ),
 }
@@ -137,7 +165,7 @@ SYNTHESIZE_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
         "headers": {"X-Device": {"schema": {"type": "string"}, "description": "Where the model ran."}},
         "model": SynthesisAnswer,
     },
-    **_describe_errors(*_PHOTO_ERRORS, *_EYE_ERRORS),
+    **_describe_errors(*_PHOTO_ERRORS, *_EYE_ERRORS, errors.InferenceFailed),
 }
 
 

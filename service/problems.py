@@ -16,6 +16,7 @@ from service.errors import (
     InvalidParameter,
     MethodNotAllowed,
     NotFound,
+    Overloaded,
     RequestError,
     Unauthorized,
     UploadTooLarge,
@@ -44,6 +45,7 @@ async def answer_problem(request: Request, error: Exception) -> Response:
         return Response(status_code=400)  # nobody is there to read it
     known = _translate(request, error)
     request_id: str = request.state.request_id
+    request.state.code = known.code
     problem = _describe(known, error, request_id)
     # A crash is answered outside of the middleware, so the stamps are set here too.
     headers = stamps(request_id) | _headers_for(request, known, error)
@@ -102,7 +104,7 @@ def _headers_for(request: Request, known: Eye2FaceError, error: Exception) -> di
         return {} if runs_out else {"Connection": "close"}
     if isinstance(known, UploadTooSlow):
         return {"Connection": "close"}
-    if isinstance(known, CallerLimited):
+    if isinstance(known, CallerLimited | Overloaded):
         return {"Retry-After": str(known.retry_after_s)}
     if isinstance(known, Unauthorized):
         return {"WWW-Authenticate": "Bearer"}

@@ -62,7 +62,22 @@ class Settings(BaseSettings):
     num_threads: int = Field(
         0, ge=0, le=1024, description="Photos worked on at once; 0 counts the cores given to the process."
     )
+    max_queued: int = Field(64, ge=1, description="Photos that may wait for a core; one more is refused.")
+    max_wait_ms: float = Field(
+        800.0, gt=0, description="Milliseconds that a photo may be expected to wait; if more, it is refused."
+    )
+    deadline_ms: float = Field(
+        10_000.0,
+        gt=0,
+        description="Milliseconds from an upload's end to its answer; X-Deadline-Ms: fewer.",
+    )
     upload_timeout_s: float = Field(30.0, gt=0, description="Seconds that an upload may take.")
+    stop_timeout_s: float = Field(
+        20.0, ge=0, description="Seconds that requests in flight have to end when the service is stopped."
+    )
+    metrics: Literal["off", "key", "open"] = Field(
+        "key", description="Who may read /metrics: nobody, who has a key (all, without keys), or everybody."
+    )
     api_keys: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="SHA-256 of every API key, in hex, separated by commas; none: no key is asked for."
     )
@@ -85,6 +100,7 @@ class Settings(BaseSettings):
     )
     allow_anonymous: bool = Field(False, description="Listen beyond loopback although no API keys are set.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
+    log_format: Literal["plain", "json"] = Field("plain", description="Lines to read, or JSON objects.")
 
     @field_validator("api_keys", "cors_origins", mode="before")
     @classmethod

@@ -6,6 +6,7 @@ Letters of shapes: B batch, H height, W width, C = 3 colours. Knows nothing of p
 import hashlib
 import json
 import logging
+import time
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import ModuleType
@@ -13,7 +14,13 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
-from service.errors import DeviceUnavailable, ModelContractUnknown, ModelNotFound, RuntimeMissing
+from service.errors import (
+    DeviceUnavailable,
+    InferenceFailed,
+    ModelContractUnknown,
+    ModelNotFound,
+    RuntimeMissing,
+)
 from service.eyes import CROP_VERSION, Image
 
 CONTRACT_VERSION = 1
@@ -47,8 +54,19 @@ class ModelInfo:
     sha256: str
 
 
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of the model: when it ended by the monotonic clock, how long it took, why it failed."""
+
+    at: float
+    ms: float
+    error: str | None
+
+
 class Synthesizer:
     """Draws faces from eyes; may be shared by threads."""
+
+    last_run: Run
 
     def __init__(self, session: Any, info: ModelInfo, device: Device) -> None:
         self.info = info
@@ -85,8 +103,25 @@ class Synthesizer:
         return cls(session, info, chosen)
 
     def __call__(self, eyes_BHWC: Image) -> Image:
-        """Faces B x F x F x 3 uint8 RGB from upright right eyes B x S x S x 3 uint8 RGB."""
-        (faces_BHWC,) = self._session.run(["faces"], {"eyes": eyes_BHWC})
+        """Faces B x F x F x 3 uint8 RGB from upright right eyes B x S x S x 3 uint8 RGB.
+
+        Raises:
+            InferenceFailed: ONNX Runtime could not run the model.
+        """
+        begin = time.monotonic()
+        problem: str | None = "it was interrupted"
+        try:
+            (faces_BHWC,) = self._session.run(["faces"], {"eyes": eyes_BHWC})
+            problem = None
+        except Exception as error:  # ONNX Runtime's errors share no class but Exception
+            problem = _first_line(error)
+            raise InferenceFailed(
+                f"The model failed on the {self.device} ({problem}). Send the photo again; if that fails "
+                "too, tell the service's operator the request id."
+            ) from error
+        finally:
+            end = time.monotonic()
+            self.last_run = Run(end, (end - begin) * 1000, problem)
         return np.asarray(faces_BHWC, dtype=np.uint8)
 
 

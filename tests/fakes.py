@@ -81,6 +81,33 @@ def spoil(path: Path, how: Literal["black", "same", "crash"]) -> Path:
     return path
 
 
+def failing_model(path: Path) -> Path:
+    """Writes a model as `tiny_model`, which ONNX Runtime cannot run on eyes with a pixel of 255."""
+    scales = numpy_helper.from_array(np.array([[1, 2, 2, 1]], np.float32), "table")
+    one = numpy_helper.from_array(np.array(255, np.int64), "most")
+    nodes = [
+        helper.make_node("Cast", ["eyes"], ["wide"], to=TensorProto.INT64),
+        helper.make_node("ReduceMax", ["wide"], ["brightest"], keepdims=0),
+        helper.make_node("Div", ["brightest", "most"], ["row"]),
+        helper.make_node("Gather", ["table", "row"], ["scales"]),  # there is no row 1
+        helper.make_node(
+            "Resize", ["eyes", "", "scales"], ["faces"], mode="nearest", nearest_mode="floor",
+            coordinate_transformation_mode="asymmetric",
+        ),
+    ]  # fmt: skip
+    graph = helper.make_graph(
+        nodes,
+        "failing",
+        [helper.make_tensor_value_info("eyes", TensorProto.UINT8, ["batch", 64, 64, 3])],
+        [helper.make_tensor_value_info("faces", TensorProto.UINT8, ["batch", 128, 128, 3])],
+        [scales, one],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    _write_metadata(model, _metadata(64, 128))
+    onnx.save(model, path)
+    return path
+
+
 def claim(path: Path, **metadata: str) -> Path:
     """Replaces metadata of the model in `path`, its sizes too, and leaves the graph as it is."""
     model = onnx.load(path)

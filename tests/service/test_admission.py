@@ -15,9 +15,9 @@ from starlette.testclient import TestClient
 from service.admission import Gate
 from service.app import create_app
 from service.settings import Settings
-from tests.running import running_service
+from tests.running import running_service, serving
 from tests.service.shapes import check_problem
-from tests.service.test_app import JPEG, serving
+from tests.service.test_app import JPEG
 
 KEYS = ("first", "second")
 HASHES = tuple(hashlib.sha256(key.encode()).hexdigest() for key in KEYS)

@@ -21,7 +21,7 @@ from schemathesis.checks import CHECKS, load_all_checks
 from service.app import create_app
 from service.settings import Settings
 from tests.fakes import astronaut, encoded
-from tests.service.test_app import serving
+from tests.running import serving
 
 NUM_EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "12"))
 """For each route."""

@@ -18,13 +18,20 @@ import httpx
 import pytest
 
 from service.app import create_app
+from service.drawer import Drawer
 from service.errors import ModelSelfTestFailed
 from service.eyes import Eye, Image, Sight
 from service.live import LiveModel, Loaded, keep_live
+from service.metrics import Metrics
 from service.settings import Settings
 from tests.fakes import KnownEyes, spoil, tiny_model
-from tests.running import ROOT, find_free_port, running_service, wait_until_ready
-from tests.service.test_app import serving
+from tests.running import ROOT, find_free_port, running_service, serving, wait_until_ready
+
+
+def load(settings: Settings) -> Loaded:
+    """The model of the settings, as the engine loads it."""
+    cores, metrics = threading.Semaphore(1), Metrics()
+    return Loaded.open(settings, lambda synthesizer: Drawer(synthesizer, cores, metrics))
 
 
 def version_of(address: str) -> str:
@@ -120,7 +127,8 @@ def test_a_model_that_fails_its_self_test_keeps_the_old_one(
     settings = Settings(model=str(place), device="cpu")
 
     async def swap() -> LiveModel:
-        async with keep_live(settings) as live:
+        live = LiveModel(load(settings), lambda: load(settings))
+        async with keep_live(live, settings):
             spoil(tiny_model(place, version="2"), how)
             assert not await live.reload()
             return live
@@ -129,11 +137,11 @@ def test_a_model_that_fails_its_self_test_keeps_the_old_one(
     assert live.current.synthesizer.info.version == "1"
     assert live.last_failure is not None and "tiny 2" in live.last_failure
     with pytest.raises(ModelSelfTestFailed):
-        Loaded.open(settings)
+        load(settings)
 
 
 def test_whatever_the_new_file_does_the_old_one_stays(tmp_path: Path) -> None:
-    loaded = Loaded.open(Settings(model=str(tiny_model(tmp_path / "tiny.onnx")), device="cpu"))
+    loaded = load(Settings(model=str(tiny_model(tmp_path / "tiny.onnx")), device="cpu"))
 
     def fail() -> Loaded:
         raise MemoryError("no room")
@@ -187,7 +195,8 @@ def test_a_half_written_file_is_left_alone_until_it_stays_as_it_is(tmp_path: Pat
     settings = Settings(model=str(place), device="cpu", model_watch_s=0.2)
 
     async def write_slowly() -> LiveModel:
-        async with keep_live(settings) as live:
+        live = LiveModel(load(settings), lambda: load(settings))
+        async with keep_live(live, settings):
             with place.open("wb") as file:
                 for start in range(0, len(whole), len(whole) // 8):
                     file.write(whole[start : start + len(whole) // 8])

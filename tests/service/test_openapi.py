@@ -29,7 +29,7 @@ def test_the_three_forms_of_body_are_described(document: dict[str, Any], route: 
 def test_every_error_of_a_route_is_a_problem(document: dict[str, Any], route: str) -> None:
     responses = document["paths"][route]["post"]["responses"]
     failures = {status: each for status, each in responses.items() if status != "200"}
-    assert {"400", "401", "406", "408", "413", "415", "422", "429", "503"} == set(failures)
+    assert {"400", "401", "406", "408", "413", "415", "422", "429", "503", "504"} == set(failures)
     for each in failures.values():
         assert set(each["content"]) == {"application/problem+json"}
 
@@ -51,7 +51,7 @@ def test_every_code_that_a_photo_can_meet_is_described(document: dict[str, Any])
 
 def test_the_query_is_described_with_its_values(document: dict[str, Any]) -> None:
     parameters = {each["name"]: each for each in document["paths"]["/synthesize"]["post"]["parameters"]}
-    assert set(parameters) == {"eye", "person", "input", "format"}
+    assert set(parameters) == {"eye", "person", "input", "format", "X-Deadline-Ms"}
     assert parameters["eye"]["schema"]["enum"] == ["auto", "left", "right"]
     assert all(each["description"] for each in parameters.values())
 

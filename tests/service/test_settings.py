@@ -43,7 +43,12 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
         "MAX_BATCH_PHOTOS": "5",
         "MAX_BATCH_BYTES": "6000",
         "MAX_PEOPLE": "4",
-        "UPLOAD_TIMEOUT_S": "1.5",
+        "MAX_QUEUED": "7",
+        "MAX_WAIT_MS": "500",
+        "DEADLINE_MS": "2000.5",
+        "UPLOAD_TIMEOUT_S": "5",
+        "STOP_TIMEOUT_S": "0",
+        "METRICS": "open",
         "API_KEYS": KEY_HASH,
         "API_KEYS_FILE": "/keys.txt",
         "MAX_REQUESTS_PER_MINUTE": "60",
@@ -53,6 +58,7 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
         "DOCS": "false",
         "CORS_ORIGINS": "https://example.org, http://localhost:3000",
         "LOG_LEVEL": "warning",
+        "LOG_FORMAT": "json",
     }
     for name, value in values.items():
         monkeypatch.setenv(f"EYE2FACE_{name}", value)
@@ -74,7 +80,12 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
         "max_batch_photos": 5,
         "max_batch_bytes": 6000,
         "max_people": 4,
-        "upload_timeout_s": 1.5,
+        "max_queued": 7,
+        "max_wait_ms": 500.0,
+        "deadline_ms": 2000.5,
+        "upload_timeout_s": 5.0,
+        "stop_timeout_s": 0.0,
+        "metrics": "open",
         "api_keys": (KEY_HASH,),
         "api_keys_file": "/keys.txt",
         "max_requests_per_minute": 60,
@@ -84,6 +95,7 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
         "docs": False,
         "cors_origins": ("https://example.org", "http://localhost:3000"),
         "log_level": "warning",
+        "log_format": "json",
     }
 
 
