@@ -15,7 +15,7 @@ STAMPS := .venv/.stamps
 SERVICE := $(STAMPS)/service-$(BUILD)
 EVERYTHING := $(STAMPS)/everything-$(BUILD)
 
-.PHONY: help serve setup test lint types format clean
+.PHONY: help serve setup test fuzz lint types format bench clean
 .DEFAULT_GOAL := help
 
 help: ## what can be done here
@@ -29,6 +29,9 @@ setup: $(SERVICE) ## what the service needs, in .venv; no torch (GPU=1 for NVIDI
 test: $(EVERYTHING) lint types ## lint, types and all tests
 	$(BIN)/python -m pytest
 
+fuzz: $(EVERYTHING) ## a thousand odd requests to each route (FUZZ_EXAMPLES=...)
+	FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),1000) $(BIN)/python -m pytest tests/service/test_interface.py
+
 lint: $(EVERYTHING) ## ruff: rules and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -40,8 +43,12 @@ format: $(EVERYTHING) ## mend what ruff can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+bench: $(EVERYTHING) bench/.venv/.stamp ## speed beside floor and peers, into README.md; takes hours (BENCH='--rounds 1 ...')
+	$(BIN)/python -m bench.run $(BENCH)
+	$(BIN)/python -m bench.table --into
+
 clean: ## remove .venv, caches and build products; data/ and runs/ stay
-	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv bench/.venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find service training tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(SERVICE): $(STAMPS)/venv pyproject.toml constraints.txt
@@ -53,6 +60,11 @@ $(SERVICE): $(STAMPS)/venv pyproject.toml constraints.txt
 
 $(EVERYTHING): $(SERVICE)
 	$(INSTALL) --editable '.[$(BUILD),training,dev]'
+	@touch $@
+
+bench/.venv/.stamp: bench/requirements.txt
+	$(PYTHON) -m venv bench/.venv
+	bench/.venv/bin/python -m pip --disable-pip-version-check install --requirement bench/requirements.txt
 	@touch $@
 
 $(STAMPS)/venv:

@@ -4,7 +4,7 @@ The names are a contract with callers; what the fields mean is told here once, f
 """
 
 import base64
-import time
+from collections.abc import Sequence
 from typing import Final, Literal
 from uuid import uuid4
 
@@ -12,23 +12,30 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.catalogue import Entry
 from service.images import FaceFormat
+from service.live import LiveModel, Loaded
 from service.marking import finish
+from service.photo import Clock
 from service.pipeline import Face, Found, Refused, SeenEye, Synthesis
 from service.synthesizer import Synthesizer
 
 PROBLEM_JSON: Final = "application/problem+json"
 
 
-class _Shape(BaseModel):
+class Shape(BaseModel):
+    """A part of an answer."""
+
     model_config = ConfigDict(from_attributes=True, frozen=True, protected_namespaces=())
 
 
-class _Answer(_Shape):
+class Answer(Shape):
+    """A whole answer in JSON."""
+
     not_for_identification: Literal[True] = True
 
 
-class CandidateShape(_Shape):
+class CandidateShape(Shape):
     """What may be an eye, in pixels of the upright photo."""
 
     x: float = Field(description="Centre, from the left.")
@@ -45,7 +52,7 @@ class EyeShape(CandidateShape):
     person: int = Field(description="Whose eye it is; counted from 0, the largest person first.")
 
 
-class QualityShape(_Shape):
+class QualityShape(Shape):
     """How well an eye is seen, measured alike for eyes of any size."""
 
     size_px: float = Field(description="Side of its crop in pixels of the photo.")
@@ -62,7 +69,7 @@ class SeenEyeShape(EyeShape):
     quality: QualityShape
 
 
-class RefusedShape(_Shape):
+class RefusedShape(Shape):
     """One eye that is seen too badly to draw a face from."""
 
     code: str = Field(description="As a problem has it: `eye_too_small`, `eye_too_dark`, `eye_too_blurred`.")
@@ -70,7 +77,7 @@ class RefusedShape(_Shape):
     eye: EyeShape
 
 
-class FaceShape(_Shape):
+class FaceShape(Shape):
     """One drawn face and the eye that it was drawn from."""
 
     image: str = Field(description="The face as a file, in base64.")
@@ -81,7 +88,7 @@ class FaceShape(_Shape):
     quality: QualityShape
 
 
-class ModelShape(_Shape):
+class ModelShape(Shape):
     """The model that drew, and under which class of licence it may be used."""
 
     name: str
@@ -96,19 +103,63 @@ class ModelShape(_Shape):
     sha256: str
 
 
-class SynthesisAnswer(_Answer):
+class CardShape(Shape):
+    """What a model file says of itself; an eye finder says less than a synthesizer."""
+
+    name: str
+    version: str
+    part: str = Field(
+        "eye_finder", description="What it looks at: `eye`; or `eye_finder`, which looks for it."
+    )
+    licence_class: str
+    training_data: str
+    metrics: dict[str, float]
+    commit: str
+    date: str
+    recipe: str | None = None
+    objective: str | None = None
+    eye_size: int | None = None
+    face_size: int | None = None
+    sha256: str | None = None
+
+
+class ListedModel(Shape):
+    """One model file that is there."""
+
+    name: str = Field(description="What `EYE2FACE_MODEL` may name it by.")
+    source: Literal["shipped", "mounted", "path"]
+    num_bytes: int
+    answers: bool = Field(description="Whether it is in use.")
+    about: CardShape | None = Field(description="What the file says of itself, if it can be used.")
+    problem: str | None = Field(description="Why it cannot be used.")
+
+
+class ModelsAnswer(Answer):
+    """The models that are there, and the one that answers, even if its file has changed since."""
+
+    answering: CardShape
+    device: Literal["cpu", "cuda"]
+    last_failure: str | None = Field(description="Why the last reload kept the old model in use.")
+    models: list[ListedModel]
+    request_id: str
+
+
+class SynthesisAnswer(Answer):
     """Every face that was asked for. A face is a guess from one eye and identifies nobody."""
 
     faces: list[FaceShape]
     refused: list[RefusedShape] = Field(description="Eyes that were chosen, but are seen too badly.")
     input: Literal["photo", "eye"] = Field(description="What the picture was taken for; see the query.")
+    num_left_out: int = Field(
+        description="With `person=all`: people beyond the most that one photo may have."
+    )
     model: ModelShape
     device: Literal["cpu", "cuda"]
     timings_ms: dict[str, float]
     request_id: str
 
 
-class EyesAnswer(_Answer):
+class EyesAnswer(Answer):
     """Every eye that the finder sees in the upright photo."""
 
     width: int
@@ -120,15 +171,26 @@ class EyesAnswer(_Answer):
     request_id: str
 
 
-class Health(_Answer):
-    """Whether the service lives or is ready, and on which device it works."""
+class Health(Answer):
+    """Whether the service lives."""
 
-    status: Literal["alive", "ready"]
-    device: Literal["cpu", "cuda"] | None = None
-    model: str | None = None
+    status: Literal["alive"] = "alive"
 
 
-class Problem(_Answer):
+class Readiness(Answer):
+    """That photos can be sent, and what the service is at."""
+
+    status: Literal["ready"] = "ready"
+    device: Literal["cpu", "cuda"]
+    model: str
+    num_workers: int
+    num_busy: int = Field(description="Workers at a photo.")
+    num_queued: int = Field(description="Photos that wait for a worker.")
+    last_inference_age_s: float = Field(description="Since the model last ran, at the start for instance.")
+    last_inference_ms: float = Field(description="How long that took.")
+
+
+class Problem(Answer):
     """Why there is no answer. Source: RFC 9457."""
 
     type: str = Field(description="A name for the kind of problem, unlike any other.")
@@ -143,19 +205,19 @@ class Problem(_Answer):
 
 
 def answer_faces(
-    synthesis: Synthesis, format: FaceFormat, synthesizer: Synthesizer, request_id: str
+    synthesis: Synthesis, format: FaceFormat, synthesizer: Synthesizer, request_id: str, clock: Clock
 ) -> bytes:
     """The JSON of `/synthesize`: every face as a file, and how it was made."""
-    start = time.perf_counter()
-    files = [finish(face, format) for face in synthesis.faces]
-    encode_ms = (time.perf_counter() - start) * 1000
+    with clock.span("encode"):
+        files = [finish(face, format) for face in synthesis.faces]
     answer = SynthesisAnswer(
         faces=[_face(face, file, format) for face, file in zip(synthesis.faces, files, strict=True)],
         refused=[_refused(each) for each in synthesis.refused],
         input=synthesis.input,
+        num_left_out=synthesis.num_left_out,
         model=ModelShape.model_validate(synthesizer.info),
         device=synthesizer.device,
-        timings_ms=synthesis.timings_ms | {"encode": encode_ms},
+        timings_ms=clock.spent_ms,
         request_id=request_id,
     )
     return answer.model_dump_json().encode()
@@ -174,6 +236,30 @@ def answer_eyes(found: Found, request_id: str, *, all: bool) -> bytes:
         request_id=request_id,
     )
     return answer.model_dump_json(exclude_none=True).encode()
+
+
+def answer_models(entries: Sequence[Entry], live: LiveModel, request_id: str) -> ModelsAnswer:
+    """The JSON of `/models`."""
+    current = live.current
+    return ModelsAnswer(
+        answering=CardShape.model_validate(current.synthesizer.info),
+        device=current.synthesizer.device,
+        last_failure=live.last_failure and live.last_failure.replace(str(current.path.parent), ""),
+        models=[_listed(entry, current) for entry in entries],
+        request_id=request_id,
+    )
+
+
+def _listed(entry: Entry, current: Loaded) -> ListedModel:
+    about = None if entry.info is None else CardShape.model_validate(entry.info)
+    return ListedModel(
+        name=entry.name,
+        source=entry.source,
+        num_bytes=entry.num_bytes,
+        answers=entry.path == current.path and entry.info == current.synthesizer.info,
+        about=about,
+        problem=entry.problem,
+    )
 
 
 def _face(face: Face, file: bytes, format: FaceFormat) -> FaceShape:
@@ -213,17 +299,21 @@ class Stamps:
 
         async def send_stamped(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(stamps(request_id))
+                headers = MutableHeaders(scope=message)
+                for name, value in stamps(request_id).items():
+                    headers.setdefault(name, value)
             await send(message)
 
         await self._app(scope, receive, send_stamped)
 
 
 def stamps(request_id: str) -> dict[str, str]:
-    """The headers that every answer carries, errors and health included."""
+    """The headers of every answer, errors and health included; a page has a policy of its own instead."""
     return {
         "X-Synthetic": "true",
         "X-Request-Id": request_id,
         "Cache-Control": "no-store",
         "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+        "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     }

@@ -1,57 +1,72 @@
 """The HTTP service: its start and stop, its routes, and how a request reaches the pipeline and leaves it.
 
-Pictures are worked on in threads of their own, as many as there are cores, so that health and
+Pictures are worked on by workers in threads of their own, as many as there are cores, so that health and
 documentation never wait for them.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, TypedDict, TypeVar
 
-import cv2
-from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response, Security
+from fastapi import APIRouter, Depends, FastAPI, Request, Response, Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect
 from starlette.staticfiles import StaticFiles
 
 from service import __version__, pages
 from service.accept import negotiate
-from service.answers import EyesAnswer, Health, Stamps, answer_eyes, answer_faces
-from service.auth import KeyRing
-from service.bodies import read_picture
+from service.admission import CORS, Gate, admit, check_key
+from service.answers import (
+    EyesAnswer,
+    Health,
+    ModelsAnswer,
+    Readiness,
+    Stamps,
+    answer_eyes,
+    answer_faces,
+    answer_models,
+)
+from service.batch import ZIP, BatchAnswer, Outcome, join_json, join_zip
+from service.batching import Job
+from service.bodies import Upload, read_picture, read_pictures, refuse_size
+from service.catalogue import Catalogue
 from service.cores import count_cores
-from service.errors import NotAcceptable, NotReady
+from service.engine import Engine
+from service.errors import NotAcceptable, NotFound, NotReady
 from service.images import FaceFormat, encode
+from service.live import keep_live
 from service.marking import finish
-from service.openapi import EYES_RESPONSES, PHOTO_BODY, READY_RESPONSES, SYNTHESIZE_RESPONSES, describe
-from service.pipeline import Choice, Pipeline
-from service.problems import HANDLED, answer_problem
-from service.queries import EyesQuery, SynthesizeQuery, refuse_repeats
+from service.metrics import MEDIA_TYPE, Metrics
+from service.openapi import (
+    BATCH_RESPONSES,
+    EYES_RESPONSES,
+    METRICS_RESPONSES,
+    MODELS_RESPONSES,
+    READY_RESPONSES,
+    SYNTHESIZE_RESPONSES,
+    describe,
+    describe_batch_route,
+    describe_photo_route,
+)
+from service.patience import read_deadline_ms, wait_for_leave
+from service.photo import Clock
+from service.pipeline import Choice
+from service.problems import HANDLED, answer_problem, describe_problem
+from service.queries import EyesQuery, SynthesizeQuery, read_query
 from service.settings import Settings
-from service.synthesizer import Synthesizer, model_path
+from service.watching import Watch
 
 T = TypeVar("T")
 _JSON = "application/json"
 _FORMATS: tuple[FaceFormat, ...] = ("png", "jpeg", "webp")
 
 
-@dataclass(frozen=True, slots=True)
-class _Engine:
-    """The loaded model and the threads that work with it; lives from start to stop."""
-
-    pipeline: Pipeline
-    synthesizer: Synthesizer
-    threads: ThreadPoolExecutor
-
-    async def run(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self.threads, work)
-
-
 class _State(TypedDict):
-    engine: _Engine
+    engine: Engine
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -59,24 +74,34 @@ def create_app(settings: Settings) -> FastAPI:
 
     Raises:
         ValueError: it would listen beyond loopback with neither keys nor leave to do so.
+        BadKeys: the file of keys cannot be used.
     """
     settings.refuse_exposure()
     app = FastAPI(
         title="eye2face",
         version=__version__,
         lifespan=_live,
+        openapi_url="/openapi.json" if settings.docs else None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
     )
     app.state.settings = settings
-    app.state.keys = KeyRing(settings.api_keys)
-    app.add_middleware(Stamps)
+    app.state.catalogue = Catalogue(settings.mounted)
+    app.state.gate = Gate.open(settings)
+    app.state.metrics = Metrics()
+    if settings.cors_origins:
+        app.add_middleware(CORSMiddleware, allow_origins=settings.cors_origins, **CORS)
+    app.add_middleware(Watch, metrics=app.state.metrics)
+    app.add_middleware(Stamps)  # the outer one: it gives the request its id
     for error in HANDLED:
         app.add_exception_handler(error, answer_problem)
     app.include_router(_work)
+    app.include_router(_catalogue)
     app.include_router(_health)
-    app.include_router(pages.router)
+    app.include_router(pages.page)
+    if settings.docs:
+        app.include_router(pages.documentation)
     app.mount("/web", StaticFiles(directory=pages.WEB))
     app.openapi = partial(describe, app)  # type: ignore[method-assign]  # FastAPI's documented way
     return app
@@ -84,45 +109,73 @@ def create_app(settings: Settings) -> FastAPI:
 
 @asynccontextmanager
 async def _live(app: FastAPI) -> AsyncIterator[_State]:
-    settings: Settings = app.state.settings
-    cv2.setNumThreads(1)  # the cores belong to our own threads, one photo each
-    synthesizer = Synthesizer.load(model_path(settings.model), device=settings.device)
-    pipeline = Pipeline.open(settings, synthesizer)
-    with ThreadPoolExecutor(settings.num_threads or count_cores(), "eye2face") as threads:
-        yield {"engine": _Engine(pipeline, synthesizer, threads)}
+    engine = Engine.open(app.state.settings, app.state.metrics)
+    try:
+        async with keep_live(engine.live, app.state.settings):
+            yield {"engine": engine}
+    finally:
+        await asyncio.to_thread(engine.close)
 
 
-async def _check_key(
-    request: Request,
-    bearer: Annotated[HTTPAuthorizationCredentials | None, Security(HTTPBearer(auto_error=False))],
-    key: Annotated[str | None, Security(APIKeyHeader(name="X-API-Key", auto_error=False))],
-) -> None:
-    keys: KeyRing = request.app.state.keys
-    keys.check(bearer.credentials if bearer else None, key)
-
-
-async def _find_engine(request: Request) -> _Engine:
-    engine: _Engine | None = getattr(request.state, "engine", None)
+def _find_engine(request: Request) -> Engine:
+    engine: Engine | None = getattr(request.state, "engine", None)
     if engine is None:
         raise NotReady("The model is not loaded: the service is starting or stopping. Try again in a moment.")
     return engine
 
 
-_Ready = Annotated[_Engine, Depends(_find_engine)]
 _health = APIRouter(tags=["health"])
-_work = APIRouter(tags=["photos"], dependencies=[Depends(_check_key), Depends(refuse_repeats)])
+_catalogue = APIRouter(tags=["models"], dependencies=[Depends(check_key)])
+_work = APIRouter(tags=["photos"], dependencies=[Depends(admit)])
 
 
-@_health.get("/livez", summary="Does the process answer?", response_model_exclude_none=True)
+@_health.get("/livez", summary="Does the process answer?")
 async def livez() -> Health:
     """Whether the process answers at all."""
-    return Health(status="alive")
+    return Health()
 
 
 @_health.get("/readyz", summary="Can photos be sent?", responses=READY_RESPONSES)
-async def readyz(engine: _Ready) -> Health:
+async def readyz(request: Request) -> Readiness:
     """Whether photos can be sent, on which device and to which model they go; never waits for one."""
-    return Health(status="ready", device=engine.synthesizer.device, model=engine.synthesizer.info.name)
+    engine = _find_engine(request)
+    engine.refuse_unready()
+    state, last = engine.pool.state(), engine.synthesizer.last_run
+    return Readiness(
+        device=engine.synthesizer.device,
+        model=engine.synthesizer.info.name,
+        num_workers=state.num_workers,
+        num_busy=state.num_busy,
+        num_queued=state.num_queued,
+        last_inference_age_s=time.monotonic() - last.at,
+        last_inference_ms=last.ms,
+    )
+
+
+@_catalogue.get("/models", summary="Which models are there?", responses=MODELS_RESPONSES)
+async def models(request: Request) -> ModelsAnswer:
+    """The shipped and mounted models, what they learned from, how they may be used, which one answers."""
+    live, catalogue = _find_engine(request).live, request.app.state.catalogue
+    entries = await asyncio.to_thread(catalogue.list, live.current.path)
+    return answer_models(entries, live, request.state.request_id)
+
+
+@_health.get(
+    "/metrics", summary="Numbers for Prometheus", response_class=Response, responses=METRICS_RESPONSES
+)
+async def metrics(
+    request: Request,
+    bearer: Annotated[HTTPAuthorizationCredentials | None, Security(HTTPBearer(auto_error=False))],
+    key: Annotated[str | None, Security(APIKeyHeader(name="X-API-Key", auto_error=False))],
+) -> Response:
+    """What the service counts and measures; `EYE2FACE_METRICS` says who may read it."""
+    settings: Settings = request.app.state.settings
+    if settings.metrics == "off":
+        raise NotFound("The numbers are switched off: EYE2FACE_METRICS=off.")
+    if settings.metrics == "key":
+        await check_key(request, bearer, key)
+    numbers: Metrics = request.app.state.metrics
+    return Response(numbers.write(), media_type=MEDIA_TYPE)
 
 
 @_work.post(
@@ -130,24 +183,64 @@ async def readyz(engine: _Ready) -> Health:
     summary="One eye in, one face out",
     response_class=Response,
     responses=SYNTHESIZE_RESPONSES,
-    openapi_extra=PHOTO_BODY,
+    openapi_extra=describe_photo_route(SynthesizeQuery),
 )
-async def synthesize(
-    request: Request, query: Annotated[SynthesizeQuery, Query()], engine: _Ready
-) -> Response:
+async def synthesize(request: Request) -> Response:
     """A face that could belong to the eye in the photo: a guess, never an identification."""
+    engine, query = _find_engine(request), read_query(request, SynthesizeQuery)
     media_type = _choose_form(request, query)
-    photo = await _read(request)
-    choice = Choice(eye=query.eye, person=query.person, input=query.input)
+    photo = await _read(request, engine)
+    choice = _choose(request, query)
     request_id: str = request.state.request_id
+    model = engine.live.current  # to the end of this request, whatever takes its place
 
-    def draw() -> bytes:
-        synthesis = engine.pipeline.synthesize(photo, choice)
+    def draw(clock: Clock) -> bytes:
+        synthesis = model.pipeline.synthesize(photo, choice, clock)
         if media_type == _JSON:
-            return answer_faces(synthesis, query.format or "png", engine.synthesizer, request_id)
-        return finish(synthesis.faces[0], _format_of(media_type))
+            return answer_faces(synthesis, query.format or "png", model.synthesizer, request_id, clock)
+        with clock.span("encode"):
+            return finish(synthesis.faces[0], _format_of(media_type))
 
-    return Response(await engine.run(draw), 200, {"X-Device": engine.synthesizer.device}, media_type)
+    face = await _run(request, engine, draw)
+    return Response(face, 200, {"X-Device": model.synthesizer.device}, media_type)
+
+
+@_work.post(
+    "/synthesize/batch",
+    summary="Several photos, an answer each",
+    response_model=BatchAnswer,
+    responses=BATCH_RESPONSES,
+    openapi_extra=describe_batch_route(),
+)
+async def synthesize_batch(request: Request) -> Response:
+    """What `/synthesize` answers, for each photo of a form; one that fails does not fail the others."""
+    engine, query = _find_engine(request), read_query(request, SynthesizeQuery)
+    media_type = _accepted(request, [_JSON, ZIP])
+    settings: Settings = request.app.state.settings
+    engine.pool.refuse_overload()
+    uploads = await read_pictures(
+        request,
+        max_bytes=settings.max_batch_bytes,
+        max_s=settings.upload_timeout_s,
+        max_files=settings.max_batch_photos,
+    )
+    request.app.state.gate.charge(request, len(uploads) - 1)
+    choice, format = _choose(request, query), query.format or "png"
+    request_id: str = request.state.request_id
+    model = engine.live.current
+
+    def draw(upload: Upload, clock: Clock) -> Outcome:
+        refuse_size(len(upload.data), settings.max_upload_bytes)
+        synthesis = model.pipeline.synthesize(upload.data, choice, clock)
+        if media_type == ZIP:
+            return Outcome(upload.file_name, faces=[finish(face, format) for face in synthesis.faces])
+        answer = answer_faces(synthesis, format, model.synthesizer, request_id, clock)
+        return Outcome(upload.file_name, answer)
+
+    outcomes = await _run_all(request, engine, draw, uploads)
+    join = partial(join_zip, format=format) if media_type == ZIP else join_json
+    body = await asyncio.to_thread(join, outcomes, request_id=request_id)
+    return Response(body, 200, {"X-Device": model.synthesizer.device}, media_type)
 
 
 @_work.post(
@@ -155,25 +248,87 @@ async def synthesize(
     summary="What the finder sees",
     response_model=EyesAnswer,
     responses=EYES_RESPONSES,
-    openapi_extra=PHOTO_BODY,
+    openapi_extra=describe_photo_route(EyesQuery),
 )
-async def eyes(request: Request, query: Annotated[EyesQuery, Query()], engine: _Ready) -> Response:
+async def eyes(request: Request) -> Response:
     """Every eye that the finder sees, largest person first."""
+    engine, query = _find_engine(request), read_query(request, EyesQuery)
     media_type = _accepted(request, ["image/png" if query.overlay else _JSON])
-    photo = await _read(request)
+    photo = await _read(request, engine)
     request_id: str = request.state.request_id
+    pipeline = engine.live.current.pipeline
 
-    def look() -> bytes:
+    def look(clock: Clock) -> bytes:
         if query.overlay:
-            return encode(engine.pipeline.overlay(photo), "png")
-        return answer_eyes(engine.pipeline.find(photo), request_id, all=query.all)
+            return encode(pipeline.overlay(photo, clock), "png")
+        return answer_eyes(pipeline.find(photo, clock), request_id, all=query.all)
 
-    return Response(await engine.run(look), media_type=media_type)
+    return Response(await _run(request, engine, look), media_type=media_type)
 
 
-async def _read(request: Request) -> bytes:
+async def _read(request: Request, engine: Engine) -> bytes:
+    """The photo's bytes; where it could not be worked on, it need not be sent."""
     settings: Settings = request.app.state.settings
-    return await read_picture(request, max_bytes=settings.max_upload_bytes)
+    engine.pool.refuse_overload()
+    return await read_picture(request, max_bytes=settings.max_upload_bytes, max_s=settings.upload_timeout_s)
+
+
+async def _run(request: Request, engine: Engine, work: Callable[[Clock], T]) -> T:
+    """Lets a worker do it, as long as the caller is there and its time is not over."""
+    settings: Settings = request.app.state.settings
+    job = engine.submit(work, max_ms=min(settings.deadline_ms, read_deadline_ms(request)))
+    leave = asyncio.create_task(wait_for_leave(request, job.fail))
+    try:
+        return await job.answer
+    finally:
+        leave.cancel()
+        engine.pool.drop(job)
+
+
+async def _run_all(
+    request: Request, engine: Engine, work: Callable[[Upload, Clock], Outcome], uploads: list[Upload]
+) -> list[Outcome]:
+    """Lets workers do it for each upload, a few at once; one deadline and one caller stand for all."""
+    settings: Settings = request.app.state.settings
+    deadline_ms = min(settings.deadline_ms, read_deadline_ms(request))
+    end = time.monotonic() + deadline_ms / 1000
+    turns = asyncio.Semaphore(settings.num_threads or count_cores())  # others want theirs in between
+    running: set[Job[Outcome]] = set()
+    left: list[Exception] = []
+
+    def leave(error: Exception) -> None:
+        left.append(error)
+        for job in running:
+            job.fail(error)
+
+    async def run(upload: Upload) -> Outcome:
+        async with turns:
+            if left:
+                raise left[0]
+            job: Job[Outcome] | None = None
+            try:
+                job = engine.submit(partial(work, upload), max_ms=max(1.0, (end - time.monotonic()) * 1000))
+                running.add(job)
+                return await job.answer
+            except ClientDisconnect:
+                raise
+            except Exception as error:  # noqa: BLE001  # the other photos have their answers all the same
+                return Outcome(upload.file_name, problem=describe_problem(request, error))
+            finally:
+                if job is not None:
+                    running.discard(job)
+                    engine.pool.drop(job)
+
+    leaving = asyncio.create_task(wait_for_leave(request, leave))
+    try:
+        return await asyncio.gather(*map(run, uploads))
+    finally:
+        leaving.cancel()
+
+
+def _choose(request: Request, query: SynthesizeQuery) -> Choice:
+    settings: Settings = request.app.state.settings
+    return Choice(eye=query.eye, person=query.person, input=query.input, max_people=settings.max_people)
 
 
 def _choose_form(request: Request, query: SynthesizeQuery) -> str:

@@ -10,7 +10,9 @@ Bytes are counted as they come in; nothing is read beyond the limit, nothing is 
 import asyncio
 import base64
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Final
 
 from starlette.requests import Request
@@ -23,28 +25,78 @@ from service.errors import (
     MissingField,
     UnsupportedMediaType,
     UploadTooLarge,
+    UploadTooSlow,
 )
-from service.forms import FormReader
+from service.forms import MAX_PARTS, FormReader, Part
 
 FIELD: Final = "image"
 _FORMS = "image/*, multipart/form-data with the file in the field 'image', or application/json with base64"
 
 
-async def read_picture(request: Request, *, max_bytes: int) -> bytes:
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """One file of a form, and what its sender calls it."""
+
+    file_name: str
+    data: bytes
+
+
+async def read_picture(request: Request, *, max_bytes: int, max_s: float) -> bytes:
     """The bytes of the picture that the request carries, not yet looked at.
 
     Raises:
         UploadTooLarge: the body is longer than `max_bytes`, by its Content-Length or by count.
+        UploadTooSlow: it was not there after `max_s`.
         EmptyBody: there is no body.
         UnsupportedMediaType: the Content-Type is none of the three forms.
         MissingField, InvalidForm, InvalidJson, InvalidParameter: the form or JSON is not as it should be.
     """
+    _refuse_length(request, max_bytes)
+    async with _in_time(max_s):
+        return await _read(request, _count(request, max_bytes))
+
+
+async def read_pictures(request: Request, *, max_bytes: int, max_s: float, max_files: int) -> list[Upload]:
+    """The files of the form that the request carries, in their order, not yet looked at.
+
+    Raises:
+        UploadTooLarge: the body is longer than `max_bytes`, by its Content-Length or by count.
+        UploadTooSlow: it was not there after `max_s`.
+        EmptyBody, UnsupportedMediaType: there is no form.
+        MissingField, InvalidForm, InvalidParameter: it holds something else, or more than `max_files`.
+    """
+    _refuse_length(request, max_bytes)
+    content_type = request.headers.get("content-type", "")
+    if content_type.partition(";")[0].strip().lower() != "multipart/form-data":
+        raise UnsupportedMediaType(
+            f"The Content-Type is '{content_type[:80]}'. Send the photos as multipart/form-data, each as a "
+            f"file in a field '{FIELD}'."
+        )
+    async with _in_time(max_s):
+        parts = await _read_form(content_type, _count(request, max_bytes), max_parts=max_files)
+    return [Upload(part.file_name or "", bytes(part.data)) for part in parts]
+
+
+def _refuse_length(request: Request, max_bytes: int) -> None:
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length[:20]) > max_bytes:
         raise _too_large(f"{int(length[:20]):,} bytes are announced", max_bytes)
     if length == "0" or (not length and "transfer-encoding" not in request.headers):
         raise EmptyBody(f"The request has no body. Send a photo as {_FORMS}.")
-    chunks = _count(request, max_bytes)
+
+
+@asynccontextmanager
+async def _in_time(max_s: float) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(max_s):
+            yield
+    except TimeoutError as error:
+        raise UploadTooSlow(
+            f"The body was not complete after {max_s:g} s. Send a smaller photo, or over a faster line."
+        ) from error
+
+
+async def _read(request: Request, chunks: AsyncGenerator[bytes, None]) -> bytes:
     content_type = request.headers.get("content-type", "")
     media_type = content_type.partition(";")[0].strip().lower()
     if media_type == "multipart/form-data":
@@ -55,6 +107,16 @@ async def read_picture(request: Request, *, max_bytes: int) -> bytes:
         return await _join(chunks)
     found = f"The Content-Type is '{media_type[:80]}'." if media_type else "There is no Content-Type."
     raise UnsupportedMediaType(f"{found} Send a photo as {_FORMS}.")
+
+
+def refuse_size(num_bytes: int, max_bytes: int) -> None:
+    """Returns if one photo of several is not too large.
+
+    Raises:
+        UploadTooLarge: it is.
+    """
+    if num_bytes > max_bytes:
+        raise _too_large(f"The photo has {num_bytes:,} bytes", max_bytes)
 
 
 def _too_large(found: str, max_bytes: int) -> UploadTooLarge:
@@ -77,7 +139,15 @@ async def _join(chunks: AsyncGenerator[bytes, None]) -> bytes:
 
 
 async def _from_form(content_type: str, chunks: AsyncGenerator[bytes, None]) -> bytes:
-    form = FormReader(content_type)
+    pictures = await _read_form(content_type, chunks, max_parts=MAX_PARTS)
+    if len(pictures) > 1:
+        raise InvalidForm(f"The form holds {len(pictures)} files '{FIELD}'. Send one photo in a request.")
+    return bytes(pictures[0].data)
+
+
+async def _read_form(content_type: str, chunks: AsyncGenerator[bytes, None], *, max_parts: int) -> list[Part]:
+    """The files of the form, at least one, if it holds nothing else."""
+    form = FormReader(content_type, max_parts=max_parts)
     async for chunk in chunks:
         form.write(chunk)
     parts = form.finish()
@@ -88,10 +158,8 @@ async def _from_form(content_type: str, chunks: AsyncGenerator[bytes, None]) -> 
         raise MissingField(f"The form holds {found}. Send the photo as a file in the field '{FIELD}'.")
     if not all(picture.is_file for picture in pictures):
         raise MissingField(f"'{FIELD}' is a text field. Send the photo as a file, with a file name.")
-    if len(pictures) > 1:
-        raise InvalidForm(f"The form holds {len(pictures)} files '{FIELD}'. Send one photo in a request.")
     _refuse_options(names)
-    return bytes(pictures[0].data)
+    return pictures
 
 
 def _from_json(body: bytes) -> bytes:

@@ -19,6 +19,7 @@ from rich.progress import track
 from rich.table import Table
 
 from service import __version__
+from service.auth import BadKeys, Key, add_key, hash_key, make_key
 from service.cores import count_cores
 from service.doctor import examine_finder, examine_model, examine_speed, examine_versions
 from service.errors import Eye2FaceError
@@ -48,7 +49,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Runs the command line; ends the process with status 1 and one sentence where it cannot."""
     try:
         app(arguments, prog_name="eye2face")
-    except (Eye2FaceError, OSError, ValidationError, _Refusal) as error:
+    except (Eye2FaceError, OSError, ValidationError, BadKeys, _Refusal) as error:
         typer.echo(f"eye2face: {_sentence(error)}", err=True)
         sys.exit(1)
 
@@ -95,7 +96,7 @@ def synthesize(
     choice = Choice(eye=eye, person=_parse_person(person), input=input)
     settings = _settings()
     synthesizer = Synthesizer.load(
-        model_path(settings.model), device=settings.device, num_threads=count_cores()
+        model_path(settings.model, settings.mounted), device=settings.device, num_threads=count_cores()
     )
     pipeline = Pipeline.open(settings, synthesizer)
     output.mkdir(parents=True, exist_ok=True)
@@ -164,9 +165,27 @@ def doctor(model: _Model = None, device: _Device = None) -> None:
     settings = _settings(model=model, device=device)
     _print_facts(examine_versions())
     _print_facts(examine_finder(settings.eye_finder))
-    synthesizer = Synthesizer.load(model_path(settings.model), device=settings.device)
+    synthesizer = Synthesizer.load(model_path(settings.model, settings.mounted), device=settings.device)
     _print_facts(examine_model(synthesizer))
     _print_facts(examine_speed(synthesizer))
+
+
+@app.command()
+def new_key(
+    name: Annotated[str, typer.Argument(help="What to call it in the file and the log.")] = "",
+    file: Annotated[Path | None, typer.Option(help="File of keys to add it to.")] = None,
+) -> None:
+    """Print a new API key, which is shown this once, and its line for EYE2FACE_API_KEYS_FILE."""
+    if not (name or "x").isprintable():
+        raise _Refusal("the name holds a line break or other control character")
+    secret = make_key()
+    key = Key(hash_key(secret), name.strip())
+    if file is None:
+        typer.echo(f"{key.hash} {key.name}".rstrip(), err=True)
+    else:
+        add_key(file, key)
+        typer.echo(f"Its hash stands in {file}; the key itself is kept nowhere.", err=True)
+    typer.echo(secret)
 
 
 def _print_facts(facts: dict[str, str]) -> None:

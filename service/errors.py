@@ -10,6 +10,7 @@
     │   └── ImageTooSmall         422 image_too_small
     ├── RequestError              the request around the picture is wrong
     │   ├── UploadTooLarge        413 upload_too_large
+    │   ├── UploadTooSlow         408 upload_too_slow
     │   ├── UnsupportedMediaType  415 unsupported_media_type
     │   ├── MissingField          422 missing_field
     │   ├── InvalidParameter      422 invalid_parameter
@@ -18,7 +19,10 @@
     │   ├── NotAcceptable         406 not_acceptable
     │   ├── Unauthorized          401 unauthorized
     │   ├── NotFound              404 not_found
-    │   └── MethodNotAllowed      405 method_not_allowed
+    │   ├── MethodNotAllowed      405 method_not_allowed
+    │   └── CallerLimited         one caller asks for more than its share
+    │       ├── RateLimited       429 rate_limited
+    │       └── TooManyRequests   429 too_many_requests
     ├── NoEyeFound                422 no_eye_found
     ├── NoSuchPerson              422 no_such_person
     ├── NoSuchEye                 422 no_such_eye
@@ -26,11 +30,15 @@
     │   ├── EyeTooSmall           422 eye_too_small
     │   ├── EyeTooDark            422 eye_too_dark
     │   └── EyeTooBlurred         422 eye_too_blurred
+    ├── Overloaded                503 overloaded
+    ├── DeadlineExceeded          504 deadline_exceeded
     └── ModelError                the service itself cannot answer
         ├── ModelNotFound         503 model_not_found
         ├── ModelContractUnknown  503 model_contract_unknown
+        ├── ModelSelfTestFailed   503 model_self_test_failed
         ├── RuntimeMissing        503 runtime_missing
         ├── DeviceUnavailable     503 device_unavailable
+        ├── InferenceFailed       503 inference_failed
         └── NotReady              503 not_ready
 
 Messages say what was found, what was expected and what to do.
@@ -122,6 +130,14 @@ class UploadTooLarge(RequestError):
     title = "Upload too large"
 
 
+class UploadTooSlow(RequestError):
+    """The body did not come within its time."""
+
+    status = 408
+    code = "upload_too_slow"
+    title = "Upload too slow"
+
+
 class UnsupportedMediaType(RequestError):
     """The Content-Type is none of the three body forms."""
 
@@ -194,6 +210,32 @@ class MethodNotAllowed(RequestError):
     title = "Method not allowed"
 
 
+class CallerLimited(RequestError):
+    """One caller asks for more than its share; `retry_after_s` says when it may be worth to ask again."""
+
+    status = 429
+    code = "caller_limited"
+    title = "Too much for one caller"
+
+    def __init__(self, message: str, *, retry_after_s: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class RateLimited(CallerLimited):
+    """More requests a minute than EYE2FACE_MAX_REQUESTS_PER_MINUTE."""
+
+    code = "rate_limited"
+    title = "Too many requests a minute"
+
+
+class TooManyRequests(CallerLimited):
+    """More requests at once than EYE2FACE_MAX_CONCURRENT_REQUESTS."""
+
+    code = "too_many_requests"
+    title = "Too many requests at once"
+
+
 class NoEyeFound(Eye2FaceError):
     """The finder saw no eye in the picture, or none that it was sure of."""
 
@@ -252,6 +294,26 @@ class EyeTooBlurred(EyeRefused):
     title = "The eye is too blurred"
 
 
+class Overloaded(Eye2FaceError):
+    """So many photos wait that another one is refused at once."""
+
+    status = 503
+    code = "overloaded"
+    title = "Too many photos at once"
+
+    def __init__(self, message: str, *, retry_after_s: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class DeadlineExceeded(Eye2FaceError):
+    """The photo was not done within the time given to it."""
+
+    status = 504
+    code = "deadline_exceeded"
+    title = "Not done in time"
+
+
 class ModelError(Eye2FaceError):
     """The service itself cannot answer; nothing is wrong with the request."""
 
@@ -274,6 +336,13 @@ class ModelContractUnknown(ModelError):
     title = "Model contract unknown"
 
 
+class ModelSelfTestFailed(ModelError):
+    """The file follows the contract, but what it draws are no faces."""
+
+    code = "model_self_test_failed"
+    title = "The model failed its self-test"
+
+
 class RuntimeMissing(ModelError):
     """ONNX Runtime is not installed."""
 
@@ -286,6 +355,13 @@ class DeviceUnavailable(ModelError):
 
     code = "device_unavailable"
     title = "Device unavailable"
+
+
+class InferenceFailed(ModelError):
+    """The model was run and failed."""
+
+    code = "inference_failed"
+    title = "The model failed"
 
 
 class NotReady(ModelError):

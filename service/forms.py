@@ -12,7 +12,7 @@ from python_multipart.multipart import parse_options_header
 
 from service.errors import InvalidForm
 
-_MAX_PARTS: Final = 16
+MAX_PARTS: Final = 16
 
 
 @dataclass(slots=True)
@@ -20,16 +20,22 @@ class Part:
     """One field of a form; a file is a field with a file name."""
 
     name: str = ""
-    is_file: bool = False
+    file_name: str | None = None
     data: bytearray = field(default_factory=bytearray)
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the field has a file name."""
+        return self.file_name is not None
 
 
 class FormReader:
     """Takes a form's bytes with `write` as they come, and gives its parts with `finish`."""
 
-    def __init__(self, content_type: str) -> None:
+    def __init__(self, content_type: str, *, max_parts: int = MAX_PARTS) -> None:
         """Raises InvalidForm when the Content-Type names no boundary, or one that is too long."""
         self._parts: list[Part] = []
+        self._max_parts = max_parts
         self._header_name = self._header_value = b""
         self._ended = False
         boundary = parse_options_header(content_type)[1].get(b"boundary")
@@ -72,8 +78,8 @@ class FormReader:
         return self._parts
 
     def _begin_part(self) -> None:
-        if len(self._parts) == _MAX_PARTS:
-            raise InvalidForm(f"The form holds more than {_MAX_PARTS} fields; send one, the photo.")
+        if len(self._parts) == self._max_parts:
+            raise InvalidForm(f"The form holds more than {self._max_parts} fields, and no more are taken.")
         self._parts.append(Part())
 
     def _add_header_name(self, data: bytes, start: int, end: int) -> None:
@@ -86,7 +92,8 @@ class FormReader:
         if self._header_name.lower() == b"content-disposition":
             _, options = parse_options_header(self._header_value)
             self._parts[-1].name = options.get(b"name", b"").decode(errors="replace")
-            self._parts[-1].is_file = b"filename" in options
+            if b"filename" in options:
+                self._parts[-1].file_name = options[b"filename"].decode(errors="replace")
         self._header_name = self._header_value = b""
 
     def _add_data(self, data: bytes, start: int, end: int) -> None:

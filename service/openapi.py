@@ -7,8 +7,11 @@ from fastapi.openapi.utils import get_openapi
 
 from service import errors
 from service.answers import PROBLEM_JSON, Problem, SynthesisAnswer
+from service.batch import ZIP
 from service.bodies import FIELD
 from service.errors import Eye2FaceError
+from service.patience import HEADER
+from service.queries import EyesQuery, SynthesizeQuery, describe_query
 
 DESCRIPTION: Final = (
     "One eye in, one face out. A face that is drawn from one eye is a guess: it identifies nobody, and "
@@ -19,21 +22,57 @@ DESCRIPTION: Final = (
 _BINARY: Final = {"type": "string", "format": "binary"}
 _BASE64: Final = {"type": "string", "format": "byte", "description": "The photo's file, in base64."}
 
+
+def _form(field: dict[str, Any]) -> dict[str, Any]:
+    """One field and no others: options go into the query."""
+    return {
+        "schema": {
+            "type": "object",
+            "required": [FIELD],
+            "properties": {FIELD: field},
+            "additionalProperties": False,
+        }
+    }
+
+
 PHOTO_BODY: Final[dict[str, Any]] = {
     "requestBody": {
         "required": True,
         "description": f"One photo: a file in the field `{FIELD}`, the bytes themselves, or base64 in JSON.",
         "content": {
-            "multipart/form-data": {
-                "schema": {"type": "object", "required": [FIELD], "properties": {FIELD: _BINARY}}
-            },
+            "multipart/form-data": _form(_BINARY),
             "image/*": {"schema": _BINARY},
-            "application/json": {
-                "schema": {"type": "object", "required": [FIELD], "properties": {FIELD: _BASE64}}
-            },
+            "application/json": _form(_BASE64),
         },
     }
 }
+
+BATCH_BODY: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "description": f"Several photos, each a file in a field `{FIELD}`.",
+        "content": {"multipart/form-data": _form({"type": "array", "minItems": 1, "items": _BINARY})},
+    }
+}
+
+
+_DEADLINE: Final[dict[str, Any]] = {
+    "name": HEADER,
+    "in": "header",
+    "required": False,
+    "schema": {"type": "number", "exclusiveMinimum": 0},
+    "description": "Milliseconds from the end of the upload after which the answer is of no use.",
+}
+
+
+def describe_photo_route(query: type[SynthesizeQuery | EyesQuery]) -> dict[str, Any]:
+    """The `openapi_extra` of a route that takes a photo: its body, its query and its header."""
+    return PHOTO_BODY | {"parameters": [*describe_query(query), _DEADLINE]}
+
+
+def describe_batch_route() -> dict[str, Any]:
+    """The same for several photos."""
+    return BATCH_BODY | {"parameters": [*describe_query(SynthesizeQuery), _DEADLINE]}
 
 
 def _describe_errors(*kinds: type[Eye2FaceError]) -> dict[int | str, dict[str, Any]]:
@@ -54,6 +93,7 @@ _PHOTO_ERRORS: Final = (
     errors.InvalidForm,
     errors.Unauthorized,
     errors.NotAcceptable,
+    errors.UploadTooSlow,
     errors.UploadTooLarge,
     errors.ImageTooLarge,
     errors.UnsupportedMediaType,
@@ -63,7 +103,11 @@ _PHOTO_ERRORS: Final = (
     errors.MissingField,
     errors.ImageCorrupt,
     errors.ImageTooSmall,
+    errors.RateLimited,
+    errors.TooManyRequests,
+    errors.Overloaded,
     errors.NotReady,
+    errors.DeadlineExceeded,
 )
 
 _EYE_ERRORS: Final = (
@@ -77,12 +121,41 @@ _EYE_ERRORS: Final = (
 
 READY_RESPONSES: Final = _describe_errors(errors.NotReady)
 
+MODELS_RESPONSES: Final = _describe_errors(errors.Unauthorized, errors.ModelNotFound, errors.NotReady)
+METRICS_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"description": "Prometheus' text format.", "content": {"text/plain": {}}},
+    **_describe_errors(errors.Unauthorized, errors.NotFound),
+}
+
 EYES_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "description": "The eyes, or with `overlay=true` the photo with the eyes drawn.",
         "content": {"image/png": {}},
     },
     **_describe_errors(*_PHOTO_ERRORS),
+}
+
+BATCH_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "description": "One result for each photo, in their order; as a zip the faces and `results.json`.",
+        "content": {ZIP: {"schema": _BINARY}},
+        "headers": {"X-Device": {"schema": {"type": "string"}, "description": "Where the model ran."}},
+    },
+    **_describe_errors(
+        errors.EmptyBody,
+        errors.InvalidForm,
+        errors.Unauthorized,
+        errors.NotAcceptable,
+        errors.UploadTooSlow,
+        errors.UploadTooLarge,
+        errors.UnsupportedMediaType,
+        errors.InvalidParameter,
+        errors.MissingField,
+        errors.RateLimited,
+        errors.TooManyRequests,
+        errors.Overloaded,
+        errors.NotReady,
+    ),
 }
 
 SYNTHESIZE_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
@@ -92,7 +165,7 @@ SYNTHESIZE_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
         "headers": {"X-Device": {"schema": {"type": "string"}, "description": "Where the model ran."}},
         "model": SynthesisAnswer,
     },
-    **_describe_errors(*_PHOTO_ERRORS, *_EYE_ERRORS),
+    **_describe_errors(*_PHOTO_ERRORS, *_EYE_ERRORS, errors.InferenceFailed),
 }
 
 

@@ -15,20 +15,20 @@ _OWN_FILES_ONLY: Final = (
 )
 _HEADERS: Final = {
     "Content-Security-Policy": _OWN_FILES_ONLY,
-    "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
 
-router = APIRouter(include_in_schema=False)
+page = APIRouter(include_in_schema=False)
+documentation = APIRouter(include_in_schema=False)
 
 
-@router.get("/")
+@page.get("/")
 async def show_page() -> FileResponse:
     """The page to drop a photo on."""
     return FileResponse(WEB / "index.html", headers=_HEADERS)
 
 
-@router.get("/docs")
+@documentation.get("/docs")
 async def show_documentation() -> FileResponse:
     """The documentation of the routes, by Swagger UI, made from /openapi.json."""
     return FileResponse(WEB / "docs.html", headers=_HEADERS)

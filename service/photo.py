@@ -4,7 +4,7 @@ Outside of it eyes are in pixels of the upright photo at full size. Knows nothin
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -18,13 +18,13 @@ _REDUCES: tuple[Reduce, ...] = (8, 4, 2, 1)
 class Photo:
     """One photo, decoded as little as possible; where it is, eyes are in pixels of its full size."""
 
-    def __init__(self, data: bytes, *, max_pixels: int) -> None:
+    def __init__(self, data: bytes, *, max_pixels: int, clock: "Clock | None" = None) -> None:
         self._data = data
         self._header = read_header(data, max_pixels=max_pixels)
         self._decoded: dict[Reduce, Image] = {}
         self.width = self._header.upright_width
         self.height = self._header.upright_height
-        self.clock = Clock()
+        self.clock = clock or Clock()
 
     def look(self, finder: ServedFinder) -> Sight:
         """What the finder sees at the smallest scale that shows it everything."""
@@ -89,17 +89,20 @@ class Photo:
 
 @dataclass(slots=True)
 class Clock:
-    """Adds up the milliseconds spent under each name."""
+    """Adds up the milliseconds spent under each name; `check` is called before each and may stop the work."""
 
+    check: Callable[[], None] = lambda: None
     spent_ms: dict[str, float] = field(
         default_factory=lambda: dict.fromkeys(("decode", "find", "crop", "infer"), 0.0)
     )
 
     @contextmanager
     def span(self, name: str) -> Iterator[None]:
-        """Counts what runs inside."""
+        """Counts what runs inside; raises what `check` does."""
+        self.check()
         begin = time.perf_counter()
         try:
             yield
         finally:
-            self.spent_ms[name] += (time.perf_counter() - begin) * 1000
+            spent_ms = (time.perf_counter() - begin) * 1000
+            self.spent_ms[name] = self.spent_ms.get(name, 0.0) + spent_ms

@@ -9,6 +9,7 @@ bytes -> Header           images.read_header   nothing decoded; what cannot be u
       -> bytes            marking.finish       outside of this file: the seam every face leaves through
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Self
 
@@ -19,7 +20,7 @@ from service.eye_finder import open_eye_finder
 from service.eyes import Eye, ServedFinder
 from service.images import Image
 from service.overlay import draw_eyes
-from service.photo import Photo
+from service.photo import Clock, Photo
 from service.quality import Gates, Quality
 from service.settings import Settings
 from service.synthesizer import Synthesizer
@@ -41,12 +42,13 @@ class Choice:
 
     `person` counts from 0, the largest first. `eye="auto"` takes the eye that is seen better. With
     `input="eye"` the picture's central square is the eye; `photo` and `auto` look for eyes, and `auto`
-    tells a photo of people from a close-up of an eye.
+    tells a photo of people from a close-up of an eye. Of more than `max_people` the largest are taken.
     """
 
     eye: Literal["auto", "left", "right"] = "auto"
     person: Literal["largest", "all"] | int = "largest"
     input: Literal["auto", "photo", "eye"] = "auto"
+    max_people: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +78,15 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The crops that become faces, what was refused on the way, and what the picture was taken for."""
+    """The crops that become faces, what was refused on the way, and what the picture was taken for.
+
+    `num_left_out` people are more than may be drawn from one photo.
+    """
 
     crops: list[EyeCrop]
     refused: list[Refused]
     input: Literal["photo", "eye"]
+    num_left_out: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +110,15 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Synthesis:
-    """The faces of one photo, the eyes without one, and the milliseconds of decode, find, crop and infer."""
+    """The faces of one photo, the eyes without one, and the milliseconds of decode, find, crop and infer.
+
+    `num_left_out` people are more than may be drawn from one photo.
+    """
 
     faces: list[Face]
     refused: list[Refused]
     input: Literal["photo", "eye"]
+    num_left_out: int
     timings_ms: dict[str, float]
 
 
@@ -116,32 +126,43 @@ class Pipeline:
     """Photo in, faces out; may be shared by threads."""
 
     def __init__(
-        self, finder: ServedFinder, synthesizer: Synthesizer, *, max_pixels: int, gates: Gates | None = None
+        self,
+        finder: ServedFinder,
+        synthesizer: Synthesizer,
+        *,
+        max_pixels: int,
+        gates: Gates | None = None,
+        draw: Callable[[Image], Image] | None = None,
     ) -> None:
+        """`draw` is called in place of the synthesizer, for instance to run it in batches."""
         self._finder = finder
-        self._synthesizer = synthesizer
+        self._draw = draw or synthesizer
+        self._eye_size = synthesizer.info.eye_size
         self._max_pixels = max_pixels
         self._gates = gates or Gates()
 
     @classmethod
-    def open(cls, settings: Settings, synthesizer: Synthesizer) -> Self:
+    def open(
+        cls, settings: Settings, synthesizer: Synthesizer, *, draw: Callable[[Image], Image] | None = None
+    ) -> Self:
         """The pipeline that the settings ask for.
 
         Raises:
             ModelError: the eye finder cannot be used.
         """
         finder = open_eye_finder(settings.eye_finder)
-        return cls(finder, synthesizer, max_pixels=settings.max_pixels, gates=gates_of(settings))
+        gates = gates_of(settings)
+        return cls(finder, synthesizer, max_pixels=settings.max_pixels, gates=gates, draw=draw)
 
-    def find(self, data: bytes) -> Found:
+    def find(self, data: bytes, clock: Clock | None = None) -> Found:
         """Every eye in the photo, people largest first; none is no error.
 
         Raises:
             ImageError: the bytes are not a picture that can be used.
         """
-        return find_eyes(Photo(data, max_pixels=self._max_pixels), self._finder)
+        return find_eyes(self._open(data, clock), self._finder)
 
-    def synthesize(self, data: bytes, choice: Choice) -> Synthesis:
+    def synthesize(self, data: bytes, choice: Choice, clock: Clock | None = None) -> Synthesis:
         """One face for each eye that was chosen and can be seen well enough.
 
         Raises:
@@ -149,17 +170,22 @@ class Pipeline:
             NoEyeFound, NoSuchPerson, NoSuchEye: the photo does not show what was chosen.
             EyeRefused: it shows it too badly.
         """
-        photo = Photo(data, max_pixels=self._max_pixels)
-        size = self._synthesizer.info.eye_size
-        chosen = choose_crops(photo, choice, self._finder, size, gates=self._gates)
-        with photo.clock.span("infer"):
-            faces_BHWC = self._synthesizer(np.stack([crop.pixels for crop in chosen.crops]))
+        clock = clock or Clock()
+        # The photo goes before the model runs: on a GPU many wait for it, and none needs its pixels.
+        chosen = choose_crops(
+            self._open(data, clock), choice, self._finder, self._eye_size, gates=self._gates
+        )
+        with clock.span("infer"):
+            faces_BHWC = self._draw(np.stack([crop.pixels for crop in chosen.crops]))
         faces = [_face(crop, pixels) for crop, pixels in zip(chosen.crops, faces_BHWC, strict=True)]
-        return Synthesis(faces, chosen.refused, chosen.input, photo.clock.spent_ms)
+        return Synthesis(faces, chosen.refused, chosen.input, chosen.num_left_out, clock.spent_ms)
 
-    def overlay(self, data: bytes) -> Image:
+    def overlay(self, data: bytes, clock: Clock | None = None) -> Image:
         """The upright photo, its long side at most 1280 px, with every eye drawn into it."""
-        return draw_found(Photo(data, max_pixels=self._max_pixels), self._finder)
+        return draw_found(self._open(data, clock), self._finder)
+
+    def _open(self, data: bytes, clock: Clock | None) -> Photo:
+        return Photo(data, max_pixels=self._max_pixels, clock=clock)
 
 
 def find_eyes(photo: Photo, finder: ServedFinder) -> Found:
@@ -194,7 +220,7 @@ def choose_crops(
     kind, people = _choose_eyes(photo, choice, finder)
     crops: list[EyeCrop] = []
     refused: list[Refused] = []
-    for eyes in people:
+    for eyes in people[: choice.max_people]:
         seen = [SeenEye(eye, photo.measure(eye, size)) for eye in eyes]
         for each in sorted(seen, key=lambda one: -_merit(one, size)):
             error = (gates or Gates()).refusal(each.quality)
@@ -204,7 +230,8 @@ def choose_crops(
             refused.append(Refused(each.eye, error))
     if not crops:
         raise refused[0].error
-    return Chosen(crops, refused, kind)
+    num_left_out = len(people) - len(people[: choice.max_people])
+    return Chosen(crops, refused, kind, num_left_out)
 
 
 def _choose_eyes(

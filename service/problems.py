@@ -11,13 +11,16 @@ from starlette.responses import Response
 
 from service.answers import PROBLEM_JSON, Problem, stamps
 from service.errors import (
+    CallerLimited,
     Eye2FaceError,
     InvalidParameter,
     MethodNotAllowed,
     NotFound,
+    Overloaded,
     RequestError,
     Unauthorized,
     UploadTooLarge,
+    UploadTooSlow,
 )
 
 HANDLED: tuple[type[Exception], ...] = (
@@ -42,9 +45,22 @@ async def answer_problem(request: Request, error: Exception) -> Response:
         return Response(status_code=400)  # nobody is there to read it
     known = _translate(request, error)
     request_id: str = request.state.request_id
+    request.state.code = known.code
+    problem = _describe(known, error, request_id)
+    # A crash is answered outside of the middleware, so the stamps are set here too.
+    headers = stamps(request_id) | _headers_for(request, known, error)
+    return Response(problem.model_dump_json(exclude_none=True), known.status, headers, PROBLEM_JSON)
+
+
+def describe_problem(request: Request, error: Exception) -> Problem:
+    """The same, for an error that one photo of several met."""
+    return _describe(_translate(request, error), error, request.state.request_id)
+
+
+def _describe(known: Eye2FaceError, error: Exception, request_id: str) -> Problem:
     if known.status == HTTPStatus.INTERNAL_SERVER_ERROR:
         _log.error("request %s failed: %s", request_id, type(error).__name__)
-    problem = Problem(
+    return Problem(
         type=f"urn:eye2face:{known.code}",
         title=known.title,
         status=known.status,
@@ -53,9 +69,6 @@ async def answer_problem(request: Request, error: Exception) -> Response:
         request_id=request_id,
         **known.members,
     )
-    # A crash is answered outside of the middleware, so the stamps are set here too.
-    headers = stamps(request_id) | _headers_for(request, known, error)
-    return Response(problem.model_dump_json(exclude_none=True), known.status, headers, PROBLEM_JSON)
 
 
 def _translate(request: Request, error: Exception) -> Eye2FaceError:
@@ -74,7 +87,8 @@ def _translate(request: Request, error: Exception) -> Eye2FaceError:
 def _translate_http(request: Request, error: HTTPException) -> RequestError:
     path = request.url.path[:80]
     if error.status_code == HTTPStatus.NOT_FOUND:
-        return NotFound(f"Nothing is served at {path}; /docs lists what is.")
+        hint = "; /docs lists what is" if request.app.openapi_url else ""
+        return NotFound(f"Nothing is served at {path}{hint}.")
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         allowed = (error.headers or {}).get("Allow", "another method")
         return MethodNotAllowed(f"{path} does not take {request.method[:20]}; use {allowed}.")
@@ -88,6 +102,10 @@ def _headers_for(request: Request, known: Eye2FaceError, error: Exception) -> di
         length = request.headers.get("content-length", "")
         runs_out = length.isdecimal() and int(length[:20]) <= _MAX_DISCARDED_BYTES
         return {} if runs_out else {"Connection": "close"}
+    if isinstance(known, UploadTooSlow):
+        return {"Connection": "close"}
+    if isinstance(known, CallerLimited | Overloaded):
+        return {"Retry-After": str(known.retry_after_s)}
     if isinstance(known, Unauthorized):
         return {"WWW-Authenticate": "Bearer"}
     return dict(error.headers or {}) if isinstance(error, HTTPException) else {}

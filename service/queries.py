@@ -1,9 +1,10 @@
 """What may stand in a request's query; a name or value that is not known is refused, never passed over."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import Request
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from service.errors import InvalidParameter
@@ -57,15 +58,43 @@ class EyesQuery(_Query):
     )
 
 
-async def refuse_repeats(request: Request) -> None:
-    """Passes a request that names each query parameter once.
+Q = TypeVar("Q", bound=_Query)
+
+
+def read_query(request: Request, kind: type[Q]) -> Q:
+    """What stands in the request's query.
+
+    FastAPI could do this by itself, in a third of the CPU time that a request costs beside its photo.
 
     Raises:
         InvalidParameter: a name stands there twice; it would not be plain which one counts.
+        RequestValidationError: a name or value is not known.
     """
-    names = [name for name, _ in request.query_params.multi_items()]
-    repeated = next((name for name in names if names.count(name) > 1), None)
-    if repeated is not None:
+    pairs = request.query_params.multi_items()
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        repeated = next(name for name in names if names.count(name) > 1)
         raise InvalidParameter(
             f"The query parameter '{repeated[:40]}' is given more than once; give it once."
         )
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        problems = [each | {"loc": ("query", *each["loc"])} for each in error.errors()]
+        raise RequestValidationError(problems) from error
+
+
+def describe_query(kind: type[_Query]) -> list[dict[str, Any]]:
+    """The parameters of a route for its description in OpenAPI."""
+    properties = kind.model_json_schema()["properties"]
+    return [
+        {
+            "name": name,
+            "in": "query",
+            "required": False,
+            "schema": schema,
+            "description": schema["description"],
+        }
+        for name, schema in properties.items()
+    ]

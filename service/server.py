@@ -1,6 +1,8 @@
 """The process that serves: uvicorn around the application, and what it says when it starts or cannot."""
 
 import ctypes
+import math
+import signal
 import socket
 import sys
 
@@ -9,7 +11,9 @@ import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.app import create_app
+from service.connections import PromptHttp
 from service.errors import Eye2FaceError
+from service.logs import configure_logs
 from service.settings import Settings
 
 
@@ -23,7 +27,21 @@ def run_server(settings: Settings) -> None:
     keep_freed_memory()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # damaged pictures are no news
     app = _Start(create_app(settings))
-    config = uvicorn.Config(app, settings.host, settings.port, log_level=settings.log_level, lifespan="on")
+    config = uvicorn.Config(
+        app,
+        settings.host,
+        settings.port,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=settings.trusted_proxies,
+        http=PromptHttp,
+        ws="none",
+        lifespan="on",
+        access_log=False,  # ours tells the request's id and code
+        log_config=configure_logs(settings.log_format, settings.log_level),
+        timeout_graceful_shutdown=math.ceil(settings.stop_timeout_s),
+    )
+    # Once it has stopped in good order, uvicorn raises the signal again, which by itself were exit 143.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         _Server(config).run()
     except KeyboardInterrupt:  # uvicorn has stopped in good order and hands the signal on

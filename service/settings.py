@@ -6,11 +6,13 @@ Each name below is read from the variable `EYE2FACE_` + the name in capitals, fo
 
 import ipaddress
 import re
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+_ORIGIN = re.compile(r"https?://[^/\s?#@]+")
 _SHA256_HEX = re.compile(r"[0-9a-f]{64}")
 
 
@@ -23,7 +25,17 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes any free one.")
-    model: str = Field("synthesizer", description="A shipped model's name, or the path of an ONNX file.")
+    model: str = Field(
+        "synthesizer", description="A shipped or mounted model's name, or the path of an ONNX file."
+    )
+    models_dir: str = Field(
+        "", description="A folder of models of your own, which go before the shipped ones."
+    )
+    model_watch_s: float = Field(
+        0.0,
+        ge=0,
+        description="Seconds between looks for a new model in place of the old one; 0: SIGHUP only.",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Where the model runs; with cuda the service does not start unless it does."
     )
@@ -42,16 +54,55 @@ class Settings(BaseSettings):
     )
     max_upload_bytes: int = Field(20_000_000, ge=1, description="Bytes of a request's body.")
     max_pixels: int = Field(50_000_000, ge=1, description="Pixels of a photo, told by its header.")
+    max_batch_photos: int = Field(16, ge=1, description="Photos of one request to /synthesize/batch.")
+    max_batch_bytes: int = Field(60_000_000, ge=1, description="Bytes of its body.")
+    max_people: int = Field(
+        20, ge=1, description="Faces drawn of one photo with person=all, the largest people's."
+    )
     num_threads: int = Field(
         0, ge=0, le=1024, description="Photos worked on at once; 0 counts the cores given to the process."
+    )
+    max_queued: int = Field(64, ge=1, description="Photos that may wait for a core; one more is refused.")
+    max_wait_ms: float = Field(
+        800.0, gt=0, description="Milliseconds that a photo may be expected to wait; if more, it is refused."
+    )
+    deadline_ms: float = Field(
+        10_000.0,
+        gt=0,
+        description="Milliseconds from an upload's end to its answer; X-Deadline-Ms: fewer.",
+    )
+    upload_timeout_s: float = Field(30.0, gt=0, description="Seconds that an upload may take.")
+    stop_timeout_s: float = Field(
+        20.0, ge=0, description="Seconds that requests in flight have to end when the service is stopped."
+    )
+    metrics: Literal["off", "key", "open"] = Field(
+        "key", description="Who may read /metrics: nobody, who has a key (all, without keys), or everybody."
     )
     api_keys: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="SHA-256 of every API key, in hex, separated by commas; none: no key is asked for."
     )
+    api_keys_file: str = Field(
+        "", description="A file with more of them, one a line, a name behind it; may change while it runs."
+    )
+    max_requests_per_minute: int = Field(
+        0,
+        ge=0,
+        description="Photos a minute for each API key, or each address where no key is asked for; 0: any.",
+    )
+    max_concurrent_requests: int = Field(0, ge=0, description="The same for requests at once; 0: any.")
+    trusted_proxies: str = Field(
+        "",
+        description="Addresses of proxies, comma between, whose X-Forwarded-For is believed; *: everybody's.",
+    )
+    docs: bool = Field(True, description="Serve /docs and /openapi.json, to everybody.")
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Sites whose pages may use the service, such as https://example.org; *: any."
+    )
     allow_anonymous: bool = Field(False, description="Listen beyond loopback although no API keys are set.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
+    log_format: Literal["plain", "json"] = Field("plain", description="Lines to read, or JSON objects.")
 
-    @field_validator("api_keys", mode="before")
+    @field_validator("api_keys", "cors_origins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return (
@@ -72,6 +123,21 @@ class Settings(BaseSettings):
             )
         return lowered
 
+    @field_validator("cors_origins")
+    @classmethod
+    def _check_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        wrong = [each for each in origins if each != "*" and not _ORIGIN.fullmatch(each)]
+        if wrong:
+            raise ValueError(
+                f"'{wrong[0]}' is no origin; write scheme and host, as in https://example.org, or *"
+            )
+        return tuple(each.lower() for each in origins)
+
+    @property
+    def mounted(self) -> Path | None:
+        """The folder of mounted models."""
+        return Path(self.models_dir) if self.models_dir else None
+
     @property
     def on_loopback(self) -> bool:
         """Whether only this machine can reach the service."""
@@ -88,10 +154,10 @@ class Settings(BaseSettings):
         Raises:
             ValueError: beyond loopback, with neither API keys nor `allow_anonymous`.
         """
-        if self.on_loopback or self.api_keys or self.allow_anonymous:
+        if self.on_loopback or self.api_keys or self.api_keys_file or self.allow_anonymous:
             return self
         raise ValueError(
             f"host {self.host} can be reached from other machines, and no API keys are set: "
-            "set EYE2FACE_API_KEYS to the SHA-256 of each key, or EYE2FACE_ALLOW_ANONYMOUS=true, "
-            "or listen on 127.0.0.1"
+            "set EYE2FACE_API_KEYS to the SHA-256 of each key or EYE2FACE_API_KEYS_FILE to a file of them, "
+            "or EYE2FACE_ALLOW_ANONYMOUS=true, or listen on 127.0.0.1"
         )

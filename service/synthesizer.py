@@ -6,6 +6,7 @@ Letters of shapes: B batch, H height, W width, C = 3 colours. Knows nothing of p
 import hashlib
 import json
 import logging
+import time
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import ModuleType
@@ -13,7 +14,13 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
-from service.errors import DeviceUnavailable, ModelContractUnknown, ModelNotFound, RuntimeMissing
+from service.errors import (
+    DeviceUnavailable,
+    InferenceFailed,
+    ModelContractUnknown,
+    ModelNotFound,
+    RuntimeMissing,
+)
 from service.eyes import CROP_VERSION, Image
 
 CONTRACT_VERSION = 1
@@ -47,8 +54,19 @@ class ModelInfo:
     sha256: str
 
 
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of the model: when it ended by the monotonic clock, how long it took, why it failed."""
+
+    at: float
+    ms: float
+    error: str | None
+
+
 class Synthesizer:
     """Draws faces from eyes; may be shared by threads."""
+
+    last_run: Run
 
     def __init__(self, session: Any, info: ModelInfo, device: Device) -> None:
         self.info = info
@@ -85,8 +103,25 @@ class Synthesizer:
         return cls(session, info, chosen)
 
     def __call__(self, eyes_BHWC: Image) -> Image:
-        """Faces B x F x F x 3 uint8 RGB from upright right eyes B x S x S x 3 uint8 RGB."""
-        (faces_BHWC,) = self._session.run(["faces"], {"eyes": eyes_BHWC})
+        """Faces B x F x F x 3 uint8 RGB from upright right eyes B x S x S x 3 uint8 RGB.
+
+        Raises:
+            InferenceFailed: ONNX Runtime could not run the model.
+        """
+        begin = time.monotonic()
+        problem: str | None = "it was interrupted"
+        try:
+            (faces_BHWC,) = self._session.run(["faces"], {"eyes": eyes_BHWC})
+            problem = None
+        except Exception as error:  # ONNX Runtime's errors share no class but Exception
+            problem = _first_line(error)
+            raise InferenceFailed(
+                f"The model failed on the {self.device} ({problem}). Send the photo again; if that fails "
+                "too, tell the service's operator the request id."
+            ) from error
+        finally:
+            end = time.monotonic()
+            self.last_run = Run(end, (end - begin) * 1000, problem)
         return np.asarray(faces_BHWC, dtype=np.uint8)
 
 
@@ -104,8 +139,17 @@ def open_on_cpu(path: Path, *, num_threads: int) -> Any:
     return _open_session(runtime, path, num_threads)
 
 
-def model_path(name_or_path: str) -> Path:
-    """The file of a shipped model by its name, or the path itself if it is one.
+def read_model_info(path: Path) -> ModelInfo:
+    """What the model in `path` says of itself, if it can be used here.
+
+    Raises:
+        RuntimeMissing, ModelNotFound, ModelContractUnknown: it cannot.
+    """
+    return _read_info(open_on_cpu(path, num_threads=1), path)
+
+
+def model_path(name_or_path: str, mounted: Path | None = None) -> Path:
+    """The file of a mounted or shipped model by its name, or the path itself if it is one.
 
     Raises:
         ModelNotFound: no such file; the message lists the models that are there.
@@ -115,14 +159,29 @@ def model_path(name_or_path: str) -> Path:
         if given.is_file():
             return given
     else:
-        for folder in _model_folders():
-            if (folder / f"{name_or_path}.onnx").is_file():
-                return folder / f"{name_or_path}.onnx"
-    shipped = sorted({path.stem for folder in _model_folders() for path in folder.glob("*.onnx")})
+        for path, _ in list_models(mounted):
+            if path.stem == name_or_path:
+                return path
+    names = sorted({path.stem for path, _ in list_models(mounted)})
     raise ModelNotFound(
-        f"There is no model '{name_or_path}'. Shipped here: {', '.join(shipped) or 'none'}. "
+        f"There is no model '{name_or_path}'. Found here: {', '.join(names) or 'none'}. "
         "Give one of these names or the path of an ONNX file."
     )
+
+
+def list_models(mounted: Path | None = None) -> list[tuple[Path, bool]]:
+    """Every model file and whether it is a mounted one; those go before shipped ones of the same name.
+
+    Raises:
+        ModelNotFound: the folder of mounted models is not there.
+    """
+    if mounted is not None and not mounted.is_dir():
+        raise ModelNotFound(
+            f"{mounted}, the folder of mounted models, is not there. Mount it, or unset EYE2FACE_MODELS_DIR."
+        )
+    folders = [(mounted, True)] if mounted else []
+    folders += [(folder, False) for folder in _model_folders()]
+    return [(path, is_mounted) for folder, is_mounted in folders for path in sorted(folder.glob("*.onnx"))]
 
 
 def _model_folders() -> tuple[Path, Path]:

@@ -10,12 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx
 import PIL.Image
 import skimage.data
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from service.eyes import CROP_VERSION, Eye, Image, Sight, eyes_from_points
 
@@ -49,6 +50,60 @@ def tiny_model(
     _write_metadata(model, _metadata(eye_size, face_size) | metadata_overrides)
     onnx.checker.check_model(model)
     path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, path)
+    return path
+
+
+def spoil(path: Path, how: Literal["black", "same", "crash"]) -> Path:
+    """Makes a model of the same contract that draws black, one face for any eye, or fails with two."""
+    model = onnx.load(path)
+    info = {each.key.removeprefix("eye2face."): each.value for each in model.metadata_props}
+    size = int(info["face_size"])
+    (resize,) = model.graph.node
+    resize.output[0] = "resized"
+    face = np.zeros((size, size, 3), np.uint8)
+    if how == "same":
+        face[: size // 2] = 200
+    nodes = [
+        helper.make_node("Mul", ["resized", "zero"], ["black"]),
+        helper.make_node("Add", ["black", "face"], ["faces"]),
+    ]
+    constants = {"zero": np.array(0, np.uint8), "face": face}
+    if how == "crash":  # with more than one eye, for which the array in between has no place
+        nodes = [
+            helper.make_node("Reshape", ["resized", "shape"], ["one"]),
+            helper.make_node("Max", ["resized", "one"], ["faces"]),
+        ]
+        constants = {"shape": np.array([1, size, size, 3], np.int64)}
+    model.graph.node.extend(nodes)
+    model.graph.initializer.extend(numpy_helper.from_array(each, name) for name, each in constants.items())
+    onnx.save(model, path)
+    return path
+
+
+def failing_model(path: Path) -> Path:
+    """Writes a model as `tiny_model`, which ONNX Runtime cannot run on eyes with a pixel of 255."""
+    scales = numpy_helper.from_array(np.array([[1, 2, 2, 1]], np.float32), "table")
+    one = numpy_helper.from_array(np.array(255, np.int64), "most")
+    nodes = [
+        helper.make_node("Cast", ["eyes"], ["wide"], to=TensorProto.INT64),
+        helper.make_node("ReduceMax", ["wide"], ["brightest"], keepdims=0),
+        helper.make_node("Div", ["brightest", "most"], ["row"]),
+        helper.make_node("Gather", ["table", "row"], ["scales"]),  # there is no row 1
+        helper.make_node(
+            "Resize", ["eyes", "", "scales"], ["faces"], mode="nearest", nearest_mode="floor",
+            coordinate_transformation_mode="asymmetric",
+        ),
+    ]  # fmt: skip
+    graph = helper.make_graph(
+        nodes,
+        "failing",
+        [helper.make_tensor_value_info("eyes", TensorProto.UINT8, ["batch", 64, 64, 3])],
+        [helper.make_tensor_value_info("faces", TensorProto.UINT8, ["batch", 128, 128, 3])],
+        [scales, one],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    _write_metadata(model, _metadata(64, 128))
     onnx.save(model, path)
     return path
 

@@ -1,10 +1,51 @@
-"""A service in a process of its own, for the tests that talk to it over a real socket."""
+"""A service behind a real socket, in a process of its own or in a thread of the test's."""
 
+import asyncio
+import os
 import socket
 import subprocess
+import sys
+import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+
+ROOT = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True)
+class Running:
+    """A service that runs: its process, its address, and the file that holds what it says."""
+
+    process: "subprocess.Popen[bytes]"
+    address: str
+    log: Path
+
+
+@contextmanager
+def running_service(folder: Path, **settings: object) -> Iterator[Running]:
+    """`eye2face serve` with these settings, ready; ended in the end. What it says is written to `folder`."""
+    port, log = find_free_port(), folder / "service.log"
+    given = {"port": port, "device": "cpu", "eye_finder": "haar"} | settings
+    own = {f"EYE2FACE_{name.upper()}": str(value) for name, value in given.items()}
+    command = [sys.executable, "-m", "service", "serve"]
+    with (
+        log.open("wb") as said,
+        subprocess.Popen(command, cwd=ROOT, env=os.environ | own, stdout=said, stderr=said) as process,
+    ):
+        try:
+            wait_until_ready(f"http://127.0.0.1:{port}", process)
+            yield Running(process, f"http://127.0.0.1:{port}", log)
+        finally:
+            process.terminate()
 
 
 def find_free_port() -> int:
@@ -26,3 +67,41 @@ def wait_until_ready(address: str, process: "subprocess.Popen[bytes]", *, max_wa
             assert process.poll() is None, "the service ended before it was ready"
             assert time.monotonic() < end, f"the service was not ready after {max_wait_s} s"
             time.sleep(0.1)
+
+
+@contextmanager
+def served_here(app: FastAPI, **config: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The app behind a real uvicorn in a thread of this process; gives its address and what its start made.
+
+    The state has `loop` beside what the lifespan put there; `config` is uvicorn's.
+    """
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        server = _Server(uvicorn.Config(app, log_config=None, **config))
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        try:
+            while not server.started and thread.is_alive():
+                time.sleep(0.01)
+            yield (
+                f"http://127.0.0.1:{listener.getsockname()[1]}",
+                server.lifespan.state | {"loop": server.loop},
+            )
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+@contextmanager
+def serving(app: FastAPI) -> Iterator[str]:
+    """The same; gives its address alone."""
+    with served_here(app) as (address, _):
+        yield address
+
+
+class _Server(uvicorn.Server):
+    loop: asyncio.AbstractEventLoop
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        self.loop = asyncio.get_running_loop()
+        await super().serve(sockets)

@@ -13,27 +13,40 @@ ROOT = Path(__file__).parent.parent
 
 # From the ground up: a module of the service imports only what stands above its own line.
 SERVICE = (
-    ("errors", "settings", "cores", "accept", "pages", "candidates"),
-    ("formats", "forms", "auth", "queries"),
-    ("images", "bodies"),
+    (
+        "errors",
+        "settings",
+        "cores",
+        "metrics",
+        "logs",
+        "changes",
+        "connections",
+        "accept",
+        "pages",
+        "candidates",
+    ),
+    ("formats", "forms", "auth", "limits", "queries", "batching", "patience", "watching"),
+    ("images", "bodies", "admission"),
     ("eyes",),
     ("synthesizer", "overlay", "quality"),
-    ("eye_finder", "photo"),
-    ("pipeline",),
-    ("marking",),
+    ("eye_finder", "photo", "self_test", "drawer"),
+    ("pipeline", "catalogue"),
+    ("marking", "live"),
+    ("engine",),
     ("answers",),
+    ("batch",),
     ("problems", "openapi"),
     ("app", "doctor"),
     ("server",),
     ("cli",),
     ("__main__",),
 )
-ALONE = {"errors", "settings", "cores"}
+ALONE = {"errors", "settings", "cores", "changes", "metrics", "logs"}
 """These import nothing of ours at all."""
 
 HTTP = {
-    *("accept", "answers", "app", "auth", "bodies"),
-    *("forms", "openapi", "pages", "problems", "queries", "server"),
+    *("accept", "admission", "answers", "app", "auth", "bodies"),
+    *("connections", "forms", "openapi", "pages", "patience", "problems", "queries", "server", "watching"),
 }
 """The only modules of the service that may know of HTTP."""
 
@@ -137,6 +150,14 @@ def test_only_images_translates_the_errors_of_opencv(module: str) -> None:
         ast.unparse(node.type) for node in ast.walk(tree) if isinstance(node, ast.ExceptHandler) and node.type
     }
     assert module == "service.images" or not any("cv2.error" in each for each in caught)
+
+
+@pytest.mark.parametrize("module", _modules("service"))
+def test_nothing_is_measured_by_a_clock_that_may_jump(module: str) -> None:
+    tree = ast.parse(_modules("service")[module].read_text())
+    assert "time.time" not in {
+        ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)
+    }
 
 
 WITHOUT_TORCH = """

@@ -22,6 +22,8 @@ def check_stamps(answer: Answer) -> None:
     assert re.fullmatch("[0-9a-f]{32}", answer.headers["x-request-id"])
     assert answer.headers["cache-control"] == "no-store"
     assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["referrer-policy"] == "no-referrer"
+    assert answer.headers["content-security-policy"].startswith("default-src 'none'; ")
 
 
 def check_problem(answer: Answer, status: int, code: str, *members: str) -> dict[str, Any]:

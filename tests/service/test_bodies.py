@@ -55,7 +55,7 @@ def read(
         headers.setdefault("transfer-encoding", "chunked")
     raw = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
     scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": raw}
-    return asyncio.run(read_picture(Request(scope, sender.receive), max_bytes=max_bytes))
+    return asyncio.run(read_picture(Request(scope, sender.receive), max_bytes=max_bytes, max_s=10))
 
 
 def form(files: list[tuple[str, tuple[str | None, bytes]]]) -> tuple[bytes, str]:

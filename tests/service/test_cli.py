@@ -13,6 +13,7 @@ import PIL.Image
 import pytest
 
 from service import cli
+from service.auth import Key, KeyStore, hash_key
 from tests import fakes
 from tests.fake_finders import seen_right, tiny_finder
 
@@ -283,3 +284,36 @@ def test_freed_memory_is_kept_for_the_next_photo() -> None:
     if after == -1:
         pytest.skip("another C library")
     assert after < before / 5
+
+
+def test_a_new_key_opens_what_its_line_stands_in(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "keys.txt"
+    assert run("new-key", "gate camera", "--file", file) == 0
+    said = capsys.readouterr()
+    key = said.out.removesuffix("\n")
+    assert KeyStore((), file).ring().check(key) == Key(hash_key(key), "gate camera")
+    assert key not in file.read_text() + said.err
+
+
+def test_without_a_file_the_line_is_printed_beside_the_key(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("new-key") == 0
+    said = capsys.readouterr()
+    assert said.err == hash_key(said.out.removesuffix("\n")) + "\n"
+
+
+def test_a_name_that_would_break_the_file_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("new-key", "two\nlines", "--file", tmp_path / "keys.txt") == 1
+    assert "line break" in capsys.readouterr().err
+    assert not (tmp_path / "keys.txt").exists()
+
+
+def test_a_service_whose_file_of_keys_is_broken_does_not_start(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "keys.txt").write_text("a key in plain text")
+    monkeypatch.setenv("EYE2FACE_API_KEYS_FILE", str(tmp_path / "keys.txt"))
+    assert run("serve", "--host", "0.0.0.0") == 1
+    said = capsys.readouterr().err
+    assert "line 1" in said and "sha256sum" in said and "plain text" not in said

@@ -21,15 +21,25 @@ def test_the_three_forms_of_body_are_described(document: dict[str, Any], route: 
     body = document["paths"][route]["post"]["requestBody"]
     assert set(body["content"]) == {"multipart/form-data", "image/*", "application/json"}
     assert body["required"]
+    for form in ("multipart/form-data", "application/json"):  # what stands beside the photo is refused
+        assert body["content"][form]["schema"]["additionalProperties"] is False
 
 
 @pytest.mark.parametrize("route", ROUTES)
 def test_every_error_of_a_route_is_a_problem(document: dict[str, Any], route: str) -> None:
     responses = document["paths"][route]["post"]["responses"]
     failures = {status: each for status, each in responses.items() if status != "200"}
-    assert {"400", "401", "406", "413", "415", "422", "503"} == set(failures)
+    assert {"400", "401", "406", "408", "413", "415", "422", "429", "503", "504"} == set(failures)
     for each in failures.values():
         assert set(each["content"]) == {"application/problem+json"}
+
+
+def test_a_batch_is_described_with_its_form_its_two_answers_and_its_errors(document: dict[str, Any]) -> None:
+    route = document["paths"]["/synthesize/batch"]["post"]
+    form = route["requestBody"]["content"]["multipart/form-data"]["schema"]
+    assert form["properties"]["image"]["type"] == "array"
+    assert set(route["responses"]["200"]["content"]) == {"application/json", "application/zip"}
+    assert {"200", "400", "401", "406", "408", "413", "415", "422", "429", "503"} == set(route["responses"])
 
 
 def test_every_code_that_a_photo_can_meet_is_described(document: dict[str, Any]) -> None:
@@ -41,7 +51,7 @@ def test_every_code_that_a_photo_can_meet_is_described(document: dict[str, Any])
 
 def test_the_query_is_described_with_its_values(document: dict[str, Any]) -> None:
     parameters = {each["name"]: each for each in document["paths"]["/synthesize"]["post"]["parameters"]}
-    assert set(parameters) == {"eye", "person", "input", "format"}
+    assert set(parameters) == {"eye", "person", "input", "format", "X-Deadline-Ms"}
     assert parameters["eye"]["schema"]["enum"] == ["auto", "left", "right"]
     assert all(each["description"] for each in parameters.values())
 

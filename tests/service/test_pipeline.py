@@ -120,6 +120,18 @@ def test_of_eyes_seen_alike_the_right_one_is_taken(synthesizer: Synthesizer, sco
     assert pipeline(synthesizer, RIGHT, left).synthesize(photo, Choice()).faces[0].eye.side == "right"
 
 
+def test_of_more_people_than_may_be_drawn_the_largest_are_and_the_rest_is_counted(
+    synthesizer: Synthesizer,
+) -> None:
+    people = [replace(RIGHT, person=number) for number in range(5)]
+    photo, pipe = fakes.encoded(fakes.astronaut()), pipeline(synthesizer, *people)
+    some = pipe.synthesize(photo, Choice(person="all", max_people=3))
+    assert ([face.eye.person for face in some.faces], some.num_left_out) == ([0, 1, 2], 2)
+    every = pipe.synthesize(photo, Choice(person="all", max_people=5))
+    assert (len(every.faces), every.num_left_out) == (5, 0)
+    assert pipe.synthesize(photo, Choice(person=4, max_people=1)).faces[0].eye.person == 4
+
+
 def test_people_are_chosen_by_number(synthesizer: Synthesizer) -> None:
     photo = fakes.encoded(fakes.astronaut())
     second = Eye(300, 300, 40, 0, "left", person=1)

@@ -30,6 +30,8 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
         "HOST": "0.0.0.0",
         "PORT": "9000",
         "MODEL": "/models/mine.onnx",
+        "MODELS_DIR": "/models",
+        "MODEL_WATCH_S": "5",
         "DEVICE": "cpu",
         "EYE_FINDER": "haar",
         "MIN_EYE_PX": "8",
@@ -38,9 +40,25 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
         "MAX_UPLOAD_BYTES": "1000",
         "MAX_PIXELS": "2000",
         "NUM_THREADS": "3",
+        "MAX_BATCH_PHOTOS": "5",
+        "MAX_BATCH_BYTES": "6000",
+        "MAX_PEOPLE": "4",
+        "MAX_QUEUED": "7",
+        "MAX_WAIT_MS": "500",
+        "DEADLINE_MS": "2000.5",
+        "UPLOAD_TIMEOUT_S": "5",
+        "STOP_TIMEOUT_S": "0",
+        "METRICS": "open",
         "API_KEYS": KEY_HASH,
+        "API_KEYS_FILE": "/keys.txt",
+        "MAX_REQUESTS_PER_MINUTE": "60",
+        "MAX_CONCURRENT_REQUESTS": "2",
+        "TRUSTED_PROXIES": "10.0.0.1",
         "ALLOW_ANONYMOUS": "true",
+        "DOCS": "false",
+        "CORS_ORIGINS": "https://example.org, http://localhost:3000",
         "LOG_LEVEL": "warning",
+        "LOG_FORMAT": "json",
     }
     for name, value in values.items():
         monkeypatch.setenv(f"EYE2FACE_{name}", value)
@@ -49,6 +67,8 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
         "host": "0.0.0.0",
         "port": 9000,
         "model": "/models/mine.onnx",
+        "models_dir": "/models",
+        "model_watch_s": 5.0,
         "device": "cpu",
         "eye_finder": "haar",
         "min_eye_px": 8.0,
@@ -57,9 +77,25 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
         "max_upload_bytes": 1000,
         "max_pixels": 2000,
         "num_threads": 3,
+        "max_batch_photos": 5,
+        "max_batch_bytes": 6000,
+        "max_people": 4,
+        "max_queued": 7,
+        "max_wait_ms": 500.0,
+        "deadline_ms": 2000.5,
+        "upload_timeout_s": 5.0,
+        "stop_timeout_s": 0.0,
+        "metrics": "open",
         "api_keys": (KEY_HASH,),
+        "api_keys_file": "/keys.txt",
+        "max_requests_per_minute": 60,
+        "max_concurrent_requests": 2,
+        "trusted_proxies": "10.0.0.1",
         "allow_anonymous": True,
+        "docs": False,
+        "cors_origins": ("https://example.org", "http://localhost:3000"),
         "log_level": "warning",
+        "log_format": "json",
     }
 
 
@@ -108,3 +144,12 @@ def test_beyond_loopback_a_key_or_leave_is_wanted(host: str) -> None:
         Settings(host=host).refuse_exposure()
     assert Settings(host=host, api_keys=(KEY_HASH,)).refuse_exposure()
     assert Settings(host=host, allow_anonymous=True).refuse_exposure()
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["example.org", "https://example.org/", "https://a.org/page", "null", "ftp://a.org", "https://u@a.org"],
+)
+def test_an_origin_that_no_browser_would_send_is_refused(origin: str) -> None:
+    with pytest.raises(ValidationError, match="is no origin"):
+        Settings(cors_origins=("https://fine.example", origin))

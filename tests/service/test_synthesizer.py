@@ -3,13 +3,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
 import pytest
 
 from service import synthesizer
-from service.errors import DeviceUnavailable, ModelContractUnknown, ModelNotFound
+from service.errors import DeviceUnavailable, InferenceFailed, ModelContractUnknown, ModelNotFound
 from service.synthesizer import Synthesizer, model_path
 from tests import fakes
 
@@ -100,6 +101,61 @@ def test_cuda_that_was_asked_for_is_never_replaced_by_the_cpu(tmp_path: Path) ->
     assert Synthesizer.load(path, device="auto").device == "cpu"
 
 
+@pytest.mark.skipif("CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="has CUDA")
+@pytest.mark.filterwarnings("ignore:Specified provider 'CUDAExecutionProvider'")
+def test_by_itself_onnx_runtime_would_fall_back_to_the_cpu_with_a_mere_warning(tmp_path: Path) -> None:
+    path = fakes.tiny_model(tmp_path / "tiny.onnx")
+    session = onnxruntime.InferenceSession(str(path), providers=["CUDAExecutionProvider"])
+    assert session.get_providers() == ["CPUExecutionProvider"]
+
+
+class ClaimsCuda:
+    """The real ONNX Runtime of the CPU, that lists CUDA as a GPU build does whose libraries do not load."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(onnxruntime, name)
+
+    def get_available_providers(self) -> list[str]:
+        return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+
+@pytest.mark.skipif("CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="has CUDA")
+@pytest.mark.filterwarnings("ignore:Specified provider 'CUDAExecutionProvider'")
+def test_a_gpu_build_whose_gpu_does_not_work_is_found_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(synthesizer, "_import_onnxruntime", ClaimsCuda)
+    path = fakes.tiny_model(tmp_path / "tiny.onnx")
+    with pytest.raises(DeviceUnavailable, match="fallback to CPU EP has been explicitly disabled"):
+        Synthesizer.load(path, device="cuda")
+    assert Synthesizer.load(path, device="auto").device == "cpu"
+    assert "running on the CPU" in caplog.text
+
+
+@pytest.mark.skipif("CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="has CUDA")
+def test_a_service_that_must_run_on_cuda_does_not_start_without(tmp_path: Path) -> None:
+    path = fakes.tiny_model(tmp_path / "tiny.onnx")
+    own = {"EYE2FACE_MODEL": str(path), "EYE2FACE_DEVICE": "cuda", "EYE2FACE_PORT": "0"}
+    command = [sys.executable, "-m", "service", "serve"]
+    done = subprocess.run(
+        command, cwd=ROOT, env=os.environ | own, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 1
+    assert "has no CUDA" in done.stderr and "Traceback" not in done.stderr
+    assert "ready" not in done.stdout
+
+
+def test_a_run_that_fails_is_told_and_remembered(tmp_path: Path) -> None:
+    synthesizer = Synthesizer.load(fakes.failing_model(tmp_path / "failing.onnx"))
+    assert synthesizer.last_run.error is None
+    white = np.full((1, 64, 64, 3), 255, np.uint8)
+    with pytest.raises(InferenceFailed, match="failed on the cpu"):
+        synthesizer(white)
+    assert synthesizer.last_run.error is not None and "indices" in synthesizer.last_run.error
+    synthesizer(white // 2)
+    assert synthesizer.last_run.error is None and synthesizer.last_run.ms > 0
+
+
 def test_a_path_is_its_own_name(tmp_path: Path) -> None:
     path = fakes.tiny_model(tmp_path / "tiny.onnx")
     assert model_path(str(path)) == path
@@ -112,7 +168,7 @@ def test_a_shipped_model_is_found_by_its_name(tmp_path: Path, monkeypatch: pytes
     assert model_path("tiny") == in_repository
     installed = fakes.tiny_model(package / "models" / "tiny.onnx")
     assert model_path("tiny") == installed
-    with pytest.raises(ModelNotFound, match=r"no model 'huge'\. Shipped here: tiny"):
+    with pytest.raises(ModelNotFound, match=r"no model 'huge'\. Found here: tiny"):
         model_path("huge")
 
 

@@ -1,0 +1,1 @@
+"""How fast the service is beside its floor and its peers; needs nothing but this machine."""

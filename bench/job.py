@@ -1,0 +1,86 @@
+"""The job that every contender does, by the service's own code: photo bytes to the PNG of a face.
+
+Letters of shapes: B batch, H height, W width, C = 3 colours.
+"""
+
+import threading
+import time
+from typing import Final, Literal, Self
+
+import numpy as np
+
+from service.eye_finder import open_eye_finder
+from service.images import Image
+from service.marking import finish
+from service.photo import Photo
+from service.pipeline import Choice, EyeCrop, Face, choose_crops
+from service.settings import Settings
+from service.synthesizer import ModelInfo, Run, Synthesizer, model_path
+
+Model = Literal["cpu", "standin"]
+
+CALL_S: Final = 0.002
+ITEM_S: Final = 0.0001
+"""What a call of the stand-in takes, and each eye in it: about what a GPU needs for a small network."""
+
+
+class StandIn(Synthesizer):
+    """Takes the time of an accelerator, one call at a time, and answers the eye itself, enlarged."""
+
+    def __init__(self, info: ModelInfo) -> None:
+        self._turn = threading.Lock()
+        super().__init__(None, info, "cuda")
+
+    @classmethod
+    def load(cls, *arguments: object, **options: object) -> Self:
+        """The stand-in for the shipped model, of the same sizes."""
+        return cls(Synthesizer.load(model_path(Settings().model), device="cpu").info)
+
+    def __call__(self, eyes_BHWC: Image) -> Image:
+        """Faces B x F x F x 3 from eyes B x S x S x 3, after 2 + 0.1 B ms of sleep."""
+        begin = time.monotonic()
+        with self._turn:
+            time.sleep(CALL_S + ITEM_S * len(eyes_BHWC))
+        factor = self.info.face_size // self.info.eye_size
+        faces_BHWC: Image = eyes_BHWC.repeat(factor, axis=1).repeat(factor, axis=2)
+        self.last_run = Run(time.monotonic(), (time.monotonic() - begin) * 1000, None)
+        return faces_BHWC
+
+
+class Job:
+    """Model and finder of one process, and the three parts of the job."""
+
+    def __init__(self, model: Model, *, num_threads: int = 1) -> None:
+        settings = Settings()
+        self._finder = open_eye_finder(settings.eye_finder)
+        self._max_pixels = settings.max_pixels
+        self._draw = (
+            StandIn.load()
+            if model == "standin"
+            else Synthesizer.load(model_path(settings.model), device="cpu", num_threads=num_threads)
+        )
+
+    def crop(self, photo: bytes) -> EyeCrop:
+        """The best eye of the largest person."""
+        opened = Photo(photo, max_pixels=self._max_pixels)
+        return choose_crops(opened, Choice(), self._finder, self._draw.info.eye_size).crops[0]
+
+    def draw(self, crops: list[EyeCrop]) -> list[Face]:
+        """A face for each eye, in one call of the model."""
+        faces_BHWC = self._draw(np.stack([crop.pixels for crop in crops]))
+        return [
+            Face(
+                np.ascontiguousarray(pixels[:, ::-1]) if crop.eye.side == "left" else pixels,
+                crop.eye,
+                crop.quality,
+            )
+            for crop, pixels in zip(crops, faces_BHWC, strict=True)
+        ]
+
+    def encode(self, face: Face) -> bytes:
+        """The face as PNG."""
+        return finish(face, "png")
+
+    def __call__(self, photo: bytes) -> bytes:
+        """All of it, in the thread that calls."""
+        return self.encode(self.draw([self.crop(photo)])[0])

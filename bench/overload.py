@@ -1,0 +1,107 @@
+"""Too much at once: an open loop at multiples of what the service can do, and what becomes of it.
+
+    python -m bench.overload --factors 2 5 --seconds 30
+
+Capacity is measured first, by a closed loop. Then photos are sent at a fixed rate whether or not answers
+come, each on a connection of its own. Prints one JSON object for each factor.
+"""
+
+import argparse
+import asyncio
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from bench.load import read_answer, run_load, write_request
+from bench.photos import NAMES, write_photos
+from bench.servers import CONTENDERS, started, usage, wait_until_answering
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer: when its photo was sent, how long it took, its status (0: none)."""
+
+    sent: float
+    seconds: float
+    status: int
+
+
+async def flood(port: int, request: bytes, per_s: float, seconds: float) -> list[Answer]:
+    """The answers to photos sent at a fixed rate."""
+    begin = time.monotonic()
+    asking = []
+    for number in range(int(per_s * seconds)):
+        await asyncio.sleep(max(0.0, begin + number / per_s - time.monotonic()))
+        asking.append(asyncio.ensure_future(_ask(port, request, begin)))
+    return list(await asyncio.gather(*asking))
+
+
+async def _ask(port: int, request: bytes, begin: float) -> Answer:
+    sent = time.monotonic()
+    status = 0
+    try:
+        async with asyncio.timeout(30):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(request)
+            status, _ = await read_answer(reader)
+            writer.close()
+    except (OSError, TimeoutError, asyncio.IncompleteReadError):
+        status = 0
+    return Answer(sent - begin, time.monotonic() - sent, status)
+
+
+def describe(answers: list[Answer], seconds: float) -> dict[str, Any]:
+    """Goodput within a second, the latency of what was taken in the first and last quarter, refusals."""
+    good = [each for each in answers if each.status == 200]
+    quarters = [[each for each in good if part <= each.sent * 4 / seconds < part + 1] for part in (0, 3)]
+    return {
+        "sent_per_s": len(answers) / seconds,
+        "good_within_1s_per_s": sum(each.seconds < 1 for each in good) / seconds,
+        "p99_ms_first_quarter": _percentile_ms(quarters[0], 99),
+        "p99_ms_last_quarter": _percentile_ms(quarters[1], 99),
+        "refused": sum(each.status == 503 for each in answers),
+        "refusal_p50_ms": _percentile_ms((each for each in answers if each.status == 503), 50),
+        "refusal_p99_ms": _percentile_ms((each for each in answers if each.status == 503), 99),
+        "other": sum(each.status not in (200, 503) for each in answers),
+    }
+
+
+def _percentile_ms(answers: Iterable[Answer], percent: int) -> float | None:
+    times = sorted(each.seconds * 1000 for each in answers)
+    return statistics.quantiles(times, n=100)[percent - 1] if len(times) > 1 else None
+
+
+def main() -> None:
+    """Measures this service alone; its peers have no bound to their queue by default."""
+    parser = argparse.ArgumentParser(description="Goodput, latency and refusals under overload.")
+    parser.add_argument("--factors", type=float, nargs="+", default=[2, 5])
+    parser.add_argument("--seconds", type=float, default=30)
+    parser.add_argument("--photo", choices=NAMES, default="250px")
+    parser.add_argument("--model", choices=["cpu", "standin"], default="cpu")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        photo = write_photos(Path(folder))[given.photo].read_bytes()
+        request = write_request("/synthesize", photo, "raw")
+        with started(CONTENDERS[0], given.model, Path(folder) / "log", max_wait_ms=800) as (port, session):
+            wait_until_answering(port, session)
+            tally = uvloop.run(run_load(port, request, 4, 2, given.seconds / 3))
+            capacity = len(tally.latencies_s) / (given.seconds / 3)
+            print(json.dumps({"capacity_per_s": capacity, "memory_mb": usage(session).memory_mb}), flush=True)
+            for factor in given.factors:
+                answers = uvloop.run(flood(port, request, capacity * factor, given.seconds))
+                told = {"factor": factor} | describe(answers, given.seconds)
+                told["goodput_of_capacity"] = told["good_within_1s_per_s"] / capacity
+                print(json.dumps(told | {"memory_mb": usage(session).memory_mb}), flush=True)
+            after = uvloop.run(run_load(port, request, 4, 0.5, given.seconds / 3))
+            print(json.dumps({"afterwards_per_s": len(after.latencies_s) / (given.seconds / 3)}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

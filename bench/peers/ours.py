@@ -1,0 +1,12 @@
+"""This service; with BENCH_MODEL=standin its model is the stand-in accelerator, all else is as shipped."""
+
+import os
+
+from bench.job import StandIn
+from service import engine
+from service.server import run_server
+from service.settings import Settings
+
+if os.environ.get("BENCH_MODEL") == "standin":
+    engine.Synthesizer = StandIn  # type: ignore[misc]
+run_server(Settings(port=int(os.environ["BENCH_PORT"])))

@@ -1,0 +1,22 @@
+"""FastAPI as most people write it: everything in the handler, packages as they come."""
+
+import os
+from typing import Annotated
+
+import uvicorn
+from fastapi import FastAPI, File, Response, UploadFile
+
+from bench.job import Job
+
+app = FastAPI()
+job = Job("standin" if os.environ.get("BENCH_MODEL") == "standin" else "cpu", num_threads=0)
+
+
+@app.post("/synthesize")
+async def synthesize(image: Annotated[UploadFile, File()]) -> Response:
+    """The face of one photo."""
+    return Response(job(await image.read()), media_type="image/png")
+
+
+if __name__ == "__main__":
+    uvicorn.run(app, port=int(os.environ["BENCH_PORT"]), log_level="warning")

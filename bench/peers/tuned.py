@@ -1,0 +1,24 @@
+"""FastAPI by somebody who knows: a plain function, which runs in a thread, and one thread for each call."""
+
+import os
+from typing import Annotated
+
+import cv2
+import uvicorn
+from fastapi import Body, FastAPI, Response
+
+from bench.job import Job
+
+app = FastAPI()
+cv2.setNumThreads(1)
+job = Job("standin" if os.environ.get("BENCH_MODEL") == "standin" else "cpu")
+
+
+@app.post("/synthesize")
+def synthesize(photo: Annotated[bytes, Body(media_type="image/jpeg")]) -> Response:
+    """The face of one photo."""
+    return Response(job(photo), media_type="image/png")
+
+
+if __name__ == "__main__":
+    uvicorn.run(app, port=int(os.environ["BENCH_PORT"]), log_level="warning", access_log=False)

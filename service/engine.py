@@ -1,0 +1,162 @@
+"""What lives from start to stop: the model on its device, the workers, and what health can say of them."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from typing import Final, Self, TypeVar
+
+import cv2
+
+from service.batching import Job, Ticket, WorkerPool
+from service.cores import count_cores
+from service.drawer import Drawer
+from service.errors import NotReady, Overloaded
+from service.live import LiveModel, Loaded
+from service.metrics import Metrics
+from service.photo import Clock
+from service.pipeline import Pipeline
+from service.settings import Settings
+from service.synthesizer import Synthesizer
+
+T = TypeVar("T")
+
+STUCK_S: Final = 60.0
+"""When every worker is at one photo for so long, something hangs: the largest photos take seconds."""
+
+_WAITING_PER_CORE: Final = 4
+"""Workers for each core beside a GPU: while it draws a batch, in some milliseconds, a core reads three
+photos more, in some milliseconds each, and they must have a worker to wait in."""
+
+_LINGER_S: Final = 2.0
+"""The server closes the engine when every request is answered or cut: what still runs is of no use."""
+
+
+class Engine:
+    """The loaded model and the workers; made at the start, closed at the end."""
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        """Raises ModelError when the model cannot be used, or not on the device asked for."""
+        self._metrics = metrics
+        num_cores = settings.num_threads or count_cores()
+        cores = threading.Semaphore(num_cores)
+        load = partial(Loaded.open, settings, lambda synthesizer: Drawer(synthesizer, cores, metrics))
+        self.live = LiveModel(load(), load, self._show_model)
+        on_gpu = self.synthesizer.device == "cuda"
+        self.pool = WorkerPool(
+            num_cores * _WAITING_PER_CORE if on_gpu else num_cores,
+            num_cores=num_cores,
+            max_queued=settings.max_queued,
+            max_wait_s=settings.max_wait_ms / 1000,
+            cores=cores,
+        )
+        self._self_test: Job[None] | None = None
+        self._show_model(self.live.current)
+        self._show(metrics)
+
+    @classmethod
+    def open(cls, settings: Settings, metrics: Metrics) -> Self:
+        """The engine that the settings ask for, warmed up.
+
+        Raises:
+            ModelError: the model or the eye finder cannot be used, or not on the device asked for.
+        """
+        cv2.setNumThreads(1)  # the cores belong to our own workers, one photo each
+        return cls(settings, metrics)
+
+    @property
+    def synthesizer(self) -> Synthesizer:
+        """The model that answers now; a request takes `live.current` once instead."""
+        return self.live.current.synthesizer
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """The pipeline of the same model."""
+        return self.live.current.pipeline
+
+    @property
+    def drawer(self) -> Drawer:
+        """The same model on its device."""
+        return self.live.current.drawer
+
+    def submit(self, work: Callable[[Clock], T], *, max_ms: float) -> Job[T]:
+        """Lets a worker do `work`; its clock stops it where the answer is no longer wanted.
+
+        Raises:
+            Overloaded, NotReady: it is not taken.
+        """
+
+        def measured(ticket: Ticket) -> T:
+            self._metrics.count_wait(time.monotonic() - ticket.arrived)
+            clock = Clock(ticket.check)
+            try:
+                return work(clock)
+            finally:
+                self._metrics.count_stages(clock.spent_ms)
+
+        return self.pool.submit(measured, max_ms=max_ms)
+
+    def refuse_unready(self) -> None:
+        """Returns if photos can be drawn; waits for nothing.
+
+        Raises:
+            NotReady: they cannot; the sentence names every reason.
+        """
+        self.pool.replace_dead()
+        state = self.pool.state()
+        reasons = []
+        if state.num_alive < state.num_workers:
+            reasons.append(f"{state.num_workers - state.num_alive} of {state.num_workers} workers died")
+        if state.shortest_busy_s > STUCK_S:
+            reasons.append(f"every worker hangs, for {state.shortest_busy_s:.0f} s at least")
+        if not self.drawer.is_alive:
+            reasons.append("the thread that runs the model died")
+        last = self.synthesizer.last_run
+        if last.error is not None:
+            reasons.append(f"the model failed {time.monotonic() - last.at:.0f} s ago ({last.error})")
+            self._test_model()
+        if reasons:
+            raise NotReady(f"Photos cannot be drawn: {'; '.join(reasons)}. See the service's log.")
+
+    def close(self) -> bool:
+        """Ends the workers; False if some still work at photos that nobody waits for."""
+        ended = self.pool.close(_LINGER_S)
+        self.drawer.close()
+        return ended
+
+    def _test_model(self) -> None:
+        """Asks a worker for one run of the model: after a failure nobody may send photos any more."""
+        if self._self_test is not None and not self._self_test.answer.done():
+            return
+        try:
+            self._self_test = self.pool.submit(lambda _: self.drawer.test(), max_ms=STUCK_S * 1000)
+        except Overloaded:  # then photos are there, which test it as well
+            return
+        self._self_test.answer.add_done_callback(_take_note)
+
+    def _show_model(self, loaded: Loaded) -> None:
+        names = ("name", "version", "part", "licence_class", "sha256")
+        facts = {k: str(v) for k, v in asdict(loaded.synthesizer.info).items() if k in names}
+        self._metrics.show_model(facts | {"device": loaded.synthesizer.device})
+
+    def _show(self, metrics: Metrics) -> None:
+        pool = self.pool
+        metrics.show_state("queue_depth", "Photos that wait.", lambda: pool.state().num_queued)
+        metrics.show_state("workers", "Workers that live.", lambda: pool.state().num_alive)
+        metrics.show_state("workers_busy", "Workers at a photo.", lambda: pool.state().num_busy)
+        metrics.show_state(
+            "inference_age_seconds", "Since the model last ran.",
+            lambda: time.monotonic() - self.synthesizer.last_run.at,
+        )  # fmt: skip
+        metrics.show_state(
+            "inference_ok", "1 if the model's last run succeeded.",
+            lambda: float(self.synthesizer.last_run.error is None),
+        )  # fmt: skip
+
+
+def _take_note(answer: "asyncio.Future[None]") -> None:
+    """Looks at the outcome, or asyncio would say that nobody did; the synthesizer keeps it."""
+    if not answer.cancelled():
+        answer.exception()

@@ -1,0 +1,66 @@
+"""Middleware that counts and logs every answer: route, status, code, time and request id, not its body."""
+
+import logging
+import time
+from typing import Final
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.errors import Eye2FaceError
+from service.metrics import Metrics
+
+_QUIET: Final = ("/livez", "/readyz", "/metrics")
+"""Asked every few seconds; their answers are logged only if they are bad news."""
+
+_log = logging.getLogger("service.requests")
+
+
+class Watch:
+    """Counts and logs each answer; the request's id must be in its state by then."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes the request on, and looks at the status of the answer."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begin = time.monotonic()
+        status = 500  # a crash is answered outside of this middleware
+
+        async def send_watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_watched)
+        except Exception:
+            scope["state"]["code"] = Eye2FaceError.code
+            raise
+        finally:
+            self._note(scope, status, time.monotonic() - begin)
+
+    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+        # A path that is no route is the caller's invention: it would make a new time series each time.
+        route = getattr(scope.get("route"), "path", "other")
+        code = scope["state"].get("code")
+        self._metrics.count_request(route, status, seconds)
+        if code is not None:
+            self._metrics.count_problem(code)
+        level = logging.DEBUG if route in _QUIET and status < 400 else logging.INFO
+        if not _log.isEnabledFor(level):
+            return
+        facts = {
+            "request_id": scope["state"]["request_id"],
+            "method": scope["method"][:20],
+            "path": scope["path"][:200],
+            "status": status,
+            "code": code,
+            "ms": round(seconds * 1000, 1),
+        }
+        text = "{method} {path!r} {status} {code} {ms} ms {request_id}".format(**facts)
+        _log.log(level, text.replace(" None ", " "), extra=facts)

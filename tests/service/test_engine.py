@@ -1,0 +1,256 @@
+"""Overload, deadlines, callers who leave, failures of the model, and health, through the whole service."""
+
+import asyncio
+import re
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from service import engine as engine_module
+from service.app import create_app
+from service.batching import BATCH_SIZES
+from service.engine import Engine
+from service.settings import Settings
+from service.synthesizer import Run, Synthesizer
+from tests.fakes import astronaut, encoded, failing_model
+from tests.running import served_here
+from tests.service.shapes import check_problem
+
+PNG = {"content-type": "image/png"}
+EYE = encoded(np.ascontiguousarray(astronaut()[90:112, 190:216]))
+GREY_PHOTO = encoded(np.full((64, 64, 3), 128, np.uint8))
+
+
+@contextmanager
+def a_service(model: Path, **settings: Any) -> Iterator[tuple[TestClient, Engine]]:
+    app = create_app(Settings(model=str(model), device="cpu", num_threads=1, **settings))
+    with TestClient(app, raise_server_exceptions=False) as client:
+        yield client, client.app_state["engine"]
+
+
+class Held:
+    """Occupies every worker of a service until it is let go."""
+
+    def __init__(self, client: TestClient, engine: Engine) -> None:
+        self._event = threading.Event()
+        assert client.portal is not None
+        self._jobs = [
+            client.portal.call(self._submit, engine) for _ in range(engine.pool.state().num_workers)
+        ]
+        end = time.monotonic() + 10
+        while engine.pool.state().num_busy < len(self._jobs):
+            assert time.monotonic() < end
+            time.sleep(0.001)
+
+    async def _submit(self, engine: Engine) -> Any:
+        job = engine.pool.submit(lambda _: self._event.wait(20), max_ms=30_000)
+        job.answer.add_done_callback(lambda answer: answer.exception())
+        return job
+
+    def __enter__(self) -> "Held":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._event.set()
+
+
+def wait_for(true: Any) -> None:
+    end = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.002)
+
+
+def test_a_full_service_refuses_at_once_with_a_time_to_come_back(model: Path) -> None:
+    with a_service(model, max_queued=1) as (client, engine), Held(client, engine):
+        waiting = threading.Thread(target=client.post, args=("/synthesize?input=eye",), kwargs={
+            "content": EYE, "headers": PNG})  # fmt: skip
+        waiting.start()
+        wait_for(lambda: engine.pool.state().num_queued == 1)
+        durations = []
+        for _ in range(20):
+            begin = time.perf_counter()
+            answer = client.post("/synthesize", content=EYE, headers=PNG)
+            durations.append(time.perf_counter() - begin)
+            check_problem(answer, 503, "overloaded")
+            assert int(answer.headers["retry-after"]) >= 1
+        assert min(durations) < 0.01, durations
+    waiting.join(20)
+
+
+def test_a_photo_that_is_not_done_by_its_deadline_is_told_so(model: Path) -> None:
+    with a_service(model, deadline_ms=5000) as (client, engine), Held(client, engine):
+        begin = time.monotonic()
+        late = client.post("/synthesize?input=eye", content=EYE, headers=PNG | {"X-Deadline-Ms": "50"})
+        assert "within the 50 ms" in check_problem(late, 504, "deadline_exceeded")["detail"]
+        assert time.monotonic() - begin < 4
+        assert engine.pool.state().num_queued == 0
+
+
+def test_the_setting_is_the_longest_deadline(model: Path) -> None:
+    with a_service(model, deadline_ms=50) as (client, engine), Held(client, engine):
+        for headers in (PNG, PNG | {"X-Deadline-Ms": "1e9"}):
+            late = client.post("/eyes", content=GREY_PHOTO, headers=headers)
+            check_problem(late, 504, "deadline_exceeded")
+
+
+@pytest.mark.parametrize("value", ["0", "-5", "soon", "nan", "inf", ""])
+def test_a_deadline_that_is_no_time_is_refused(client: TestClient, value: str) -> None:
+    answer = client.post("/eyes", content=GREY_PHOTO, headers=PNG | {"X-Deadline-Ms": value})
+    assert "X-Deadline-Ms" in check_problem(answer, 422, "invalid_parameter")["detail"]
+
+
+def test_a_photo_whose_caller_has_left_is_not_worked_on(model: Path) -> None:
+    app = create_app(Settings(model=str(model), device="cpu", num_threads=1))
+    with served_here(app) as (address, state):
+        engine: Engine = state["engine"]
+        event = threading.Event()
+        ran: list[float] = []
+
+        async def occupy() -> None:
+            engine.pool.submit(lambda _: event.wait(20), max_ms=30_000)
+
+        asyncio.run_coroutine_threadsafe(occupy(), state["loop"]).result(10)
+        wait_for(lambda: engine.pool.state().num_busy == 1)
+        engine.pipeline.synthesize = lambda *_: ran.append(1)  # type: ignore[assignment,method-assign]
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(f"{address}/synthesize?input=eye", content=EYE, headers=PNG, timeout=0.5)
+        wait_for(lambda: engine.pool.state().num_queued == 0)
+        event.set()
+        wait_for(lambda: engine.pool.state().num_busy == 0)
+        assert not ran
+
+
+def test_a_model_call_that_fails_is_a_clear_problem_of_that_request_alone(tmp_path: Path) -> None:
+    white = astronaut()[90:112, 190:216].copy()
+    white[0:11] = 255
+    with a_service(failing_model(tmp_path / "failing.onnx")) as (client, _):
+        for _ in range(2):
+            bad = client.post("/synthesize?input=eye", content=encoded(white), headers=PNG)
+            problem = check_problem(bad, 503, "inference_failed")
+            assert "Gather" in problem["detail"] or "indices" in problem["detail"], problem["detail"]
+            assert client.post("/synthesize?input=eye", content=EYE, headers=PNG).status_code == 200
+        assert client.get("/readyz").status_code == 200
+
+
+def test_after_a_failure_the_service_is_not_ready_until_the_model_runs_again(tmp_path: Path) -> None:
+    white = np.full((22, 26, 3), 255, np.uint8)
+    white[:, ::2] = 90
+    with a_service(failing_model(tmp_path / "failing.onnx")) as (client, engine):
+        with Held(client, engine):  # the run that the probe asks for has to wait
+            engine.synthesizer.last_run = Run(time.monotonic(), 1.0, "CUDA error 700")
+            for _ in range(2):
+                detail = check_problem(client.get("/readyz"), 503, "not_ready")["detail"]
+                assert "the model failed 0 s ago (CUDA error 700)" in detail
+            assert engine.pool.state().num_queued == 1
+            assert client.get("/livez").status_code == 200
+        wait_for(lambda: client.get("/readyz").status_code == 200)
+
+
+def test_ready_tells_what_the_service_is_at(client: TestClient) -> None:
+    ready = client.get("/readyz").json()
+    assert (ready["status"], ready["device"], ready["model"]) == ("ready", "cpu", "tiny")
+    assert (ready["num_workers"], ready["num_queued"]) == (2, 0)
+    assert 0 <= ready["last_inference_age_s"] < 600 and ready["last_inference_ms"] > 0
+    client.post("/synthesize?input=eye", content=EYE, headers=PNG)
+    assert client.get("/readyz").json()["last_inference_age_s"] < 5
+
+
+def test_workers_that_hang_are_a_reason_not_to_be_ready(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "STUCK_S", 0.02)
+    with a_service(model) as (client, engine):
+        with Held(client, engine):
+            time.sleep(0.03)
+            assert "every worker hangs" in check_problem(client.get("/readyz"), 503, "not_ready")["detail"]
+        wait_for(lambda: client.get("/readyz").status_code == 200)
+
+
+def test_health_is_answered_in_5_ms_while_every_worker_is_busy(model: Path) -> None:
+    with a_service(model) as (client, engine), Held(client, engine):
+        for path in ("/livez", "/readyz", "/metrics", "/", "/docs", "/openapi.json"):
+            assert client.get(path).status_code == 200
+    app = create_app(Settings(model=str(model), device="cpu", num_threads=2))
+    with served_here(app) as (address, state), httpx.Client(base_url=address) as caller:
+        engine = state["engine"]
+        stop = threading.Event()
+
+        def work(_: Any) -> None:
+            while not stop.is_set():
+                engine.pipeline.find(encoded(astronaut(), "jpeg"))
+
+        async def occupy() -> None:
+            for _ in range(2):
+                engine.pool.submit(work, max_ms=60_000)
+
+        asyncio.run_coroutine_threadsafe(occupy(), state["loop"]).result(10)
+        wait_for(lambda: engine.pool.state().num_busy == 2)
+        try:
+            for path in ("/livez", "/readyz"):
+                seconds: list[float] = []
+                # Neighbours on the machine hold up single answers; one that waited for a worker were never
+                # fast, for none is free before the end.
+                while sum(each < 0.005 for each in seconds) < 5:
+                    assert len(seconds) < 300, sorted(seconds)[:20]
+                    begin = time.perf_counter()
+                    assert caller.get(path).status_code == 200
+                    seconds.append(time.perf_counter() - begin)
+            assert engine.pool.state().num_busy == 2
+        finally:
+            stop.set()
+
+
+@pytest.fixture
+def on_a_device(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models are served as from a GPU: in batches, by one thread. They run in ONNX Runtime on the CPU."""
+    load = Synthesizer.load
+
+    def load_as_if_on_a_gpu(path: Path, **_: object) -> Synthesizer:
+        loaded = load(path, device="cpu")
+        loaded.device = "cuda"
+        return loaded
+
+    monkeypatch.setattr(Synthesizer, "load", load_as_if_on_a_gpu)
+
+
+@pytest.mark.usefixtures("on_a_device")
+def test_on_a_device_photos_share_batches_and_each_gets_its_own_face(model: Path, client: TestClient) -> None:
+    crops = [np.ascontiguousarray(astronaut()[90 + i : 112 + i, 190 : 216 + i]) for i in range(12)]
+    photos = [encoded(crop) for crop in crops]
+    route = "/synthesize?input=eye"
+    expected = [client.post(route, content=photo, headers=PNG).content for photo in photos]
+    with served_here(create_app(Settings(model=str(model), num_threads=2))) as (address, state):
+        engine: Engine = state["engine"]
+        assert engine.pool.state().num_workers == 8
+        with ThreadPoolExecutor(12) as threads:
+            ask = partial(httpx.post, f"{address}{route}", headers=PNG, timeout=60)
+            answers = list(threads.map(lambda photo: ask(content=photo), photos))
+        assert [answer.content for answer in answers] == expected
+        assert {answer.headers["x-device"] for answer in answers} == {"cuda"}
+        numbers = httpx.get(f"{address}/metrics").text
+    sizes = len(BATCH_SIZES)  # each was run once to warm it
+    assert f"eye2face_batch_size_sum {float(sum(BATCH_SIZES) + 12)}" in numbers
+    (num_batches,) = re.findall(r"^eye2face_batch_size_count (\d+)", numbers, flags=re.M)
+    assert sizes + 1 <= int(num_batches) <= sizes + 12
+
+
+@pytest.mark.usefixtures("on_a_device")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_device_thread_that_died_is_a_reason_not_to_be_ready_and_nobody_waits_for_it(model: Path) -> None:
+    with a_service(model) as (client, engine):
+        assert client.get("/readyz").status_code == 200
+        engine.drawer._batcher._run = lambda _: sys.exit()  # type: ignore[union-attr]
+        answer = client.post("/synthesize?input=eye", content=EYE, headers=PNG)
+        check_problem(answer, 503, "not_ready")
+        unready = check_problem(client.get("/readyz"), 503, "not_ready")
+        assert "the thread that runs the model died" in unready["detail"]

@@ -1,0 +1,211 @@
+"""The service as a process: its end, its logs, rude connections, and a system that gives it too little."""
+
+import contextlib
+import json
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from service import connections
+from service.app import create_app
+from service.connections import PromptHttp
+from service.settings import Settings
+from tests.fakes import astronaut, encoded
+from tests.running import find_free_port, served_here, wait_until_ready
+from tests.service.shapes import check_problem
+
+ROOT = Path(__file__).parents[2]
+JPEG = {"content-type": "image/jpeg"}
+
+
+class Process:
+    """A service in a process of its own."""
+
+    def __init__(
+        self, model: Path, log: Path, max_descriptors: int | None = None, **settings: object
+    ) -> None:
+        self.port, self.log = find_free_port(), log
+        self.address = f"http://127.0.0.1:{self.port}"
+        own = {"port": self.port, "model": model, "device": "cpu"} | settings
+        environment = os.environ | {f"EYE2FACE_{name.upper()}": str(value) for name, value in own.items()}
+
+        def limit() -> None:
+            if max_descriptors is not None:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (max_descriptors, max_descriptors))
+
+        with log.open("wb") as stderr:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "service", "serve"], cwd=ROOT, env=environment,
+                stdout=subprocess.DEVNULL, stderr=stderr, preexec_fn=limit,
+            )  # fmt: skip
+
+    def __enter__(self) -> "Process":
+        wait_until_ready(self.address, self.process)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(30)
+
+    def wait_until_busy(self) -> None:
+        end = time.monotonic() + 30
+        while httpx.get(f"{self.address}/readyz", timeout=10).json()["num_busy"] == 0:
+            assert time.monotonic() < end
+
+    def connect(self, sent: bytes = b"") -> socket.socket:
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=20)
+        connection.sendall(sent)
+        return connection
+
+
+@pytest.fixture
+def large_photo() -> bytes:
+    """Takes the cascades some tenths of a second."""
+    import PIL.Image
+
+    return encoded(PIL.Image.fromarray(astronaut()).resize((1800, 1800)), "jpeg", quality=90)
+
+
+def test_sigterm_lets_what_is_in_flight_finish_and_exits_0(
+    model: Path, tmp_path: Path, large_photo: bytes
+) -> None:
+    with Process(model, tmp_path / "log", log_format="json") as service:
+        answers: list[httpx.Response] = []
+
+        def ask() -> None:
+            answers.append(
+                httpx.post(f"{service.address}/synthesize", content=large_photo, headers=JPEG, timeout=60)
+            )
+
+        askers = [threading.Thread(target=ask) for _ in range(4)]
+        for asker in askers:
+            asker.start()
+        service.wait_until_busy()
+        service.process.send_signal(signal.SIGTERM)
+        for asker in askers:
+            asker.join(60)
+        assert service.process.wait(30) == 0
+        assert [answer.status_code for answer in answers] == [200] * len(askers)
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"{service.address}/livez")
+    lines = [json.loads(line) for line in service.log.read_text().splitlines()]
+    told = [line for line in lines if line["logger"] == "service.requests"]
+    assert {line["request_id"] for line in told} >= {each.headers["x-request-id"] for each in answers}
+    (line, *_) = [line for line in told if line["path"] == "/synthesize"]
+    assert set(line) == {
+        "time", "level", "logger", "message", "request_id", "method", "path", "status", "code", "ms",
+    }  # fmt: skip
+    assert (line["method"], line["status"], line["code"]) == ("POST", 200, None)
+    assert service.log.stat().st_size < 20_000  # no pixels
+
+
+def test_sigterm_waits_for_nobody_beyond_its_limit(model: Path, tmp_path: Path) -> None:
+    with Process(model, tmp_path / "log", stop_timeout_s=1) as service:
+        head = (
+            b"POST /synthesize HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 99\r\n\r\n"
+        )
+        with service.connect(head + b"never more"), service.connect(), service.connect(b"GET /li"):
+            time.sleep(0.2)
+            begin = time.monotonic()
+            service.process.send_signal(signal.SIGTERM)
+            assert service.process.wait(30) == 0
+            assert time.monotonic() - begin < 15
+
+
+def test_a_service_out_of_descriptors_recovers(model: Path, tmp_path: Path) -> None:
+    with Process(model, tmp_path / "log", max_descriptors=64) as service, contextlib.ExitStack() as crowd:
+        for _ in range(100):
+            with contextlib.suppress(OSError):
+                crowd.enter_context(service.connect())
+        time.sleep(0.5)
+        assert service.process.poll() is None
+        crowd.close()
+        wait_until_ready(service.address, service.process, max_wait_s=20)
+        photo = encoded(astronaut()[60:150, 150:290].copy(), "jpeg")
+        answer = httpx.post(
+            f"{service.address}/synthesize?input=eye", content=photo, headers=JPEG, timeout=30
+        )
+        assert answer.status_code == 200
+
+
+def read_all(connection: socket.socket) -> bytes:
+    """What comes until the other end closes; fails after the socket's time-out."""
+    received = b""
+    with contextlib.suppress(ConnectionResetError):
+        while chunk := connection.recv(65536):
+            received += chunk
+    return received
+
+
+@pytest.fixture
+def impatient(model: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setattr(connections, "HEAD_TIMEOUT_S", 0.3)
+    settings = Settings(model=str(model), device="cpu", upload_timeout_s=0.3)
+    with served_here(create_app(settings), http=PromptHttp) as (address, _):
+        yield address
+
+
+def connect(address: str, sent: bytes) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])), timeout=20)
+    connection.sendall(sent)
+    return connection
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /livez HTTP/1.1\r\nHos", b"POST /synthe"])
+def test_a_connection_whose_head_does_not_come_is_closed(impatient: str, sent: bytes) -> None:
+    with connect(impatient, sent) as slow:
+        assert read_all(slow) == b""
+
+
+def test_on_a_connection_that_is_kept_the_next_head_must_come_too(impatient: str) -> None:
+    whole = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+    with connect(impatient, whole) as slow:
+        slow.recv(65536)
+        slow.sendall(whole[:10])
+        assert read_all(slow) == b""
+    with httpx.Client(base_url=impatient) as patient:
+        for _ in range(5):  # each is prompt, together they take longer than one head may
+            assert patient.get("/livez").status_code == 200
+            time.sleep(0.1)
+
+
+def test_a_body_that_drips_is_refused(impatient: str) -> None:
+    def drip() -> Iterator[bytes]:
+        for _ in range(200):
+            yield b"x"
+            time.sleep(0.02)
+
+    answer: Any = None
+    with contextlib.suppress(httpx.WriteError, httpx.ReadError):  # closed while it drips
+        answer = httpx.post(f"{impatient}/synthesize", content=drip(), headers=JPEG, timeout=20)
+    if answer is not None:
+        check_problem(answer, 408, "upload_too_slow")
+    head = b"POST /eyes HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 99\r\n\r\n"
+    with connect(impatient, head + b"a bit") as slow:
+        answer = read_all(slow)
+        assert answer.startswith(b"HTTP/1.1 408 ") and b"upload_too_slow" in answer
+
+
+def test_a_jump_of_the_clock_changes_no_deadline(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photo = encoded(astronaut()[60:150, 150:290].copy(), "jpeg")
+    settings = Settings(model=str(model), device="cpu")
+    with served_here(create_app(settings), http=PromptHttp) as (address, _):
+        real = time.time
+        for jump_s in (86_400, -86_400):
+            monkeypatch.setattr(time, "time", lambda jump_s=jump_s: real() + jump_s)
+            for _ in range(3):
+                answer = httpx.post(f"{address}/eyes", content=photo, headers=JPEG, timeout=30)
+                assert answer.status_code == 200
+            assert httpx.get(f"{address}/readyz").json()["last_inference_age_s"] < 600
