@@ -5,7 +5,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -54,7 +54,7 @@ class Held:
             time.sleep(0.001)
 
     async def _submit(self, engine: Engine) -> Any:
-        job = engine.pool.submit(lambda _: self._event.wait(20), max_ms=30_000)
+        job = engine.pool.submit(lambda _: self._event.wait(120), max_ms=300_000)
         job.answer.add_done_callback(lambda answer: answer.exception())
         return job
 
@@ -72,21 +72,37 @@ def wait_for(true: Any) -> None:
         time.sleep(0.002)
 
 
+def expect_fast(ask: Callable[[], object], limit_s: float) -> None:
+    """Passes once three answers came within the limit, of 300 at most.
+
+    Neighbours on the machine hold up single ones; an answer that waited for a worker were never fast, for
+    none is free before the end.
+    """
+    seconds: list[float] = []
+    while sum(each < limit_s for each in seconds) < 3:
+        assert len(seconds) < 300, sorted(seconds)[:20]
+        begin = time.perf_counter()
+        ask()
+        seconds.append(time.perf_counter() - begin)
+
+
 def test_a_full_service_refuses_at_once_with_a_time_to_come_back(model: Path) -> None:
-    with a_service(model, max_queued=1) as (client, engine), Held(client, engine):
-        waiting = threading.Thread(target=client.post, args=("/synthesize?input=eye",), kwargs={
-            "content": EYE, "headers": PNG})  # fmt: skip
-        waiting.start()
-        wait_for(lambda: engine.pool.state().num_queued == 1)
-        durations = []
-        for _ in range(20):
-            begin = time.perf_counter()
+    # The deadline is longer than the test may take beside neighbours; a TestClient must not be closed while
+    # another thread still asks through it.
+    with a_service(model, max_queued=1, deadline_ms=300_000) as (client, engine):
+
+        def ask() -> None:
             answer = client.post("/synthesize", content=EYE, headers=PNG)
-            durations.append(time.perf_counter() - begin)
             check_problem(answer, 503, "overloaded")
             assert int(answer.headers["retry-after"]) >= 1
-        assert min(durations) < 0.01, durations
-    waiting.join(20)
+
+        with ThreadPoolExecutor(1) as threads:
+            with Held(client, engine):
+                waiting = threads.submit(client.post, "/synthesize?input=eye", content=EYE, headers=PNG)
+                wait_for(lambda: engine.pool.state().num_queued == 1)
+                expect_fast(ask, 0.01)
+                assert engine.pool.state().num_queued == 1
+            assert waiting.result(20).status_code == 200
 
 
 def test_a_photo_that_is_not_done_by_its_deadline_is_told_so(model: Path) -> None:
@@ -197,14 +213,7 @@ def test_health_is_answered_in_5_ms_while_every_worker_is_busy(model: Path) -> N
         wait_for(lambda: engine.pool.state().num_busy == 2)
         try:
             for path in ("/livez", "/readyz"):
-                seconds: list[float] = []
-                # Neighbours on the machine hold up single answers; one that waited for a worker were never
-                # fast, for none is free before the end.
-                while sum(each < 0.005 for each in seconds) < 5:
-                    assert len(seconds) < 300, sorted(seconds)[:20]
-                    begin = time.perf_counter()
-                    assert caller.get(path).status_code == 200
-                    seconds.append(time.perf_counter() - begin)
+                expect_fast(lambda path=path: caller.get(path).raise_for_status(), 0.005)  # type: ignore[misc]
             assert engine.pool.state().num_busy == 2
         finally:
             stop.set()
