@@ -1,10 +1,17 @@
 """A service in a process of its own, for the tests that talk to it over a real socket."""
 
+import os
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
 
 
 def find_free_port() -> int:
@@ -26,3 +33,17 @@ def wait_until_ready(address: str, process: "subprocess.Popen[bytes]", *, max_wa
             assert process.poll() is None, "the service ended before it was ready"
             assert time.monotonic() < end, f"the service was not ready after {max_wait_s} s"
             time.sleep(0.1)
+
+
+@contextmanager
+def run_service(model: Path, **settings: str) -> Iterator[str]:
+    """The address of a service that runs as `make serve` starts it, on the CPU, with this model."""
+    port = find_free_port()
+    own = {"EYE2FACE_PORT": str(port), "EYE2FACE_MODEL": str(model), "EYE2FACE_DEVICE": "cpu"}
+    command = [sys.executable, "-m", "service", "serve"]
+    with subprocess.Popen(command, cwd=ROOT, env=os.environ | own | settings) as process:
+        try:
+            wait_until_ready(f"http://127.0.0.1:{port}", process)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()

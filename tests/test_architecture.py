@@ -13,10 +13,10 @@ ROOT = Path(__file__).parent.parent
 
 # From the ground up: a module of the service imports only what stands above its own line.
 SERVICE = (
-    ("errors", "settings", "cores", "accept", "pages", "candidates"),
-    ("formats", "forms", "auth", "queries"),
-    ("images", "bodies"),
-    ("eyes",),
+    ("errors", "settings", "cores", "accept", "pages", "candidates", "retries"),
+    ("formats", "forms", "auth", "queries", "replies", "frigate", "broker"),
+    ("images", "bodies", "client"),
+    ("eyes", "bridge"),
     ("synthesizer", "overlay", "quality"),
     ("eye_finder", "photo"),
     ("pipeline",),
@@ -28,12 +28,12 @@ SERVICE = (
     ("cli",),
     ("__main__",),
 )
-ALONE = {"errors", "settings", "cores"}
+ALONE = {"errors", "settings", "cores", "retries"}
 """These import nothing of ours at all."""
 
 HTTP = {
-    *("accept", "answers", "app", "auth", "bodies"),
-    *("forms", "openapi", "pages", "problems", "queries", "server"),
+    *("accept", "answers", "app", "auth", "bodies", "client"),
+    *("forms", "frigate", "openapi", "pages", "problems", "queries", "replies", "retries", "server"),
 }
 """The only modules of the service that may know of HTTP."""
 
@@ -128,6 +128,12 @@ def test_only_the_settings_read_the_environment(module: str) -> None:
         )
     ]
     assert not reads, [ast.unparse(node) for node in reads]
+
+
+def test_the_client_takes_nothing_of_the_service_but_its_errors() -> None:
+    own = {"service.client", "service.replies", "service.retries"}
+    imported = {name for each in own for name in _ours(_modules("service")[each], "service")}
+    assert imported - own == {"service.errors"}
 
 
 @pytest.mark.parametrize("module", _modules("service"))

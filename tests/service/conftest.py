@@ -9,6 +9,7 @@ from starlette.testclient import TestClient
 from service.app import create_app
 from service.settings import Settings
 from tests.fakes import astronaut, encoded, tiny_model
+from tests.running import run_service
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +30,10 @@ def client(model: Path) -> Iterator[TestClient]:
 def photo() -> bytes:
     """NASA's astronaut as a JPEG."""
     return encoded(astronaut(), "jpeg", quality=92)
+
+
+@pytest.fixture(scope="session")
+def address(model: Path) -> Iterator[str]:
+    """Where a service of its own process listens, with the tiny model, for photos of a million pixels."""
+    with run_service(model, EYE2FACE_MAX_PIXELS="1000000") as address:
+        yield address

@@ -1,0 +1,351 @@
+"""From an NVR's events to faces on MQTT: what is taken, once, and what is published of it.
+
+    frigate/events ──> read ──> filter ──> once ──> queue ──> worker: snapshot ──> service ──> publish
+
+The line's thread reads, filters and remembers; a few workers do the rest, so that memory stays flat
+whatever comes. Below the bridge's topic go out `<camera>/image` (the face as a file), `<camera>/result` or
+`<camera>/error` (JSON), `error` for messages that were not taken, and `available`. Frigate's sub_label means
+identity and is neither read nor written: a face drawn from one eye identifies nobody.
+"""
+
+import hashlib
+import json
+import logging
+import queue
+import threading
+import time
+from collections import OrderedDict
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+from service.broker import Access, Broker, Closed, Message
+from service.client import Client
+from service.errors import Eye2FaceError
+from service.frigate import (
+    MAX_EVENT_BYTES,
+    MAX_SNAPSHOT_BYTES,
+    Filter,
+    Frigate,
+    FrigateError,
+    Sighting,
+    read_event,
+    read_snapshot,
+)
+from service.replies import Synthesis
+from service.retries import Retry
+from service.settings import BridgeSettings, read_secret
+
+MAX_REMEMBERED: Final = 20_000
+"""Sightings that are known to be done; some days of events, some MB."""
+
+MAX_CAMERAS: Final = 500
+"""Announced to Home Assistant; more names than this are no cameras but an attack."""
+
+_MAX_WAITING_BYTES: Final = 100_000_000
+_STOP_S: Final = 10.0
+_MENTION_EVERY_S: Final = 1.0
+
+_log = logging.getLogger(__name__)
+
+
+class BridgeFull(FrigateError):
+    """More events wait than may; this one is not taken."""
+
+    status = 503
+    code = "bridge_full"
+    title = "Too many events wait"
+
+
+@dataclass(slots=True)
+class _Job:
+    """A sighting that was taken, and the message that is acknowledged when it is done."""
+
+    sighting: Sighting
+    message: Message
+    taken_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def num_bytes(self) -> int:
+        return len(self.sighting.snapshot or b"")
+
+
+class _Once:
+    """Which sightings are in work or done; used by several threads. The oldest done ones are forgotten."""
+
+    def __init__(self, max_remembered: int) -> None:
+        self._max_remembered = max_remembered
+        self._lock = threading.Lock()
+        self._working: dict[str, _Job] = {}
+        self._done: OrderedDict[str, None] = OrderedDict()
+
+    def take(self, job: _Job) -> Message | None:
+        """The message that can be acknowledged at once, because the sighting is known; None of a new one."""
+        key = job.sighting.key
+        with self._lock:
+            if key in self._done:
+                self._done.move_to_end(key)
+                return job.message
+            working = self._working.get(key)
+            if working is None:
+                self._working[key] = job
+                return None
+            # After a broken line the broker gives a message again: the newer one is kept unacknowledged.
+            older, working.message = working.message, job.message
+            return older
+
+    def finish(self, job: _Job) -> Message:
+        """The sighting is done; the message to acknowledge now."""
+        with self._lock:
+            self._done[job.sighting.key] = None
+            while len(self._done) > self._max_remembered:
+                self._done.popitem(last=False)
+            return self._working.pop(job.sighting.key).message
+
+    def give_up(self, job: _Job) -> None:
+        """The sighting was not taken after all; another message about it may be."""
+        with self._lock:
+            self._working.pop(job.sighting.key)
+
+
+class Bridge:
+    """One bridge between a Frigate, a service and a broker; `run` it, `stop` it from a signal."""
+
+    def __init__(self, settings: BridgeSettings) -> None:
+        """Opens nothing yet.
+
+        Raises:
+            OSError, ValueError: a file with a secret cannot be read.
+            InvalidParameter: the service's address is none.
+        """
+        self._settings = settings
+        self._filter = Filter.of(settings)
+        self._frigate = Frigate(
+            settings.frigate, token=read_secret(settings.frigate_token_file), deadline_s=settings.deadline_s
+        )
+        self._service = Client(
+            settings.service,
+            key=read_secret(settings.service_key_file),
+            timeout_s=settings.deadline_s,
+            retry=Retry(max_tries=10, deadline_s=settings.deadline_s),
+        )
+        self._broker = Broker(_access(settings), self._receive, self._forget_announcements)
+        self._once = _Once(MAX_REMEMBERED)
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._waiting_bytes = 0
+        self._announced: set[str] = set()
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._mentioned_at = -_MENTION_EVERY_S
+
+    def run(self) -> None:
+        """Works until `stop`, then ends what is in work; what still waits comes again at the next start."""
+        workers = [
+            threading.Thread(target=self._work, name=f"worker-{n}", daemon=True)
+            for n in range(self._settings.num_workers)
+        ]
+        for worker in workers:
+            worker.start()
+        self._broker.open()
+        self._stopping.wait()
+        end = time.monotonic() + _STOP_S
+        for _ in workers:
+            self._jobs.put(None)
+        for worker in workers:
+            worker.join(max(0.0, end - time.monotonic()))
+        self._broker.close()
+        self._frigate.close()
+        self._service.close()
+
+    def stop(self) -> None:
+        """Ends `run` soon."""
+        self._stopping.set()
+
+    def _receive(self, message: Message) -> None:
+        """Takes a message or not; in the line's thread, which must survive whatever a message does."""
+        try:
+            if not self._take(message):
+                self._broker.acknowledge(message)
+        except FrigateError as error:
+            self._mention(error)
+            self._broker.acknowledge(message)
+        except Exception:  # noqa: BLE001  # our mistake about one message must not end the line for all
+            _log.exception("a message on %s was dropped", message.topic[:100])
+            self._broker.acknowledge(message)
+
+    def _take(self, message: Message) -> bool:
+        """Whether the message stays unacknowledged until its sighting is done.
+
+        Raises:
+            MessageRefused: it is none of Frigate's.
+            BridgeFull: there is no room for it.
+        """
+        if message.retained or not message.payload:  # of an earlier time, or the end of a retained one
+            return False
+        if self._settings.source == "events":
+            sighting = read_event(message.payload)
+        else:
+            sighting = read_snapshot(message.topic, message.payload)
+        if not self._filter.takes(sighting):
+            return False
+        job = _Job(sighting, message)
+        known = self._once.take(job)
+        if known is not None:
+            if known is not message:
+                self._broker.acknowledge(known)
+                return True
+            return False
+        self._enqueue(job)
+        return True
+
+    def _enqueue(self, job: _Job) -> None:
+        too_many = self._jobs.qsize() >= self._settings.max_waiting
+        if too_many or self._waiting_bytes + job.num_bytes > _MAX_WAITING_BYTES:
+            self._once.give_up(job)
+            raise BridgeFull(
+                f"{self._jobs.qsize()} events wait already; {job.sighting.key[:64]} of {job.sighting.camera} "
+                "is not taken. Allow more workers or a faster service, or filter more."
+            )
+        with self._lock:
+            self._waiting_bytes += job.num_bytes
+        self._jobs.put(job)
+
+    def _mention(self, error: FrigateError) -> None:
+        """Says that a message was not taken, once a second at most: a flood of them makes no other."""
+        now = time.monotonic()
+        if now - self._mentioned_at < _MENTION_EVERY_S:
+            return
+        self._mentioned_at = now
+        _log.warning("%s", error)
+        self._broker.mention(f"{self._settings.topic}/error", json.dumps(_told(error)))
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None and not self._stopping.is_set():
+            with self._lock:
+                self._waiting_bytes -= job.num_bytes
+            try:
+                self._serve(job)
+            except Closed:  # unacknowledged, so it comes again at the next start
+                return
+            self._broker.acknowledge(self._once.finish(job))
+
+    def _serve(self, job: _Job) -> None:
+        """Publishes a face, or why there is none."""
+        sighting = job.sighting
+        base = f"{self._settings.topic}/{sighting.camera}"
+        try:
+            synthesis, timings_ms = self._draw(job)
+        except Exception as error:  # noqa: BLE001  # whatever one event meets, the others are worked on
+            self._broker.publish(f"{base}/error", json.dumps(_about(sighting) | _told(_known(error))))
+            return
+        self._announce(sighting.camera)
+        self._broker.publish(f"{base}/image", synthesis.faces[0].image)
+        self._broker.publish(f"{base}/result", json.dumps(_about(sighting) | _result(synthesis, timings_ms)))
+
+    def _draw(self, job: _Job) -> tuple[Synthesis, dict[str, float]]:
+        """The face of the largest person, and how long each step took."""
+        start = time.monotonic()
+        sighting = job.sighting
+        photo = sighting.snapshot
+        if photo is None:
+            assert sighting.event_id is not None
+            photo = self._frigate.fetch_snapshot(sighting.event_id)
+        fetched = time.monotonic()
+        synthesis = self._service.synthesize_faces(photo, person="largest", format=self._settings.format)
+        waited, snapshot, service = start - job.taken_at, fetched - start, time.monotonic() - fetched
+        timings = {"waited": waited, "snapshot": snapshot, "service": service}
+        return synthesis, {name: round(seconds * 1000, 1) for name, seconds in timings.items()}
+
+    def _announce(self, camera: str) -> None:
+        """Tells Home Assistant of the camera's image, the first time."""
+        if not self._settings.home_assistant:
+            return
+        with self._lock:
+            if camera in self._announced or len(self._announced) >= MAX_CAMERAS:
+                return
+            self._announced.add(camera)
+        topic = f"{self._settings.home_assistant_topic}/image/{_node(self._settings)}/{camera}/config"
+        self._broker.publish(topic, json.dumps(_discovery(self._settings, camera)), retain=True)
+
+    def _forget_announcements(self) -> None:
+        with self._lock:
+            self._announced.clear()
+
+
+def _access(settings: BridgeSettings) -> Access:
+    if settings.source == "events":
+        subscriptions, largest = [f"{settings.frigate_topic}/events"], MAX_EVENT_BYTES
+    else:
+        subscriptions = [f"{settings.frigate_topic}/+/{label}/snapshot" for label in settings.labels]
+        largest = MAX_SNAPSHOT_BYTES
+    return Access(
+        host=settings.mqtt_host,
+        port=settings.mqtt_port,
+        client_id=settings.mqtt_client_id,
+        username=settings.mqtt_username,
+        password=read_secret(settings.mqtt_password_file),
+        subscriptions=subscriptions,
+        max_message_bytes=largest + 1000,  # its topic and header
+        availability=f"{settings.topic}/available",
+    )
+
+
+def _known(error: Exception) -> Eye2FaceError:
+    if isinstance(error, Eye2FaceError):
+        return error
+    _log.error("an event failed", exc_info=error)
+    return Eye2FaceError("The bridge failed on this event; its log says why.")
+
+
+def _about(sighting: Sighting) -> dict[str, Any]:
+    return {
+        "event_id": sighting.event_id,
+        "camera": sighting.camera,
+        "label": sighting.label,
+        "zones": sighting.zones,
+    }
+
+
+def _told(error: Eye2FaceError) -> dict[str, Any]:
+    named = {"code": error.code, "title": error.title, "detail": str(error)}
+    return named | ({"request_id": error.request_id} if error.request_id else {})
+
+
+def _result(synthesis: Synthesis, timings_ms: dict[str, float]) -> dict[str, Any]:
+    face = synthesis.faces[0]
+    return {
+        "format": face.format,
+        "width": face.width,
+        "height": face.height,
+        "sha256": hashlib.sha256(face.image).hexdigest(),
+        "eye": asdict(face.eye),
+        "quality": asdict(face.quality),
+        "model": asdict(synthesis.model),
+        "device": synthesis.device,
+        "timings_ms": timings_ms,
+        "request_id": synthesis.request_id,
+        "synthetic": True,
+        "not_for_identification": True,
+    }
+
+
+def _node(settings: BridgeSettings) -> str:
+    return settings.topic.replace("/", "_")
+
+
+def _discovery(settings: BridgeSettings, camera: str) -> dict[str, Any]:
+    """Source: home-assistant.io/integrations/image.mqtt."""
+    node, base = _node(settings), f"{settings.topic}/{camera}"
+    return {
+        "name": f"{camera} synthetic face",
+        "unique_id": f"{node}_{camera}_face",
+        "image_topic": f"{base}/image",
+        "content_type": f"image/{settings.format}",
+        "json_attributes_topic": f"{base}/result",
+        "availability_topic": f"{settings.topic}/available",
+        "icon": "mdi:face-man-shimmer-outline",
+        "device": {
+            "identifiers": [node],
+            "name": "eye2face",
+            "model": "Synthetic faces: they identify nobody",
+        },
+    }
