@@ -8,17 +8,15 @@ whatever comes. Below the bridge's topic go out `<camera>/image` (the face as a 
 identity and is neither read nor written: a face drawn from one eye identifies nobody.
 """
 
-import hashlib
-import json
 import logging
 import queue
 import threading
 import time
 from collections import OrderedDict
-from dataclasses import asdict, dataclass, field
-from typing import Any, Final
+from dataclasses import dataclass, field
+from typing import Final
 
-from service.broker import Access, Broker, Closed, Message
+from service.broker import Access, Broker, Closed, Message, Receipt
 from service.client import Client
 from service.errors import Eye2FaceError
 from service.frigate import (
@@ -31,7 +29,7 @@ from service.frigate import (
     read_event,
     read_snapshot,
 )
-from service.replies import Synthesis
+from service.notices import announce, tell_error, tell_face
 from service.retries import Retry
 from service.settings import BridgeSettings, read_secret
 
@@ -58,10 +56,10 @@ class BridgeFull(FrigateError):
 
 @dataclass(slots=True)
 class _Job:
-    """A sighting that was taken, and the message that is acknowledged when it is done."""
+    """A sighting that was taken, and the receipt that goes back when it is done."""
 
     sighting: Sighting
-    message: Message
+    receipt: Receipt
     taken_at: float = field(default_factory=time.monotonic)
 
     @property
@@ -78,28 +76,28 @@ class _Once:
         self._working: dict[str, _Job] = {}
         self._done: OrderedDict[str, None] = OrderedDict()
 
-    def take(self, job: _Job) -> Message | None:
-        """The message that can be acknowledged at once, because the sighting is known; None of a new one."""
+    def take(self, job: _Job) -> Receipt | None:
+        """The receipt that can go back at once, because the sighting is known; None of a new one."""
         key = job.sighting.key
         with self._lock:
             if key in self._done:
                 self._done.move_to_end(key)
-                return job.message
+                return job.receipt
             working = self._working.get(key)
             if working is None:
                 self._working[key] = job
                 return None
-            # After a broken line the broker gives a message again: the newer one is kept unacknowledged.
-            older, working.message = working.message, job.message
+            # After a broken line the broker gives a message again: the receipt of the newer one is kept.
+            older, working.receipt = working.receipt, job.receipt
             return older
 
-    def finish(self, job: _Job) -> Message:
-        """The sighting is done; the message to acknowledge now."""
+    def finish(self, job: _Job) -> Receipt:
+        """The sighting is done; the receipt that goes back now."""
         with self._lock:
             self._done[job.sighting.key] = None
             while len(self._done) > self._max_remembered:
                 self._done.popitem(last=False)
-            return self._working.pop(job.sighting.key).message
+            return self._working.pop(job.sighting.key).receipt
 
     def give_up(self, job: _Job) -> None:
         """The sighting was not taken after all; another message about it may be."""
@@ -163,39 +161,35 @@ class Bridge:
     def _receive(self, message: Message) -> None:
         """Takes a message or not; in the line's thread, which must survive whatever a message does."""
         try:
-            if not self._take(message):
-                self._broker.acknowledge(message)
+            if (done_with := self._take(message)) is not None:
+                self._broker.acknowledge(done_with)
         except FrigateError as error:
             self._mention(error)
-            self._broker.acknowledge(message)
+            self._broker.acknowledge(message.receipt)
         except Exception:  # noqa: BLE001  # our mistake about one message must not end the line for all
             _log.exception("a message on %s was dropped", message.topic[:100])
-            self._broker.acknowledge(message)
+            self._broker.acknowledge(message.receipt)
 
-    def _take(self, message: Message) -> bool:
-        """Whether the message stays unacknowledged until its sighting is done.
+    def _take(self, message: Message) -> Receipt | None:
+        """The receipt that can go back now; None if the message waits until its sighting is done.
 
         Raises:
             MessageRefused: it is none of Frigate's.
             BridgeFull: there is no room for it.
         """
         if message.retained or not message.payload:  # of an earlier time, or the end of a retained one
-            return False
+            return message.receipt
         if self._settings.source == "events":
             sighting = read_event(message.payload)
         else:
             sighting = read_snapshot(message.topic, message.payload)
         if not self._filter.takes(sighting):
-            return False
-        job = _Job(sighting, message)
-        known = self._once.take(job)
-        if known is not None:
-            if known is not message:
-                self._broker.acknowledge(known)
-                return True
-            return False
-        self._enqueue(job)
-        return True
+            return message.receipt
+        job = _Job(sighting, message.receipt)
+        done_with = self._once.take(job)
+        if done_with is None:
+            self._enqueue(job)
+        return done_with
 
     def _enqueue(self, job: _Job) -> None:
         too_many = self._jobs.qsize() >= self._settings.max_waiting
@@ -216,7 +210,7 @@ class Bridge:
             return
         self._mentioned_at = now
         _log.warning("%s", error)
-        self._broker.mention(f"{self._settings.topic}/error", json.dumps(_told(error)))
+        self._broker.mention(f"{self._settings.topic}/error", tell_error(error))
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None and not self._stopping.is_set():
@@ -233,16 +227,16 @@ class Bridge:
         sighting = job.sighting
         base = f"{self._settings.topic}/{sighting.camera}"
         try:
-            synthesis, timings_ms = self._draw(job)
+            image, result = self._draw(job)
         except Exception as error:  # noqa: BLE001  # whatever one event meets, the others are worked on
-            self._broker.publish(f"{base}/error", json.dumps(_about(sighting) | _told(_known(error))))
+            self._broker.publish(f"{base}/error", tell_error(_known(error), sighting))
             return
         self._announce(sighting.camera)
-        self._broker.publish(f"{base}/image", synthesis.faces[0].image)
-        self._broker.publish(f"{base}/result", json.dumps(_about(sighting) | _result(synthesis, timings_ms)))
+        self._broker.publish(f"{base}/image", image)
+        self._broker.publish(f"{base}/result", result)
 
-    def _draw(self, job: _Job) -> tuple[Synthesis, dict[str, float]]:
-        """The face of the largest person, and how long each step took."""
+    def _draw(self, job: _Job) -> tuple[bytes, str]:
+        """The face of the largest person, and what is told of it."""
         start = time.monotonic()
         sighting = job.sighting
         photo = sighting.snapshot
@@ -253,7 +247,8 @@ class Bridge:
         synthesis = self._service.synthesize_faces(photo, person="largest", format=self._settings.format)
         waited, snapshot, service = start - job.taken_at, fetched - start, time.monotonic() - fetched
         timings = {"waited": waited, "snapshot": snapshot, "service": service}
-        return synthesis, {name: round(seconds * 1000, 1) for name, seconds in timings.items()}
+        timings_ms = {name: round(seconds * 1000, 1) for name, seconds in timings.items()}
+        return synthesis.faces[0].image, tell_face(sighting, synthesis, timings_ms)
 
     def _announce(self, camera: str) -> None:
         """Tells Home Assistant of the camera's image, the first time."""
@@ -263,8 +258,7 @@ class Bridge:
             if camera in self._announced or len(self._announced) >= MAX_CAMERAS:
                 return
             self._announced.add(camera)
-        topic = f"{self._settings.home_assistant_topic}/image/{_node(self._settings)}/{camera}/config"
-        self._broker.publish(topic, json.dumps(_discovery(self._settings, camera)), retain=True)
+        self._broker.publish(*announce(self._settings, camera), retain=True)
 
     def _forget_announcements(self) -> None:
         with self._lock:
@@ -294,58 +288,3 @@ def _known(error: Exception) -> Eye2FaceError:
         return error
     _log.error("an event failed", exc_info=error)
     return Eye2FaceError("The bridge failed on this event; its log says why.")
-
-
-def _about(sighting: Sighting) -> dict[str, Any]:
-    return {
-        "event_id": sighting.event_id,
-        "camera": sighting.camera,
-        "label": sighting.label,
-        "zones": sighting.zones,
-    }
-
-
-def _told(error: Eye2FaceError) -> dict[str, Any]:
-    named = {"code": error.code, "title": error.title, "detail": str(error)}
-    return named | ({"request_id": error.request_id} if error.request_id else {})
-
-
-def _result(synthesis: Synthesis, timings_ms: dict[str, float]) -> dict[str, Any]:
-    face = synthesis.faces[0]
-    return {
-        "format": face.format,
-        "width": face.width,
-        "height": face.height,
-        "sha256": hashlib.sha256(face.image).hexdigest(),
-        "eye": asdict(face.eye),
-        "quality": asdict(face.quality),
-        "model": asdict(synthesis.model),
-        "device": synthesis.device,
-        "timings_ms": timings_ms,
-        "request_id": synthesis.request_id,
-        "synthetic": True,
-        "not_for_identification": True,
-    }
-
-
-def _node(settings: BridgeSettings) -> str:
-    return settings.topic.replace("/", "_")
-
-
-def _discovery(settings: BridgeSettings, camera: str) -> dict[str, Any]:
-    """Source: home-assistant.io/integrations/image.mqtt."""
-    node, base = _node(settings), f"{settings.topic}/{camera}"
-    return {
-        "name": f"{camera} synthetic face",
-        "unique_id": f"{node}_{camera}_face",
-        "image_topic": f"{base}/image",
-        "content_type": f"image/{settings.format}",
-        "json_attributes_topic": f"{base}/result",
-        "availability_topic": f"{settings.topic}/available",
-        "icon": "mdi:face-man-shimmer-outline",
-        "device": {
-            "identifiers": [node],
-            "name": "eye2face",
-            "model": "Synthetic faces: they identify nobody",
-        },
-    }

@@ -31,15 +31,22 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
+class Receipt:
+    """What goes back to the broker when a message's work is done; without it the message comes again."""
+
+    mid: int
+    qos: int
+    connection: int
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
-    """One message that came in; `acknowledge` it once its work is done."""
+    """One message that came in."""
 
     topic: str
     payload: bytes
     retained: bool
-    mid: int
-    qos: int
-    connection: int
+    receipt: Receipt
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +97,7 @@ class Broker:
 
     def open(self) -> None:
         """Connects, now or as soon as the broker is there, and again whenever the line breaks."""
-        wishes = Properties(PacketTypes.CONNECT)
+        wishes = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         wishes.SessionExpiryInterval = _SESSION_S
         wishes.MaximumPacketSize = self._access.max_message_bytes  # larger ones stay with the broker
         self._client.connect_async(
@@ -120,11 +127,11 @@ class Broker:
         """Publishes what may get lost, without waiting; for the line's own thread too."""
         self._client.publish(topic, payload, qos=0)
 
-    def acknowledge(self, message: Message) -> None:
-        """Tells the broker that it need not give the message again."""
+    def acknowledge(self, receipt: Receipt) -> None:
+        """Tells the broker that it need not give the message again; one of an earlier line it will."""
         with self._lock:
-            if message.qos and self._online and message.connection == self._connection:
-                self._client.ack(message.mid, message.qos)
+            if receipt.qos and self._online and receipt.connection == self._connection:
+                self._client.ack(receipt.mid, receipt.qos)
 
     def close(self) -> None:
         """Says goodbye; what was not handed over by now stays unsent."""
@@ -178,9 +185,8 @@ class Broker:
         except UnicodeDecodeError:  # none that we subscribe to
             client.ack(message.mid, message.qos)
             return
-        self._on_message(
-            Message(topic, bytes(message.payload), message.retain, message.mid, message.qos, self._connection)
-        )
+        receipt = Receipt(message.mid, message.qos, self._connection)
+        self._on_message(Message(topic, bytes(message.payload), message.retain, receipt))
 
 
 def _send_at_once(client: mqtt.Client, userdata: Any, line: Any) -> None:

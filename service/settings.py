@@ -94,6 +94,7 @@ class Settings(BaseSettings):
         )
 
 
+_ADDRESS = r"^https?://[^/\s]+"
 _TOPIC = r"^[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*$"
 _Names = Annotated[tuple[str, ...], NoDecode]
 
@@ -113,12 +114,12 @@ class BridgeSettings(BaseSettings):
         "eye2face-bridge", pattern=r"^[A-Za-z0-9_-]{1,64}$", description="Under this name the broker keeps "
         "what comes while the bridge is away; two bridges need two names and two topics.",
     )  # fmt: skip
-    frigate: str = Field("http://127.0.0.1:5000", description="Address of Frigate.")
+    frigate: str = Field("http://127.0.0.1:5000", pattern=_ADDRESS, description="Address of Frigate.")
     frigate_token_file: Path | None = Field(
         None, description="File with a token for Frigate's port 8971, which wants one."
     )
     frigate_topic: str = Field("frigate", pattern=_TOPIC, description="Frigate's `topic_prefix`.")
-    service: str = Field("http://127.0.0.1:8000", description="Address of the service.")
+    service: str = Field("http://127.0.0.1:8000", pattern=_ADDRESS, description="Address of the service.")
     service_key_file: Path | None = Field(None, description="File with an API key of the service.")
     topic: str = Field("eye2face", pattern=_TOPIC, description="What the bridge publishes lies below it.")
     source: Literal["events", "snapshots"] = Field(

@@ -13,7 +13,7 @@ from typing import Any
 
 import paho.mqtt.client as mqtt
 import pytest
-from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
@@ -100,14 +100,12 @@ class Wire:
         if username:
             self._client.username_pw_set(username, password)
         self._subscribed = threading.Event()
-        self._client.on_socket_open = lambda _, __, line: line.setsockopt(
-            socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
-        )
+        self._client.on_socket_open = _send_at_once
         self._client.on_connect = lambda client, *_: client.subscribe("#", qos=2)
         self._client.on_subscribe = lambda *_: self._subscribed.set()
         self._client.on_message = self._write_down
         self._client.reconnect_delay_set(0.1, 0.1)  # type: ignore[arg-type]  # before the bridge is back
-        wishes = Properties(PacketTypes.CONNECT)
+        wishes = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         wishes.SessionExpiryInterval = 3600
         self._client.connect_async("127.0.0.1", port, clean_start=False, properties=wishes)
         self._client.loop_start()
@@ -119,7 +117,7 @@ class Wire:
 
     def publish(self, topic: str, payload: bytes | str, qos: int = 1, retain: bool = False) -> None:
         info = self._client.publish(topic, payload, qos=qos, retain=retain)
-        info.rc = mqtt.MQTTErrorCode.MQTT_ERR_SUCCESS
+        info.rc = MQTTErrorCode.MQTT_ERR_SUCCESS
         info.wait_for_publish(MAX_WAIT_S)
 
     def event(self, *args: Any, qos: int = 1, **changes: Any) -> None:
@@ -134,6 +132,11 @@ class Wire:
     def close(self) -> None:
         self._client.disconnect()
         self._client.loop_stop()
+
+
+def _send_at_once(client: mqtt.Client, userdata: object, line: object) -> None:
+    assert isinstance(line, socket.socket)
+    line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def event(id: str = "1607123955.475377-mxklsc", type: str = "new", **changes: Any) -> dict[str, Any]:

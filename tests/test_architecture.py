@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 SERVICE = (
     ("errors", "settings", "cores", "accept", "pages", "candidates", "retries"),
     ("formats", "forms", "auth", "queries", "replies", "frigate", "broker"),
-    ("images", "bodies", "client"),
+    ("images", "bodies", "client", "notices"),
     ("eyes", "bridge"),
     ("synthesizer", "overlay", "quality"),
     ("eye_finder", "photo"),

@@ -82,9 +82,8 @@ def ready_answer(address: str, snapshot: bytes) -> Trouble:
 @contextmanager
 def bridging(broker: Mosquitto, frigate: str, service: str, **options: Any) -> Iterator[Bridge]:
     """A running bridge; the first time with `wire` it is waited for by `online`."""
-    settings = BridgeSettings(
-        mqtt_port=broker.port, frigate=frigate, service=service, **{"deadline_s": 60, **options}
-    )
+    given = {"mqtt_port": broker.port, "frigate": frigate, "service": service, "deadline_s": 60}
+    settings = BridgeSettings.model_validate(given | options)
     bridge = Bridge(settings)
     thread = threading.Thread(target=bridge.run)
     thread.start()
@@ -103,6 +102,10 @@ def online(wire: Wire) -> bool:
 
 def ids(wire: Wire, kind: str) -> Counter[str]:
     return Counter(each["event_id"] for each in wire.json_on(f"eye2face/+/{kind}"))
+
+
+def wait_for_results(wire: Wire, number: int) -> None:
+    wait_for(lambda: len(ids(wire, "result")) >= number)
 
 
 def test_an_event_becomes_a_face(
@@ -124,7 +127,7 @@ def test_an_event_becomes_a_face(
     assert result["quality"]["size_px"] > 10
     assert result["model"]["name"] == "tiny"
     assert result["timings_ms"].keys() == {"waited", "snapshot", "service"}
-    assert wire.on("eye2face/available") == [b"online", b"offline"]
+    wait_for(lambda: wire.on("eye2face/available") == [b"online", b"offline"])
     (seen,) = frigate.seen
     assert seen.path.startswith("GET /api/events/1607123955.475377-mxklsc/snapshot.jpg?crop=1&bbox=0")
 
@@ -167,18 +170,17 @@ def test_only_what_passes_the_filter_is_taken_and_an_event_as_soon_as_it_does(
     options: dict[str, Any] = {"cameras": ("front_door",), "zones": ("yard", "porch"), "min_area": 20_000}
     with bridging(broker, frigate.address, address, **options):
         wait_for(lambda: online(wire))
-        for n, wrong in enumerate(
-            [
-                {"camera": "back"},
-                {"label": "car"},
-                {"entered_zones": ["street"]},
-                {"entered_zones": []},
-                {"area": 19_999},
-                {"has_snapshot": False},
-                {"false_positive": True},
-            ]
-        ):
-            wire.event(f"1.{n}-wrong", **wrong)
+        wrong: list[dict[str, Any]] = [
+            {"camera": "back"},
+            {"label": "car"},
+            {"entered_zones": ["street"]},
+            {"entered_zones": []},
+            {"area": 19_999},
+            {"has_snapshot": False},
+            {"false_positive": True},
+        ]
+        for n, changes in enumerate(wrong):
+            wire.event(f"1.{n}-wrong", **changes)
         wire.event("2.0-late", has_snapshot=False)
         wire.event("2.0-late", "update", area=100)
         wire.event("2.0-late", "update")
@@ -219,6 +221,12 @@ def test_with_when_end_an_event_waits_for_its_end(
         wait_for(lambda: ids(wire, "result")["1.0-a"])
 
 
+def changed(name: str, value: object) -> dict[str, Any]:
+    whole = event()
+    whole["after"][name] = value
+    return whole
+
+
 HOSTILE = {
     "nothing but a word": b"hello",
     "no UTF-8": b"\xff\xfe\x00",
@@ -231,7 +239,7 @@ HOSTILE = {
     "no after": b'{"type": "new"}',
     "an unknown type": json.dumps(event(type="stolen")).encode(),
     **{
-        f"after.{name} = {value!r}"[:60]: json.dumps(event(**{name: value})).encode()
+        f"after.{name} = {value!r}"[:60]: json.dumps(changed(name, value)).encode()
         for name, value in [
             ("id", "../../config"),
             ("id", "..%2f..%2fconfig"),
@@ -427,7 +435,7 @@ def test_a_broker_that_restarts_under_load_gets_everything_once(
         for id in wanted:
             wire.event(id)
         for part in (20, 80):
-            wait_for(lambda part=part: len(ids(wire, "result")) >= part)
+            wait_for_results(wire, part)
             broker.stop()
             broker.start()
         wait_for(lambda: len(ids(wire, "result")) == len(wanted))
@@ -442,7 +450,7 @@ def test_a_snapshot_on_mqtt_becomes_a_face_once_and_a_retained_one_none(
     wire.publish("frigate/old/person/snapshot", snapshot, retain=True)
     with bridging(broker, frigate.address, address, source="snapshots"):
         wait_for(lambda: online(wire))
-        for topic in ("yard/person", "yard/person", "yard/car", "a+b/person"):
+        for topic in ("yard/person", "yard/person", "yard/car", "a b/person"):
             wire.publish(f"frigate/{topic}/snapshot", snapshot, retain=True)
         wire.publish("frigate/porch/person/snapshot", snapshot)
         wait_for(lambda: wire.on("eye2face/porch/result"))
@@ -589,6 +597,34 @@ def test_a_bridge_without_a_broker_stops_when_it_is_told(frigate: Server, addres
         time.sleep(0.1)
 
 
+WITHOUT_PAHO = """
+import sys
+sys.modules["paho"] = None
+from service.cli import main
+main(["bridge"])
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "settings", "said"),
+    [
+        (["-c", WITHOUT_PAHO], {}, "pip install 'eye2face[mqtt]'"),
+        (["-m", "service", "bridge"], {"MQTT_PORT": "0"}, "setting mqtt_port"),
+        (["-m", "service", "bridge"], {"FRIGATE": "frigate:5000"}, "setting frigate"),
+        (["-m", "service", "bridge"], {"MQTT_PASSWORD_FILE": "/nowhere"}, "/nowhere"),
+        (["-m", "service", "bridge"], {"SERVICE_KEY_FILE": os.devnull}, "is empty"),
+    ],
+    ids=["no paho", "no port", "no address", "no file", "no key"],
+)
+def test_a_bridge_that_cannot_start_says_why_in_one_line(
+    command: list[str], settings: dict[str, str], said: str
+) -> None:
+    env = os.environ | {f"EYE2FACE_BRIDGE_{name}": value for name, value in settings.items()}
+    done = subprocess.run([sys.executable, *command], cwd=ROOT, env=env, capture_output=True, timeout=120)
+    (line,) = done.stderr.decode().splitlines()
+    assert (done.returncode, line.startswith("eye2face: "), said in line) == (1, True, True), line
+
+
 def test_the_bridges_own_share_of_the_time_is_small(
     broker: Mosquitto, wire: Wire, frigate: Server, address: str
 ) -> None:
@@ -598,7 +634,7 @@ def test_the_bridges_own_share_of_the_time_is_small(
         for n in range(11):
             start = time.monotonic()
             wire.event(f"1.{n}-a", qos=0)
-            wait_for(lambda n=n: len(ids(wire, "result")) == n + 1)
+            wait_for_results(wire, n + 1)
             published = [at for topic, _, at in wire.got if topic.endswith("/image")][-1]
             timings = wire.json_on("eye2face/+/result")[-1]["timings_ms"]
             ratios.append((published - start) * 1000 / (timings["snapshot"] + timings["service"]))
