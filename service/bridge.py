@@ -12,8 +12,6 @@ import logging
 import queue
 import threading
 import time
-from collections import OrderedDict
-from dataclasses import dataclass, field
 from typing import Final
 
 from service.broker import Access, Broker, Closed, Message, Receipt
@@ -25,22 +23,21 @@ from service.frigate import (
     Filter,
     Frigate,
     FrigateError,
-    Sighting,
     read_event,
     read_snapshot,
 )
+from service.jobs import Job, Once
 from service.notices import announce, tell_error, tell_face
 from service.retries import Retry
 from service.settings import BridgeSettings, read_secret
-
-MAX_REMEMBERED: Final = 20_000
-"""Sightings that are known to be done; some days of events, some MB."""
 
 MAX_CAMERAS: Final = 500
 """Announced to Home Assistant; more names than this are no cameras but an attack."""
 
 _MAX_WAITING_BYTES: Final = 100_000_000
-_STOP_S: Final = 10.0
+_STOP_S: Final = 8.0
+"""So long a stopping bridge works on what it has; container engines kill after ten seconds."""
+
 _MENTION_EVERY_S: Final = 1.0
 
 _log = logging.getLogger(__name__)
@@ -54,57 +51,6 @@ class BridgeFull(FrigateError):
     title = "Too many events wait"
 
 
-@dataclass(slots=True)
-class _Job:
-    """A sighting that was taken, and the receipt that goes back when it is done."""
-
-    sighting: Sighting
-    receipt: Receipt
-    taken_at: float = field(default_factory=time.monotonic)
-
-    @property
-    def num_bytes(self) -> int:
-        return len(self.sighting.snapshot or b"")
-
-
-class _Once:
-    """Which sightings are in work or done; used by several threads. The oldest done ones are forgotten."""
-
-    def __init__(self, max_remembered: int) -> None:
-        self._max_remembered = max_remembered
-        self._lock = threading.Lock()
-        self._working: dict[str, _Job] = {}
-        self._done: OrderedDict[str, None] = OrderedDict()
-
-    def take(self, job: _Job) -> Receipt | None:
-        """The receipt that can go back at once, because the sighting is known; None of a new one."""
-        key = job.sighting.key
-        with self._lock:
-            if key in self._done:
-                self._done.move_to_end(key)
-                return job.receipt
-            working = self._working.get(key)
-            if working is None:
-                self._working[key] = job
-                return None
-            # After a broken line the broker gives a message again: the receipt of the newer one is kept.
-            older, working.receipt = working.receipt, job.receipt
-            return older
-
-    def finish(self, job: _Job) -> Receipt:
-        """The sighting is done; the receipt that goes back now."""
-        with self._lock:
-            self._done[job.sighting.key] = None
-            while len(self._done) > self._max_remembered:
-                self._done.popitem(last=False)
-            return self._working.pop(job.sighting.key).receipt
-
-    def give_up(self, job: _Job) -> None:
-        """The sighting was not taken after all; another message about it may be."""
-        with self._lock:
-            self._working.pop(job.sighting.key)
-
-
 class Bridge:
     """One bridge between a Frigate, a service and a broker; `run` it, `stop` it from a signal."""
 
@@ -112,7 +58,7 @@ class Bridge:
         """Opens nothing yet.
 
         Raises:
-            OSError, ValueError: a file with a secret cannot be read.
+            OSError, ValueError: a file with a secret, or the memory, cannot be read.
             InvalidParameter: the service's address is none.
         """
         self._settings = settings
@@ -127,8 +73,8 @@ class Bridge:
             retry=Retry(max_tries=10, deadline_s=settings.deadline_s),
         )
         self._broker = Broker(_access(settings), self._receive, self._forget_announcements)
-        self._once = _Once(MAX_REMEMBERED)
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._once = Once(settings.memory_file)
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._waiting_bytes = 0
         self._announced: set[str] = set()
         self._lock = threading.Lock()
@@ -136,7 +82,7 @@ class Bridge:
         self._mentioned_at = -_MENTION_EVERY_S
 
     def run(self) -> None:
-        """Works until `stop`, then ends what is in work; what still waits comes again at the next start."""
+        """Works until `stop`, then a few seconds on what waits; the rest comes again at the next start."""
         workers = [
             threading.Thread(target=self._work, name=f"worker-{n}", daemon=True)
             for n in range(self._settings.num_workers)
@@ -153,6 +99,7 @@ class Bridge:
         self._broker.close()
         self._frigate.close()
         self._service.close()
+        self._once.close()
 
     def stop(self) -> None:
         """Ends `run` soon."""
@@ -171,12 +118,15 @@ class Bridge:
             self._broker.acknowledge(message.receipt)
 
     def _take(self, message: Message) -> Receipt | None:
-        """The receipt that can go back now; None if the message waits until its sighting is done.
+        """The receipt that can go back now; None if the message waits until its sighting is done, or for
+        the next start.
 
         Raises:
             MessageRefused: it is none of Frigate's.
             BridgeFull: there is no room for it.
         """
+        if self._stopping.is_set():
+            return None
         if message.retained or not message.payload:  # of an earlier time, or the end of a retained one
             return message.receipt
         if self._settings.source == "events":
@@ -185,13 +135,13 @@ class Bridge:
             sighting = read_snapshot(message.topic, message.payload)
         if not self._filter.takes(sighting):
             return message.receipt
-        job = _Job(sighting, message.receipt)
+        job = Job(sighting, message.receipt)
         done_with = self._once.take(job)
         if done_with is None:
             self._enqueue(job)
         return done_with
 
-    def _enqueue(self, job: _Job) -> None:
+    def _enqueue(self, job: Job) -> None:
         too_many = self._jobs.qsize() >= self._settings.max_waiting
         if too_many or self._waiting_bytes + job.num_bytes > _MAX_WAITING_BYTES:
             self._once.give_up(job)
@@ -213,7 +163,7 @@ class Bridge:
         self._broker.mention(f"{self._settings.topic}/error", tell_error(error))
 
     def _work(self) -> None:
-        while (job := self._jobs.get()) is not None and not self._stopping.is_set():
+        while (job := self._jobs.get()) is not None:
             with self._lock:
                 self._waiting_bytes -= job.num_bytes
             try:
@@ -222,7 +172,7 @@ class Bridge:
                 return
             self._broker.acknowledge(self._once.finish(job))
 
-    def _serve(self, job: _Job) -> None:
+    def _serve(self, job: Job) -> None:
         """Publishes a face, or why there is none."""
         sighting = job.sighting
         base = f"{self._settings.topic}/{sighting.camera}"
@@ -235,7 +185,7 @@ class Bridge:
         self._broker.publish(f"{base}/image", image)
         self._broker.publish(f"{base}/result", result)
 
-    def _draw(self, job: _Job) -> tuple[bytes, str]:
+    def _draw(self, job: Job) -> tuple[bytes, str]:
         """The face of the largest person, and what is told of it."""
         start = time.monotonic()
         sighting = job.sighting

@@ -138,6 +138,9 @@ class BridgeSettings(BaseSettings):
     format: Literal["png", "jpeg", "webp"] = Field("png", description="Format of the faces.")
     num_workers: int = Field(2, ge=1, le=64, description="Events worked on at once.")
     max_waiting: int = Field(5000, ge=1, description="Events that may wait; more are refused.")
+    memory_file: Path | None = Field(
+        None, description="File that knows after a restart which events are done; none: memory alone."
+    )
     deadline_s: float = Field(
         30, gt=0, le=3600, description="Seconds after which a snapshot, or a face, is given up."
     )

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 SERVICE = (
     ("errors", "settings", "cores", "accept", "pages", "candidates", "retries"),
     ("formats", "forms", "auth", "queries", "replies", "frigate", "broker"),
-    ("images", "bodies", "client", "notices"),
+    ("images", "bodies", "client", "notices", "jobs"),
     ("eyes", "bridge"),
     ("synthesizer", "overlay", "quality"),
     ("eye_finder", "photo"),

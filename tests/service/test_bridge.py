@@ -560,6 +560,32 @@ def test_a_killed_bridge_is_offline_by_its_will_and_finds_its_events_again(
     wait_for(lambda: wire.on("eye2face/available")[-1] == b"offline")
 
 
+def test_a_bridge_that_starts_again_remembers_what_is_done_if_it_has_a_file(
+    broker: Mosquitto, wire: Wire, frigate: Server, address: str, tmp_path: Path
+) -> None:
+    for _ in range(2):
+        with bridging(broker, frigate.address, address, memory_file=tmp_path / "done"):
+            wait_for(lambda: online(wire))
+            wire.event("1.0-a", "update")
+            wire.event("2.0-b")
+            wait_for_results(wire, 2)
+        wait_for(lambda: wire.on("eye2face/available")[-1] == b"offline")
+    assert ids(wire, "result") == {"1.0-a": 1, "2.0-b": 1}
+    assert sorted((tmp_path / "done").read_text().splitlines()) == ["1.0-a", "2.0-b"]
+
+
+def test_a_bridge_that_is_told_to_stop_first_ends_what_it_took(
+    broker: Mosquitto, wire: Wire, frigate: Server, address: str
+) -> None:
+    with bridging(broker, frigate.address, address, num_workers=1):
+        wait_for(lambda: online(wire))
+        for n in range(10):
+            wire.event(f"1.{n}-a", qos=0)
+        wait_for(lambda: frigate.seen)
+        time.sleep(0.2)  # the other nine wait
+    wait_for_results(wire, 10)
+
+
 def test_the_broker_may_ask_for_a_password(
     tmp_path: Path, frigate: Server, address: str, caplog: pytest.LogCaptureFixture
 ) -> None:
