@@ -26,6 +26,8 @@ _SESSION_S: Final = 24 * 3600
 _KEEPALIVE_S: Final = 30
 _MAX_RECONNECT_S: Final = 30
 _FAREWELL_S: Final = 2.0
+_LOOK_UP_S: Final = 0.2
+"""So often a message that waits looks whether the line was closed, or the broker forgot it."""
 
 _log = logging.getLogger(__name__)
 
@@ -111,17 +113,18 @@ class Broker:
         Raises:
             Closed: the line was closed before.
         """
-        while not self._closing.is_set():
+        while True:
             with self._lock:
                 session = self._session
                 handed = self._client.publish(topic, payload, qos=2, retain=retain)
             if handed.rc == MQTTErrorCode.MQTT_ERR_NO_CONN:
                 handed.rc = MQTTErrorCode.MQTT_ERR_SUCCESS  # it is kept, and goes out with the next line
-            while session == self._session and not self._closing.is_set():
-                handed.wait_for_publish(0.2)
-                if handed.is_published():
-                    return
-        raise Closed
+            while session == self._session and not handed.is_published():
+                if self._closing.is_set():
+                    raise Closed
+                handed.wait_for_publish(_LOOK_UP_S)
+            if handed.is_published():
+                return
 
     def mention(self, topic: str, payload: bytes | str) -> None:
         """Publishes what may get lost, without waiting; for the line's own thread too."""
