@@ -10,6 +10,7 @@ identity and is neither read nor written: a face drawn from one eye identifies n
 
 import logging
 import queue
+import ssl
 import threading
 import time
 from typing import Final
@@ -224,6 +225,7 @@ def _access(settings: BridgeSettings) -> Access:
     return Access(
         host=settings.mqtt_host,
         port=settings.mqtt_port,
+        trust=ssl.create_default_context(cafile=settings.mqtt_ca_file) if settings.mqtt_tls else None,
         client_id=settings.mqtt_client_id,
         username=settings.mqtt_username,
         password=read_secret(settings.mqtt_password_file),

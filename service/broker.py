@@ -8,6 +8,8 @@ confirmed is then sent anew, once more rather than never.
 
 import logging
 import socket
+import ssl
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -57,6 +59,8 @@ class Access:
 
     host: str
     port: int
+    trust: ssl.SSLContext | None
+    """What the broker's certificate is checked by; None: no TLS."""
     client_id: str
     username: str | None
     password: str | None
@@ -88,12 +92,15 @@ class Broker:
         self._client = mqtt.Client(
             CallbackAPIVersion.VERSION2, client_id=access.client_id, protocol=mqtt.MQTTv5, manual_ack=True
         )
+        if access.trust is not None:
+            self._client.tls_set_context(access.trust)
         if access.username is not None:
             self._client.username_pw_set(access.username, access.password)
         self._client.will_set(access.availability, "offline", qos=1, retain=True)
         self._client.reconnect_delay_set(1, _MAX_RECONNECT_S)
         self._client.on_socket_open = _send_at_once
         self._client.on_connect = self._connected
+        self._client.on_connect_fail = self._failed
         self._client.on_disconnect = self._disconnected
         self._client.on_message = self._received
 
@@ -169,6 +176,10 @@ class Broker:
             self._on_new_session()
         _log.info("connected to %s:%d", self._access.host, self._access.port)
 
+    def _failed(self, client: mqtt.Client, userdata: Any) -> None:
+        reason = sys.exception()  # paho calls this where it caught it
+        _log.warning("%s:%d cannot be reached: %s", self._access.host, self._access.port, reason)
+
     def _disconnected(
         self,
         client: mqtt.Client,
@@ -193,6 +204,6 @@ class Broker:
 
 
 def _send_at_once(client: mqtt.Client, userdata: Any, line: Any) -> None:
-    """A handshake is a few small packets: held back to be joined (Nagle), each would cost 40 ms."""
+    """A handshake is a few small packets; the kernel would hold some back, up to 40 ms each (Nagle)."""
     if isinstance(line, socket.socket):
         line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -108,6 +108,10 @@ class BridgeSettings(BaseSettings):
 
     mqtt_host: str = Field("127.0.0.1", min_length=1, description="The broker; it must speak MQTT 5.")
     mqtt_port: int = Field(1883, ge=1, le=65535, description="Its port.")
+    mqtt_tls: bool = Field(False, description="Speak TLS with the broker, and check who it is.")
+    mqtt_ca_file: Path | None = Field(
+        None, description="File with the certificates to check it by; none: those of the system."
+    )
     mqtt_username: str | None = Field(None, description="Who the broker knows the bridge as.")
     mqtt_password_file: Path | None = Field(None, description="File with the password for the broker.")
     mqtt_client_id: str = Field(

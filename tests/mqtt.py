@@ -27,7 +27,7 @@ def require(tool: str) -> str:
     path = shutil.which(tool) or shutil.which(tool, path="/usr/sbin:/usr/local/sbin")
     if path is not None:
         return path
-    message = f"{tool} is not installed (Debian: apt-get install mosquitto)"
+    message = f"{tool} is not installed (Debian: apt-get install mosquitto openssl)"
     if os.environ.get("EYE2FACE_REQUIRE_REAL") == "1":
         pytest.fail(message)
     pytest.skip(message)
