@@ -24,8 +24,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import InvalidParameter
-from service.replies import Eyes, OutOfTime, Readiness, Synthesis, Unreachable, read_picture, read_reply
-from service.retries import Options, Outcome, Retry, Tries, send, send_async
+from service.replies import (
+    Eyes,
+    OutOfTime,
+    Readiness,
+    Synthesis,
+    UnexpectedAnswer,
+    Unreachable,
+    read_picture,
+    read_reply,
+)
+from service.retries import AnswerTooLong, Options, Outcome, Retry, Tries, send, send_async
 
 Photo = bytes | str | os.PathLike[str] | NDArray[np.uint8]
 """A file's bytes, its path, or pixels H x W x 3 uint8 RGB, upright."""
@@ -272,6 +281,8 @@ class _Line:
                 f"{self.address} did not answer in time: {min(self.timeout_s, self.retry.deadline_s):g} s "
                 f"without a byte, or {self.retry.deadline_s:g} s in all. Try later, or allow more time."
             ) from outcome
+        if isinstance(outcome, AnswerTooLong):
+            raise UnexpectedAnswer(f"{self.address} does not stop: {outcome}.") from outcome
         raise Unreachable(
             f"{self.address} cannot be reached after {tries.num_failed} tries: "
             f"{str(outcome) or type(outcome).__name__}. Is the service running there?"

@@ -23,7 +23,7 @@ PATIENCE: Final = frozenset({429, 502, 503})
 _JITTER: Final = 0.5
 """The part of a wait that is left to chance, so that many callers do not come back all at once."""
 
-_MAX_ANSWER_BYTES: Final = 100_000_000
+MAX_ANSWER_BYTES: Final = 100_000_000
 """More than any answer that is wanted here; a server that sends without end fills no memory."""
 
 
@@ -134,8 +134,8 @@ async def _try_async(http: httpx.AsyncClient, options: Options, tries: Tries) ->
 
 def _collect(chunk: bytes, body: bytearray) -> None:
     body += chunk
-    if len(body) > _MAX_ANSWER_BYTES:
-        raise AnswerTooLong(f"more than {_MAX_ANSWER_BYTES:,} bytes came")
+    if len(body) > MAX_ANSWER_BYTES:
+        raise AnswerTooLong(f"more than {MAX_ANSWER_BYTES:,} bytes came")
 
 
 def _complete(response: httpx.Response, body: bytearray) -> httpx.Response:

@@ -46,12 +46,14 @@ def wait_for_results(wire: Wire, number: int) -> None:
 
 @contextmanager
 def bridge_process(
-    broker: Mosquitto, frigate: str, service: str, **settings: str
+    broker: Mosquitto, frigate: str, service: str, *, stderr: int | None = None, **settings: str
 ) -> Iterator["subprocess.Popen[bytes]"]:
     """`eye2face bridge` in a process of its own."""
     own = {"MQTT_PORT": str(broker.port), "FRIGATE": frigate, "SERVICE": service} | settings
     env = os.environ | {f"EYE2FACE_BRIDGE_{name}": value for name, value in own.items()}
-    with subprocess.Popen([sys.executable, "-m", "service", "bridge"], cwd=ROOT, env=env) as process:
+    with subprocess.Popen(
+        [sys.executable, "-m", "service", "bridge"], cwd=ROOT, env=env, stderr=stderr
+    ) as process:
         try:
             yield process
         finally:

@@ -13,6 +13,7 @@ import PIL.Image
 import pytest
 
 import service.client
+import service.retries
 from service import errors
 from service.client import AsyncClient, Client, Photo, read_photo
 from service.errors import (
@@ -346,6 +347,16 @@ def test_what_is_no_answer_of_this_service_is_said_to_be_none(connect: Connect, 
             client.synthesize_faces(b"x")
         with pytest.raises(UnexpectedAnswer):
             client.synthesize(b"x")
+
+
+def test_an_answer_that_does_not_end_fills_no_memory(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service.retries, "MAX_ANSWER_BYTES", 100_000)
+    with make_trouble([answer(200, bytes(100_001), content_type="image/png")] * 2) as server:
+        with pytest.raises(UnexpectedAnswer, match="does not stop: more than 100,000 bytes"):
+            connect(server.address, retry=QUICK).synthesize(b"x")
+        assert len(server.seen) == 1
 
 
 def test_what_a_newer_service_adds_is_passed_over(connect: Connect) -> None:
