@@ -1,4 +1,4 @@
-"""The command `eye2face`: serve, synthesize files, look for eyes, and say what is installed.
+"""The command `eye2face`: serve, synthesize files, look for eyes, bridge to an NVR, say what is installed.
 
 What goes wrong is told in one sentence on stderr, with exit status 1. Heavy modules are imported by the
 command that needs them, so that `--help` and a missing ONNX Runtime are answered at once.
@@ -6,6 +6,8 @@ command that needs them, so that `--help` and a missing ONNX Runtime are answere
 
 import itertools
 import json
+import logging
+import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -28,7 +30,7 @@ from service.images import FaceFormat, encode
 from service.marking import finish
 from service.photo import Photo
 from service.pipeline import Choice, Found, Pipeline, draw_found, find_eyes
-from service.settings import Settings
+from service.settings import BridgeSettings, Settings
 from service.synthesizer import Synthesizer, model_path
 
 PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
@@ -157,6 +159,27 @@ def _as_answer(found: Found, *, all: bool) -> dict[str, Any]:
         doubtful = [asdict(eye) for eye in found.doubtful]
         answer["below_threshold"] = [{k: v for k, v in eye.items() if k != "person"} for eye in doubtful]
     return answer
+
+
+@app.command()
+def bridge() -> None:
+    """Draw faces for the events of an NVR, over MQTT. Settings come from EYE2FACE_BRIDGE_..."""
+    try:
+        from service.bridge import Bridge  # paho-mqtt, which no other command needs
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] != "paho":
+            raise
+        raise _Refusal("The bridge needs paho-mqtt: pip install 'eye2face[mqtt]'.") from None
+    settings = BridgeSettings()
+    logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of every request
+    try:
+        running = Bridge(settings)
+    except ValueError as error:
+        raise _Refusal(str(error)) from None
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, lambda *_: running.stop())
+    running.run()
 
 
 @app.command()

@@ -56,6 +56,8 @@ class Eye2FaceError(Exception):
     title = "The service failed"
     members: Mapping[str, int] = MappingProxyType({})
     """What the answer says beside the sentence, for programs."""
+    request_id = ""
+    """Which request met it, where the error came over HTTP (`service.client`)."""
 
 
 class ImageError(Eye2FaceError):

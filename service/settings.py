@@ -1,7 +1,7 @@
-"""Every knob of the service, read once from the environment; imports nothing of ours.
+"""Every knob of the service and of its bridge, read once from the environment; imports nothing of ours.
 
 Each name below is read from the variable `EYE2FACE_` + the name in capitals, for instance
-`EYE2FACE_MAX_PIXELS=20000000`.
+`EYE2FACE_MAX_PIXELS=20000000`; those of the bridge from `EYE2FACE_BRIDGE_` + the name.
 """
 
 import ipaddress
@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 _ORIGIN = re.compile(r"https?://[^/\s?#@]+")
@@ -105,11 +105,7 @@ class Settings(BaseSettings):
     @field_validator("api_keys", "cors_origins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        return (
-            tuple(part.strip() for part in value.split(",") if part.strip())
-            if isinstance(value, str)
-            else value
-        )
+        return _split_at_commas(value)
 
     @field_validator("api_keys")
     @classmethod
@@ -161,3 +157,106 @@ class Settings(BaseSettings):
             "set EYE2FACE_API_KEYS to the SHA-256 of each key or EYE2FACE_API_KEYS_FILE to a file of them, "
             "or EYE2FACE_ALLOW_ANONYMOUS=true, or listen on 127.0.0.1"
         )
+
+
+_ADDRESS = r"^https?://[^/\s]+"
+_TOPIC = r"^[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*$"
+_Names = Annotated[tuple[str, ...], NoDecode]
+
+
+class BridgeSettings(BaseSettings):
+    """The settings of one bridge to an NVR; secrets come from files, each with the secret alone."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="EYE2FACE_BRIDGE_", frozen=True, extra="forbid", hide_input_in_errors=True
+    )
+
+    mqtt_host: str = Field("127.0.0.1", min_length=1, description="The broker; it must speak MQTT 5.")
+    mqtt_port: int = Field(1883, ge=1, le=65535, description="Its port.")
+    mqtt_tls: bool = Field(False, description="Speak TLS with the broker, and check who it is.")
+    mqtt_ca_file: Path | None = Field(
+        None, description="File with the certificates to check it by; none: those of the system."
+    )
+    mqtt_username: str | None = Field(None, description="Who the broker knows the bridge as.")
+    mqtt_password_file: Path | None = Field(None, description="File with the password for the broker.")
+    mqtt_client_id: str = Field(
+        "eye2face-bridge", pattern=r"^[A-Za-z0-9_-]{1,64}$", description="Under this name the broker keeps "
+        "what comes while the bridge is away; two bridges need two names and two topics.",
+    )  # fmt: skip
+    frigate: str = Field("http://127.0.0.1:5000", pattern=_ADDRESS, description="Address of Frigate.")
+    frigate_token_file: Path | None = Field(
+        None, description="File with a token for Frigate's port 8971, which wants one."
+    )
+    frigate_topic: str = Field("frigate", pattern=_TOPIC, description="Frigate's `topic_prefix`.")
+    service: str = Field("http://127.0.0.1:8000", pattern=_ADDRESS, description="Address of the service.")
+    service_key_file: Path | None = Field(None, description="File with an API key of the service.")
+    topic: str = Field("eye2face", pattern=_TOPIC, description="What the bridge publishes lies below it.")
+    source: Literal["events", "snapshots"] = Field(
+        "events",
+        description="What starts a face: `frigate/events` or `frigate/+/LABEL/snapshot`, never both.",
+    )
+    when: Literal["first", "end"] = Field(
+        "first", description="Take an event at once, or at its end, with Frigate's best snapshot of it."
+    )
+    cameras: _Names = Field((), description="Cameras to take, separated by commas; none: all.")
+    labels: _Names = Field(("person",), min_length=1, description="Labels to take.")
+    zones: _Names = Field((), description="Take only what entered one of these zones; none: any place.")
+    min_area: float = Field(
+        0, ge=0, description="Take only boxes of so many pixels of Frigate's `area`; 0: of any size."
+    )
+    format: Literal["png", "jpeg", "webp"] = Field("png", description="Format of the faces.")
+    num_workers: int = Field(2, ge=1, le=64, description="Events worked on at once.")
+    max_waiting: int = Field(5000, ge=1, description="Events that may wait; more are refused.")
+    memory_file: Path | None = Field(
+        None, description="File that knows after a restart which events are done; none: memory alone."
+    )
+    deadline_s: float = Field(
+        30, gt=0, le=3600, description="Seconds after which a snapshot, or a face, is given up."
+    )
+    home_assistant: bool = Field(True, description="Announce an image entity for each camera.")
+    home_assistant_topic: str = Field(
+        "homeassistant", pattern=_TOPIC, description="Home Assistant's discovery prefix."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
+
+    @field_validator("cameras", "labels", "zones", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return _split_at_commas(value)
+
+    @field_validator("labels")
+    @classmethod
+    def _check_labels(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
+        if any(set(label) & set("+#/\0") for label in labels):  # they become parts of topics
+            raise ValueError("a label holds none of + # /")
+        return labels
+
+    @model_validator(mode="after")
+    def _check_source(self) -> Self:
+        if self.source == "snapshots" and (self.zones or self.min_area or self.when == "end"):
+            raise ValueError("zones, min_area and when=end need source=events: a snapshot tells none of them")
+        return self
+
+
+def read_secret(path: Path | None) -> str | None:
+    """The secret that a file holds, without the line's end; None of no file.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it holds no text, or nothing.
+    """
+    if path is None:
+        return None
+    try:
+        secret = path.read_text("utf-8").rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is no text; it should hold the secret alone") from None
+    if not secret:
+        raise ValueError(f"{path} is empty; it should hold the secret alone")
+    return secret
+
+
+def _split_at_commas(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return tuple(part.strip() for part in value.split(",") if part.strip())

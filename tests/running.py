@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.error
@@ -42,10 +43,17 @@ def running_service(folder: Path, **settings: object) -> Iterator[Running]:
         subprocess.Popen(command, cwd=ROOT, env=os.environ | own, stdout=said, stderr=said) as process,
     ):
         try:
-            wait_until_ready(f"http://127.0.0.1:{port}", process)
+            wait_until_ready(f"http://127.0.0.1:{port}", process, max_wait_s=300)
             yield Running(process, f"http://127.0.0.1:{port}", log)
         finally:
             process.terminate()
+
+
+@contextmanager
+def run_service(**settings: object) -> Iterator[str]:
+    """The same; gives its address alone."""
+    with tempfile.TemporaryDirectory() as folder, running_service(Path(folder), **settings) as service:
+        yield service.address
 
 
 def find_free_port() -> int:

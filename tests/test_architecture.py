@@ -24,10 +24,12 @@ SERVICE = (
         "accept",
         "pages",
         "candidates",
+        "retries",
     ),
     ("formats", "forms", "auth", "limits", "queries", "batching", "patience", "watching"),
-    ("images", "bodies", "admission"),
-    ("eyes",),
+    ("replies", "frigate", "broker"),
+    ("images", "bodies", "admission", "client", "notices", "jobs"),
+    ("eyes", "bridge"),
     ("synthesizer", "overlay", "quality"),
     ("eye_finder", "photo", "self_test", "drawer"),
     ("pipeline", "catalogue"),
@@ -41,12 +43,13 @@ SERVICE = (
     ("cli",),
     ("__main__",),
 )
-ALONE = {"errors", "settings", "cores", "changes", "metrics", "logs"}
+ALONE = {"errors", "settings", "cores", "changes", "metrics", "logs", "retries"}
 """These import nothing of ours at all."""
 
 HTTP = {
-    *("accept", "admission", "answers", "app", "auth", "bodies"),
-    *("connections", "forms", "openapi", "pages", "patience", "problems", "queries", "server", "watching"),
+    *("accept", "admission", "answers", "app", "auth", "bodies", "client", "connections"),
+    *("forms", "frigate", "openapi", "pages", "patience", "problems", "queries", "replies", "retries"),
+    *("server", "watching"),
 }
 """The only modules of the service that may know of HTTP."""
 
@@ -141,6 +144,12 @@ def test_only_the_settings_read_the_environment(module: str) -> None:
         )
     ]
     assert not reads, [ast.unparse(node) for node in reads]
+
+
+def test_the_client_takes_nothing_of_the_service_but_its_errors() -> None:
+    own = {"service.client", "service.replies", "service.retries"}
+    imported = {name for each in own for name in _ours(_modules("service")[each], "service")}
+    assert imported - own == {"service.errors"}
 
 
 @pytest.mark.parametrize("module", _modules("service"))

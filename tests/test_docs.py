@@ -1,11 +1,9 @@
 """What the documents say is so: commands, targets, routes, settings, codes and files; the examples run."""
 
-import os
 import re
 import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import pytest
 import typer
 import typer.main
 from fastapi.testclient import TestClient
+from pydantic_settings import BaseSettings
 from typer.core import TyperGroup
 
 import service.cli
@@ -21,9 +20,10 @@ import training.cli
 from service import errors
 from service.app import create_app
 from service.errors import Eye2FaceError
-from service.settings import Settings
+from service.replies import Synthesis
+from service.settings import BridgeSettings, Settings
 from tests.fakes import astronaut, encoded, tiny_model
-from tests.running import find_free_port, wait_until_ready
+from tests.running import run_service
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -38,29 +38,32 @@ def _rows(heading: str) -> list[list[str]]:
 
 
 def _concrete(kind: type[Eye2FaceError] = Eye2FaceError) -> Iterator[type[Eye2FaceError]]:
-    if kind is Eye2FaceError or not kind.__subclasses__():
+    """The kinds that the service answers with; its client's own are no answers."""
+    below = [each for each in kind.__subclasses__() if each.__module__ == errors.__name__]
+    if kind is Eye2FaceError or not below:
         yield kind
-    for each in kind.__subclasses__():
+    for each in below:
         yield from _concrete(each)
 
 
-def test_the_table_of_settings_is_the_settings() -> None:
-    shown = {name.strip("`"): (default.strip("`"), what) for name, default, what in _rows("Settings")}
+@pytest.mark.parametrize(("heading", "kind"), [("Settings", Settings), ("Bridge to an NVR", BridgeSettings)])
+def test_the_table_of_settings_is_the_settings(heading: str, kind: type[BaseSettings]) -> None:
+    shown = {name.strip("`"): (default.strip("`"), what) for name, default, what in _rows(heading)}
     settings = {
-        f"EYE2FACE_{name.upper()}": (_as_text(field.default), field.description)
-        for name, field in Settings.model_fields.items()
+        name: (_as_text(field.default), field.description)
+        for name, field in zip(_variables(kind), kind.model_fields.values(), strict=True)
     }
     assert shown == settings
 
 
+def _variables(kind: type[BaseSettings]) -> list[str]:
+    return [f"{kind.model_config['env_prefix']}{name.upper()}" for name in kind.model_fields]
+
+
 def _as_text(default: object) -> str:
-    return (
-        str(default).lower()
-        if isinstance(default, bool)
-        else str(default)
-        if default not in ((), "")
-        else "none"
-    )
+    if isinstance(default, tuple | str):
+        return (default if isinstance(default, str) else ",".join(default)) or "none"
+    return str(default).lower() if isinstance(default, bool) or default is None else str(default)
 
 
 def test_the_table_of_errors_is_the_tree_of_errors() -> None:
@@ -77,7 +80,8 @@ def test_the_drawing_of_the_tree_of_errors_is_the_tree() -> None:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_every_setting_that_a_document_names_exists(document: Path) -> None:
     named = set(re.findall(r"EYE2FACE_[A-Z_]+", document.read_text()))
-    assert named <= {f"EYE2FACE_{name.upper()}" for name in Settings.model_fields}
+    for_tests = {"EYE2FACE_REQUIRE_REAL"}
+    assert named <= {*_variables(Settings), *_variables(BridgeSettings)} | for_tests
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
@@ -150,15 +154,8 @@ def test_the_readmes_tree_shows_every_module_and_nothing_that_is_not_there() -> 
 @pytest.fixture
 def serving(tmp_path: Path) -> Iterator[str]:
     """The address of a service that runs as `make serve` starts it, with a small model of its own."""
-    model = tiny_model(tmp_path / "tiny.onnx")
-    port, command = find_free_port(), [sys.executable, "-m", "service", "serve"]
-    own = {"EYE2FACE_PORT": str(port), "EYE2FACE_MODEL": str(model), "EYE2FACE_DEVICE": "cpu"}
-    with subprocess.Popen(command, cwd=ROOT, env=os.environ | own) as process:
-        try:
-            wait_until_ready(f"http://127.0.0.1:{port}", process)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.terminate()
+    with run_service(model=tiny_model(tmp_path / "tiny.onnx")) as address:
+        yield address
 
 
 def test_the_readmes_curl_examples_each_write_a_face(serving: str, tmp_path: Path) -> None:
@@ -174,3 +171,17 @@ def test_the_readmes_curl_examples_each_write_a_face(serving: str, tmp_path: Pat
         subprocess.run(["sh", "-ec", told], cwd=tmp_path, check=True, capture_output=True, timeout=30)
         with PIL.Image.open(tmp_path / "face.png") as face:
             assert face.size == (128, 128), example
+
+
+def test_the_readmes_python_example_draws_a_face(serving: str, tmp_path: Path) -> None:
+    (example,) = [
+        block for block in re.findall(r"```python\n(.*?)```", README, flags=re.S) if "Client" in block
+    ]
+    (tmp_path / "photo.jpg").write_bytes(encoded(astronaut(), "jpeg"))
+    told = example.replace("http://127.0.0.1:8000", serving).replace("photo.jpg", str(tmp_path / "photo.jpg"))
+    made: dict[str, object] = {}
+    exec(told, made)
+    everybody = made["everybody"]
+    assert isinstance(everybody, Synthesis)
+    assert [face.format for face in everybody.faces] == ["jpeg"]
+    assert str(made["face"]).startswith("b'\\x89PNG")

@@ -1,11 +1,12 @@
 """The settings: their defaults, their names in the environment, and what they refuse."""
 
 import hashlib
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
-from service.settings import Settings
+from service.settings import BridgeSettings, Settings, read_secret
 
 KEY_HASH = hashlib.sha256(b"open sesame").hexdigest()
 
@@ -153,3 +154,54 @@ def test_beyond_loopback_a_key_or_leave_is_wanted(host: str) -> None:
 def test_an_origin_that_no_browser_would_send_is_refused(origin: str) -> None:
     with pytest.raises(ValidationError, match="is no origin"):
         Settings(cors_origins=("https://fine.example", origin))
+
+
+def test_the_bridge_has_its_own_prefix_and_lists_are_split_at_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EYE2FACE_BRIDGE_CAMERAS", " yard, porch ,")
+    monkeypatch.setenv("EYE2FACE_BRIDGE_LABELS", "person,face")
+    monkeypatch.setenv("EYE2FACE_PORT", "9")
+    settings = BridgeSettings()
+    assert settings.cameras == ("yard", "porch")
+    assert settings.labels == ("person", "face")
+    assert settings.mqtt_port == 1883
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"labels": ""},
+        {"labels": "person,+"},
+        {"labels": "a/b"},
+        {"topic": "eye2face/#"},
+        {"topic": "/eye2face"},
+        {"frigate_topic": ""},
+        {"mqtt_client_id": "two words"},
+        {"mqtt_host": ""},
+        {"frigate": "frigate:5000"},
+        {"service": "ftp://service"},
+        {"num_workers": "0"},
+        {"source": "both"},
+        {"source": "snapshots", "zones": "yard"},
+        {"source": "snapshots", "min_area": "1"},
+        {"source": "snapshots", "when": "end"},
+    ],
+    ids=str,
+)
+def test_settings_of_the_bridge_that_cannot_be_meant_are_refused(wrong: dict[str, str]) -> None:
+    with pytest.raises(ValidationError):
+        BridgeSettings.model_validate(wrong)
+
+
+def test_a_secret_is_what_its_file_holds_without_the_lines_end(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("two words \r\n")
+    assert read_secret(tmp_path / "secret") == "two words "
+    assert read_secret(None) is None
+
+
+@pytest.mark.parametrize(("content", "said"), [(b"", "empty"), (b"\n", "empty"), (b"\xff\xfe", "no text")])
+def test_a_file_that_holds_no_secret_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / "secret").write_bytes(content)
+    with pytest.raises(ValueError, match=said):
+        read_secret(tmp_path / "secret")
+    with pytest.raises(OSError, match="nowhere"):
+        read_secret(tmp_path / "nowhere")

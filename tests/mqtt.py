@@ -1,0 +1,168 @@
+"""A real mosquitto on loopback, a listener that writes down what it publishes, and Frigate's events."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import paho.mqtt.client as mqtt
+import pytest
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from tests.running import find_free_port
+
+MAX_WAIT_S = 60
+
+
+def require(tool: str) -> str:
+    """The path of a program; without it the test is skipped, or fails where real tools are wanted."""
+    path = shutil.which(tool) or shutil.which(tool, path="/usr/sbin:/usr/local/sbin")
+    if path is not None:
+        return path
+    message = f"{tool} is not installed (Debian: apt-get install mosquitto openssl)"
+    if os.environ.get("EYE2FACE_REQUIRE_REAL") == "1":
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+def wait_for(what: Callable[[], Any], max_wait_s: float = MAX_WAIT_S) -> Any:
+    """The first true answer of `what`; fails when none comes."""
+    end = time.monotonic() + max_wait_s
+    while time.monotonic() < end:
+        found = what()
+        if found:
+            return found
+        time.sleep(0.01)
+    raise AssertionError(f"not within {max_wait_s} s")
+
+
+class Mosquitto:
+    """One broker with a folder for its sessions; it can be killed and started again on the same port."""
+
+    def __init__(self, folder: Path, *extra: str) -> None:
+        self._program = require("mosquitto")
+        self.port = find_free_port()
+        folder.mkdir(parents=True, exist_ok=True)
+        self._config = folder / "mosquitto.conf"
+        access = extra or ("allow_anonymous true",)
+        lines = [
+            f"listener {self.port} 127.0.0.1",
+            "user root",
+            "persistence true",
+            f"persistence_location {folder}/",
+            "max_queued_messages 20000",
+            "set_tcp_nodelay true",
+            "log_type none",
+            *access,
+        ]
+        self._config.write_text("\n".join(lines) + "\n")
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self._process = subprocess.Popen([self._program, "-c", str(self._config)])
+        wait_for(self._listens)
+
+    def _listens(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, "mosquitto ended"
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def kill(self) -> None:
+        """SIGKILL: nothing is written to disk."""
+        self._end(lambda process: process.kill())
+
+    def stop(self) -> None:
+        """SIGTERM: sessions are written to disk."""
+        self._end(lambda process: process.terminate())
+
+    def _end(self, how: Callable[["subprocess.Popen[bytes]"], None]) -> None:
+        if self._process is not None:
+            how(self._process)
+            self._process.wait(MAX_WAIT_S)
+            self._process = None
+
+
+class Wire:
+    """A client of the broker: publishes for Frigate, and writes down all that comes, once each (QoS 2)."""
+
+    def __init__(self, port: int, username: str | None = None, password: str | None = None) -> None:
+        self.got: list[tuple[str, bytes, float]] = []
+        self._client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id="wire", protocol=mqtt.MQTTv5)
+        if username:
+            self._client.username_pw_set(username, password)
+        self._subscribed = threading.Event()
+        self._client.on_socket_open = _send_at_once
+        self._client.on_connect = lambda client, *_: client.subscribe("#", qos=2)
+        self._client.on_subscribe = lambda *_: self._subscribed.set()
+        self._client.on_message = self._write_down
+        self._client.reconnect_delay_set(0.1, 0.1)  # type: ignore[arg-type]  # before the bridge is back
+        wishes = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        wishes.SessionExpiryInterval = 3600
+        self._client.connect_async("127.0.0.1", port, clean_start=False, properties=wishes)
+        self._client.loop_start()
+        assert self._subscribed.wait(MAX_WAIT_S)
+
+    def _write_down(self, client: mqtt.Client, userdata: object, message: mqtt.MQTTMessage) -> None:
+        if not message.topic.startswith("frigate/"):
+            self.got.append((message.topic, bytes(message.payload), time.monotonic()))
+
+    def publish(self, topic: str, payload: bytes | str, qos: int = 1, retain: bool = False) -> None:
+        info = self._client.publish(topic, payload, qos=qos, retain=retain)
+        info.rc = MQTTErrorCode.MQTT_ERR_SUCCESS
+        info.wait_for_publish(MAX_WAIT_S)
+
+    def event(self, *args: Any, qos: int = 1, **changes: Any) -> None:
+        self.publish("frigate/events", json.dumps(event(*args, **changes)), qos)
+
+    def on(self, topic: str) -> list[bytes]:
+        return [payload for name, payload, _ in list(self.got) if mqtt.topic_matches_sub(topic, name)]
+
+    def json_on(self, topic: str) -> list[dict[str, Any]]:
+        return [json.loads(payload) for payload in self.on(topic)]
+
+    def close(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+
+def _send_at_once(client: mqtt.Client, userdata: object, line: object) -> None:
+    assert isinstance(line, socket.socket)
+    line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def event(id: str = "1607123955.475377-mxklsc", type: str = "new", **changes: Any) -> dict[str, Any]:
+    """The documented example of `frigate/events`; `changes` replace fields of `after`."""
+    seen = {
+        "id": id,
+        "camera": "front_door",
+        "frame_time": 1607123961.837752,
+        "snapshot_time": 1607123961.837752,
+        "label": "person",
+        "sub_label": None,
+        "top_score": 0.958984375,
+        "false_positive": False,
+        "start_time": 1607123955.475377,
+        "end_time": None,
+        "score": 0.7890625,
+        "box": [424, 500, 536, 712],
+        "area": 23744,
+        "region": [264, 450, 667, 853],
+        "current_zones": ["driveway"],
+        "entered_zones": ["yard", "driveway"],
+        "thumbnail": None,
+        "has_snapshot": True,
+        "has_clip": False,
+        "stationary": False,
+        "motionless_count": 0,
+        "position_changes": 2,
+    }
+    return {"type": type, "before": seen | {"has_snapshot": False}, "after": seen | changes}
