@@ -52,7 +52,7 @@ $(SERVICE): $(STAMPS)/venv pyproject.toml constraints.txt
 	@touch $@
 
 $(EVERYTHING): $(SERVICE)
-	$(INSTALL) --editable '.[$(BUILD),training,dev]'
+	$(INSTALL) --editable '.[$(BUILD),bulk,training,dev]'
 	@touch $@
 
 $(STAMPS)/venv:
