@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 
 # From the ground up: a module of the service imports only what stands above its own line.
 SERVICE = (
-    ("errors", "settings", "cores", "accept", "pages", "candidates"),
+    ("errors", "settings", "cores", "accept", "pages", "candidates", "manifest"),
     ("formats", "forms", "auth", "queries"),
     ("images", "bodies"),
     ("eyes",),
@@ -21,7 +21,7 @@ SERVICE = (
     ("eye_finder", "photo"),
     ("pipeline",),
     ("marking",),
-    ("answers",),
+    ("answers", "bulk"),
     ("problems", "openapi"),
     ("app", "doctor"),
     ("server",),

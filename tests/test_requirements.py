@@ -41,7 +41,11 @@ def _imported(package: str) -> set[str]:
 
 @pytest.mark.parametrize(
     ("package", "extras"),
-    [("service", ["cpu"]), ("training", ["training"]), ("tests", ["cpu", "training", "dev"])],
+    [
+        ("service", ["cpu", "bulk"]),
+        ("training", ["training"]),
+        ("tests", ["cpu", "bulk", "training", "dev"]),
+    ],
 )
 def test_a_package_imports_only_what_it_states_to_need(package: str, extras: list[str]) -> None:
     stated = PROJECT["dependencies"] + [each for extra in extras for each in EXTRAS[extra]]
