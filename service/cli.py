@@ -23,7 +23,7 @@ from service.doctor import examine_finder, examine_model, examine_speed, examine
 from service.errors import Eye2FaceError
 from service.eye_finder import open_eye_finder
 from service.images import encode
-from service.manifest import Manifest, write_parquet
+from service.manifest import NAME, Manifest, write_parquet
 from service.photo import Photo
 from service.pipeline import Choice, Found, draw_found, find_eyes
 from service.settings import Settings
@@ -102,6 +102,8 @@ def synthesize(
     with _open_manifest(output) as manifest:
         faces = {(output / name).resolve() for name in manifest.outputs}
         photos = [photo for photo in _list_photos(files) if photo.resolve() not in faces]
+        if not photos:
+            raise _Refusal(f"All that is there are faces that were drawn before, as {output / NAME} says.")
         bulk = Bulk(_settings(), choice, format, num_photos=len(photos))
         drawing = bulk.draw(photos, output, manifest)
         shown = track(drawing, "Drawing faces", total=len(photos), console=Console(stderr=True))

@@ -38,6 +38,8 @@ class Manifest:
         """
         self._folder = folder
         self.rows: dict[str, list[Row]] = {}
+        self.outputs: set[str] = set()
+        """The names of all faces that were ever written, those of earlier questions included."""
         path = folder / NAME
         path.touch()
         lines = [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
@@ -57,11 +59,6 @@ class Manifest:
     ) -> None:
         self._file.close()
 
-    @property
-    def outputs(self) -> set[str]:
-        """The names of all faces that the rows tell of."""
-        return {row["output"] for rows in self.rows.values() for row in rows if row["output"]}
-
     def done(self, photo: str, sha256: str, run: str) -> list[Row] | None:
         """The rows of a photo that this run need not do again: all there, of these bytes, faces in place."""
         rows = self.rows.get(photo, [])
@@ -77,6 +74,7 @@ class Manifest:
     def _take(self, rows: list[Row]) -> None:
         self.rows.pop(rows[0]["input"], None)  # the latest run stands last
         self.rows[rows[0]["input"]] = rows
+        self.outputs.update(row["output"] for row in rows if row["output"])
 
 
 def write_parquet(rows: list[Row], path: Path) -> None:

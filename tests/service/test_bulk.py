@@ -105,7 +105,19 @@ def test_faces_among_the_photos_are_not_taken_for_photos(photos: Path) -> None:
     before = sorted(path.name for path in photos.iterdir())
     run(photos, "-o", photos)
     assert sorted(path.name for path in photos.iterdir()) == before
+    run(photos, "-o", photos, "--format", "webp")
+    run(photos, "-o", photos, "--format", "webp")
+    after = {"one.face.webp", "two.face.webp"}
+    assert {path.name for path in photos.iterdir()} == {*before, *after}
     assert {"one.face.png", "two.face.png"} <= set(before)
+
+
+def test_a_folder_of_faces_alone_is_refused(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(photos / "one.jpg", "-o", photos / "faces")
+    capsys.readouterr()
+    assert run(photos / "faces", "-o", photos / "faces") == 1
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and "faces that were drawn before" in told
 
 
 def test_a_photo_that_comes_later_takes_no_name_from_another(photos: Path, tmp_path: Path) -> None:
