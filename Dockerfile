@@ -1,32 +1,53 @@
-# The service on a CPU with the shipped model: docker build -t eye2face . && docker compose up
-# Two stages of one image: the first may fetch packages, the second holds only what runs.
-FROM docker.io/library/python:3.11-slim AS build
+# The service with the shipped model; two targets, for the CPU (the default) and for an NVIDIA GPU:
+#   docker build -t eye2face:cpu . && docker compose up
+#   docker build -t eye2face:gpu --target gpu .
+# The first stages may fetch packages; the last ones hold only what runs.
+FROM docker.io/library/python:3.11-slim AS sources
 WORKDIR /src
-RUN python3 -m venv /opt/eye2face
+RUN python3 -m venv /opt/eye2face && mkdir /empty
 COPY constraints.txt pyproject.toml README.md LICENSE ./
 COPY models ./models
 COPY service ./service
 COPY training ./training
+
+FROM sources AS packages-cpu
 RUN /opt/eye2face/bin/python -m pip install --no-cache-dir --disable-pip-version-check \
-        --constraint constraints.txt '.[cpu]' \
+        --constraint constraints.txt '.[cpu,mqtt]' \
     && /opt/eye2face/bin/python -m pip uninstall --yes pip setuptools
 
-FROM docker.io/library/python:3.11-slim
+# CUDA and cuDNN come as packages beside ONNX Runtime, so that no base image of their own is needed.
+FROM sources AS packages-gpu
+RUN /opt/eye2face/bin/python -m pip install --no-cache-dir --disable-pip-version-check \
+        --constraint constraints.txt '.[gpu,mqtt]' \
+    && /opt/eye2face/bin/python -m pip uninstall --yes pip setuptools
+
+FROM docker.io/library/python:3.11-slim AS runtime
 LABEL org.opencontainers.image.title="eye2face" \
       org.opencontainers.image.description="One eye in, one synthetic face out. Not for identification." \
       org.opencontainers.image.version="0.1.0" \
       org.opencontainers.image.licenses="Apache-2.0 AND LicenseRef-eye2face-models-research-only"
-COPY --from=build /opt/eye2face /opt/eye2face
-# Nothing is written at run time (the root may be mounted read-only); without keys or an explicit
-# EYE2FACE_ALLOW_ANONYMOUS=true the service refuses to start on 0.0.0.0.
+# Nothing is written at run time (the root may be mounted read-only) but what the bridge remembers, and that only
+# where a volume is mounted at /var/lib/eye2face; without keys or an explicit EYE2FACE_ALLOW_ANONYMOUS=true
+# the service refuses to start on 0.0.0.0.
 ENV PATH=/opt/eye2face/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     EYE2FACE_HOST=0.0.0.0 \
     EYE2FACE_PORT=8000
+COPY --from=sources --chown=10001:10001 /empty /var/lib/eye2face
 USER 10001:10001
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --retries=3 \
     CMD ["python3", "-c", "import os, urllib.request as u; u.urlopen(f\"http://127.0.0.1:{os.environ['EYE2FACE_PORT']}/readyz\", timeout=2)"]
 ENTRYPOINT ["eye2face"]
 CMD ["serve"]
+
+FROM runtime AS gpu
+# Refuses to start where the model would run on the CPU. The others tell NVIDIA's container runtime what to hand in.
+ENV EYE2FACE_DEVICE=cuda \
+    NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+COPY --from=packages-gpu /opt/eye2face /opt/eye2face
+
+FROM runtime AS cpu
+COPY --from=packages-cpu /opt/eye2face /opt/eye2face

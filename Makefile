@@ -59,7 +59,7 @@ $(SERVICE): $(STAMPS)/venv pyproject.toml constraints.txt
 	@touch $@
 
 $(EVERYTHING): $(SERVICE)
-	$(INSTALL) --editable '.[$(BUILD),mqtt,training,dev]'
+	$(INSTALL) --editable '.[$(BUILD),bulk,mqtt,training,dev]'
 	@touch $@
 
 bench/.venv/.stamp: bench/requirements.txt

@@ -4,13 +4,12 @@ What goes wrong is told in one sentence on stderr, with exit status 1. Heavy mod
 command that needs them, so that `--help` and a missing ONNX Runtime are answered at once.
 """
 
-import itertools
 import json
 import logging
 import signal
 import sys
-from collections.abc import Iterator
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,18 +22,21 @@ from rich.table import Table
 from service import __version__
 from service.auth import BadKeys, Key, add_key, hash_key, make_key
 from service.cores import count_cores
+from service.bulk import Bulk, Outcome
 from service.doctor import examine_finder, examine_model, examine_speed, examine_versions
 from service.errors import Eye2FaceError
 from service.eye_finder import open_eye_finder
-from service.images import FaceFormat, encode
-from service.marking import finish
+from service.images import encode
+from service.manifest import NAME, Manifest, write_parquet
 from service.photo import Photo
-from service.pipeline import Choice, Found, Pipeline, draw_found, find_eyes
+from service.pipeline import Choice, Found, draw_found, find_eyes
 from service.settings import BridgeSettings, Settings
 from service.synthesizer import Synthesizer, model_path
 
 PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 """Endings of the files that are taken from a folder."""
+
+PARQUET_NAME = "manifest.parquet"
 
 app = typer.Typer(
     help="One eye in, one synthetic face out.",
@@ -94,36 +96,53 @@ def synthesize(
     ] = "auto",
     format: Annotated[Literal["png", "jpeg", "webp"], typer.Option(help="Format of the faces.")] = "png",
 ) -> None:
-    """Draw a face for each photo into a folder; no input is ever overwritten."""
+    """Draw a face for each photo into a folder, on all cores.
+
+    What became of each stands in manifest.jsonl beside the faces (and in manifest.parquet where pyarrow is
+    installed). After a kill the same command goes on where it was. No input is ever overwritten.
+    """
     choice = Choice(eye=eye, person=_parse_person(person), input=input)
-    settings = _settings()
-    synthesizer = Synthesizer.load(
-        model_path(settings.model, settings.mounted), device=settings.device, num_threads=count_cores()
-    )
-    pipeline = Pipeline.open(settings, synthesizer)
     output.mkdir(parents=True, exist_ok=True)
-    photos = list(_list_photos(files))
-    names = _Names(output, {photo.resolve() for photo in photos}, format)
-    failures: list[str] = []
-    refused: list[str] = []
-    for photo in track(photos, "Drawing faces", console=Console(stderr=True)):
-        try:
-            synthesis = pipeline.synthesize(photo.read_bytes(), choice)
-            refused += [f"{photo}: {each.error}" for each in synthesis.refused]
-            for face in synthesis.faces:
-                names.free(photo, face.eye.person if choice.person == "all" else 0).write_bytes(
-                    finish(face, format)
-                )
-        except Eye2FaceError as error:
-            failures.append(f"{photo}: {error}")
-        except OSError as error:
-            failures.append(f"{photo}: {error.strerror}")
-    typer.echo(f"{len(photos) - len(failures)} of {len(photos)} photos have a face in {output}", err=True)
+    with _open_manifest(output) as manifest:
+        faces = {(output / name).resolve() for name in manifest.outputs}
+        photos = [photo for photo in _list_photos(files) if photo.resolve() not in faces]
+        if not photos:
+            raise _Refusal(f"All that is there are faces that were drawn before, as {output / NAME} says.")
+        bulk = Bulk(_settings(), choice, format, num_photos=len(photos))
+        drawing = bulk.draw(photos, output, manifest)
+        shown = track(drawing, "Drawing faces", total=len(photos), console=Console(stderr=True))
+        outcomes = {outcome.photo: outcome for outcome in shown}
+        if find_spec("pyarrow"):
+            write_parquet([row for rows in manifest.rows.values() for row in rows], output / PARQUET_NAME)
+    _tell_outcomes([outcomes[photo] for photo in photos], output)
+
+
+def _open_manifest(folder: Path) -> Manifest:
+    try:
+        return Manifest(folder)
+    except ValueError as error:
+        raise _Refusal(str(error)) from None
+
+
+def _tell_outcomes(outcomes: list[Outcome], output: Path) -> None:
+    """Says on stderr what became of all photos; exit status 1 if one of them has no face."""
+    failed = [each for each in outcomes if not each.has_face]
+    num_before = sum(each.from_before for each in outcomes)
+    before = f" ({num_before} were done before)" if num_before else ""
+    typer.echo(
+        f"{len(outcomes) - len(failed)} of {len(outcomes)} photos have a face in {output}{before}", err=True
+    )
+    refused = [line for each in outcomes if each.has_face for line in _errors_of(each)]
     if refused:
         typer.echo("\n".join([f"{len(refused)} eyes were refused beside them:", *refused]), err=True)
-    if failures:
-        typer.echo("\n".join([f"{len(failures)} failed:", *failures]), err=True)
+    if failed:
+        lines = [line for each in failed for line in _errors_of(each)]
+        typer.echo("\n".join([f"{len(failed)} failed:", *lines]), err=True)
         raise typer.Exit(1)
+
+
+def _errors_of(outcome: Outcome) -> list[str]:
+    return [f"{outcome.photo}: {row['error']['detail']}" for row in outcome.rows if row["error"]]
 
 
 @app.command()
@@ -233,41 +252,23 @@ def _parse_person(person: str) -> Literal["largest", "all"] | int:
     raise _Refusal(f"--person is '{person}'; it can be largest, all or a number from 0.")
 
 
-def _list_photos(files: list[Path]) -> Iterator[Path]:
+def _list_photos(files: list[Path]) -> list[Path]:
+    """Every photo once."""
+    photos: dict[Path, Path] = {}
     for file in files:
-        if not file.is_dir():
-            yield file
-            continue
-        photos = sorted(
-            each for each in file.rglob("*") if each.suffix.lower() in PICTURES and each.is_file()
-        )
-        if not photos:
+        found = [file]
+        if file.is_dir():
+            found = sorted(
+                each for each in file.rglob("*") if each.suffix.lower() in PICTURES and each.is_file()
+            )
+        if not found:
             raise _Refusal(f"There are no photos in {file}; looked for {', '.join(sorted(PICTURES))}.")
-        yield from photos
+        photos |= {photo.absolute(): photo for photo in found}
+    return list(photos.values())
 
 
 class _Refusal(Exception):
     """What was asked for on the command line cannot be done; the message says why."""
-
-
-class _Names:
-    """Names for faces in a folder: never that of an input, nor twice the same."""
-
-    def __init__(self, folder: Path, inputs: set[Path], format: FaceFormat) -> None:
-        self._folder = folder
-        self._taken = inputs
-        self._ending = ".jpg" if format == "jpeg" else f".{format}"
-
-    def free(self, photo: Path, person: int) -> Path:
-        """`a.jpg` -> `a.face.png`, `a.face-1.png` for its second person, `a-2.face.png` if that is taken."""
-        face = f".face-{person}" if person else ".face"
-        for number in itertools.count(1):
-            stem = photo.stem if number == 1 else f"{photo.stem}-{number}"
-            path = self._folder / f"{stem}{face}{self._ending}"
-            if path.resolve() not in self._taken:
-                self._taken.add(path.resolve())
-                return path
-        raise AssertionError("numbers do not end")
 
 
 def _sentence(error: Exception) -> str:

@@ -1,8 +1,6 @@
 """A real mosquitto on loopback, a listener that writes down what it publishes, and Frigate's events."""
 
 import json
-import os
-import shutil
 import socket
 import subprocess
 import threading
@@ -12,25 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import paho.mqtt.client as mqtt
-import pytest
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from tests.real import require
 from tests.running import find_free_port
 
 MAX_WAIT_S = 60
-
-
-def require(tool: str) -> str:
-    """The path of a program; without it the test is skipped, or fails where real tools are wanted."""
-    path = shutil.which(tool) or shutil.which(tool, path="/usr/sbin:/usr/local/sbin")
-    if path is not None:
-        return path
-    message = f"{tool} is not installed (Debian: apt-get install mosquitto openssl)"
-    if os.environ.get("EYE2FACE_REQUIRE_REAL") == "1":
-        pytest.fail(message)
-    pytest.skip(message)
 
 
 def wait_for(what: Callable[[], Any], max_wait_s: float = MAX_WAIT_S) -> Any:

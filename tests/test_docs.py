@@ -23,6 +23,7 @@ from service.errors import Eye2FaceError
 from service.replies import Synthesis
 from service.settings import BridgeSettings, Settings
 from tests.fakes import astronaut, encoded, tiny_model
+from tests.real import REQUIRE_REAL
 from tests.running import run_service
 
 ROOT = Path(__file__).parent.parent
@@ -80,8 +81,7 @@ def test_the_drawing_of_the_tree_of_errors_is_the_tree() -> None:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_every_setting_that_a_document_names_exists(document: Path) -> None:
     named = set(re.findall(r"EYE2FACE_[A-Z_]+", document.read_text()))
-    for_tests = {"EYE2FACE_REQUIRE_REAL"}
-    assert named <= {*_variables(Settings), *_variables(BridgeSettings)} | for_tests
+    assert named - {REQUIRE_REAL} <= {*_variables(Settings), *_variables(BridgeSettings)}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -41,7 +41,11 @@ def _imported(package: str) -> set[str]:
 
 @pytest.mark.parametrize(
     ("package", "extras"),
-    [("service", ["cpu", "mqtt"]), ("training", ["training"]), ("tests", ["cpu", "mqtt", "training", "dev"])],
+    [
+        ("service", ["cpu", "bulk", "mqtt"]),
+        ("training", ["training"]),
+        ("tests", ["cpu", "bulk", "mqtt", "training", "dev"]),
+    ],
 )
 def test_a_package_imports_only_what_it_states_to_need(package: str, extras: list[str]) -> None:
     stated = PROJECT["dependencies"] + [each for extra in extras for each in EXTRAS[extra]]

@@ -1,94 +1,112 @@
-"use strict";
+// The page from a photo to its face. What is asked of the service stands in ask.js; what is shown of its
+// answers in eyes.js and face.js; where photos come from in sources.js and camera.js.
+import { ask, Problem } from "./ask.js";
+import { offerCamera } from "./camera.js";
+import { Eyes, nameOf } from "./eyes.js";
+import { awaitFace, hideFace, showFace } from "./face.js";
+import { listenForPhotos } from "./sources.js";
 
 const find = (id) => document.getElementById(id);
-const form = find("form");
-const input = find("photo");
-const drop = find("drop");
+const shown = find("photo-shown");
+const eyes = new Eyes({ svg: find("marks"), fieldset: find("choice"), list: find("choices"), onChoose: choose });
 
 let photo = null;
-let latest = 0; // answers of earlier requests that come late are not shown
+let question = {};
+let latest = 0; // answers to earlier questions that come late are not shown
 
-function show(image, blob) {
-  if (image.src) URL.revokeObjectURL(image.src);
-  image.src = URL.createObjectURL(blob);
+function start(file) {
+  photo = file;
+  eyes.clear();
+  hideFace();
+  find("result").hidden = true;
+  if (shown.src) URL.revokeObjectURL(shown.src);
+  shown.src = URL.createObjectURL(file);
+  draw({});
+}
+
+function choose(eye) {
+  eyes.mark(eye);
+  draw({ person: eye.person, eye: eye.side });
+}
+
+/** Asks for the face first and for all eyes after it: a slow line then carries one photo before the face. */
+async function draw(query) {
+  question = query;
+  const mine = ++latest;
+  const current = () => mine === latest;
+  clearProblem();
+  awaitFace();
+  say("Looking for an eye and drawing a face …");
+  try {
+    const asked = ask("/synthesize", query, photo, find("key").value);
+    const [answer] = await Promise.all([asked, showPhoto()]);
+    if (!current()) return;
+    const [face] = answer.faces;
+    eyes.mark(face.eye);
+    await showFace(answer, shown);
+    if (!eyes.known) find("result").scrollIntoView({ block: "nearest" }); // its top, where it is too long
+    find("key-form").hidden = true;
+    say(`Done: a face drawn from the ${nameOf(face.eye, eyes.numPeople)}. It is a guess and no identification.`);
+  } catch (problem) {
+    if (!current()) return;
+    hideFace();
+    showProblem(problem);
+    if (!problem.isOfAnEye) return;
+  }
+  if (!eyes.known && query.input !== "eye") await listEyes(current);
+}
+
+async function showPhoto() {
+  if (!find("result").hidden) return;
+  try {
+    await shown.decode();
+    eyes.fit(shown.naturalWidth, shown.naturalHeight);
+    find("result").hidden = false;
+  } catch {
+    // No picture that this browser can show: what is wrong with it the service tells better.
+  }
+}
+
+async function listEyes(current) {
+  try {
+    const answer = await ask("/eyes", {}, photo, find("key").value);
+    if (current()) eyes.list(answer.eyes);
+  } catch (problem) {
+    if (current()) showProblem(problem);
+  }
 }
 
 function say(text) {
   find("status").textContent = text;
 }
 
-function showProblem(title, detail) {
-  find("problem-title").textContent = title;
-  find("problem-detail").textContent = detail;
-  find("problem").hidden = false;
+function showProblem(problem) {
+  if (!(problem instanceof Problem)) throw problem;
   say("");
-}
-
-function choose(file) {
-  if (!file) return;
-  photo = file;
-  show(find("photo-shown"), file);
-  find("pictures").hidden = false;
-  synthesize();
-}
-
-async function synthesize() {
-  if (!photo) return;
-  const mine = ++latest;
-  find("problem").hidden = true;
-  find("face-figure").hidden = true;
-  say("Looking for an eye and drawing a face …");
-  try {
-    const response = await send();
-    if (mine !== latest) return;
-    if (response.ok) await showFace(response, mine);
-    else await explain(response);
-  } catch {
-    if (mine === latest) showProblem("No answer", "The service cannot be reached, or it stopped answering. Is it running?");
-  }
-}
-
-function send() {
-  const body = new FormData();
-  body.append("image", photo);
-  const headers = { Accept: "image/png" };
-  if (find("key").value) headers["X-API-Key"] = find("key").value;
-  const eye = new FormData(form).get("eye");
-  return fetch(`/synthesize?eye=${eye}`, { method: "POST", body, headers });
-}
-
-async function showFace(response, mine) {
-  const blob = await response.blob();
-  if (mine !== latest) return;
-  show(find("face"), blob);
-  find("save").href = find("face").src;
-  find("face-figure").hidden = false;
-  say("Done. The face is a guess and no identification.");
-}
-
-async function explain(response) {
-  const problem = await response.json();
-  if (response.status === 401) {
-    find("key-row").hidden = false;
+  const told = [["strong", problem.title], ["span", problem.detail], ["small", problem.reference]];
+  find("problem").replaceChildren(...told.filter(([, text]) => text).map(([tag, text]) => {
+    const part = document.createElement(tag);
+    part.textContent = text;
+    return part;
+  }));
+  find("retry").hidden = !problem.mayPass;
+  find("as-eye").hidden = problem.code !== "no_eye_found";
+  if (problem.code === "unauthorized") {
+    find("key-form").hidden = false;
     find("key").focus();
   }
-  showProblem(problem.title, `${problem.detail} (${problem.code}, request ${problem.request_id})`);
 }
 
-input.addEventListener("change", () => choose(input.files[0]));
-form.addEventListener("submit", (event) => { event.preventDefault(); synthesize(); });
-for (const radio of form.elements.eye) radio.addEventListener("change", synthesize);
-
-for (const name of ["dragenter", "dragover"]) {
-  drop.addEventListener(name, (event) => { event.preventDefault(); drop.classList.add("over"); });
+function clearProblem() {
+  find("problem").replaceChildren();
+  find("retry").hidden = find("as-eye").hidden = true;
 }
-drop.addEventListener("dragleave", (event) => {
-  if (!drop.contains(event.relatedTarget)) drop.classList.remove("over");
-});
-drop.addEventListener("drop", (event) => {
+
+listenForPhotos({ drop: find("drop"), inputs: [find("photo"), find("capture")], onPhoto: start });
+offerCamera({ find, onPhoto: start, onProblem: showProblem });
+find("retry").addEventListener("click", () => draw(question));
+find("as-eye").addEventListener("click", () => draw({ input: "eye" }));
+find("key-form").addEventListener("submit", (event) => {
   event.preventDefault();
-  drop.classList.remove("over");
-  choose(event.dataTransfer.files[0]);
+  draw(question);
 });
-// A photo dropped beside the box would replace the page.
-for (const name of ["dragover", "drop"]) window.addEventListener(name, (event) => event.preventDefault());

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.mqtt import Mosquitto, Wire, require, wait_for
+from tests.mqtt import Mosquitto, Wire, wait_for
+from tests.real import require
 from tests.running import find_free_port
 from tests.service.bridges import bridge_process, bridging, ids, online, wait_for_results
 from tests.troubled import Server, Trouble, hold, make_trouble, snapshots

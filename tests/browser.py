@@ -1,0 +1,87 @@
+"""Real Chromium, driven by Playwright, and a page in it that remembers what went wrong."""
+
+import base64
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
+
+from tests.real import require
+
+PATIENCE_MS = 180_000
+"""Other work on the machine is no failure."""
+
+expect.set_options(timeout=PATIENCE_MS)
+
+
+@contextmanager
+def open_browser(*arguments: str) -> Iterator[Browser]:
+    """Headless Chromium; as root it runs only without its own sandbox."""
+    path = require("chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=path, args=["--no-sandbox", *arguments], timeout=PATIENCE_MS
+        )
+        yield browser
+        browser.close()
+
+
+class Watched:
+    """A page at `address`: every error on its console, and every address that it asked for."""
+
+    def __init__(self, page: Page, address: str) -> None:
+        self.page = page
+        self.address = address
+        self.errors: list[str] = []
+        self.asked: list[str] = []
+        page.on("console", self._hear)
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("request", self._note)
+        page.goto(address)
+
+    def _hear(self, message: ConsoleMessage) -> None:
+        # An answer of 4xx is told by the browser itself, whatever the page makes of it.
+        if message.type in ("error", "warning") and "the server responded with a status" not in message.text:
+            self.errors.append(message.text)
+
+    def _note(self, request: Request) -> None:
+        self.asked.append(request.url)
+
+    def drop(self, data: bytes, name: str, media_type: str) -> None:
+        """Drops a file on the page, as the browser tells a page of it."""
+        self._hand_over("drop", "dataTransfer", "DragEvent", data, name, media_type)
+
+    def paste(self, data: bytes, name: str, media_type: str) -> None:
+        """Pastes a file into the page."""
+        self._hand_over("paste", "clipboardData", "ClipboardEvent", data, name, media_type)
+
+    def _hand_over(self, event: str, holder: str, kind: str, data: bytes, name: str, media_type: str) -> None:
+        self.page.evaluate(
+            """([event, holder, kind, data, name, type]) => {
+              const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
+              const held = new DataTransfer();
+              held.items.add(new File([bytes], name, { type }));
+              window.droppedAt = performance.now();
+              const options = { [holder]: held, bubbles: true, cancelable: true };
+              document.querySelector("#drop").dispatchEvent(new globalThis[kind](event, options));
+            }""",
+            [event, holder, kind, base64.b64encode(data).decode(), name, media_type],
+        )
+
+    def wait_for_face(self) -> None:
+        """Returns once the face of the latest question is shown."""
+        self.page.wait_for_selector('#outcome[aria-busy="false"] #face', state="visible")
+
+    def wait_for_face_of(self, eye: str) -> None:
+        """Returns once the status says that a face is drawn from `eye` and all eyes are offered."""
+        expect(self.page.locator("#status")).to_contain_text(f"Done: a face drawn from the {eye}.")
+        expect(self.page.locator("#choice")).to_be_visible()
+
+    def choose(self, eye: str) -> None:
+        """Chooses an eye from the list, by its name."""
+        self.page.get_by_role("radio", name=eye).check()
+
+    def problem(self) -> str:
+        """What went wrong, once the page says so."""
+        expect(self.page.locator("#problem")).not_to_be_empty()
+        return self.page.inner_text("#problem")

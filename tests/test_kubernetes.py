@@ -1,0 +1,127 @@
+"""The files for Kubernetes: put together by kustomize, held to Kubernetes' schemas and to our rules."""
+
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from service.settings import Settings
+from tests.real import require
+
+ROOT = Path(__file__).parent.parent
+KUBERNETES = ROOT / "deploy" / "kubernetes"
+KINDS = {
+    "Deployment",
+    "Service",
+    "HorizontalPodAutoscaler",
+    "PodDisruptionBudget",
+    "NetworkPolicy",
+}
+FLAVOURS = ["base", "gpu"]
+OLDEST, NEWEST = "1.30", "1.37"
+"""The sleep before the stop came with 1.30."""
+
+
+@cache
+def _built(flavour: str) -> dict[str, Any]:
+    """Every object of a flavour by its kind, as kubectl would send it."""
+    done = subprocess.run(
+        [require("kubectl"), "kustomize", str(KUBERNETES / flavour)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return {each["kind"]: each for each in yaml.safe_load_all(done.stdout)}
+
+
+def _pod(flavour: str) -> Any:
+    return _built(flavour)["Deployment"]["spec"]["template"]
+
+
+@pytest.mark.parametrize("version", [OLDEST, NEWEST])
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_every_object_is_what_kubernetes_takes(flavour: str, version: str) -> None:
+    built = _built(flavour)
+    assert built.keys() == KINDS
+    for each in built.values():
+        kubernetes_validate.validate(each, version, strict=True)
+
+
+def test_the_schemas_refuse_what_kubernetes_would() -> None:
+    wrong = _built("base")["Service"] | {"spec": {"portz": []}}
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(wrong, NEWEST, strict=True)
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_every_selector_means_our_pods_and_the_clients_selector_does_not(flavour: str) -> None:
+    built, labels = _built(flavour), _pod(flavour)["metadata"]["labels"]
+    selectors = [
+        built["Service"]["spec"]["selector"],
+        *(built[kind]["spec"]["selector"]["matchLabels"] for kind in ("Deployment", "PodDisruptionBudget")),
+        built["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"],
+        *(
+            each["labelSelector"]["matchLabels"]
+            for each in _pod(flavour)["spec"]["topologySpreadConstraints"]
+        ),
+    ]
+    assert all(selector and selector.items() <= labels.items() for selector in selectors)
+    (clients, _), policy = (
+        built["NetworkPolicy"]["spec"]["ingress"][0]["from"],
+        built["NetworkPolicy"]["spec"],
+    )
+    assert clients["podSelector"]["matchLabels"] == {"eye2face-client": "true"}
+    assert policy["egress"] == []
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_a_pod_keeps_no_right_and_writes_nowhere(flavour: str) -> None:
+    spec = _pod(flavour)["spec"]
+    (container,) = spec["containers"]
+    assert spec["securityContext"]["runAsNonRoot"] is True and spec["automountServiceAccountToken"] is False
+    context = container["securityContext"]
+    assert context["readOnlyRootFilesystem"] is True and context["allowPrivilegeEscalation"] is False
+    assert context["capabilities"] == {"drop": ["ALL"]}
+    assert {"cpu", "memory"} <= container["resources"]["limits"].keys()
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_a_pod_names_only_settings_that_exist_and_asks_for_keys(flavour: str) -> None:
+    (container,) = _pod(flavour)["spec"]["containers"]
+    names = {each["name"] for each in container["env"]}
+    assert names == {"EYE2FACE_API_KEYS"}
+    assert {name.removeprefix("EYE2FACE_").lower() for name in names} <= set(Settings.model_fields)
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_the_probes_ask_for_what_they_mean(flavour: str) -> None:
+    (container,) = _pod(flavour)["spec"]["containers"]
+    asked = {
+        name: container[f"{name}Probe"]["httpGet"]["path"] for name in ("startup", "readiness", "liveness")
+    }
+    assert asked == {"startup": "/readyz", "readiness": "/readyz", "liveness": "/livez"}
+    assert {container[f"{name}Probe"]["httpGet"]["port"] for name in asked} == {container["ports"][0]["name"]}
+
+
+def test_only_the_gpu_flavour_wants_a_gpu() -> None:
+    wanted = {
+        flavour: (
+            _pod(flavour)["spec"]["containers"][0]["image"],
+            _pod(flavour)["spec"]["containers"][0]["resources"]["limits"].get("nvidia.com/gpu"),
+        )
+        for flavour in FLAVOURS
+    }
+    assert wanted == {"base": ("eye2face:cpu", None), "gpu": ("eye2face:gpu", "1")}
+
+
+def test_the_autoscaler_goes_by_the_photos_that_wait_and_the_deployment_names_no_number() -> None:
+    built = _built("base")
+    (metric,) = built["HorizontalPodAutoscaler"]["spec"]["metrics"]
+    assert metric["pods"]["metric"]["name"] == "eye2face_queue_depth"
+    assert built["HorizontalPodAutoscaler"]["spec"]["scaleTargetRef"]["name"] == "eye2face"
+    assert "replicas" not in built["Deployment"]["spec"]
