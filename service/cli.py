@@ -21,7 +21,6 @@ from rich.table import Table
 
 from service import __version__
 from service.auth import BadKeys, Key, add_key, hash_key, make_key
-from service.cores import count_cores
 from service.bulk import Bulk, Outcome
 from service.doctor import examine_finder, examine_model, examine_speed, examine_versions
 from service.errors import Eye2FaceError
