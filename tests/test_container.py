@@ -17,7 +17,7 @@ from compose_spec import PyCompose
 from dockerfile_parse import DockerfileParser
 
 from service import __version__
-from service.settings import Settings
+from service.settings import BridgeSettings, Settings
 from tests.fakes import astronaut, encoded
 from tests.real import require
 from tests.running import find_free_port, wait_until_ready
@@ -129,6 +129,20 @@ def test_every_setting_that_the_container_names_exists() -> None:
     ours = {name.removeprefix("EYE2FACE_").lower() for name in named if name.startswith("EYE2FACE_")}
     assert ours >= {"host", "port", "allow_anonymous"}
     assert ours <= set(Settings.model_fields)
+
+
+def test_what_compose_gives_the_bridge_are_its_settings_and_its_memory_outlives_it() -> None:
+    bridge = COMPOSE["services"]["bridge"]
+    prefix = BridgeSettings.model_config["env_prefix"]
+    given = {name.removeprefix(prefix).lower(): value for name, value in bridge["environment"].items()}
+    assert given.keys() <= BridgeSettings.model_fields.keys()
+    (volume,) = bridge["volumes"]
+    folder = volume.partition(":")[2]
+    assert Path(given["memory_file"]).parent == Path(folder)
+    assert any(copy.endswith(f" {folder}") for copy in _values(_line_of("cpu"), "COPY"))
+    text = (ROOT / "docker-compose.yml").read_text()
+    named = {each.removeprefix(prefix).lower() for each in re.findall(rf"{prefix}[A-Z_]+", text)}
+    assert named <= BridgeSettings.model_fields.keys()
 
 
 def test_compose_lets_only_this_machine_in_when_it_asks_for_no_key() -> None:
