@@ -19,6 +19,7 @@ from training.batches import EyeFacePairs
 from training.checkpoints import CheckpointError
 from training.features import TORCHVISION_URL, FeaturesUnavailable, load_features, report_layers
 from training.finder_cli import add_commands
+from training.pairs import FACE_SIZE
 from training.parity import measure_parity
 from training.prepare import PrepareSettings
 from training.prepare import prepare as prepare_pairs
@@ -55,12 +56,13 @@ Finder = Annotated[
 
 
 @app.command()
-def prepare(
+def prepare(  # noqa: PLR0913  every option is an argument
     source: Annotated[Path, typer.Argument(help="A labelled CSV, a folder of photos, or CelebA's folder.")],
     out: Annotated[Path, typer.Argument(help="Folder for the arrays.")],
     layout: Annotated[str, typer.Option(help="auto, csv, folder or celeba.")] = "auto",
     limit: Annotated[int | None, typer.Option(help="At most so many photos, chosen by hash.")] = None,
     seed: Annotated[int, typer.Option(help="Decides which persons are `dev`.")] = 0,
+    face_size: Annotated[int, typer.Option(help="Side of the faces, in pixels.")] = FACE_SIZE,
     finder: Finder = "haar",
 ) -> None:
     """Turn photos into pairs of eye and face; a second run goes on where the first stopped."""
@@ -68,7 +70,9 @@ def prepare(
     if layout not in layouts:
         raise ValueError(f"--layout is {layout!r}, expected one of {', '.join(layouts)}")
     chosen = cast(Literal["auto", "csv", "folder", "celeba"], layout)
-    settings = PrepareSettings(source=source, out=out, layout=chosen, limit=limit, seed=seed)
+    settings = PrepareSettings(
+        source=source, out=out, layout=chosen, limit=limit, seed=seed, face_size=face_size
+    )
     manifest = prepare_pairs(settings, finder=open_eye_finder(finder))
     typer.echo(
         f"{out}: {manifest['num_rows']} faces of {manifest['num_photos']} photos {manifest['rows_by_split']}"
