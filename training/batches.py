@@ -50,8 +50,9 @@ class SampleKey:
 class EyeFacePairs(Dataset[tuple[Tensor, Tensor]]):
     """Pairs (eye 3 x S x S, face 3 x F x F), both uint8, of one split.
 
-    With `num_eyes=2` the person's other eye, usable or not, follows the eye along the channels. Without jitter the eyes are the bytes that the service crops. The face of a left eye is
-    mirrored, like the eye.
+    With `num_eyes=2` the person's other eye, usable or not, follows the eye along the channels.
+    Without jitter the eyes are the bytes that the service crops. The face of a left eye is mirrored,
+    like the eye.
 
     Raises:
         ValueError: the split is empty.

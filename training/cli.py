@@ -17,6 +17,8 @@ from training import pictures, report
 from training.arrays import Pairs, PairsError, Split, open_pairs
 from training.batches import EyeFacePairs
 from training.checkpoints import CheckpointError
+from training.encoder import NoEncoder
+from training.experiment_cli import add_experiment_commands
 from training.features import TORCHVISION_URL, FeaturesUnavailable, load_features, report_layers
 from training.finder_cli import add_commands
 from training.pairs import FACE_SIZE
@@ -24,6 +26,7 @@ from training.parity import measure_parity
 from training.prepare import PrepareSettings
 from training.prepare import prepare as prepare_pairs
 from training.recipes import RECIPES
+from training.results import ResultsError
 from training.runs import NoRun, read_description
 from training.sources import find_layout, list_photos
 from training.train import RunConflict, RunSettings
@@ -38,6 +41,8 @@ OURS = (
     FeaturesUnavailable,
     RunConflict,
     NoRun,
+    NoEncoder,
+    ResultsError,
     report.ReportError,
     exporting.ExportDiffers,
     ValueError,
@@ -135,7 +140,7 @@ def evaluate(
     The grid shows true faces, so it does not go where the numbers go.
     """
     pairs = open_pairs(data)
-    dataset = EyeFacePairs(pairs, _split(split))
+    dataset = EyeFacePairs(pairs, _split(split), num_eyes=2)
     drawing = {name: evaluation.load_system(Path(path)) for name, path in map(_name_and_path, systems)}
     features = load_features(perceptual, report_layers(perceptual))
     evaluation.calibrate(features, pairs)
@@ -211,6 +216,7 @@ def parity(
         report.put_between_marks(into, "PARITY", text)
 
 
+add_experiment_commands(app)
 add_commands(app)
 
 
@@ -262,4 +268,4 @@ def _draw_grid(
         np.stack([np.ascontiguousarray(sample[part].permute(1, 2, 0)) for sample in samples])
         for part in (0, 1)
     )
-    pictures.write_rows(path, [eyes, *(draw(eyes) for draw in systems.values()), faces])
+    pictures.write_rows(path, [eyes[..., :3], *(draw(eyes) for draw in systems.values()), faces])

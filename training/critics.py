@@ -1,4 +1,4 @@
-"""A critic for the adversarial objectives: how real each patch of a face looks, and whether it belongs to the eye.
+"""A critic for the adversarial objectives: how real each patch of a face looks, and whether it fits its eye.
 
 Letters of shapes: B batch, C channels, H and W height and width.
 """

@@ -18,7 +18,7 @@ Embed = Callable[[Tensor], Tensor]
 """B x E from faces B x 3 x H x W in 0…1."""
 
 VGG_CONV = "4_1"
-"""Of all layers this one tells people apart best: faces of two persons are 1.76 × as far apart as two of one."""
+"""Of all layers it tells people apart best: two persons are 1.76 × as far apart as two photos of one."""
 
 GRID = 4
 

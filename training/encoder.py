@@ -1,4 +1,4 @@
-"""A small face encoder that no objective trains on: trained by contrast, to measure drawn faces with other eyes.
+"""A small face encoder that no objective trains on: learnt by contrast, to look at drawn faces unlike VGG.
 
 Two random views of one face are drawn together, views of different faces apart. Source: Chen et al.
 2020 (SimCLR). Letters of shapes: B batch, C channels, H and W height and width, E numbers of an
@@ -60,7 +60,8 @@ class FaceEncoder(nn.Module):
         if faces_BCHW.shape[-1] != SIZE:
             faces_BCHW = functional.interpolate(faces_BCHW, (SIZE, SIZE), mode="bilinear", antialias=True)
         pooled = self.blocks(faces_BCHW - 0.5).mean((2, 3))
-        return functional.normalize(pooled, dim=1) * self.size**0.5
+        length: float = self.size**0.5
+        return functional.normalize(pooled, dim=1) * length
 
 
 def contrast(first_BE: Tensor, second_BE: Tensor, temperature: float) -> Tensor:

@@ -25,9 +25,10 @@ class Estimate:
     error: float
 
 
-def sigma_ratio(pred_NCHW: Tensor, true_NCHW: Tensor) -> float:
+def std_ratio(pred_NHWC: NDArray[np.uint8], true_NHWC: NDArray[np.uint8]) -> float:
     """Mean over pixels of the deviation over the split, drawn over true; 1 is full variance."""
-    return (pred_NCHW.std(0).mean() / true_NCHW.std(0).mean()).item()
+    drawn, real = (each.std(0, dtype=np.float32).mean() for each in (pred_NHWC, true_NHWC))
+    return float(drawn / real)
 
 
 def perceptual_distance(pred: list[Tensor], true: list[Tensor]) -> float:
@@ -79,7 +80,7 @@ def ranks_of_true_face(pred_NE: Tensor, true_NE: Tensor, persons: NDArray[np.str
 
 
 def mean_over_persons(values: NDArray[np.float64], persons: NDArray[np.str_], seed: int = 0) -> Estimate:
-    """The mean of samples, and half of its 95 % interval from drawing persons anew, with all their samples."""
+    """The mean of samples, and half of its 95 % interval from drawing persons anew, samples and all."""
     _, owner = np.unique(persons, return_inverse=True)
     sums, counts = np.bincount(owner, values), np.bincount(owner)
     rng = np.random.default_rng(seed)
@@ -95,7 +96,7 @@ def memorisation_ratio(pred_NE: Tensor, true_NE: Tensor, train_ME: Tensor) -> fl
 
 
 def _nearest(faces_NE: Tensor, train_ME: Tensor) -> Tensor:
-    return torch.cat([torch.cdist(part, train_ME).min(1).values for part in faces_NE.split(64)])
+    return torch.cat([torch.cdist(part, train_ME).min(1).values for part in torch.split(faces_NE, 64)])
 
 
 def _laplacian_energy(faces_NCHW: Tensor) -> Tensor:

@@ -43,7 +43,7 @@ class TargetStatistics:
         return [mean / self.weight for mean in self.means]
 
     def std(self, batch_size: int) -> list[Tensor]:
-        """Each layer's deviation, as a batch of that size shows it: its variance is (B − 1) / B of the whole."""
+        """Each layer's deviation as a batch of that size shows it: (B − 1) / B of the whole variance."""
         part = (batch_size - 1) / batch_size
         return [
             ((square / self.weight - mean.square()).clamp_min(0) * part).sqrt()

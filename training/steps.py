@@ -95,9 +95,7 @@ def make_step(
     return {"total": total.detach(), **weighed, **terms}
 
 
-def _features_of(
-    fabric: Fabric, run: Run, features: Features, pred: Tensor, true: Tensor
-) -> dict[str, Any]:
+def _features_of(fabric: Fabric, run: Run, features: Features, pred: Tensor, true: Tensor) -> dict[str, Any]:
     with fabric.autocast():
         with torch.no_grad():
             true_features = features(true)

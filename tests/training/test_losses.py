@@ -62,7 +62,9 @@ def test_half_precision_is_averaged_in_float32() -> None:
     assert losses.std_over_batch(pred).dtype == torch.float32
 
 
-def test_means_and_deviations_can_be_those_of_known_targets(batches: tuple[torch.Tensor, torch.Tensor]) -> None:
+def test_means_and_deviations_can_be_those_of_known_targets(
+    batches: tuple[torch.Tensor, torch.Tensor],
+) -> None:
     pred, true = batches
     to_mean = losses.mean_to([pred], [true.mean(0)], [2.0])
     assert to_mean.item() == pytest.approx(2 * (pred.mean(0) - true.mean(0)).abs().mean().item(), rel=1e-5)

@@ -13,7 +13,8 @@ def _batch() -> Batch:
     statistics = TargetStatistics()
     statistics.add([true])
     return Batch(
-        pred, true, [pred], [true], [1.0], statistics.mean(), statistics.std(4), statistics.directions([true]),
+        pred, true, [pred], [true], [1.0],
+        statistics.mean(), statistics.std(4), statistics.directions([true]),
         pred_scores=torch.rand(4, 1, 2, 2),
     )  # fmt: skip
 
@@ -37,7 +38,10 @@ def test_only_objectives_with_features_need_the_perceptual_network() -> None:
 
 
 def test_only_the_last_rungs_of_the_ladder_need_statistics() -> None:
-    assert {name for name, objective in OBJECTIVES.items() if objective.needs_statistics} == {"std-e", "std-f"}
+    assert {name for name, objective in OBJECTIVES.items() if objective.needs_statistics} == {
+        "std-e",
+        "std-f",
+    }
 
 
 def test_a_critic_and_its_loss_come_together() -> None:
