@@ -47,7 +47,10 @@ def amplified(regressor: Draw, pairs: Pairs, dataset: EyeFacePairs) -> tuple[Dra
     middle = mean(drawn[:1])[0].astype(np.float32)
     factor = 1.0
     for _ in range(NUM_CORRECTIONS):  # more than one, as pixels are cut off at black and white
-        factor /= std_ratio(_scaled(drawn, middle, factor), true)
+        ratio = std_ratio(_scaled(drawn, middle, factor), true)
+        if ratio == 0:  # hardly trained, it draws one face for all: there is nothing to amplify
+            break
+        factor /= ratio
     return (lambda eyes: _scaled(regressor(eyes), middle, factor)), factor
 
 
