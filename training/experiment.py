@@ -143,7 +143,7 @@ class Experiment:
         recipe, folder = self._recipe(entry.system), self._folder(entry.system, entry.seed)
         settings = RunSettings(
             folder, self.settings.perceptual, entry.seed, accelerator=self.settings.accelerator,
-            devices=self.settings.devices,
+            devices=self.settings.devices, checkpoint_every=100,
         )  # fmt: skip
         train(recipe, self.pairs, settings)
         lines = list(read_stats(folder))

@@ -151,7 +151,8 @@ def _weighted(values: list[Tensor], weights: list[float]) -> Tensor:
 def _covariance(batch_BCHW: Tensor, directions: Tensor) -> Tensor:
     """K x K, over the global batch, of the batch seen along K directions, in float32."""
     projected_BK = batch_BCHW.flatten(1).float() @ directions
-    centred = projected_BK - _global_mean(projected_BK)
+    # The slope through the mean is nought over the global batch, but not over one process's part.
+    centred = projected_BK - _global_mean(projected_BK).detach()
     products = centred.T @ centred / len(centred)
     return _global(products)
 

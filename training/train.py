@@ -255,10 +255,15 @@ def _but_length(value: Any) -> Any:
 
 
 def commit_hash() -> str:
-    """The repository's commit, with `+` if files differ from it, or "unknown" outside a repository."""
+    """The repository's commit, with `+` if code differs from it, or "unknown" outside a repository.
+
+    Only code counts: the experiment's results are committed, and grow while it runs.
+    """
+    folder = Path(__file__).parent
     try:
-        describe = ["git", "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"]
-        folder = Path(__file__).parent
-        return subprocess.run(describe, cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+        head = ["git", "rev-parse", "--short=12", "HEAD"]
+        commit = subprocess.run(head, cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+        differ = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", ":(top)*.py"], cwd=folder).returncode
+        return commit + ("+" if differ else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
