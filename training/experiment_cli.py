@@ -11,6 +11,7 @@ from training.encoder import EncoderRecipe
 from training.encoder import train_encoder as train_it
 from training.experiment import PLAN, Experiment, ExperimentSettings
 from training.features import TORCHVISION_URL
+from training.goals import list_goals, render_goals
 from training.page import write_page
 from training.report import put_between_marks
 from training.results import read_results
@@ -83,7 +84,7 @@ def report(
     target = page or out / "report.html"
     write_page(target, rows, open_pairs(data), out)
     if into is not None:
-        put_between_marks(into, "EXPERIMENT", render_results(rows))
+        put_between_marks(into, "EXPERIMENT", f"{render_results(rows)}\n\n{render_goals(list_goals(rows))}")
     typer.echo(f"{target}: {len(rows)} runs")
 
 

@@ -19,10 +19,11 @@ from service.eyes import Image
 from training.arrays import Pairs, Split
 from training.batches import EyeFacePairs
 from training.experiment import DRAWN, folder_of
+from training.goals import list_goals
 from training.results import Row
 from training.runs import NoRun, read_stats
-from training.table import BOUND, COLUMNS, SLICED, by_system, cell, render_results
-from training.yardstick import true_faces
+from training.table import BOUND, COLUMNS, SLICED, by_system, cell, main_rows, render_results
+from training.yardstick import Metrics, true_faces
 
 matplotlib.use("Agg")
 
@@ -41,13 +42,15 @@ pre { white-space: pre-wrap }
 
 def write_page(path: Path, rows: list[Row], pairs: Pairs, out: Path) -> None:
     """Writes the page of the rows, with the pictures of the runs in `out`."""
+    every, rows = rows, main_rows(rows)
     parts = [
         "<h1>One eye, one face: every objective</h1>",
         "<h2>Numbers</h2>", _table(rows),
         *(f"<p>{html.escape(note)}</p>" for note in render_results(rows).split("\n\n", 1)[1].split("\n")),
         "<h2>Distortion and perception</h2>",
         *(_figure(plane(rows, key)) for key in ("kid_vgg", "kid_encoder")),
-        "<h2>Slices</h2>", _slices(rows),
+        "<h2>Goals</h2>", _goals(rows),
+        "<h2>Slices</h2>", _slices(every),
         "<h2>Pictures</h2>", *_pictures(rows, pairs, out),
         "<h2>Curves</h2>", *_curves(rows, out),
     ]  # fmt: skip
@@ -90,15 +93,30 @@ def _table(rows: list[Row]) -> str:
     return f"<div><table>{''.join(lines)}</table></div>"
 
 
+def _goals(rows: list[Row]) -> str:
+    cells = [(goal.what, f"{goal.value:.4g}", goal.limit, goal.verdict) for goal in list_goals(rows)]
+    lines = ("".join(f"<td>{html.escape(text)}</td>" for text in line) for line in cells)
+    return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
+
+
 def _slices(rows: list[Row]) -> str:
-    systems = by_system(rows)
-    names = list(dict.fromkeys(each for runs in systems.values() for each in runs[0]["slices"]))
+    """Each system on each slice; what the main split lacks comes from another one, marked so."""
+    systems = by_system(main_rows(rows))
+    here = {name for runs in systems.values() for name in runs[0]["slices"]}
+    main = main_rows(rows)[0]["split"]
+    known: dict[str, dict[str, Metrics]] = {system: {} for system in systems}
+    for row in (row for row in rows if row["system"] in systems):
+        for name, numbers in row["slices"].items():
+            if row["split"] == main:
+                known[row["system"]].setdefault(name, numbers)
+            elif name not in here:
+                known[row["system"]].setdefault(f"{name} ({row['split']})", numbers)
+    names = list(dict.fromkeys(name for slices in known.values() for name in slices))
     lines = []
     for column in SLICED:
         head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
         lines.append(f"<tr><th>{html.escape(column.heading)}</th>{head}</tr>")
-        for system, runs in systems.items():
-            slices = runs[0]["slices"]
+        for system, slices in known.items():
             texts = (
                 f"{slices[name][column.key] * column.factor:.{column.digits}f}" if name in slices else ""
                 for name in names

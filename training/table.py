@@ -42,6 +42,12 @@ COLUMNS = (
 SLICED = (Column("l2", "L2", 4), Column("rank_encoder", "rank, encoder, %", 1, factor=100))
 
 
+def main_rows(rows: list[Row]) -> list[Row]:
+    """The rows of the split that the tables are of: `val`, or what there is."""
+    split = "val" if any(row["split"] == "val" for row in rows) else rows[0]["split"]
+    return [row for row in rows if row["split"] == split]
+
+
 def by_system(rows: Iterable[Row]) -> dict[str, list[Row]]:
     """The rows of each system, its seeds together, in the order of the file; without the bound."""
     found: dict[str, list[Row]] = {}
@@ -65,6 +71,7 @@ def cell(rows: list[Row], column: Column) -> str:
 
 def render_results(rows: list[Row]) -> str:
     """The experiment's tables in Markdown: numbers, budgets, the bound."""
+    rows = main_rows(rows)
     systems = by_system(rows)
     num_samples = next(iter(systems.values()))[0]["metrics"]["num_samples"]
     split = rows[0]["split"]

@@ -24,11 +24,11 @@ from training.features import Features, load_features, report_layers
 Metrics = dict[str, float]
 
 SLICES: dict[str, Callable[[NDArray[np.void]], NDArray[np.bool_]]] = {
-    "dark": lambda rows: rows["light"] < 0.3,
-    "bright": lambda rows: rows["light"] > 0.6,
-    "eye below 24 px": lambda rows: rows["eye_size_px"] < 24,
-    "eye from 36 px": lambda rows: rows["eye_size_px"] >= 36,
-    "tilted by 8° or more": lambda rows: np.abs(rows["roll_deg"]) >= 8,
+    "dark": lambda rows: rows["light"] < 0.4,
+    "bright": lambda rows: rows["light"] > 0.62,
+    "eye below 28 px": lambda rows: rows["eye_size_px"] < 28,
+    "eye from 42 px": lambda rows: rows["eye_size_px"] >= 42,
+    "tilted by 5° or more": lambda rows: np.abs(rows["roll_deg"]) >= 5,
     "monochrome": lambda rows: rows["monochrome"],
 }
 """Parts of a split by what `prepare` wrote of each row; the sources are added to them."""

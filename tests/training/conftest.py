@@ -44,11 +44,17 @@ def drawn_pairs(drawn_folder: Path) -> Pairs:
 
 
 @pytest.fixture(scope="session")
-def small_pairs(tmp_path_factory: pytest.TempPathFactory, drawn_csv: Path) -> Pairs:
+def small_folder(tmp_path_factory: pytest.TempPathFactory, drawn_csv: Path) -> Path:
     """They, with faces of 64 px, as the experiment wants them; a third of the training persons are `dev`."""
     out = tmp_path_factory.mktemp("pairs") / "small"
     prepare(PrepareSettings(drawn_csv, out, face_size=64, dev_part=0.33), progress=False)
-    return open_pairs(out)
+    return out
+
+
+@pytest.fixture(scope="session")
+def small_pairs(small_folder: Path) -> Pairs:
+    """They, opened."""
+    return open_pairs(small_folder)
 
 
 @pytest.fixture(scope="session")
