@@ -34,9 +34,9 @@ class NoEncoder(Exception):
 class EncoderRecipe:
     """What decides the encoder, beside the data; `temperature` is the source's τ."""
 
-    num_steps: int = 600
+    num_steps: int = 400
     batch_size: int = 128
-    widths: tuple[int, ...] = (32, 64, 128, 256)
+    widths: tuple[int, ...] = (24, 48, 96, 192)
     head_size: int = 64
     temperature: float = 0.2
     learning_rate: float = 2e-3
@@ -125,8 +125,8 @@ def train_encoder(recipe: EncoderRecipe, pairs: Pairs, folder: Path, *, progress
         faces = _faces(dataset, recipe, step)
         views = torch.cat([random_view(faces, generator) for _ in range(2)])
         with torch.autocast("cpu", torch.bfloat16):
-            # Chunks of the head are in float32: its products decide.
             embedded = encoder(views.contiguous(memory_format=torch.channels_last)).float()
+        # The head stays in float32: small differences of its products decide.
         first, second = head(embedded).chunk(2)
         loss = contrast(first, second, recipe.temperature)
         optimizer.zero_grad(set_to_none=True)

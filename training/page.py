@@ -77,6 +77,8 @@ def plane(rows: list[Row], key: str) -> Figure:
             axes.legend(fontsize=8)
     axes.set(xlabel="distortion: L2", ylabel=f"perception: {key.replace('kid_', 'KID, ')}")
     axes.set_yscale("symlog", linthresh=0.01)
+    lowest = min(row["metrics"][key] for row in rows if row["system"] != BOUND)
+    axes.set_ylim(bottom=min(0.0, 1.5 * lowest) - 0.001)
     figure.tight_layout()
     return figure
 
@@ -139,8 +141,8 @@ def _pictures(rows: list[Row], pairs: Pairs, out: Path) -> Iterator[str]:
         if file.exists():
             drawn[name] = np.load(file, mmap_mode="r")
     yield "<h3>Clearness: the eye, each system in the order of the table, the true face</h3>"
-    yield _image([eyes, *(faces[chosen] for faces in drawn.values()), true[chosen]])
-    yield f"<p>From above: the eye, {html.escape(', '.join(drawn))}, the true face.</p>"
+    names = ["eye", *drawn, "true face"]
+    yield _image([eyes, *(faces[chosen] for faces in drawn.values()), true[chosen]], names=names)
     for name in ("std-64", "l1-64"):
         if name in drawn:
             step = max(1, len(dataset) // (4 * NUM_COLUMNS))
@@ -152,11 +154,19 @@ def _pictures(rows: list[Row], pairs: Pairs, out: Path) -> Iterator[str]:
         yield _image([drawn["std-64"][few], true[few]], side=160)
 
 
-def _image(rows: list[Image], side: int = 96) -> str:
+def _image(rows: list[Image], side: int = 96, names: list[str] | None = None) -> str:
+    """The rows of pictures, each with its name at its left if there are names."""
     lines = [
         np.hstack([cv2.resize(np.asarray(each), (side, side), interpolation=cv2.INTER_CUBIC) for each in row])
         for row in rows
     ]
+    if names is not None:
+        labels = [np.full((side, 2 * side, 3), 255, np.uint8) for _ in names]
+        for label, name in zip(labels, names, strict=True):
+            cv2.putText(
+                label, name, (4, side // 2), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA
+            )
+        lines = [np.hstack(both) for both in zip(labels, lines, strict=True)]
     done, png = cv2.imencode(".png", np.vstack(lines)[..., ::-1])
     assert done
     return _embedded(png.tobytes())
