@@ -6,6 +6,9 @@ PYTHON ?= python3
 # `make serve PORT=9000` and EYE2FACE_PORT do.
 HOST = $(or $(EYE2FACE_HOST),127.0.0.1)
 PORT = $(or $(EYE2FACE_PORT),8000)
+DATA = data/faces64
+RUNS = runs/experiment
+PERCEPTUAL =
 BUILD := $(if $(filter 1,$(GPU)),gpu,cpu)
 OTHER_BUILD := $(if $(filter 1,$(GPU)),cpu,gpu)
 
@@ -15,11 +18,11 @@ STAMPS := .venv/.stamps
 SERVICE := $(STAMPS)/service-$(BUILD)
 EVERYTHING := $(STAMPS)/everything-$(BUILD)
 
-.PHONY: help serve setup test fuzz lint types format bench clean
+.PHONY: help serve setup test fuzz lint types format bench experiment clean
 .DEFAULT_GOAL := help
 
 help: ## what can be done here
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 serve: setup ## start the service on http://127.0.0.1:8000 (GPU=1, HOST=..., PORT=...)
 	@EYE2FACE_HOST=$(HOST) EYE2FACE_PORT=$(PORT) exec $(BIN)/eye2face serve
@@ -46,6 +49,10 @@ format: $(EVERYTHING) ## mend what ruff can mend
 bench: $(EVERYTHING) bench/.venv/.stamp ## speed beside floor and peers, into README.md; takes hours (BENCH='--rounds 1 ...')
 	$(BIN)/python -m bench.run $(BENCH)
 	$(BIN)/python -m bench.table --into
+
+experiment: $(EVERYTHING) ## train and compare every objective on DATA=data/faces64 (hours; resumes)
+	$(BIN)/python -m training experiment $(DATA) --out $(RUNS) $(if $(PERCEPTUAL),--perceptual $(PERCEPTUAL))
+	$(BIN)/python -m training report $(DATA) --out $(RUNS) --into README.md
 
 clean: ## remove .venv, caches and build products; data/ and runs/ stay
 	rm -rf .venv bench/.venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -50,20 +50,23 @@ class SampleKey:
 class EyeFacePairs(Dataset[tuple[Tensor, Tensor]]):
     """Pairs (eye 3 x S x S, face 3 x F x F), both uint8, of one split.
 
-    Without jitter the eyes are the bytes that the service crops. The face of a left eye is
-    mirrored, like the eye.
+    With `num_eyes=2` the person's other eye, usable or not, follows the eye along the channels.
+    Without jitter the eyes are the bytes that the service crops. The face of a left eye is mirrored,
+    like the eye.
 
     Raises:
         ValueError: the split is empty.
     """
 
-    def __init__(self, pairs: Pairs, split: Split, *, jitter: Jitter | None = None, seed: int = 0) -> None:
+    def __init__(
+        self, pairs: Pairs, split: Split, *, jitter: Jitter | None = None, seed: int = 0, num_eyes: int = 1
+    ) -> None:
         rows = pairs.rows
         usable = np.stack([rows["right_ok"], rows["left_ok"]], axis=1) & (rows["split"] == split)[:, None]
         self.samples: NDArray[np.intp] = np.argwhere(usable)
         if not len(self.samples):
             raise ValueError(f"the folder of pairs holds no row of the split {split!r}")
-        self.pairs, self.jitter, self.seed = pairs, jitter, seed
+        self.pairs, self.jitter, self.seed, self.num_eyes = pairs, jitter, seed, num_eyes
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -71,15 +74,16 @@ class EyeFacePairs(Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(self, key: SampleKey | int) -> tuple[Tensor, Tensor]:
         epoch, index = (key.epoch, key.index) if isinstance(key, SampleKey) else (0, key)
         row, side = self.samples[index]
+        sides = (side, 1 - side)[: self.num_eyes]
         if self.jitter is None:
-            eye = self.pairs.eyes[row, side]
+            eyes = [self.pairs.eyes[row, each] for each in sides]
         else:
-            rng = np.random.default_rng((self.seed, epoch, index))
-            eye = jitter_eye(self.pairs.eyes_wide[row, side], self.pairs.eyes.shape[2], self.jitter, rng)
+            rng, size = np.random.default_rng((self.seed, epoch, index)), self.pairs.eyes.shape[2]
+            eyes = [jitter_eye(self.pairs.eyes_wide[row, each], size, self.jitter, rng) for each in sides]
         face = self.pairs.faces[row]
         if side == 1:
             face = face[:, ::-1]
-        return _channels_first(eye), _channels_first(face)
+        return _channels_first(np.concatenate(eyes, axis=2)), _channels_first(face)
 
     def balanced_weights(self, power: float) -> NDArray[np.float64]:
         """Each sample's chance, its source's share raised to `power` (1 as they are, 0 all sources alike)."""

@@ -17,12 +17,16 @@ from training import pictures, report
 from training.arrays import Pairs, PairsError, Split, open_pairs
 from training.batches import EyeFacePairs
 from training.checkpoints import CheckpointError
+from training.encoder import NoEncoder
+from training.experiment_cli import add_experiment_commands
 from training.features import TORCHVISION_URL, FeaturesUnavailable, load_features, report_layers
 from training.finder_cli import add_commands
+from training.pairs import FACE_SIZE
 from training.parity import measure_parity
 from training.prepare import PrepareSettings
 from training.prepare import prepare as prepare_pairs
 from training.recipes import RECIPES
+from training.results import ResultsError
 from training.runs import NoRun, read_description
 from training.sources import find_layout, list_photos
 from training.train import RunConflict, RunSettings
@@ -37,6 +41,8 @@ OURS = (
     FeaturesUnavailable,
     RunConflict,
     NoRun,
+    NoEncoder,
+    ResultsError,
     report.ReportError,
     exporting.ExportDiffers,
     ValueError,
@@ -55,12 +61,13 @@ Finder = Annotated[
 
 
 @app.command()
-def prepare(
+def prepare(  # noqa: PLR0913  every option is an argument
     source: Annotated[Path, typer.Argument(help="A labelled CSV, a folder of photos, or CelebA's folder.")],
     out: Annotated[Path, typer.Argument(help="Folder for the arrays.")],
     layout: Annotated[str, typer.Option(help="auto, csv, folder or celeba.")] = "auto",
     limit: Annotated[int | None, typer.Option(help="At most so many photos, chosen by hash.")] = None,
     seed: Annotated[int, typer.Option(help="Decides which persons are `dev`.")] = 0,
+    face_size: Annotated[int, typer.Option(help="Side of the faces, in pixels.")] = FACE_SIZE,
     finder: Finder = "haar",
 ) -> None:
     """Turn photos into pairs of eye and face; a second run goes on where the first stopped."""
@@ -68,7 +75,9 @@ def prepare(
     if layout not in layouts:
         raise ValueError(f"--layout is {layout!r}, expected one of {', '.join(layouts)}")
     chosen = cast(Literal["auto", "csv", "folder", "celeba"], layout)
-    settings = PrepareSettings(source=source, out=out, layout=chosen, limit=limit, seed=seed)
+    settings = PrepareSettings(
+        source=source, out=out, layout=chosen, limit=limit, seed=seed, face_size=face_size
+    )
     manifest = prepare_pairs(settings, finder=open_eye_finder(finder))
     typer.echo(
         f"{out}: {manifest['num_rows']} faces of {manifest['num_photos']} photos {manifest['rows_by_split']}"
@@ -131,7 +140,7 @@ def evaluate(
     The grid shows true faces, so it does not go where the numbers go.
     """
     pairs = open_pairs(data)
-    dataset = EyeFacePairs(pairs, _split(split))
+    dataset = EyeFacePairs(pairs, _split(split), num_eyes=2)
     drawing = {name: evaluation.load_system(Path(path)) for name, path in map(_name_and_path, systems)}
     features = load_features(perceptual, report_layers(perceptual))
     evaluation.calibrate(features, pairs)
@@ -207,6 +216,7 @@ def parity(
         report.put_between_marks(into, "PARITY", text)
 
 
+add_experiment_commands(app)
 add_commands(app)
 
 
@@ -258,4 +268,4 @@ def _draw_grid(
         np.stack([np.ascontiguousarray(sample[part].permute(1, 2, 0)) for sample in samples])
         for part in (0, 1)
     )
-    pictures.write_rows(path, [eyes, *(draw(eyes) for draw in systems.values()), faces])
+    pictures.write_rows(path, [eyes[..., :3], *(draw(eyes) for draw in systems.values()), faces])

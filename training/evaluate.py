@@ -22,10 +22,12 @@ from training import losses, pictures
 from training.arrays import Pairs
 from training.batches import EyeFacePairs
 from training.features import Features
+from training.metrics import perceptual_distance
 from training.runs import load_average
 
 Draw = Callable[[Image], Image]
-"""Faces B x F x F x 3 from eyes B x S x S x 3, both uint8."""
+"""Faces B x F x F x 3 from eyes B x S x S x 3, both uint8; a person's other eye may follow the first along
+the last axis, for the systems that look at both."""
 
 NUM_CALIBRATION_FACES = 256
 BATCH_SIZE = 16
@@ -40,6 +42,7 @@ class Scores:
     std_features: `losses.std_scalar_features` over the whole split, not a batch: the seed's third column.
     std_map_features: the same, position by position.
     sigma_ratio: mean over pixels of the standard deviation over the split, drawn over true; 1 is full.
+    perceptual: `metrics.perceptual_distance`.
     ssim: structural similarity. Source: Wang et al. 2004; torchmetrics.
     """
 
@@ -49,6 +52,7 @@ class Scores:
     std_map_features: float
     sigma_ratio: float
     ssim: float
+    perceptual: float
     num_samples: int
 
 
@@ -79,7 +83,7 @@ class Totals:
 
     def __init__(self, layer_weights: list[float]) -> None:
         self.weights = layer_weights
-        self.sums = {"l2": 0.0, "feature_loss": 0.0, "ssim": 0.0}
+        self.sums = {"l2": 0.0, "feature_loss": 0.0, "ssim": 0.0, "perceptual": 0.0}
         self.pixels = Moments()
         self.features = [Moments() for _ in layer_weights]
         self.count = 0
@@ -95,6 +99,7 @@ class Totals:
         ssim = structural_similarity_index_measure(pred, true, data_range=1.0)
         assert isinstance(ssim, Tensor)
         self.sums["ssim"] += ssim.item() * num
+        self.sums["perceptual"] += perceptual_distance(pred_features, true_features) * num
         self.pixels.add(pred)
         for moments, activations in zip(self.features, pred_features, strict=True):
             moments.add(activations)
@@ -107,7 +112,10 @@ class Totals:
             scalar += weight * abs(mine.std().mean() - real.std().mean()).item()
             pixelwise += weight * (mine.std() - real.std()).abs().mean().item()
         ratio = (self.pixels.std().mean() / true.pixels.std().mean()).item()
-        return Scores(means["l2"], means["feature_loss"], scalar, pixelwise, ratio, means["ssim"], self.count)
+        return Scores(
+            means["l2"], means["feature_loss"], scalar, pixelwise, ratio, means["ssim"], means["perceptual"],
+            self.count,
+        )  # fmt: skip
 
 
 @torch.no_grad()
@@ -153,9 +161,10 @@ def load_system(path: Path) -> Draw:
         ModelError: the file is no model of the service's contract.
     """
     if path.suffix == ".onnx":
-        return Synthesizer.load(path, device="cpu", num_threads=torch.get_num_threads())
+        synthesizer = Synthesizer.load(path, device="cpu", num_threads=torch.get_num_threads())
+        return lambda eyes: synthesizer(eyes[..., :3])
     model = load_average(path)
-    return lambda eyes: pictures.draw_faces(model, eyes)
+    return lambda eyes: pictures.draw_faces(model, eyes[..., : 3 * model.config.num_eyes])
 
 
 def to_unit(faces_BHWC: Image) -> Tensor:

@@ -74,8 +74,11 @@ def export(run: Path, path: Path, facts: ModelFacts, check_eyes_BHWC: Image, *, 
 
     Raises:
         ExportDiffers: more than one level on the eyes to check with; nothing is written.
+        ValueError: the model wants both eyes, which the contract does not know.
     """
     average = load_average(run)
+    if average.config.num_eyes != 1:
+        raise ValueError(f"{run} draws from {average.config.num_eyes} eyes, a served model from one")
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / "draft.onnx"
         _to_onnx(average, draft, check_eyes_BHWC[:2])

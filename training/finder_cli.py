@@ -1,6 +1,7 @@
 """The eye finder's commands: `train-finder`, `doubt-labels`, `export-`, `evaluate-` and `serve-finder`."""
 
 import tempfile
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -105,14 +106,17 @@ def export(  # noqa: PLR0913  every option is an argument
     facts = FinderFacts(version, f"{data.name}: {licences(data)}", licence_class, commit_hash())
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / "eye_finder.onnx"
-        num_empty = sum(case.kind.startswith(NOBODY) for case in empty)
+        num_empty = Counter(case.kind for case in empty if case.kind.startswith(NOBODY))
         for _ in range(2):  # which looks are taken depends on the scores: now on drafts, then on final ones
             write_finder(model, draft, facts, {})
             judged = scores.judge(LearnedEyeFinder.load(draft), [*cases_with_people(photos), *empty])
             weights = scores.fit_weights(judged)
             threshold = scores.fit_threshold(judged, weights, num_empty)
             facts = replace(facts, score_weights=weights, threshold=threshold)
-    metrics = {"candidates_fitted_on": float(len(judged.right)), "pictures_of_nobody": float(num_empty)}
+    metrics = {
+        "candidates_fitted_on": float(len(judged.right)),
+        "pictures_of_nobody": float(num_empty.total()),
+    }
     write_finder(model, out, facts, metrics)
     typer.echo(f"{out}: {out.stat().st_size / 1e6:.2f} MB, eyes count from a score of {threshold:.3f}")
 

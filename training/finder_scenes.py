@@ -23,12 +23,12 @@ SMALLEST, LARGEST = 6.0, 260.0
 """Distances between the eyes that are learned, in pixels of the training picture; larger ones are looked at
 in a smaller picture."""
 
-MODES = {"person": 0.34, "close-up": 0.15, "crowd": 0.22, "whole": 0.07, "nobody": 0.22}
+MODES = {"person": 0.30, "close-up": 0.13, "crowd": 0.20, "whole": 0.05, "nobody": 0.32}
 
 PEOPLE_WITHOUT_EYES = 0.4
 """Part of the pictures of nobody that show a body, or a face whose eyes are painted over."""
 
-ROUND_THINGS = 0.3
+ROUND_THINGS = 0.5
 """Part of the pictures of nothing but backgrounds into which balls, cups and wheels are drawn."""
 
 KIND_WEIGHTS = {"masked": 5.0, "several-faces": 4.0, "tilted": 5.0, "profile": 2.0, "dark": 3.0,

@@ -67,6 +67,57 @@ def std_map_features(pred: Features, true: Features, weights: list[float]) -> Te
     return _weighted([std_map(p, t) for p, t in zip(pred, true, strict=True)], weights)
 
 
+def mean_to(pred: Features, target_means: list[Tensor], weights: list[float]) -> Tensor:
+    """|μ(target) − μ(pred)| at each position, averaged; weighted and summed over layers."""
+    means = [_global_mean(p.float()) for p in pred]
+    return _weighted([l1(mean, target) for mean, target in zip(means, target_means, strict=True)], weights)
+
+
+def std_to(pred: Features, target_stds: list[Tensor], weights: list[float]) -> Tensor:
+    """`std_map_features` against deviations that are known and not the batch's."""
+    stds = [std_over_batch(p) for p in pred]
+    return _weighted([l1(std, target) for std, target in zip(stds, target_stds, strict=True)], weights)
+
+
+def covariance(pred: Features, true: Features, directions: list[Tensor]) -> Tensor:
+    """The mean over layers of ‖C(pred) − C(true)‖ / ‖C(true)‖, Frobenius norms of covariances over the batch
+    along fixed directions.
+
+    Source: Sun & Saenko 2016 (CORAL), whose full covariances would be too large here; divided by
+    the true one's norm, so that layers weigh alike.
+    """
+    distances = []
+    for p, t, direction in zip(pred, true, directions, strict=True):
+        with torch.no_grad():
+            wanted = _covariance(t, direction)
+        distances.append((_covariance(p, direction) - wanted).norm() / wanted.norm())
+    return torch.stack(distances).mean()
+
+
+def total_variation(pred_BCHW: Tensor) -> Tensor:
+    """Mean absolute difference of neighbours, across and down. Source: Rudin, Osher & Fatemi 1992."""
+    across = (pred_BCHW[..., 1:] - pred_BCHW[..., :-1]).abs().mean()
+    return across + (pred_BCHW[..., 1:, :] - pred_BCHW[..., :-1, :]).abs().mean()
+
+
+def adversarial(pred_scores: Tensor) -> Tensor:
+    """What the model pays: minus the critic's mean score. Source: Lim & Ye 2017, "Geometric GAN"."""
+    return -pred_scores.mean()
+
+
+def hinge(pred_scores: Tensor, true_scores: Tensor) -> Tensor:
+    """What the critic pays: true faces below 1, drawn ones above −1. Source: Lim & Ye 2017."""
+    return torch.relu(1 - true_scores).mean() + torch.relu(1 + pred_scores).mean()
+
+
+def over_processes(mean_CHW: Tensor) -> Tensor:
+    """The mean over the global batch from that of each process's equal part."""
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.all_reduce(mean_CHW)
+        mean_CHW /= distributed.get_world_size()
+    return mean_CHW
+
+
 class _StdOverBatch(torch.autograd.Function):
     """Two passes over memory forward and one backward; `torch.std(0)` strides through large feature
     maps and is several times slower on a CPU.
@@ -78,8 +129,8 @@ class _StdOverBatch(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: FunctionCtx, batch_BCHW: Tensor) -> Tensor:
-        mean = _over_processes(batch_BCHW.mean(0, dtype=torch.float32))
-        variance = _over_processes((batch_BCHW - mean).square_().mean(0))
+        mean = over_processes(batch_BCHW.mean(0, dtype=torch.float32))
+        variance = over_processes((batch_BCHW - mean).square_().mean(0))
         std = variance.clamp_min_(_SMALLEST_VARIANCE).sqrt_()
         ctx.save_for_backward(batch_BCHW, mean, std)
         return std
@@ -93,13 +144,26 @@ class _StdOverBatch(torch.autograd.Function):
         return grad_BCHW
 
 
-def _over_processes(mean_CHW: Tensor) -> Tensor:
-    """The mean over the global batch from that of each process's equal part."""
-    if distributed.is_available() and distributed.is_initialized():
-        distributed.all_reduce(mean_CHW)
-        mean_CHW /= distributed.get_world_size()
-    return mean_CHW
-
-
 def _weighted(values: list[Tensor], weights: list[float]) -> Tensor:
     return torch.stack([w * value for w, value in zip(weights, values, strict=True)]).sum()
+
+
+def _covariance(batch_BCHW: Tensor, directions: Tensor) -> Tensor:
+    """K x K, over the global batch, of the batch seen along K directions, in float32."""
+    projected_BK = batch_BCHW.flatten(1).float() @ directions
+    # The slope through the mean is nought over the global batch, but not over one process's part.
+    centred = projected_BK - _global_mean(projected_BK).detach()
+    products = centred.T @ centred / len(centred)
+    return _global(products)
+
+
+def _global_mean(batch: Tensor) -> Tensor:
+    """The mean over the global batch, with this process's slope."""
+    return _global(batch.mean(0))
+
+
+def _global(mean: Tensor) -> Tensor:
+    """A process's mean, moved to that of all; its slope stays, as gradients are averaged afterwards."""
+    if distributed.is_available() and distributed.is_initialized():
+        return mean + (over_processes(mean.detach().clone()) - mean.detach())
+    return mean

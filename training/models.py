@@ -13,13 +13,17 @@ from torch.nn import functional
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """Sizes of the autoencoder; the defaults cost 0.49 GMAC a face (`num_macs`)."""
+    """Sizes of the autoencoder; the defaults cost 0.49 GMAC a face (`num_macs`).
+
+    With two eyes the person's other eye follows the first along the channels.
+    """
 
     eye_size: int = 64
     face_size: int = 128
     encoder_widths: tuple[int, ...] = (32, 64, 128, 256)
     vector_size: int = 256
     decoder_widths: tuple[int, ...] = (256, 160, 96, 32)
+    num_eyes: int = 1
 
 
 class ConvBlock(nn.Sequential):
@@ -34,7 +38,7 @@ class ConvBlock(nn.Sequential):
 
 
 class Autoencoder(nn.Module):
-    """Faces B x 3 x F x F in 0…1 from eyes B x 3 x S x S in 0…1.
+    """Faces B x 3 x F x F in 0…1 from eyes B x (3 · num_eyes) x S x S in 0…1.
 
     Blocks of convolution and max-pooling, flattened into a vector; blocks of upsampling and
     convolution; the last step to full size is depth-to-space, so that no convolution works on
@@ -52,7 +56,7 @@ class Autoencoder(nn.Module):
         if self.smallest < 1 or self.coarsest < 1:
             raise ValueError(f"{config} has more blocks than its sizes can be halved")
         self.encoder = nn.Sequential()
-        channels = 3
+        channels = 3 * config.num_eyes
         for width in config.encoder_widths:
             self.encoder.extend([ConvBlock(channels, width), nn.MaxPool2d(2)])
             channels = width
@@ -90,7 +94,7 @@ def num_macs(config: ModelConfig) -> int:
     for layer in model.modules():
         layer.register_forward_hook(count)
     with torch.no_grad():
-        model(torch.zeros(1, 3, config.eye_size, config.eye_size))
+        model(torch.zeros(1, 3 * config.num_eyes, config.eye_size, config.eye_size))
     return total
 
 

@@ -13,6 +13,7 @@ from torch import nn
 from service.eyes import Image
 from training.arrays import Pairs, Split
 from training.batches import EyeFacePairs
+from training.models import Autoencoder
 
 matplotlib.use("Agg")
 
@@ -26,16 +27,16 @@ def draw_faces(model: nn.Module, eyes_BHWC: Image) -> Image:
     return np.asarray(faces.permute(0, 2, 3, 1).cpu().numpy(), dtype=np.uint8)
 
 
-def draw_grid(model: nn.Module, pairs: Pairs, path: Path, *, num_eyes: int, split: Split = "dev") -> None:
+def draw_grid(model: Autoencoder, pairs: Pairs, path: Path, *, num_eyes: int, split: Split = "dev") -> None:
     """Writes columns of eye, drawn face and true face for samples spread over the split."""
     try:
-        dataset = EyeFacePairs(pairs, split)
+        dataset = EyeFacePairs(pairs, split, num_eyes=model.config.num_eyes)
     except ValueError:  # a tiny data set may have no such split
-        dataset = EyeFacePairs(pairs, "train")
+        dataset = EyeFacePairs(pairs, "train", num_eyes=model.config.num_eyes)
     chosen = [dataset[int(i)] for i in np.linspace(0, len(dataset) - 1, num_eyes)]
     eyes = np.stack([eye.permute(1, 2, 0).numpy() for eye, _ in chosen])
     true = np.stack([face.permute(1, 2, 0).numpy() for _, face in chosen])
-    write_rows(path, [eyes, draw_faces(model, eyes), true])
+    write_rows(path, [eyes[..., :3], draw_faces(model, eyes), true])
 
 
 def write_rows(path: Path, rows: list[Image]) -> None:

@@ -51,7 +51,19 @@ class FinderRecipe:
     seed: int = 0
 
 
+STEPS_64 = 600
+"""38,000 samples: about five minutes of two cores where the loss looks at features."""
+
 STD_128 = Recipe("std-128", "std")
+
+STD_64 = Recipe(
+    "std-64", "std", num_steps=STEPS_64, warmup_steps=50, ema_decay=0.99, cooldown_part=0.4,
+    model=ModelConfig(face_size=64, encoder_widths=(24, 48, 96, 192), decoder_widths=(192, 128, 64)),
+    convs=("1_1", *STD_128.convs),
+)  # fmt: skip
+"""The experiment's: all of its runs see as many samples."""
+
+NO_JITTER = Jitter(turn_deg=0, shift=0, zoom=0, gamma=0, blur=0, noise=0, small=0)
 
 _RECIPES = (
     STD_128,
@@ -69,6 +81,18 @@ _RECIPES = (
         warmup_steps=10, ema_decay=0.95,
         model=ModelConfig(encoder_widths=(16, 32, 64, 64), vector_size=64, decoder_widths=(64, 64, 32, 16)),
     ),
+    STD_64,
+    *(
+        replace(STD_64, name=f"{objective}-64", objective=objective)
+        for objective in (
+            *("l1", "l2", "feature", "std-a", "std-b", "std-c"),
+            *("std-e", "std-f", "std-half", "gan", "cgan"),
+        )
+    ),
+    replace(
+        STD_64, name="cgan-two-eyes-64", objective="cgan-two-eyes", model=replace(STD_64.model, num_eyes=2)
+    ),
+    replace(STD_64, name="std-64-no-jitter", jitter=NO_JITTER),
 )  # fmt: skip
 
 RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in _RECIPES}

@@ -14,7 +14,7 @@ COLUMNS = {
 }
 """The numbers of `training.evaluate.Scores` as the report heads them."""
 
-Mark = Literal["RESULTS", "PARITY", "FOUND", "SERVED"]
+Mark = Literal["RESULTS", "EXPERIMENT", "PARITY", "FOUND", "SERVED"]
 """What stands between <!-- MARK --> and <!-- /MARK --> of a document is written by a command."""
 
 

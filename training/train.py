@@ -24,11 +24,14 @@ from tqdm import tqdm
 from training import checkpoints, pictures
 from training.arrays import Pairs
 from training.batches import EyeFacePairs, ResumableSampler
+from training.critics import Critic, CriticConfig
 from training.features import Features, load_features, training_layers
 from training.models import Autoencoder
-from training.objectives import OBJECTIVES, Batch, Objective
+from training.objectives import OBJECTIVES, Objective
 from training.recipes import FinderRecipe, Recipe
 from training.runs import Stats, load_average, read_description
+from training.statistics import TargetStatistics
+from training.steps import Adversary, Run, make_step
 
 NUM_CALIBRATION_FACES = 256
 NUM_GRID_EYES = 12
@@ -57,37 +60,6 @@ class RunSettings:
     picture_every: int = 1000
 
 
-@dataclass(slots=True)
-class Run:
-    """What changes while a run goes on."""
-
-    model: nn.Module
-    optimizer: Optimizer
-    average: Autoencoder
-    features: Features | None
-    step: int = 0
-
-    def state(self) -> checkpoints.State:
-        """Everything needed to go on at `step`."""
-        return {
-            "step": self.step,
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "average": self.average.state_dict(),
-            "feature_scales": None if self.features is None else self.features.get_buffer("scales"),
-        }
-
-    def restore(self, state: checkpoints.State) -> None:
-        """Goes on from a state, random states included."""
-        self.step = state["step"]
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.average.load_state_dict(state["average"])
-        if self.features is not None:
-            self.features.get_buffer("scales").copy_(state["feature_scales"])
-        checkpoints.restore_random(state)
-
-
 def train(recipe: Recipe, pairs: Pairs, settings: RunSettings) -> Path:
     """Runs the recipe to its last step, from its checkpoint if there is one, and returns the folder.
 
@@ -106,13 +78,15 @@ def train(recipe: Recipe, pairs: Pairs, settings: RunSettings) -> Path:
     )
     fabric.launch()
     fabric.seed_everything(settings.seed, verbose=False)
-    needed = OBJECTIVES[recipe.objective].needs_features
+    objective = OBJECTIVES[recipe.objective]
     layers = training_layers(settings.perceptual, recipe.convs)
-    features = load_features(settings.perceptual, layers) if needed else None
+    features = load_features(settings.perceptual, layers) if objective.needs_features else None
     if fabric.is_global_zero:
         _claim_folder(recipe, pairs, settings, features)
     fabric.barrier()
-    dataset = EyeFacePairs(pairs, "train", jitter=recipe.jitter, seed=settings.seed)
+    dataset = EyeFacePairs(
+        pairs, "train", jitter=recipe.jitter, seed=settings.seed, num_eyes=recipe.model.num_eyes
+    )
     run = _begin(fabric, recipe, dataset, settings, features)
     loader = fabric.setup_dataloaders(
         _loader(fabric, dataset, recipe, settings, run.step), use_distributed_sampler=False
@@ -120,11 +94,10 @@ def train(recipe: Recipe, pairs: Pairs, settings: RunSettings) -> Path:
     assert not isinstance(loader, list)
     batches: Iterator[tuple[Tensor, Tensor]] = iter(loader)
     stats = Stats(settings.folder, run.step, every=settings.log_every) if fabric.is_global_zero else None
-    objective = OBJECTIVES[recipe.objective]
     with tqdm(total=recipe.num_steps, initial=run.step, desc=recipe.name, disable=stats is None) as bar:
         while run.step < recipe.num_steps:
             _set_learning_rate(run.optimizer, recipe, run.step)
-            terms = _step(fabric, run, objective, next(batches))
+            terms = make_step(fabric, run, objective, next(batches))
             update_average(run.average, run.model, decay_at(recipe.ema_decay, run.step))
             run.step += 1
             bar.update()
@@ -183,14 +156,26 @@ def _begin(
     average = copy.deepcopy(plain).requires_grad_(False).eval()
     optimizer = AdamW(plain.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     model, optimizer = fabric.setup(plain, optimizer)
+    objective = OBJECTIVES[recipe.objective]
     if features is not None:
         if state is None:
             features.calibrate(_calibration_faces(dataset))
         features.to(fabric.device)
     run = Run(model, optimizer, average.to(fabric.device), features)
+    if objective.needs_statistics:
+        run.statistics = TargetStatistics()
+    if objective.critic is not None:
+        run.adversary = _make_adversary(fabric, objective.critic, recipe)
     if state is not None:
-        run.restore(state)
+        run.restore(state, fabric.device)
     return run
+
+
+def _make_adversary(fabric: Fabric, config: CriticConfig, recipe: Recipe) -> Adversary:
+    critic = Critic(config, recipe.model.num_eyes).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    # Source of the betas: Radford et al. 2016 (DCGAN); a longer memory lets the two chase each other.
+    optimizer = AdamW(critic.parameters(), lr=config.learning_rate, betas=(0.5, 0.999), weight_decay=0.0)
+    return Adversary(*fabric.setup(critic, optimizer))
 
 
 def _calibration_faces(dataset: EyeFacePairs) -> Tensor:
@@ -210,28 +195,6 @@ def _loader(
         dataset, batch_sampler=sampler, num_workers=settings.num_workers, generator=torch.Generator(),
         persistent_workers=settings.num_workers > 0, pin_memory=fabric.device.type == "cuda",
     )  # fmt: skip
-
-
-def _step(fabric: Fabric, run: Run, objective: Objective, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-    eyes, faces = (_to_unit(part) for part in batch)
-    run.model.train()
-    pred = run.model(eyes)
-    compared = Batch(pred, faces)
-    if run.features is not None:
-        with fabric.autocast():
-            with torch.no_grad():
-                true_features = run.features(faces)
-            pred_features = run.features(pred)
-        compared = Batch(pred, faces, pred_features, true_features, run.features.weights)
-    total, terms = objective(compared)
-    run.optimizer.zero_grad(set_to_none=True)
-    fabric.backward(total)
-    run.optimizer.step()
-    return {"total": total.detach(), **terms}
-
-
-def _to_unit(pixels_BCHW: Tensor) -> Tensor:
-    return (pixels_BCHW.float() / 255).contiguous(memory_format=torch.channels_last)
 
 
 def _set_learning_rate(optimizer: Optimizer, recipe: Recipe, step: int) -> None:
@@ -261,7 +224,7 @@ def _claim_folder(recipe: Recipe, pairs: Pairs, settings: RunSettings, features:
     """Writes what the run is, or compares it with what an earlier start wrote; the length may differ."""
     described = {
         "recipe": json.loads(json.dumps(asdict(recipe))),
-        "objective": dict(OBJECTIVES[recipe.objective].weights),
+        **described_objective(OBJECTIVES[recipe.objective]),
         "layers": [layer.name for layer in features.layers] if features else [],
         "seed": settings.seed,
         "start_from": read_description(settings.start_from) if settings.start_from else None,
@@ -281,15 +244,26 @@ def _claim_folder(recipe: Recipe, pairs: Pairs, settings: RunSettings, features:
     path.write_text(json.dumps({**described, "commit": commit_hash()}, indent=1) + "\n")
 
 
+def described_objective(objective: Objective) -> dict[str, Any]:
+    """An objective as JSON: its weights and, if there is one, its critic."""
+    critic = None if objective.critic is None else json.loads(json.dumps(asdict(objective.critic)))
+    return {"objective": dict(objective.weights), "critic": critic}
+
+
 def _but_length(value: Any) -> Any:
     return {k: v for k, v in value.items() if k != "num_steps"} if isinstance(value, dict) else value
 
 
 def commit_hash() -> str:
-    """The repository's commit, with `+` if files differ from it, or "unknown" outside a repository."""
+    """The repository's commit, with `+` if code differs from it, or "unknown" outside a repository.
+
+    Only code counts: the experiment's results are committed, and grow while it runs.
+    """
+    folder = Path(__file__).parent
     try:
-        describe = ["git", "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"]
-        folder = Path(__file__).parent
-        return subprocess.run(describe, cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+        head = ["git", "rev-parse", "--short=12", "HEAD"]
+        commit = subprocess.run(head, cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+        differ = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", ":(top)*.py"], cwd=folder).returncode
+        return commit + ("+" if differ else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"

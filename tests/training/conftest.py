@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests.drawn_faces import DrawnPhoto, draw_photos, write_csv
+from tests.training.perceptual import write_archives
 from training.arrays import Pairs, open_pairs
 from training.prepare import PrepareSettings, prepare
 
@@ -40,3 +41,23 @@ def drawn_folder(tmp_path_factory: pytest.TempPathFactory, drawn_csv: Path) -> P
 def drawn_pairs(drawn_folder: Path) -> Pairs:
     """They, opened."""
     return open_pairs(drawn_folder)
+
+
+@pytest.fixture(scope="session")
+def small_folder(tmp_path_factory: pytest.TempPathFactory, drawn_csv: Path) -> Path:
+    """They, with faces of 64 px, as the experiment wants them; a third of the training persons are `dev`."""
+    out = tmp_path_factory.mktemp("pairs") / "small"
+    prepare(PrepareSettings(drawn_csv, out, face_size=64, dev_part=0.33), progress=False)
+    return out
+
+
+@pytest.fixture(scope="session")
+def small_pairs(small_folder: Path) -> Pairs:
+    """They, opened."""
+    return open_pairs(small_folder)
+
+
+@pytest.fixture(scope="session")
+def archives(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The folder of small perceptual networks of random weights."""
+    return str(write_archives(tmp_path_factory.mktemp("archives")))

@@ -86,3 +86,18 @@ def test_sources_are_balanced_by_the_power(drawn_pairs: Pairs, power: float, exp
     dataset = EyeFacePairs(pairs, "train")
     common = pairs.rows["source"][dataset.samples[:, 0]] == "common"
     assert dataset.balanced_weights(power)[common].sum() == pytest.approx(expected, abs=0.03)
+
+
+def test_the_other_eye_follows_the_first(drawn_pairs: Pairs) -> None:
+    alone, both = (EyeFacePairs(drawn_pairs, "train", num_eyes=num) for num in (1, 2))
+    for index, (row, side) in enumerate(both.samples):
+        eyes, face = both[index]
+        assert torch.equal(eyes[:3], alone[index][0]) and torch.equal(face, alone[index][1])
+        assert np.array_equal(eyes[3:].permute(1, 2, 0).numpy(), drawn_pairs.eyes[row, 1 - side])
+
+
+def test_a_second_eye_leaves_the_jitter_of_the_first_as_it_is(drawn_pairs: Pairs) -> None:
+    alone, both = (
+        EyeFacePairs(drawn_pairs, "train", jitter=Jitter(), seed=3, num_eyes=num) for num in (1, 2)
+    )
+    assert torch.equal(both[SampleKey(1, 2)][0][:3], alone[SampleKey(1, 2)][0])

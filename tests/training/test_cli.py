@@ -49,6 +49,11 @@ def test_photos_become_a_model_that_the_service_runs(
         (("prepare", "nowhere", "out"), "nowhere"),
         (("prepare", "nowhere", "out", "--layout", "zip"), "--layout is 'zip', expected one of auto, csv"),
         (("evaluate", "nowhere", "std=x.onnx"), "nowhere does not exist"),
+        (("train-encoder", "nowhere", "out"), "nowhere does not exist"),
+        (("experiment", "nowhere"), "nowhere does not exist"),
+        (("experiment", "nowhere", "--split", "train"), "--split is 'train', expected val or dev"),
+        (("experiment", "nowhere", "--only", "l3"), "--only ['l3'] names no system; there are"),
+        (("report", "nowhere", "--results", "none.jsonl"), "none.jsonl holds no results yet"),
         (("export", "nowhere", "data", "x.onnx", "--licence-class", "open"), "nowhere holds no run"),
     ],
 )
@@ -88,6 +93,22 @@ def test_options_of_a_run_are_written_beside_its_weights(
     described = json.loads((tmp_path / "run" / "run.json").read_text())
     assert described["recipe"]["precision"] == "32-true" and described["recipe"]["num_steps"] == 1
     assert described["seed"] == 3
+
+
+def test_the_experiment_ends_in_a_table_in_a_document(
+    tmp_path: Path, drawn_csv: Path, archives: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, out, results = tmp_path / "data", tmp_path / "runs", tmp_path / "results.jsonl"
+    document = tmp_path / "README.md"
+    document.write_text("<!-- EXPERIMENT -->\n<!-- /EXPERIMENT -->\n")
+    assert call(monkeypatch, "prepare", drawn_csv, data, "--face-size", "64") == 0
+    encoder = ("train-encoder", data, out / "encoder", "--steps", "1")
+    assert call(monkeypatch, *encoder) == 0
+    where = ("--out", out, "--results", results)
+    only = ("--only", "mean face", "--encoder-steps", "1", "--perceptual", archives)
+    assert call(monkeypatch, "experiment", data, *where, *only) == 0
+    assert call(monkeypatch, "report", data, *where, "--into", document) == 0
+    assert "| mean face | " in document.read_text() and (out / "report.html").exists()
 
 
 def test_parity_is_measured_on_labelled_photos(

@@ -9,12 +9,11 @@ import pytest
 import torch
 
 from tests.running import find_free_port
-from tests.training.two_processes import make_batch
-from training import losses
+from tests.training.two_processes import make_batch, statistics
 from training.runs import load_average, read_stats
 
 
-def test_the_deviation_over_two_processes_is_that_of_the_whole_batch(tmp_path: Path) -> None:
+def test_statistics_over_two_processes_are_those_of_the_whole_batch(tmp_path: Path) -> None:
     port = str(find_free_port())
     outs = [tmp_path / f"{rank}.pt" for rank in (0, 1)]
     module = [sys.executable, "-m", "tests.training.two_processes"]
@@ -22,21 +21,24 @@ def test_the_deviation_over_two_processes_is_that_of_the_whole_batch(tmp_path: P
     assert [process.wait(timeout=120) for process in processes] == [0, 0]
     pred, true = make_batch()
     pred.requires_grad_()
-    loss = losses.std_map(pred, true)
-    (gradient,) = torch.autograd.grad(loss, pred)
+    whole = torch.stack(statistics(pred, true))
+    (gradient,) = torch.autograd.grad(whole.sum(), pred)
     for rank, out in enumerate(outs):
         found = torch.load(out)
-        assert found["loss"] == pytest.approx(loss.item(), rel=1e-6)
+        torch.testing.assert_close(found["losses"], whole.detach(), rtol=1e-5, atol=1e-7)
         # Gradients are averaged over the processes afterwards, so each half comes doubled.
         torch.testing.assert_close(found["gradient"] / 2, gradient[rank::2], rtol=1e-5, atol=1e-9)
 
 
-def test_a_run_of_two_processes_ends_with_one_checkpoint(tmp_path: Path, drawn_folder: Path) -> None:
-    run = tmp_path / "run"
-    options = ["--recipe", "tiny", "--steps", "3", "--accelerator", "cpu", "--devices", "2"]
-    command = [sys.executable, "-m", "training", "train", str(drawn_folder), str(run), *options]
+@pytest.mark.parametrize(("recipe", "face_size"), [("tiny", 128), ("cgan-64", 64)])
+def test_a_run_of_two_processes_ends_with_one_checkpoint(
+    tmp_path: Path, drawn_folder: Path, small_folder: Path, recipe: str, face_size: int
+) -> None:
+    run, data = tmp_path / "run", {128: drawn_folder, 64: small_folder}[face_size]
+    options = ["--recipe", recipe, "--steps", "3", "--accelerator", "cpu", "--devices", "2"]
+    command = [sys.executable, "-m", "training", "train", str(data), str(run), *options]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert [line["step"] for line in read_stats(run)] == [3]
-    assert load_average(run).config.face_size == 128
+    assert load_average(run).config.face_size == face_size

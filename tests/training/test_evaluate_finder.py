@@ -116,17 +116,17 @@ def test_scores_are_fitted_to_what_is_true() -> None:
     truth = rng.random(4000) < 1 / (1 + np.exp(-(0.8 * logits + 1.5 * paired - 0.5)))
     nothing = np.zeros(4000)
     features = np.stack([logits, nothing, paired, nothing, np.ones(4000)], 1)
-    own, _, partner, _, constant = fit_weights(Judged(features, truth, np.zeros(4000, np.bool_)))
+    own, _, partner, _, constant = fit_weights(Judged(features, truth, np.full(4000, "")))
     assert (own, partner, constant) == pytest.approx((0.8, 1.5, -0.5), abs=0.2)
 
 
 def test_the_threshold_allows_so_many_false_eyes_and_no_more() -> None:
-    num_empty = 700
+    num_empty = {"nobody: hard": 700, "nobody: easy": 10_000}
     logits = np.linspace(-5, 5, 100)
     features = np.stack([logits, *[0 * logits] * 3, 1 + 0 * logits], 1)
-    judged = Judged(features, np.zeros(100, np.bool_), np.ones(100, np.bool_))
+    judged = Judged(features, np.zeros(100, np.bool_), np.full(100, "nobody: hard"))
     threshold = fit_threshold(judged, (1.0, 0.0, 0.0, 0.0, 0.0), num_empty)
-    assert (1 / (1 + np.exp(-logits)) >= threshold).sum() == int(num_empty * FALSE_EYES_PER_PICTURE)
+    assert (1 / (1 + np.exp(-logits)) >= threshold).sum() == int(700 * FALSE_EYES_PER_PICTURE)
 
 
 def test_candidates_are_judged_with_their_partners(tmp_path: Path) -> None:
@@ -137,8 +137,8 @@ def test_candidates_are_judged_with_their_partners(tmp_path: Path) -> None:
     expected = [[2, 1, 1, 1], [1, 2, 1, 1], [-2, 0, 0, 1]]
     np.testing.assert_allclose(judged.features[:, [0, 1, 2, 4]], expected, atol=1e-5)
     assert judged.right.tolist() == [True, True, False]
-    assert not judged.nobody.any()
+    assert set(judged.nobody) == {""}
     kinds = [PAINTED_OVER, "nobody: black"]
     empty = [Case(kind, photo().pixels[:320, :320], ()) for kind in kinds]
     finder = LearnedEyeFinder.load(tiny_finder(tmp_path / "f.onnx", rows))
-    assert judge(finder, empty).nobody.tolist() == [False] * 3 + [True] * 3
+    assert judge(finder, empty).nobody.tolist() == [""] * 3 + ["nobody: black"] * 3

@@ -80,3 +80,11 @@ def test_the_metadata_names_the_contract(exported: Path) -> None:
     properties = {entry.key: entry.value for entry in onnx.load(exported).metadata_props}
     assert properties["eye2face.contract_version"] == "1"
     assert json.loads(properties["eye2face.metrics"]) == {"l2": 0.25}
+
+
+def test_a_model_of_two_eyes_is_not_exported(drawn_pairs: Pairs, tmp_path: Path) -> None:
+    tiny = RECIPES["tiny"]
+    recipe = replace(tiny, num_steps=1, batch_size=4, model=replace(tiny.model, num_eyes=2))
+    run = train(recipe, drawn_pairs, RunSettings(tmp_path / "run", "", accelerator="cpu"))
+    with pytest.raises(ValueError, match="draws from 2 eyes"):
+        export(run, tmp_path / "never.onnx", FACTS, drawn_pairs.eyes[:4, 0])

@@ -60,3 +60,41 @@ def test_half_precision_is_averaged_in_float32() -> None:
     pred = torch.full((2, 1, 300, 300), 0.1, dtype=torch.bfloat16)
     assert losses.l1(pred, torch.zeros_like(pred)).dtype == torch.float32
     assert losses.std_over_batch(pred).dtype == torch.float32
+
+
+def test_means_and_deviations_can_be_those_of_known_targets(
+    batches: tuple[torch.Tensor, torch.Tensor],
+) -> None:
+    pred, true = batches
+    to_mean = losses.mean_to([pred], [true.mean(0)], [2.0])
+    assert to_mean.item() == pytest.approx(2 * (pred.mean(0) - true.mean(0)).abs().mean().item(), rel=1e-5)
+    to_std = losses.std_to([pred], [true.std(0, unbiased=False)], [1.0])
+    assert to_std.item() == pytest.approx(losses.std_map_features([pred], [true], [1.0]).item(), rel=1e-5)
+
+
+def test_the_covariance_sees_what_deviations_do_not() -> None:
+    generator = torch.Generator().manual_seed(0)
+    column = torch.randn(64, 1, 1, 1, generator=generator)
+    alike = torch.cat([column, column], dim=3)
+    apart = torch.cat([column, column.roll(1, 0)], dim=3)
+    assert losses.std_map(alike, apart).item() == pytest.approx(0.0, abs=1e-6)
+    assert losses.covariance([alike], [apart], [torch.eye(2)]).item() > 0.5
+    assert losses.covariance([alike], [alike], [torch.eye(2)]).item() == 0.0
+
+
+def test_the_covariance_has_a_finite_gradient_where_it_is_met() -> None:
+    pred = torch.rand(8, 1, 1, 3, requires_grad=True)
+    losses.covariance([pred], [pred.detach()], [torch.eye(3)]).backward()  # type: ignore[no-untyped-call]
+    assert pred.grad is not None and torch.isfinite(pred.grad).all()
+
+
+def test_the_total_variation_is_the_mean_step_to_the_neighbours() -> None:
+    stripes = torch.tensor([0.0, 1.0, 0.0, 1.0]).expand(2, 3, 4, 4)
+    assert losses.total_variation(stripes).item() == 1.0
+    assert losses.total_variation(torch.ones(2, 3, 4, 4)).item() == 0.0
+
+
+def test_the_hinge_is_met_beyond_one_and_the_model_pays_the_score() -> None:
+    assert losses.hinge(torch.tensor([-1.5]), torch.tensor([2.0])).item() == 0.0
+    assert losses.hinge(torch.tensor([0.0]), torch.tensor([0.0])).item() == 2.0
+    assert losses.adversarial(torch.tensor([1.0, 3.0])).item() == -2.0

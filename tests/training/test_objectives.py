@@ -3,12 +3,20 @@
 import pytest
 import torch
 
+from training.critics import CriticConfig
 from training.objectives import OBJECTIVES, Batch, Objective
+from training.statistics import TargetStatistics
 
 
 def _batch() -> Batch:
     pred, true = torch.rand(4, 3, 8, 8), torch.rand(4, 3, 8, 8)
-    return Batch(pred, true, [pred], [true], [1.0])
+    statistics = TargetStatistics()
+    statistics.add([true])
+    return Batch(
+        pred, true, [pred], [true], [1.0],
+        statistics.mean(), statistics.std(4), statistics.directions([true]),
+        pred_scores=torch.rand(4, 1, 2, 2),
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -27,3 +35,16 @@ def test_an_unknown_loss_is_refused_by_name() -> None:
 def test_only_objectives_with_features_need_the_perceptual_network() -> None:
     assert not OBJECTIVES["l1"].needs_features
     assert OBJECTIVES["feature"].needs_features and OBJECTIVES["std"].needs_features
+
+
+def test_only_the_last_rungs_of_the_ladder_need_statistics() -> None:
+    assert {name for name, objective in OBJECTIVES.items() if objective.needs_statistics} == {
+        "std-e",
+        "std-f",
+    }
+
+
+def test_a_critic_and_its_loss_come_together() -> None:
+    for objective in ({"l1": 1.0}, CriticConfig()), ({"adversarial": 1.0}, None):
+        with pytest.raises(ValueError, match="both a critic and the loss 'adversarial'"):
+            Objective(*objective)

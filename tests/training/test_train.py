@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.training.perceptual import write_archives
 from training import checkpoints
 from training.arrays import Pairs
 from training.recipes import RECIPES, Recipe
@@ -98,25 +97,22 @@ def test_the_average_forgets_its_start() -> None:
 
 
 @pytest.fixture(scope="module")
-def archives(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_archives(tmp_path_factory.mktemp("archives"))
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, drawn_folder: Path, archives: Path) -> Path:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, drawn_folder: Path, archives: str) -> Path:
     run = tmp_path_factory.mktemp("runs") / "undisturbed"
     assert start(drawn_folder, run, archives).wait() == 0
     return run
 
 
-def start(pairs: Path, run: Path, archives: Path, *options: str) -> "subprocess.Popen[bytes]":
+def start(
+    pairs: Path, run: Path, archives: str, *options: str, objective: str = "std"
+) -> "subprocess.Popen[bytes]":
     """Begins or resumes the run of tests/training/tiny_run.py in a process of its own."""
-    command = [sys.executable, "-m", "tests.training.tiny_run", str(pairs), str(run), str(archives)]
+    command = [sys.executable, "-m", "tests.training.tiny_run", str(pairs), str(run), archives, objective]
     return subprocess.Popen([*command, *options], stderr=subprocess.DEVNULL)
 
 
 def test_killed_at_a_random_step_a_run_ends_bitwise_the_same(
-    tmp_path: Path, drawn_folder: Path, archives: Path, undisturbed: Path
+    tmp_path: Path, drawn_folder: Path, archives: str, undisturbed: Path
 ) -> None:
     run = tmp_path / "killed"
     process = start(drawn_folder, run, archives)
@@ -132,7 +128,7 @@ def test_killed_at_a_random_step_a_run_ends_bitwise_the_same(
 
 
 def test_killed_while_it_writes_a_checkpoint_a_run_ends_bitwise_the_same(
-    tmp_path: Path, drawn_folder: Path, archives: Path, undisturbed: Path
+    tmp_path: Path, drawn_folder: Path, archives: str, undisturbed: Path
 ) -> None:
     run = tmp_path / "killed"
     process = start(drawn_folder, run, archives, "--die-while-saving", "5")
@@ -140,6 +136,18 @@ def test_killed_while_it_writes_a_checkpoint_a_run_ends_bitwise_the_same(
     assert (run / "checkpoint.pt.new").exists()
     assert start(drawn_folder, run, archives).wait() == 0
     assert_equal_runs(run, undisturbed, note="killed while saving")
+
+
+@pytest.mark.parametrize("objective", ["cgan", "std-f"])
+def test_a_critic_and_running_targets_go_on_bitwise_the_same(
+    tmp_path: Path, drawn_folder: Path, archives: str, objective: str
+) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert start(drawn_folder, whole, archives, objective=objective).wait() == 0
+    process = start(drawn_folder, killed, archives, "--die-while-saving", "5", objective=objective)
+    assert process.wait() == -signal.SIGKILL
+    assert start(drawn_folder, killed, archives, objective=objective).wait() == 0
+    assert_equal_runs(killed, whole, note=objective)
 
 
 def assert_equal_runs(run: Path, other: Path, *, note: str) -> None:

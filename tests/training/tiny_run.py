@@ -1,9 +1,9 @@
 """A tiny run in a process of its own, for the tests that kill it.
 
-    python -m tests.training.tiny_run PAIRS RUN ARCHIVES [--die-while-saving N]
+    python -m tests.training.tiny_run PAIRS RUN ARCHIVES OBJECTIVE [--die-while-saving N]
 
-trains 40 steps in float32 on one thread; with the option the process kills itself in the middle of
-writing its Nth checkpoint.
+trains 40 steps in float32 on one thread towards the objective; with the option the process kills itself
+in the middle of writing its Nth checkpoint.
 """
 
 import os
@@ -27,11 +27,12 @@ TINY_STD = replace(RECIPES["tiny"], objective="std", num_steps=40, batch_size=8,
 def main() -> None:
     """Runs it; see the module."""
     pairs, run, archives = (Path(argument) for argument in sys.argv[1:4])
-    if len(sys.argv) > 4:
-        torch.save = _dying_after(int(sys.argv[5]), torch.save)
+    recipe = replace(TINY_STD, objective=sys.argv[4])
+    if len(sys.argv) > 5:
+        torch.save = _dying_after(int(sys.argv[6]), torch.save)
     torch.set_num_threads(1)
     settings = RunSettings(run, str(archives), checkpoint_every=3, log_every=1, picture_every=1000)
-    train(TINY_STD, open_pairs(pairs), settings)
+    train(recipe, open_pairs(pairs), settings)
 
 
 def _dying_after(num_saves: int, save: Callable[..., None]) -> Callable[..., None]:

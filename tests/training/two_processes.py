@@ -2,7 +2,7 @@
 
     python -m tests.training.two_processes RANK PORT OUT
 
-writes the loss and the gradient of this process's half.
+writes the losses of this process's half, and the gradient of their sum.
 """
 
 import sys
@@ -13,12 +13,26 @@ import torch
 from torch import Tensor, distributed
 
 from training import losses
+from training.statistics import TargetStatistics
 
 
 def make_batch() -> tuple[Tensor, Tensor]:
     """The whole batch, drawn and true."""
     generator = torch.Generator().manual_seed(0)
     return torch.rand(8, 3, 5, 4, generator=generator), torch.rand(8, 3, 5, 4, generator=generator)
+
+
+def statistics(pred: Tensor, true: Tensor) -> list[Tensor]:
+    """Every loss that is a statistic of the global batch."""
+    directions = torch.eye(pred[0].numel())[:, :6]
+    targets = TargetStatistics()
+    targets.add([true])
+    return [
+        losses.std_map(pred, true),
+        losses.covariance([pred], [true], [directions]),
+        losses.mean_to([pred], targets.mean(), [1.0]),
+        losses.std_to([pred], targets.std(8), [1.0]),
+    ]
 
 
 def main() -> None:
@@ -31,9 +45,9 @@ def main() -> None:
     )
     pred, true = (part[rank::2] for part in make_batch())
     pred = pred.clone().requires_grad_()
-    loss = losses.std_map(pred, true)
-    (gradient,) = torch.autograd.grad(loss, pred)
-    torch.save({"loss": loss.item(), "gradient": gradient}, out)
+    found = torch.stack(statistics(pred, true))
+    (gradient,) = torch.autograd.grad(found.sum(), pred)
+    torch.save({"losses": found.detach(), "gradient": gradient}, out)
     distributed.destroy_process_group()
 
 

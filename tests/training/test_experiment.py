@@ -1,0 +1,124 @@
+"""The experiment from pairs to a page, with budgets of two steps."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from training.arrays import Pairs
+from training.encoder import EncoderRecipe
+from training.experiment import BASELINES, PLAN, Entry, Experiment, ExperimentSettings
+from training.page import write_page
+from training.recipes import RECIPES
+from training.results import ResultsError, read_results
+from training.table import by_system, render_results
+
+SYSTEMS = ("l1-64", "std-64", "mean face", "nearest training eye", "amplified l1", "l2-64", "bound")
+SMALL = (*(Entry(name) for name in SYSTEMS), Entry("l1-64", 1), Entry("cgan-two-eyes-64"))
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory, archives: str) -> ExperimentSettings:
+    folder = tmp_path_factory.mktemp("experiment")
+    encoder = EncoderRecipe(num_steps=2, batch_size=8, widths=(8,))
+    return ExperimentSettings(folder / "runs", folder / "results.jsonl", archives, "val", 2, encoder)
+
+
+@pytest.fixture(scope="module")
+def finished(settings: ExperimentSettings, small_pairs: Pairs) -> ExperimentSettings:
+    Experiment(small_pairs, settings).run(SMALL)
+    return settings
+
+
+def test_every_run_of_the_plan_has_a_recipe_or_is_a_baseline() -> None:
+    assert len(set(PLAN)) == len(PLAN)
+    assert all(entry.system in RECIPES or entry.system in BASELINES for entry in PLAN)
+    for system in ("l1-64", "std-64"):
+        assert {entry.seed for entry in PLAN if entry.system == system} == {0, 1, 2}
+
+
+def test_trained_runs_of_the_plan_have_equal_budgets() -> None:
+    recipes = [RECIPES[entry.system] for entry in PLAN if entry.system in RECIPES]
+    assert len({(recipe.num_steps, recipe.batch_size, recipe.learning_rate) for recipe in recipes}) == 1
+
+
+def test_what_a_baseline_is_made_of_comes_before_it() -> None:
+    made: set[str] = set()
+    for entry in PLAN:
+        assert BASELINES.get(entry.system) in {None, *made}
+        made.add(entry.system)
+
+
+def test_every_entry_leaves_a_row_with_all_that_is_needed_to_repeat_it(finished: ExperimentSettings) -> None:
+    rows = read_results(finished.results)
+    assert [Entry(row["system"], row["seed"]) for row in rows] == list(SMALL)
+    trained = [row for row in rows if "recipe" in row]
+    assert {row["system"] for row in trained} == {"l1-64", "std-64", "l2-64", "cgan-two-eyes-64"}
+    for row in trained:
+        assert row["recipe"]["num_steps"] == 2 and row["seconds"] > 0 and row["samples_per_second"] > 0
+        assert row["commit"] and row["objective"] and row["data"]["rows_sha256"]
+        assert row["metrics"]["num_samples"] > 0 and row["measured_with"]["features"]
+    assert rows[-1]["critic"]["sees_eyes"] is True and rows[0]["critic"] is None
+
+
+def test_the_bound_is_that_of_the_l2_run(finished: ExperimentSettings) -> None:
+    rows = {row["system"]: row["metrics"] for row in read_results(finished.results)}
+    bound = rows["bound"]
+    assert 1.0 <= bound["by_component"] <= 2.0
+    assert bound["l2_by_component"] == pytest.approx(bound["by_component"] * rows["l2-64"]["l2"])
+
+
+def test_a_second_start_makes_nothing_twice(finished: ExperimentSettings, small_pairs: Pairs) -> None:
+    before = finished.results.read_bytes()
+    again = Experiment(small_pairs, finished)
+    again.run(SMALL)
+    assert finished.results.read_bytes() == before
+
+
+def test_a_lost_row_comes_back_the_same(
+    finished: ExperimentSettings, small_pairs: Pairs, tmp_path: Path
+) -> None:
+    rows = read_results(finished.results)
+    shorter = tmp_path / "shorter.jsonl"
+    shorter.write_text("".join(json.dumps(row) + "\n" for row in rows if row["system"] != "std-64"))
+    Experiment(small_pairs, replace(finished, results=shorter)).run([Entry("std-64")])
+    (before,) = by_system(rows)["std-64"]
+    assert read_results(shorter)[-1]["metrics"] == before["metrics"]
+
+
+def test_another_length_is_another_run(finished: ExperimentSettings, small_pairs: Pairs) -> None:
+    with pytest.raises(ResultsError, match="another recipe"):
+        Experiment(small_pairs, replace(finished, num_steps=3)).run(SMALL)
+
+
+def test_a_baseline_without_its_run_is_refused(
+    settings: ExperimentSettings, small_pairs: Pairs, tmp_path: Path
+) -> None:
+    elsewhere = replace(settings, out=tmp_path / "runs", results=tmp_path / "results.jsonl")
+    with pytest.raises(ResultsError, match="'amplified l1' is made of the run 'l1-64'"):
+        Experiment(small_pairs, elsewhere).run([Entry("amplified l1")])
+
+
+def test_the_table_has_a_row_a_system_and_its_notes(finished: ExperimentSettings) -> None:
+    text = render_results(read_results(finished.results))
+    lines = text.splitlines()
+    assert lines[2].startswith("| l1-64, 2 seeds | ") and " ± " in lines[2].split("|")[2]
+    assert [line.split(" | ")[0] for line in lines[3:7]] == [
+        "| std-64", "| mean face", "| nearest training eye", "| amplified l1",
+    ]  # fmt: skip
+    assert "Every run sees 128 samples in 2 steps" in text
+    assert "Full variance must cost at least" in text and "genuine relu1_1" in text
+
+
+def test_the_page_shows_tables_curves_and_pictures(
+    finished: ExperimentSettings, small_pairs: Pairs, tmp_path: Path
+) -> None:
+    page = tmp_path / "private" / "report.html"
+    write_page(page, read_results(finished.results), small_pairs, finished.out)
+    text = page.read_text()
+    for heading in ("Numbers", "Distortion and perception", "Pictures", "Curves", "Variety: std-64"):
+        assert heading in text
+    # Two planes, a grid, two of variety, one enlarged, and a curve for each of the four trained systems.
+    assert text.count("data:image/png;base64,") == 10
+    assert "http" not in text

@@ -1,0 +1,218 @@
+"""The experiment: every objective and every baseline, trained with equal budgets and measured alike.
+
+`PLAN` is the order. A run that stands in the results is skipped, so the same command goes on where it
+was killed, and several processes may share the plan with `only`.
+"""
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from service.eyes import Image
+from training import evaluate as evaluation
+from training.arrays import Pairs, Split
+from training.baselines import amplified, nearest_eye
+from training.batches import EyeFacePairs
+from training.bound import NUM_COMPONENTS, measure_bound
+from training.embeddings import load_vgg
+from training.encoder import EncoderRecipe, read_encoder, train_encoder
+from training.objectives import OBJECTIVES
+from training.recipes import RECIPES, Recipe
+from training.results import Key, ResultsError, Row, append, find, read_results, stands
+from training.runs import read_description, read_stats
+from training.table import BOUND
+from training.train import RunSettings, commit_hash, described_objective, train
+from training.yardstick import Metrics, Yardstick, draw_split, make_yardstick, true_faces
+
+MEAN_FACE, NEAREST_EYE, AMPLIFIED = "mean face", "nearest training eye", "amplified l1"
+BASELINES = {MEAN_FACE: None, NEAREST_EYE: None, AMPLIFIED: "l1-64", BOUND: "l2-64"}
+"""What needs no training, and the recipe whose run with seed 0 it is made of."""
+
+DRAWN = "drawn-{split}.npy"
+"""The faces that a run drew, in its folder; made of real eyes, so they stay there."""
+
+NUM_PCA_FACES = 4000
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One row to come: a recipe with a seed, or a baseline."""
+
+    system: str
+    seed: int = 0
+
+
+PLAN = (
+    *(Entry(name) for name in ("l1-64", "std-64", MEAN_FACE, NEAREST_EYE, AMPLIFIED, "l2-64", BOUND)),
+    *(Entry(name) for name in ("feature-64", "std-a-64", "std-b-64", "std-c-64", "std-e-64", "std-f-64")),
+    *(Entry(name) for name in ("gan-64", "cgan-64", "cgan-two-eyes-64", "std-half-64")),
+    *(Entry(name, seed) for seed in (1, 2) for name in ("l1-64", "std-64")),
+    Entry("std-64-no-jitter"),
+)
+"""The most important first."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentSettings:
+    """Where and how the plan is carried out; `num_steps` replaces the recipes' length, for trials."""
+
+    out: Path
+    results: Path
+    perceptual: str
+    split: Split = "val"
+    num_steps: int | None = None
+    encoder: EncoderRecipe = field(default_factory=EncoderRecipe)
+    accelerator: str = "auto"
+    devices: int = 1
+
+
+class Experiment:
+    """Carries out entries of the plan, one after another."""
+
+    def __init__(self, pairs: Pairs, settings: ExperimentSettings) -> None:
+        self.pairs, self.settings = pairs, settings
+        self._yardstick: Yardstick | None = None
+
+    def run(self, plan: Iterable[Entry] = PLAN) -> None:
+        """Appends a row for each entry that has none.
+
+        Raises:
+            ResultsError: another run stands under the same name, or a baseline lacks what it is made of.
+        """
+        for entry in plan:
+            known = self._described(entry)
+            if not stands(read_results(self.settings.results), known):
+                tqdm.write(f"{entry.system}, seed {entry.seed}")
+                append(self.settings.results, {**known, **self._made(entry)})
+
+    @property
+    def yardstick(self) -> Yardstick:
+        """What everything is measured against, made when it is first needed."""
+        if self._yardstick is None:
+            folder = train_encoder(self.settings.encoder, self.pairs, self.settings.out / "encoder")
+            encoder, _ = read_encoder(folder)
+            self._yardstick = make_yardstick(
+                self.pairs, self.settings.split, self.settings.perceptual, encoder
+            )
+        return self._yardstick
+
+    def _described(self, entry: Entry) -> Row:
+        """What is known of a row before it is made."""
+        described: Row = {**asdict(entry), "split": self.settings.split}
+        if entry.system not in BASELINES:
+            recipe = self._recipe(entry.system)
+            described["recipe"] = json.loads(json.dumps(asdict(recipe)))
+            described |= described_objective(OBJECTIVES[recipe.objective])
+        settings = self.pairs.manifest["settings"]
+        described["data"] = {
+            "source": settings["source"], "face_size": settings["face_size"],
+            "rows_sha256": self.pairs.manifest["rows_sha256"],
+        }  # fmt: skip
+        return described
+
+    def _made(self, entry: Entry) -> Row:
+        """Trains if need be, and measures."""
+        needed = BASELINES.get(entry.system)
+        if (
+            needed is not None
+            and not (self._folder(needed, 0) / DRAWN.format(split=self.settings.split)).exists()
+        ):
+            raise ResultsError(f"{entry.system!r} is made of the run {needed!r}: let it be made first")
+        facts: Row = {"commit": commit_hash(), "cores": _num_cores()}
+        if entry.system == BOUND:
+            return {**facts, "metrics": self._bound()}
+        if entry.system not in BASELINES:
+            facts |= self._train(entry)
+        drawn, more = self._draw(entry)
+        numbers, slices = self.yardstick.measure(drawn)
+        return {
+            **facts,
+            "measured_with": self._yardstick_described(),
+            "metrics": numbers | more,
+            "slices": slices,
+        }
+
+    def _train(self, entry: Entry) -> Row:
+        recipe, folder = self._recipe(entry.system), self._folder(entry.system, entry.seed)
+        settings = RunSettings(
+            folder, self.settings.perceptual, entry.seed, accelerator=self.settings.accelerator,
+            devices=self.settings.devices, checkpoint_every=100,
+        )  # fmt: skip
+        train(recipe, self.pairs, settings)
+        lines = list(read_stats(folder))
+        steps = np.diff([0, *(line["step"] for line in lines)])
+        per_step = np.array([line["seconds_per_step"] for line in lines])
+        return {
+            "seconds": round(float((steps * per_step).sum()), 1),
+            "samples_per_second": round(recipe.batch_size / float(np.median(per_step)), 1),
+            "commit": read_description(folder)["commit"],
+        }
+
+    def _draw(self, entry: Entry) -> tuple[Image, Metrics]:
+        """The faces of a system for the split, kept in its folder, and numbers of its making."""
+        more: Metrics = {}
+        if entry.system == MEAN_FACE:
+            system = evaluation.mean_face(self.pairs)
+        elif entry.system == NEAREST_EYE:
+            system = nearest_eye(self.pairs)
+        elif entry.system == AMPLIFIED:
+            system, more["factor"] = amplified(self._run("l1-64"), self.pairs, self._development())
+        else:
+            system = self._run(entry.system, entry.seed)
+        drawn = draw_split(system, self.yardstick.dataset)
+        self._drawn(entry).parent.mkdir(parents=True, exist_ok=True)
+        np.save(self._drawn(entry), drawn)
+        return drawn, more
+
+    def _bound(self) -> Metrics:
+        """The bound on the development split, and what it says for the l2 model's error on this split."""
+        development = self._development()
+        train_faces = true_faces(EyeFacePairs(self.pairs, "train"))
+        chosen = np.linspace(0, len(train_faces) - 1, min(NUM_PCA_FACES, len(train_faces))).astype(int)
+        faces = (draw_split(self._run("l2-64"), development), true_faces(development), train_faces[chosen])
+        pred, true, train = (torch.from_numpy(np.ascontiguousarray(each)).flatten(1) / 255 for each in faces)
+        bound = asdict(measure_bound(pred, true, train, NUM_COMPONENTS))
+        l2_row = find(read_results(self.settings.results), Key("l2-64", 0, self.settings.split))
+        if l2_row is None:
+            raise ResultsError("the bound is made of the numbers of 'l2-64': let it be measured first")
+        least = l2_row["metrics"]["l2"]
+        return bound | {f"l2_{form}": factor * least for form, factor in bound.items()}
+
+    def _yardstick_described(self) -> dict[str, Any]:
+        return {
+            "features": evaluation.describe(self.yardstick.features),
+            "vgg": load_vgg(self.settings.perceptual)[1],
+            "encoder": asdict(self.settings.encoder),
+        }
+
+    def _development(self) -> EyeFacePairs:
+        return EyeFacePairs(self.pairs, "dev", num_eyes=2)
+
+    def _recipe(self, name: str) -> Recipe:
+        recipe = RECIPES[name]
+        return replace(recipe, num_steps=self.settings.num_steps or recipe.num_steps)
+
+    def _run(self, system: str, seed: int = 0) -> evaluation.Draw:
+        return evaluation.load_system(self._folder(system, seed))
+
+    def _drawn(self, entry: Entry) -> Path:
+        return self._folder(entry.system, entry.seed) / DRAWN.format(split=self.settings.split)
+
+    def _folder(self, system: str, seed: int) -> Path:
+        return folder_of(self.settings.out, system, seed)
+
+
+def folder_of(out: Path, system: str, seed: int) -> Path:
+    """Where a run of the experiment lies."""
+    return out / f"{system.replace(' ', '-')}-seed{seed}"
+
+
+def _num_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,137 @@
+"""Everything that systems are measured against on one split, computed once; and the measuring of a system.
+
+Letters of shapes: N samples of the split, M training faces, F side of the face, E numbers of an embedding.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from service.eyes import Image
+from training import evaluate as evaluation
+from training import metrics
+from training.arrays import Pairs, Split
+from training.batches import EyeFacePairs
+from training.embeddings import Embed, embed_all, encoder_embedding, load_vgg, vgg_embedding
+from training.encoder import FaceEncoder
+from training.evaluate import Draw, to_unit
+from training.features import Features, load_features, report_layers
+
+Metrics = dict[str, float]
+
+SLICES: dict[str, Callable[[NDArray[np.void]], NDArray[np.bool_]]] = {
+    "dark": lambda rows: rows["light"] < 0.4,
+    "bright": lambda rows: rows["light"] > 0.62,
+    "eye below 28 px": lambda rows: rows["eye_size_px"] < 28,
+    "eye from 42 px": lambda rows: rows["eye_size_px"] >= 42,
+    "tilted by 5° or more": lambda rows: np.abs(rows["roll_deg"]) >= 5,
+    "monochrome": lambda rows: rows["monochrome"],
+}
+"""Parts of a split by what `prepare` wrote of each row; the sources are added to them."""
+
+MIN_SLICE = 20
+"""A mean over fewer samples says nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One way of seeing faces: its name, and the true (N x E) and the training faces (M x E) so seen."""
+
+    name: str
+    embed: Embed
+    true: Tensor
+    train: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Yardstick:
+    """The true side of one split, its faces N x F x F x 3; `features` are the report's, calibrated."""
+
+    split: Split
+    dataset: EyeFacePairs
+    features: Features
+    true: Image
+    rows: NDArray[np.void]
+    sides: tuple[Side, ...]
+
+    def draw(self, system: Draw) -> Image:
+        """The system's faces for all eyes of the split; it is given both eyes along the last axis."""
+        return draw_split(system, self.dataset)
+
+    def measure(self, drawn_NHWC: Image) -> tuple[Metrics, dict[str, Metrics]]:
+        """Every number of the drawn faces, and some of them on slices of the split."""
+        faces = iter(drawn_NHWC)
+
+        def answer(eyes: Image) -> Image:
+            return np.stack([next(faces) for _ in eyes])
+
+        scores = evaluation.evaluate({"it": answer}, self.dataset, self.features, progress=False)["it"]
+        pred, true = to_unit(drawn_NHWC), to_unit(self.true)
+        numbers: Metrics = {
+            **asdict(scores),
+            "diversity_ratio": metrics.diversity_ratio(pred, true),
+            "sharpness_ratio": metrics.sharpness_ratio(pred, true),
+        }
+        persons = self.rows["person"]
+        per_sample = {"l2": (pred - true).square().mean((1, 2, 3)).double().numpy()}
+        for side in self.sides:
+            embedded = embed_all(side.embed, drawn_NHWC)
+            distance = metrics.kid(embedded, side.true)
+            ranks = metrics.ranks_of_true_face(embedded, side.true, persons)
+            rank = metrics.mean_over_persons(ranks, persons)
+            numbers |= {
+                f"kid_{side.name}": distance.value,
+                f"kid_{side.name}_error": distance.error,
+                f"rank_{side.name}": rank.value,
+                f"rank_{side.name}_error": rank.error,
+                f"memorisation_{side.name}": metrics.memorisation_ratio(embedded, side.true, side.train),
+            }
+            per_sample[f"rank_{side.name}"] = ranks
+        return numbers, _slices(per_sample, self.rows)
+
+
+def make_yardstick(pairs: Pairs, split: Split, perceptual: str, encoder: FaceEncoder) -> Yardstick:
+    """Reads the split and embeds its true faces and those of `train`."""
+    features = load_features(perceptual, report_layers(perceptual))
+    evaluation.calibrate(features, pairs)
+    vgg, _ = load_vgg(perceptual)
+    evaluation.calibrate(vgg, pairs)
+    dataset = EyeFacePairs(pairs, split, num_eyes=2)
+    true, train = true_faces(dataset), true_faces(EyeFacePairs(pairs, "train"))
+    sides = tuple(
+        Side(name, embed, embed_all(embed, true), embed_all(embed, train))
+        for name, embed in (("vgg", vgg_embedding(vgg)), ("encoder", encoder_embedding(encoder)))
+    )
+    return Yardstick(split, dataset, features, true, pairs.rows[dataset.samples[:, 0]], sides)
+
+
+def true_faces(dataset: EyeFacePairs) -> Image:
+    """The faces of a split, N x F x F x 3, those of left eyes mirrored."""
+    faces: Image = dataset.pairs.faces[dataset.samples[:, 0]]
+    left = dataset.samples[:, 1] == 1
+    faces[left] = faces[left][:, :, ::-1]
+    return faces
+
+
+def draw_split(system: Draw, dataset: EyeFacePairs, batch_size: int = 64) -> Image:
+    """A system's faces for all eyes of a split, in its order."""
+    drawn = []
+    for start in range(0, len(dataset), batch_size):
+        eyes = [dataset[i][0] for i in range(start, min(start + batch_size, len(dataset)))]
+        drawn.append(system(np.ascontiguousarray(torch.stack(eyes).permute(0, 2, 3, 1).numpy())))
+    return np.concatenate(drawn)
+
+
+def _slices(per_sample: dict[str, NDArray[np.float64]], rows: NDArray[np.void]) -> dict[str, Metrics]:
+    chosen = {name: choose(rows) for name, choose in SLICES.items()}
+    chosen |= {f"source {source}": rows["source"] == source for source in np.unique(rows["source"])}
+    return {
+        name: {"num_samples": int(mask.sum())}
+        | {number: float(values[mask].mean()) for number, values in per_sample.items()}
+        for name, mask in chosen.items()
+        if mask.sum() >= MIN_SLICE
+    }
