@@ -286,6 +286,7 @@ def items(*values: int) -> Items:
 def ask_while_busy(device: Device, batcher: MicroBatcher, cores: threading.Semaphore, *later: Items) -> Any:
     """Asks for `later`, all at once, while the device is at a call with one item; gives their answers."""
     device.open.clear()
+    device.ready.clear()
     answers: list[Any] = []
     first = threading.Thread(target=ask_all, args=(batcher, cores, [items(1)]))
     first.start()
@@ -356,6 +357,7 @@ def test_nobody_waits_for_a_device_thread_that_died() -> None:
     with a_batcher(Fatal(), 2) as (batcher, cores):
         (answer,) = ask_all(batcher, cores, [items(1)])
         assert isinstance(answer, NotReady)
+        batcher._thread.join(10)  # callers are told before it is quite gone
         assert not batcher.is_alive
         (answer,) = ask_all(batcher, cores, [items(1)])
         assert isinstance(answer, NotReady)

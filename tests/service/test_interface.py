@@ -47,7 +47,6 @@ schemathesis.openapi.media_type("image/*", PICTURES)
 load_all_checks()
 WANTED = CHECKS.get_by_names(
     [
-        "not_a_server_error",
         "status_code_conformance",
         "content_type_conformance",
         "response_headers_conformance",
@@ -89,7 +88,11 @@ def test_every_answer_is_as_documented_and_none_is_a_failure_of_the_service(
     address: str, path: str, method: str, mode: GenerationMode
 ) -> None:
     def ask(case: Any) -> None:
-        case.call_and_validate(base_url=address, headers={"X-API-Key": KEY}, checks=WANTED, timeout=60)
+        answer = case.call(base_url=address, headers={"X-API-Key": KEY}, timeout=60)
+        case.validate_response(answer, checks=WANTED)
+        # Who gives a photo next to no time is told, as documented, that it was not enough.
+        in_vain = answer.status_code == 504 and "X-Deadline-Ms" in (case.headers or {})
+        assert answer.status_code < 500 or in_vain, answer.text
 
     try:
         explore(INTERFACE[path][method].as_strategy(generation_mode=mode), ask)
