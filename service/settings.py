@@ -40,7 +40,7 @@ class Settings(BaseSettings):
         "auto", description="Where the model runs; with cuda the service does not start unless it does."
     )
     eye_finder: Literal["learned", "haar"] = Field(
-        "haar",  # "learned" from the day on which models/eye_finder.onnx is shipped
+        "learned",
         description="Who looks for eyes in the photo: our own network, or OpenCV's cascades.",
     )
     min_eye_px: float = Field(

@@ -68,7 +68,7 @@ def prepare(  # noqa: PLR0913  every option is an argument
     limit: Annotated[int | None, typer.Option(help="At most so many photos, chosen by hash.")] = None,
     seed: Annotated[int, typer.Option(help="Decides which persons are `dev`.")] = 0,
     face_size: Annotated[int, typer.Option(help="Side of the faces, in pixels.")] = FACE_SIZE,
-    finder: Finder = "haar",
+    finder: Finder = "learned",
 ) -> None:
     """Turn photos into pairs of eye and face; a second run goes on where the first stopped."""
     layouts = ("auto", "csv", "folder", "celeba")
@@ -203,7 +203,7 @@ def parity(
     split: Annotated[str, typer.Option(help="train, dev or val.")] = "dev",
     limit: Annotated[int, typer.Option(help="At most so many photos.")] = 100,
     into: Annotated[Path | None, typer.Option(help="Document with marks to put the numbers between.")] = None,
-    finder: Finder = "haar",
+    finder: Finder = "learned",
 ) -> None:
     """Print what the eye finder and the reduced decode of serving add to training's crops."""
     photos = list_photos(source, find_layout(source), dev_part=0.05, seed=0)
