@@ -89,7 +89,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         photo = write_photos(Path(folder))[given.photo].read_bytes()
         request = write_request("/synthesize", photo, "raw")
-        with started(CONTENDERS[0], given.model, Path(folder) / "log", max_wait_ms=800) as (port, session):
+        with started(CONTENDERS[0], given.model, Path(folder) / "log", max_wait_ms=500) as (port, session):
             wait_until_answering(port, session)
             tally = uvloop.run(run_load(port, request, 4, 2, given.seconds / 3))
             capacity = len(tally.latencies_s) / (given.seconds / 3)

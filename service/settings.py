@@ -64,7 +64,7 @@ class Settings(BaseSettings):
     )
     max_queued: int = Field(64, ge=1, description="Photos that may wait for a core; one more is refused.")
     max_wait_ms: float = Field(
-        800.0, gt=0, description="Milliseconds that a photo may be expected to wait; if more, it is refused."
+        500.0, gt=0, description="Milliseconds that a photo may be expected to wait; if more, it is refused."
     )
     deadline_ms: float = Field(
         10_000.0,

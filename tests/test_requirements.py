@@ -58,3 +58,11 @@ def test_every_requirement_is_pinned() -> None:
     assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in pinned), "one version each, no local build"
     stated = PROJECT["dependencies"] + [each for requirements in EXTRAS.values() for each in requirements]
     assert _names(stated) <= _names(pinned)
+
+
+def test_the_peers_of_the_bench_do_the_job_with_the_same_versions() -> None:
+    lines = (ROOT / "bench" / "requirements.txt").read_text().splitlines()
+    constraints = (ROOT / "constraints.txt").read_text().splitlines()
+    shared = [line for line in lines if line and not line.startswith(("#", "litserve", "mosec", "bentoml"))]
+    assert len(shared) > 5
+    assert set(shared) <= set(constraints)

@@ -172,9 +172,11 @@ def test_a_connection_whose_head_does_not_come_is_closed(impatient: str, sent: b
 def test_on_a_connection_that_is_kept_the_next_head_must_come_too(impatient: str) -> None:
     whole = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
     with connect(impatient, whole) as slow:
-        slow.recv(65536)
+        answer = b""
+        while b"alive" not in answer:  # head and body may come apart
+            answer += slow.recv(65536)
         slow.sendall(whole[:10])
-        assert read_all(slow) == b""
+        assert b"alive" not in read_all(slow)
     with httpx.Client(base_url=impatient) as patient:
         for _ in range(5):  # each is prompt, together they take longer than one head may
             assert patient.get("/livez").status_code == 200
