@@ -214,7 +214,7 @@ class CallerLimited(RequestError):
     code = "caller_limited"
     title = "Too much for one caller"
 
-    def __init__(self, message: str, *, retry_after_s: int) -> None:
+    def __init__(self, message: str, *, retry_after_s: int = 1) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
 
