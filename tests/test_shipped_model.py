@@ -52,6 +52,12 @@ def test_every_model_is_small_and_has_its_checksum() -> None:
         assert path.stat().st_size < MAX_BYTES
 
 
+@pytest.mark.parametrize("path", sorted(MODELS.glob("*.onnx")), ids=lambda path: path.name)
+def test_no_model_tells_where_it_was_made(path: Path) -> None:
+    assert b"training/export" not in path.read_bytes()
+    assert b"stack_trace" not in path.read_bytes()
+
+
 def test_it_draws_its_golden_faces(synthesizer: Synthesizer, tmp_path: Path) -> None:
     drawn = in_a_row(synthesizer(golden_eyes(synthesizer.info.eye_size)))
     expected = cv2.imread(str(GOLDEN))

@@ -20,7 +20,7 @@ from onnx import helper
 from torch import Tensor, nn
 
 from service.eye_finder import FINDER_CONTRACT_VERSION
-from training.export import quiet_exporter
+from training.export import drop_traces, quiet_exporter
 from training.finder_model import DISTANCE_UNIT_PX, STRIDE, EyeFinderNet
 
 OPSET = 18
@@ -76,8 +76,7 @@ def to_onnx(net: EyeFinderNet) -> onnx.ModelProto:
         draft = Path(folder) / "draft.onnx"
         _convert(net, draft)
         model = onnx.load(draft)
-    for node in model.graph.node:  # the exporter's stack traces are a seventh of the file
-        del node.metadata_props[:]
+    drop_traces(model)
     return model
 
 
