@@ -149,7 +149,7 @@ def loss(maps: Tensor, wanted: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     focal = at_eye * (1 - p).square() * -F.logsigmoid(logit)
     focal = focal + (1 - at_eye) * (1 - heat) ** 4 * p.square() * -F.logsigmoid(-logit)
     # An error counts in tenths of the eye distance, as it is measured: a large eye's centre is known less
-    # finely. With a whole cell as the least unit, of eyes 11 px apart a tenth was found too far off.
+    # finely. With a whole cell as the least unit, one in twelve eyes 11 to 40 px apart was found too far off.
     offset_scale = (wanted[:, 3].exp() * (DISTANCE_UNIT_PX / STRIDE * 0.1)).clamp_min(0.25)
     errors = (maps[:, 1:] - wanted[:, 1:9]).abs() * near[:, None]
     left = F.binary_cross_entropy_with_logits(maps[:, 4], wanted[:, 4], reduction="none") * near

@@ -1,8 +1,10 @@
 """The network's maps, what they should be, and what a wrong one costs."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 
 from training.finder_model import (
@@ -100,3 +102,13 @@ def test_a_crowd_counts_as_much_as_a_close_up() -> None:
         maps[at, 3] += 1  # the size of every eye of one picture is wrong
         losses.append(float(loss(maps, wanted)[1]["size"]))
     np.testing.assert_allclose(losses, 0.5, rtol=1e-4)
+
+
+def test_a_centre_off_by_a_part_of_the_eye_costs_alike_for_small_and_large_eyes() -> None:
+    costs = []
+    for distance in (16.0, 64.0):
+        wanted = torch.from_numpy(targets([replace(EYE, distance=distance)]))[None]
+        maps = perfect_maps(wanted)
+        maps[:, 1] += 0.1 * distance / STRIDE
+        costs.append(float(loss(maps, wanted)[1]["offset"]))
+    assert costs[0] == pytest.approx(costs[1], rel=0.02)
