@@ -22,7 +22,8 @@ _PARTNERS = 0.35
 class Candidate:
     """A peak of the heat map, in pixels; `partner` is where the same person's other eye should be.
 
-    `seen_px` is the distance between the eyes in pixels of the look.
+    `seen_px` is the distance between the eyes in pixels of the look; `close_logit` is what a closer look says
+    (see `service/refiner.py`), 0 if there was none.
     """
 
     x: float
@@ -33,6 +34,12 @@ class Candidate:
     logit: float
     seen_px: float
     partner: tuple[float, float]
+    close_logit: float = 0.0
+
+    @property
+    def sureness(self) -> float:
+        """What both networks say."""
+        return self.logit + self.close_logit
 
 
 def read_candidate(row: Sequence[float], grow_x: float, grow_y: float) -> Candidate:
@@ -52,7 +59,7 @@ def each_once(found: Sequence[Candidate]) -> list[Candidate]:
     Of a small eye a finer look knows better where it is, if it saw the eye about as surely.
     """
     places: list[list[Candidate]] = []
-    for each in sorted(found, key=lambda candidate: -candidate.logit):
+    for each in sorted(found, key=lambda candidate: -candidate.sureness):
         for place in places:
             if _apart(each, place[0]) <= _SAME_EYE * max(each.distance, place[0].distance):
                 place.append(each)

@@ -1,10 +1,12 @@
 """Finds eyes with our own small network: no face is needed, so a mask, a helmet or a tilt may hide the rest.
 
-photo -> looks (shrunk to 320 px; to 640 px and 128 px where it is needed) -> candidates (the network)
--> each eye once -> people (eyes that name each other as partner) -> calibrated scores -> list[Eye].
+photo -> looks (shrunk to 256 px; to 640 px and 128 px where it is needed) -> candidates (the network)
+-> a closer look at each (a second network) -> each eye once -> people (eyes that name each other as partner)
+-> calibrated scores -> list[Eye].
 Knows pixels, not files or HTTP.
 """
 
+import base64
 import json
 import math
 from collections.abc import Sequence
@@ -27,20 +29,21 @@ from service.eyes import (
     eyes_from_points,
 )
 from service.images import Image
-from service.synthesizer import model_path, open_on_cpu
+from service.refiner import Refiner
+from service.synthesizer import model_path, open_bytes_on_cpu, open_on_cpu
 
-FINDER_CONTRACT_VERSION = 2
+FINDER_CONTRACT_VERSION = 3
 """Names, types and meaning of the network's input, output and metadata: see `training/finder_export.py`."""
 
-FIRST_LOOK_PX, FINE_LOOK_PX, COARSE_LOOK_PX = 320, 640, 128
+FIRST_LOOK_PX, FINE_LOOK_PX, COARSE_LOOK_PX = 256, 640, 128
 """Long sides at which the photo is looked at: finer where somebody small may be, coarser where nobody is seen
 yet, for the network was trained on distances between the eyes up to 260 px, and a close-up holds more."""
 
 SIDE_MULTIPLE = 32
 LARGEST_ENLARGING = 3.0
 
-_HARDLY = -3.0
-"""Candidates of a lower logit, a chance of one in twenty, are not looked into."""
+_HARDLY = -1.5
+"""Candidates of a lower logit, a chance of one in six, are not looked into."""
 
 WORTH_TELLING = 0.05
 """What scores lower is no doubtful eye: the network has some fifty such places in any picture."""
@@ -72,16 +75,20 @@ class FinderInfo:
     metrics: dict[str, float]
 
 
-NUM_SIGNS = 5
+NUM_SIGNS = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """A candidate as an eye, and what speaks for it: its logit, its partner's logit or 0, whether it has a
-    partner, the logarithm of the distance between the eyes in pixels of the look over 32, and 1."""
+    """A candidate as an eye, and what speaks for it.
+
+    `signs`: its logit and that of the closer look, its partner's two or 0, whether it has a partner, whether
+    it has none though the place for one is in the picture, the logarithm of the distance between the eyes in
+    pixels of the look over 32, and 1.
+    """
 
     eye: Eye
-    signs: tuple[float, float, float, float, float]
+    signs: tuple[float, ...]
 
 
 class LearnedEyeFinder:
@@ -92,9 +99,10 @@ class LearnedEyeFinder:
 
     look_side_px = FINE_LOOK_PX
 
-    def __init__(self, session: Any, info: FinderInfo) -> None:
+    def __init__(self, session: Any, info: FinderInfo, refiner: Refiner | None = None) -> None:
         self.info = info
         self._session = session
+        self._refiner = refiner
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -106,7 +114,7 @@ class LearnedEyeFinder:
             ModelContractUnknown: it is not an eye finder of the contract that this service knows.
         """
         session = open_on_cpu(path, num_threads=1)
-        return cls(session, _read_info(session, path))
+        return cls(session, _read_info(session, path), _read_refiner(session, path))
 
     def find(self, photo: Image) -> list[Eye]:
         """Eyes in pixels of `photo` (H x W x 3 uint8 RGB), people largest first; empty if none."""
@@ -126,7 +134,7 @@ class LearnedEyeFinder:
     def sightings(self, photo: Image) -> list[Sighting]:
         """What `find_all` answers, with the signs of each."""
         seen = self._look(photo, FIRST_LOOK_PX)
-        found = self._as_eyes(each_once(seen))
+        found = self._as_eyes(seen, photo)
         shrunk = min(LARGEST_ENLARGING, FIRST_LOOK_PX / max(photo.shape[:2]))
         eyes = [replace(each.eye, size_px=each.eye.size_px * shrunk) for each in found]
         sure = [eye for eye in eyes if eye.score >= self.info.threshold]
@@ -135,7 +143,7 @@ class LearnedEyeFinder:
             more += self._look(photo, FINE_LOOK_PX)
         if not sure or max(eye.size_px for eye in sure) > _LARGE_PX:
             more += self._look(photo, COARSE_LOOK_PX)
-        return self._as_eyes(each_once(seen + more)) if more else found
+        return self._as_eyes(each_once(seen + more), photo) if more else found
 
     def _look(self, photo: Image, long_side_px: int) -> list[Candidate]:
         """What the network sees at one scale, in pixels of the photo."""
@@ -145,27 +153,37 @@ class LearnedEyeFinder:
         padded = cv2.copyMakeBorder(small, 0, below, 0, right, cv2.BORDER_REPLICATE)
         (rows,) = self._session.run(["candidates"], {"picture": padded[None]})
         candidates = (read_candidate(row, grow_x, grow_y) for row in rows[rows[:, 0] >= _HARDLY].tolist())
-        return [each for each in candidates if 0 <= each.x < width and 0 <= each.y < height]
+        inside = [each for each in candidates if _is_inside((each.x, each.y), photo)]
+        if self._refiner is None:
+            return each_once(inside)
+        return each_once(self._refiner.refine(photo, each_once(inside)))
 
-    def _as_eyes(self, candidates: Sequence[Candidate]) -> list[Sighting]:
+    def _as_eyes(self, candidates: Sequence[Candidate], photo: Image) -> list[Sighting]:
         pairs = pair_up(candidates)
         paired = {index for pair in pairs for index in pair}
         found: list[Sighting] = []
         for person, (first, second) in enumerate(pairs):
             right, left = candidates[first], candidates[second]
             eyes = eyes_from_points((right.x, right.y), (left.x, left.y), person=person)
-            found += [self._scored(eyes[0], right, left), self._scored(eyes[1], left, right)]
+            found += [self._scored(eyes[0], right, left, 0.0), self._scored(eyes[1], left, right, 0.0)]
         lonely = [each for index, each in enumerate(candidates) if index not in paired]
         for person, each in enumerate(lonely, start=len(pairs)):
-            found.append(self._scored(_lonely_eye(each, person), each, None))
+            missed = float(_is_inside(each.partner, photo))
+            found.append(self._scored(_lonely_eye(each, person), each, None, missed))
         return found
 
-    def _scored(self, eye: Eye, seen: Candidate, partner: Candidate | None) -> Sighting:
-        other, paired = (partner.logit, 1.0) if partner else (0.0, 0.0)
-        signs = (seen.logit, other, paired, math.log(seen.seen_px / 32), 1.0)
+    def _scored(self, eye: Eye, seen: Candidate, partner: Candidate | None, missed: float) -> Sighting:
+        other, other_close, paired = (partner.logit, partner.close_logit, 1.0) if partner else (0.0, 0.0, 0.0)
+        size = math.log(seen.seen_px / 32)
+        signs = (seen.logit, seen.close_logit, other, other_close, paired, missed, size, 1.0)
         logit = sum(weight * sign for weight, sign in zip(self.info.score_weights, signs, strict=True))
         score = 1 / (1 + math.exp(-min(50.0, max(-50.0, logit))))
         return Sighting(replace(eye, score=score), signs)
+
+
+def _is_inside(point: tuple[float, float], photo: Image) -> bool:
+    height, width = photo.shape[:2]
+    return bool(0 <= point[0] < width and 0 <= point[1] < height)
 
 
 def _may_hide_smaller(sure: Sequence[Eye], every: Sequence[Eye]) -> bool:
@@ -236,6 +254,19 @@ def _read_info(session: Any, path: Path) -> FinderInfo:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ModelContractUnknown(
             f"{path} has metadata of an eye finder that cannot be read ({error!r}): export it again."
+        ) from error
+
+
+def _read_refiner(session: Any, path: Path) -> Refiner | None:
+    """The second network, which the file holds in its metadata, so that the two cannot be told apart."""
+    held = session.get_modelmeta().custom_metadata_map.get("eye2face.refiner")
+    if not held:
+        return None
+    try:
+        return Refiner(open_bytes_on_cpu(base64.b64decode(held, validate=True), num_threads=1))
+    except ValueError as error:
+        raise ModelContractUnknown(
+            f"{path} holds a refiner that cannot be loaded ({error}): export it again."
         ) from error
 
 

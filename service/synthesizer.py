@@ -139,6 +139,20 @@ def open_on_cpu(path: Path, *, num_threads: int) -> Any:
     return _open_session(runtime, path, num_threads)
 
 
+def open_bytes_on_cpu(data: bytes, *, num_threads: int) -> Any:
+    """An ONNX Runtime session of a model that lies within another's file.
+
+    Raises:
+        RuntimeMissing: ONNX Runtime is not installed.
+        ValueError: the bytes are no ONNX model.
+    """
+    runtime = _import_onnxruntime()
+    try:
+        return runtime.InferenceSession(data, _options(runtime, num_threads), [_CPU])
+    except Exception as error:  # ONNX Runtime's errors share no class but Exception
+        raise ValueError(_first_line(error)) from error
+
+
 def read_model_info(path: Path) -> ModelInfo:
     """What the model in `path` says of itself, if it can be used here.
 

@@ -41,9 +41,9 @@ def tiny_finder(path: Path, rows: Sequence[Row], **metadata_overrides: str | Non
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     metadata: dict[str, str | None] = {
-        "contract_version": "2", "part": "eye_finder", "name": "tiny_finder", "version": "0",
+        "contract_version": "3", "part": "eye_finder", "name": "tiny_finder", "version": "0",
         "training_data": "none", "licence_class": "open", "commit": "none", "date": "2026-01-01",
-        "threshold": "0.5", "score_weights": "[1, 0, 0, 0, 0]", "metrics": "{}",
+        "threshold": "0.5", "score_weights": "[1, 0, 0, 0, 0, 0, 0, 0]", "metrics": "{}",
     }  # fmt: skip
     written = {f"eye2face.{k}": v for k, v in (metadata | metadata_overrides).items() if v is not None}
     helper.set_model_props(model, written)

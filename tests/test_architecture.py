@@ -31,7 +31,7 @@ SERVICE = (
     ("replies", "frigate", "broker"),
     ("images", "bodies", "admission", "client", "notices", "jobs"),
     ("eyes", "bridge"),
-    ("synthesizer", "overlay", "quality"),
+    ("synthesizer", "overlay", "quality", "refiner"),
     ("eye_finder", "photo", "self_test", "drawer"),
     ("pipeline", "catalogue"),
     ("marking", "live"),
@@ -63,9 +63,11 @@ BEYOND = {
     "training.export": {"service.synthesizer"},
     "training.parity": {"service.synthesizer", "service.photo"},
     "training.finder_cli": {"service.eye_finder", "service.pipeline", "service.synthesizer"},
-    "training.finder_export": {"service.eye_finder"},
+    "training.finder_export": {"service.eye_finder", "service.refiner"},
     "training.finder_scores": {"service.eye_finder"},
     "training.finder_serving": {"service.pipeline", "service.synthesizer", "service.photo"},
+    "training.refiner_crops": {"service.candidates", "service.refiner", "service.synthesizer"},
+    "training.refiner_model": {"service.refiner"},
 }
 """Who runs the model as the service does, to compare it with torch or to measure what serving adds."""
 

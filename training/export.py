@@ -85,7 +85,7 @@ def export(run: Path, path: Path, facts: ModelFacts, check_eyes_BHWC: Image, *, 
         model = onnx.load(draft)
         drop_traces(model)
         if half:
-            _halve_weights(model)
+            halve_weights(model)
         _write_facts(model, facts, average)
         onnx.checker.check_model(model, full_check=True)
         onnx.save(model, draft)
@@ -143,7 +143,7 @@ def _convert(average: Autoencoder, path: Path, example: Tensor) -> None:
     )  # fmt: skip
 
 
-def _halve_weights(model: onnx.ModelProto) -> None:
+def halve_weights(model: onnx.ModelProto) -> None:
     """Stores large float32 weights as float16 behind a Cast, which ONNX Runtime folds at load."""
     graph = model.graph
     casts = []

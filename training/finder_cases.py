@@ -32,6 +32,9 @@ NUM_PARTS_EACH = 200
 NOBODY = "nobody: "
 """How the names of kinds begin whose pictures show nobody; their false eyes set the threshold."""
 
+PACKAGED = f"{NOBODY}packaged"
+"""Hundreds of parts of a few pictures that ship with scikit-image."""
+
 PAINTED_OVER = "eyes painted over"
 """The kind of photos whose people had their eyes covered by skin: a brow, a lid or a rim may be left of them,
 so they are told apart from pictures of nobody."""
@@ -111,7 +114,7 @@ def cases_of_nobody(
     """Parts of packaged pictures, parts of photos beside their people, and photos without their eyes."""
     rng = np.random.default_rng(2)
     for picture in packaged(names):
-        yield from (Case(f"{NOBODY}packaged", _square(picture, rng), ()) for _ in range(num_parts_each))
+        yield from (Case(PACKAGED, _square(picture, rng), ()) for _ in range(num_parts_each))
     for part in parts_without_people(photos):
         yield Case(f"{NOBODY}beside people", part, ())
     for photo in photos:

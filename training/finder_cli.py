@@ -1,4 +1,4 @@
-"""The eye finder's commands: `train-finder`, `doubt-labels`, `export-`, `evaluate-` and `serve-finder`."""
+"""Commands: `train-finder`, `train-refiner`, `doubt-labels`, `export-`, `evaluate-` and `serve-finder`."""
 
 import tempfile
 from collections import Counter
@@ -28,16 +28,18 @@ from training.finder_cases import (
     cases_with_people,
 )
 from training.finder_doubts import doubts, read_files, sheet, write_doubts
-from training.finder_export import FinderFacts, to_onnx, write_finder
+from training.finder_export import FinderFacts, read_network, refiner_to_onnx, to_onnx, write_finder
 from training.finder_labels import licences, load_photos
 from training.finder_nobody import FITTED
 from training.prepare import MAX_PIXELS
-from training.recipes import FinderRecipe
+from training.recipes import FinderRecipe, RefinerRecipe
+from training.refiner import RefinerSettings, load_refiner, train_refiner
 from training.report import put_between_marks
 from training.sources import find_layout, list_photos
 from training.train import commit_hash
 
 SHIPPED, DRAWS = Path("models/eye_finder.onnx"), Path("models/synthesizer.onnx")
+REFINER = RefinerRecipe()
 
 Data = Annotated[Path, typer.Argument(help="Folder with scenes.csv, faces.csv or both, and their pictures.")]
 Run = Annotated[Path, typer.Argument(help="Folder of the run; an unfinished run there goes on.")]
@@ -88,17 +90,43 @@ def doubt(
     typer.echo(f"{out}: {len(doubted)} labels of {num_files} of {len(photos)} photos are doubted")
 
 
-def export(  # noqa: PLR0913  every option is an argument
+def train_closer(  # noqa: PLR0913  every option is an argument
+    data: Data,
     run: Run,
+    finder: Annotated[
+        Path, typer.Option(help="The .onnx file of a finder; its candidates are learned from.")
+    ] = SHIPPED,
+    pictures: Annotated[
+        int, typer.Option(help="So many drawn pictures are searched.")
+    ] = REFINER.num_pictures,
+    steps: Annotated[int, typer.Option()] = REFINER.num_steps,
+    seed: Annotated[int, typer.Option()] = 0,
+    workers: Annotated[int, typer.Option(help="Processes that draw and search pictures.")] = 0,
+    nobody: Nobody = None,
+) -> None:
+    """Train the finder's closer look; killed at any moment, the same command goes on exactly there."""
+    recipe = RefinerRecipe(num_pictures=pictures, num_steps=steps, seed=seed)
+    settings = RefinerSettings(run, finder, num_workers=workers)
+    typer.echo(f"finished: {train_refiner(recipe, load_scenes(data, seed, nobody), settings)}")
+
+
+def export(  # noqa: PLR0913  every option is an argument
+    run: Annotated[
+        Path, typer.Argument(help="Folder of the finder's run, or a file whose network stays as it is.")
+    ],
     data: Data,
     out: Annotated[Path, typer.Argument(help="The .onnx file to write.")],
     licence_class: Annotated[str, typer.Option(help="Who may use the model: research or open.")],
     version: Annotated[str, typer.Option(help="Version of the model.")] = "1",
+    refiner: Annotated[
+        Path | None, typer.Option(help="Run of `train-refiner`; without it there is no closer look.")
+    ] = None,
     limit: Limit = None,
     nobody: Nobody = None,
 ) -> None:
     """Write a run's eye finder as ONNX, its scores and threshold fitted on pictures kept out of training."""
-    model = to_onnx(load_average(run))
+    model = read_network(run) if run.is_file() else to_onnx(load_average(run))
+    closer = refiner_to_onnx(load_refiner(refiner)) if refiner else None
     photos = load_photos(data, "fit", measured=True, limit=limit)
     num_parts = min(NUM_PARTS_EACH, limit or NUM_PARTS_EACH)
     empty = list(cases_of_nobody(photos, names=FITTED, num_parts_each=num_parts))
@@ -108,7 +136,7 @@ def export(  # noqa: PLR0913  every option is an argument
         draft = Path(folder) / "eye_finder.onnx"
         num_empty = Counter(case.kind for case in empty if case.kind.startswith(NOBODY))
         for _ in range(2):  # which looks are taken depends on the scores: now on drafts, then on final ones
-            write_finder(model, draft, facts, {})
+            write_finder(model, draft, facts, {}, closer)
             judged = scores.judge(LearnedEyeFinder.load(draft), [*cases_with_people(photos), *empty])
             weights = scores.fit_weights(judged)
             threshold = scores.fit_threshold(judged, weights, num_empty)
@@ -117,7 +145,7 @@ def export(  # noqa: PLR0913  every option is an argument
         "candidates_fitted_on": float(len(judged.right)),
         "pictures_of_nobody": float(num_empty.total()),
     }
-    write_finder(model, out, facts, metrics)
+    write_finder(model, out, facts, metrics, closer)
     typer.echo(f"{out}: {out.stat().st_size / 1e6:.2f} MB, eyes count from a score of {threshold:.3f}")
 
 
@@ -176,8 +204,8 @@ def serve(  # noqa: PLR0913  every option is an argument
     finder = LearnedEyeFinder.load(model)
     pipeline = Pipeline(finder, Synthesizer.load(synthesizer, device="cpu"), max_pixels=MAX_PIXELS)
     served = serving.serve(chosen, pipeline, finder, HaarEyeFinder())
-    spent = serving.milliseconds(pipeline.find)
-    times = [f"| CPU ms to decode and search a {name}, median | {each:.1f} |" for name, each in spent.items()]
+    spent = serving.milliseconds(finder)
+    times = [f"| CPU ms to {name}, median | {each:.1f} |" for name, each in spent.items()]
     text = "\n".join([served.table(f"`{split}`"), *times])
     typer.echo(text)
     num_refused = serving.refused_sheet(served, chosen, refused)
@@ -187,8 +215,9 @@ def serve(  # noqa: PLR0913  every option is an argument
 
 
 def add_commands(app: typer.Typer) -> None:
-    """Adds the five commands to the application."""
+    """Adds the six commands to the application."""
     app.command("train-finder")(train)
+    app.command("train-refiner")(train_closer)
     app.command("doubt-labels")(doubt)
     app.command("export-finder")(export)
     app.command("evaluate-finder")(evaluate)

@@ -6,6 +6,7 @@ the eyes, in pixels; probability of the left eye; cosine and sine of the roll, c
 partner eye is relative to this eye, in eye distances. Letters of shapes: H, W as above, K candidates.
 """
 
+import base64
 import json
 import tempfile
 from collections.abc import Mapping
@@ -20,16 +21,18 @@ from onnx import helper
 from torch import Tensor, nn
 
 from service.eye_finder import FINDER_CONTRACT_VERSION
-from training.export import drop_traces, quiet_exporter
+from service.refiner import CLOSE_PX
+from training.export import drop_traces, halve_weights, quiet_exporter
 from training.finder_model import DISTANCE_UNIT_PX, STRIDE, EyeFinderNet
+from training.refiner_model import RefinerNet
 
 OPSET = 18
 NUM_CANDIDATES = 64
 NO_PEAK = -30.0
 """The logit of what is no peak of the heat map: a chance of 1e-13."""
 
-UNCALIBRATED = (4.0, 0.7, 1.2, 0.0, 0.7)
-"""What a short run was fitted to: with these, about the same looks are taken as with those to come."""
+UNCALIBRATED = (0.5, 1.0, 0.2, 0.2, 0.5, 0.0, 0.0, 0.0)
+"""With these, about the same looks are taken as with the weights to come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,19 @@ class PictureToCandidates(nn.Module):
         return torch.stack([best, x, y, distance, left.sigmoid(), cos, sin, partner_x, partner_y], 1)
 
 
+class CloseToRefined(nn.Module):
+    """The refiner with the service's pixels before it; what it moves is at most an eye distance."""
+
+    def __init__(self, net: RefinerNet) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, close_BHWC: Tensor) -> Tensor:
+        """Answers B x 6 of close crops B x H x W x 3 uint8; see `training.refiner_crops.LABELS`."""
+        answers = self.net(close_BHWC.permute(0, 3, 1, 2).float())
+        return torch.cat([answers[:, :1], answers[:, 1:5].clamp(-1, 1), answers[:, 5:]], 1)
+
+
 def to_onnx(net: EyeFinderNet) -> onnx.ModelProto:
     """The network with its decoding as an ONNX graph, without facts."""
     with tempfile.TemporaryDirectory() as folder, quiet_exporter():
@@ -77,13 +93,42 @@ def to_onnx(net: EyeFinderNet) -> onnx.ModelProto:
         _convert(net, draft)
         model = onnx.load(draft)
     drop_traces(model)
+    halve_weights(model)
+    return model
+
+
+def read_network(path: Path) -> onnx.ModelProto:
+    """The graph of a finder's file, without facts and refiner, its weights halved."""
+    model = onnx.load(path)
+    del model.metadata_props[:]
+    halve_weights(model)
+    return model
+
+
+def refiner_to_onnx(net: RefinerNet) -> onnx.ModelProto:
+    """The refiner's network as an ONNX graph: see `service.refiner.Refiner`."""
+    with tempfile.TemporaryDirectory() as folder, quiet_exporter():
+        draft = Path(folder) / "draft.onnx"
+        example = torch.zeros(2, CLOSE_PX, CLOSE_PX, 3, dtype=torch.uint8)
+        torch.onnx.export(
+            CloseToRefined(net).eval(), (example,), str(draft),
+            input_names=["close"], output_names=["refined"], opset_version=OPSET, dynamo=True,
+            dynamic_shapes=({0: torch.export.Dim("batch")},), external_data=False, verbose=False,
+        )  # fmt: skip
+        model = onnx.load(draft)
+    drop_traces(model)
+    halve_weights(model)
     return model
 
 
 def write_finder(
-    model: onnx.ModelProto, path: Path, facts: FinderFacts, metrics: Mapping[str, float]
+    model: onnx.ModelProto,
+    path: Path,
+    facts: FinderFacts,
+    metrics: Mapping[str, float],
+    refiner: onnx.ModelProto | None = None,
 ) -> None:
-    """Writes the graph with its facts to `path`, whole or not at all."""
+    """Writes the graph with its facts, among them the refiner, to `path`, whole or not at all."""
     written = {
         **asdict(facts),
         "contract_version": FINDER_CONTRACT_VERSION,
@@ -91,6 +136,7 @@ def write_finder(
         "date": datetime.now(UTC).date().isoformat(),
         "score_weights": json.dumps(list(facts.score_weights)),
         "metrics": json.dumps(dict(metrics)),
+        "refiner": base64.b64encode(refiner.SerializeToString()).decode() if refiner else "",
     }
     helper.set_model_props(model, {f"eye2face.{key}": str(value) for key, value in written.items()})
     onnx.checker.check_model(model, full_check=True)

@@ -71,7 +71,7 @@ class Scenes:
             picture = self._nobody(rng, picture)
         elif mode == "nobody" and rng.random() < ROUND_THINGS:
             for _ in range(int(rng.integers(1, 4))):
-                draw_round_thing(picture, rng)
+                draw_round_thing(picture, rng, self.empty)
         elif mode == "crowd":
             picture, eyes = self._crowd(rng, picture)
         elif mode != "nobody":

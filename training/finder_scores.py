@@ -20,7 +20,7 @@ from training.finder_cases import NOBODY, Case
 FALSE_EYES_PER_PICTURE = 1 / 100
 """Fewer than the one in 50 that is promised, for the next pictures will not be these."""
 
-SMALLEST_THRESHOLD = 0.3
+SMALLEST_THRESHOLD = 0.2
 
 
 @dataclass(frozen=True, slots=True)

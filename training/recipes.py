@@ -51,6 +51,21 @@ class FinderRecipe:
     seed: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class RefinerRecipe:
+    """What decides the trained refiner, beside the data and the finder whose candidates it sees."""
+
+    num_pictures: int = 30_000
+    num_steps: int = 9000
+    batch_size: int = 256
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.02
+    warmup_steps: int = 200
+    cooldown_part: float = 0.6
+    ema_decay: float = 0.998
+    seed: int = 0
+
+
 STEPS_64 = 600
 """38,000 samples: about five minutes of two cores where the loss looks at features."""
 

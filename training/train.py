@@ -28,7 +28,7 @@ from training.critics import Critic, CriticConfig
 from training.features import Features, load_features, training_layers
 from training.models import Autoencoder
 from training.objectives import OBJECTIVES, Objective
-from training.recipes import FinderRecipe, Recipe
+from training.recipes import FinderRecipe, Recipe, RefinerRecipe
 from training.runs import Stats, load_average, read_description
 from training.statistics import TargetStatistics
 from training.steps import Adversary, Run, make_step
@@ -108,7 +108,7 @@ def train(recipe: Recipe, pairs: Pairs, settings: RunSettings) -> Path:
     return settings.folder
 
 
-def learning_rate(recipe: Recipe | FinderRecipe, step: int) -> float:
+def learning_rate(recipe: Recipe | FinderRecipe | RefinerRecipe, step: int) -> float:
     """Warm-up, constant, then down to zero over the last part in a straight line.
 
     Source: Hägele et al. 2024 ("warm-up, stable, decay"): the length may change until the cooldown.

@@ -13,7 +13,7 @@ from service.eyes import CROP_PER_EYE_DISTANCE, Image
 from tests.fake_finders import Row, seen_left, seen_right, tiny_finder
 from tests.fakes import tiny_model
 
-PHOTO: Image = np.full((240, 320, 3), 99, np.uint8)
+PHOTO: Image = np.full((192, 256, 3), 99, np.uint8)
 
 
 def finder(tmp_path: Path, rows: Sequence[Row], **metadata: str) -> LearnedEyeFinder:
@@ -45,8 +45,17 @@ def test_what_scores_below_the_threshold_is_no_eye_but_is_told(tmp_path: Path) -
 
 def test_a_partner_counts_as_much_as_the_file_says(tmp_path: Path) -> None:
     rows = [seen_right(100, 100, 40, logit=-1.0), seen_left(140, 100, 40, logit=3.0)]
-    eyes = finder(tmp_path, rows, score_weights="[1, 0.5, 0.25, 0.0, -0.25]").find(PHOTO)
+    eyes = finder(tmp_path, rows, score_weights="[1, 0, 0.5, 0, 0.25, 0, 0.0, -0.25]").find(PHOTO)
     assert [eye.score for eye in eyes] == pytest.approx([1 / (1 + np.exp(-0.5)), 1 / (1 + np.exp(-2.5))])
+
+
+@pytest.mark.parametrize(("x", "missed"), [(100, 1), (240, 0)], ids=["partner in the picture", "beside it"])
+def test_an_eye_alone_counts_less_where_its_partner_should_be_seen(
+    tmp_path: Path, x: float, missed: int
+) -> None:
+    rows = [seen_right(x, 100, 40, logit=1.0)]
+    (eye,) = finder(tmp_path, rows, score_weights="[1, 0, 0, 0, 0, -2, 0, 0]").find_all(PHOTO)
+    assert eye.score == pytest.approx(1 / (1 + np.exp(-(1.0 - 2 * missed))))
 
 
 def test_the_same_eye_seen_twice_is_one(tmp_path: Path) -> None:
@@ -73,14 +82,14 @@ def test_people_are_counted_from_the_largest(tmp_path: Path) -> None:
 def test_eyes_of_a_large_photo_are_in_its_own_pixels(tmp_path: Path) -> None:
     photo: Image = np.zeros((960, 1280, 3), np.uint8)
     (eye,) = finder(tmp_path, [seen_right(99.5, 59.5, 100)]).find(photo)
-    assert (eye.x, eye.y) == pytest.approx((399.5, 239.5))
-    assert eye.size_px == pytest.approx(4 * 62)
+    assert (eye.x, eye.y) == pytest.approx((499.5, 299.5))
+    assert eye.size_px == pytest.approx(5 * 62)
 
 
 def test_a_photo_shrunk_by_halves_and_the_rest_keeps_its_eyes_in_place(tmp_path: Path) -> None:
     photo: Image = np.zeros((1083, 1927, 3), np.uint8)
-    (eye,) = finder(tmp_path, [seen_right(319.5, 179.5, 100)]).find(photo)
-    assert (eye.x, eye.y) == pytest.approx((1926.5, 1082.5), abs=6)  # a pixel of the look is 6 of the photo
+    (eye,) = finder(tmp_path, [seen_right(255.5, 143.5, 100)]).find(photo)
+    assert (eye.x, eye.y) == pytest.approx((1926.5, 1082.5), abs=8)  # a pixel of the look is 8 of the photo
 
 
 @pytest.mark.parametrize(
@@ -106,8 +115,8 @@ def test_one_person_is_looked_at_once_unless_an_eye_is_very_large(
 
 
 def test_what_lies_in_the_padding_is_no_eye(tmp_path: Path) -> None:
-    photo: Image = np.zeros((230, 320, 3), np.uint8)
-    assert finder(tmp_path, [seen_right(100, 235, 40)]).find(photo) == []
+    photo: Image = np.zeros((184, 256, 3), np.uint8)
+    assert finder(tmp_path, [seen_right(100, 188, 40)]).find(photo) == []
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 3), (1, 5000, 3), (5000, 1, 3), (33, 1000, 3)])
@@ -124,7 +133,7 @@ def test_threads_may_share_a_finder(tmp_path: Path) -> None:
 
 
 def test_the_synthesizer_is_no_eye_finder(tmp_path: Path) -> None:
-    with pytest.raises(ModelContractUnknown, match="expects eye_finder 2"):
+    with pytest.raises(ModelContractUnknown, match="expects eye_finder 3"):
         LearnedEyeFinder.load(tiny_model(tmp_path / "tiny.onnx"))
 
 
@@ -137,3 +146,10 @@ def test_a_finder_that_does_not_say_its_threshold_is_refused(tmp_path: Path) -> 
 def test_a_finder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFound, match="nowhere"):
         LearnedEyeFinder.load(tmp_path / "nowhere.onnx")
+
+
+@pytest.mark.parametrize("held", ["rubbish!", "cnViYmlzaA=="], ids=["no base64", "no model"])
+def test_a_closer_look_that_cannot_be_loaded_is_told(tmp_path: Path, held: str) -> None:
+    path = tiny_finder(tmp_path / "finder.onnx", [seen_right(0, 0, 9)], refiner=held)
+    with pytest.raises(ModelContractUnknown, match="refiner that cannot be loaded"):
+        LearnedEyeFinder.load(path)

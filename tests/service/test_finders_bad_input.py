@@ -30,7 +30,7 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finder that has learned nothing: its heat map is as good as noise."""
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("finder") / "eye_finder.onnx"
-    weights = (1.0, 0.0, 0.0, 0.0, 0.0)
+    weights = (1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
     facts = FinderFacts("0", "nothing", "open", "none", threshold=0.5, score_weights=weights)
     write_finder(to_onnx(EyeFinderNet().eval()), path, facts, {})
     return path

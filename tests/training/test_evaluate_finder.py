@@ -13,7 +13,7 @@ from tests.fake_finders import seen_left, seen_right, tiny_finder
 from tests.fakes import ASTRONAUT_LEFT_EYE, ASTRONAUT_RIGHT_EYE
 from tests.training.labelled_astronaut import photo
 from training.evaluate_finder import Tally, is_right, measure, sum_up, table, wilson, write_numbers
-from training.finder_cases import PAINTED_OVER, Case, cases_of_nobody, cases_with_people
+from training.finder_cases import PACKAGED, PAINTED_OVER, Case, cases_of_nobody, cases_with_people
 from training.finder_scores import FALSE_EYES_PER_PICTURE, Judged, fit_threshold, fit_weights, judge
 
 EYES = eyes_from_points(ASTRONAUT_RIGHT_EYE, ASTRONAUT_LEFT_EYE)
@@ -96,12 +96,15 @@ def test_the_interval_of_a_rate_is_wilsons() -> None:
 
 
 def test_the_table_shows_every_kind_and_finder(tmp_path: Path) -> None:
-    cases = [as_it_is(), Case("nobody: black", np.zeros((9, 9, 3), np.uint8), ())]
+    empty = np.zeros((9, 9, 3), np.uint8)
+    cases = [as_it_is(), Case("nobody: black", empty, ()), *[Case(PACKAGED, empty, ())] * 3]
     finders = {"a": Knowing(*EYES), "b": Knowing()}
     numbers = {name: sum_up(measure(finder, cases)) for name, finder in finders.items()}
     shown = table(numbers)
     assert "| found: frontal | 2 eyes | 1.000 (0.342–1.000) | 0.000 (0.000–0.658) |" in shown
     assert "| false eyes a picture, nobody: black | 1 pictures | 2.00 (2/1) |" in shown
+    assert "| false eyes a picture, all of nobody |  | 2.00 (8/4) |" in shown
+    assert "| false eyes a picture, all of nobody but packaged |  | 2.00 (2/1) |" in shown
     assert "| side right |  | 1.000 (0.342–1.000) | none |" in shown
     assert "| centre error, median |  | 0.0 | None |" in shown
     write_numbers(tmp_path / "numbers.json", numbers)
@@ -115,8 +118,8 @@ def test_scores_are_fitted_to_what_is_true() -> None:
     paired = rng.random(4000) < 0.5
     truth = rng.random(4000) < 1 / (1 + np.exp(-(0.8 * logits + 1.5 * paired - 0.5)))
     nothing = np.zeros(4000)
-    features = np.stack([logits, nothing, paired, nothing, np.ones(4000)], 1)
-    own, _, partner, _, constant = fit_weights(Judged(features, truth, np.full(4000, "")))
+    features = np.stack([logits, *[nothing] * 3, paired, *[nothing] * 2, np.ones(4000)], 1)
+    own, *_, partner, _, _, constant = fit_weights(Judged(features, truth, np.full(4000, "")))
     assert (own, partner, constant) == pytest.approx((0.8, 1.5, -0.5), abs=0.2)
 
 
@@ -131,14 +134,15 @@ def test_the_threshold_allows_so_many_false_eyes_and_no_more() -> None:
 
 def test_candidates_are_judged_with_their_partners(tmp_path: Path) -> None:
     (x, y), (x2, y2) = ASTRONAUT_RIGHT_EYE, ASTRONAUT_LEFT_EYE
-    case = Case("astronaut", photo().pixels[:320, :320], as_it_is().eyes)
-    rows = [seen_right(x, y, x2 - x, 2.0), seen_left(x2, y2, x2 - x, 1.0), seen_right(30, 30, 40, -2.0)]
+    case = Case("astronaut", photo().pixels[:256, :256], as_it_is().eyes)
+    rows = [seen_right(x, y, x2 - x, 2.0), seen_left(x2, y2, x2 - x, 1.0), seen_right(30, 30, 40, -1.0)]
     judged = judge(LearnedEyeFinder.load(tiny_finder(tmp_path / "f.onnx", rows)), [case])
-    expected = [[2, 1, 1, 1], [1, 2, 1, 1], [-2, 0, 0, 1]]
-    np.testing.assert_allclose(judged.features[:, [0, 1, 2, 4]], expected, atol=1e-5)
+    # The last one's partner would be in sight.
+    expected = [[2, 1, 1, 0, 1], [1, 2, 1, 0, 1], [-1, 0, 0, 1, 1]]
+    np.testing.assert_allclose(judged.features[:, [0, 2, 4, 5, 7]], expected, atol=1e-5)
     assert judged.right.tolist() == [True, True, False]
     assert set(judged.nobody) == {""}
     kinds = [PAINTED_OVER, "nobody: black"]
-    empty = [Case(kind, photo().pixels[:320, :320], ()) for kind in kinds]
+    empty = [Case(kind, photo().pixels[:256, :256], ()) for kind in kinds]
     finder = LearnedEyeFinder.load(tiny_finder(tmp_path / "f.onnx", rows))
     assert judge(finder, empty).nobody.tolist() == [""] * 3 + ["nobody: black"] * 3

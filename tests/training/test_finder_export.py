@@ -7,12 +7,26 @@ import onnx
 import pytest
 import torch
 
+from service.candidates import Candidate
 from service.eye_finder import LearnedEyeFinder
+from service.refiner import close_crop
 from tests.fakes import astronaut
-from training.finder_export import NUM_CANDIDATES, FinderFacts, PictureToCandidates, to_onnx, write_finder
+from training.finder_export import (
+    NUM_CANDIDATES,
+    CloseToRefined,
+    FinderFacts,
+    PictureToCandidates,
+    read_network,
+    refiner_to_onnx,
+    to_onnx,
+    write_finder,
+)
 from training.finder_model import STRIDE, EyeFinderNet
+from training.refiner_model import RefinerNet
 
-FACTS = FinderFacts("7", "nobody", "open", "abc", threshold=0.25, score_weights=(1.0, 0.5, 0.25, 0.125, 0.0))
+FACTS = FinderFacts(
+    "7", "nobody", "open", "abc", threshold=0.25, score_weights=(1.0, 0.5, 0.25, 0.125, 0.0, 2.0, 3.0, 4.0)
+)
 
 
 @pytest.fixture(scope="module")
@@ -66,10 +80,45 @@ def test_the_file_says_what_it_is(exported: Path) -> None:
         "nobody",
         "open",
     )
-    assert (info.threshold, info.score_weights) == (0.25, (1.0, 0.5, 0.25, 0.125, 0.0))
+    assert (info.threshold, info.score_weights) == (0.25, (1.0, 0.5, 0.25, 0.125, 0.0, 2.0, 3.0, 4.0))
     assert info.metrics == {"recall": 0.5}
     onnx.checker.check_model(onnx.load(exported), full_check=True)
 
 
 def test_the_file_is_smaller_than_a_megabyte(exported: Path) -> None:
     assert exported.stat().st_size < 1_000_000
+
+
+def test_the_closer_look_in_the_file_answers_as_torch_does(net: EyeFinderNet, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    refiner = RefinerNet().eval()
+    path = tmp_path / "eye_finder.onnx"
+    write_finder(to_onnx(net), path, FACTS, {}, refiner_to_onnx(refiner))
+    finder = LearnedEyeFinder.load(path)
+    seen = [
+        Candidate(220, 110, 44, 0.1, 5, 1.0, 44, (264, 110)),
+        Candidate(90, 90, 20, 0.9, -9, 1.0, 20, (70, 90)),
+    ]
+    assert finder._refiner is not None
+    refined = finder._refiner.refine(astronaut(), seen)
+    close = np.stack([close_crop(astronaut(), each) for each in seen])
+    with torch.no_grad():
+        expected = CloseToRefined(refiner)(torch.from_numpy(close)).numpy()
+    assert [each.close_logit for each in refined] == pytest.approx(list(expected[:, 0]), abs=2e-2)
+    moved = [
+        np.hypot(new.x - old.x, new.y - old.y) / old.distance for new, old in zip(refined, seen, strict=True)
+    ]
+    assert moved == pytest.approx(list(np.hypot(expected[:, 1], expected[:, 2])), abs=1e-2)
+    assert path.stat().st_size < 1_000_000
+
+
+def test_a_file_gives_back_its_network(exported: Path, tmp_path: Path) -> None:
+    network = read_network(exported)
+    assert not network.metadata_props
+    write_finder(network, tmp_path / "again.onnx", FACTS, {})
+    picture = np.ascontiguousarray(np.resize(astronaut(), (1, 64, 64, 3)))
+    one, other = (
+        LearnedEyeFinder.load(path)._session.run(["candidates"], {"picture": picture})[0]
+        for path in (exported, tmp_path / "again.onnx")
+    )
+    np.testing.assert_array_equal(one, other)

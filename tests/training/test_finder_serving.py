@@ -4,7 +4,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import cv2
-import numpy as np
 import pytest
 
 from service.eye_finder import LearnedEyeFinder
@@ -85,15 +84,28 @@ def test_photos_without_a_label_say_nothing(photos: list[Photo], synthesizer: Sy
         serve(unknown, any_eye(finder, synthesizer), finder, finder, progress=False)
 
 
-def test_the_time_is_that_of_whole_photos_as_they_are_sent() -> None:
-    sizes: list[tuple[int, int]] = []
+def test_the_time_is_that_of_whole_photos_at_two_weights() -> None:
+    class Looking:
+        look_side_px = 640
 
-    def find(data: bytes) -> None:
-        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-        assert decoded is not None
-        sizes.append(decoded.shape[:2])
+        def __init__(self) -> None:
+            self.shapes: list[tuple[int, ...]] = []
 
-    spent = milliseconds(find, repeats=1)
-    assert set(spent) == set(TIMED)
-    assert set(sizes) == set(TIMED.values())
-    assert 0.05 < spent["320 px JPEG"] < spent["1080p JPEG"] < spent["12 MP JPEG"]
+        def find(self, photo: Image) -> list[Eye]:
+            return self.look(photo).eyes
+
+        def look(self, photo: Image) -> Sight:
+            self.shapes.append(photo.shape[:2])
+            return Sight([])
+
+    finder = Looking()
+    spent = milliseconds(finder, repeats=1)
+    assert set(finder.shapes) == {(240, 320), (540, 960), (750, 1000)}
+    alone, *decoded = spent
+    assert alone == "search a picture of 320 px"
+    assert [name.split(" JPEG")[0].removeprefix("decode and search a ") for name in decoded] == [
+        name for name in TIMED for _ in range(2)
+    ]
+    weights = [int(name.split(" of ")[1].removesuffix(" kB")) for name in decoded]
+    assert all(usual < heavy for usual, heavy in zip(weights[::2], weights[1::2], strict=True))
+    assert 0.05 < spent[decoded[0]] < spent[decoded[2]] < spent[decoded[4]]
