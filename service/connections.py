@@ -13,20 +13,27 @@ class PromptHttp(HttpToolsProtocol):
     """Closes a connection whose request's head does not come: each one open costs a descriptor."""
 
     head_timer: asyncio.TimerHandle | None = None
+    head_is_open = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Begins to wait for the first request."""
         super().connection_made(transport)
         self._wait_for_head()
 
-    def on_message_begin(self) -> None:
-        """Begins to wait for the rest of the head, that of a later request too."""
-        super().on_message_begin()
-        if self.head_timer is None:
+    def data_received(self, data: bytes) -> None:
+        """Waits for the rest of a head that did not come in one piece; most do."""
+        super().data_received(data)
+        if self.head_is_open and self.head_timer is None:
             self._wait_for_head()
+
+    def on_message_begin(self) -> None:
+        """A head begins, perhaps that of a later request."""
+        super().on_message_begin()
+        self.head_is_open = True
 
     def on_headers_complete(self) -> None:
         """The head is there; what follows is the application's to wait for."""
+        self.head_is_open = False
         self._stop_waiting()
         super().on_headers_complete()
 

@@ -38,7 +38,7 @@ SERVICE = (
     ("engine",),
     ("answers", "bulk"),
     ("batch",),
-    ("problems", "openapi"),
+    ("problems", "openapi", "direct"),
     ("app", "doctor"),
     ("server",),
     ("cli",),
@@ -48,7 +48,7 @@ ALONE = {"errors", "settings", "cores", "changes", "metrics", "logs", "retries"}
 """These import nothing of ours at all."""
 
 HTTP = {
-    *("accept", "admission", "answers", "app", "auth", "bodies", "client", "connections"),
+    *("accept", "admission", "answers", "app", "auth", "bodies", "client", "connections", "direct"),
     *("forms", "frigate", "openapi", "pages", "patience", "problems", "queries", "replies", "retries"),
     *("server", "watching"),
 }
