@@ -17,7 +17,7 @@ class PromptHttp(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Begins to wait for the first request."""
-        super().connection_made(transport)
+        super().connection_made(_Joined(transport, self.loop))  # type: ignore[arg-type]  # as far as it is used
         self._wait_for_head()
 
     def data_received(self, data: bytes) -> None:
@@ -53,3 +53,37 @@ class PromptHttp(HttpToolsProtocol):
     def _give_up(self) -> Any:
         if not self.transport.is_closing():
             self.transport.close()
+
+
+class _Joined:
+    """A transport that sends an answer's head with its body: uvicorn writes one after the other.
+
+    uvloop writes at once, so that were two calls of the system for each answer, and two packets.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._held = b""
+
+    def write(self, data: bytes) -> None:
+        """Sends what was held with it, or holds it until the loop's next turn."""
+        if self._held:
+            held, self._held = self._held, b""
+            self._transport.writelines((held, data))
+        else:
+            self._held = data
+            self._loop.call_soon(self._flush)
+
+    def close(self) -> None:
+        """Closes the connection after all that was written."""
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        if self._held:
+            held, self._held = self._held, b""
+            self._transport.write(held)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
