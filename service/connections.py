@@ -1,8 +1,13 @@
-"""Connections that must come to the point: uvicorn waits for a request's head without end."""
+"""Connections that must come to the point: uvicorn waits for a request's head without end.
+
+And where a client would like another protocol, its request is answered in HTTP/1.1 all the same.
+"""
 
 import asyncio
+import sys
 from typing import Any, Final
 
+from httptools import HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 HEAD_TIMEOUT_S: Final = 10.0
@@ -10,10 +15,16 @@ HEAD_TIMEOUT_S: Final = 10.0
 
 
 class PromptHttp(HttpToolsProtocol):
-    """Closes a connection whose request's head does not come: each one open costs a descriptor."""
+    """Closes a connection whose request's head does not come: each one open costs a descriptor.
+
+    A wish to change the protocol is passed over, as RFC 9110, section 7.8, allows: Java's HttpClient asks for
+    `h2c` with each of its requests. uvicorn's parser would take the request's body for the new protocol.
+    """
 
     head_timer: asyncio.TimerHandle | None = None
     head_is_open = False
+    head_ends_at: int | None = None
+    """In the bytes that came last, where the head of a request with such a wish ends."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Begins to wait for the first request."""
@@ -23,7 +34,11 @@ class PromptHttp(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Waits for the rest of a head that did not come in one piece; most do."""
         super().data_received(data)
-        if self.head_is_open and self.head_timer is None:
+        if self.head_ends_at is not None:
+            rest, self.head_ends_at = data[self.head_ends_at :], None
+            self.parser = HttpRequestParser(self)
+            self.data_received(self._plain_head() + rest)
+        elif self.head_is_open and self.head_timer is None:
             self._wait_for_head()
 
     def on_message_begin(self) -> None:
@@ -36,6 +51,21 @@ class PromptHttp(HttpToolsProtocol):
         self.head_is_open = False
         self._stop_waiting()
         super().on_headers_complete()
+
+    def _should_upgrade(self) -> bool:
+        return self._get_upgrade() is not None  # then uvicorn leaves all else to the next one
+
+    def handle_websocket_upgrade(self) -> None:
+        """Takes note of a head with such a wish; called while the parser's exception is handled."""
+        upgrade = sys.exception()
+        assert isinstance(upgrade, HttpParserUpgrade)
+        self.head_ends_at = upgrade.args[0]
+
+    def _plain_head(self) -> bytes:
+        """The head that came, without the wish."""
+        method, version = self.scope["method"], self.scope["http_version"]
+        headers = [b"%b: %b\r\n" % each for each in self.headers if each[0] != b"upgrade"]
+        return b"%b %b HTTP/%b\r\n%b\r\n" % (method.encode(), self.url, version.encode(), b"".join(headers))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Waits no more."""

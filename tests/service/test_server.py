@@ -193,6 +193,36 @@ def test_what_is_sent_bit_by_bit_comes_in_its_order() -> None:
         assert httpx.get(address).content == b"01234"
 
 
+UPGRADES = [b"h2c", b"websocket", b"TLS/1.0"]
+
+
+@pytest.mark.parametrize("upgrade", UPGRADES)
+@pytest.mark.parametrize("piece", [1, 150, 100_000])
+def test_a_wish_for_another_protocol_is_passed_over(impatient: str, upgrade: bytes, piece: int) -> None:
+    body = b'{"image": "bm90IGFuIGltYWdl"}'
+    head = b"POST /eyes HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: " + upgrade
+    head += b"\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+    last = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    sent = head + body + head + body + last
+    with connect(impatient, b"") as client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for start in range(0, len(sent), piece):
+            client.sendall(sent[start : start + piece])
+        answer = read_all(client)
+    assert answer.count(b"HTTP/1.1 415 ") == answer.count(b'"code":"not_an_image"') == 2
+    assert answer.count(b"HTTP/1.1 ") == 3 and answer.endswith(b'"alive"}')
+
+
+CONNECT = b"CONNECT x:80 HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+
+@pytest.mark.parametrize("sent", [CONNECT, PREFACE])
+def test_what_can_be_nothing_but_another_protocol_is_refused(impatient: str, sent: bytes) -> None:
+    with connect(impatient, sent) as client:
+        assert read_all(client).startswith(b"HTTP/1.1 400 ")
+
+
 def test_a_body_that_drips_is_refused(impatient: str) -> None:
     def drip() -> Iterator[bytes]:
         for _ in range(200):
