@@ -20,6 +20,7 @@ import pytest
 from service import connections
 from service.app import create_app
 from service.connections import PromptHttp
+from service.server import greet
 from service.settings import Settings
 from tests.fakes import astronaut, encoded
 from tests.running import find_free_port, served_here, wait_until_ready
@@ -73,6 +74,12 @@ class Process:
         connection = socket.create_connection(("127.0.0.1", self.port), timeout=20)
         connection.sendall(sent)
         return connection
+
+
+def test_a_service_names_its_documentation_if_there_is_any() -> None:
+    assert "/docs" in greet("http://x", docs=True)
+    without = greet("http://x", docs=False)
+    assert "/docs" not in without and "curl" in without and "Ctrl+C" in without
 
 
 def test_sigterm_lets_what_is_in_flight_finish_and_exits_0(model: Path, tmp_path: Path) -> None:
