@@ -20,6 +20,7 @@ SERVICE = (
         "metrics",
         "logs",
         "changes",
+        "hangups",
         "connections",
         "accept",
         "pages",
@@ -44,7 +45,7 @@ SERVICE = (
     ("cli",),
     ("__main__",),
 )
-ALONE = {"errors", "settings", "cores", "changes", "metrics", "logs", "retries"}
+ALONE = {"errors", "settings", "cores", "changes", "hangups", "metrics", "logs", "retries"}
 """These import nothing of ours at all."""
 
 HTTP = {
