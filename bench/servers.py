@@ -68,7 +68,7 @@ def started(
 
     `max_wait_ms` is this service's setting: in a closed loop nothing is refused, as the peers refuse nothing.
     """
-    port = _free_port()
+    port = free_port()
     own = {
         "BENCH_PORT": str(port), "BENCH_MODEL": model, "BENCH_TUNED": "1" if contender.tuned else "0",
         "PYTHONPATH": str(ROOT), "EYE2FACE_DEVICE": "cpu", "EYE2FACE_LOG_LEVEL": "warning",
@@ -82,7 +82,7 @@ def started(
         try:
             yield port, process.pid
         finally:
-            _stop(process)
+            stop(process)
 
 
 def _command(contender: Contender, port: int) -> list[str]:
@@ -95,7 +95,7 @@ def _command(contender: Contender, port: int) -> list[str]:
     return [python, "-m", served]
 
 
-def _stop(process: "subprocess.Popen[bytes]") -> None:
+def stop(process: "subprocess.Popen[bytes]") -> None:
     """Asks its processes to end, and after ten seconds ends those that are left."""
     pids = _processes(process.pid)
     for sign in (signal.SIGTERM, signal.SIGKILL):
@@ -175,7 +175,8 @@ def usage(root: int) -> Usage:
     return Usage(cpu_s, num_faults, memory_kb / 1024)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that nobody listens on at the moment."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]

@@ -4,8 +4,10 @@ All of it is looked at before a byte of the body is. What pages of other sites m
 """
 
 import ipaddress
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Final, Self, TypedDict
 
@@ -67,42 +69,57 @@ class Gate:
         self.rate.charge(request.state.caller, num_requests)
 
 
-async def admit(
-    request: Request,
-    bearer: Annotated[HTTPAuthorizationCredentials | None, Security(HTTPBearer(auto_error=False))],
-    key: Annotated[str | None, Security(APIKeyHeader(name="X-API-Key", auto_error=False))],
-) -> AsyncIterator[None]:
-    """Lets a request in until it is answered, as a dependency of its route.
+@contextmanager
+def admitted(request: Request) -> Iterator[None]:
+    """Lets a request in until it is answered.
 
     Raises:
         Unauthorized: it wants a key.
         RateLimited, TooManyRequests: its key, or without keys its address, asks too much.
     """
     gate: Gate = request.app.state.gate
-    found = gate.keys.ring().check(bearer.credentials if bearer else None, key)
+    found = check_key(request)
     request.state.caller = caller = found.hash if found else _address(request)
     with gate.concurrency.enter(caller):
         gate.rate.charge(caller)
         yield
 
 
-async def check_key(
-    request: Request,
-    bearer: Annotated[HTTPAuthorizationCredentials | None, Security(HTTPBearer(auto_error=False))],
-    key: Annotated[str | None, Security(APIKeyHeader(name="X-API-Key", auto_error=False))],
-) -> Key | None:
-    """The key of a request that is answered at once and so is under no limit, as a dependency of its route.
+def check_key(request: Request) -> Key | None:
+    """The key of a request; None where none is asked for.
 
     Raises:
         Unauthorized: it wants a key.
     """
     gate: Gate = request.app.state.gate
-    return gate.keys.ring().check(bearer.credentials if bearer else None, key)
+    ring = gate.keys.ring()
+    if not ring.keys:
+        return None
+    scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
+    sent = bearer.strip() if scheme.lower() == "bearer" else None
+    return ring.check(sent, request.headers.get("x-api-key"))
+
+
+async def require_key(
+    request: Request,
+    bearer: Annotated[HTTPAuthorizationCredentials | None, Security(HTTPBearer(auto_error=False))],
+    key: Annotated[str | None, Security(APIKeyHeader(name="X-API-Key", auto_error=False))],
+) -> None:
+    """Looks at a request's key as a dependency of its route, and says in OpenAPI how keys are sent.
+
+    Raises:
+        Unauthorized: it wants a key.
+    """
+    check_key(request)
 
 
 def _address(request: Request) -> str:
     """Where a request comes from; of IPv6 the network of one customer."""
-    host = request.client.host if request.client else ""
+    return _network(request.client.host if request.client else "")
+
+
+@lru_cache(maxsize=1024)
+def _network(host: str) -> str:
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:  # a Unix socket, or a test without a network

@@ -5,11 +5,10 @@ The names are a contract with callers; what the fields mean is told here once, f
 
 import base64
 from collections.abc import Sequence
+from random import Random
 from typing import Final, Literal
-from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.catalogue import Entry
@@ -288,20 +287,22 @@ class Stamps:
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
+        self._random = Random()  # an id must be like no other one, not beyond guessing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes the request on, and stamps the answer on its way back."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = uuid4().hex
+        request_id = f"{self._random.getrandbits(128):032x}"
         scope.setdefault("state", {})["request_id"] = request_id
 
         async def send_stamped(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in stamps(request_id).items():
-                    headers.setdefault(name, value)
+                headers = list(message.get("headers", ()))
+                there = {name for name, _ in headers}
+                own = [(b"x-request-id", request_id.encode()), *_STAMPS]
+                message["headers"] = headers + [stamp for stamp in own if stamp[0] not in there]
             await send(message)
 
         await self._app(scope, receive, send_stamped)
@@ -309,11 +310,14 @@ class Stamps:
 
 def stamps(request_id: str) -> dict[str, str]:
     """The headers of every answer, errors and health included; a page has a policy of its own instead."""
-    return {
-        "X-Synthetic": "true",
-        "X-Request-Id": request_id,
-        "Cache-Control": "no-store",
-        "X-Content-Type-Options": "nosniff",
-        "Referrer-Policy": "no-referrer",
-        "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    }
+    return _SAME_FOR_ALL | {"X-Request-Id": request_id}
+
+
+_SAME_FOR_ALL: Final = {
+    "X-Synthetic": "true",
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+}
+_STAMPS: Final = [(name.lower().encode(), value.encode()) for name, value in _SAME_FOR_ALL.items()]

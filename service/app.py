@@ -9,17 +9,19 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Annotated, TypedDict, TypeVar
+from importlib.util import find_spec
+from typing import Annotated, Final, TypedDict, TypeVar
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response, Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.telemetry import TelemetryConfig
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.staticfiles import StaticFiles
 
 from service import __version__, pages
 from service.accept import negotiate
-from service.admission import CORS, Gate, admit, check_key
+from service.admission import CORS, Gate, check_key, require_key
 from service.answers import (
     EyesAnswer,
     Health,
@@ -35,6 +37,7 @@ from service.batching import Job
 from service.bodies import Upload, read_picture, read_pictures, refuse_size
 from service.catalogue import Catalogue
 from service.cores import count_cores
+from service.direct import DirectRoute
 from service.engine import Engine
 from service.errors import NotAcceptable, NotFound, NotReady
 from service.images import FaceFormat, encode
@@ -52,7 +55,7 @@ from service.openapi import (
     describe_batch_route,
     describe_photo_route,
 )
-from service.patience import read_deadline_ms, wait_for_leave
+from service.patience import noticing_leave, read_deadline_ms
 from service.photo import Clock
 from service.pipeline import Choice
 from service.problems import HANDLED, answer_problem, describe_problem
@@ -63,6 +66,10 @@ from service.watching import Watch
 T = TypeVar("T")
 _JSON = "application/json"
 _FORMATS: tuple[FaceFormat, ...] = ("png", "jpeg", "webp")
+
+
+_NO_TELEMETRY: Final[TelemetryConfig] = {"tracing": False, "metrics": False, "logs": False}
+"""FastAPI asks in each request whether OpenTelemetry is set up, which without its SDK it never is."""
 
 
 class _State(TypedDict):
@@ -85,6 +92,7 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        telemetry=None if find_spec("opentelemetry.sdk") else _NO_TELEMETRY,
     )
     app.state.settings = settings
     app.state.catalogue = Catalogue(settings.mounted)
@@ -96,7 +104,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(Stamps)  # the outer one: it gives the request its id
     for error in HANDLED:
         app.add_exception_handler(error, answer_problem)
-    app.include_router(_work)
+    app.router.routes.extend(_work.routes)  # as they are: an included router looks for its route twice
     app.include_router(_catalogue)
     app.include_router(_health)
     app.include_router(pages.page)
@@ -125,8 +133,8 @@ def _find_engine(request: Request) -> Engine:
 
 
 _health = APIRouter(tags=["health"])
-_catalogue = APIRouter(tags=["models"], dependencies=[Depends(check_key)])
-_work = APIRouter(tags=["photos"], dependencies=[Depends(admit)])
+_catalogue = APIRouter(tags=["models"], dependencies=[Depends(require_key)])
+_work = APIRouter(tags=["photos"], route_class=DirectRoute, dependencies=[Depends(require_key)])
 
 
 @_health.get("/livez", summary="Does the process answer?")
@@ -173,7 +181,7 @@ async def metrics(
     if settings.metrics == "off":
         raise NotFound("The numbers are switched off: EYE2FACE_METRICS=off.")
     if settings.metrics == "key":
-        await check_key(request, bearer, key)
+        check_key(request)
     numbers: Metrics = request.app.state.metrics
     return Response(numbers.write(), media_type=MEDIA_TYPE)
 
@@ -277,11 +285,10 @@ async def _run(request: Request, engine: Engine, work: Callable[[Clock], T]) -> 
     """Lets a worker do it, as long as the caller is there and its time is not over."""
     settings: Settings = request.app.state.settings
     job = engine.submit(work, max_ms=min(settings.deadline_ms, read_deadline_ms(request)))
-    leave = asyncio.create_task(wait_for_leave(request, job.fail))
     try:
-        return await job.answer
+        with noticing_leave(request, job.fail):
+            return await job.answer
     finally:
-        leave.cancel()
         engine.pool.drop(job)
 
 
@@ -319,11 +326,8 @@ async def _run_all(
                     running.discard(job)
                     engine.pool.drop(job)
 
-    leaving = asyncio.create_task(wait_for_leave(request, leave))
-    try:
+    with noticing_leave(request, leave):
         return await asyncio.gather(*map(run, uploads))
-    finally:
-        leaving.cancel()
 
 
 def _choose(request: Request, query: SynthesizeQuery) -> Choice:

@@ -10,12 +10,11 @@ Bytes are counted as they come in; nothing is read beyond the limit, nothing is 
 import asyncio
 import base64
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from service.errors import (
     EmptyBody,
@@ -52,8 +51,11 @@ async def read_picture(request: Request, *, max_bytes: int, max_s: float) -> byt
         MissingField, InvalidForm, InvalidJson, InvalidParameter: the form or JSON is not as it should be.
     """
     _refuse_length(request, max_bytes)
-    async with _in_time(max_s):
-        return await _read(request, _count(request, max_bytes))
+    try:
+        async with asyncio.timeout(max_s):
+            return await _read(request, max_bytes)
+    except TimeoutError as error:
+        raise _too_slow(max_s) from error
 
 
 async def read_pictures(request: Request, *, max_bytes: int, max_s: float, max_files: int) -> list[Upload]:
@@ -72,8 +74,11 @@ async def read_pictures(request: Request, *, max_bytes: int, max_s: float, max_f
             f"The Content-Type is '{content_type[:80]}'. Send the photos as multipart/form-data, each as a "
             f"file in a field '{FIELD}'."
         )
-    async with _in_time(max_s):
-        parts = await _read_form(content_type, _count(request, max_bytes), max_parts=max_files)
+    try:
+        async with asyncio.timeout(max_s):
+            parts = await _read_form(request, content_type, max_bytes, max_parts=max_files)
+    except TimeoutError as error:
+        raise _too_slow(max_s) from error
     return [Upload(part.file_name or "", bytes(part.data)) for part in parts]
 
 
@@ -85,26 +90,21 @@ def _refuse_length(request: Request, max_bytes: int) -> None:
         raise EmptyBody(f"The request has no body. Send a photo as {_FORMS}.")
 
 
-@asynccontextmanager
-async def _in_time(max_s: float) -> AsyncIterator[None]:
-    try:
-        async with asyncio.timeout(max_s):
-            yield
-    except TimeoutError as error:
-        raise UploadTooSlow(
-            f"The body was not complete after {max_s:g} s. Send a smaller photo, or over a faster line."
-        ) from error
+def _too_slow(max_s: float) -> UploadTooSlow:
+    return UploadTooSlow(
+        f"The body was not complete after {max_s:g} s. Send a smaller photo, or over a faster line."
+    )
 
 
-async def _read(request: Request, chunks: AsyncGenerator[bytes, None]) -> bytes:
+async def _read(request: Request, max_bytes: int) -> bytes:
     content_type = request.headers.get("content-type", "")
     media_type = content_type.partition(";")[0].strip().lower()
     if media_type == "multipart/form-data":
-        return await _from_form(content_type, chunks)
+        return await _from_form(request, content_type, max_bytes)
     if media_type == "application/json":
-        return await asyncio.to_thread(_from_json, await _join(chunks))  # 20 MB take tens of ms
+        return await asyncio.to_thread(_from_json, await _join(request, max_bytes))  # 20 MB take tens of ms
     if media_type.startswith("image/"):
-        return await _join(chunks)
+        return await _join(request, max_bytes)
     found = f"The Content-Type is '{media_type[:80]}'." if media_type else "There is no Content-Type."
     raise UnsupportedMediaType(f"{found} Send a photo as {_FORMS}.")
 
@@ -125,31 +125,39 @@ def _too_large(found: str, max_bytes: int) -> UploadTooLarge:
     )
 
 
-async def _count(request: Request, max_bytes: int) -> AsyncGenerator[bytes, None]:
+async def _take(request: Request, max_bytes: int, write: Callable[[bytes], object]) -> None:
+    """Writes the body as it comes in. Starlette's stream() does the same, as generators within generators."""
     num_bytes = 0
-    async for chunk in request.stream():
+    more = True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunk = message.get("body", b"")
         num_bytes += len(chunk)
         if num_bytes > max_bytes:
             raise _too_large("The body goes on beyond the limit", max_bytes)
-        yield chunk
+        write(chunk)
+        more = message.get("more_body", False)
 
 
-async def _join(chunks: AsyncGenerator[bytes, None]) -> bytes:
-    return b"".join([chunk async for chunk in chunks])
+async def _join(request: Request, max_bytes: int) -> bytes:
+    chunks: list[bytes] = []
+    await _take(request, max_bytes, chunks.append)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-async def _from_form(content_type: str, chunks: AsyncGenerator[bytes, None]) -> bytes:
-    pictures = await _read_form(content_type, chunks, max_parts=MAX_PARTS)
+async def _from_form(request: Request, content_type: str, max_bytes: int) -> bytes:
+    pictures = await _read_form(request, content_type, max_bytes, max_parts=MAX_PARTS)
     if len(pictures) > 1:
         raise InvalidForm(f"The form holds {len(pictures)} files '{FIELD}'. Send one photo in a request.")
     return bytes(pictures[0].data)
 
 
-async def _read_form(content_type: str, chunks: AsyncGenerator[bytes, None], *, max_parts: int) -> list[Part]:
+async def _read_form(request: Request, content_type: str, max_bytes: int, *, max_parts: int) -> list[Part]:
     """The files of the form, at least one, if it holds nothing else."""
     form = FormReader(content_type, max_parts=max_parts)
-    async for chunk in chunks:
-        form.write(chunk)
+    await _take(request, max_bytes, form.write)
     parts = form.finish()
     pictures = [part for part in parts if part.name == FIELD]
     names = [part.name for part in parts]

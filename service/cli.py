@@ -25,6 +25,7 @@ from service.bulk import Bulk, Outcome
 from service.doctor import examine_finder, examine_model, examine_speed, examine_versions
 from service.errors import Eye2FaceError
 from service.eye_finder import open_eye_finder
+from service.hangups import hold_hangups
 from service.images import encode
 from service.manifest import NAME, Manifest, write_parquet
 from service.photo import Photo
@@ -72,6 +73,7 @@ def serve(
     device: _Device = None,
 ) -> None:
     """Start the HTTP service. Other settings come from the environment, EYE2FACE_..."""
+    hold_hangups()  # until the model is loaded
     from service.server import run_server  # FastAPI and uvicorn, which no other command needs
 
     settings = _settings(host=host, port=port, model=model, device=device)

@@ -1,8 +1,13 @@
-"""Connections that must come to the point: uvicorn waits for a request's head without end."""
+"""Connections that must come to the point: uvicorn waits for a request's head without end.
+
+And where a client would like another protocol, its request is answered in HTTP/1.1 all the same.
+"""
 
 import asyncio
+import sys
 from typing import Any, Final
 
+from httptools import HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 HEAD_TIMEOUT_S: Final = 10.0
@@ -10,25 +15,57 @@ HEAD_TIMEOUT_S: Final = 10.0
 
 
 class PromptHttp(HttpToolsProtocol):
-    """Closes a connection whose request's head does not come: each one open costs a descriptor."""
+    """Closes a connection whose request's head does not come: each one open costs a descriptor.
+
+    A wish to change the protocol is passed over, as RFC 9110, section 7.8, allows: Java's HttpClient asks for
+    `h2c` with each of its requests. uvicorn's parser would take the request's body for the new protocol.
+    """
 
     head_timer: asyncio.TimerHandle | None = None
+    head_is_open = False
+    head_ends_at: int | None = None
+    """In the bytes that came last, where the head of a request with such a wish ends."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Begins to wait for the first request."""
-        super().connection_made(transport)
+        super().connection_made(_Joined(transport, self.loop))  # type: ignore[arg-type]  # as far as it is used
         self._wait_for_head()
 
-    def on_message_begin(self) -> None:
-        """Begins to wait for the rest of the head, that of a later request too."""
-        super().on_message_begin()
-        if self.head_timer is None:
+    def data_received(self, data: bytes) -> None:
+        """Waits for the rest of a head that did not come in one piece; most do."""
+        super().data_received(data)
+        if self.head_ends_at is not None:
+            rest, self.head_ends_at = data[self.head_ends_at :], None
+            self.parser = HttpRequestParser(self)
+            self.data_received(self._plain_head() + rest)
+        elif self.head_is_open and self.head_timer is None:
             self._wait_for_head()
+
+    def on_message_begin(self) -> None:
+        """A head begins, perhaps that of a later request."""
+        super().on_message_begin()
+        self.head_is_open = True
 
     def on_headers_complete(self) -> None:
         """The head is there; what follows is the application's to wait for."""
+        self.head_is_open = False
         self._stop_waiting()
         super().on_headers_complete()
+
+    def _should_upgrade(self) -> bool:
+        return self._get_upgrade() is not None  # then uvicorn leaves all else to the next one
+
+    def handle_websocket_upgrade(self) -> None:
+        """Takes note of a head with such a wish; called while the parser's exception is handled."""
+        upgrade = sys.exception()
+        assert isinstance(upgrade, HttpParserUpgrade)
+        self.head_ends_at = upgrade.args[0]
+
+    def _plain_head(self) -> bytes:
+        """The head that came, without the wish."""
+        method, version = self.scope["method"], self.scope["http_version"]
+        headers = [b"%b: %b\r\n" % each for each in self.headers if each[0] != b"upgrade"]
+        return b"%b %b HTTP/%b\r\n%b\r\n" % (method.encode(), self.url, version.encode(), b"".join(headers))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Waits no more."""
@@ -46,3 +83,37 @@ class PromptHttp(HttpToolsProtocol):
     def _give_up(self) -> Any:
         if not self.transport.is_closing():
             self.transport.close()
+
+
+class _Joined:
+    """A transport that sends an answer's head with its body: uvicorn writes one after the other.
+
+    uvloop writes at once, so that were two calls of the system for each answer, and two packets.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._held = b""
+
+    def write(self, data: bytes) -> None:
+        """Sends what was held with it, or holds it until the loop's next turn."""
+        if self._held:
+            held, self._held = self._held, b""
+            self._transport.writelines((held, data))
+        else:
+            self._held = data
+            self._loop.call_soon(self._flush)
+
+    def close(self) -> None:
+        """Closes the connection after all that was written."""
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        if self._held:
+            held, self._held = self._held, b""
+            self._transport.write(held)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)

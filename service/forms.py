@@ -97,7 +97,7 @@ class FormReader:
         self._header_name = self._header_value = b""
 
     def _add_data(self, data: bytes, start: int, end: int) -> None:
-        self._parts[-1].data += data[start:end]
+        self._parts[-1].data += memoryview(data)[start:end]
 
     def _end(self) -> None:
         self._ended = True

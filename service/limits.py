@@ -8,7 +8,7 @@ import math
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Final
 
 from service.errors import RateLimited, TooManyRequests
@@ -83,16 +83,21 @@ class ConcurrencyLimit:
         self._at_once = at_once
         self._num_running: Counter[str] = Counter()
 
-    @contextmanager
-    def enter(self, caller: str) -> Iterator[None]:
+    def enter(self, caller: str) -> AbstractContextManager[None]:
         """Counts a request of the caller while the context lasts.
 
         Raises:
             TooManyRequests: as many as it may have are running.
         """
-        if not self._at_once:
-            yield
-            return
+        return self._count(caller) if self._at_once else nullcontext()
+
+    @property
+    def num_callers(self) -> int:
+        """How many callers have a request running."""
+        return len(self._num_running)
+
+    @contextmanager
+    def _count(self, caller: str) -> Iterator[None]:
         if self._num_running[caller] >= self._at_once:
             raise TooManyRequests(
                 f"{self._at_once} requests are being answered, and no more are taken at once. "
@@ -106,8 +111,3 @@ class ConcurrencyLimit:
             self._num_running[caller] -= 1
             if not self._num_running[caller]:
                 del self._num_running[caller]
-
-    @property
-    def num_callers(self) -> int:
-        """How many callers have a request running."""
-        return len(self._num_running)

@@ -6,8 +6,6 @@ and tested beside the old one; if anything is wrong with it, the old one stays a
 
 import asyncio
 import logging
-import os
-import signal
 import threading
 import weakref
 from collections.abc import AsyncIterator, Callable
@@ -19,6 +17,7 @@ from typing import Self
 from service.changes import signature
 from service.drawer import Drawer
 from service.errors import Eye2FaceError
+from service.hangups import act_on_hangup
 from service.pipeline import Pipeline
 from service.self_test import check_model
 from service.settings import Settings
@@ -119,7 +118,7 @@ async def keep_live(live: LiveModel, settings: Settings) -> AsyncIterator[None]:
     if settings.model_watch_s:
         locate = lambda: model_path(settings.model, settings.mounted)  # noqa: E731
         start(asyncio.create_task(live.follow(locate, settings.model_watch_s)))
-    forget_hangup = _on_hangup(lambda: start(asyncio.create_task(live.reload())))
+    forget_hangup = act_on_hangup(lambda: start(asyncio.create_task(live.reload())))
     try:
         yield
     finally:
@@ -127,32 +126,3 @@ async def keep_live(live: LiveModel, settings: Settings) -> AsyncIterator[None]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _on_hangup(act: Callable[[], None]) -> Callable[[], object]:
-    """Acts on each SIGHUP; gives what undoes that. Only the main thread of a Unix process gets signals.
-
-    The kernel sends SIGHUP as well when the terminal is closed from which a service was started; then it
-    ends, as it would without us, unless nohup started it.
-    """
-    if not hasattr(signal, "SIGHUP") or threading.current_thread() is not threading.main_thread():
-        return lambda: None
-    on_terminal = signal.getsignal(signal.SIGHUP) != signal.SIG_IGN and _has_terminal()
-
-    def hang_up() -> None:
-        if on_terminal and not _has_terminal():
-            signal.raise_signal(signal.SIGTERM)
-        else:
-            act()
-
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGHUP, hang_up)
-    return lambda: loop.remove_signal_handler(signal.SIGHUP)
-
-
-def _has_terminal() -> bool:
-    try:
-        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
-    except OSError:
-        return False
-    return True

@@ -27,6 +27,7 @@ class Metrics:
         self._requests = Counter(
             "eye2face_requests", "Requests answered.", ["route", "status"], registry=registry
         )
+        self._by_route: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
         self._seconds = Histogram(
             "eye2face_request_seconds", "From a request's head to the end of its answer.", ["route"],
             buckets=_SECONDS, registry=registry,
@@ -61,8 +62,12 @@ class Metrics:
 
     def count_request(self, route: str, status: int, seconds: float) -> None:
         """One request was answered."""
-        self._requests.labels(route, str(status)).inc()
-        self._seconds.labels(route).observe(seconds)
+        counted = self._by_route.get((route, status))
+        if counted is None:  # labels() takes longer than to count
+            counted = self._requests.labels(route, str(status)), self._seconds.labels(route)
+            self._by_route[route, status] = counted
+        counted[0].inc()
+        counted[1].observe(seconds)
 
     def count_problem(self, code: str) -> None:
         """One request was answered with this problem."""

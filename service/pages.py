@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Final
 
-from fastapi import APIRouter
-from starlette.responses import FileResponse
+from fastapi import APIRouter, Request
+from starlette.responses import FileResponse, HTMLResponse, Response
 
 WEB: Final = Path(__file__).parent / "web"
 """Served under /web."""
@@ -18,14 +18,19 @@ _HEADERS: Final = {
     "Cross-Origin-Opener-Policy": "same-origin",
 }
 
+_LINK_TO_DOCUMENTATION: Final = '<footer><a href="/docs">The HTTP interface</a></footer>'
+
 page = APIRouter(include_in_schema=False)
 documentation = APIRouter(include_in_schema=False)
 
 
 @page.get("/")
-async def show_page() -> FileResponse:
-    """The page to drop a photo on."""
-    return FileResponse(WEB / "index.html", headers=_HEADERS)
+async def show_page(request: Request) -> Response:
+    """The page to drop a photo on; it leads to the documentation where that is served."""
+    file = WEB / "index.html"
+    if request.app.state.settings.docs:
+        return FileResponse(file, headers=_HEADERS)
+    return HTMLResponse(file.read_text("utf-8").replace(_LINK_TO_DOCUMENTATION, ""), headers=_HEADERS)
 
 
 @documentation.get("/docs")

@@ -1,7 +1,9 @@
 """How long a caller waits: the header X-Deadline-Ms, and whether the caller is still there."""
 
+import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from starlette.requests import ClientDisconnect, Request
@@ -9,6 +11,9 @@ from starlette.requests import ClientDisconnect, Request
 from service.errors import InvalidParameter
 
 HEADER: Final = "X-Deadline-Ms"
+
+BRIEF_S: Final = 0.005
+"""So long nobody looks whether the caller is still there."""
 
 
 def read_deadline_ms(request: Request) -> float:
@@ -29,8 +34,26 @@ def read_deadline_ms(request: Request) -> float:
     raise InvalidParameter(f"{HEADER} is '{text[:40]}'; it must be a number of milliseconds above 0.")
 
 
-async def wait_for_leave(request: Request, leave: Callable[[Exception], None]) -> None:
-    """Calls `leave` once the caller has hung up; the body must have been read."""
+@contextmanager
+def noticing_leave(request: Request, leave: Callable[[Exception], None]) -> Iterator[None]:
+    """Calls `leave` if the caller hangs up meanwhile; the body must have been read.
+
+    What is done within `BRIEF_S` is over before anybody could save work, and a task costs more than a timer.
+    """
+    loop = asyncio.get_running_loop()
+    watching: list[asyncio.Task[None]] = []
+    timer = loop.call_later(
+        BRIEF_S, lambda: watching.append(loop.create_task(_wait_for_leave(request, leave)))
+    )
+    try:
+        yield
+    finally:
+        timer.cancel()
+        for task in watching:
+            task.cancel()
+
+
+async def _wait_for_leave(request: Request, leave: Callable[[Exception], None]) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
     leave(ClientDisconnect())

@@ -43,7 +43,7 @@ def run_server(settings: Settings) -> None:
     # Once it has stopped in good order, uvicorn raises the signal again, which by itself were exit 143.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
-        _Server(config).run()
+        _Server(config, docs=settings.docs).run()
     except KeyboardInterrupt:  # uvicorn has stopped in good order and hands the signal on
         return
     except SystemExit:
@@ -100,16 +100,25 @@ class _Start:
 
 
 class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, *, docs: bool) -> None:
+        super().__init__(config)
+        self._docs = docs
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if not self.started:
             return
         host, port = self.servers[0].sockets[0].getsockname()[:2]
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-        print(
-            f"\n  eye2face is ready on {address}\n"
-            f"  Open it in a browser, or send a photo:\n"
-            f"    curl -F image=@photo.jpg {address}/synthesize -o face.png\n"
-            f"  The interface is described on {address}/docs. Stop with Ctrl+C.\n",
-            flush=True,
-        )
+        print(greet(address, docs=self._docs), flush=True)
+
+
+def greet(address: str, *, docs: bool) -> str:
+    """What a service says when it takes photos; it names the documentation where that is served."""
+    described = f"The interface is described on {address}/docs. " if docs else ""
+    return (
+        f"\n  eye2face is ready on {address}\n"
+        f"  Open it in a browser, or send a photo:\n"
+        f"    curl -F image=@photo.jpg {address}/synthesize -o face.png\n"
+        f"  {described}Stop with Ctrl+C.\n"
+    )

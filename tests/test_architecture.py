@@ -20,6 +20,7 @@ SERVICE = (
         "metrics",
         "logs",
         "changes",
+        "hangups",
         "connections",
         "accept",
         "pages",
@@ -38,17 +39,17 @@ SERVICE = (
     ("engine",),
     ("answers", "bulk"),
     ("batch",),
-    ("problems", "openapi"),
+    ("problems", "openapi", "direct"),
     ("app", "doctor"),
     ("server",),
     ("cli",),
     ("__main__",),
 )
-ALONE = {"errors", "settings", "cores", "changes", "metrics", "logs", "retries"}
+ALONE = {"errors", "settings", "cores", "changes", "hangups", "metrics", "logs", "retries"}
 """These import nothing of ours at all."""
 
 HTTP = {
-    *("accept", "admission", "answers", "app", "auth", "bodies", "client", "connections"),
+    *("accept", "admission", "answers", "app", "auth", "bodies", "client", "connections", "direct"),
     *("forms", "frigate", "openapi", "pages", "patience", "problems", "queries", "replies", "retries"),
     *("server", "watching"),
 }

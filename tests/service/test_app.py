@@ -4,6 +4,7 @@ import asyncio
 import base64
 import hashlib
 import io
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -288,7 +289,10 @@ def test_the_documentation_is_taken_away_by_its_setting(model: Path) -> None:
     with TestClient(create_app(Settings(model=str(model), docs=False))) as client:
         for path in ("/docs", "/openapi.json"):
             assert "/docs lists" not in check_problem(client.get(path), 404, "not_found")["detail"]
-        assert client.get("/").status_code == 200
+        page = client.get("/")
+        check_stamps(page)
+        links = re.findall(r'(?:href|src)="(/[^"]*)"', page.text)
+        assert {client.get(link).status_code for link in links} == {200}
 
 
 def test_every_answer_forbids_browsers_what_it_does_not_need(client: TestClient, photo: bytes) -> None:

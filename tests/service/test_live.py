@@ -8,8 +8,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -93,29 +94,76 @@ def test_a_watched_file_is_put_into_use_by_itself(tmp_path: Path) -> None:
     assert service.log.read_text().count("stays in use") == 1  # a bad file is tried once
 
 
-def test_a_service_whose_terminal_is_closed_ends_as_before(tmp_path: Path) -> None:
-    """The kernel sends SIGHUP then, too; a service that nobody can stop any more would be left behind."""
-    model, port = tiny_model(tmp_path / "tiny.onnx"), find_free_port()
+SLOW_TO_LOAD = """
+import sys, time
+from service import live
+from service.cli import main
+
+test = live.check_model
+
+def test_slowly(synthesizer):
+    open(sys.argv[1], "w").close()
+    time.sleep(2)
+    test(synthesizer)
+
+live.check_model = test_slowly
+main(["serve"])
+"""
+"""`serve`, which writes a file while it loads its model and takes two seconds for it."""
+
+
+@contextmanager
+def starting(
+    program: list[str], model: Path, log: Path, terminal: int = subprocess.DEVNULL
+) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
+    """A service that starts; its address and process."""
+    port = find_free_port()
     own = {"EYE2FACE_MODEL": str(model), "EYE2FACE_PORT": str(port), "EYE2FACE_DEVICE": "cpu"}
-    # `script`-like: the child opens the terminal as its own; a small Python does what a shell would.
-    terminal, end = pty.openpty()
-    child = (
-        "import fcntl, os, sys, termios; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
-        "os.execv(sys.executable, [sys.executable, '-m', 'service', 'serve'])"
-    )
     with (
-        (tmp_path / "log").open("wb") as log,
+        log.open("wb") as said,
         subprocess.Popen(
-            [sys.executable, "-c", child], cwd=ROOT, env=os.environ | own, stdin=end, stdout=log, stderr=log
+            [sys.executable, *program],
+            cwd=ROOT,
+            env=os.environ | own | {"PYTHONPATH": str(ROOT)},
+            stdin=terminal,
+            stdout=said,
+            stderr=said,
         ) as process,
     ):
         try:
-            os.close(end)
-            wait_until_ready(f"http://127.0.0.1:{port}", process)
-            os.close(terminal)
-            process.wait(60)
+            yield f"http://127.0.0.1:{port}", process
         finally:
             process.kill()
+
+
+def test_a_sighup_while_the_first_model_is_loaded_waits_for_it(tmp_path: Path) -> None:
+    place, loading = tiny_model(tmp_path / "place" / "tiny.onnx", version="1"), tmp_path / "loading"
+    program = ["-c", SLOW_TO_LOAD, str(loading)]
+    with starting(program, place, tmp_path / "log") as (address, process):
+        wait_for(loading.exists)
+        put(tiny_model(tmp_path / "2.onnx", version="2"), place)
+        process.send_signal(signal.SIGHUP)
+        wait_until_ready(address, process)
+        wait_for(lambda: version_of(address) == "2")
+    assert "instead of tiny 1" in (tmp_path / "log").read_text()
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_a_service_whose_terminal_is_closed_ends_as_before(tmp_path: Path, early: bool) -> None:
+    """The kernel sends SIGHUP then, too; a service that nobody can stop any more would be left behind."""
+    model, loading = tiny_model(tmp_path / "tiny.onnx"), tmp_path / "loading"
+    # `script`-like: the child opens the terminal as its own, as a shell would.
+    own_terminal = "import fcntl, os, termios; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
+    program = ["-c", own_terminal + SLOW_TO_LOAD, str(loading)]
+    terminal, end = pty.openpty()
+    with starting(program, model, tmp_path / "log", end) as (address, process):
+        os.close(end)
+        if early:
+            wait_for(loading.exists)
+        else:
+            wait_until_ready(address, process)
+        os.close(terminal)
+        process.wait(60)
     assert "answers from now on" not in (tmp_path / "log").read_text()
 
 

@@ -1,5 +1,6 @@
 """The service as a process: its end, its logs, rude connections, and a system that gives it too little."""
 
+import asyncio
 import contextlib
 import json
 import os
@@ -8,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +20,7 @@ import pytest
 from service import connections
 from service.app import create_app
 from service.connections import PromptHttp
+from service.server import greet
 from service.settings import Settings
 from tests.fakes import astronaut, encoded
 from tests.running import find_free_port, served_here, wait_until_ready
@@ -59,10 +60,15 @@ class Process:
             self.process.kill()
         self.process.wait(30)
 
-    def wait_until_busy(self) -> None:
+    def wait_until_refused(self) -> None:
         end = time.monotonic() + 30
-        while httpx.get(f"{self.address}/readyz", timeout=10).json()["num_busy"] == 0:
+        while True:
+            try:
+                self.connect().close()
+            except ConnectionRefusedError:
+                return
             assert time.monotonic() < end
+            time.sleep(0.01)
 
     def connect(self, sent: bytes = b"") -> socket.socket:
         connection = socket.create_connection(("127.0.0.1", self.port), timeout=20)
@@ -70,40 +76,32 @@ class Process:
         return connection
 
 
-@pytest.fixture
-def large_photo() -> bytes:
-    """Takes the cascades some tenths of a second."""
-    import PIL.Image
-
-    return encoded(PIL.Image.fromarray(astronaut()).resize((1800, 1800)), "jpeg", quality=90)
+def test_a_service_names_its_documentation_if_there_is_any() -> None:
+    assert "/docs" in greet("http://x", docs=True)
+    without = greet("http://x", docs=False)
+    assert "/docs" not in without and "curl" in without and "Ctrl+C" in without
 
 
-def test_sigterm_lets_what_is_in_flight_finish_and_exits_0(
-    model: Path, tmp_path: Path, large_photo: bytes
-) -> None:
-    with Process(model, tmp_path / "log", log_format="json") as service:
-        answers: list[httpx.Response] = []
-
-        def ask() -> None:
-            answers.append(
-                httpx.post(f"{service.address}/synthesize", content=large_photo, headers=JPEG, timeout=60)
-            )
-
-        askers = [threading.Thread(target=ask) for _ in range(4)]
+def test_sigterm_lets_what_is_in_flight_finish_and_exits_0(model: Path, tmp_path: Path) -> None:
+    photo = encoded(astronaut(), "jpeg")
+    head = b"POST /synthesize HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nExpect: 100-continue\r\n"
+    head += b"Content-Length: %d\r\n\r\n" % len(photo)
+    with Process(model, tmp_path / "log", log_format="json") as service, contextlib.ExitStack() as crowd:
+        askers = [crowd.enter_context(service.connect(head)) for _ in range(4)]
         for asker in askers:
-            asker.start()
-        service.wait_until_busy()
+            assert asker.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
         service.process.send_signal(signal.SIGTERM)
+        service.wait_until_refused()
         for asker in askers:
-            asker.join(60)
+            asker.sendall(photo)
+        answers = [read_all(asker) for asker in askers]
+        assert [answer[:13] for answer in answers] == [b"HTTP/1.1 200 "] * len(askers)
         assert service.process.wait(30) == 0
-        assert [answer.status_code for answer in answers] == [200] * len(askers)
-        with pytest.raises(httpx.ConnectError):
-            httpx.get(f"{service.address}/livez")
     lines = [json.loads(line) for line in service.log.read_text().splitlines()]
     told = [line for line in lines if line["logger"] == "service.requests"]
-    assert {line["request_id"] for line in told} >= {each.headers["x-request-id"] for each in answers}
-    (line, *_) = [line for line in told if line["path"] == "/synthesize"]
+    ids = [line["request_id"].encode() for line in told if line["path"] == "/synthesize"]
+    assert all(any(b"x-request-id: " + each in answer for each in ids) for answer in answers)
+    line = next(line for line in told if line["path"] == "/synthesize")
     assert set(line) == {
         "time", "level", "logger", "message", "request_id", "method", "path", "status", "code", "ms",
     }  # fmt: skip
@@ -172,15 +170,64 @@ def test_a_connection_whose_head_does_not_come_is_closed(impatient: str, sent: b
 def test_on_a_connection_that_is_kept_the_next_head_must_come_too(impatient: str) -> None:
     whole = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
     with connect(impatient, whole) as slow:
-        answer = b""
-        while b"alive" not in answer:  # head and body may come apart
-            answer += slow.recv(65536)
+        assert b"alive" in slow.recv(65536)
         slow.sendall(whole[:10])
         assert b"alive" not in read_all(slow)
     with httpx.Client(base_url=impatient) as patient:
         for _ in range(5):  # each is prompt, together they take longer than one head may
             assert patient.get("/livez").status_code == 200
             time.sleep(0.1)
+
+
+@pytest.mark.parametrize("close", [b"", b"Connection: close\r\n"])
+def test_an_answers_head_and_body_come_in_one_piece(impatient: str, close: bytes) -> None:
+    with connect(impatient, b"GET /livez HTTP/1.1\r\nHost: x\r\n" + close + b"\r\n") as client:
+        head, _, body = client.recv(65536).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 ") and json.loads(body)["status"] == "alive"
+        assert read_all(client) == b""
+
+
+def test_what_is_sent_bit_by_bit_comes_in_its_order() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            for number in range(5):
+                await send({"type": "http.response.body", "body": b"%d" % number, "more_body": True})
+                await asyncio.sleep(0.01 * (number % 2))
+            await send({"type": "http.response.body"})
+
+    with served_here(app, http=PromptHttp, lifespan="off") as (address, _):  # type: ignore[arg-type]
+        assert httpx.get(address).content == b"01234"
+
+
+UPGRADES = [b"h2c", b"websocket", b"TLS/1.0"]
+
+
+@pytest.mark.parametrize("upgrade", UPGRADES)
+@pytest.mark.parametrize("piece", [1, 150, 100_000])
+def test_a_wish_for_another_protocol_is_passed_over(impatient: str, upgrade: bytes, piece: int) -> None:
+    body = b'{"image": "bm90IGFuIGltYWdl"}'
+    head = b"POST /eyes HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: " + upgrade
+    head += b"\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+    last = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    sent = head + body + head + body + last
+    with connect(impatient, b"") as client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for start in range(0, len(sent), piece):
+            client.sendall(sent[start : start + piece])
+        answer = read_all(client)
+    assert answer.count(b"HTTP/1.1 415 ") == answer.count(b'"code":"not_an_image"') == 2
+    assert answer.count(b"HTTP/1.1 ") == 3 and answer.endswith(b'"alive"}')
+
+
+CONNECT = b"CONNECT x:80 HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+
+@pytest.mark.parametrize("sent", [CONNECT, PREFACE])
+def test_what_can_be_nothing_but_another_protocol_is_refused(impatient: str, sent: bytes) -> None:
+    with connect(impatient, sent) as client:
+        assert read_all(client).startswith(b"HTTP/1.1 400 ")
 
 
 def test_a_body_that_drips_is_refused(impatient: str) -> None:

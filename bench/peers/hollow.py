@@ -1,0 +1,49 @@
+"""This service without its work: every photo is answered with one face that was drawn before.
+
+What is left is what HTTP costs: reading the request, keys and limits, the way to a worker and back, the
+answer, the metrics. BENCH_ROUTE=empty: a bare route of Starlette that reads the body and answers the same.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+FACE = Path(os.environ["BENCH_FACE"]).read_bytes()
+PORT = int(os.environ["BENCH_PORT"])
+
+
+def serve_empty() -> None:
+    """The least that a Python server can do with a photo."""
+
+    async def synthesize(request: Request) -> Response:
+        await request.body()
+        return Response(FACE, media_type="image/png")
+
+    app = Starlette(routes=[Route("/synthesize", synthesize, methods=["POST"])])
+    uvicorn.run(app, port=PORT, log_level="warning", access_log=False)
+
+
+def serve_hollow() -> None:
+    """All of the service but pictures and model."""
+    from service import app
+    from service.pipeline import Pipeline, Synthesis
+    from service.server import run_server
+    from service.settings import Settings
+
+    nothing = Synthesis([None], [], "photo", 0, {})
+
+    def synthesize(*_: Any) -> Synthesis:
+        return nothing
+
+    Pipeline.synthesize = synthesize  # type: ignore[method-assign]
+    app.finish = lambda face, format: FACE
+    run_server(Settings(port=PORT))
+
+
+serve_empty() if os.environ["BENCH_ROUTE"] == "empty" else serve_hollow()
