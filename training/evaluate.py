@@ -19,7 +19,7 @@ from tqdm import tqdm
 from service.eyes import Image
 from service.synthesizer import Synthesizer
 from training import losses, pictures
-from training.arrays import Pairs
+from training.arrays import Pairs, Part
 from training.batches import EyeFacePairs
 from training.features import Features
 from training.metrics import perceptual_distance
@@ -153,15 +153,15 @@ def mean_face(pairs: Pairs) -> Draw:
     return lambda eyes: np.repeat(mean[None], len(eyes), axis=0)
 
 
-def load_system(path: Path) -> Draw:
+def load_system(path: Path, part: Part = "eye") -> Draw:
     """The system behind an exported `.onnx` file or a run's folder (its averaged weights).
 
     Raises:
         NoRun: the path is neither.
-        ModelError: the file is no model of the service's contract.
+        ModelError: the file is no model of the service's contract, or one that sees another part.
     """
     if path.suffix == ".onnx":
-        synthesizer = Synthesizer.load(path, device="cpu", num_threads=torch.get_num_threads())
+        synthesizer = Synthesizer.load(path, device="cpu", num_threads=torch.get_num_threads(), part=part)
         return lambda eyes: synthesizer(eyes[..., :3])
     model = load_average(path)
     return lambda eyes: pictures.draw_faces(model, eyes[..., : 3 * model.config.num_eyes])

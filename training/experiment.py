@@ -4,7 +4,6 @@
 was killed, and several processes may share the plan with `only`.
 """
 
-import json
 import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
@@ -17,14 +16,14 @@ from tqdm import tqdm
 
 from service.eyes import Image
 from training import evaluate as evaluation
-from training.arrays import Pairs, Split
+from training.arrays import Pairs, Part, Split
 from training.baselines import amplified, nearest_eye
 from training.batches import EyeFacePairs
 from training.bound import NUM_COMPONENTS, measure_bound
 from training.embeddings import load_vgg
 from training.encoder import EncoderRecipe, read_encoder, train_encoder
 from training.objectives import OBJECTIVES
-from training.recipes import RECIPES, Recipe
+from training.recipes import RECIPES, Recipe, describe
 from training.results import Key, ResultsError, Row, append, find, read_results, stands
 from training.runs import read_description, read_stats
 from training.table import BOUND
@@ -55,6 +54,7 @@ PLAN = (
     *(Entry(name) for name in ("gan-64", "cgan-64", "cgan-two-eyes-64", "std-half-64")),
     *(Entry(name, seed) for seed in (1, 2) for name in ("l1-64", "std-64")),
     Entry("std-64-no-jitter"),
+    *(Entry(name) for name in ("mouth-64", "nose-64")),
 )
 """The most important first."""
 
@@ -78,7 +78,7 @@ class Experiment:
 
     def __init__(self, pairs: Pairs, settings: ExperimentSettings) -> None:
         self.pairs, self.settings = pairs, settings
-        self._yardstick: Yardstick | None = None
+        self._yardsticks: dict[Part, Yardstick] = {}
 
     def run(self, plan: Iterable[Entry] = PLAN) -> None:
         """Appends a row for each entry that has none.
@@ -92,23 +92,22 @@ class Experiment:
                 tqdm.write(f"{entry.system}, seed {entry.seed}")
                 append(self.settings.results, {**known, **self._made(entry)})
 
-    @property
-    def yardstick(self) -> Yardstick:
-        """What everything is measured against, made when it is first needed."""
-        if self._yardstick is None:
+    def yardstick(self, part: Part = "eye") -> Yardstick:
+        """What all systems that see a part are measured against, made when it is first needed."""
+        if part not in self._yardsticks:
             folder = train_encoder(self.settings.encoder, self.pairs, self.settings.out / "encoder")
             encoder, _ = read_encoder(folder)
-            self._yardstick = make_yardstick(
-                self.pairs, self.settings.split, self.settings.perceptual, encoder
+            self._yardsticks[part] = make_yardstick(
+                self.pairs, self.settings.split, self.settings.perceptual, encoder, part
             )
-        return self._yardstick
+        return self._yardsticks[part]
 
     def _described(self, entry: Entry) -> Row:
         """What is known of a row before it is made."""
         described: Row = {**asdict(entry), "split": self.settings.split}
         if entry.system not in BASELINES:
             recipe = self._recipe(entry.system)
-            described["recipe"] = json.loads(json.dumps(asdict(recipe)))
+            described["recipe"] = describe(recipe)
             described |= described_objective(OBJECTIVES[recipe.objective])
         settings = self.pairs.manifest["settings"]
         described["data"] = {
@@ -130,11 +129,12 @@ class Experiment:
             return {**facts, "metrics": self._bound()}
         if entry.system not in BASELINES:
             facts |= self._train(entry)
-        drawn, more = self._draw(entry)
-        numbers, slices = self.yardstick.measure(drawn)
+        yardstick = self.yardstick(self._part(entry))
+        drawn, more = self._draw(entry, yardstick)
+        numbers, slices = yardstick.measure(drawn)
         return {
             **facts,
-            "measured_with": self._yardstick_described(),
+            "measured_with": self._described_yardstick(yardstick),
             "metrics": numbers | more,
             "slices": slices,
         }
@@ -155,7 +155,7 @@ class Experiment:
             "commit": read_description(folder)["commit"],
         }
 
-    def _draw(self, entry: Entry) -> tuple[Image, Metrics]:
+    def _draw(self, entry: Entry, yardstick: Yardstick) -> tuple[Image, Metrics]:
         """The faces of a system for the split, kept in its folder, and numbers of its making."""
         more: Metrics = {}
         if entry.system == MEAN_FACE:
@@ -166,7 +166,7 @@ class Experiment:
             system, more["factor"] = amplified(self._run("l1-64"), self.pairs, self._development())
         else:
             system = self._run(entry.system, entry.seed)
-        drawn = draw_split(system, self.yardstick.dataset)
+        drawn = draw_split(system, yardstick.dataset)
         self._drawn(entry).parent.mkdir(parents=True, exist_ok=True)
         np.save(self._drawn(entry), drawn)
         return drawn, more
@@ -185,15 +185,18 @@ class Experiment:
         least = l2_row["metrics"]["l2"]
         return bound | {f"l2_{form}": factor * least for form, factor in bound.items()}
 
-    def _yardstick_described(self) -> dict[str, Any]:
+    def _described_yardstick(self, yardstick: Yardstick) -> dict[str, Any]:
         return {
-            "features": evaluation.describe(self.yardstick.features),
+            "features": evaluation.describe(yardstick.features),
             "vgg": load_vgg(self.settings.perceptual)[1],
             "encoder": asdict(self.settings.encoder),
         }
 
     def _development(self) -> EyeFacePairs:
         return EyeFacePairs(self.pairs, "dev", num_eyes=2)
+
+    def _part(self, entry: Entry) -> Part:
+        return "eye" if entry.system in BASELINES else RECIPES[entry.system].part
 
     def _recipe(self, name: str) -> Recipe:
         recipe = RECIPES[name]

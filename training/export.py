@@ -89,7 +89,7 @@ def export(run: Path, path: Path, facts: ModelFacts, check_eyes_BHWC: Image, *, 
         _write_facts(model, facts, average)
         onnx.checker.check_model(model, full_check=True)
         onnx.save(model, draft)
-        difference = difference_to_torch(draft, average, check_eyes_BHWC)
+        difference = difference_to_torch(draft, average, check_eyes_BHWC, facts.part)
         if difference > MAX_DIFFERENCE:
             raise ExportDiffers(
                 f"ONNX Runtime and torch differ by {difference} of 255, at most {MAX_DIFFERENCE} is allowed"
@@ -122,9 +122,9 @@ def drop_traces(model: onnx.ModelProto) -> None:
         del node.metadata_props[:]
 
 
-def difference_to_torch(path: Path, average: Autoencoder, eyes_BHWC: Image) -> int:
+def difference_to_torch(path: Path, average: Autoencoder, eyes_BHWC: Image, part: str = "eye") -> int:
     """The largest difference of a pixel between the file in ONNX Runtime and the model in torch."""
-    synthesizer = Synthesizer.load(path, device="cpu", num_threads=1)
+    synthesizer = Synthesizer.load(path, device="cpu", num_threads=1, part=part)
     exported = synthesizer(eyes_BHWC).astype(np.int16)
     return int(np.abs(exported - draw_faces(average, eyes_BHWC)).max())
 

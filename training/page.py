@@ -131,6 +131,7 @@ def _slices(rows: list[Row]) -> str:
 
 def _pictures(rows: list[Row], pairs: Pairs, out: Path) -> Iterator[str]:
     split: Split = rows[0]["split"]
+    rows = [row for row in rows if row.get("recipe", {}).get("part", "eye") == "eye"]
     dataset = EyeFacePairs(pairs, split)
     chosen = np.linspace(0, len(dataset) - 1, min(NUM_COLUMNS, len(dataset))).astype(int)
     eyes = np.stack([dataset[int(i)][0].permute(1, 2, 0).numpy() for i in chosen])

@@ -3,10 +3,12 @@
 A new recipe is `dataclasses.replace(RECIPES[...], ...)`; each run writes its recipe beside its weights.
 """
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
 
+from training.arrays import Part
 from training.batches import Jitter
 from training.models import ModelConfig
 
@@ -18,7 +20,10 @@ class Recipe:
     """One run.
 
     `source_power` balances the sources (see `EyeFacePairs.balanced_weights`); `convs` are the layers of
-    VGG19 (after the ReLU) whose features the objective compares, all of the same weight.
+    VGG19 (after the ReLU) whose features the objective compares, all of the same weight; `part` is what
+    of the face the model sees.
+
+    A new field gets the default that every run before it had: see `completed`.
     """
 
     name: str
@@ -35,6 +40,20 @@ class Recipe:
     source_power: float = 0.5
     convs: tuple[str, ...] = ("2_1", "3_1", "4_1", "5_1")
     precision: Precision = "bf16-mixed"
+    part: Part = "eye"
+
+
+def describe(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as it stands in `run.json` and in the results."""
+    as_json: dict[str, Any] = json.loads(json.dumps(asdict(recipe)))
+    return as_json
+
+
+def completed(written: Mapping[str, Any]) -> dict[str, Any]:
+    """A described recipe with the defaults of the fields that came after it was written."""
+    defaults = describe(Recipe("", ""))
+    inner = {name: {**defaults[name], **written[name]} for name in ("model", "jitter") if name in written}
+    return {**defaults, **written, **inner}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +112,8 @@ _RECIPES = (
         STD_64, name="cgan-two-eyes-64", objective="cgan-two-eyes", model=replace(STD_64.model, num_eyes=2)
     ),
     replace(STD_64, name="std-64-no-jitter", jitter=NO_JITTER),
+    replace(STD_64, name="mouth-64", part="mouth"),
+    replace(STD_64, name="nose-64", part="nose"),
 )  # fmt: skip
 
 RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in _RECIPES}

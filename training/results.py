@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from training.recipes import completed
+
 Row = dict[str, Any]
 
 DECIDING = ("recipe", "objective", "critic", "data")
@@ -63,12 +65,17 @@ def stands(rows: list[Row], wanted: Row) -> bool:
     if found is None:
         return False
     for part in DECIDING:
-        if found.get(part) != wanted.get(part):
+        if _completed(part, found.get(part)) != _completed(part, wanted.get(part)):
             raise ResultsError(
                 f"the results hold {key_of(wanted)} with another {part}: {found.get(part)}, now "
                 f"{wanted.get(part)}. Choose another file with --results, or remove its line"
             )
     return True
+
+
+def _completed(part: str, value: Any) -> Any:
+    """A recipe as this version would write it; anything else as it is."""
+    return completed(value) if part == "recipe" and value is not None else value
 
 
 def append(path: Path, row: Row) -> None:

@@ -79,6 +79,8 @@ def render_results(rows: list[Row]) -> str:
     lines.append("|---" * (len(COLUMNS) + 1) + "|")
     for name, runs in systems.items():
         label = name if len(runs) == 1 else f"{name}, {len(runs)} seeds"
+        if runs[0]["metrics"]["num_samples"] != num_samples:
+            label += f", {runs[0]['metrics']['num_samples']} crops"
         lines.append(_line([label, *(cell(runs, column) for column in COLUMNS)]))
     return "\n".join([*lines, "", *_notes(rows)])
 

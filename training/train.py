@@ -28,7 +28,7 @@ from training.critics import Critic, CriticConfig
 from training.features import Features, load_features, training_layers
 from training.models import Autoencoder
 from training.objectives import OBJECTIVES, Objective
-from training.recipes import FinderRecipe, Recipe
+from training.recipes import FinderRecipe, Recipe, completed, describe
 from training.runs import Stats, load_average, read_description
 from training.statistics import TargetStatistics
 from training.steps import Adversary, Run, make_step
@@ -67,7 +67,9 @@ def train(recipe: Recipe, pairs: Pairs, settings: RunSettings) -> Path:
         RunConflict: the folder belongs to another run.
         FeaturesUnavailable: the objective needs features and there are none.
         ValueError: the pairs have other sizes than the recipe's model.
+        PairsError: they have no crops of the recipe's part.
     """
+    pairs = pairs.of_part(recipe.part)
     _check_sizes(recipe, pairs)
     keep_freed_memory()
     fabric = Fabric(
@@ -223,7 +225,7 @@ def _check_sizes(recipe: Recipe, pairs: Pairs) -> None:
 def _claim_folder(recipe: Recipe, pairs: Pairs, settings: RunSettings, features: Features | None) -> None:
     """Writes what the run is, or compares it with what an earlier start wrote; the length may differ."""
     described = {
-        "recipe": json.loads(json.dumps(asdict(recipe))),
+        "recipe": describe(recipe),
         **described_objective(OBJECTIVES[recipe.objective]),
         "layers": [layer.name for layer in features.layers] if features else [],
         "seed": settings.seed,
@@ -235,6 +237,7 @@ def _claim_folder(recipe: Recipe, pairs: Pairs, settings: RunSettings, features:
     path = settings.folder / "run.json"
     if path.exists():
         earlier = json.loads(path.read_text())
+        earlier["recipe"] = completed(earlier["recipe"])
         for key, value in described.items():
             if _but_length(earlier.get(key)) != _but_length(value):
                 raise RunConflict(

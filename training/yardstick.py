@@ -14,7 +14,7 @@ from torch import Tensor
 from service.eyes import Image
 from training import evaluate as evaluation
 from training import metrics
-from training.arrays import Pairs, Split
+from training.arrays import Pairs, Part, Split
 from training.batches import EyeFacePairs
 from training.embeddings import Embed, embed_all, encoder_embedding, load_vgg, vgg_embedding
 from training.encoder import FaceEncoder
@@ -49,7 +49,10 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Yardstick:
-    """The true side of one split, its faces N x F x F x 3; `features` are the report's, calibrated."""
+    """The true side of one split as seen by one part, its faces N x F x F x 3.
+
+    `features` are the report's, calibrated.
+    """
 
     split: Split
     dataset: EyeFacePairs
@@ -59,7 +62,8 @@ class Yardstick:
     sides: tuple[Side, ...]
 
     def draw(self, system: Draw) -> Image:
-        """The system's faces for all eyes of the split; it is given both eyes along the last axis."""
+        """The system's faces for all eyes of the split; it is given both eyes along the last axis,
+        or the one other part."""
         return draw_split(system, self.dataset)
 
     def measure(self, drawn_NHWC: Image) -> tuple[Metrics, dict[str, Metrics]]:
@@ -94,14 +98,23 @@ class Yardstick:
         return numbers, _slices(per_sample, self.rows)
 
 
-def make_yardstick(pairs: Pairs, split: Split, perceptual: str, encoder: FaceEncoder) -> Yardstick:
-    """Reads the split and embeds its true faces and those of `train`."""
+def make_yardstick(
+    pairs: Pairs, split: Split, perceptual: str, encoder: FaceEncoder, part: Part = "eye"
+) -> Yardstick:
+    """Reads the split and embeds its true faces and those of `train`.
+
+    Features are weighed by the faces of eyes whatever the part, so that losses compare.
+
+    Raises:
+        PairsError: the pairs have no crops of the part.
+    """
+    seen = pairs.of_part(part)
     features = load_features(perceptual, report_layers(perceptual))
     evaluation.calibrate(features, pairs)
     vgg, _ = load_vgg(perceptual)
     evaluation.calibrate(vgg, pairs)
-    dataset = EyeFacePairs(pairs, split, num_eyes=2)
-    true, train = true_faces(dataset), true_faces(EyeFacePairs(pairs, "train"))
+    dataset = EyeFacePairs(seen, split, num_eyes=seen.eyes.shape[1])
+    true, train = true_faces(dataset), true_faces(EyeFacePairs(seen, "train"))
     sides = tuple(
         Side(name, embed, embed_all(embed, true), embed_all(embed, train))
         for name, embed in (("vgg", vgg_embedding(vgg)), ("encoder", encoder_embedding(encoder)))

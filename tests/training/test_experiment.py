@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from training.arrays import Pairs
+from training.arrays import Pairs, PairsError
 from training.encoder import EncoderRecipe
 from training.experiment import BASELINES, PLAN, Entry, Experiment, ExperimentSettings
 from training.page import write_page
@@ -15,7 +15,9 @@ from training.results import ResultsError, read_results
 from training.table import by_system, render_results
 
 SYSTEMS = ("l1-64", "std-64", "mean face", "nearest training eye", "amplified l1", "l2-64", "bound")
-SMALL = (*(Entry(name) for name in SYSTEMS), Entry("l1-64", 1), Entry("cgan-two-eyes-64"))
+SMALL = (
+    *(Entry(name) for name in SYSTEMS), Entry("l1-64", 1), Entry("cgan-two-eyes-64"), Entry("mouth-64"),
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -54,12 +56,25 @@ def test_every_entry_leaves_a_row_with_all_that_is_needed_to_repeat_it(finished:
     rows = read_results(finished.results)
     assert [Entry(row["system"], row["seed"]) for row in rows] == list(SMALL)
     trained = [row for row in rows if "recipe" in row]
-    assert {row["system"] for row in trained} == {"l1-64", "std-64", "l2-64", "cgan-two-eyes-64"}
+    assert {row["system"] for row in trained} == {"l1-64", "std-64", "l2-64", "cgan-two-eyes-64", "mouth-64"}
     for row in trained:
         assert row["recipe"]["num_steps"] == 2 and row["seconds"] > 0 and row["samples_per_second"] > 0
         assert row["commit"] and row["objective"] and row["data"]["rows_sha256"]
         assert row["metrics"]["num_samples"] > 0 and row["measured_with"]["features"]
-    assert rows[-1]["critic"]["sees_eyes"] is True and rows[0]["critic"] is None
+    assert rows[-2]["critic"]["sees_eyes"] is True and rows[0]["critic"] is None
+
+
+def test_a_mouth_is_one_sample_a_face_and_says_so_in_the_table(finished: ExperimentSettings) -> None:
+    rows = {row["system"]: row for row in read_results(finished.results)}
+    num_eyes, num_mouths = (rows[name]["metrics"]["num_samples"] for name in ("std-64", "mouth-64"))
+    assert num_eyes == 2 * num_mouths and rows["mouth-64"]["recipe"]["part"] == "mouth"
+    assert rows["mouth-64"]["measured_with"] == rows["std-64"]["measured_with"]
+    assert f"| mouth-64, {num_mouths} crops | " in render_results(list(rows.values()))
+
+
+def test_a_part_that_the_pairs_lack_is_refused(finished: ExperimentSettings, small_pairs: Pairs) -> None:
+    with pytest.raises(PairsError, match="no crops of the nose"):
+        Experiment(small_pairs, finished).run([Entry("nose-64")])
 
 
 def test_the_bound_is_that_of_the_l2_run(finished: ExperimentSettings) -> None:
@@ -119,6 +134,6 @@ def test_the_page_shows_tables_curves_and_pictures(
     text = page.read_text()
     for heading in ("Numbers", "Distortion and perception", "Pictures", "Curves", "Variety: std-64"):
         assert heading in text
-    # Two planes, a grid, two of variety, one enlarged, and a curve for each of the four trained systems.
-    assert text.count("data:image/png;base64,") == 10
+    # Two planes, a grid, two of variety, one enlarged, and a curve for each of the five trained systems.
+    assert text.count("data:image/png;base64,") == 11
     assert "http" not in text

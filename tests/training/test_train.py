@@ -66,6 +66,15 @@ def test_a_folder_of_another_run_is_refused(
         train(changed, drawn_pairs, settings_of(tmp_path, seed=seed))
 
 
+def test_a_run_from_before_a_field_was_there_goes_on(tmp_path: Path, drawn_pairs: Pairs) -> None:
+    train(TINY, drawn_pairs, settings_of(tmp_path))
+    described = json.loads((tmp_path / "run.json").read_text())
+    del described["recipe"]["part"], described["recipe"]["model"]["num_eyes"]
+    (tmp_path / "run.json").write_text(json.dumps(described))
+    train(replace(TINY, num_steps=8), drawn_pairs, settings_of(tmp_path))
+    assert [line["step"] for line in read_stats(tmp_path)] == list(range(1, 9))
+
+
 def test_a_run_may_begin_with_the_weights_of_another(tmp_path: Path, drawn_pairs: Pairs) -> None:
     train(replace(TINY, num_steps=40), drawn_pairs, settings_of(tmp_path / "first"))
     settings = settings_of(tmp_path / "second", start_from=tmp_path / "first")
