@@ -18,7 +18,8 @@ class Batch:
     """What a loss may look at: drawn and true faces in 0…1 and, where wanted, what else is known of them.
 
     `target_means`, `target_stds` and `directions` are of `training.statistics`, one a layer;
-    `pred_scores` are the critic's.
+    `pred_scores` are the critic's. `places` are the weights of `training.regions`; covariances, the total
+    variation and the critic do not know them.
     """
 
     pred: Tensor
@@ -30,20 +31,29 @@ class Batch:
     target_stds: list[Tensor] = field(default_factory=list)
     directions: list[Tensor] = field(default_factory=list)
     pred_scores: Tensor | None = None
+    places: Tensor | None = None
 
 
 Loss = Callable[[Batch], Tensor]
 
 LOSSES: Mapping[str, Loss] = {
-    "l1": lambda b: losses.l1(b.pred, b.true),
-    "l2": lambda b: losses.l2(b.pred, b.true),
-    "std_pixels": lambda b: losses.std_scalar(b.pred, b.true),
-    "std_map_pixels": lambda b: losses.std_map(b.pred, b.true),
-    "feature": lambda b: losses.feature(b.pred_features, b.true_features, b.layer_weights),
-    "std_features": lambda b: losses.std_scalar_features(b.pred_features, b.true_features, b.layer_weights),
-    "std_map_features": lambda b: losses.std_map_features(b.pred_features, b.true_features, b.layer_weights),
-    "running_mean_features": lambda b: losses.mean_to(b.pred_features, b.target_means, b.layer_weights),
-    "running_std_features": lambda b: losses.std_to(b.pred_features, b.target_stds, b.layer_weights),
+    "l1": lambda b: losses.l1(b.pred, b.true, b.places),
+    "l2": lambda b: losses.l2(b.pred, b.true, b.places),
+    "std_pixels": lambda b: losses.std_scalar(b.pred, b.true, b.places),
+    "std_map_pixels": lambda b: losses.std_map(b.pred, b.true, b.places),
+    "feature": lambda b: losses.feature(b.pred_features, b.true_features, b.layer_weights, b.places),
+    "std_features": lambda b: losses.std_scalar_features(
+        b.pred_features, b.true_features, b.layer_weights, b.places
+    ),
+    "std_map_features": lambda b: losses.std_map_features(
+        b.pred_features, b.true_features, b.layer_weights, b.places
+    ),
+    "running_mean_features": lambda b: losses.mean_to(
+        b.pred_features, b.target_means, b.layer_weights, b.places
+    ),
+    "running_std_features": lambda b: losses.std_to(
+        b.pred_features, b.target_stds, b.layer_weights, b.places
+    ),
     "covariance_features": lambda b: losses.covariance(b.pred_features, b.true_features, b.directions),
     "total_variation": lambda b: losses.total_variation(b.pred),
     "adversarial": lambda b: losses.adversarial(_scores(b)),

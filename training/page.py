@@ -120,7 +120,9 @@ def _slices(rows: list[Row]) -> str:
         lines.append(f"<tr><th>{html.escape(column.heading)}</th>{head}</tr>")
         for system, slices in known.items():
             texts = (
-                f"{slices[name][column.key] * column.factor:.{column.digits}f}" if name in slices else ""
+                f"{slices[name][column.key] * column.factor:.{column.digits}f}"
+                if column.key in slices.get(name, {})
+                else ""
                 for name in names
             )
             lines.append(

@@ -21,7 +21,7 @@ class Recipe:
 
     `source_power` balances the sources (see `EyeFacePairs.balanced_weights`); `convs` are the layers of
     VGG19 (after the ReLU) whose features the objective compares, all of the same weight; `part` is what
-    of the face the model sees.
+    of the face the model sees; a loss in the background costs `background_weight` of one in the face.
 
     A new field gets the default that every run before it had: see `completed`.
     """
@@ -41,6 +41,7 @@ class Recipe:
     convs: tuple[str, ...] = ("2_1", "3_1", "4_1", "5_1")
     precision: Precision = "bf16-mixed"
     part: Part = "eye"
+    background_weight: float = 1.0
 
 
 def describe(recipe: Recipe) -> dict[str, Any]:
@@ -84,6 +85,11 @@ STD_64 = Recipe(
 
 NO_JITTER = Jitter(turn_deg=0, shift=0, zoom=0, gamma=0, blur=0, noise=0, small=0)
 
+HARD_JITTER = Jitter(
+    turn_deg=25, shift=0.1, zoom=0.2, gamma=1.0, blur=0.25, noise=0.4, small=0.5, motion=0.25, jpeg=0.4
+)
+"""Beyond what most photos have; where it leaves the wide crop, the border's pixels are repeated."""
+
 _RECIPES = (
     STD_128,
     # Without relu1_1, which holds more than half of all positions, a step takes two thirds of the time,
@@ -112,6 +118,9 @@ _RECIPES = (
         STD_64, name="cgan-two-eyes-64", objective="cgan-two-eyes", model=replace(STD_64.model, num_eyes=2)
     ),
     replace(STD_64, name="std-64-no-jitter", jitter=NO_JITTER),
+    replace(STD_64, name="hard-64", jitter=HARD_JITTER),
+    replace(STD_64, name="face-weight-64", background_weight=0.3),
+    replace(STD_64, name="unbalanced-64", source_power=1.0),
     replace(STD_64, name="mouth-64", part="mouth"),
     replace(STD_64, name="nose-64", part="nose"),
 )  # fmt: skip

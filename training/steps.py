@@ -45,6 +45,7 @@ class Run:
     features: Features | None
     statistics: TargetStatistics | None = None
     adversary: Adversary | None = None
+    places: Tensor | None = None
     step: int = 0
 
     def state(self) -> checkpoints.State:
@@ -88,7 +89,7 @@ def make_step(
     if run.adversary is not None:
         terms["critic"] = _step_critic(fabric, run.adversary, pred.detach(), faces, eyes)
         looks["pred_scores"] = _score(fabric, run.adversary.critic, pred, eyes)
-    total, weighed = objective(Batch(pred, faces, **looks))
+    total, weighed = objective(Batch(pred, faces, places=run.places, **looks))
     run.optimizer.zero_grad(set_to_none=True)
     fabric.backward(total)
     run.optimizer.step()

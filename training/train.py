@@ -29,6 +29,7 @@ from training.features import Features, load_features, training_layers
 from training.models import Autoencoder
 from training.objectives import OBJECTIVES, Objective
 from training.recipes import FinderRecipe, Recipe, completed, describe
+from training.regions import place_weights
 from training.runs import Stats, load_average, read_description
 from training.statistics import TargetStatistics
 from training.steps import Adversary, Run, make_step
@@ -166,6 +167,9 @@ def _begin(
     run = Run(model, optimizer, average.to(fabric.device), features)
     if objective.needs_statistics:
         run.statistics = TargetStatistics()
+    if recipe.background_weight != 1:
+        weights = place_weights(recipe.model.face_size, recipe.background_weight)
+        run.places = weights.to(fabric.device)
     if objective.critic is not None:
         run.adversary = _make_adversary(fabric, objective.critic, recipe)
     if state is not None:

@@ -20,6 +20,8 @@ from training.embeddings import Embed, embed_all, encoder_embedding, load_vgg, v
 from training.encoder import FaceEncoder
 from training.evaluate import Draw, to_unit
 from training.features import Features, load_features, report_layers
+from training.flaws import FLAWS
+from training.regions import face_region
 
 Metrics = dict[str, float]
 
@@ -32,6 +34,9 @@ SLICES: dict[str, Callable[[NDArray[np.void]], NDArray[np.bool_]]] = {
     "monochrome": lambda rows: rows["monochrome"],
 }
 """Parts of a split by what `prepare` wrote of each row; the sources are added to them."""
+
+IN_FACE, BACKGROUND = "inside the face", "background"
+"""Parts of the picture, not of the split: only their squared error is told."""
 
 MIN_SLICE = 20
 """A mean over fewer samples says nothing."""
@@ -80,13 +85,11 @@ class Yardstick:
             "diversity_ratio": metrics.diversity_ratio(pred, true),
             "sharpness_ratio": metrics.sharpness_ratio(pred, true),
         }
-        persons = self.rows["person"]
-        per_sample = {"l2": (pred - true).square().mean((1, 2, 3)).double().numpy()}
-        for side in self.sides:
-            embedded = embed_all(side.embed, drawn_NHWC)
+        embeddings = [embed_all(side.embed, drawn_NHWC) for side in self.sides]
+        per_sample = self._per_sample(pred, embeddings)
+        for side, embedded in zip(self.sides, embeddings, strict=True):
             distance = metrics.kid(embedded, side.true)
-            ranks = metrics.ranks_of_true_face(embedded, side.true, persons)
-            rank = metrics.mean_over_persons(ranks, persons)
+            rank = metrics.mean_over_persons(per_sample[f"rank_{side.name}"], self.rows["person"])
             numbers |= {
                 f"kid_{side.name}": distance.value,
                 f"kid_{side.name}_error": distance.error,
@@ -94,8 +97,27 @@ class Yardstick:
                 f"rank_{side.name}_error": rank.error,
                 f"memorisation_{side.name}": metrics.memorisation_ratio(embedded, side.true, side.train),
             }
-            per_sample[f"rank_{side.name}"] = ranks
-        return numbers, _slices(per_sample, self.rows)
+        return numbers, _slices(per_sample, self.rows) | _regions(pred, true)
+
+    def measure_flaws(self, system: Draw) -> dict[str, Metrics]:
+        """Some numbers of the system on eyes that are spoilt in each way of `training.flaws`."""
+        found = {}
+        for name, flaw in FLAWS.items():
+            spoilt = EyeFacePairs(self.dataset.pairs, self.split, jitter=flaw, num_eyes=self.dataset.num_eyes)
+            drawn = draw_split(system, spoilt)
+            embeddings = [embed_all(side.embed, drawn) for side in self.sides]
+            values = self._per_sample(to_unit(drawn), embeddings)
+            means = {number: float(each.mean()) for number, each in values.items()}
+            found[name] = {"num_samples": len(drawn)} | means
+        return found
+
+    def _per_sample(self, pred: Tensor, embeddings: list[Tensor]) -> dict[str, NDArray[np.float64]]:
+        """Squared error and, by each way of seeing, rank of the true face of each sample."""
+        squares = (pred - to_unit(self.true)).square().mean((1, 2, 3)).double().numpy()
+        return {"l2": squares} | {
+            f"rank_{side.name}": metrics.ranks_of_true_face(embedded, side.true, self.rows["person"])
+            for side, embedded in zip(self.sides, embeddings, strict=True)
+        }
 
 
 def make_yardstick(
@@ -137,6 +159,12 @@ def draw_split(system: Draw, dataset: EyeFacePairs, batch_size: int = 64) -> Ima
         eyes = [dataset[i][0] for i in range(start, min(start + batch_size, len(dataset)))]
         drawn.append(system(np.ascontiguousarray(torch.stack(eyes).permute(0, 2, 3, 1).numpy())))
     return np.concatenate(drawn)
+
+
+def _regions(pred: Tensor, true: Tensor) -> dict[str, Metrics]:
+    squares_FF, region = (pred - true).square().mean((0, 1)), face_region(pred.shape[-1]) == 1
+    places = ((IN_FACE, region), (BACKGROUND, ~region))
+    return {name: {"num_samples": len(pred), "l2": squares_FF[mask].mean().item()} for name, mask in places}
 
 
 def _slices(per_sample: dict[str, NDArray[np.float64]], rows: NDArray[np.void]) -> dict[str, Metrics]:

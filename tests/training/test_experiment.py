@@ -12,7 +12,7 @@ from training.experiment import BASELINES, PLAN, Entry, Experiment, ExperimentSe
 from training.page import write_page
 from training.recipes import RECIPES
 from training.results import ResultsError, read_results
-from training.table import by_system, render_results
+from training.table import by_system, render_flaws, render_results
 
 SYSTEMS = ("l1-64", "std-64", "mean face", "nearest training eye", "amplified l1", "l2-64", "bound")
 SMALL = (
@@ -100,6 +100,44 @@ def test_a_lost_row_comes_back_the_same(
     Experiment(small_pairs, replace(finished, results=shorter)).run([Entry("std-64")])
     (before,) = by_system(rows)["std-64"]
     assert read_results(shorter)[-1]["metrics"] == before["metrics"]
+
+
+def test_a_row_from_before_eyes_were_spoilt_gets_the_slices_alone(
+    finished: ExperimentSettings, small_pairs: Pairs, tmp_path: Path
+) -> None:
+    rows = read_results(finished.results)
+    old = [row | {"slices": {}} if row["system"] == "std-64" else row for row in rows]
+    results = tmp_path / "old.jsonl"
+    results.write_text("".join(json.dumps(row) + "\n" for row in old))
+    assert "std-64" not in render_flaws(old)
+    for _ in range(2):
+        Experiment(small_pairs, replace(finished, results=results)).run(SMALL)
+    assert read_results(results) == rows and len(results.read_text().splitlines()) == len(rows) + 1
+
+
+@pytest.mark.parametrize("gone", ["the run", "its commit"])
+def test_a_row_whose_run_is_not_here_stays_as_it_is(
+    finished: ExperimentSettings, small_pairs: Pairs, tmp_path: Path, gone: str
+) -> None:
+    (row,) = by_system(read_results(finished.results))["std-64"]
+    commit = "another" if gone == "its commit" else row["commit"]
+    results = tmp_path / "old.jsonl"
+    results.write_text(json.dumps(row | {"slices": {}, "commit": commit}) + "\n")
+    before = results.read_bytes()
+    out = tmp_path / "empty" if gone == "the run" else finished.out
+    Experiment(small_pairs, replace(finished, results=results, out=out)).run([Entry("std-64")])
+    assert results.read_bytes() == before
+
+
+def test_the_table_of_spoilt_eyes_has_a_row_a_system(finished: ExperimentSettings) -> None:
+    rows = read_results(finished.results)
+    lines = render_flaws(rows).splitlines()
+    assert [line.split(" | ")[0] for line in lines[2:4]] == ["| l1-64, 2 seeds", "| std-64"]
+    (std,) = by_system(rows)["std-64"]
+    head = [each.strip() for each in lines[0].split("|")]
+    for name in ("made dark", "background"):
+        value = lines[3].split("|")[head.index(f"L2: {name}")]
+        assert float(value) == pytest.approx(std["slices"][name]["l2"], abs=1e-4)
 
 
 def test_another_length_is_another_run(finished: ExperimentSettings, small_pairs: Pairs) -> None:

@@ -1,10 +1,12 @@
 """Objectives: sums of weighted terms."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from training.critics import CriticConfig
-from training.objectives import OBJECTIVES, Batch, Objective
+from training.objectives import LOSSES, OBJECTIVES, Batch, Objective
 from training.statistics import TargetStatistics
 
 
@@ -25,6 +27,16 @@ def test_the_total_is_the_weighted_sum_of_the_terms(name: str) -> None:
     total, terms = objective(_batch())
     assert set(terms) == set(objective.weights)
     assert total.item() == pytest.approx(sum(objective.weights[term] * terms[term].item() for term in terms))
+
+
+def test_places_reach_every_loss_that_has_positions() -> None:
+    batch = _batch()
+    places = torch.ones(8, 8)
+    places[:, :4] = 0.1
+    unmoved = {
+        name for name, loss in LOSSES.items() if loss(batch).equal(loss(replace(batch, places=places)))
+    }
+    assert unmoved == {"covariance_features", "total_variation", "adversarial"}
 
 
 def test_an_unknown_loss_is_refused_by_name() -> None:

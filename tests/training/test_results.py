@@ -25,6 +25,18 @@ def test_rows_come_back_as_they_were_written(tmp_path: Path) -> None:
     assert find(read_results(path), Key("l1-64", 0, "dev")) is None
 
 
+def test_a_later_line_of_the_same_name_adds_to_the_first(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    for row in (
+        {**ROW, "slices": {"dark": {"l2": 1.0}}},
+        {**ROW, "seed": 1},
+        {"system": "l1-64", "seed": 0, "split": "val", "metrics": {}, "slices": {"made dark": {"l2": 2.0}}},
+    ):
+        append(path, row)
+    slices = {"dark": {"l2": 1.0}, "made dark": {"l2": 2.0}}
+    assert read_results(path) == [{**ROW, "slices": slices}, {**ROW, "seed": 1}]
+
+
 def test_a_run_stands_when_its_name_and_recipe_do() -> None:
     assert stands([ROW], {**ROW, "metrics": None}) and not stands([ROW], {**ROW, "seed": 1})
 
