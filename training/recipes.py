@@ -83,6 +83,8 @@ STD_64 = Recipe(
 )  # fmt: skip
 """The experiment's: all of its runs see as many samples."""
 
+NOISE_SIZE = 16
+
 NO_JITTER = Jitter(turn_deg=0, shift=0, zoom=0, gamma=0, blur=0, noise=0, small=0)
 
 HARD_JITTER = Jitter(
@@ -121,6 +123,9 @@ _RECIPES = (
     replace(STD_64, name="hard-64", jitter=HARD_JITTER),
     replace(STD_64, name="face-weight-64", background_weight=0.3),
     replace(STD_64, name="unbalanced-64", source_power=1.0),
+    replace(
+        STD_64, name="guesses-64", objective="guesses", model=replace(STD_64.model, noise_size=NOISE_SIZE)
+    ),
     replace(STD_64, name="mouth-64", part="mouth"),
     replace(STD_64, name="nose-64", part="nose"),
 )  # fmt: skip

@@ -67,11 +67,13 @@ def train(recipe: Recipe, pairs: Pairs, settings: RunSettings) -> Path:
     Raises:
         RunConflict: the folder belongs to another run.
         FeaturesUnavailable: the objective needs features and there are none.
-        ValueError: the pairs have other sizes than the recipe's model.
+        ValueError: the pairs have other sizes than the recipe's model, or it has noise and an objective
+            that does not compare guesses, or the other way round.
         PairsError: they have no crops of the recipe's part.
     """
     pairs = pairs.of_part(recipe.part)
     _check_sizes(recipe, pairs)
+    _check_noise(recipe)
     keep_freed_memory()
     fabric = Fabric(
         accelerator=settings.accelerator,
@@ -223,6 +225,14 @@ def _check_sizes(recipe: Recipe, pairs: Pairs) -> None:
         raise ValueError(
             f"the pairs have eyes and faces of {found} px, the recipe {recipe.name!r} wants "
             f"{(recipe.model.eye_size, recipe.model.face_size)}: prepare them at these sizes"
+        )
+
+
+def _check_noise(recipe: Recipe) -> None:
+    if (OBJECTIVES[recipe.objective].num_guesses > 1) != (recipe.model.noise_size > 0):
+        raise ValueError(
+            f"the recipe {recipe.name!r} has {recipe.model.noise_size} numbers of noise and the objective "
+            f"{recipe.objective!r}: guesses of one eye differ by noise alone, and noise is for guesses"
         )
 
 

@@ -88,3 +88,15 @@ def test_a_model_of_two_eyes_is_not_exported(drawn_pairs: Pairs, tmp_path: Path)
     run = train(recipe, drawn_pairs, RunSettings(tmp_path / "run", "", accelerator="cpu"))
     with pytest.raises(ValueError, match="draws from 2 eyes"):
         export(run, tmp_path / "never.onnx", FACTS, drawn_pairs.eyes[:4, 0])
+
+
+def test_a_model_with_noise_is_exported_with_its_central_guess(
+    tmp_path: Path, drawn_pairs: Pairs, archives: str
+) -> None:
+    tiny = RECIPES["tiny"]
+    recipe = replace(
+        tiny, num_steps=2, batch_size=8, objective="guesses", model=replace(tiny.model, noise_size=3)
+    )
+    folder = train(recipe, drawn_pairs, RunSettings(tmp_path / "run", archives, accelerator="cpu"))
+    assert export(folder, tmp_path / "guesses.onnx", FACTS, drawn_pairs.eyes[:, 0]) <= 1
+    assert [each.name for each in onnx.load(tmp_path / "guesses.onnx").graph.input] == ["eyes"]
