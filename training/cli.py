@@ -1,5 +1,6 @@
 """`python -m training prepare | train | evaluate | export`: arguments in, one clear sentence on failure."""
 
+import json
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from service.eyes import Image
 from training import evaluate as evaluation
 from training import export as exporting
 from training import pictures, report
+from training import quantize as quantizing
 from training.arrays import Pairs, PairsError, Split, open_pairs
 from training.batches import EyeFacePairs
 from training.checkpoints import CheckpointError
@@ -192,6 +194,26 @@ def export(  # noqa: PLR0913  every option is an argument
         f"{out}: {out.stat().st_size / 1e6:.1f} MB, "
         f"at most {difference} of 255 from torch on {len(check)} eyes"
     )
+
+
+@app.command()
+def quantize(
+    model: Annotated[Path, typer.Argument(help="An exported .onnx file.")],
+    data: Data,
+    out: Annotated[Path, typer.Argument(help="The .onnx file in 8 bits to write.")],
+    split: Annotated[str, typer.Option(help="What to compare the two on: dev or val.")] = "val",
+    perceptual: Perceptual = TORCHVISION_URL,
+    numbers: Annotated[Path | None, typer.Option(help="JSON to write the comparison to.")] = None,
+) -> None:
+    """Write a model in 8 bits, with ranges seen on `train` eyes, and print what it gains and loses."""
+    pairs = open_pairs(data)
+    quantizing.quantize(model, out, quantizing.calibration_eyes(pairs))
+    costs = quantizing.compare({"float32": model, "int8": out}, pairs, _split(split), perceptual)
+    text = json.dumps({"split": split, **{name: asdict(cost) for name, cost in costs.items()}}, indent=1)
+    typer.echo(text)
+    if numbers is not None:
+        numbers.parent.mkdir(parents=True, exist_ok=True)
+        numbers.write_text(text + "\n", encoding="utf-8")
 
 
 @app.command()
