@@ -75,12 +75,15 @@ class Autoencoder(nn.Module):
     def forward(self, eyes_BCHW: Tensor, noise_BN: Tensor | None = None) -> Tensor:
         """Faces in 0…1, float32 whatever the precision of the inside.
 
-        `noise_BN` are the normal numbers of a model with noise; None stands for zeros, its central guess.
+        `noise_BN` are the normal numbers of a model with noise, 1 x N for the same with each eye; None stands
+        for zeros, its central guess.
         """
         vectors = self.to_vector(self.encoder(eyes_BCHW - 0.5).flatten(1))
         if self.config.noise_size:
-            zeros = functional.pad(vectors, (0, self.config.noise_size))
-            vectors = zeros if noise_BN is None else torch.cat([vectors, noise_BN.to(vectors.dtype)], dim=1)
+            if noise_BN is None:
+                noise_BN = vectors.new_zeros(1, self.config.noise_size)
+            noise_BN = noise_BN.to(vectors.dtype).expand(vectors.shape[0], -1)
+            vectors = torch.cat([vectors, noise_BN], dim=1)
         coarse = self.from_vector(vectors).unflatten(1, (-1, self.coarsest, self.coarsest))
         coarse = coarse.contiguous(memory_format=torch.channels_last)
         pixels = functional.pixel_shuffle(self.to_pixels(self.decoder(coarse)), 2)
