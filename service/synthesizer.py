@@ -76,12 +76,18 @@ class Synthesizer:
 
     @classmethod
     def load(
-        cls, path: Path, *, device: Literal["auto", "cpu", "cuda"] = "auto", num_threads: int = 1
+        cls,
+        path: Path,
+        *,
+        device: Literal["auto", "cpu", "cuda"] = "auto",
+        num_threads: int = 1,
+        part: str = "eye",
     ) -> Self:
         """The model in `path`, checked and run once.
 
         `auto` is the GPU where ONNX Runtime has one, else the CPU; `cuda` is the GPU or an error.
-        `num_threads` is for one call; with several calls at once 1 is best.
+        `num_threads` is for one call; with several calls at once 1 is best. `part` is what of the face
+        it will be shown; the service finds eyes, only training has models of the mouth or the nose.
 
         Raises:
             RuntimeMissing: ONNX Runtime is not installed.
@@ -91,7 +97,7 @@ class Synthesizer:
         """
         session = open_on_cpu(path, num_threads=num_threads)
         runtime = _import_onnxruntime()
-        info = _read_info(session, path)
+        info = _read_info(session, path, part)
         chosen: Device = "cpu"
         if device == "cuda" or (device == "auto" and _CUDA in runtime.get_available_providers()):
             try:
@@ -159,7 +165,7 @@ def read_model_info(path: Path) -> ModelInfo:
     Raises:
         RuntimeMissing, ModelNotFound, ModelContractUnknown: it cannot.
     """
-    return _read_info(open_on_cpu(path, num_threads=1), path)
+    return _read_info(open_on_cpu(path, num_threads=1), path, "eye")
 
 
 def model_path(name_or_path: str, mounted: Path | None = None) -> Path:
@@ -263,7 +269,7 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().split("\n")[0].rstrip(".")
 
 
-def _read_info(session: Any, path: Path) -> ModelInfo:
+def _read_info(session: Any, path: Path, part: str) -> ModelInfo:
     """The metadata of the model, if it is of the contract that this service knows."""
     metadata = {
         key.removeprefix(_KEY_PREFIX): value
@@ -273,6 +279,11 @@ def _read_info(session: Any, path: Path) -> ModelInfo:
     missing = sorted({field.name for field in fields(ModelInfo)} - {"sha256"} - metadata.keys())
     _expect(path, "missing metadata", ", ".join(missing) or "nothing", "nothing")
     _expect(path, "crop version", metadata["crop_version"], str(CROP_VERSION))
+    if metadata["part"] != part:
+        raise ModelContractUnknown(
+            f"{path} draws faces from the part '{metadata['part']}'; expected one that draws them from the "
+            f"part '{part}'. Name another model."
+        )
     try:
         info = _parse_info(metadata, hashlib.sha256(path.read_bytes()).hexdigest())
     except (TypeError, ValueError) as error:

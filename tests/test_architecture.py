@@ -63,6 +63,7 @@ BEYOND = {
     "training.evaluate": {"service.synthesizer"},
     "training.export": {"service.synthesizer"},
     "training.parity": {"service.synthesizer", "service.photo"},
+    "training.quantize": {"service.synthesizer"},
     "training.finder_cli": {"service.eye_finder", "service.pipeline", "service.synthesizer"},
     "training.finder_export": {"service.eye_finder", "service.refiner"},
     "training.finder_scores": {"service.eye_finder"},

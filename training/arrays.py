@@ -10,11 +10,18 @@ the face. A finished folder holds
     rows.csv       one line per row: see ROW_COLUMNS
     left_out.csv   one line per photo left out, with the reason
     manifest.json  written last: a folder without it is not complete
+
+and, where `prepare --part mouth` added them (or those of the nose),
+
+    mouth.npy      uint8 [N, S, S, 3]     one crop a face, not mirrored
+    mouth_wide.npy uint8 [N, W, W, 3]     the same with context W / S
+    mouth.json     written last: without it the part is not complete
 """
 
 import csv
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TypedDict, cast
 
@@ -24,6 +31,13 @@ from numpy.typing import NDArray
 from service.eyes import CROP_VERSION, Image
 
 Split = Literal["train", "dev", "val"]
+Part = Literal["eye", "mouth", "nose"]
+"""What of the face the model sees."""
+
+OTHER_PARTS: tuple[Part, ...] = ("mouth", "nose")
+
+PART_VERSION = 1
+"""Changes whenever the bytes of a part's crops change for the same photo and eyes."""
 
 MANIFEST = "manifest.json"
 ARRAYS = ("faces", "eyes", "eyes_wide")
@@ -85,15 +99,47 @@ class Manifest(TypedDict):
     rows_sha256: str
 
 
+class PartManifest(TypedDict):
+    """What mouth.json or nose.json holds: of which part and which rows the crops are."""
+
+    part: Part
+    part_version: int
+    rows_sha256: str
+
+
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """A finished folder, its arrays mapped into memory and read only where they are touched."""
+    """A finished folder, its arrays mapped into memory and read only where they are touched.
+
+    `others` are the crops of other parts than the eye, N x S x S x 3 and N x W x W x 3.
+    """
 
     faces: Image
     eyes: Image
     eyes_wide: Image
     rows: NDArray[np.void]
     manifest: Manifest
+    others: Mapping[Part, tuple[Image, Image]] = field(default_factory=dict)
+
+    def of_part(self, part: Part) -> "Pairs":
+        """The same faces with the crops of `part` where the eyes were: E = 1, every row is a sample.
+
+        Raises:
+            PairsError: the folder has no crops of that part.
+        """
+        if part == self.manifest["settings"]["part"]:
+            return self
+        if part not in self.others:
+            raise PairsError(
+                f"this folder of pairs holds no crops of the {part}: add them with "
+                f"'python -m training prepare SOURCE FOLDER --part {part}' and the options it was made with"
+            )
+        crops, wide = self.others[part]
+        rows = self.rows.copy()
+        rows["right_ok"], rows["left_ok"] = True, False
+        settings: Settings = {**self.manifest["settings"], "part": part}
+        manifest: Manifest = {**self.manifest, "settings": settings}
+        return replace(self, eyes=crops[:, None], eyes_wide=wide[:, None], rows=rows, manifest=manifest)
 
 
 def open_pairs(folder: Path) -> Pairs:
@@ -115,7 +161,13 @@ def open_pairs(folder: Path) -> Pairs:
     rows = _read_rows(folder / "rows.csv")
     if len(rows) != manifest["num_rows"]:
         raise PairsError(f"{folder}/rows.csv has {len(rows)} rows, its manifest says {manifest['num_rows']}")
-    return Pairs(faces, eyes, eyes_wide, rows, manifest)
+    others = {part: _open_part(folder, part, manifest) for part in OTHER_PARTS if has_part(folder, part)}
+    return Pairs(faces, eyes, eyes_wide, rows, manifest, others)
+
+
+def has_part(folder: Path, part: Part) -> bool:
+    """Whether the folder holds all crops of that part."""
+    return (folder / f"{part}.json").is_file()
 
 
 def read_manifest(folder: Path) -> Manifest | None:
@@ -130,10 +182,27 @@ def read_manifest(folder: Path) -> Manifest | None:
         ) from error
 
 
+def _open_part(folder: Path, part: Part, manifest: Manifest) -> tuple[Image, Image]:
+    path = folder / f"{part}.json"
+    expected: PartManifest = {
+        "part": part, "part_version": PART_VERSION, "rows_sha256": manifest["rows_sha256"],
+    }  # fmt: skip
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise PairsError(f"{path} is damaged ({error}): remove it and prepare the part anew") from error
+    if found != expected:
+        raise PairsError(f"{path} says {found}, expected {expected}: remove it and prepare the part anew")
+    crops, wide = (
+        _open_array(folder / f"{name}.npy", manifest["num_rows"]) for name in (part, f"{part}_wide")
+    )
+    return crops, wide
+
+
 def _open_array(path: Path, num_rows: int) -> Image:
     try:
         array = np.load(path, mmap_mode="r")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise PairsError(f"{path} cannot be read ({error}): remove the folder and prepare it anew") from error
     if len(array) != num_rows:
         raise PairsError(f"{path} has {len(array)} rows, the manifest says {num_rows}: prepare it anew")

@@ -1,5 +1,6 @@
 """`python -m training prepare | train | evaluate | export`: arguments in, one clear sentence on failure."""
 
+import json
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from service.eyes import Image
 from training import evaluate as evaluation
 from training import export as exporting
 from training import pictures, report
+from training import quantize as quantizing
 from training.arrays import Pairs, PairsError, Split, open_pairs
 from training.batches import EyeFacePairs
 from training.checkpoints import CheckpointError
@@ -23,6 +25,7 @@ from training.features import TORCHVISION_URL, FeaturesUnavailable, load_feature
 from training.finder_cli import add_commands
 from training.pairs import FACE_SIZE
 from training.parity import measure_parity
+from training.parts import add_part
 from training.prepare import PrepareSettings
 from training.prepare import prepare as prepare_pairs
 from training.recipes import RECIPES
@@ -68,6 +71,9 @@ def prepare(  # noqa: PLR0913  every option is an argument
     limit: Annotated[int | None, typer.Option(help="At most so many photos, chosen by hash.")] = None,
     seed: Annotated[int, typer.Option(help="Decides which persons are `dev`.")] = 0,
     face_size: Annotated[int, typer.Option(help="Side of the faces, in pixels.")] = FACE_SIZE,
+    part: Annotated[
+        Literal["eye", "mouth", "nose"], typer.Option(help="Add the crops of this part to those of the eyes.")
+    ] = "eye",
     finder: Finder = "learned",
 ) -> None:
     """Turn photos into pairs of eye and face; a second run goes on where the first stopped."""
@@ -78,7 +84,10 @@ def prepare(  # noqa: PLR0913  every option is an argument
     settings = PrepareSettings(
         source=source, out=out, layout=chosen, limit=limit, seed=seed, face_size=face_size
     )
-    manifest = prepare_pairs(settings, finder=open_eye_finder(finder))
+    opened = open_eye_finder(finder)
+    manifest = prepare_pairs(settings, finder=opened)
+    if part != "eye":
+        add_part(settings, part, finder=opened)
     typer.echo(
         f"{out}: {manifest['num_rows']} faces of {manifest['num_photos']} photos {manifest['rows_by_split']}"
     )
@@ -125,11 +134,12 @@ def train(  # noqa: PLR0913  every option is an argument
 
 
 @app.command()
-def evaluate(
+def evaluate(  # noqa: PLR0913  every option is an argument
     data: Data,
     systems: Annotated[list[str], typer.Argument(help="NAME=PATH of .onnx files or folders of runs.")],
     split: Annotated[str, typer.Option(help="train, dev or val.")] = "val",
     perceptual: Perceptual = TORCHVISION_URL,
+    part: Annotated[Literal["eye", "mouth", "nose"], typer.Option(help="What the systems see.")] = "eye",
     out: Annotated[Path, typer.Option(help="JSON of the numbers.")] = Path("runs/evaluation.json"),
     grid: Annotated[Path, typer.Option(help="PNG of eyes, drawn and true faces.")] = Path(
         "runs/evaluation.png"
@@ -139,16 +149,17 @@ def evaluate(
 
     The grid shows true faces, so it does not go where the numbers go.
     """
-    pairs = open_pairs(data)
-    dataset = EyeFacePairs(pairs, _split(split), num_eyes=2)
-    drawing = {name: evaluation.load_system(Path(path)) for name, path in map(_name_and_path, systems)}
+    pairs = open_pairs(data).of_part(part)
+    dataset = EyeFacePairs(pairs, _split(split), num_eyes=pairs.eyes.shape[1])
+    named = map(_name_and_path, systems)
+    drawing = {name: evaluation.load_system(Path(path), part) for name, path in named}
     features = load_features(perceptual, report_layers(perceptual))
     evaluation.calibrate(features, pairs)
     drawing["mean face"] = evaluation.mean_face(pairs)
     scores = evaluation.evaluate(drawing, dataset, features)
     evaluation.write_scores(out, split, features, scores, {"data": pairs.manifest["settings"]["source"]})
     _draw_grid(grid, dataset, drawing)
-    typer.echo(f"{len(dataset)} eyes of the split {split!r}; features: {evaluation.describe(features)}")
+    typer.echo(f"{len(dataset)} {part}s of the split {split!r}; features: {evaluation.describe(features)}")
     typer.echo(evaluation.table(scores))
     typer.echo(f"numbers: {out}, pictures: {grid}")
 
@@ -175,13 +186,34 @@ def export(  # noqa: PLR0913  every option is an argument
         name=out.stem, version=version, recipe=described["recipe"]["name"],
         objective=_objective(described), training_data=_training_data(described["data"]),
         licence_class=licence_class, commit=described["commit"], metrics=metrics,
+        part=described["data"]["settings"]["part"],
     )  # fmt: skip
-    check = _eyes_to_check(open_pairs(data))
+    check = _eyes_to_check(open_pairs(data).of_part(described["data"]["settings"]["part"]))
     difference = exporting.export(run, out, facts, check, half=not float32)
     typer.echo(
         f"{out}: {out.stat().st_size / 1e6:.1f} MB, "
         f"at most {difference} of 255 from torch on {len(check)} eyes"
     )
+
+
+@app.command()
+def quantize(
+    model: Annotated[Path, typer.Argument(help="An exported .onnx file.")],
+    data: Data,
+    out: Annotated[Path, typer.Argument(help="The .onnx file in 8 bits to write.")],
+    split: Annotated[str, typer.Option(help="What to compare the two on: dev or val.")] = "val",
+    perceptual: Perceptual = TORCHVISION_URL,
+    numbers: Annotated[Path | None, typer.Option(help="JSON to write the comparison to.")] = None,
+) -> None:
+    """Write a model in 8 bits, with ranges seen on `train` eyes, and print what it gains and loses."""
+    pairs = open_pairs(data)
+    quantizing.quantize(model, out, quantizing.calibration_eyes(pairs))
+    costs = quantizing.compare({"float32": model, "int8": out}, pairs, _split(split), perceptual)
+    text = json.dumps({"split": split, **{name: asdict(cost) for name, cost in costs.items()}}, indent=1)
+    typer.echo(text)
+    if numbers is not None:
+        numbers.parent.mkdir(parents=True, exist_ok=True)
+        numbers.write_text(text + "\n", encoding="utf-8")
 
 
 @app.command()
@@ -256,7 +288,7 @@ def _training_data(data: dict[str, dict[str, object]]) -> str:
 
 def _eyes_to_check(pairs: Pairs) -> Image:
     rows = np.linspace(0, len(pairs.eyes) - 1, min(128, len(pairs.eyes))).astype(int)
-    return np.concatenate([pairs.eyes[rows, 0], pairs.eyes[rows, 1]])
+    return np.concatenate(list(pairs.eyes[rows].swapaxes(0, 1)))
 
 
 def _draw_grid(

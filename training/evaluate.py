@@ -19,7 +19,7 @@ from tqdm import tqdm
 from service.eyes import Image
 from service.synthesizer import Synthesizer
 from training import losses, pictures
-from training.arrays import Pairs
+from training.arrays import Pairs, Part
 from training.batches import EyeFacePairs
 from training.features import Features
 from training.metrics import perceptual_distance
@@ -153,18 +153,37 @@ def mean_face(pairs: Pairs) -> Draw:
     return lambda eyes: np.repeat(mean[None], len(eyes), axis=0)
 
 
-def load_system(path: Path) -> Draw:
+def load_system(path: Path, part: Part = "eye") -> Draw:
     """The system behind an exported `.onnx` file or a run's folder (its averaged weights).
 
     Raises:
         NoRun: the path is neither.
-        ModelError: the file is no model of the service's contract.
+        ModelError: the file is no model of the service's contract, or one that sees another part.
     """
     if path.suffix == ".onnx":
-        synthesizer = Synthesizer.load(path, device="cpu", num_threads=torch.get_num_threads())
+        synthesizer = Synthesizer.load(path, device="cpu", num_threads=torch.get_num_threads(), part=part)
         return lambda eyes: synthesizer(eyes[..., :3])
     model = load_average(path)
     return lambda eyes: pictures.draw_faces(model, eyes[..., : 3 * model.config.num_eyes])
+
+
+def load_guesses(path: Path, seed: int) -> Draw:
+    """The system that draws another guess of each eye it is shown, of a run whose model has noise.
+
+    Raises:
+        NoRun: the folder holds none.
+        ValueError: its model has no noise.
+    """
+    model = load_average(path)
+    if not model.config.noise_size:
+        raise ValueError(f"the model of {path} has no noise, so it has one guess alone")
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(eyes: Image) -> Image:
+        noise = torch.randn(len(eyes), model.config.noise_size, generator=generator)
+        return pictures.draw_faces(model, eyes[..., : 3 * model.config.num_eyes], noise)
+
+    return draw
 
 
 def to_unit(faces_BHWC: Image) -> Tensor:

@@ -4,7 +4,6 @@
 was killed, and several processes may share the plan with `only`.
 """
 
-import json
 import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
@@ -15,24 +14,25 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from service.eyes import Image
 from training import evaluate as evaluation
-from training.arrays import Pairs, Split
+from training.arrays import Pairs, Part, Split
 from training.baselines import amplified, nearest_eye
 from training.batches import EyeFacePairs
 from training.bound import NUM_COMPONENTS, measure_bound
 from training.embeddings import load_vgg
 from training.encoder import EncoderRecipe, read_encoder, train_encoder
+from training.flaws import FLAWS
 from training.objectives import OBJECTIVES
-from training.recipes import RECIPES, Recipe
-from training.results import Key, ResultsError, Row, append, find, read_results, stands
+from training.recipes import RECIPES, Recipe, describe
+from training.results import Key, ResultsError, Row, append, find, key_of, read_results, stands
 from training.runs import read_description, read_stats
 from training.table import BOUND
 from training.train import RunSettings, commit_hash, described_objective, train
 from training.yardstick import Metrics, Yardstick, draw_split, make_yardstick, true_faces
 
 MEAN_FACE, NEAREST_EYE, AMPLIFIED = "mean face", "nearest training eye", "amplified l1"
-BASELINES = {MEAN_FACE: None, NEAREST_EYE: None, AMPLIFIED: "l1-64", BOUND: "l2-64"}
+ANY_GUESS = "one guess of many"
+BASELINES = {MEAN_FACE: None, NEAREST_EYE: None, AMPLIFIED: "l1-64", BOUND: "l2-64", ANY_GUESS: "guesses-64"}
 """What needs no training, and the recipe whose run with seed 0 it is made of."""
 
 DRAWN = "drawn-{split}.npy"
@@ -54,7 +54,8 @@ PLAN = (
     *(Entry(name) for name in ("feature-64", "std-a-64", "std-b-64", "std-c-64", "std-e-64", "std-f-64")),
     *(Entry(name) for name in ("gan-64", "cgan-64", "cgan-two-eyes-64", "std-half-64")),
     *(Entry(name, seed) for seed in (1, 2) for name in ("l1-64", "std-64")),
-    Entry("std-64-no-jitter"),
+    *(Entry(name) for name in ("std-64-no-jitter", "hard-64", "face-weight-64", "unbalanced-64")),
+    *(Entry(name) for name in ("guesses-64", ANY_GUESS, "mouth-64", "nose-64")),
 )
 """The most important first."""
 
@@ -78,37 +79,41 @@ class Experiment:
 
     def __init__(self, pairs: Pairs, settings: ExperimentSettings) -> None:
         self.pairs, self.settings = pairs, settings
-        self._yardstick: Yardstick | None = None
+        self._yardsticks: dict[Part, Yardstick] = {}
 
     def run(self, plan: Iterable[Entry] = PLAN) -> None:
-        """Appends a row for each entry that has none.
+        """Appends a row for each entry that has none, and to a row from before eyes were spoilt the
+        slices of them, where its run still lies in its folder.
 
         Raises:
             ResultsError: another run stands under the same name, or a baseline lacks what it is made of.
         """
         for entry in plan:
-            known = self._described(entry)
-            if not stands(read_results(self.settings.results), known):
+            known, rows = self._described(entry), read_results(self.settings.results)
+            if not stands(rows, known):
                 tqdm.write(f"{entry.system}, seed {entry.seed}")
                 append(self.settings.results, {**known, **self._made(entry)})
+            elif self._lacks_flaws(entry, find(rows, key_of(known))):
+                tqdm.write(f"{entry.system}, seed {entry.seed}: spoilt eyes")
+                slices = self._measured(entry)["slices"]
+                append(self.settings.results, {**asdict(key_of(known)), "metrics": {}, "slices": slices})
 
-    @property
-    def yardstick(self) -> Yardstick:
-        """What everything is measured against, made when it is first needed."""
-        if self._yardstick is None:
+    def yardstick(self, part: Part = "eye") -> Yardstick:
+        """What all systems that see a part are measured against, made when it is first needed."""
+        if part not in self._yardsticks:
             folder = train_encoder(self.settings.encoder, self.pairs, self.settings.out / "encoder")
             encoder, _ = read_encoder(folder)
-            self._yardstick = make_yardstick(
-                self.pairs, self.settings.split, self.settings.perceptual, encoder
+            self._yardsticks[part] = make_yardstick(
+                self.pairs, self.settings.split, self.settings.perceptual, encoder, part
             )
-        return self._yardstick
+        return self._yardsticks[part]
 
     def _described(self, entry: Entry) -> Row:
         """What is known of a row before it is made."""
         described: Row = {**asdict(entry), "split": self.settings.split}
         if entry.system not in BASELINES:
             recipe = self._recipe(entry.system)
-            described["recipe"] = json.loads(json.dumps(asdict(recipe)))
+            described["recipe"] = describe(recipe)
             described |= described_objective(OBJECTIVES[recipe.objective])
         settings = self.pairs.manifest["settings"]
         described["data"] = {
@@ -130,14 +135,28 @@ class Experiment:
             return {**facts, "metrics": self._bound()}
         if entry.system not in BASELINES:
             facts |= self._train(entry)
-        drawn, more = self._draw(entry)
-        numbers, slices = self.yardstick.measure(drawn)
+        return facts | self._measured(entry)
+
+    def _measured(self, entry: Entry) -> Row:
+        """The numbers of a system whose run, if it needs one, is finished; keeps what it draws."""
+        yardstick = self.yardstick(self._part(entry))
+        system, more = self._system(entry)
+        drawn = draw_split(system, yardstick.dataset)
+        self._drawn(entry).parent.mkdir(parents=True, exist_ok=True)
+        np.save(self._drawn(entry), drawn)
+        numbers, slices = yardstick.measure(drawn)
         return {
-            **facts,
-            "measured_with": self._yardstick_described(),
+            "measured_with": self._described_yardstick(yardstick),
             "metrics": numbers | more,
-            "slices": slices,
+            "slices": slices | yardstick.measure_flaws(system),
         }
+
+    def _lacks_flaws(self, entry: Entry, row: Row | None) -> bool:
+        """Whether a trained row has none of the slices of spoilt eyes, and its run is here to be measured."""
+        folder = self._folder(entry.system, entry.seed)
+        if row is None or "recipe" not in row or set(FLAWS) <= set(row["slices"]):
+            return False
+        return (folder / "run.json").exists() and read_description(folder)["commit"] == row["commit"]
 
     def _train(self, entry: Entry) -> Row:
         recipe, folder = self._recipe(entry.system), self._folder(entry.system, entry.seed)
@@ -155,21 +174,23 @@ class Experiment:
             "commit": read_description(folder)["commit"],
         }
 
-    def _draw(self, entry: Entry) -> tuple[Image, Metrics]:
-        """The faces of a system for the split, kept in its folder, and numbers of its making."""
-        more: Metrics = {}
+    def _system(self, entry: Entry) -> tuple[evaluation.Draw, Metrics]:
+        """What draws the faces of a row, and numbers of its making."""
         if entry.system == MEAN_FACE:
-            system = evaluation.mean_face(self.pairs)
-        elif entry.system == NEAREST_EYE:
-            system = nearest_eye(self.pairs)
-        elif entry.system == AMPLIFIED:
-            system, more["factor"] = amplified(self._run("l1-64"), self.pairs, self._development())
-        else:
-            system = self._run(entry.system, entry.seed)
-        drawn = draw_split(system, self.yardstick.dataset)
-        self._drawn(entry).parent.mkdir(parents=True, exist_ok=True)
-        np.save(self._drawn(entry), drawn)
-        return drawn, more
+            return evaluation.mean_face(self.pairs), {}
+        if entry.system == NEAREST_EYE:
+            return nearest_eye(self.pairs), {}
+        if entry.system == AMPLIFIED:
+            system, factor = amplified(self._run("l1-64"), self.pairs, self._development())
+            return system, {"factor": factor}
+        if entry.system == ANY_GUESS:
+            return evaluation.load_guesses(self._folder("guesses-64", 0), seed=0), self._measure_guesses()
+        return self._run(entry.system, entry.seed), {}
+
+    def _measure_guesses(self) -> Metrics:
+        yardstick, folder = self.yardstick(), self._folder("guesses-64", 0)
+        one, other = (yardstick.draw(evaluation.load_guesses(folder, seed)) for seed in (1, 2))
+        return yardstick.measure_guesses(one, other)
 
     def _bound(self) -> Metrics:
         """The bound on the development split, and what it says for the l2 model's error on this split."""
@@ -185,15 +206,18 @@ class Experiment:
         least = l2_row["metrics"]["l2"]
         return bound | {f"l2_{form}": factor * least for form, factor in bound.items()}
 
-    def _yardstick_described(self) -> dict[str, Any]:
+    def _described_yardstick(self, yardstick: Yardstick) -> dict[str, Any]:
         return {
-            "features": evaluation.describe(self.yardstick.features),
+            "features": evaluation.describe(yardstick.features),
             "vgg": load_vgg(self.settings.perceptual)[1],
             "encoder": asdict(self.settings.encoder),
         }
 
     def _development(self) -> EyeFacePairs:
         return EyeFacePairs(self.pairs, "dev", num_eyes=2)
+
+    def _part(self, entry: Entry) -> Part:
+        return "eye" if entry.system in BASELINES else RECIPES[entry.system].part
 
     def _recipe(self, name: str) -> Recipe:
         recipe = RECIPES[name]

@@ -15,7 +15,7 @@ from training.goals import list_goals, render_goals
 from training.page import write_page
 from training.report import put_between_marks
 from training.results import read_results
-from training.table import render_results
+from training.table import render_flaws, render_results
 
 RESULTS, OUT = Path("training/results.jsonl"), Path("runs/experiment")
 
@@ -84,7 +84,8 @@ def report(
     target = page or out / "report.html"
     write_page(target, rows, open_pairs(data), out)
     if into is not None:
-        put_between_marks(into, "EXPERIMENT", f"{render_results(rows)}\n\n{render_goals(list_goals(rows))}")
+        parts = (render_results(rows), render_flaws(rows), render_goals(list_goals(rows)))
+        put_between_marks(into, "EXPERIMENT", "\n\n".join(part for part in parts if part))
     typer.echo(f"{target}: {len(rows)} runs")
 
 

@@ -1,7 +1,8 @@
 """A run's checkpoint as the ONNX file that the service runs, proved equal to torch.
 
 The file is the whole contract (design.md, section 3): `eyes` uint8 [batch, S, S, 3] in, `faces`
-uint8 [batch, F, F, 3] out, both RGB, scaling inside the graph, facts in the metadata.
+uint8 [batch, F, F, 3] out, both RGB, scaling inside the graph, facts in the metadata. A model with noise
+takes `noise` float32 [batch or 1, N], too; whoever leaves it out gets the central guess.
 """
 
 import json
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -61,9 +63,9 @@ class PixelsToPixels(nn.Module):
         super().__init__()
         self.autoencoder = autoencoder
 
-    def forward(self, eyes_BHWC: Tensor) -> Tensor:
+    def forward(self, eyes_BHWC: Tensor, noise_BN: Tensor | None = None) -> Tensor:
         """Faces B x F x F x 3 uint8 from eyes B x S x S x 3 uint8."""
-        faces: Tensor = self.autoencoder(eyes_BHWC.permute(0, 3, 1, 2).float() / 255)
+        faces: Tensor = self.autoencoder(eyes_BHWC.permute(0, 3, 1, 2).float() / 255, noise_BN)
         return (faces * 255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
 
 
@@ -84,12 +86,14 @@ def export(run: Path, path: Path, facts: ModelFacts, check_eyes_BHWC: Image, *, 
         _to_onnx(average, draft, check_eyes_BHWC[:2])
         model = onnx.load(draft)
         drop_traces(model)
+        if average.config.noise_size:
+            _make_noise_optional(model)
         if half:
             halve_weights(model)
         _write_facts(model, facts, average)
         onnx.checker.check_model(model, full_check=True)
         onnx.save(model, draft)
-        difference = difference_to_torch(draft, average, check_eyes_BHWC)
+        difference = difference_to_torch(draft, average, check_eyes_BHWC, facts.part)
         if difference > MAX_DIFFERENCE:
             raise ExportDiffers(
                 f"ONNX Runtime and torch differ by {difference} of 255, at most {MAX_DIFFERENCE} is allowed"
@@ -122,9 +126,9 @@ def drop_traces(model: onnx.ModelProto) -> None:
         del node.metadata_props[:]
 
 
-def difference_to_torch(path: Path, average: Autoencoder, eyes_BHWC: Image) -> int:
+def difference_to_torch(path: Path, average: Autoencoder, eyes_BHWC: Image, part: str = "eye") -> int:
     """The largest difference of a pixel between the file in ONNX Runtime and the model in torch."""
-    synthesizer = Synthesizer.load(path, device="cpu", num_threads=1)
+    synthesizer = Synthesizer.load(path, device="cpu", num_threads=1, part=part)
     exported = synthesizer(eyes_BHWC).astype(np.int16)
     return int(np.abs(exported - draw_faces(average, eyes_BHWC)).max())
 
@@ -136,11 +140,27 @@ def _to_onnx(average: Autoencoder, path: Path, example_BHWC: Image) -> None:
 
 
 def _convert(average: Autoencoder, path: Path, example: Tensor) -> None:
+    inputs = {"eyes": example}
+    shapes: list[dict[int, Any] | None] = [{0: torch.export.Dim("batch")}]
+    if average.config.noise_size:
+        inputs["noise"] = torch.zeros(1, average.config.noise_size)
+        shapes.append(None)
     torch.onnx.export(
-        PixelsToPixels(average).eval(), (example,), str(path), input_names=["eyes"], output_names=["faces"],
-        dynamic_shapes=({0: torch.export.Dim("batch")},), opset_version=OPSET, dynamo=True,
+        PixelsToPixels(average).eval(), tuple(inputs.values()), str(path), input_names=list(inputs),
+        output_names=["faces"], dynamic_shapes=tuple(shapes), opset_version=OPSET, dynamo=True,
         external_data=False, verbose=False,
     )  # fmt: skip
+
+
+def _make_noise_optional(model: onnx.ModelProto) -> None:
+    """Gives the input `noise` zeros that stand where it is left out, and lets each eye have its own."""
+    (noise,) = (each for each in model.graph.input if each.name == "noise")
+    shape = noise.type.tensor_type.shape.dim
+    zeros = np.zeros((1, shape[1].dim_value), np.float32)
+    shape[0].Clear()
+    shape[0].dim_param = "guesses"
+    # The graph expands it to the batch, so one row or as many as there are eyes will do.
+    model.graph.initializer.append(numpy_helper.from_array(zeros, "noise"))
 
 
 def halve_weights(model: onnx.ModelProto) -> None:

@@ -197,6 +197,12 @@ class GrowingArray:
         self._path = path
         self._row_shape = row_shape
 
+    @property
+    def num_rows(self) -> int:
+        """How many whole rows the file holds."""
+        size = self._path.stat().st_size if self._path.exists() else 0
+        return max(0, size - HEADER_BYTES) // int(np.prod(self._row_shape))
+
     def cut_to(self, num_rows: int) -> None:
         """Drops everything after the first `num_rows` rows (an earlier run may have been killed there).
 

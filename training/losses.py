@@ -1,7 +1,8 @@
 """Distances between a batch of true and of drawn faces: pure, mean-reduced, unweighted.
 
-Letters of shapes: B batch, C channels, H and W height and width. Faces are B x 3 x H x W in 0…1,
-features a list of B x C x H x W, one per layer.
+Letters of shapes: B batch, C channels, H and W height and width, F side of the face. Faces are
+B x 3 x F x F in 0…1, features a list of B x C x H x W, one per layer. Where a loss takes `places`
+(F x F of mean 1), positions weigh as much as their place in the face; None: all alike.
 """
 
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 from torch.autograd.function import FunctionCtx
+from torch.nn import functional
 
 Features = list[Tensor]
 
@@ -16,23 +18,35 @@ _SMALLEST_VARIANCE = 1e-6
 """Keeps the square root's slope finite where a unit never varies; 0.001 of a mean activation of 1."""
 
 
-def l1(pred_BCHW: Tensor, true_BCHW: Tensor) -> Tensor:
+def l1(pred_BCHW: Tensor, true_BCHW: Tensor, places: Tensor | None = None) -> Tensor:
     """Mean absolute difference."""
-    return (pred_BCHW - true_BCHW).abs().mean(dtype=torch.float32)
+    return _mean((pred_BCHW - true_BCHW).abs(), places)
 
 
-def l2(pred_BCHW: Tensor, true_BCHW: Tensor) -> Tensor:
+def l2(pred_BCHW: Tensor, true_BCHW: Tensor, places: Tensor | None = None) -> Tensor:
     """Mean squared difference."""
-    return (pred_BCHW - true_BCHW).square().mean()
+    return _mean((pred_BCHW - true_BCHW).square(), places)
 
 
-def feature(pred: Features, true: Features, weights: list[float]) -> Tensor:
+def feature(pred: Features, true: Features, weights: list[float], places: Tensor | None = None) -> Tensor:
     """Weighted sum over layers of the mean absolute difference of features.
 
     Source: the seed's slides, "VGG19 and Feature Loss": L1 between features of the generated and
     the target batch; layers are normalised as `training.features` says.
     """
-    return _weighted([l1(p, t) for p, t in zip(pred, true, strict=True)], weights)
+    return _weighted([l1(p, t, places) for p, t in zip(pred, true, strict=True)], weights)
+
+
+def halves(batch: Tensor) -> tuple[Tensor, Tensor]:
+    """The first and the second half of a batch."""
+    first, second = batch.chunk(2)
+    return first, second
+
+
+def halves_of_layers(features: Features) -> tuple[Features, Features]:
+    """The features of the first and of the second half of a batch."""
+    pairs = [halves(each) for each in features]
+    return [first for first, _ in pairs], [second for _, second in pairs]
 
 
 def std_over_batch(batch_BCHW: Tensor) -> Tensor:
@@ -41,42 +55,51 @@ def std_over_batch(batch_BCHW: Tensor) -> Tensor:
     return std
 
 
-def std_scalar(pred_BCHW: Tensor, true_BCHW: Tensor) -> Tensor:
+def std_scalar(pred_BCHW: Tensor, true_BCHW: Tensor, places: Tensor | None = None) -> Tensor:
     """|σ(true) − σ(pred)|, σ the mean over positions of the standard deviation over the batch.
 
     Source: the seed's slides, "Standard Deviation Loss".
     """
-    return (std_over_batch(pred_BCHW).mean() - std_over_batch(true_BCHW).mean()).abs()
+    pred, true = (_mean(std_over_batch(each), places) for each in (pred_BCHW, true_BCHW))
+    return (pred - true).abs()
 
 
-def std_map(pred_BCHW: Tensor, true_BCHW: Tensor) -> Tensor:
+def std_map(pred_BCHW: Tensor, true_BCHW: Tensor, places: Tensor | None = None) -> Tensor:
     """The mean over positions of |σ(true) − σ(pred)| at that position.
 
     Stronger than `std_scalar`, in which too much here makes up for too little there.
     """
-    return (std_over_batch(pred_BCHW) - std_over_batch(true_BCHW)).abs().mean()
+    return _mean((std_over_batch(pred_BCHW) - std_over_batch(true_BCHW)).abs(), places)
 
 
-def std_scalar_features(pred: Features, true: Features, weights: list[float]) -> Tensor:
+def std_scalar_features(
+    pred: Features, true: Features, weights: list[float], places: Tensor | None = None
+) -> Tensor:
     """`std_scalar` of each layer, weighted and summed: the seed's third reported column."""
-    return _weighted([std_scalar(p, t) for p, t in zip(pred, true, strict=True)], weights)
+    return _weighted([std_scalar(p, t, places) for p, t in zip(pred, true, strict=True)], weights)
 
 
-def std_map_features(pred: Features, true: Features, weights: list[float]) -> Tensor:
+def std_map_features(
+    pred: Features, true: Features, weights: list[float], places: Tensor | None = None
+) -> Tensor:
     """`std_map` of each layer, weighted and summed."""
-    return _weighted([std_map(p, t) for p, t in zip(pred, true, strict=True)], weights)
+    return _weighted([std_map(p, t, places) for p, t in zip(pred, true, strict=True)], weights)
 
 
-def mean_to(pred: Features, target_means: list[Tensor], weights: list[float]) -> Tensor:
+def mean_to(
+    pred: Features, target_means: list[Tensor], weights: list[float], places: Tensor | None = None
+) -> Tensor:
     """|μ(target) − μ(pred)| at each position, averaged; weighted and summed over layers."""
-    means = [_global_mean(p.float()) for p in pred]
-    return _weighted([l1(mean, target) for mean, target in zip(means, target_means, strict=True)], weights)
+    pairs = zip((_global_mean(p.float()) for p in pred), target_means, strict=True)
+    return _weighted([l1(mean, target, places) for mean, target in pairs], weights)
 
 
-def std_to(pred: Features, target_stds: list[Tensor], weights: list[float]) -> Tensor:
+def std_to(
+    pred: Features, target_stds: list[Tensor], weights: list[float], places: Tensor | None = None
+) -> Tensor:
     """`std_map_features` against deviations that are known and not the batch's."""
-    stds = [std_over_batch(p) for p in pred]
-    return _weighted([l1(std, target) for std, target in zip(stds, target_stds, strict=True)], weights)
+    pairs = zip((std_over_batch(p) for p in pred), target_stds, strict=True)
+    return _weighted([l1(std, target, places) for std, target in pairs], weights)
 
 
 def covariance(pred: Features, true: Features, directions: list[Tensor]) -> Tensor:
@@ -142,6 +165,15 @@ class _StdOverBatch(torch.autograd.Function):
         slope = grad_CHW / (len(batch_BCHW) * std)
         grad_BCHW: Tensor = (batch_BCHW - mean).mul_(slope).to(batch_BCHW.dtype)
         return grad_BCHW
+
+
+def _mean(values: Tensor, places: Tensor | None) -> Tensor:
+    """The mean over everything, in float32; the last two axes weigh as the places that they cover."""
+    if places is None:
+        return values.mean(dtype=torch.float32)
+    height, width = values.shape[-2:]
+    weights = functional.adaptive_avg_pool2d(places[None], (height, width))[0]
+    return (values * (weights / weights.mean())).mean(dtype=torch.float32)
 
 
 def _weighted(values: list[Tensor], weights: list[float]) -> Tensor:

@@ -15,7 +15,8 @@ from torch.nn import functional
 class ModelConfig:
     """Sizes of the autoencoder; the defaults cost 0.49 GMAC a face (`num_macs`).
 
-    With two eyes the person's other eye follows the first along the channels.
+    With two eyes the person's other eye follows the first along the channels. With noise one eye has many
+    faces: so many normal numbers stand beside the vector that the decoder draws from.
     """
 
     eye_size: int = 64
@@ -24,6 +25,7 @@ class ModelConfig:
     vector_size: int = 256
     decoder_widths: tuple[int, ...] = (256, 160, 96, 32)
     num_eyes: int = 1
+    noise_size: int = 0
 
 
 class ConvBlock(nn.Sequential):
@@ -62,7 +64,7 @@ class Autoencoder(nn.Module):
             channels = width
         self.to_vector = nn.Linear(channels * self.smallest**2, config.vector_size)
         channels = config.decoder_widths[0]
-        self.from_vector = nn.Linear(config.vector_size, channels * self.coarsest**2)
+        self.from_vector = nn.Linear(config.vector_size + config.noise_size, channels * self.coarsest**2)
         self.decoder = nn.Sequential()
         for width in config.decoder_widths:
             self.decoder.extend([nn.Upsample(scale_factor=2, mode="nearest"), ConvBlock(channels, width)])
@@ -70,9 +72,18 @@ class Autoencoder(nn.Module):
         self.to_pixels = nn.Conv2d(channels, 3 * 4, 3, padding=1)
         _start_without_checkerboard(self.to_pixels)
 
-    def forward(self, eyes_BCHW: Tensor) -> Tensor:
-        """Faces in 0…1, float32 whatever the precision of the inside."""
+    def forward(self, eyes_BCHW: Tensor, noise_BN: Tensor | None = None) -> Tensor:
+        """Faces in 0…1, float32 whatever the precision of the inside.
+
+        `noise_BN` are the normal numbers of a model with noise, 1 x N for the same with each eye; None stands
+        for zeros, its central guess.
+        """
         vectors = self.to_vector(self.encoder(eyes_BCHW - 0.5).flatten(1))
+        if self.config.noise_size:
+            if noise_BN is None:
+                noise_BN = vectors.new_zeros(1, self.config.noise_size)
+            noise_BN = noise_BN.to(vectors.dtype).expand(vectors.shape[0], -1)
+            vectors = torch.cat([vectors, noise_BN], dim=1)
         coarse = self.from_vector(vectors).unflatten(1, (-1, self.coarsest, self.coarsest))
         coarse = coarse.contiguous(memory_format=torch.channels_last)
         pixels = functional.pixel_shuffle(self.to_pixels(self.decoder(coarse)), 2)

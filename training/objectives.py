@@ -18,7 +18,9 @@ class Batch:
     """What a loss may look at: drawn and true faces in 0…1 and, where wanted, what else is known of them.
 
     `target_means`, `target_stds` and `directions` are of `training.statistics`, one a layer;
-    `pred_scores` are the critic's.
+    `pred_scores` are the critic's. Where guesses of one eye are compared, `pred` and `true` hold the batch
+    twice, the second guesses behind the first. `places` are the weights of `training.regions`; covariances,
+    the total variation and the critic do not know them.
     """
 
     pred: Tensor
@@ -30,20 +32,33 @@ class Batch:
     target_stds: list[Tensor] = field(default_factory=list)
     directions: list[Tensor] = field(default_factory=list)
     pred_scores: Tensor | None = None
+    places: Tensor | None = None
 
 
 Loss = Callable[[Batch], Tensor]
 
 LOSSES: Mapping[str, Loss] = {
-    "l1": lambda b: losses.l1(b.pred, b.true),
-    "l2": lambda b: losses.l2(b.pred, b.true),
-    "std_pixels": lambda b: losses.std_scalar(b.pred, b.true),
-    "std_map_pixels": lambda b: losses.std_map(b.pred, b.true),
-    "feature": lambda b: losses.feature(b.pred_features, b.true_features, b.layer_weights),
-    "std_features": lambda b: losses.std_scalar_features(b.pred_features, b.true_features, b.layer_weights),
-    "std_map_features": lambda b: losses.std_map_features(b.pred_features, b.true_features, b.layer_weights),
-    "running_mean_features": lambda b: losses.mean_to(b.pred_features, b.target_means, b.layer_weights),
-    "running_std_features": lambda b: losses.std_to(b.pred_features, b.target_stds, b.layer_weights),
+    "l1": lambda b: losses.l1(b.pred, b.true, b.places),
+    "l2": lambda b: losses.l2(b.pred, b.true, b.places),
+    "std_pixels": lambda b: losses.std_scalar(b.pred, b.true, b.places),
+    "std_map_pixels": lambda b: losses.std_map(b.pred, b.true, b.places),
+    "feature": lambda b: losses.feature(b.pred_features, b.true_features, b.layer_weights, b.places),
+    "std_features": lambda b: losses.std_scalar_features(
+        b.pred_features, b.true_features, b.layer_weights, b.places
+    ),
+    "std_map_features": lambda b: losses.std_map_features(
+        b.pred_features, b.true_features, b.layer_weights, b.places
+    ),
+    "running_mean_features": lambda b: losses.mean_to(
+        b.pred_features, b.target_means, b.layer_weights, b.places
+    ),
+    "running_std_features": lambda b: losses.std_to(
+        b.pred_features, b.target_stds, b.layer_weights, b.places
+    ),
+    "between_guesses": lambda b: losses.l1(*losses.halves(b.pred), b.places),
+    "between_guesses_features": lambda b: losses.feature(
+        *losses.halves_of_layers(b.pred_features), b.layer_weights, b.places
+    ),
     "covariance_features": lambda b: losses.covariance(b.pred_features, b.true_features, b.directions),
     "total_variation": lambda b: losses.total_variation(b.pred),
     "adversarial": lambda b: losses.adversarial(_scores(b)),
@@ -83,6 +98,11 @@ class Objective:
         return any("feature" in name for name in self.weights)
 
     @property
+    def num_guesses(self) -> int:
+        """How many faces of each eye a step draws: two where a term compares them."""
+        return 2 if any("guesses" in name for name in self.weights) else 1
+
+    @property
     def needs_statistics(self) -> bool:
         """Whether a term looks at running targets or random directions."""
         return bool(_OF_STATISTICS & set(self.weights))
@@ -97,6 +117,8 @@ class Objective:
 
 _FEATURE = {"feature": 1.0, "l1": 1.25}
 """What the rungs of the ladder have in common."""
+
+_STD = {**_FEATURE, "std_map_pixels": 1.0, "std_map_features": 1.25}
 
 _RUNNING = {
     **_FEATURE,
@@ -113,11 +135,21 @@ OBJECTIVES: Mapping[str, Objective] = {
     "std-a": Objective({**_FEATURE, "std_pixels": 1.0}),
     "std-b": Objective({**_FEATURE, "std_map_pixels": 1.0}),
     "std-c": Objective({**_FEATURE, "std_pixels": 1.0, "std_features": 1.25}),
-    "std": Objective({**_FEATURE, "std_map_pixels": 1.0, "std_map_features": 1.25}),
+    "std": Objective(_STD),
     "std-e": Objective(_RUNNING),
     "std-f": Objective({**_RUNNING, "covariance_features": 0.25}),
     # Less of it: between the least distortion and full variance.
     "std-half": Objective({**_FEATURE, "std_map_pixels": 0.3, "std_map_features": 0.4}),
+    # Faces spread as widely about an eye's mean face as true ones do: distance to the true face less half
+    # of that between two guesses is least for the true spread (the energy score, position by position).
+    # Source: Gneiting & Raftery 2007, section 4.3; Bouchacourt et al. 2016 (DISCO Nets).
+    "guesses": Objective(
+        {
+            **_STD,
+            "between_guesses": -0.5 * _FEATURE["l1"],
+            "between_guesses_features": -0.5 * _FEATURE["feature"],
+        }
+    ),
     # L1 against the critic as 100 to 1 on pixels in −1…1, which is 200 to 1 in 0…1, then doubled
     # because the budgets are short. Source of the 100: Isola et al. 2017, "pix2pix".
     "gan": Objective({"l1": 1.0, "adversarial": 0.01}, CriticConfig()),

@@ -120,7 +120,9 @@ def _slices(rows: list[Row]) -> str:
         lines.append(f"<tr><th>{html.escape(column.heading)}</th>{head}</tr>")
         for system, slices in known.items():
             texts = (
-                f"{slices[name][column.key] * column.factor:.{column.digits}f}" if name in slices else ""
+                f"{slices[name][column.key] * column.factor:.{column.digits}f}"
+                if column.key in slices.get(name, {})
+                else ""
                 for name in names
             )
             lines.append(
@@ -131,6 +133,7 @@ def _slices(rows: list[Row]) -> str:
 
 def _pictures(rows: list[Row], pairs: Pairs, out: Path) -> Iterator[str]:
     split: Split = rows[0]["split"]
+    rows = [row for row in rows if row.get("recipe", {}).get("part", "eye") == "eye"]
     dataset = EyeFacePairs(pairs, split)
     chosen = np.linspace(0, len(dataset) - 1, min(NUM_COLUMNS, len(dataset))).astype(int)
     eyes = np.stack([dataset[int(i)][0].permute(1, 2, 0).numpy() for i in chosen])

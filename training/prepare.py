@@ -81,9 +81,7 @@ def prepare(settings: PrepareSettings, *, finder: EyeFinder | None = None, progr
         PairsError: the source cannot be used, or the folder was begun from other photos or settings.
     """
     layout = find_layout(settings.source) if settings.layout == "auto" else settings.layout
-    photos = list_photos(
-        settings.source, layout, dev_part=settings.dev_part, seed=settings.seed, limit=settings.limit
-    )
+    photos = photos_of(settings)
     if not all(photo.labelled for photo in photos):
         finder = finder or HaarEyeFinder()
     wanted = _settings_of(settings, layout, photos, finder)
@@ -91,13 +89,21 @@ def prepare(settings: PrepareSettings, *, finder: EyeFinder | None = None, progr
     if manifest is not None:
         refuse_change(manifest["settings"], wanted, settings.out)
         (settings.out / PROGRESS).unlink(missing_ok=True)
-        _say(f"{settings.out} is complete with {manifest['num_rows']} rows: nothing to do", progress)
+        say(f"{settings.out} is complete with {manifest['num_rows']} rows: nothing to do", progress)
         return manifest
     folder = GrowingFolder(settings.out, wanted)
     if folder.num_photos:
-        _say(f"{settings.out}: going on after {folder.num_photos} of {len(photos)} photos", progress)
+        say(f"{settings.out}: going on after {folder.num_photos} of {len(photos)} photos", progress)
     _fill(folder, photos, settings, finder, progress=progress)
     return folder.finish()
+
+
+def photos_of(settings: PrepareSettings) -> list[Photo]:
+    """The photos to prepare, in their order."""
+    layout = find_layout(settings.source) if settings.layout == "auto" else settings.layout
+    return list_photos(
+        settings.source, layout, dev_part=settings.dev_part, seed=settings.seed, limit=settings.limit
+    )
 
 
 def _fill(
@@ -132,12 +138,22 @@ def make_pair(photo: Photo, settings: PrepareSettings, finder: EyeFinder | None 
     if not photo.path.is_file():
         return "photo_missing"
     try:
-        data = photo.path.read_bytes()
-        pixels = decode(data, read_header(data, max_pixels=MAX_PIXELS))
+        pixels = read_pixels(photo)
     except ImageError:
         return "unreadable"
-    eyes = eyes_from_points(*photo.eyes) if photo.eyes else _find_both(pixels, finder)
+    eyes = eyes_of(photo, pixels, finder)
     return cut_pair(pixels, eyes, photo, settings) if isinstance(eyes, tuple) else eyes
+
+
+def read_pixels(photo: Photo) -> Image:
+    """The photo upright, H x W x 3 uint8 RGB."""
+    data = photo.path.read_bytes()
+    return decode(data, read_header(data, max_pixels=MAX_PIXELS))
+
+
+def eyes_of(photo: Photo, pixels: Image, finder: EyeFinder | None) -> tuple[Eye, Eye] | Reason:
+    """The right and the left eye, from the labels where there are any."""
+    return eyes_from_points(*photo.eyes) if photo.eyes else _find_both(pixels, finder)
 
 
 def cut_pair(pixels: Image, eyes: tuple[Eye, Eye], photo: Photo, settings: PrepareSettings) -> Pair | Reason:
@@ -202,6 +218,7 @@ def _settings_of(
     }
 
 
-def _say(sentence: str, progress: bool) -> None:
+def say(sentence: str, progress: bool) -> None:
+    """Tells it where progress is told."""
     if progress:
         print(sentence, file=sys.stderr)

@@ -3,10 +3,12 @@
 A new recipe is `dataclasses.replace(RECIPES[...], ...)`; each run writes its recipe beside its weights.
 """
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
 
+from training.arrays import Part
 from training.batches import Jitter
 from training.models import ModelConfig
 
@@ -18,7 +20,10 @@ class Recipe:
     """One run.
 
     `source_power` balances the sources (see `EyeFacePairs.balanced_weights`); `convs` are the layers of
-    VGG19 (after the ReLU) whose features the objective compares, all of the same weight.
+    VGG19 (after the ReLU) whose features the objective compares, all of the same weight; `part` is what
+    of the face the model sees; a loss in the background costs `background_weight` of one in the face.
+
+    A new field gets the default that every run before it had: see `completed`.
     """
 
     name: str
@@ -35,6 +40,21 @@ class Recipe:
     source_power: float = 0.5
     convs: tuple[str, ...] = ("2_1", "3_1", "4_1", "5_1")
     precision: Precision = "bf16-mixed"
+    part: Part = "eye"
+    background_weight: float = 1.0
+
+
+def describe(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as it stands in `run.json` and in the results."""
+    as_json: dict[str, Any] = json.loads(json.dumps(asdict(recipe)))
+    return as_json
+
+
+def completed(written: Mapping[str, Any]) -> dict[str, Any]:
+    """A described recipe with the defaults of the fields that came after it was written."""
+    defaults = describe(Recipe("", ""))
+    inner = {name: {**defaults[name], **written[name]} for name in ("model", "jitter") if name in written}
+    return {**defaults, **written, **inner}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +98,14 @@ STD_64 = Recipe(
 )  # fmt: skip
 """The experiment's: all of its runs see as many samples."""
 
+NOISE_SIZE = 16
+
 NO_JITTER = Jitter(turn_deg=0, shift=0, zoom=0, gamma=0, blur=0, noise=0, small=0)
+
+HARD_JITTER = Jitter(
+    turn_deg=25, shift=0.1, zoom=0.2, gamma=1.0, blur=0.25, noise=0.4, small=0.5, motion=0.25, jpeg=0.4
+)
+"""Beyond what most photos have; where it leaves the wide crop, the border's pixels are repeated."""
 
 _RECIPES = (
     STD_128,
@@ -108,6 +135,14 @@ _RECIPES = (
         STD_64, name="cgan-two-eyes-64", objective="cgan-two-eyes", model=replace(STD_64.model, num_eyes=2)
     ),
     replace(STD_64, name="std-64-no-jitter", jitter=NO_JITTER),
+    replace(STD_64, name="hard-64", jitter=HARD_JITTER),
+    replace(STD_64, name="face-weight-64", background_weight=0.3),
+    replace(STD_64, name="unbalanced-64", source_power=1.0),
+    replace(
+        STD_64, name="guesses-64", objective="guesses", model=replace(STD_64.model, noise_size=NOISE_SIZE)
+    ),
+    replace(STD_64, name="mouth-64", part="mouth"),
+    replace(STD_64, name="nose-64", part="nose"),
 )  # fmt: skip
 
 RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in _RECIPES}

@@ -1,9 +1,14 @@
-"""The file of the experiment's finished runs: one line of JSON each, only ever appended to."""
+"""The file of the experiment's finished runs: one line of JSON each, only ever appended to.
+
+A later line of the same name adds to the metrics and slices of the first.
+"""
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from training.recipes import completed
 
 Row = dict[str, Any]
 
@@ -32,15 +37,14 @@ def read_results(path: Path) -> list[Row]:
     """
     if not path.exists():
         return []
-    rows = []
+    rows: dict[Key, Row] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
             row: Row = json.loads(line)
-            key_of(row), row["metrics"]
+            _add(rows.setdefault(key_of(row), row), row)
         except (ValueError, KeyError, TypeError) as error:
             raise ResultsError(f"line {number} of {path} is no result ({error!r}): remove it") from error
-        rows.append(row)
-    return rows
+    return list(rows.values())
 
 
 def key_of(row: Row) -> Key:
@@ -63,12 +67,23 @@ def stands(rows: list[Row], wanted: Row) -> bool:
     if found is None:
         return False
     for part in DECIDING:
-        if found.get(part) != wanted.get(part):
+        if _completed(part, found.get(part)) != _completed(part, wanted.get(part)):
             raise ResultsError(
                 f"the results hold {key_of(wanted)} with another {part}: {found.get(part)}, now "
                 f"{wanted.get(part)}. Choose another file with --results, or remove its line"
             )
     return True
+
+
+def _completed(part: str, value: Any) -> Any:
+    """A recipe as this version would write it; anything else as it is."""
+    return completed(value) if part == "recipe" and value is not None else value
+
+
+def _add(row: Row, more: Row) -> None:
+    row["metrics"] |= more["metrics"]
+    if "slices" in more:
+        row["slices"] = row.get("slices", {}) | more["slices"]
 
 
 def append(path: Path, row: Row) -> None:

@@ -1,6 +1,6 @@
 """One step of a run, and everything that a step changes.
 
-Letters of shapes: B batch, C channels, H and W height and width.
+Letters of shapes: B batch, C channels, H and W height and width, N numbers of noise.
 """
 
 from dataclasses import dataclass
@@ -45,6 +45,7 @@ class Run:
     features: Features | None
     statistics: TargetStatistics | None = None
     adversary: Adversary | None = None
+    places: Tensor | None = None
     step: int = 0
 
     def state(self) -> checkpoints.State:
@@ -78,27 +79,41 @@ def make_step(
     fabric: Fabric, run: Run, objective: Objective, batch: tuple[Tensor, Tensor]
 ) -> dict[str, Tensor]:
     """Moves the critic, if there is one, then the model; answers the terms that the step had."""
-    eyes, faces = (_to_unit(part) for part in batch)
+    num_guesses = objective.num_guesses
+    eyes, faces = (_repeat(_to_unit(part), num_guesses) for part in batch)
     run.model.train()
-    pred = run.model(eyes)
+    pred = run.model(eyes, _draw_noise(fabric, run, len(eyes)))
     terms: dict[str, Tensor] = {}
     looks: dict[str, Any] = {}
     if run.features is not None:
-        looks |= _features_of(fabric, run, run.features, pred, faces)
+        looks |= _features_of(fabric, run, run.features, pred, faces[: len(batch[1])])
     if run.adversary is not None:
         terms["critic"] = _step_critic(fabric, run.adversary, pred.detach(), faces, eyes)
         looks["pred_scores"] = _score(fabric, run.adversary.critic, pred, eyes)
-    total, weighed = objective(Batch(pred, faces, **looks))
+    total, weighed = objective(Batch(pred, faces, places=run.places, **looks))
     run.optimizer.zero_grad(set_to_none=True)
     fabric.backward(total)
     run.optimizer.step()
     return {"total": total.detach(), **weighed, **terms}
 
 
+def _draw_noise(fabric: Fabric, run: Run, num: int) -> Tensor | None:
+    """B x N of this process; drawn for all of them, which begin with the same seed."""
+    size = run.average.config.noise_size
+    if size == 0:
+        return None
+    return torch.randn(fabric.world_size, num, size)[fabric.global_rank].to(fabric.device)
+
+
+def _repeat(batch: Tensor, times: int) -> Tensor:
+    return batch if times == 1 else torch.cat([batch] * times)
+
+
 def _features_of(fabric: Fabric, run: Run, features: Features, pred: Tensor, true: Tensor) -> dict[str, Any]:
+    """What a batch has of features; those of the true faces are repeated for each guess."""
     with fabric.autocast():
         with torch.no_grad():
-            true_features = features(true)
+            true_features = [_repeat(each, len(pred) // len(true)) for each in features(true)]
         pred_features = features(pred)
     found = {
         "pred_features": pred_features, "true_features": true_features, "layer_weights": features.weights,
@@ -106,7 +121,7 @@ def _features_of(fabric: Fabric, run: Run, features: Features, pred: Tensor, tru
     if run.statistics is not None:
         run.statistics.add(true_features)
         found["target_means"] = run.statistics.mean()
-        found["target_stds"] = run.statistics.std(len(true) * fabric.world_size)
+        found["target_stds"] = run.statistics.std(len(pred) * fabric.world_size)
         found["directions"] = run.statistics.directions(true_features)
     return found
 

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from training.flaws import FLAWS
 from training.results import Row
+from training.yardstick import BACKGROUND, IN_FACE
 
 BOUND = "bound"
 
@@ -78,9 +80,37 @@ def render_results(rows: list[Row]) -> str:
     lines = [_line([f"{num_samples} eyes of `{split}`", *(column.heading for column in COLUMNS)])]
     lines.append("|---" * (len(COLUMNS) + 1) + "|")
     for name, runs in systems.items():
-        label = name if len(runs) == 1 else f"{name}, {len(runs)} seeds"
+        label = _label(name, runs)
+        if runs[0]["metrics"]["num_samples"] != num_samples:
+            label += f", {runs[0]['metrics']['num_samples']} crops"
         lines.append(_line([label, *(cell(runs, column) for column in COLUMNS)]))
     return "\n".join([*lines, "", *_notes(rows)])
+
+
+def render_flaws(rows: list[Row]) -> str:
+    """What spoilt eyes cost, and where in the picture the error lies, in Markdown.
+
+    Rows that were measured before there were such slices are left out; empty without any.
+    """
+    systems = by_system(row for row in main_rows(rows) if set(FLAWS) <= set(row.get("slices", {})))
+    if not systems:
+        return ""
+    eyes, (squares, _) = ("as they are", *FLAWS), SLICED
+    columns = [(name, column) for column in SLICED for name in eyes]
+    columns += [(name, squares) for name in (IN_FACE, BACKGROUND)]
+    lines = [_line(["eyes", *(f"{column.heading}: {name}" for name, column in columns)])]
+    lines.append("|---" * (len(columns) + 1) + "|")
+    for system, runs in systems.items():
+        cells = [
+            cell([{"metrics": row["slices"].get(name, row["metrics"])} for row in runs], column)
+            for name, column in columns
+        ]
+        lines.append(_line([_label(system, runs), *cells]))
+    return "\n".join(lines)
+
+
+def _label(system: str, runs: list[Row]) -> str:
+    return system if len(runs) == 1 else f"{system}, {len(runs)} seeds"
 
 
 def _notes(rows: list[Row]) -> list[str]:
@@ -96,6 +126,12 @@ def _notes(rows: list[Row]) -> list[str]:
             f"on {trained[0]['cores']} cores."
         )
     for row in rows:
+        if "guess_distance_vgg" in row["metrics"]:
+            vgg, encoder = (row["metrics"][f"guess_distance_{side}"] for side in ("vgg", "encoder"))
+            notes.append(
+                f"Two faces drawn from one eye with other noise are {vgg:.3f} (VGG) and {encoder:.3f} "
+                f"(encoder) of the distance apart that two true faces are."
+            )
         if row["system"] == BOUND:
             found = row["metrics"]
             notes.append(

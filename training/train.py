@@ -28,7 +28,8 @@ from training.critics import Critic, CriticConfig
 from training.features import Features, load_features, training_layers
 from training.models import Autoencoder
 from training.objectives import OBJECTIVES, Objective
-from training.recipes import FinderRecipe, Recipe, RefinerRecipe
+from training.recipes import FinderRecipe, Recipe, RefinerRecipe, completed, describe
+from training.regions import place_weights
 from training.runs import Stats, load_average, read_description
 from training.statistics import TargetStatistics
 from training.steps import Adversary, Run, make_step
@@ -66,9 +67,13 @@ def train(recipe: Recipe, pairs: Pairs, settings: RunSettings) -> Path:
     Raises:
         RunConflict: the folder belongs to another run.
         FeaturesUnavailable: the objective needs features and there are none.
-        ValueError: the pairs have other sizes than the recipe's model.
+        ValueError: the pairs have other sizes than the recipe's model, or it has noise and an objective
+            that does not compare guesses, or the other way round.
+        PairsError: they have no crops of the recipe's part.
     """
+    pairs = pairs.of_part(recipe.part)
     _check_sizes(recipe, pairs)
+    _check_noise(recipe)
     keep_freed_memory()
     fabric = Fabric(
         accelerator=settings.accelerator,
@@ -164,6 +169,9 @@ def _begin(
     run = Run(model, optimizer, average.to(fabric.device), features)
     if objective.needs_statistics:
         run.statistics = TargetStatistics()
+    if recipe.background_weight != 1:
+        weights = place_weights(recipe.model.face_size, recipe.background_weight)
+        run.places = weights.to(fabric.device)
     if objective.critic is not None:
         run.adversary = _make_adversary(fabric, objective.critic, recipe)
     if state is not None:
@@ -220,10 +228,18 @@ def _check_sizes(recipe: Recipe, pairs: Pairs) -> None:
         )
 
 
+def _check_noise(recipe: Recipe) -> None:
+    if (OBJECTIVES[recipe.objective].num_guesses > 1) != (recipe.model.noise_size > 0):
+        raise ValueError(
+            f"the recipe {recipe.name!r} has {recipe.model.noise_size} numbers of noise and the objective "
+            f"{recipe.objective!r}: guesses of one eye differ by noise alone, and noise is for guesses"
+        )
+
+
 def _claim_folder(recipe: Recipe, pairs: Pairs, settings: RunSettings, features: Features | None) -> None:
     """Writes what the run is, or compares it with what an earlier start wrote; the length may differ."""
     described = {
-        "recipe": json.loads(json.dumps(asdict(recipe))),
+        "recipe": describe(recipe),
         **described_objective(OBJECTIVES[recipe.objective]),
         "layers": [layer.name for layer in features.layers] if features else [],
         "seed": settings.seed,
@@ -235,6 +251,7 @@ def _claim_folder(recipe: Recipe, pairs: Pairs, settings: RunSettings, features:
     path = settings.folder / "run.json"
     if path.exists():
         earlier = json.loads(path.read_text())
+        earlier["recipe"] = completed(earlier["recipe"])
         for key, value in described.items():
             if _but_length(earlier.get(key)) != _but_length(value):
                 raise RunConflict(

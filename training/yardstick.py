@@ -14,12 +14,14 @@ from torch import Tensor
 from service.eyes import Image
 from training import evaluate as evaluation
 from training import metrics
-from training.arrays import Pairs, Split
+from training.arrays import Pairs, Part, Split
 from training.batches import EyeFacePairs
 from training.embeddings import Embed, embed_all, encoder_embedding, load_vgg, vgg_embedding
 from training.encoder import FaceEncoder
 from training.evaluate import Draw, to_unit
 from training.features import Features, load_features, report_layers
+from training.flaws import FLAWS
+from training.regions import face_region
 
 Metrics = dict[str, float]
 
@@ -32,6 +34,9 @@ SLICES: dict[str, Callable[[NDArray[np.void]], NDArray[np.bool_]]] = {
     "monochrome": lambda rows: rows["monochrome"],
 }
 """Parts of a split by what `prepare` wrote of each row; the sources are added to them."""
+
+IN_FACE, BACKGROUND = "inside the face", "background"
+"""Parts of the picture, not of the split: only their squared error is told."""
 
 MIN_SLICE = 20
 """A mean over fewer samples says nothing."""
@@ -49,7 +54,10 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Yardstick:
-    """The true side of one split, its faces N x F x F x 3; `features` are the report's, calibrated."""
+    """The true side of one split as seen by one part, its faces N x F x F x 3.
+
+    `features` are the report's, calibrated.
+    """
 
     split: Split
     dataset: EyeFacePairs
@@ -59,7 +67,8 @@ class Yardstick:
     sides: tuple[Side, ...]
 
     def draw(self, system: Draw) -> Image:
-        """The system's faces for all eyes of the split; it is given both eyes along the last axis."""
+        """The system's faces for all eyes of the split; it is given both eyes along the last axis,
+        or the one other part."""
         return draw_split(system, self.dataset)
 
     def measure(self, drawn_NHWC: Image) -> tuple[Metrics, dict[str, Metrics]]:
@@ -76,13 +85,11 @@ class Yardstick:
             "diversity_ratio": metrics.diversity_ratio(pred, true),
             "sharpness_ratio": metrics.sharpness_ratio(pred, true),
         }
-        persons = self.rows["person"]
-        per_sample = {"l2": (pred - true).square().mean((1, 2, 3)).double().numpy()}
-        for side in self.sides:
-            embedded = embed_all(side.embed, drawn_NHWC)
+        embeddings = [embed_all(side.embed, drawn_NHWC) for side in self.sides]
+        per_sample = self._per_sample(pred, embeddings)
+        for side, embedded in zip(self.sides, embeddings, strict=True):
             distance = metrics.kid(embedded, side.true)
-            ranks = metrics.ranks_of_true_face(embedded, side.true, persons)
-            rank = metrics.mean_over_persons(ranks, persons)
+            rank = metrics.mean_over_persons(per_sample[f"rank_{side.name}"], self.rows["person"])
             numbers |= {
                 f"kid_{side.name}": distance.value,
                 f"kid_{side.name}_error": distance.error,
@@ -90,18 +97,55 @@ class Yardstick:
                 f"rank_{side.name}_error": rank.error,
                 f"memorisation_{side.name}": metrics.memorisation_ratio(embedded, side.true, side.train),
             }
-            per_sample[f"rank_{side.name}"] = ranks
-        return numbers, _slices(per_sample, self.rows)
+        return numbers, _slices(per_sample, self.rows) | _regions(pred, true)
+
+    def measure_flaws(self, system: Draw) -> dict[str, Metrics]:
+        """Some numbers of the system on eyes that are spoilt in each way of `training.flaws`."""
+        found = {}
+        for name, flaw in FLAWS.items():
+            spoilt = EyeFacePairs(self.dataset.pairs, self.split, jitter=flaw, num_eyes=self.dataset.num_eyes)
+            drawn = draw_split(system, spoilt)
+            embeddings = [embed_all(side.embed, drawn) for side in self.sides]
+            values = self._per_sample(to_unit(drawn), embeddings)
+            means = {number: float(each.mean()) for number, each in values.items()}
+            found[name] = {"num_samples": len(drawn)} | means
+        return found
+
+    def measure_guesses(self, one: Image, other: Image) -> Metrics:
+        """How far two guesses of each eye are from each other, by each way of seeing."""
+        return {
+            f"guess_distance_{side.name}": metrics.guess_distance(
+                embed_all(side.embed, one), embed_all(side.embed, other), side.true
+            )
+            for side in self.sides
+        }
+
+    def _per_sample(self, pred: Tensor, embeddings: list[Tensor]) -> dict[str, NDArray[np.float64]]:
+        """Squared error and, by each way of seeing, rank of the true face of each sample."""
+        squares = (pred - to_unit(self.true)).square().mean((1, 2, 3)).double().numpy()
+        return {"l2": squares} | {
+            f"rank_{side.name}": metrics.ranks_of_true_face(embedded, side.true, self.rows["person"])
+            for side, embedded in zip(self.sides, embeddings, strict=True)
+        }
 
 
-def make_yardstick(pairs: Pairs, split: Split, perceptual: str, encoder: FaceEncoder) -> Yardstick:
-    """Reads the split and embeds its true faces and those of `train`."""
+def make_yardstick(
+    pairs: Pairs, split: Split, perceptual: str, encoder: FaceEncoder, part: Part = "eye"
+) -> Yardstick:
+    """Reads the split and embeds its true faces and those of `train`.
+
+    Features are weighed by the faces of eyes whatever the part, so that losses compare.
+
+    Raises:
+        PairsError: the pairs have no crops of the part.
+    """
+    seen = pairs.of_part(part)
     features = load_features(perceptual, report_layers(perceptual))
     evaluation.calibrate(features, pairs)
     vgg, _ = load_vgg(perceptual)
     evaluation.calibrate(vgg, pairs)
-    dataset = EyeFacePairs(pairs, split, num_eyes=2)
-    true, train = true_faces(dataset), true_faces(EyeFacePairs(pairs, "train"))
+    dataset = EyeFacePairs(seen, split, num_eyes=seen.eyes.shape[1])
+    true, train = true_faces(dataset), true_faces(EyeFacePairs(seen, "train"))
     sides = tuple(
         Side(name, embed, embed_all(embed, true), embed_all(embed, train))
         for name, embed in (("vgg", vgg_embedding(vgg)), ("encoder", encoder_embedding(encoder)))
@@ -124,6 +168,12 @@ def draw_split(system: Draw, dataset: EyeFacePairs, batch_size: int = 64) -> Ima
         eyes = [dataset[i][0] for i in range(start, min(start + batch_size, len(dataset)))]
         drawn.append(system(np.ascontiguousarray(torch.stack(eyes).permute(0, 2, 3, 1).numpy())))
     return np.concatenate(drawn)
+
+
+def _regions(pred: Tensor, true: Tensor) -> dict[str, Metrics]:
+    squares_FF, region = (pred - true).square().mean((0, 1)), face_region(pred.shape[-1]) == 1
+    places = ((IN_FACE, region), (BACKGROUND, ~region))
+    return {name: {"num_samples": len(pred), "l2": squares_FF[mask].mean().item()} for name, mask in places}
 
 
 def _slices(per_sample: dict[str, NDArray[np.float64]], rows: NDArray[np.void]) -> dict[str, Metrics]:

@@ -11,7 +11,7 @@ import pytest
 
 from service import synthesizer
 from service.errors import DeviceUnavailable, InferenceFailed, ModelContractUnknown, ModelNotFound
-from service.synthesizer import Synthesizer, model_path
+from service.synthesizer import Synthesizer, model_path, read_model_info
 from tests import fakes
 
 ROOT = Path(__file__).parents[2]
@@ -56,6 +56,15 @@ def test_a_model_of_another_contract_is_refused(
     path = fakes.tiny_model(tmp_path / "tiny.onnx", **overrides)  # type: ignore[arg-type]
     with pytest.raises(ModelContractUnknown, match=f"{found}.*{expected}.*Export the model again"):
         Synthesizer.load(path)
+
+
+def test_a_model_of_another_part_of_the_face_is_refused(tmp_path: Path) -> None:
+    path = fakes.tiny_model(tmp_path / "tiny.onnx", part="mouth")
+    with pytest.raises(ModelContractUnknown, match=r"part 'mouth'; expected .* 'eye'"):
+        Synthesizer.load(path)
+    with pytest.raises(ModelContractUnknown, match="'mouth'"):
+        read_model_info(path)
+    assert Synthesizer.load(path, part="mouth").info.part == "mouth"
 
 
 @pytest.mark.parametrize(

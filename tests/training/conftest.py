@@ -8,6 +8,7 @@ import torch
 from tests.drawn_faces import DrawnPhoto, draw_photos, write_csv
 from tests.training.perceptual import write_archives
 from training.arrays import Pairs, open_pairs
+from training.parts import add_part
 from training.prepare import PrepareSettings, prepare
 
 
@@ -45,9 +46,10 @@ def drawn_pairs(drawn_folder: Path) -> Pairs:
 
 @pytest.fixture(scope="session")
 def small_folder(tmp_path_factory: pytest.TempPathFactory, drawn_csv: Path) -> Path:
-    """They, with faces of 64 px, as the experiment wants them; a third of the training persons are `dev`."""
+    """They, with mouths and faces of 64 px, as the experiment wants them; a third of the training persons
+    are `dev`."""
     out = tmp_path_factory.mktemp("pairs") / "small"
-    prepare(PrepareSettings(drawn_csv, out, face_size=64, dev_part=0.33), progress=False)
+    add_part(PrepareSettings(drawn_csv, out, face_size=64, dev_part=0.33), "mouth", progress=False)
     return out
 
 

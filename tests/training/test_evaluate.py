@@ -110,3 +110,10 @@ def test_the_written_scores_name_their_layers(
     written = json.loads((tmp_path / "scores.json").read_text())
     assert written["scores"]["truth"]["sigma_ratio"] == 1.0 and written["data"] == "drawn"
     assert "genuine relu1_1 / " in written["layers"] and "distilled relu5_1 / " in written["layers"]
+
+
+def test_a_run_without_noise_has_no_guesses(tmp_path: Path, drawn_pairs: Pairs) -> None:
+    recipe = replace(RECIPES["tiny"], num_steps=1, batch_size=4)
+    train(recipe, drawn_pairs, RunSettings(tmp_path, "", accelerator="cpu"))
+    with pytest.raises(ValueError, match="has no noise"):
+        evaluation.load_guesses(tmp_path, seed=0)

@@ -38,3 +38,11 @@ def test_a_fresh_model_draws_no_checkerboard() -> None:
     faces = Autoencoder(ModelConfig()).eval()(torch.rand(1, 3, 64, 64)).reshape(3, 64, 2, 64, 2)
     spread = faces.amax((2, 4)) - faces.amin((2, 4))
     assert spread.max() == 0.0
+
+
+def test_noise_makes_many_faces_of_one_eye_and_zeros_the_central_one() -> None:
+    model = Autoencoder(ModelConfig(face_size=64, decoder_widths=(32, 16, 8), noise_size=4)).eval()
+    eyes = torch.rand(1, 3, 64, 64).expand(3, -1, -1, -1)
+    faces = model(eyes, torch.tensor([[0.0], [1.0], [-1.0]]).expand(3, 4))
+    torch.testing.assert_close(model(eyes), faces[:1].expand(3, -1, -1, -1))
+    assert (faces[1] - faces[0]).abs().max() > 1e-4 < (faces[1] - faces[2]).abs().max()

@@ -1,10 +1,12 @@
 """Objectives: sums of weighted terms."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from training.critics import CriticConfig
-from training.objectives import OBJECTIVES, Batch, Objective
+from training.objectives import LOSSES, OBJECTIVES, Batch, Objective
 from training.statistics import TargetStatistics
 
 
@@ -25,6 +27,16 @@ def test_the_total_is_the_weighted_sum_of_the_terms(name: str) -> None:
     total, terms = objective(_batch())
     assert set(terms) == set(objective.weights)
     assert total.item() == pytest.approx(sum(objective.weights[term] * terms[term].item() for term in terms))
+
+
+def test_places_reach_every_loss_that_has_positions() -> None:
+    batch = _batch()
+    places = torch.ones(8, 8)
+    places[:, :4] = 0.1
+    unmoved = {
+        name for name, loss in LOSSES.items() if loss(batch).equal(loss(replace(batch, places=places)))
+    }
+    assert unmoved == {"covariance_features", "total_variation", "adversarial"}
 
 
 def test_an_unknown_loss_is_refused_by_name() -> None:
@@ -48,3 +60,15 @@ def test_a_critic_and_its_loss_come_together() -> None:
     for objective in ({"l1": 1.0}, CriticConfig()), ({"adversarial": 1.0}, None):
         with pytest.raises(ValueError, match="both a critic and the loss 'adversarial'"):
             Objective(*objective)
+
+
+def test_only_guesses_are_drawn_twice() -> None:
+    assert {name: each.num_guesses for name, each in OBJECTIVES.items() if each.num_guesses != 1} == {
+        "guesses": 2
+    }
+
+
+def test_half_of_what_binds_a_guess_to_the_truth_drives_two_apart() -> None:
+    weights = OBJECTIVES["guesses"].weights
+    assert weights["between_guesses"] == -weights["l1"] / 2
+    assert weights["between_guesses_features"] == -weights["feature"] / 2

@@ -2,6 +2,7 @@
 
 import pytest
 
+from training.flaws import GAIN, TILT_DEG
 from training.models import num_macs
 from training.objectives import OBJECTIVES
 from training.recipes import RECIPES
@@ -20,3 +21,20 @@ def test_recipes_that_are_compared_differ_in_their_objective_and_have_equal_budg
     for other in (l1, feature):
         differing = {name for name in std.__dataclass_fields__ if getattr(std, name) != getattr(other, name)}
         assert differing == {"name", "objective", "num_steps"}
+
+
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [("hard-64", "jitter"), ("face-weight-64", "background_weight"), ("unbalanced-64", "source_power")],
+)
+def test_a_treatment_changes_one_thing_alone(name: str, field: str) -> None:
+    with_it, without = RECIPES[name], RECIPES["std-64"]
+    fields = with_it.__dataclass_fields__
+    assert {each for each in fields if getattr(with_it, each) != getattr(without, each)} == {"name", field}
+
+
+def test_hard_jitter_reaches_as_far_as_the_flaws_that_it_is_measured_on() -> None:
+    jitter = RECIPES["hard-64"].jitter
+    assert jitter.turn_deg >= TILT_DEG and jitter.small > 0
+    # The middle of the range in the dark: 0.5 with the least gain and the steepest curve.
+    assert 2**-jitter.gamma * 0.5 ** (2**jitter.gamma) <= 0.5 * GAIN + 0.03

@@ -9,6 +9,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
@@ -64,6 +66,15 @@ def test_a_folder_of_another_run_is_refused(
     train(TINY, drawn_pairs, settings_of(tmp_path))
     with pytest.raises(RunConflict, match=f"another {named}"):
         train(changed, drawn_pairs, settings_of(tmp_path, seed=seed))
+
+
+def test_a_run_from_before_a_field_was_there_goes_on(tmp_path: Path, drawn_pairs: Pairs) -> None:
+    train(TINY, drawn_pairs, settings_of(tmp_path))
+    described = json.loads((tmp_path / "run.json").read_text())
+    del described["recipe"]["part"], described["recipe"]["model"]["num_eyes"]
+    (tmp_path / "run.json").write_text(json.dumps(described))
+    train(replace(TINY, num_steps=8), drawn_pairs, settings_of(tmp_path))
+    assert [line["step"] for line in read_stats(tmp_path)] == list(range(1, 9))
 
 
 def test_a_run_may_begin_with_the_weights_of_another(tmp_path: Path, drawn_pairs: Pairs) -> None:
@@ -166,3 +177,39 @@ def assert_equal_runs(run: Path, other: Path, *, note: str) -> None:
     moments = [state["optimizer"]["state"][0]["exp_avg"], other_state["optimizer"]["state"][0]["exp_avg"]]
     assert torch.equal(moments[0], moments[1]), note
     assert torch.equal(state["random"]["torch"], other_state["random"]["torch"]), note
+
+
+GUESSING = replace(TINY, objective="guesses", model=replace(TINY.model, noise_size=3))
+
+
+def test_a_run_of_guesses_logs_their_distance_and_draws_them_into_its_grid(
+    tmp_path: Path, drawn_pairs: Pairs, archives: str
+) -> None:
+    train(GUESSING, drawn_pairs, settings_of(tmp_path, perceptual=archives))
+    lines = list(read_stats(tmp_path))
+    assert all(line["between_guesses"] > 0 and line["between_guesses_features"] > 0 for line in lines)
+    grid, one = cv2.imread(str(tmp_path / "grid.png")), drawn_pairs.faces.shape[1]
+    # Eye, central guess, four more, true face.
+    assert grid is not None and grid.shape[0] == 7 * one
+    assert not np.array_equal(grid[one : 2 * one], grid[2 * one : 3 * one])
+
+
+def test_the_noise_of_a_run_goes_on_where_it_was(tmp_path: Path, drawn_pairs: Pairs, archives: str) -> None:
+    whole, stopped = (settings_of(tmp_path / name, perceptual=archives) for name in ("whole", "stopped"))
+    train(replace(GUESSING, num_steps=4, cooldown_part=0.0), drawn_pairs, whole)
+    for num_steps in (2, 4):
+        train(replace(GUESSING, num_steps=num_steps, cooldown_part=0.0), drawn_pairs, stopped)
+    first, second = (
+        [line["between_guesses"] for line in read_stats(each.folder)] for each in (whole, stopped)
+    )
+    assert first == second
+
+
+@pytest.mark.parametrize("changes", [{"objective": "l1"}, {"model": TINY.model}])
+def test_noise_and_an_objective_of_guesses_come_together(
+    tmp_path: Path, drawn_pairs: Pairs, changes: dict[str, object]
+) -> None:
+    recipe = replace(GUESSING, **changes)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="noise is for guesses"):
+        train(recipe, drawn_pairs, settings_of(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()

@@ -5,7 +5,9 @@ import pytest
 
 from training.arrays import Pairs
 from training.encoder import FaceEncoder
-from training.yardstick import Yardstick, make_yardstick, true_faces
+from training.flaws import FLAWS
+from training.regions import face_region
+from training.yardstick import BACKGROUND, IN_FACE, Yardstick, make_yardstick, true_faces
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +38,31 @@ def test_wrong_faces_measure_worse(yardstick: Yardstick) -> None:
     assert numbers["l2"] > 0.01 and numbers["feature_loss"] > 0
     assert numbers["sigma_ratio"] == pytest.approx(1.0) and numbers["diversity_ratio"] == pytest.approx(1.0)
     assert numbers["rank_vgg"] > 0.2
+
+
+def test_the_picture_is_told_apart_into_face_and_background(yardstick: Yardstick) -> None:
+    wrong, region = yardstick.true.copy(), face_region(64).numpy() == 1
+    wrong[:, ~region] = 255 - wrong[:, ~region]
+    numbers, slices = yardstick.measure(wrong)
+    assert slices[IN_FACE]["l2"] == 0.0 < numbers["l2"]
+    assert slices[BACKGROUND]["l2"] * (~region).mean() == pytest.approx(numbers["l2"], rel=1e-4)
+
+
+def test_spoilt_eyes_are_shown_to_a_system_and_measured_against_the_true_faces(yardstick: Yardstick) -> None:
+    seen: list[float] = []
+
+    def system(eyes: np.ndarray) -> np.ndarray:
+        seen.append(float(eyes.mean()))
+        return np.full((len(eyes), 64, 64, 3), 255, np.uint8)
+
+    found = yardstick.measure_flaws(system)
+    assert list(found) == list(FLAWS)
+    dark = len(seen) // len(FLAWS) * list(FLAWS).index("made dark")
+    assert seen[dark] < 0.4 * seen[0]
+    squares = np.square(1 - yardstick.true / 255).mean()
+    for numbers in found.values():
+        assert numbers["l2"] == pytest.approx(squares) and numbers["num_samples"] == len(yardstick.true)
+        assert 0 <= numbers["rank_encoder"] <= 1
 
 
 def test_both_eyes_are_shown_to_a_system(yardstick: Yardstick) -> None:
