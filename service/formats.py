@@ -178,7 +178,7 @@ def _read_png(data: bytes) -> Header:
         if name == b"IEND":
             break
         if end > len(data):  # OpenCV takes as much memory as a chunk claims to need, up to 2 GB
-            raise _corrupt("PNG", f"a part of it claims {end - start:,} bytes and the file ends before")
+            raise _corrupt("PNG", f"it is cut off or damaged: a part of it claims {end - start:,} bytes")
         if name == b"eXIf" and orientation is None:
             orientation = _exif_orientation(data[start:end])
         num_chunks += 1
