@@ -26,6 +26,9 @@ T = TypeVar("T")
 STUCK_S: Final = 60.0
 """When every worker is at one photo for so long, something hangs: the largest photos take seconds."""
 
+FAILURES: Final = 3
+"""So many runs of the model that fail in a row are its fault; a single one may be that of its photo."""
+
 _WAITING_PER_CORE: Final = 4
 """Workers for each core beside a GPU: while it draws a batch, in some milliseconds, a core reads three
 photos more, in some milliseconds each, and they must have a worker to wait in."""
@@ -53,6 +56,7 @@ class Engine:
             cores=cores,
         )
         self._self_test: Job[None] | None = None
+        self._test_failed = False
         self._show_model(self.live.current)
         self._show(metrics)
 
@@ -101,6 +105,8 @@ class Engine:
     def refuse_unready(self) -> None:
         """Returns if photos can be drawn; waits for nothing.
 
+        After a run of the model that failed, each call asks a worker for a test of it.
+
         Raises:
             NotReady: they cannot; the sentence names every reason.
         """
@@ -113,10 +119,8 @@ class Engine:
             reasons.append(f"every worker hangs, for {state.shortest_busy_s:.0f} s at least")
         if not self.drawer.is_alive:
             reasons.append("the thread that runs the model died")
-        last = self.synthesizer.last_run
-        if last.error is not None:
-            reasons.append(f"the model failed {time.monotonic() - last.at:.0f} s ago ({last.error})")
-            self._test_model()
+        if (why := self._why_the_model_fails()) is not None:
+            reasons.append(why)
         if reasons:
             raise NotReady(f"Photos cannot be drawn: {'; '.join(reasons)}. See the service's log.")
 
@@ -126,6 +130,17 @@ class Engine:
         self.drawer.close()
         return ended
 
+    def _why_the_model_fails(self) -> str | None:
+        last = self.synthesizer.last_run
+        if last.error is None:
+            self._test_failed = False
+            return None
+        self._test_model()
+        if not self._test_failed and last.num_failed < FAILURES:
+            return None
+        what = "its test too" if self._test_failed else f"{last.num_failed} times in a row"
+        return f"the model failed {time.monotonic() - last.at:.0f} s ago, {what} ({last.error})"
+
     def _test_model(self) -> None:
         """Asks a worker for one run of the model: after a failure nobody may send photos any more."""
         if self._self_test is not None and not self._self_test.answer.done():
@@ -134,7 +149,11 @@ class Engine:
             self._self_test = self.pool.submit(lambda _: self.drawer.test(), max_ms=STUCK_S * 1000)
         except Overloaded:  # then photos are there, which test it as well
             return
-        self._self_test.answer.add_done_callback(_take_note)
+        self._self_test.answer.add_done_callback(self._note_test)
+
+    def _note_test(self, answer: "asyncio.Future[None]") -> None:
+        if not answer.cancelled():
+            self._test_failed = answer.exception() is not None
 
     def _show_model(self, loaded: Loaded) -> None:
         names = ("name", "version", "part", "licence_class", "sha256")
@@ -154,9 +173,3 @@ class Engine:
             "inference_ok", "1 if the model's last run succeeded.",
             lambda: float(self.synthesizer.last_run.error is None),
         )  # fmt: skip
-
-
-def _take_note(answer: "asyncio.Future[None]") -> None:
-    """Looks at the outcome, or asyncio would say that nobody did; the synthesizer keeps it."""
-    if not answer.cancelled():
-        answer.exception()

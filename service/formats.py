@@ -27,6 +27,9 @@ MIN_SIDE_PX = 16
 MAX_SEGMENTS = 4096
 """Segments that are looked at. Cameras write under 300; 20 MB of empty ones would take seconds."""
 
+MAX_CHUNKS = 50_000
+"""Chunks of a PNG; all of them are looked at. libpng writes 8 KB in each, some encoders 1 KB."""
+
 MAX_SCANS = 100
 """Passes of a progressive JPEG. Encoders write about 10; a small file of thousands would take minutes."""
 
@@ -169,10 +172,19 @@ def _read_png(data: bytes) -> Header:
     if len(data) < 33 or data[8:16] != b"\0\0\0\x0dIHDR":
         raise _corrupt("PNG", "its header is cut off or broken")
     width, height = struct.unpack_from(">II", data, 16)
-    for name, start, end in _chunks(data, 33, ">I4s", trailer=4):
-        if name == b"eXIf":
-            return Header("png", width, height, _exif_orientation(data[start:end]))
-    return Header("png", width, height)
+    orientation: int | None = None
+    num_chunks = 0
+    for name, start, end in _chunks(data, 33, ">I4s", trailer=4, limit=MAX_CHUNKS):
+        if name == b"IEND":
+            break
+        if end > len(data):  # OpenCV takes as much memory as a chunk claims to need, up to 2 GB
+            raise _corrupt("PNG", f"it is cut off or damaged: a part of it claims {end - start:,} bytes")
+        if name == b"eXIf" and orientation is None:
+            orientation = _exif_orientation(data[start:end])
+        num_chunks += 1
+    if num_chunks == MAX_CHUNKS:
+        raise _corrupt("PNG", f"it has {MAX_CHUNKS:,} parts or more")
+    return Header("png", width, height, orientation or 1)
 
 
 def _read_webp(data: bytes) -> Header:
@@ -190,23 +202,26 @@ def _read_webp(data: bytes) -> Header:
     else:
         raise _corrupt("WebP", "its header is cut off or broken")
     if flags & 0x08:  # holds EXIF
-        for name, start, end in _chunks(data, 12, "<4sI", trailer=0):
-            if name == b"EXIF":
+        for name, start, end in _chunks(data, 12, "<4sI", trailer=0, limit=MAX_SEGMENTS):
+            if name == b"EXIF" and end <= len(data):
                 exif = data[start:end].removeprefix(b"Exif\0\0")
                 return Header("webp", width, height, _exif_orientation(exif))
     return Header("webp", width, height)
 
 
-def _chunks(data: bytes, position: int, layout: str, *, trailer: int) -> Iterator[tuple[bytes, int, int]]:
-    """Name, first byte and end of each whole chunk, of PNG or RIFF by the layout of its head."""
-    for _ in range(MAX_SEGMENTS):
+def _chunks(
+    data: bytes, position: int, layout: str, *, trailer: int, limit: int
+) -> Iterator[tuple[bytes, int, int]]:
+    """Name, first byte and end of each chunk, of PNG or RIFF by the layout of its head.
+
+    The end of the last one may lie beyond the data.
+    """
+    for _ in range(limit):
         if position + 8 > len(data):
             return
         first, second = struct.unpack_from(layout, data, position)
         name, length = (first, second) if isinstance(first, bytes) else (second, first)
         end = position + 8 + length
-        if end > len(data):
-            return
         yield name, position + 8, end
         position = end + (trailer or length % 2)  # PNG: a checksum; RIFF: padding to even length
 

@@ -56,22 +56,25 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run of the model: when it ended by the monotonic clock, how long it took, why it failed."""
+    """One run of the model: when it ended by the monotonic clock, how long it took, why it failed.
+
+    `num_failed` runs in a row have failed, this one the last of them.
+    """
 
     at: float
     ms: float
     error: str | None
+    num_failed: int = 0
 
 
 class Synthesizer:
     """Draws faces from eyes; may be shared by threads."""
 
-    last_run: Run
-
     def __init__(self, session: Any, info: ModelInfo, device: Device) -> None:
         self.info = info
         self.device = device
         self._session = session
+        self.last_run = Run(time.monotonic(), 0.0, None)
         self(np.zeros((1, info.eye_size, info.eye_size, 3), np.uint8))  # the first run is slower: done here
 
     @classmethod
@@ -127,7 +130,8 @@ class Synthesizer:
             ) from error
         finally:
             end = time.monotonic()
-            self.last_run = Run(end, (end - begin) * 1000, problem)
+            num_failed = 0 if problem is None else self.last_run.num_failed + 1
+            self.last_run = Run(end, (end - begin) * 1000, problem, num_failed)
         return np.asarray(faces_BHWC, dtype=np.uint8)
 
 

@@ -20,9 +20,9 @@ from starlette.testclient import TestClient
 from service import engine as engine_module
 from service.app import create_app
 from service.batching import BATCH_SIZES
-from service.engine import Engine
+from service.engine import FAILURES, Engine
 from service.settings import Settings
-from service.synthesizer import Run, Synthesizer
+from service.synthesizer import Synthesizer
 from tests.fakes import astronaut, encoded, failing_model
 from tests.running import served_here
 from tests.service.shapes import check_problem
@@ -160,17 +160,50 @@ def test_a_model_call_that_fails_is_a_clear_problem_of_that_request_alone(tmp_pa
         assert client.get("/readyz").status_code == 200
 
 
-def test_after_a_failure_the_service_is_not_ready_until_the_model_runs_again(tmp_path: Path) -> None:
-    white = np.full((22, 26, 3), 255, np.uint8)
-    white[:, ::2] = 90
+WHITE = encoded(np.tile(np.array([[[90], [255]]], np.uint8), (22, 13, 3)))
+"""An eye that the failing model fails with."""
+
+
+def fail(client: TestClient, num: int) -> None:
+    for _ in range(num):
+        answer = client.post("/synthesize?input=eye", content=WHITE, headers=PNG)
+        check_problem(answer, 503, "inference_failed")
+
+
+def test_after_one_failure_the_service_stays_ready_and_tests_its_model(tmp_path: Path) -> None:
     with a_service(failing_model(tmp_path / "failing.onnx")) as (client, engine):
+        fail(client, FAILURES - 1)
         with Held(client, engine):  # the run that the probe asks for has to wait
-            engine.synthesizer.last_run = Run(time.monotonic(), 1.0, "CUDA error 700")
+            for _ in range(2):
+                assert client.get("/readyz").status_code == 200
+            assert engine.pool.state().num_queued == 1
+            assert engine.synthesizer.last_run.num_failed == FAILURES - 1
+        wait_for(lambda: engine.synthesizer.last_run.error is None)
+        fail(client, 1)  # counted anew
+        assert client.get("/readyz").status_code == 200
+
+
+def test_after_failures_in_a_row_the_service_is_not_ready_until_the_model_runs_again(tmp_path: Path) -> None:
+    with a_service(failing_model(tmp_path / "failing.onnx")) as (client, engine):
+        fail(client, FAILURES)
+        with Held(client, engine):
             for _ in range(2):
                 detail = check_problem(client.get("/readyz"), 503, "not_ready")["detail"]
-                assert "the model failed 0 s ago (CUDA error 700)" in detail
-            assert engine.pool.state().num_queued == 1
+                assert re.search(r"the model failed \d+ s ago, 3 times in a row \(", detail)
             assert client.get("/livez").status_code == 200
+        wait_for(lambda: client.get("/readyz").status_code == 200)
+
+
+def test_a_model_that_fails_its_test_is_a_reason_not_to_be_ready(tmp_path: Path) -> None:
+    with a_service(failing_model(tmp_path / "failing.onnx")) as (client, engine):
+        black_eye = engine.drawer._black_eye
+        engine.drawer._black_eye = lambda: np.full_like(black_eye(), 255)  # type: ignore[method-assign]
+        fail(client, 1)
+        assert client.get("/readyz").status_code == 200
+        wait_for(lambda: client.get("/readyz").status_code == 503)
+        detail = check_problem(client.get("/readyz"), 503, "not_ready")["detail"]
+        assert re.search(r"the model failed \d+ s ago, its test too \(", detail)
+        engine.drawer._black_eye = black_eye  # type: ignore[method-assign]
         wait_for(lambda: client.get("/readyz").status_code == 200)
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service import errors
-from service.formats import MAX_SEGMENTS, MIN_SIDE_PX
+from service.formats import MAX_CHUNKS, MIN_SIDE_PX
 from service.images import FaceFormat, Header, Image, Reduce, decode, encode, overhang, read_header
 from tests import fakes
 
@@ -176,11 +176,38 @@ def test_a_jpeg_of_endless_filler_is_refused_at_once(filler: bytes) -> None:
     assert time.thread_time() - begin < 1
 
 
-def test_a_png_of_endless_chunks_is_read_at_once() -> None:
-    data = png_header(100, 100) + png_chunk(b"teXt", b"") * (100 * MAX_SEGMENTS)
+def test_a_png_of_endless_chunks_is_refused_at_once() -> None:
+    data = png_header(100, 100) + png_chunk(b"teXt", b"") * (10 * MAX_CHUNKS)
     begin = time.thread_time()
-    assert read_header(data, max_pixels=MAX_PIXELS).orientation == 1
+    with pytest.raises(errors.ImageCorrupt, match="50,000 parts"):
+        read_header(data, max_pixels=MAX_PIXELS)
     assert time.thread_time() - begin < 0.5
+
+
+@pytest.mark.parametrize("name", [b"IDAT", b"tEXt", b"fdAT"])
+@pytest.mark.parametrize("length", [2_000_000, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFF])
+def test_a_png_whose_chunk_claims_more_than_there_is_takes_no_memory(name: bytes, length: int) -> None:
+    whole = fakes.encoded(part(), "png")
+    data = whole[:33] + struct.pack(">I", length) + name + whole[41:]
+    begin = time.thread_time()
+    with pytest.raises(errors.ImageCorrupt, match=f"claims {length:,} bytes"):
+        read(data)
+    assert time.thread_time() - begin < 0.1  # OpenCV zeroes two gigabytes in a second
+
+
+def test_a_png_in_thousands_of_chunks_is_read_to_its_end() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (140, 140, 3), np.uint8)
+    whole = fakes.encoded(picture, "png")
+    begin, end = whole.index(b"IDAT") + 4, whole.rindex(b"IEND") - 8
+    pixels = whole[begin:end]
+    pieces = [png_chunk(b"IDAT", pixels[start : start + 10]) for start in range(0, len(pixels), 10)]
+    exif = fakes.turned(part(64, 48), 6, "png")
+    at = exif.index(b"eXIf") - 4
+    (length,) = struct.unpack_from(">I", exif, at)
+    data = whole[:33] + b"".join(pieces) + exif[at : at + 12 + length] + whole[-12:]
+    assert len(pieces) > 5000
+    assert read_header(data, max_pixels=MAX_PIXELS).orientation == 6
+    assert np.array_equal(read(data), np.rot90(picture, -1))
 
 
 @pytest.mark.parametrize("format", FORMATS)
