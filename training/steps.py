@@ -82,7 +82,8 @@ def make_step(
     num_guesses = objective.num_guesses
     eyes, faces = (_repeat(_to_unit(part), num_guesses) for part in batch)
     run.model.train()
-    pred = run.model(eyes, _draw_noise(fabric, run, len(eyes)))
+    size = run.average.config.noise_size
+    pred = run.model(eyes, draw_noise(fabric, len(eyes), size).to(eyes.device) if size else None)
     terms: dict[str, Tensor] = {}
     looks: dict[str, Any] = {}
     if run.features is not None:
@@ -97,16 +98,13 @@ def make_step(
     return {"total": total.detach(), **weighed, **terms}
 
 
-def _draw_noise(fabric: Fabric, run: Run, num: int) -> Tensor | None:
-    """B x N of this process; drawn for all of them, which begin with the same seed."""
-    size = run.average.config.noise_size
-    if size == 0:
-        return None
-    return torch.randn(fabric.world_size, num, size)[fabric.global_rank].to(fabric.device)
-
-
 def _repeat(batch: Tensor, times: int) -> Tensor:
     return batch if times == 1 else torch.cat([batch] * times)
+
+
+def draw_noise(fabric: Fabric, num: int, size: int) -> Tensor:
+    """Normal numbers, num x size, of this process: drawn for all, because all begin with the same seed."""
+    return torch.randn(fabric.world_size, num, size)[fabric.global_rank]
 
 
 def _features_of(fabric: Fabric, run: Run, features: Features, pred: Tensor, true: Tensor) -> dict[str, Any]:
