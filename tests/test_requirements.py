@@ -43,7 +43,7 @@ def _imported(package: str) -> set[str]:
     ("package", "extras"),
     [
         ("service", ["cpu", "bulk", "mqtt"]),
-        ("training", ["training"]),
+        ("training", ["cpu", "training"]),
         ("tests", ["cpu", "bulk", "mqtt", "training", "dev"]),
     ],
 )
