@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-OURS = {"service", "training", "tests"}
+OURS = {"service", "training", "tests", "bench"}
 PARTS_OF = {"starlette": "fastapi", "pydantic-core": "pydantic"}
 """Distributions that another one is made around and that come with it."""
 
