@@ -69,6 +69,9 @@ def prepare(  # noqa: PLR0913  every option is an argument
     out: Annotated[Path, typer.Argument(help="Folder for the arrays.")],
     layout: Annotated[str, typer.Option(help="auto, csv, folder or celeba.")] = "auto",
     limit: Annotated[int | None, typer.Option(help="At most so many photos, chosen by hash.")] = None,
+    licence: Annotated[
+        list[str] | None, typer.Option(help="Take only photos under this licence; may stand several times.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Decides which persons are `dev`.")] = 0,
     face_size: Annotated[int, typer.Option(help="Side of the faces, in pixels.")] = FACE_SIZE,
     part: Annotated[
@@ -82,8 +85,9 @@ def prepare(  # noqa: PLR0913  every option is an argument
         raise ValueError(f"--layout is {layout!r}, expected one of {', '.join(layouts)}")
     chosen = cast(Literal["auto", "csv", "folder", "celeba"], layout)
     settings = PrepareSettings(
-        source=source, out=out, layout=chosen, limit=limit, seed=seed, face_size=face_size
-    )
+        source=source, out=out, layout=chosen, limit=limit, licences=tuple(licence or ()), seed=seed,
+        face_size=face_size,
+    )  # fmt: skip
     opened = open_eye_finder(finder)
     manifest = prepare_pairs(settings, finder=opened)
     if part != "eye":
@@ -181,6 +185,12 @@ def export(  # noqa: PLR0913  every option is an argument
 ) -> None:
     """Write a run as the ONNX file that the service runs, proved equal to torch on real crops."""
     described = read_description(run)
+    others = sorted(set(described["data"]["rows_by_licence"]) - {"open"})
+    if licence_class == "open" and others:
+        raise ValueError(
+            f"{run} learned from photos whose licence is {', '.join(others)}: only a model that saw none but "
+            "open ones is open (prepare --licence open)"
+        )
     metrics = report.metrics_of(scores, system) if scores else {}
     facts = exporting.ModelFacts(
         name=out.stem, version=version, recipe=described["recipe"]["name"],

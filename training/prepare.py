@@ -55,6 +55,9 @@ MAX_PIXELS = 200_000_000
 class PrepareSettings:
     """What to prepare and how; `limit` takes a sample, `dev_part` of the training persons become `dev`.
 
+    `licences` takes only the photos under them, all if it is empty: a model may be used as freely as what
+    it learned from.
+
     `chunk` is the number of photos between two notes of progress: 128 are about 17 MB of rows, and at
     most that much work is done twice. It does not change what comes out.
     """
@@ -63,6 +66,7 @@ class PrepareSettings:
     out: Path
     layout: Layout = "auto"
     limit: int | None = None
+    licences: tuple[str, ...] = ()
     dev_part: float = 0.05
     seed: int = 0
     eye_size: int = EYE_SIZE
@@ -102,7 +106,12 @@ def photos_of(settings: PrepareSettings) -> list[Photo]:
     """The photos to prepare, in their order."""
     layout = find_layout(settings.source) if settings.layout == "auto" else settings.layout
     return list_photos(
-        settings.source, layout, dev_part=settings.dev_part, seed=settings.seed, limit=settings.limit
+        settings.source,
+        layout,
+        dev_part=settings.dev_part,
+        seed=settings.seed,
+        limit=settings.limit,
+        licences=settings.licences,
     )
 
 

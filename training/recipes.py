@@ -115,7 +115,12 @@ _RECIPES = (
         STD_128, name="std-128-fine", num_steps=600, learning_rate=5e-4, cooldown_part=0.7,
         convs=("1_1", *STD_128.convs),
     ),
-    # As many steps as the two above together: the yardstick of an equal budget.
+    # For few photos or little time: both steps above in one.
+    replace(
+        STD_128, name="std-128-short", num_steps=1000, warmup_steps=50, ema_decay=0.99, cooldown_part=0.5,
+        convs=("1_1", *STD_128.convs),
+    ),
+    # As many steps as the first two together: the yardstick of an equal budget.
     replace(STD_128, name="l1-128", objective="l1", num_steps=3600),
     replace(STD_128, name="feature-128", objective="feature", num_steps=3600),
     replace(

@@ -10,7 +10,7 @@ Knows file formats; decodes no pixel. Right and left are the subject's.
 import csv
 import hashlib
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -66,11 +66,14 @@ def list_photos(
     dev_part: float,
     seed: int,
     limit: int | None = None,
+    licences: Collection[str] = (),
 ) -> list[Photo]:
     """All photos of `source` in a fixed order; with `limit` that many, chosen by a hash with the seed.
 
+    With `licences` only those under one of them; the rest stay in the same splits.
+
     Raises:
-        PairsError: the source lacks files, columns or photos.
+        PairsError: the source lacks files, columns, or photos under these licences.
     """
     if layout == "csv":
         photos = _dev_by_person(from_csv(source), dev_part, seed)
@@ -81,6 +84,12 @@ def list_photos(
     photos = _one_split_each(photos)
     if not photos:
         raise PairsError(f"{source} holds no photos (layout {layout})")
+    if licences:
+        there = sorted({photo.licence for photo in photos})
+        photos = [photo for photo in photos if photo.licence in licences]
+        if not photos:
+            wanted, found = ", ".join(sorted(licences)), ", ".join(there)
+            raise PairsError(f"{source} holds no photos under the licence {wanted}, only under {found}")
     if limit is not None and limit < len(photos):
         chosen = sorted(photos, key=lambda photo: part_of_hash(seed, photo.file))[:limit]
         names = {photo.file for photo in chosen}

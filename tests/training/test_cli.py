@@ -40,6 +40,13 @@ def test_photos_become_a_model_that_the_service_runs(
     assert "mine" in told.stdout and "open" in told.stdout
     assert json.loads(scores.read_text())["split"] == "train"
 
+    described = json.loads((run / "run.json").read_text())
+    described["data"]["rows_by_licence"] = {"open": 10, "unstated": 2}
+    (run / "run.json").write_text(json.dumps(described))
+    model.unlink()
+    assert call(monkeypatch, *export) == 1
+    assert "learned from photos whose licence is unstated" in capsys.readouterr().err and not model.exists()
+
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),

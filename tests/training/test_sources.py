@@ -63,6 +63,27 @@ def test_limit_takes_the_same_sample_whatever_the_order_of_the_rows(tmp_path: Pa
     assert len(chosen) == 50
 
 
+def of_licences(tmp_path: Path) -> Path:
+    path = tmp_path / "faces.csv"
+    licences = ["open", "", "nc"] * 40
+    lines = [f"{number}.jpg,train,1,2,30,2,{licence}" for number, licence in enumerate(licences)]
+    path.write_text("\n".join(["file,split,right_eye_x,right_eye_y,left_eye_x,left_eye_y,licence", *lines]))
+    return path
+
+
+def test_only_the_photos_under_a_licence_are_taken_and_stay_in_their_splits(tmp_path: Path) -> None:
+    path = of_licences(tmp_path)
+    every = list_photos(path, "csv", dev_part=0.3, seed=0)
+    chosen = list_photos(path, "csv", dev_part=0.3, seed=0, licences=["open"])
+    assert chosen == [photo for photo in every if photo.licence == "open"] and len(chosen) == 40
+    assert len(list_photos(path, "csv", dev_part=0.3, seed=0, licences=["open", "nc"])) == 80
+
+
+def test_a_licence_that_no_photo_has_is_named_beside_those_that_they_have(tmp_path: Path) -> None:
+    with pytest.raises(PairsError, match="no photos under the licence cc0, only under nc, open, unstated"):
+        list_photos(of_licences(tmp_path), "csv", dev_part=0, seed=0, licences=["cc0"])
+
+
 def test_a_row_without_points_is_a_photo_whose_eyes_are_not_known(tmp_path: Path) -> None:
     (photo,) = list_photos(csv_of(tmp_path, ["a.jpg,train,,,,,ann,"]), "csv", dev_part=0, seed=0)
     assert photo.eyes is None and photo.labelled
