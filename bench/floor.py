@@ -19,7 +19,7 @@ import numpy as np
 from bench.job import Job
 from service.batching import MicroBatcher
 from service.cores import count_cores
-from service.server import keep_freed_memory
+from service.memory import keep_freed_memory
 
 
 class Floor:

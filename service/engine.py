@@ -18,10 +18,12 @@ from service.live import LiveModel, Loaded
 from service.metrics import Metrics
 from service.photo import Clock
 from service.pipeline import Pipeline
+from service.reading import Reading, open_reading
 from service.settings import Settings
 from service.synthesizer import Synthesizer
 
 T = TypeVar("T")
+_Answer = asyncio.Future[None]
 
 STUCK_S: Final = 60.0
 """When every worker is at one photo for so long, something hangs: the largest photos take seconds."""
@@ -45,7 +47,12 @@ class Engine:
         self._metrics = metrics
         num_cores = settings.num_threads or count_cores()
         cores = threading.Semaphore(num_cores)
-        load = partial(Loaded.open, settings, lambda synthesizer: Drawer(synthesizer, cores, metrics))
+        self._settings = settings
+        self._num_cores = num_cores
+        self._reading: Reading | None = None
+        load = partial(
+            Loaded.open, settings, lambda synthesizer: Drawer(synthesizer, cores, metrics), self._read_with
+        )
         self.live = LiveModel(load(), load, self._show_model)
         on_gpu = self.synthesizer.device == "cuda"
         self.pool = WorkerPool(
@@ -56,6 +63,7 @@ class Engine:
             cores=cores,
         )
         self._self_test: Job[None] | None = None
+        self._reading_test: Job[None] | None = None
         self._test_failed = False
         self._show_model(self.live.current)
         self._show(metrics)
@@ -119,8 +127,7 @@ class Engine:
             reasons.append(f"every worker hangs, for {state.shortest_busy_s:.0f} s at least")
         if not self.drawer.is_alive:
             reasons.append("the thread that runs the model died")
-        if (why := self._why_the_model_fails()) is not None:
-            reasons.append(why)
+        reasons += [why for why in (self._why_the_model_fails(), self._why_reading_fails()) if why]
         if reasons:
             raise NotReady(f"Photos cannot be drawn: {'; '.join(reasons)}. See the service's log.")
 
@@ -128,30 +135,50 @@ class Engine:
         """Ends the workers; False if some still work at photos that nobody waits for."""
         ended = self.pool.close(_LINGER_S)
         self.drawer.close()
+        if self._reading is not None:
+            self._reading.close()
         return ended
+
+    def _read_with(self, synthesizer: Synthesizer) -> Reading:
+        """What reads the photos for this model: the same for every one that follows."""
+        if self._reading is None:
+            number = self._settings.num_readers
+            if number < 0:
+                number = self._num_cores if synthesizer.device == "cuda" else 0
+            self._reading = open_reading(number, self._settings)
+        return self._reading
 
     def _why_the_model_fails(self) -> str | None:
         last = self.synthesizer.last_run
         if last.error is None:
             self._test_failed = False
             return None
-        self._test_model()
+        self._self_test = self._test_again(self._self_test, self.drawer.test, self._note_test)
         if not self._test_failed and last.num_failed < FAILURES:
             return None
         what = "its test too" if self._test_failed else f"{last.num_failed} times in a row"
         return f"the model failed {time.monotonic() - last.at:.0f} s ago, {what} ({last.error})"
 
-    def _test_model(self) -> None:
-        """Asks a worker for one run of the model: after a failure nobody may send photos any more."""
-        if self._self_test is not None and not self._self_test.answer.done():
-            return
-        try:
-            self._self_test = self.pool.submit(lambda _: self.drawer.test(), max_ms=STUCK_S * 1000)
-        except Overloaded:  # then photos are there, which test it as well
-            return
-        self._self_test.answer.add_done_callback(self._note_test)
+    def _why_reading_fails(self) -> str | None:
+        if self._reading is None or (failure := self._reading.last_failure) is None:
+            return None
+        self._reading_test = self._test_again(self._reading_test, self._reading.test, _take_note)
+        return f"photos cannot be read: {failure}"
 
-    def _note_test(self, answer: "asyncio.Future[None]") -> None:
+    def _test_again(
+        self, last: Job[None] | None, test: Callable[[], None], note: Callable[[_Answer], None]
+    ) -> Job[None] | None:
+        """Asks a worker for a test: after a failure nobody may send photos any more."""
+        if last is not None and not last.answer.done():
+            return last
+        try:
+            job = self.pool.submit(lambda _: test(), max_ms=STUCK_S * 1000)
+        except Overloaded:  # then photos are there, which test it as well
+            return last
+        job.answer.add_done_callback(note)
+        return job
+
+    def _note_test(self, answer: _Answer) -> None:
         if not answer.cancelled():
             self._test_failed = answer.exception() is not None
 
@@ -173,3 +200,9 @@ class Engine:
             "inference_ok", "1 if the model's last run succeeded.",
             lambda: float(self.synthesizer.last_run.error is None),
         )  # fmt: skip
+
+
+def _take_note(answer: _Answer) -> None:
+    """Nothing is to be done, but an exception that nobody takes would be logged."""
+    if not answer.cancelled():
+        answer.exception()

@@ -39,6 +39,7 @@
         ├── RuntimeMissing        503 runtime_missing
         ├── DeviceUnavailable     503 device_unavailable
         ├── InferenceFailed       503 inference_failed
+        ├── ReadingFailed         503 reading_failed
         └── NotReady              503 not_ready
 
 Messages say what was found, what was expected and what to do.
@@ -364,6 +365,13 @@ class InferenceFailed(ModelError):
 
     code = "inference_failed"
     title = "The model failed"
+
+
+class ReadingFailed(ModelError):
+    """The process that decoded the photo and looked for its eyes ended; another one takes its place."""
+
+    code = "reading_failed"
+    title = "The photo could not be read"
 
 
 class NotReady(ModelError):

@@ -19,6 +19,7 @@ from service.drawer import Drawer
 from service.errors import Eye2FaceError
 from service.hangups import act_on_hangup
 from service.pipeline import Pipeline
+from service.reading import Reading
 from service.self_test import check_model
 from service.settings import Settings
 from service.synthesizer import Synthesizer, model_path
@@ -37,18 +38,24 @@ class Loaded:
     pipeline: Pipeline
 
     @classmethod
-    def open(cls, settings: Settings, draw_with: Callable[[Synthesizer], Drawer]) -> Self:
+    def open(
+        cls,
+        settings: Settings,
+        draw_with: Callable[[Synthesizer], Drawer],
+        read_with: Callable[[Synthesizer], Reading],
+    ) -> Self:
         """The model that the settings name, as its file is now.
 
         Raises:
             ModelError: it cannot be used, or fails its self-test.
         """
         path = model_path(settings.model, settings.mounted)
-        read = signature(path)  # before reading: what is written meanwhile counts as a change
+        as_read = signature(path)  # before reading: what is written meanwhile counts as a change
         synthesizer = Synthesizer.load(path, device=settings.device)
         check_model(synthesizer)
-        drawer = draw_with(synthesizer)
-        loaded = cls(path, read, synthesizer, drawer, Pipeline.open(settings, synthesizer, draw=drawer))
+        reading, drawer = read_with(synthesizer), draw_with(synthesizer)
+        pipeline = Pipeline.open(settings, synthesizer, draw=drawer, read=reading)
+        loaded = cls(path, as_read, synthesizer, drawer, pipeline)
         # On a GPU it has a thread, which ends when the last request lets go of it; that may be anywhere.
         weakref.finalize(loaded, threading.Thread(target=drawer.close).start).atexit = False
         return loaded

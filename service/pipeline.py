@@ -1,4 +1,4 @@
-"""READ FIRST: photo bytes to face bytes, one photo at a time, in the thread that calls.
+"""READ FIRST: photo bytes to face bytes, one photo at a time.
 
 bytes -> Header           images.read_header   nothing decoded; what cannot be used is refused here
       -> Image            images.decode        upright; a JPEG at the smallest scale that serves
@@ -11,17 +11,18 @@ bytes -> Header           images.read_header   nothing decoded; what cannot be u
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, Self
 
 import numpy as np
 
 from service.errors import EyeRefused, NoEyeFound, NoSuchEye, NoSuchPerson
-from service.eye_finder import open_eye_finder
 from service.eyes import Eye, ServedFinder
 from service.images import Image
 from service.overlay import draw_eyes
 from service.photo import Clock, Photo
 from service.quality import Gates, Quality
+from service.reading import Reading, open_reading
 from service.settings import Settings
 from service.synthesizer import Synthesizer
 
@@ -127,32 +128,33 @@ class Pipeline:
 
     def __init__(
         self,
-        finder: ServedFinder,
+        read: Reading,
         synthesizer: Synthesizer,
         *,
-        max_pixels: int,
         gates: Gates | None = None,
         draw: Callable[[Image], Image] | None = None,
     ) -> None:
         """`draw` is called in place of the synthesizer, for instance to run it in batches."""
-        self._finder = finder
+        self._read = read
         self._draw = draw or synthesizer
         self._eye_size = synthesizer.info.eye_size
-        self._max_pixels = max_pixels
         self._gates = gates or Gates()
 
     @classmethod
     def open(
-        cls, settings: Settings, synthesizer: Synthesizer, *, draw: Callable[[Image], Image] | None = None
+        cls,
+        settings: Settings,
+        synthesizer: Synthesizer,
+        *,
+        draw: Callable[[Image], Image] | None = None,
+        read: Reading | None = None,
     ) -> Self:
-        """The pipeline that the settings ask for.
+        """The pipeline that the settings ask for; it reads photos in the thread that calls if not by `read`.
 
         Raises:
             ModelError: the eye finder cannot be used.
         """
-        finder = open_eye_finder(settings.eye_finder)
-        gates = gates_of(settings)
-        return cls(finder, synthesizer, max_pixels=settings.max_pixels, gates=gates, draw=draw)
+        return cls(read or open_reading(0, settings), synthesizer, gates=gates_of(settings), draw=draw)
 
     def find(self, data: bytes, clock: Clock | None = None) -> Found:
         """Every eye in the photo, people largest first; none is no error.
@@ -160,7 +162,7 @@ class Pipeline:
         Raises:
             ImageError: the bytes are not a picture that can be used.
         """
-        return find_eyes(self._open(data, clock), self._finder)
+        return self._read(data, find_eyes, clock or Clock())
 
     def synthesize(self, data: bytes, choice: Choice, clock: Clock | None = None) -> Synthesis:
         """One face for each eye that was chosen and can be seen well enough.
@@ -172,9 +174,8 @@ class Pipeline:
         """
         clock = clock or Clock()
         # The photo goes before the model runs: on a GPU many wait for it, and none needs its pixels.
-        chosen = choose_crops(
-            self._open(data, clock), choice, self._finder, self._eye_size, gates=self._gates
-        )
+        choose = partial(choose_crops, choice=choice, size=self._eye_size, gates=self._gates)
+        chosen = self._read(data, choose, clock)
         with clock.span("infer"):
             faces_BHWC = self._draw(np.stack([crop.pixels for crop in chosen.crops]))
         faces = [_face(crop, pixels) for crop, pixels in zip(chosen.crops, faces_BHWC, strict=True)]
@@ -182,10 +183,7 @@ class Pipeline:
 
     def overlay(self, data: bytes, clock: Clock | None = None) -> Image:
         """The upright photo, its long side at most 1280 px, with every eye drawn into it."""
-        return draw_found(self._open(data, clock), self._finder)
-
-    def _open(self, data: bytes, clock: Clock | None) -> Photo:
-        return Photo(data, max_pixels=self._max_pixels, clock=clock)
+        return self._read(data, draw_found, clock or Clock())
 
 
 def find_eyes(photo: Photo, finder: ServedFinder) -> Found:

@@ -1,6 +1,5 @@
 """The process that serves: uvicorn around the application, and what it says when it starts or cannot."""
 
-import ctypes
 import math
 import signal
 import socket
@@ -14,6 +13,7 @@ from service.app import create_app
 from service.connections import PromptHttp
 from service.errors import Eye2FaceError
 from service.logs import configure_logs
+from service.memory import keep_freed_memory
 from service.settings import Settings
 
 
@@ -50,24 +50,6 @@ def run_server(settings: Settings) -> None:
         if app.error is None:
             raise
         raise app.error from None
-
-
-def keep_freed_memory() -> bool:
-    """Tells glibc to keep freed memory for the next photo; False where there is no glibc.
-
-    By default glibc gives large buffers back to the system at once, and the next photo of the same size
-    has every page faulted in anew: some 2,200 page faults and 5 ms of kernel time for each request with a
-    1080p photo. With these thresholds a prototype of this service went from 18.0 to 11.1 ms of CPU a
-    request. The price: up to 1 GB stays with the process after large photos.
-    """
-    if not sys.platform.startswith("linux"):
-        return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:  # another C library
-        return False
-    trim_threshold, top_pad, mmap_threshold = -1, -2, -3  # names of glibc's malloc.h
-    values = {mmap_threshold: 256 << 20, trim_threshold: 1 << 30, top_pad: 16 << 20}
-    return 0 not in [mallopt(name, value) for name, value in values.items()]
 
 
 class _Start:

@@ -62,6 +62,13 @@ class Settings(BaseSettings):
     num_threads: int = Field(
         0, ge=0, le=1024, description="Photos worked on at once; 0 counts the cores given to the process."
     )
+    num_readers: int = Field(
+        -1,
+        ge=-1,
+        le=1024,
+        description="Processes of their own that decode photos and look for eyes; 0: none, -1: as many as "
+        "photos are worked on at once where the model runs on a GPU, else none.",
+    )
     max_queued: int = Field(64, ge=1, description="Photos that may wait for a core; one more is refused.")
     max_wait_ms: float = Field(
         500.0, gt=0, description="Milliseconds that a photo may be expected to wait; if more, it is refused."

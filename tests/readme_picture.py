@@ -12,6 +12,7 @@ import numpy as np
 
 from service.eyes import HaarEyeFinder, Image, crop_eye
 from service.pipeline import Choice, Pipeline
+from service.reading import ReadHere
 from service.synthesizer import Synthesizer, model_path
 from tests import fakes
 
@@ -25,7 +26,7 @@ def draw_picture() -> tuple[Image, Image]:
     """The whole picture, and the drawn face alone, F x F x 3."""
     photo = fakes.astronaut()
     synthesizer = Synthesizer.load(model_path("synthesizer"), device="cpu")
-    pipeline = Pipeline(HaarEyeFinder(), synthesizer, max_pixels=photo.size)
+    pipeline = Pipeline(ReadHere(HaarEyeFinder(), max_pixels=photo.size), synthesizer)
     face = pipeline.synthesize(fakes.encoded(photo), Choice()).faces[0]
     crop = crop_eye(photo, face.eye, synthesizer.info.eye_size)
     shown = photo.copy()

@@ -27,6 +27,7 @@ SERVICE = (
         "candidates",
         "manifest",
         "retries",
+        "memory",
     ),
     ("formats", "forms", "auth", "limits", "queries", "batching", "patience", "watching"),
     ("replies", "frigate", "broker"),
@@ -34,7 +35,8 @@ SERVICE = (
     ("eyes", "bridge"),
     ("synthesizer", "overlay", "quality", "refiner"),
     ("eye_finder", "photo", "self_test", "drawer"),
-    ("pipeline", "catalogue"),
+    ("reading", "catalogue"),
+    ("pipeline",),
     ("marking", "live"),
     ("engine",),
     ("answers", "bulk"),
@@ -45,7 +47,7 @@ SERVICE = (
     ("cli",),
     ("__main__",),
 )
-ALONE = {"errors", "settings", "cores", "changes", "hangups", "metrics", "logs", "retries"}
+ALONE = {"errors", "settings", "cores", "changes", "hangups", "metrics", "logs", "memory", "retries"}
 """These import nothing of ours at all."""
 
 HTTP = {
@@ -64,7 +66,12 @@ BEYOND = {
     "training.export": {"service.synthesizer"},
     "training.parity": {"service.synthesizer", "service.photo"},
     "training.quantize": {"service.synthesizer"},
-    "training.finder_cli": {"service.eye_finder", "service.pipeline", "service.synthesizer"},
+    "training.finder_cli": {
+        "service.eye_finder",
+        "service.pipeline",
+        "service.reading",
+        "service.synthesizer",
+    },
     "training.finder_export": {"service.eye_finder", "service.refiner"},
     "training.finder_scores": {"service.eye_finder"},
     "training.finder_serving": {"service.pipeline", "service.synthesizer", "service.photo"},

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from service.eye_finder import LearnedEyeFinder
 from service.eyes import EyeFinder, HaarEyeFinder
 from service.pipeline import Pipeline
+from service.reading import ReadHere
 from service.synthesizer import Synthesizer
 from training import evaluate_finder as evaluation
 from training import finder_scores as scores
@@ -202,7 +203,7 @@ def serve(  # noqa: PLR0913  every option is an argument
     photos = list_photos(source, find_layout(source), dev_part=0.05, seed=0)
     chosen = [photo for photo in photos if photo.split == split][:limit]
     finder = LearnedEyeFinder.load(model)
-    pipeline = Pipeline(finder, Synthesizer.load(synthesizer, device="cpu"), max_pixels=MAX_PIXELS)
+    pipeline = Pipeline(ReadHere(finder, max_pixels=MAX_PIXELS), Synthesizer.load(synthesizer, device="cpu"))
     served = serving.serve(chosen, pipeline, finder, HaarEyeFinder())
     spent = serving.milliseconds(finder)
     times = [f"| CPU ms to {name}, median | {each:.1f} |" for name, each in spent.items()]

@@ -265,7 +265,7 @@ def test_serve_with_a_model_that_is_not_there_ends_with_one_sentence() -> None:
 MALLOC = """
 import resource
 import numpy as np
-from service.server import keep_freed_memory
+from service.memory import keep_freed_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

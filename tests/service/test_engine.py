@@ -1,7 +1,9 @@
 """Overload, deadlines, callers who leave, failures of the model, and health, through the whole service."""
 
 import asyncio
+import os
 import re
+import signal
 import sys
 import threading
 import time
@@ -21,6 +23,7 @@ from service import engine as engine_module
 from service.app import create_app
 from service.batching import BATCH_SIZES
 from service.engine import FAILURES, Engine
+from service.reading import Readers
 from service.settings import Settings
 from service.synthesizer import Synthesizer
 from tests.fakes import astronaut, encoded, failing_model
@@ -192,6 +195,38 @@ def test_after_failures_in_a_row_the_service_is_not_ready_until_the_model_runs_a
                 assert re.search(r"the model failed \d+ s ago, 3 times in a row \(", detail)
             assert client.get("/livez").status_code == 200
         wait_for(lambda: client.get("/readyz").status_code == 200)
+
+
+def readers_of(engine: Engine) -> list[int]:
+    """The processes that read its photos."""
+    assert isinstance(engine._reading, Readers)
+    return engine._reading.pids
+
+
+def test_where_no_reader_can_be_started_the_service_is_not_ready_until_one_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = failing_model(tmp_path / "failing.onnx")
+    with a_service(model, num_readers=1) as (client, engine):
+        (pid,) = readers_of(engine)
+        with monkeypatch.context() as broken:
+            broken.setattr(sys, "executable", "/nowhere/python")
+            os.kill(pid, signal.SIGKILL)
+            wait_for(lambda: "not_ready" in client.post("/synthesize", content=EYE, headers=PNG).text)
+            for _ in range(2):
+                detail = check_problem(client.get("/readyz"), 503, "not_ready")["detail"]
+                assert "photos cannot be read: A process that reads photos cannot be started" in detail
+        wait_for(lambda: client.get("/readyz").status_code == 200)
+        assert client.post("/synthesize?input=eye", content=EYE, headers=PNG).status_code == 200
+
+
+def test_readers_are_the_same_for_the_model_that_follows(tmp_path: Path) -> None:
+    with a_service(failing_model(tmp_path / "failing.onnx"), num_readers=1) as (client, engine):
+        before, first = readers_of(engine), engine.pipeline
+        assert client.portal is not None and client.portal.call(engine.live.reload)
+        assert engine.pipeline is not first
+        assert client.post("/synthesize?input=eye", content=EYE, headers=PNG).status_code == 200
+        assert readers_of(engine) == before
 
 
 def test_a_model_that_fails_its_test_is_a_reason_not_to_be_ready(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from service.errors import ModelSelfTestFailed
 from service.eyes import Eye, Image, Sight
 from service.live import LiveModel, Loaded, keep_live
 from service.metrics import Metrics
+from service.reading import open_reading
 from service.settings import Settings
 from tests.fakes import KnownEyes, spoil, tiny_model
 from tests.running import ROOT, find_free_port, running_service, serving, wait_until_ready
@@ -32,7 +33,11 @@ from tests.running import ROOT, find_free_port, running_service, serving, wait_u
 def load(settings: Settings) -> Loaded:
     """The model of the settings, as the engine loads it."""
     cores, metrics = threading.Semaphore(1), Metrics()
-    return Loaded.open(settings, lambda synthesizer: Drawer(synthesizer, cores, metrics))
+    return Loaded.open(
+        settings,
+        lambda synthesizer: Drawer(synthesizer, cores, metrics),
+        lambda _: open_reading(0, settings),
+    )
 
 
 def version_of(address: str) -> str:
@@ -216,7 +221,7 @@ def test_a_request_that_has_begun_ends_on_its_model(
     tmp_path: Path, photo: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     finder = HeldFinder([Eye(0.4, 0.2, 0.06, 0.0, "right")])
-    monkeypatch.setattr("service.pipeline.open_eye_finder", lambda name: finder)
+    monkeypatch.setattr("service.reading.open_eye_finder", lambda name: finder)
     place = tiny_model(tmp_path / "tiny.onnx", version="1")
     app = create_app(Settings(model=str(place), device="cpu", model_watch_s=0.1))
     with serving(app) as address, ThreadPoolExecutor(1) as aside:

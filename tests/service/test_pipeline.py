@@ -20,6 +20,7 @@ from service.errors import (
 from service.eyes import Eye, Image, Sight, crop_eye
 from service.pipeline import Choice, Pipeline, gates_of
 from service.quality import Gates
+from service.reading import ReadHere
 from service.settings import Settings
 from service.synthesizer import Synthesizer
 from tests import fakes
@@ -53,12 +54,12 @@ def parts(*eyes: Eye, side: float = 512) -> fakes.KnownEyes:
 
 
 def pipeline(synthesizer: Synthesizer, *eyes: Eye) -> Pipeline:
-    return Pipeline(parts(*eyes), synthesizer, max_pixels=MAX_PIXELS)
+    return Pipeline(ReadHere(parts(*eyes), max_pixels=MAX_PIXELS), synthesizer)
 
 
 def pipeline_of(photo: Image, synthesizer: Synthesizer, *eyes: Eye) -> Pipeline:
     """A pipeline that finds these eyes in a square photo."""
-    return Pipeline(parts(*eyes, side=len(photo)), synthesizer, max_pixels=MAX_PIXELS)
+    return Pipeline(ReadHere(parts(*eyes, side=len(photo)), max_pixels=MAX_PIXELS), synthesizer)
 
 
 def difference(photo: Image, other: Image) -> float:
@@ -166,7 +167,7 @@ def test_who_finds_no_eye_says_how_many_were_in_doubt(
 ) -> None:
     finder = fakes.KnownEyes([], doubtful)
     with pytest.raises(NoEyeFound) as caught:
-        Pipeline(finder, synthesizer, max_pixels=MAX_PIXELS).synthesize(
+        Pipeline(ReadHere(finder, max_pixels=MAX_PIXELS), synthesizer).synthesize(
             fakes.encoded(fakes.astronaut()), Choice()
         )
     assert caught.value.members == ({} if told is None else {"num_below_threshold": told})
@@ -221,7 +222,7 @@ def half_smeared() -> Image:
 
 
 def gated(*eyes: Eye, synthesizer: Synthesizer, gates: Gates = GATES) -> Pipeline:
-    return Pipeline(parts(*eyes), synthesizer, max_pixels=MAX_PIXELS, gates=gates)
+    return Pipeline(ReadHere(parts(*eyes), max_pixels=MAX_PIXELS), synthesizer, gates=gates)
 
 
 def test_a_refused_eye_is_not_drawn_from(synthesizer: Synthesizer) -> None:
@@ -290,7 +291,7 @@ def test_a_picture_of_an_eye_passes_the_same_gates(
 def test_the_quality_of_every_eye_is_told_alike_by_both_questions(synthesizer: Synthesizer) -> None:
     data = fakes.encoded(enlarged(4), "jpeg", quality=95)
     eyes = [replace(eye, x=4 * eye.x, y=4 * eye.y, size_px=4 * eye.size_px) for eye in (RIGHT, LEFT)]
-    pipe = Pipeline(parts(*eyes, side=2048), synthesizer, max_pixels=MAX_PIXELS)
+    pipe = Pipeline(ReadHere(parts(*eyes, side=2048), max_pixels=MAX_PIXELS), synthesizer)
     (right, _), (face,) = pipe.find(data).eyes, pipe.synthesize(data, Choice(eye="right")).faces
     assert right.quality.sharpness == pytest.approx(face.quality.sharpness, abs=0.02)
     assert right.quality.size_px == face.quality.size_px == pytest.approx(4 * RIGHT.size_px)
@@ -299,7 +300,7 @@ def test_the_quality_of_every_eye_is_told_alike_by_both_questions(synthesizer: S
 def test_what_was_in_doubt_is_found_in_pixels_of_the_whole_photo(synthesizer: Synthesizer) -> None:
     finder = fakes.KnownEyes([], [Eye(0.5, 0.5, 0.1, 0.0, "left", 0.2)])
     data = fakes.encoded(enlarged(4), "jpeg")
-    doubtful = Pipeline(finder, synthesizer, max_pixels=MAX_PIXELS).find(data).doubtful
+    doubtful = Pipeline(ReadHere(finder, max_pixels=MAX_PIXELS), synthesizer).find(data).doubtful
     assert doubtful is not None
     (eye,) = doubtful
     assert (eye.x, eye.size_px) == pytest.approx((1024.5, 204.8))
@@ -309,7 +310,9 @@ def test_bad_pictures_are_refused_before_anything_is_sought(synthesizer: Synthes
     with pytest.raises(NotAnImage):
         pipeline(synthesizer, RIGHT).synthesize(b"hello", Choice())
     with pytest.raises(ImageTooLarge):
-        Pipeline(parts(RIGHT), synthesizer, max_pixels=512 * 511).find(fakes.encoded(fakes.astronaut()))
+        Pipeline(ReadHere(parts(RIGHT), max_pixels=512 * 511), synthesizer).find(
+            fakes.encoded(fakes.astronaut())
+        )
 
 
 @pytest.mark.parametrize(("eye", "side"), [("auto", "right"), ("right", "right"), ("left", "left")])
@@ -352,7 +355,7 @@ def test_every_orientation_gives_the_same_face(synthesizer: Synthesizer, orienta
                 for e in eyes
             ]
 
-    pipe = Pipeline(Finder(), synthesizer, max_pixels=MAX_PIXELS)
+    pipe = Pipeline(ReadHere(Finder(), max_pixels=MAX_PIXELS), synthesizer)
     assert (found := pipe.find(data)).width == 2043 and found.height == 2045
     (face,) = pipe.synthesize(data, Choice(eye="right")).faces
     assert math.dist((face.eye.x, face.eye.y), (eyes[0].x, eyes[0].y)) < 1e-6

@@ -11,6 +11,7 @@ from service.eyes import CROP_PER_EYE_DISTANCE, Eye, Sight, eyes_from_points
 from service.images import Image
 from service.pipeline import Pipeline
 from service.quality import Gates
+from service.reading import ReadHere
 from service.synthesizer import Synthesizer
 from tests.fake_finders import tiny_finder
 from tests.fakes import tiny_model
@@ -46,7 +47,7 @@ def synthesizer(tmp_path_factory: pytest.TempPathFactory) -> Synthesizer:
 
 
 def any_eye(finder: Labelled | LearnedEyeFinder, synthesizer: Synthesizer) -> Pipeline:
-    return Pipeline(finder, synthesizer, max_pixels=10**7, gates=Gates(0, 0, 0))
+    return Pipeline(ReadHere(finder, max_pixels=10**7), synthesizer, gates=Gates(0, 0, 0))
 
 
 def test_a_photo_whose_eyes_are_found_gets_a_face(photos: list[Photo], synthesizer: Synthesizer) -> None:

@@ -1,0 +1,329 @@
+"""Where photos are read, that is decoded, searched and cropped: in the thread that asks, or in processes.
+
+One Python process runs Python on one core at a time. Beside a GPU, which draws faster than that, photos are
+read by processes of their own, as many as there are cores; and a photo that crashes a decoder, or keeps it
+busy for ever, ends one of them and not the service. They are no jail: what breaks out of a decoder has the
+rights of the service.
+"""
+
+import logging
+import pickle
+import queue
+import socket
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Final, Literal, Protocol, TypeVar
+
+import cv2
+
+from service.errors import Eye2FaceError, ModelError, NotReady, ReadingFailed
+from service.eye_finder import open_eye_finder
+from service.eyes import ServedFinder
+from service.memory import keep_freed_memory
+from service.photo import Clock, Photo
+from service.settings import Settings
+
+T = TypeVar("T", covariant=True)
+
+START_S: Final = 60.0
+"""How long a process may take to start; it imports OpenCV and ONNX Runtime, most often in half a second."""
+
+GRACE_S: Final = 0.5
+"""How long a process may go on with a photo that nobody wants any more; a new one takes as long to start."""
+
+_LOOK_S: Final = 0.05
+_ROOT: Final = Path(__file__).parent.parent
+_log = logging.getLogger(__name__)
+
+
+class Task(Protocol[T]):
+    """What is done with a photo: a function of a module, or a `partial` of one, that others can import."""
+
+    def __call__(self, photo: Photo, *, finder: ServedFinder) -> T:
+        """What is wanted of the photo."""
+
+
+class Reading(Protocol):
+    """Does tasks with photos; may be shared by threads."""
+
+    last_failure: str | None
+    """Why no photo could be read the last time; None if it could."""
+
+    def __call__(self, data: bytes, task: Task[T], clock: Clock) -> T:
+        """What the task gives for the photo of these bytes; the clock counts what it took.
+
+        Raises:
+            ImageError: the bytes are not a picture that can be used.
+            ReadingFailed: the process that read the photo ended.
+            NotReady: no process can be started.
+            RuntimeError: the task failed in another process by an error that is none of ours.
+        """
+
+    def test(self) -> None:
+        """Raises ModelError: photos cannot be read."""
+
+    def close(self) -> None:
+        """Ends what reads; no photo may come any more."""
+
+
+class ReadHere:
+    """Reads photos in the thread that asks."""
+
+    def __init__(self, finder: ServedFinder, *, max_pixels: int) -> None:
+        self.last_failure: str | None = None
+        self._finder = finder
+        self._max_pixels = max_pixels
+
+    def __call__(self, data: bytes, task: Task[T], clock: Clock) -> T:
+        """What the task gives; see `Reading`."""
+        return task(Photo(data, max_pixels=self._max_pixels, clock=clock), finder=self._finder)
+
+    def test(self) -> None:
+        """Nothing: who asks is there to read."""
+
+    def close(self) -> None:
+        """Nothing: there is nothing to end."""
+
+
+class Readers:
+    """Reads photos in processes of their own, each one photo at a time."""
+
+    def __init__(self, number: int, eye_finder: Literal["learned", "haar"], *, max_pixels: int) -> None:
+        """Raises ModelError: the eye finder cannot be used, or no process can be started."""
+        self.last_failure: str | None = None
+        """Why no process could be started the last time; None if one could."""
+        self._all = [_Reader(eye_finder, max_pixels) for _ in range(number)]
+        self._idle: queue.LifoQueue[_Reader] = queue.LifoQueue()
+        try:
+            for reader in self._all:
+                reader.start()
+            for reader in self._all:
+                reader.make_ready(Clock())
+                self._idle.put(reader)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def pids(self) -> list[int]:
+        """The processes that were started and did not end yet, as far as is known."""
+        return [pid for reader in self._all if (pid := reader.pid) is not None]
+
+    def __call__(self, data: bytes, task: Task[T], clock: Clock) -> T:
+        """What the task gives; see `Reading`. A process that ends is replaced before the next photo."""
+        with self._ready(clock) as reader:
+            return reader.ask(data, task, clock)
+
+    def test(self) -> None:
+        """Raises ModelError: no process can be started."""
+        with self._ready(Clock()):
+            pass
+
+    def close(self) -> None:
+        """Ends the processes; those that still work are cut."""
+        for reader in self._all:
+            reader.stop()
+
+    @contextmanager
+    def _ready(self, clock: Clock) -> "Iterator[_Reader]":
+        """A process that nobody else asks meanwhile."""
+        reader = self._take(clock)
+        try:
+            try:
+                reader.make_ready(clock)
+            except ModelError as error:
+                self.last_failure = str(error)
+                raise
+            self.last_failure = None
+            yield reader
+        finally:
+            self._idle.put(reader)
+
+    def _take(self, clock: Clock) -> "_Reader":
+        while True:
+            clock.check()
+            try:
+                return self._idle.get(timeout=_LOOK_S)
+            except queue.Empty:
+                continue
+
+
+class _Reader:
+    """One process and the connection to it; used by one thread at a time."""
+
+    def __init__(self, eye_finder: str, max_pixels: int) -> None:
+        self._arguments = [eye_finder, str(max_pixels)]
+        self._process: subprocess.Popen[bytes] | None = None
+        self._connection: Connection | None = None
+        self._is_ready = False
+        self._started = 0.0
+
+    @property
+    def pid(self) -> int | None:
+        """The process, from its start until it is known to have ended."""
+        return None if self._process is None else self._process.pid
+
+    def start(self) -> None:
+        """Raises NotReady."""
+        try:
+            ours, theirs = socket.socketpair()
+            with ours, theirs:
+                command = [sys.executable, "-m", "service.reading", str(theirs.fileno()), *self._arguments]
+                self._process = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, cwd=_ROOT, pass_fds=[theirs.fileno()],
+                    start_new_session=True,  # Ctrl+C is for the service, which ends them in good order
+                )  # fmt: skip
+                self._connection, self._started = Connection(ours.detach()), time.monotonic()
+        except OSError as error:
+            raise NotReady(f"A process that reads photos cannot be started: {error}.") from error
+
+    def make_ready(self, clock: Clock) -> None:
+        """Starts the process if there is none, and waits until it is ready.
+
+        Raises:
+            NotReady: it cannot be started, or does not get ready.
+            ModelError: the one that it met.
+        """
+        if self._is_ready and self._has_ended():
+            self.stop()
+        if self._process is None:
+            self.start()
+        if self._is_ready:
+            return
+        try:
+            while not self._connected().poll(_LOOK_S):
+                clock.check()  # it goes on starting for the next photo
+                if time.monotonic() - self._started > START_S:
+                    self.stop()
+                    raise NotReady(f"A process that reads photos was not ready after {START_S:.0f} s.")
+            error = pickle.loads(self._connected().recv_bytes())
+        except (EOFError, OSError) as lost:
+            self.stop()
+            raise NotReady("A process that reads photos ended while it started; see the log.") from lost
+        if error is not None:
+            self.stop()
+            raise error
+        self._is_ready = True
+
+    def ask(self, data: bytes, task: Task[T], clock: Clock) -> T:
+        """What the task gives; see `Reading`."""
+        clock.check()
+        try:
+            connection = self._connected()
+            connection.send_bytes(pickle.dumps((data, task), pickle.HIGHEST_PROTOCOL))
+            while not connection.poll(_LOOK_S):
+                self._check(clock, connection)
+            result, error, spent_ms = pickle.loads(connection.recv_bytes())
+        except (EOFError, OSError) as lost:
+            raise self._died() from lost
+        for name, each_ms in spent_ms.items():
+            clock.spent_ms[name] = clock.spent_ms.get(name, 0.0) + each_ms
+        if error is not None:
+            raise error
+        answer: T = result
+        return answer
+
+    def stop(self) -> None:
+        """Ends the process, cuts it if it is at work, and frees what it had."""
+        if self._connection is not None:
+            self._connection.close()  # an idle process ends by itself
+        if self._process is not None:
+            try:
+                self._process.wait(GRACE_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        self._process, self._connection, self._is_ready = None, None, False
+
+    def _has_ended(self) -> bool:
+        return self._process is None or self._process.poll() is not None
+
+    def _check(self, clock: Clock, connection: Connection) -> None:
+        """Raises what the clock does, once the process is idle again or gone."""
+        try:
+            clock.check()
+        except BaseException:
+            if connection.poll(GRACE_S):
+                connection.recv_bytes()
+            else:
+                _log.warning("process %s was still at a photo that nobody waits for, and is cut", self.pid)
+                self.stop()
+            raise
+
+    def _died(self) -> ReadingFailed:
+        process = self._process
+        self.stop()
+        how = "ended" if process is None else _describe_end(process.returncode)
+        _log.error("the process that read a photo %s; another one takes its place", how)
+        return ReadingFailed(
+            f"The process that read the photo {how}, and the service goes on with another one. "
+            "Send the photo once more; if it meets this again, tell who runs the service the request id."
+        )
+
+    def _connected(self) -> Connection:
+        if self._connection is None:
+            raise EOFError
+        return self._connection
+
+
+def open_reading(number: int, settings: Settings) -> Reading:
+    """So many processes that read photos as the settings ask; without any the threads that ask do it.
+
+    Raises:
+        ModelError: the eye finder cannot be used, or no process can be started.
+    """
+    if number == 0:
+        return ReadHere(open_eye_finder(settings.eye_finder), max_pixels=settings.max_pixels)
+    return Readers(number, settings.eye_finder, max_pixels=settings.max_pixels)
+
+
+def _describe_end(code: int) -> str:
+    return f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
+
+
+def main(connection: Connection, finder: ServedFinder, *, max_pixels: int) -> None:
+    """Reads photo after photo, until the other end of the connection is gone."""
+    while True:
+        try:
+            data, task = pickle.loads(connection.recv_bytes())
+        except (EOFError, OSError):
+            return
+        clock = Clock()
+        result: object = None
+        error: Exception | None = None
+        try:
+            result = task(Photo(data, max_pixels=max_pixels, clock=clock), finder=finder)
+        except Eye2FaceError as known:
+            error = known
+        except Exception as unknown:  # noqa: BLE001  # whatever it is, it is told to who asked
+            error = RuntimeError(f"{type(unknown).__name__}: {unknown}")
+            error.add_note(traceback.format_exc())  # it itself may not be one that can be sent
+        try:
+            connection.send_bytes(pickle.dumps((result, error, clock.spent_ms), pickle.HIGHEST_PROTOCOL))
+        except OSError:
+            return
+
+
+def _start() -> None:
+    descriptor, eye_finder, max_pixels = sys.argv[1:]
+    keep_freed_memory()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # damaged pictures are no news
+    cv2.setNumThreads(1)
+    connection = Connection(int(descriptor))
+    try:
+        finder = open_eye_finder(eye_finder)  # type: ignore[arg-type]  # a setting's value
+    except Eye2FaceError as error:
+        connection.send_bytes(pickle.dumps(error))
+        return
+    connection.send_bytes(pickle.dumps(None))
+    main(connection, finder, max_pixels=int(max_pixels))
+
+
+if __name__ == "__main__":
+    _start()

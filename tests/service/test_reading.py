@@ -1,0 +1,276 @@
+"""Photos read by processes: the same as in a thread, whatever happens to a process."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from service import reading
+from service.errors import DeadlineExceeded, ImageCorrupt, ModelNotFound, NoEyeFound, NotReady, ReadingFailed
+from service.eye_finder import open_eye_finder
+from service.photo import Clock
+from service.pipeline import Choice, choose_crops, draw_found, find_eyes
+from service.reading import Readers, ReadHere
+from tests.fakes import astronaut, encoded
+from tests.running import ROOT, running_service
+from tests.service.tasks import fail, sleeping
+
+MAX_PIXELS = 10**7
+JPEG = {"content-type": "image/jpeg"}
+CHOOSE = partial(choose_crops, choice=Choice(), size=64)
+
+
+@contextmanager
+def readers(number: int = 1) -> Iterator[Readers]:
+    """So many, ended in the end."""
+    made = Readers(number, "haar", max_pixels=MAX_PIXELS)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture(scope="module")
+def one() -> Iterator[Readers]:
+    """One process, for the tests that leave it in good order."""
+    with readers() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def photo() -> bytes:
+    """An astronaut, in JPEG."""
+    return encoded(astronaut(), "jpeg")
+
+
+def lives(pid: int) -> bool:
+    """Whether there is such a process, or a thread of it that has not ended."""
+    try:
+        ended = Path(f"/proc/{pid}/stat").read_text().rsplit(")")[-1].split()[0] == "Z"
+        return not ended or len(list(Path(f"/proc/{pid}/task").iterdir())) > 1
+    except OSError:
+        return False
+
+
+def wait_for_end(pids: list[int], *, within_s: float = 10.0) -> None:
+    """Fails if one of them lives longer."""
+    until = time.monotonic() + within_s
+    while any(map(lives, pids)):
+        assert time.monotonic() < until, "still alive"
+        time.sleep(0.02)
+
+
+def kill(pid: int) -> None:
+    """Kills a process that this one started, and returns when it can be told that it ended."""
+    os.kill(pid, signal.SIGKILL)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+
+
+def within(seconds: float) -> Clock:
+    """A clock that stops the work after so long, as a request's deadline does."""
+    until = time.monotonic() + seconds
+
+    def check() -> None:
+        if time.monotonic() > until:
+            raise DeadlineExceeded("too late")
+
+    return Clock(check)
+
+
+def test_a_process_finds_crops_and_draws_what_a_thread_does(one: Readers, photo: bytes) -> None:
+    here = ReadHere(open_eye_finder("haar"), max_pixels=MAX_PIXELS)
+    clock = Clock()
+    there_crops, here_crops = one(photo, CHOOSE, clock), here(photo, CHOOSE, Clock())
+    assert there_crops.crops[0].eye == here_crops.crops[0].eye
+    assert np.array_equal(there_crops.crops[0].pixels, here_crops.crops[0].pixels)
+    assert one(photo, find_eyes, Clock()) == here(photo, find_eyes, Clock())
+    assert np.array_equal(one(photo, draw_found, Clock()), here(photo, draw_found, Clock()))
+    assert clock.spent_ms["decode"] > 0 and clock.spent_ms["find"] > 0 and clock.spent_ms["infer"] == 0
+
+
+def test_errors_come_over_as_they_are(one: Readers, photo: bytes) -> None:
+    here = ReadHere(open_eye_finder("haar"), max_pixels=MAX_PIXELS)
+    nothing = encoded(np.full((200, 300, 3), 90, np.uint8), "png")
+    for data, kind in ((nothing, NoEyeFound), (photo[:3000], ImageCorrupt)):
+        with pytest.raises(kind) as there:
+            one(data, CHOOSE, Clock())
+        with pytest.raises(kind) as expected:
+            here(data, CHOOSE, Clock())
+        assert str(there.value) == str(expected.value)
+        assert there.value.members == expected.value.members
+
+
+def test_a_learned_finders_doubts_come_over_too() -> None:
+    made = Readers(1, "learned", max_pixels=MAX_PIXELS)
+    try:
+        with pytest.raises(NoEyeFound) as met:
+            made(encoded(np.full((200, 300, 3), 90, np.uint8), "png"), CHOOSE, Clock())
+    finally:
+        made.close()
+    assert "num_below_threshold" in met.value.members
+
+
+def test_a_mistake_is_told_and_the_process_goes_on(one: Readers, photo: bytes) -> None:
+    pid = one(photo, sleeping(0), Clock())
+    with pytest.raises(RuntimeError, match="ZeroDivisionError: a mistake") as met:
+        one(photo, fail, Clock())
+    assert "in fail" in met.value.__notes__[0]  # where it was, for the log
+    assert one(photo, sleeping(0), Clock()) == pid
+
+
+def test_as_many_photos_are_read_at_once_as_there_are_processes(photo: bytes) -> None:
+    with readers(2) as made, ThreadPoolExecutor(4) as threads:
+        asked = [threads.submit(made, photo, sleeping(0.2), Clock()) for _ in range(4)]
+        assert {each.result() for each in asked} == set(made.pids)
+
+
+def test_a_process_that_dies_at_a_photo_is_told_and_replaced(
+    photo: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    with readers() as made:
+        (pid,) = made.pids
+        threading.Timer(0.2, os.kill, (pid, signal.SIGKILL)).start()
+        with pytest.raises(ReadingFailed, match=r"was ended by signal 9, and the service goes on"):
+            made(photo, sleeping(30), Clock())
+        assert "was ended by signal 9; another one takes its place" in caplog.text
+        assert made(photo, find_eyes, Clock()).eyes
+        assert made.pids != [pid]
+
+
+def test_one_that_died_idle_is_replaced_before_the_next_photo(photo: bytes) -> None:
+    with readers() as made:
+        (pid,) = made.pids
+        kill(pid)
+        assert made(photo, find_eyes, Clock()).eyes
+
+
+def test_a_photo_that_nobody_waits_for_any_more_is_cut(
+    photo: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    with readers() as made:
+        (pid,) = made.pids
+        begin = time.monotonic()
+        with pytest.raises(DeadlineExceeded):
+            made(photo, sleeping(60), within(0.2))
+        assert time.monotonic() - begin < 5
+        wait_for_end([pid])
+        assert "nobody waits for" in caplog.text
+        assert made(photo, find_eyes, Clock()).eyes
+
+
+def test_one_that_is_soon_done_with_it_is_kept(photo: bytes) -> None:
+    with readers() as made:
+        with pytest.raises(DeadlineExceeded):
+            made(photo, sleeping(0.3), within(0.1))
+        (pid,) = made.pids
+        assert made(photo, sleeping(0), Clock()) == pid
+
+
+def test_who_waits_for_a_process_in_vain_is_told_in_time(photo: bytes) -> None:
+    with readers() as made, ThreadPoolExecutor(1) as threads:
+        asked = threads.submit(made, photo, sleeping(1), Clock())
+        time.sleep(0.1)
+        with pytest.raises(DeadlineExceeded):
+            made(photo, find_eyes, within(0.2))
+        assert asked.result() in made.pids
+
+
+def test_a_finder_that_cannot_be_used_is_told_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(ROOT / "service", tmp_path / "service")  # and no models beside it
+    monkeypatch.setattr(reading, "_ROOT", tmp_path)
+    with pytest.raises(ModelNotFound, match="no model 'eye_finder'"):
+        Readers(2, "learned", max_pixels=MAX_PIXELS)
+
+
+def test_one_that_ends_at_its_start_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "service").mkdir()
+    (tmp_path / "service" / "__init__.py").touch()
+    (tmp_path / "service" / "reading.py").write_text("raise SystemExit(3)")
+    monkeypatch.setattr(reading, "_ROOT", tmp_path)
+    with pytest.raises(NotReady, match="ended while it started"):
+        Readers(2, "haar", max_pixels=MAX_PIXELS)
+
+
+def test_where_no_process_can_be_started_the_photo_is_refused_and_the_next_one_tries_anew(
+    photo: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with readers() as made:
+        kill(made.pids[0])
+        with monkeypatch.context() as broken:
+            broken.setattr(sys, "executable", "/nowhere/python")
+            with pytest.raises(NotReady, match="cannot be started"):
+                made(photo, find_eyes, Clock())
+            with pytest.raises(NotReady):
+                made.test()
+            assert "cannot be started" in (made.last_failure or "")
+        made.test()
+        assert made.last_failure is None and made(photo, find_eyes, Clock()).eyes
+
+
+def test_one_that_does_not_get_ready_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "START_S", 0.0)
+    with pytest.raises(NotReady, match="was not ready after"):
+        Readers(1, "haar", max_pixels=MAX_PIXELS)
+
+
+def test_processes_end_when_who_started_them_is_killed() -> None:
+    script = (
+        "from service.reading import Readers\n"
+        "print(*Readers(2, 'haar', max_pixels=100).pids, flush=True)\n"
+        "input()"
+    )
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        pids = [int(each) for each in process.stdout.readline().split()]
+        assert len(pids) == 2 and all(map(lives, pids))
+        process.kill()
+    wait_for_end(pids)
+
+
+def test_a_service_with_readers_answers_survives_their_death_and_ends_with_them(
+    tmp_path: Path, photo: bytes
+) -> None:
+    with running_service(tmp_path, num_readers=2) as service:
+        pids = [pid for pid in all_children(service.process.pid) if "service.reading" in command_of(pid)]
+        assert len(pids) == 2
+        with httpx.Client(base_url=service.address, headers=JPEG) as client:
+            first = client.post("/synthesize", content=photo)
+            assert first.status_code == 200, first.text
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
+            wait_for_end(pids)
+            again = client.post("/synthesize", content=photo)
+            assert again.status_code == 200, again.text
+            assert again.content == first.content
+            assert client.get("/readyz").status_code == 200
+        pids = [pid for pid in all_children(service.process.pid) if "service.reading" in command_of(pid)]
+        service.process.send_signal(signal.SIGTERM)
+        assert service.process.wait(20) == 0
+        assert pids
+        wait_for_end(pids)
+
+
+def all_children(pid: int) -> list[int]:
+    """The processes that any thread of it started."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return [int(each) for task in tasks for each in (task / "children").read_text().split()]
+
+
+def command_of(pid: int) -> str:
+    """How it was called."""
+    return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
