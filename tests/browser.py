@@ -1,15 +1,19 @@
 """Real Chromium, driven by Playwright, and a page in it that remembers what went wrong."""
 
 import base64
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, FileChooser, Page, Request, expect, sync_playwright
 
 from tests.real import require
 
 PATIENCE_MS = 180_000
 """Other work on the machine is no failure."""
+
+PRESSES, SECONDS_A_PRESS = 6, 20
+"""A busy browser may take a key's down and up, seconds apart, for no press, and opens no dialogue."""
 
 expect.set_options(timeout=PATIENCE_MS)
 
@@ -67,6 +71,19 @@ class Watched:
             }""",
             [event, holder, kind, base64.b64encode(data).decode(), name, media_type],
         )
+
+    def press_for_a_file(self, key: str) -> FileChooser:
+        """Presses `key` until the browser asks for a file."""
+        choosers: list[FileChooser] = []
+        self.page.on("filechooser", lambda chooser: choosers.append(chooser))
+        for _ in range(PRESSES):
+            self.page.keyboard.press(key)
+            until = time.monotonic() + SECONDS_A_PRESS
+            while time.monotonic() < until:
+                if choosers:
+                    return choosers[0]
+                self.page.wait_for_timeout(50)
+        raise AssertionError(f"{PRESSES} presses of {key} opened no dialogue")
 
     def wait_for_face(self) -> None:
         """Returns once the face of the latest question is shown."""

@@ -28,6 +28,11 @@ def synthesizer() -> Synthesizer:
     return Synthesizer.load(model_path("synthesizer"), device="cpu")
 
 
+@pytest.fixture(scope="module")
+def open_synthesizer() -> Synthesizer:
+    return Synthesizer.load(model_path("synthesizer-open"), device="cpu")
+
+
 def golden_eyes(size: int) -> Image:
     """The astronaut's two eyes and the right eyes of six drawn people."""
     astronaut = eyes_from_points(fakes.ASTRONAUT_RIGHT_EYE, fakes.ASTRONAUT_LEFT_EYE)
@@ -68,7 +73,9 @@ def test_it_draws_its_golden_faces(synthesizer: Synthesizer, tmp_path: Path) -> 
     assert difference <= MAX_DIFFERENCE, f"expected above, drawn below: {tmp_path / 'compared.png'}"
 
 
-def test_different_eyes_have_different_faces(synthesizer: Synthesizer) -> None:
+@pytest.mark.parametrize("name", ["synthesizer", "open_synthesizer"])
+def test_different_eyes_have_different_faces(name: str, request: pytest.FixtureRequest) -> None:
+    synthesizer: Synthesizer = request.getfixturevalue(name)
     faces = synthesizer(golden_eyes(synthesizer.info.eye_size)).astype(np.int16)
     apart = [np.abs(faces[i] - faces[j]).mean() for i in range(2, len(faces)) for j in range(2, i)]
     # The faces of a collapsed model are one: a mean face differs from itself by 0 levels.
@@ -80,6 +87,25 @@ def test_its_facts_are_those_of_a_model_for_research(synthesizer: Synthesizer) -
     assert (info.part, info.eye_size, info.face_size) == ("eye", 64, 128)
     assert info.licence_class == "research"
     assert "non-commercial" in info.training_data
+
+
+def test_the_open_model_says_what_anyone_may_use_it_for(open_synthesizer: Synthesizer) -> None:
+    info = open_synthesizer.info
+    assert (info.part, info.eye_size, info.face_size) == ("eye", 64, 128)
+    assert info.licence_class == "open"
+    assert info.training_data.endswith("(faces by licence, all splits: 2620 open)")
+
+
+def test_the_open_models_numbers_are_those_of_its_card(open_synthesizer: Synthesizer) -> None:
+    scores_file = MODELS / "evaluation-open.json"
+    scores = json.loads(scores_file.read_text())["scores"]
+    assert open_synthesizer.info.metrics == pytest.approx(scores["open"], abs=1e-3)
+    assert report.render(scores_file) in (MODELS / "OPEN_MODEL_CARD.md").read_text()
+    for system in ("std", "mean face"):
+        shipped = json.loads((MODELS / "evaluation.json").read_text())["scores"][system]
+        assert scores[system] | shipped == pytest.approx(scores[system], abs=1e-3), system
+    assert 0.9 <= scores["open"]["sigma_ratio"] <= 1.1
+    assert scores["open"]["feature_loss"] < scores["mean face"]["feature_loss"]
 
 
 def test_its_numbers_are_those_of_the_evaluation_and_of_the_readme(synthesizer: Synthesizer) -> None:

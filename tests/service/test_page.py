@@ -152,9 +152,7 @@ def test_the_page_works_by_keyboard_alone(open_page: Open, tmp_path: Path) -> No
     press = page.page.keyboard.press
     press("Tab")
     expect(page.page.locator("#photo")).to_be_focused()
-    with page.page.expect_file_chooser() as chooser:
-        press("Space")
-    chooser.value.set_files(file)
+    page.press_for_a_file("Space").set_files(file)
     page.wait_for_face_of("right eye")
     for selector in ("#take", "#choices input:checked"):
         press("Tab")
