@@ -97,7 +97,7 @@ def _command(contender: Contender, port: int) -> list[str]:
 
 def stop(process: "subprocess.Popen[bytes]") -> None:
     """Asks its processes to end, and after ten seconds ends those that are left."""
-    pids = _processes(process.pid)
+    pids = processes(process.pid)
     for sign in (signal.SIGTERM, signal.SIGKILL):
         for pid in pids:
             try:
@@ -115,7 +115,7 @@ def _lives(pid: int) -> bool:
     return bool(_stat(Path(f"/proc/{pid}")))
 
 
-def _processes(root: int) -> list[int]:
+def processes(root: int) -> list[int]:
     """The living processes of a server and all that it started, in sessions of their own too."""
     parents: dict[int, int] = {}
     found = []
@@ -162,7 +162,7 @@ def usage(root: int) -> Usage:
     """What the living processes of the server have used."""
     ticks = os.sysconf("SC_CLK_TCK")
     cpu_s, num_faults, memory_kb = 0.0, 0, 0
-    for pid in _processes(root):
+    for pid in processes(root):
         folder = Path(f"/proc/{pid}")
         if fields := _stat(folder):
             cpu_s += (int(fields[11]) + int(fields[12])) / ticks

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-OURS = {"service", "training", "tests"}
+OURS = {"service", "training", "tests", "bench"}
 PARTS_OF = {"starlette": "fastapi", "pydantic-core": "pydantic"}
 """Distributions that another one is made around and that come with it."""
 
@@ -42,9 +42,9 @@ def _imported(package: str) -> set[str]:
 @pytest.mark.parametrize(
     ("package", "extras"),
     [
-        ("service", ["cpu", "bulk", "mqtt"]),
+        ("service", ["cpu", "bulk", "mqtt", "ray"]),
         ("training", ["cpu", "training"]),
-        ("tests", ["cpu", "bulk", "mqtt", "training", "dev"]),
+        ("tests", ["cpu", "bulk", "mqtt", "ray", "training", "dev"]),
     ],
 )
 def test_a_package_imports_only_what_it_states_to_need(package: str, extras: list[str]) -> None:
