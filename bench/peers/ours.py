@@ -3,10 +3,10 @@
 import os
 
 from bench.job import StandIn
-from service import engine
+from service import live
 from service.server import run_server
 from service.settings import Settings
 
 if os.environ.get("BENCH_MODEL") == "standin":
-    engine.Synthesizer = StandIn  # type: ignore[misc]
+    live.Synthesizer = StandIn  # type: ignore[misc]
 run_server(Settings(port=int(os.environ["BENCH_PORT"])))
