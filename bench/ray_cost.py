@@ -1,64 +1,73 @@
 """What Ray's proxy costs: the service by itself and the same service as a replica of Ray's, in turns.
 
-    python -m bench.ray_cost --rounds 5 --seconds 5
+    python -m bench.ray_cost --rounds 7 --seconds 4         prints the table
+    python -m bench.ray_cost --into docs/scale-out.md       writes it between the marks there, too
 
-Both have one worker, run on this machine and are asked the same photos, by one caller and by several. Prints
-one JSON object: medians over the rounds, with the least and the most. The CPU time is that of all processes of
-a server, Ray's own among them. Needs the extra `ray`.
+Both have one worker, run on this machine and are asked the same photos, by one caller and by several. The CPU
+time is that of all processes of a server, Ray's own among them. Needs the extra `ray`.
 """
 
 import argparse
-import json
 import os
+import platform
 import statistics
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import uvloop
 
 from bench.cluster import started_cluster
 from bench.load import run_load, write_request
 from bench.photos import NAMES, write_photos
-from bench.servers import CONTENDERS, started, usage, wait_until_answering
+from bench.servers import CONTENDERS, cpu_name, started, usage, wait_until_answering
+from service.cores import count_cores
 
+BEGIN: Final = "<!-- RAY -->"
+END: Final = "<!-- /RAY -->"
 NUM_CALLERS: Final = (1, 8)
-SERVERS: Final = ("by itself", "behind Ray")
-Row = tuple[str, int, str]
-"""Photo, number of callers, server."""
+
+Server = Literal["by itself", "behind Ray"]
+SERVERS: Final[tuple[Server, ...]] = ("by itself", "behind Ray")
+VALUES: Final = ("latency, ms", "CPU time of a photo, ms", "photos a second")
+Told = dict[tuple[str, int], dict[Server, list[tuple[float, ...]]]]
+"""For each photo and number of callers: the values of each round, in the order of VALUES."""
 
 
-def measure(num_rounds: int, seconds: float) -> dict[Row, dict[str, list[float]]]:
-    """What each round tells of each row: latency, CPU time of a photo, and photos a second.
+def measure(num_rounds: int, seconds: float) -> Told:
+    """What each round tells.
 
     Raises:
-        RuntimeError: a photo is answered with something else than a face.
+        RuntimeError: a photo is answered with something else than a face, or nothing answers.
     """
-    rows = [(photo, num, server) for photo in NAMES for num in NUM_CALLERS for server in SERVERS]
-    told: dict[Row, dict[str, list[float]]] = {row: {} for row in rows}
+    told: Told = {(photo, num): {each: [] for each in SERVERS} for photo in NAMES for num in NUM_CALLERS}
     with tempfile.TemporaryDirectory() as folder, _both(Path(folder)) as servers:
         photos = write_photos(Path(folder))
+        requests = {name: write_request("/synthesize", photos[name].read_bytes(), "raw") for name in NAMES}
         for number in range(num_rounds + 1):
-            for row in rows:
-                photo, num_callers, server = row
-                port, root = servers[server]
-                request = write_request("/synthesize", photos[photo].read_bytes(), "raw")
-                before = usage(root).cpu_s
-                tally = uvloop.run(run_load(port, request, num_callers, 0.0, seconds))
-                if tally.num_bad or not tally.latencies_s:
-                    raise RuntimeError(f"{row}: {tally.bad or 'no answer'}")
-                num = len(tally.latencies_s)
-                if number:  # the first round warms
-                    told[row].setdefault("p50_ms", []).append(statistics.median(tally.latencies_s) * 1000)
-                    told[row].setdefault("cpu_ms", []).append((usage(root).cpu_s - before) / num * 1000)
-                    told[row].setdefault("per_s", []).append(num / seconds)
+            for (photo, num_callers), rounds in told.items():
+                for server in SERVERS:
+                    values = _measure_one(*servers[server], requests[photo], num_callers, seconds)
+                    if number:  # the first round warms
+                        rounds[server].append(values)
     return told
 
 
+def _measure_one(port: int, root: int, request: bytes, num_callers: int, seconds: float) -> tuple[float, ...]:
+    before = usage(root).cpu_s
+    tally = uvloop.run(run_load(port, request, num_callers, 0.0, seconds))
+    if tally.num_bad or not tally.latencies_s:
+        raise RuntimeError(f"no face: {tally.bad or 'no answer'}")
+    num = len(tally.latencies_s)
+    cpu_ms = (usage(root).cpu_s - before) / num * 1000
+    return statistics.median(tally.latencies_s) * 1000, cpu_ms, num / seconds
+
+
 @contextmanager
-def _both(folder: Path) -> Iterator[dict[str, tuple[int, int]]]:
+def _both(folder: Path) -> Iterator[dict[Server, tuple[int, int]]]:
     """Port and first process of each server."""
     os.environ["EYE2FACE_NUM_THREADS"] = "1"  # for both of them
     with (
@@ -67,24 +76,67 @@ def _both(folder: Path) -> Iterator[dict[str, tuple[int, int]]]:
     ):
         if problem := wait_until_answering(port, session):
             raise RuntimeError(problem)
-        yield dict(zip(SERVERS, [(port, session), (cluster.port, cluster.process.pid)], strict=True))
+        yield {"by itself": (port, session), "behind Ray": (cluster.port, cluster.process.pid)}
+
+
+def write_table(told: Told) -> str:
+    """Markdown: medians over the rounds; what Ray adds is the median of the differences within a round."""
+    lines = [
+        "| photo | callers | " + " | ".join(f"{what}: {each}" for what in VALUES for each in SERVERS) + " |",
+        "|---" * (2 + len(VALUES) * len(SERVERS)) + "|",
+    ]
+    for (photo, num_callers), rounds in told.items():
+        cells = []
+        for number in range(len(VALUES)):
+            alone, behind = ([values[number] for values in rounds[server]] for server in SERVERS)
+            more = statistics.median(b - a for a, b in zip(alone, behind, strict=True))
+            cells += [
+                f"{statistics.median(alone):.1f}",
+                f"{statistics.median(behind):.1f} ({more:+.1f}; {min(behind):.1f} to {max(behind):.1f})",
+            ]
+        lines.append(f"| {photo} | {num_callers} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def say_how(num_rounds: int, seconds: float, load_before: float) -> str:
+    """What the table was measured with, and on what."""
+    versions = ", ".join(f"{name} {version(name)}" for name in ("ray", "uvicorn", "onnxruntime"))
+    return (
+        f"Medians of {num_rounds} rounds of {seconds:g} s each, one worker each, in turns; in brackets what "
+        "Ray adds within a round, and the least and the most. Callers and servers share the machine: "
+        f"{cpu_name()}, {count_cores()} cores, Python {platform.python_version()}, {versions}. "
+        f"Load of the machine before: {load_before:.1f}."
+    )
+
+
+def put_between_marks(text: str, table: str) -> str:
+    """The document with the table between its marks.
+
+    Raises:
+        ValueError: it has no such marks.
+    """
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"There are no marks {BEGIN} and {END} to write between.")
+    return f"{before}{BEGIN}\n{table}\n{END}{after}"
 
 
 def main() -> None:
-    """Prints the table as JSON."""
+    """Prints the table, and writes it into a document if one is named."""
     parser = argparse.ArgumentParser(description="Latency, CPU time and rate without and with Ray's proxy.")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=5, help="of each row in each round")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=4, help="of each row in each round")
+    parser.add_argument("--into", type=Path, help="the document that has the marks")
     given = parser.parse_args()
-    table = [
-        {"photo": photo, "callers": num_callers, "server": server}
-        | {name: {key: round(of(each), 1) for key, of in _OF.items()} for name, each in told.items()}
-        for (photo, num_callers, server), told in measure(given.rounds, given.seconds).items()
-    ]
-    print(json.dumps({"rounds": given.rounds, "seconds": given.seconds, "rows": table}, indent=1))
-
-
-_OF: Final = {"median": statistics.median, "least": min, "most": max}
+    text = given.into.read_text() if given.into else f"{BEGIN}{END}"
+    put_between_marks(text, "")  # before the minutes that it takes
+    load_before = os.getloadavg()[0]
+    told = measure(given.rounds, given.seconds)
+    table = f"{write_table(told)}\n\n{say_how(given.rounds, given.seconds, load_before)}"
+    print(table)
+    if given.into:
+        given.into.write_text(put_between_marks(text, table))
 
 
 if __name__ == "__main__":

