@@ -2,9 +2,10 @@
 
     python -m bench.cluster PORT MAX_REPLICAS
 
-Its nodes have a core each and addresses of their own, 127.0.0.2 and 127.0.0.3, so that all they say to each
-other stays on this machine. It is a process of its own, which reads what to do: `grow` starts the second
-node, `kill` ends it as a power cut does, the end of its input ends all. After each it prints `done`.
+Its nodes have a core each and the address 127.0.0.2, so that all they say to each other stays on this machine
+(127.0.0.1 Ray takes for its address in the network). It is a process of its own, which reads what to do:
+`grow` starts the second node, `kill` ends it as a power cut does, the end of its input ends all. After each
+it prints `done`.
 """
 
 import os
@@ -16,15 +17,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import yaml
 
 from bench.servers import ROOT, free_port, processes
 
 SERVE_YAML: Final = ROOT / "deploy" / "ray" / "serve.yaml"
-_FIRST, _SECOND = "127.0.0.2", "127.0.0.3"
-_NODE: Final = {"num_cpus": 1, "num_gpus": 0, "include_dashboard": False, "object_store_memory": 100_000_000}
+_ADDRESS: Final = "127.0.0.2"
+_NODE: Final = {
+    "num_cpus": 1, "num_gpus": 0, "include_dashboard": False, "object_store_memory": 100_000_000,
+    "node_ip_address": _ADDRESS,
+}  # fmt: skip
+
+Proxy = Literal["python", "haproxy"]
+"""What stands between callers and replicas: Ray's own proxy, or HAProxy, which comes with Ray."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +62,13 @@ class Running:
 
 
 @contextmanager
-def started_cluster(log: Path, *, max_replicas: int = 2) -> Iterator[Running]:
+def started_cluster(log: Path, proxy: Proxy, *, max_replicas: int = 2) -> Iterator[Running]:
     """A cluster of one node that answers; what it says is written to `log`."""
     port = free_port()
     own = {
         "PYTHONPATH": str(ROOT), "EYE2FACE_HOST": "127.0.0.1", "EYE2FACE_DEVICE": "cpu",
         "EYE2FACE_LOG_LEVEL": "warning", "EYE2FACE_MAX_WAIT_MS": "60000", "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_SERVE_ENABLE_HA_PROXY": "1" if proxy == "haproxy" else "0",
     }  # fmt: skip
     with log.open("ab") as said:
         process = subprocess.Popen(
@@ -88,8 +96,8 @@ def main() -> None:
 
     from service.replica import Scale, build
 
-    cluster = Cluster(initialize_head=True, head_node_args=_NODE | {"node_ip_address": _FIRST})
-    ray.init(cluster.address, _node_ip_address=_FIRST, logging_level="warning", log_to_driver=False)
+    cluster = Cluster(initialize_head=True, head_node_args=_NODE)
+    ray.init(cluster.address, _node_ip_address=_ADDRESS, logging_level="warning", log_to_driver=False)
     (application,) = yaml.safe_load(SERVE_YAML.read_text())["applications"]
     serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": port})
     serve.run(build(Scale(**application["args"] | {"max_replicas": max_replicas})), name=application["name"])
@@ -97,7 +105,7 @@ def main() -> None:
     second: Any = None
     for order in sys.stdin:
         if order == "grow\n":
-            second = cluster.add_node(node_ip_address=_SECOND, **_NODE)
+            second = cluster.add_node(**_NODE)
         else:
             for pid in _processes_of(second):
                 _kill(pid)

@@ -1,10 +1,11 @@
-"""What Ray's proxy costs: the service by itself and the same service as a replica of Ray's, in turns.
+"""What Ray costs: the service by itself and the same service as a replica of Ray's, in turns.
 
     python -m bench.ray_cost --rounds 7 --seconds 4         prints the table
     python -m bench.ray_cost --into docs/scale-out.md       writes it between the marks there, too
 
-Both have one worker, run on this machine and are asked the same photos, by one caller and by several. The CPU
-time is that of all processes of a server, Ray's own among them. Needs the extra `ray`.
+Each has one worker, runs on this machine and is asked the same photos, by one caller and by several; Ray
+twice, with HAProxy and with its own proxy. The CPU time is that of all processes of a server, Ray's own too.
+Needs the extra `ray`.
 """
 
 import argparse
@@ -16,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 import uvloop
 
@@ -30,8 +31,8 @@ BEGIN: Final = "<!-- RAY -->"
 END: Final = "<!-- /RAY -->"
 NUM_CALLERS: Final = (1, 8)
 
-Server = Literal["by itself", "behind Ray"]
-SERVERS: Final[tuple[Server, ...]] = ("by itself", "behind Ray")
+Server = Literal["by itself", "Ray, HAProxy", "Ray, its own proxy"]
+SERVERS: Final[tuple[Server, ...]] = get_args(Server)
 VALUES: Final = ("latency, ms", "CPU time of a photo, ms", "photos a second")
 Told = dict[tuple[str, int], dict[Server, list[tuple[float, ...]]]]
 """For each photo and number of callers: the values of each round, in the order of VALUES."""
@@ -44,7 +45,7 @@ def measure(num_rounds: int, seconds: float) -> Told:
         RuntimeError: a photo is answered with something else than a face, or nothing answers.
     """
     told: Told = {(photo, num): {each: [] for each in SERVERS} for photo in NAMES for num in NUM_CALLERS}
-    with tempfile.TemporaryDirectory() as folder, _both(Path(folder)) as servers:
+    with tempfile.TemporaryDirectory() as folder, _all_started(Path(folder)) as servers:
         photos = write_photos(Path(folder))
         requests = {name: write_request("/synthesize", photos[name].read_bytes(), "raw") for name in NAMES}
         for number in range(num_rounds + 1):
@@ -67,43 +68,45 @@ def _measure_one(port: int, root: int, request: bytes, num_callers: int, seconds
 
 
 @contextmanager
-def _both(folder: Path) -> Iterator[dict[Server, tuple[int, int]]]:
+def _all_started(folder: Path) -> Iterator[dict[Server, tuple[int, int]]]:
     """Port and first process of each server."""
-    os.environ["EYE2FACE_NUM_THREADS"] = "1"  # for both of them
+    os.environ["EYE2FACE_NUM_THREADS"] = "1"  # for all of them
     with (
         started(CONTENDERS[0], "cpu", folder / "log") as (port, session),
-        started_cluster(folder / "ray.log", max_replicas=1) as cluster,
+        started_cluster(folder / "haproxy.log", "haproxy", max_replicas=1) as haproxy,
+        started_cluster(folder / "python.log", "python", max_replicas=1) as python,
     ):
         if problem := wait_until_answering(port, session):
             raise RuntimeError(problem)
-        yield {"by itself": (port, session), "behind Ray": (cluster.port, cluster.process.pid)}
+        clusters = [(each.port, each.process.pid) for each in (haproxy, python)]
+        yield dict(zip(SERVERS, [(port, session), *clusters], strict=True))
 
 
 def write_table(told: Told) -> str:
     """Markdown: medians over the rounds; what Ray adds is the median of the differences within a round."""
-    lines = [
-        "| photo | callers | " + " | ".join(f"{what}: {each}" for what in VALUES for each in SERVERS) + " |",
-        "|---" * (2 + len(VALUES) * len(SERVERS)) + "|",
-    ]
+    lines = [f"| photo, callers | | {' | '.join(VALUES)} |", "|---" * (2 + len(VALUES)) + "|"]
     for (photo, num_callers), rounds in told.items():
-        cells = []
-        for number in range(len(VALUES)):
-            alone, behind = ([values[number] for values in rounds[server]] for server in SERVERS)
-            more = statistics.median(b - a for a, b in zip(alone, behind, strict=True))
-            cells += [
-                f"{statistics.median(alone):.1f}",
-                f"{statistics.median(behind):.1f} ({more:+.1f}; {min(behind):.1f} to {max(behind):.1f})",
+        alone = rounds[SERVERS[0]]
+        for server, each in rounds.items():
+            cells = [
+                _cell(*pair) for pair in zip(zip(*alone, strict=True), zip(*each, strict=True), strict=True)
             ]
-        lines.append(f"| {photo} | {num_callers} | " + " | ".join(cells) + " |")
+            lines.append(f"| {photo}, {num_callers} | {server} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _cell(alone: tuple[float, ...], values: tuple[float, ...]) -> str:
+    text = f"{statistics.median(values):.1f} ({min(values):.1f} to {max(values):.1f})"
+    more = statistics.median(value - other for other, value in zip(alone, values, strict=True))
+    return text if values == alone else f"{text}, {more:+.1f}"
 
 
 def say_how(num_rounds: int, seconds: float, load_before: float) -> str:
     """What the table was measured with, and on what."""
     versions = ", ".join(f"{name} {version(name)}" for name in ("ray", "uvicorn", "onnxruntime"))
     return (
-        f"Medians of {num_rounds} rounds of {seconds:g} s each, one worker each, in turns; in brackets what "
-        "Ray adds within a round, and the least and the most. Callers and servers share the machine: "
+        f"Medians of {num_rounds} rounds of {seconds:g} s each, one worker each, in turns; in brackets the "
+        "least and the most, then what Ray adds within a round. Callers and servers share the machine: "
         f"{cpu_name()}, {count_cores()} cores, Python {platform.python_version()}, {versions}. "
         f"Load of the machine before: {load_before:.1f}."
     )

@@ -10,14 +10,14 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 import pytest
 import yaml
 from starlette.testclient import TestClient
 
-from bench.cluster import SERVE_YAML, Running, started_cluster
+from bench.cluster import SERVE_YAML, Proxy, Running, started_cluster
 from bench.photos import write_photos
 from service.client import AsyncClient, Client
 from service.engine import FAILURES
@@ -114,10 +114,10 @@ def test_ray_is_told_of_a_replica_that_cannot_draw(tmp_path: Path, monkeypatch: 
             client.portal.call(replica.check_health)
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+@pytest.fixture(scope="module", params=get_args(Proxy))
+def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A cluster of one node that serves."""
-    with started_cluster(tmp_path_factory.mktemp("ray") / "log") as running:
+    with started_cluster(tmp_path_factory.mktemp("ray") / "log", request.param) as running:
         yield running
 
 

@@ -1,10 +1,11 @@
 """What Ray adds is told within a round, and put where the document has its marks."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from bench.ray_cost import BEGIN, END, Told, put_between_marks, say_how, write_table
+from bench.ray_cost import BEGIN, END, Server, Told, put_between_marks, say_how, write_table
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -14,20 +15,22 @@ def test_what_ray_adds_is_the_median_of_the_differences_within_a_round() -> None
     told: Told = {
         ("250px", 1): {
             "by itself": [(10, 9, 100), (30, 9, 33), (11, 9, 90)],
-            "behind Ray": [(15, 20, 66), (35, 20, 28), (14, 20, 70)],
+            "Ray, HAProxy": [(15, 20, 66), (35, 20, 28), (14, 20, 70)],
         }
     }
-    row = write_table(told).splitlines()[-1]
-    assert row == (
-        "| 250px | 1 | 11.0 | 15.0 (+5.0; 14.0 to 35.0) | 9.0 | 20.0 (+11.0; 20.0 to 20.0) "
-        "| 90.0 | 66.0 (-20.0; 28.0 to 70.0) |"
-    )
+    assert write_table(told).splitlines()[2:] == [
+        "| 250px, 1 | by itself | 11.0 (10.0 to 30.0) | 9.0 (9.0 to 9.0) | 90.0 (33.0 to 100.0) |",
+        "| 250px, 1 | Ray, HAProxy | 15.0 (14.0 to 35.0), +5.0 | 20.0 (20.0 to 20.0), +11.0 "
+        "| 66.0 (28.0 to 70.0), -20.0 |",
+    ]
 
 
 def test_every_row_of_the_table_has_the_cells_of_its_head() -> None:
-    told: Told = {(photo, 8): {"by itself": [(1, 2, 3)], "behind Ray": [(4, 5, 6)]} for photo in ("a", "b")}
+    told: Told = {
+        (photo, 8): {server: [(1, 2, 3)] for server in get_args(Server)} for photo in ("250px", "1080p")
+    }
     lines = write_table(told).splitlines()
-    assert len(lines) == 4
+    assert len(lines) == 8
     assert len({line.count("|") for line in lines}) == 1
 
 
