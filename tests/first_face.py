@@ -8,7 +8,6 @@ JSON object.
 """
 
 import json
-import os
 import subprocess
 import sys
 import time
