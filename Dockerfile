@@ -5,13 +5,19 @@
 FROM docker.io/library/python:3.11-slim AS sources
 WORKDIR /src
 RUN python3 -m venv /opt/eye2face && mkdir /empty
+# Bytecode lies in a folder of its own, that of Python's library too, which the base leaves out: nothing is written at
+# run time, so without it each start would compile anew.
+ENV PYTHONPYCACHEPREFIX=/opt/eye2face/bytecode
+RUN python3 -m compileall -q --invalidation-mode unchecked-hash \
+        -x '/(test|tests|idlelib|lib2to3|tkinter|turtledemo|site-packages|dist-packages)/' \
+        "$(python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')"
 COPY constraints.txt pyproject.toml README.md LICENSE ./
 COPY models ./models
 COPY service ./service
 COPY training ./training
 
 FROM sources AS packages-cpu
-RUN /opt/eye2face/bin/python -m pip install --no-cache-dir --disable-pip-version-check \
+RUN /opt/eye2face/bin/python -m pip install --no-compile --no-cache-dir --disable-pip-version-check \
         --constraint constraints.txt '.[cpu,mqtt]' \
     && /opt/eye2face/bin/python -m pip uninstall --yes pip setuptools
 # A sixth less: tests, tools and a second copy of ONNX Runtime that no Python program loads, cascades of no use here.
@@ -20,12 +26,14 @@ RUN cd /opt/eye2face/lib/python3.11/site-packages \
     && rm -rf numpy/f2py numpy/distutils onnxruntime/backend onnxruntime/datasets onnxruntime/quantization \
         onnxruntime/tools onnxruntime/transformers onnxruntime/capi/libonnxruntime.so.* \
     && find cv2/data -name '*.xml' ! -name haarcascade_frontalface_alt2.xml ! -name 'haarcascade_*eye_2splits.xml' -delete
+RUN /opt/eye2face/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/eye2face/lib
 
 # CUDA and cuDNN come as packages beside ONNX Runtime, so that no base image of their own is needed.
 FROM sources AS packages-gpu
-RUN /opt/eye2face/bin/python -m pip install --no-cache-dir --disable-pip-version-check \
+RUN /opt/eye2face/bin/python -m pip install --no-compile --no-cache-dir --disable-pip-version-check \
         --constraint constraints.txt '.[gpu,mqtt]' \
     && /opt/eye2face/bin/python -m pip uninstall --yes pip setuptools
+RUN /opt/eye2face/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/eye2face/lib
 
 FROM docker.io/library/python:3.11-slim AS runtime
 LABEL org.opencontainers.image.title="eye2face" \
@@ -37,6 +45,7 @@ LABEL org.opencontainers.image.title="eye2face" \
 # the service refuses to start on 0.0.0.0.
 ENV PATH=/opt/eye2face/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONPYCACHEPREFIX=/opt/eye2face/bytecode \
     PYTHONUNBUFFERED=1 \
     EYE2FACE_HOST=0.0.0.0 \
     EYE2FACE_PORT=8000

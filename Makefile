@@ -18,7 +18,7 @@ STAMPS := .venv/.stamps
 SERVICE := $(STAMPS)/service-$(BUILD)
 EVERYTHING := $(STAMPS)/everything-$(BUILD)
 
-.PHONY: help serve setup test fuzz lint types format bench experiment clean
+.PHONY: help serve setup develop test fuzz lint types format bench experiment clean
 .DEFAULT_GOAL := help
 
 help: ## what can be done here
@@ -28,6 +28,8 @@ serve: setup ## start the service on http://127.0.0.1:8000 (GPU=1, HOST=..., POR
 	@EYE2FACE_HOST=$(HOST) EYE2FACE_PORT=$(PORT) exec $(BIN)/eye2face serve
 
 setup: $(SERVICE) ## what the service needs, in .venv; no torch (GPU=1 for NVIDIA GPUs)
+
+develop: $(EVERYTHING) ## what training and tests need, too, in the same .venv; torch among it
 
 test: $(EVERYTHING) lint types ## lint, types and all tests
 	$(BIN)/python -m pytest

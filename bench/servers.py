@@ -97,7 +97,7 @@ def _command(contender: Contender, port: int) -> list[str]:
 
 def stop(process: "subprocess.Popen[bytes]") -> None:
     """Asks its processes to end, and after ten seconds ends those that are left."""
-    pids = _processes(process.pid)
+    pids = processes(process.pid)
     for sign in (signal.SIGTERM, signal.SIGKILL):
         for pid in pids:
             try:
@@ -115,7 +115,7 @@ def _lives(pid: int) -> bool:
     return bool(_stat(Path(f"/proc/{pid}")))
 
 
-def _processes(root: int) -> list[int]:
+def processes(root: int) -> list[int]:
     """The living processes of a server and all that it started, in sessions of their own too."""
     parents: dict[int, int] = {}
     found = []
@@ -158,14 +158,19 @@ def wait_until_answering(port: int, session: int, max_wait_s: float = 120) -> st
     return f"it did not answer within {max_wait_s:.0f} s"
 
 
+def cpu_s_of(pid: int) -> float:
+    """The CPU time that a process has used, 0 if it lives no more."""
+    fields = _stat(Path(f"/proc/{pid}"))
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") if fields else 0.0
+
+
 def usage(root: int) -> Usage:
     """What the living processes of the server have used."""
-    ticks = os.sysconf("SC_CLK_TCK")
     cpu_s, num_faults, memory_kb = 0.0, 0, 0
-    for pid in _processes(root):
+    for pid in processes(root):
         folder = Path(f"/proc/{pid}")
+        cpu_s += cpu_s_of(pid)
         if fields := _stat(folder):
-            cpu_s += (int(fields[11]) + int(fields[12])) / ticks
             num_faults += int(fields[7])
         try:
             rollup = (folder / "smaps_rollup").read_text()
@@ -173,6 +178,12 @@ def usage(root: int) -> Usage:
             continue
         memory_kb += sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
     return Usage(cpu_s, num_faults, memory_kb / 1024)
+
+
+def cpu_name() -> str:
+    """What this machine says that its processor is."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
 def free_port() -> int:

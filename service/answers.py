@@ -294,8 +294,10 @@ class Stamps:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = f"{self._random.getrandbits(128):032x}"
-        scope.setdefault("state", {})["request_id"] = request_id
+        state = scope.setdefault("state", {})
+        if "request_id" not in state:  # a server around it may have given one
+            state["request_id"] = f"{self._random.getrandbits(128):032x}"
+        request_id: str = state["request_id"]
 
         async def send_stamped(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -1,7 +1,8 @@
 """HTTP requests that are sent again where it may help, within one deadline; imports nothing of ours.
 
-Tried again is what a moment's patience may mend: the connection was refused or lost, or the answer says
-"not now" (429, 502, 503). Everything that is asked here can be asked twice without harm.
+Tried again is what a moment's patience may mend: the connection was refused or lost, the answer says "not
+now" (429, 502, 503), or it is a 500 of somebody between. Everything that is asked here can be asked twice
+without harm.
 """
 
 import asyncio
@@ -22,6 +23,8 @@ PATIENCE: Final = frozenset({429, 502, 503})
 
 _JITTER: Final = 0.5
 """The part of a wait that is left to chance, so that many callers do not come back all at once."""
+
+_PROBLEM_JSON: Final = "application/problem+json"
 
 MAX_ANSWER_BYTES: Final = 100_000_000
 """More than any answer that is wanted here; a server that sends without end fills no memory."""
@@ -77,9 +80,15 @@ class Tries:
 
     def _may_pass(self, outcome: Outcome) -> bool:
         if isinstance(outcome, httpx.Response):
-            return outcome.status_code in self.retry.statuses
+            return outcome.status_code in self.retry.statuses or _is_of_another(outcome)
         # Who does not answer in time may be at work: to ask again would double the load.
         return not isinstance(outcome, (httpx.ReadTimeout, httpx.WriteTimeout, AnswerTooLong))
+
+
+def _is_of_another(answer: httpx.Response) -> bool:
+    """Whether a 500 is not the service's, but of a proxy that lost it: Ray's says so when a node dies."""
+    own = answer.headers.get("content-type", "").startswith(_PROBLEM_JSON)
+    return answer.status_code == 500 and not own
 
 
 Options = Callable[[Tries], dict[str, Any]]

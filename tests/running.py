@@ -64,7 +64,9 @@ def find_free_port() -> int:
     return port
 
 
-def wait_until_ready(address: str, process: "subprocess.Popen[bytes]", *, max_wait_s: float = 60) -> None:
+def wait_until_ready(
+    address: str, process: "subprocess.Popen[bytes]", *, max_wait_s: float = 60, every_s: float = 0.1
+) -> None:
     """Returns once the service at `address` takes photos; fails if its process ends before."""
     end = time.monotonic() + max_wait_s
     while True:
@@ -74,7 +76,7 @@ def wait_until_ready(address: str, process: "subprocess.Popen[bytes]", *, max_wa
         except (urllib.error.URLError, OSError):
             assert process.poll() is None, "the service ended before it was ready"
             assert time.monotonic() < end, f"the service was not ready after {max_wait_s} s"
-            time.sleep(0.1)
+            time.sleep(every_s)
 
 
 @contextmanager

@@ -44,7 +44,7 @@ SERVICE = (
     ("problems", "openapi", "direct"),
     ("app", "doctor"),
     ("server",),
-    ("cli",),
+    ("cli", "replica"),
     ("__main__",),
 )
 ALONE = {"errors", "settings", "cores", "changes", "hangups", "metrics", "logs", "memory", "retries"}
@@ -52,8 +52,8 @@ ALONE = {"errors", "settings", "cores", "changes", "hangups", "metrics", "logs",
 
 HTTP = {
     *("accept", "admission", "answers", "app", "auth", "bodies", "client", "connections", "direct"),
-    *("forms", "frigate", "openapi", "pages", "patience", "problems", "queries", "replies", "retries"),
-    *("server", "watching"),
+    *("forms", "frigate", "openapi", "pages", "patience", "problems", "queries", "replica", "replies"),
+    *("retries", "server", "watching"),
 }
 """The only modules of the service that may know of HTTP."""
 
@@ -136,6 +136,14 @@ def test_only_the_http_side_of_the_service_knows_of_http(module: str) -> None:
 def test_training_takes_only_crops_pictures_and_errors_from_the_service(module: str) -> None:
     allowed = SHARED | BEYOND.get(module, set())
     assert _ours(_modules("training")[module], "service") <= allowed
+
+
+def test_only_the_deployment_on_ray_knows_of_ray_and_nothing_needs_the_deployment() -> None:
+    imported = {name: _imports(path) for name, path in _modules("service").items()}
+    assert [name for name, each in imported.items() if "ray" in {one.split(".")[0] for one in each}] == [
+        "service.replica"
+    ]
+    assert not [name for name, each in imported.items() if "service.replica" in each]
 
 
 @pytest.mark.parametrize("module", _modules("service"))

@@ -42,9 +42,9 @@ def _imported(package: str) -> set[str]:
 @pytest.mark.parametrize(
     ("package", "extras"),
     [
-        ("service", ["cpu", "bulk", "mqtt"]),
+        ("service", ["cpu", "bulk", "mqtt", "ray"]),
         ("training", ["cpu", "training"]),
-        ("tests", ["cpu", "bulk", "mqtt", "training", "dev"]),
+        ("tests", ["cpu", "bulk", "mqtt", "ray", "training", "dev"]),
     ],
 )
 def test_a_package_imports_only_what_it_states_to_need(package: str, extras: list[str]) -> None:

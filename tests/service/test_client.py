@@ -233,10 +233,21 @@ def test_nobody_at_the_address_is_unreachable(connect: Connect) -> None:
         connect(nowhere, retry=QUICK).check_ready()
 
 
-@pytest.mark.parametrize("status", [400, 404, 422, 500, 504])
+@pytest.mark.parametrize("status", [400, 404, 422, 504])
 def test_what_patience_cannot_mend_is_asked_once(connect: Connect, status: int) -> None:
     with make_trouble([answer(status, b"no", content_type="text/plain")] * 2) as server:
         with pytest.raises(UnexpectedAnswer, match=f"{status} .text/plain"):
+            connect(server.address, retry=QUICK).synthesize(b"x")
+        assert len(server.seen) == 1
+
+
+def test_a_500_is_asked_again_unless_it_is_the_services_own(connect: Connect, address: str) -> None:
+    lost, own = answer(500, b"no", content_type="text/plain"), answer(500, b"{}", **PROBLEM)
+    with make_trouble([lost, lost], then=pass_on(address)) as server:
+        assert connect(server.address, retry=QUICK).synthesize(astronaut(), input="eye")
+        assert len(server.seen) == 3
+    with make_trouble([own] * 2) as server:
+        with pytest.raises(Eye2FaceError):
             connect(server.address, retry=QUICK).synthesize(b"x")
         assert len(server.seen) == 1
 

@@ -37,7 +37,8 @@ def test_a_wait_that_leads_beyond_the_deadline_is_none() -> None:
         (httpx.Response(429), True),
         (httpx.Response(502), True),
         (httpx.Response(200), False),
-        (httpx.Response(500), False),
+        (httpx.Response(500, headers={"content-type": "application/problem+json"}), False),
+        (httpx.Response(500, headers={"content-type": "text/plain"}), True),  # Ray's, when a node dies
         (httpx.ConnectError("refused"), True),
         (httpx.ConnectTimeout("nobody"), True),
         (httpx.RemoteProtocolError("left"), True),
