@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.app import create_app
 from service.logs import configure_logs
-from service.server import keep_freed_memory
+from service.memory import keep_freed_memory
 from service.settings import Settings
 
 _AT_ONCE_PER_CORE: Final = 4
