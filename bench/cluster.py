@@ -1,11 +1,11 @@
 """A Ray cluster on this machine that serves the deployment of `deploy/ray`; for measurements and tests.
 
-    python -m bench.cluster PORT MAX_REPLICAS
+    python -m bench.cluster PORT MAX_REPLICAS    # 0 replicas: only the nodes
 
 Its nodes have a core each and the address 127.0.0.2, so that all they say to each other stays on this machine
 (127.0.0.1 Ray takes for its address in the network). It is a process of its own, which reads what to do:
 `grow` starts the second node, `kill` ends it as a power cut does, the end of its input ends all. After each
-it prints `done`.
+it prints `done`, and first of all `at` and the address for RAY_ADDRESS.
 """
 
 import os
@@ -40,6 +40,7 @@ class Running:
 
     process: "subprocess.Popen[str]"
     port: int
+    address: str
 
     def order(self, what: str) -> None:
         """Has it do `grow` or `kill`, and returns when that is done.
@@ -47,23 +48,25 @@ class Running:
         Raises:
             RuntimeError: the cluster has ended.
         """
-        assert self.process.stdin and self.process.stdout
+        assert self.process.stdin
         self.process.stdin.write(f"{what}\n")
         self.process.stdin.flush()
-        self.wait()
+        _wait_for(self.process, "done")
 
-    def wait(self) -> None:
-        """Returns when what was ordered is done; raises as `order`."""
-        assert self.process.stdout
-        for line in self.process.stdout:  # Ray writes here too
-            if line == "done\n":
-                return
-        raise RuntimeError("the cluster ended")
+
+def _wait_for(process: "subprocess.Popen[str]", word: str) -> str:
+    """What the cluster says after `word`; raises RuntimeError where it has ended."""
+    assert process.stdout
+    for line in process.stdout:  # Ray writes here too
+        first, _, rest = line.strip().partition(" ")
+        if first == word:
+            return rest
+    raise RuntimeError("the cluster ended")
 
 
 @contextmanager
-def started_cluster(log: Path, proxy: Proxy, *, max_replicas: int = 2) -> Iterator[Running]:
-    """A cluster of one node that answers; what it says is written to `log`."""
+def started_cluster(log: Path, proxy: Proxy = "python", *, max_replicas: int = 2) -> Iterator[Running]:
+    """A cluster of one node that answers, or that does not serve at all; what it says is written to `log`."""
     port = free_port()
     own = {
         "PYTHONPATH": str(ROOT), "EYE2FACE_HOST": "127.0.0.1", "EYE2FACE_DEVICE": "cpu",
@@ -75,10 +78,10 @@ def started_cluster(log: Path, proxy: Proxy, *, max_replicas: int = 2) -> Iterat
             [sys.executable, "-m", "bench.cluster", str(port), str(max_replicas)], cwd=ROOT,
             env=os.environ | own, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said,
         )  # fmt: skip
-        cluster = Running(process, port)
         try:
-            cluster.wait()
-            yield cluster
+            address = _wait_for(process, "at")
+            _wait_for(process, "done")
+            yield Running(process, port, address)
         finally:
             left = processes(process.pid)
             process.communicate()  # closes its input
@@ -97,10 +100,13 @@ def main() -> None:
     from service.replica import Scale, build
 
     cluster = Cluster(initialize_head=True, head_node_args=_NODE)
-    ray.init(cluster.address, _node_ip_address=_ADDRESS, logging_level="warning", log_to_driver=False)
-    (application,) = yaml.safe_load(SERVE_YAML.read_text())["applications"]
-    serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": port})
-    serve.run(build(Scale(**application["args"] | {"max_replicas": max_replicas})), name=application["name"])
+    print("at", cluster.address, flush=True)
+    if max_replicas:
+        ray.init(cluster.address, _node_ip_address=_ADDRESS, logging_level="warning", log_to_driver=False)
+        (application,) = yaml.safe_load(SERVE_YAML.read_text())["applications"]
+        serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": port})
+        scale = Scale(**application["args"] | {"max_replicas": max_replicas})
+        serve.run(build(scale), name=application["name"])
     print("done", flush=True)
     second: Any = None
     for order in sys.stdin:
@@ -111,8 +117,9 @@ def main() -> None:
                 _kill(pid)
             cluster.remove_node(second, allow_graceful=False)
         print("done", flush=True)
-    serve.shutdown()
-    ray.shutdown()
+    if max_replicas:
+        serve.shutdown()
+        ray.shutdown()
     cluster.shutdown()
 
 

@@ -1,6 +1,7 @@
 """Faces for many photos at once: on all cores, and where a run was killed the next one goes on.
 
-A face is written beside its place and then moved there, so that there are no half files. What became of each
+Workers read and draw, here or on other machines (`service.bulk_ray`); one process writes. A
+face is written beside its place and then moved there, so that there are no half files. What became of each
 photo stands in the manifest.
 """
 
@@ -12,11 +13,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Final
 
 import cv2
 
 from service import __version__
-from service.cores import count_cores
 from service.errors import Eye2FaceError
 from service.eyes import Eye
 from service.images import FaceFormat
@@ -24,7 +25,11 @@ from service.manifest import Manifest, Row
 from service.marking import finish
 from service.pipeline import Choice, Pipeline
 from service.settings import Settings
-from service.synthesizer import Synthesizer, model_path
+from service.synthesizer import Synthesizer, model_path, read_model_info
+
+
+class ClusterFailed(Exception):
+    """The cluster is not there or cannot do what was asked; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,70 +46,125 @@ class Outcome:
         return any(row["output"] for row in self.rows)
 
 
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked of every photo, and how a face is answered."""
+
+    choice: Choice
+    format: FaceFormat
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One photo, how the names of its faces begin, and the bytes (SHA-256) of which all faces are there."""
+
+    photo: Path
+    stem: str
+    done_sha256: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """What a worker made of one photo: rows and faces by name; no rows where its bytes were done before."""
+
+    photo: Path
+    rows: list[Row]
+    faces: dict[str, bytes]
+
+
 class Bulk:
     """Draws faces of many photos into one folder, all of them with the same question."""
 
-    def __init__(self, settings: Settings, choice: Choice, format: FaceFormat, *, num_photos: int) -> None:
-        """Loads the model.
+    def __init__(self, folder: Path, manifest: Manifest, run: str) -> None:
+        """Goes on from what `manifest` says of `folder`; `run` is `name_run`'s."""
+        self._folder = folder
+        self._manifest = manifest
+        self.run: Final = run
+
+    def plan(self, photos: list[Path]) -> list[Task]:
+        """What there is to do for each of the photos."""
+        stems = _plan_names(photos, self._folder, self._manifest)
+        done = [self._manifest.done(str(photo.absolute()), self.run) for photo in photos]
+        return [Task(*each) for each in zip(photos, stems, done, strict=True)]
+
+    def keep(self, drawn: Drawn) -> None:
+        """Writes the faces; may be called by several threads."""
+        for name, face in drawn.faces.items():
+            _write_whole(self._folder / name, face)
+
+    def note(self, drawn: Drawn) -> Outcome:
+        """Writes the rows, once the faces are kept."""
+        if not drawn.rows:
+            return Outcome(drawn.photo, self._manifest.rows[str(drawn.photo.absolute())], from_before=True)
+        self._manifest.add(drawn.rows)
+        return Outcome(drawn.photo, drawn.rows, from_before=False)
+
+
+def draw_here(worker: "Worker", bulk: Bulk, photos: list[Path], num_threads: int) -> Iterator[Outcome]:
+    """The outcome of each photo, in the order in which they are finished, on this machine's cores."""
+
+    def draw(task: Task) -> Drawn:
+        drawn = worker(task)
+        bulk.keep(drawn)
+        return drawn
+
+    cv2.setNumThreads(1)
+    with ThreadPoolExecutor(num_threads, "eye2face") as threads:
+        try:
+            for done in as_completed([threads.submit(draw, task) for task in bulk.plan(photos)]):
+                yield bulk.note(done.result())
+        finally:  # stopped by the caller or by Ctrl+C: what has not begun is left
+            threads.shutdown(cancel_futures=True)
+
+
+class Worker:
+    """Reads a photo, draws its faces and says what became of it; writes nothing. May be shared by threads."""
+
+    def __init__(self, settings: Settings, question: Question, *, num_threads: int = 1) -> None:
+        """Loads the model, which is given `num_threads` for each photo.
 
         Raises:
             ModelError: it cannot be used.
         """
-        self._num_workers = min(settings.num_threads or count_cores(), num_photos)
-        # Several photos: a core for each of them. One: all cores for it.
-        num_threads = count_cores() if num_photos == 1 else 1
         synthesizer = Synthesizer.load(
             model_path(settings.model, settings.mounted), device=settings.device, num_threads=num_threads
         )
         self._pipeline = Pipeline.open(settings, synthesizer)
-        self._choice = choice
-        self._format = format
-        self._run = _name_run(settings, choice, format, synthesizer.info.sha256)
+        self._question = question
+        self.run: Final = name_run(settings, question, synthesizer.info.sha256)
 
-    def draw(self, photos: list[Path], folder: Path, manifest: Manifest) -> Iterator[Outcome]:
-        """The outcome of each photo, in the order in which they are finished."""
-        cv2.setNumThreads(1)
-        stems = _plan_names(photos, folder, manifest)
-        with ThreadPoolExecutor(self._num_workers, "eye2face") as threads:
-            try:
-                working = [
-                    threads.submit(self._draw_one, photo, folder / stem, manifest)
-                    for photo, stem in zip(photos, stems, strict=True)
-                ]
-                for done in as_completed(working):
-                    outcome = done.result()
-                    if not outcome.from_before:
-                        manifest.add(outcome.rows)
-                    yield outcome
-            finally:  # stopped by the caller or by Ctrl+C: what has not begun is left
-                threads.shutdown(cancel_futures=True)
-
-    def _draw_one(self, photo: Path, stem: Path, manifest: Manifest) -> Outcome:
-        name = str(photo.absolute())
+    def __call__(self, task: Task) -> Drawn:
+        """What becomes of one photo, its problems included."""
+        name = str(task.photo.absolute())
         try:
-            data = photo.read_bytes()
+            data = task.photo.read_bytes()
         except OSError as error:
             detail = error.strerror or str(error)
-            return Outcome(photo, [self._row(name, None, error=("unreadable", detail))], from_before=False)
+            return Drawn(task.photo, [self._row(name, None, error=("unreadable", detail))], {})
         sha256 = hashlib.sha256(data).hexdigest()
-        if rows := manifest.done(name, sha256, self._run):
-            return Outcome(photo, rows, from_before=True)
+        if sha256 == task.done_sha256:
+            return Drawn(task.photo, [], {})
+        faces: dict[str, bytes] = {}
         try:
-            rows = self._draw_faces(data, stem, name, sha256)
+            rows = self._draw_faces(data, task.stem, name, sha256, faces)
         except Eye2FaceError as error:
             rows = [self._row(name, sha256, error=(error.code, str(error)))]
         for row in rows:
             row["num_rows"] = len(rows)
-        return Outcome(photo, rows, from_before=False)
+        return Drawn(task.photo, rows, faces)
 
-    def _draw_faces(self, data: bytes, stem: Path, name: str, sha256: str) -> list[Row]:
-        synthesis = self._pipeline.synthesize(data, self._choice)
+    def _draw_faces(
+        self, data: bytes, stem: str, name: str, sha256: str, faces: dict[str, bytes]
+    ) -> list[Row]:
+        """The rows; puts the faces into `faces`."""
+        choice, format = self._question.choice, self._question.format
+        synthesis = self._pipeline.synthesize(data, choice)
         rows = []
         for face in synthesis.faces:
-            person = face.eye.person if self._choice.person == "all" else 0
-            path = _face_path(stem, person, self._format)
-            _write_whole(path, finish(face, self._format))
-            rows.append(self._row(name, sha256, eye=face.eye, quality=asdict(face.quality), output=path.name))
+            person = face.eye.person if choice.person == "all" else 0
+            output = _name_face(stem, person, format)
+            faces[output] = finish(face, format)
+            rows.append(self._row(name, sha256, eye=face.eye, quality=asdict(face.quality), output=output))
         for refused in synthesis.refused:
             error = refused.error.code, str(refused.error)
             rows.append(self._row(name, sha256, eye=refused.eye, error=error))
@@ -123,7 +183,7 @@ class Bulk:
         return Row(
             input=photo,
             sha256=sha256,
-            run=self._run,
+            run=self.run,
             num_rows=1,
             eye=None if eye is None else asdict(eye),
             quality=quality,
@@ -132,11 +192,17 @@ class Bulk:
         )
 
 
-def _name_run(settings: Settings, choice: Choice, format: FaceFormat, model_sha256: str) -> str:
-    """A short name for all that decides which face a photo gets."""
+def name_run(settings: Settings, question: Question, model_sha256: str | None = None) -> str:
+    """A short name for all that decides which face a photo gets, the settings' model unless another is named.
+
+    Raises:
+        ModelError: there is no such model.
+    """
+    if model_sha256 is None:
+        model_sha256 = read_model_info(model_path(settings.model, settings.mounted)).sha256
     gates = settings.min_eye_px, settings.min_eye_light, settings.min_eye_sharpness
     limits = settings.eye_finder, settings.max_pixels, *gates
-    decided = [__version__, model_sha256, format, asdict(choice), limits]
+    decided = [__version__, model_sha256, question.format, asdict(question.choice), limits]
     return hashlib.sha256(json.dumps(decided).encode()).hexdigest()[:12]
 
 
@@ -174,9 +240,9 @@ def _stem_of_face(name: str) -> str | None:
     return named and named[1]
 
 
-def _face_path(stem: Path, person: int, format: FaceFormat) -> Path:
+def _name_face(stem: str, person: int, format: FaceFormat) -> str:
     ending = "jpg" if format == "jpeg" else format
-    return stem.with_name(f"{stem.name}.face{f'-{person}' if person else ''}.{ending}")
+    return f"{stem}.face{f'-{person}' if person else ''}.{ending}"
 
 
 def _write_whole(path: Path, data: bytes) -> None:

@@ -8,6 +8,7 @@ import json
 import logging
 import signal
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,7 +22,8 @@ from rich.table import Table
 
 from service import __version__
 from service.auth import BadKeys, Key, add_key, hash_key, make_key
-from service.bulk import Bulk, Outcome
+from service.bulk import Bulk, ClusterFailed, Outcome, Question, Worker, draw_here, name_run
+from service.cores import count_cores
 from service.doctor import examine_finder, examine_model, examine_speed, examine_versions
 from service.errors import Eye2FaceError
 from service.eye_finder import open_eye_finder
@@ -53,7 +55,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Runs the command line; ends the process with status 1 and one sentence where it cannot."""
     try:
         app(arguments, prog_name="eye2face")
-    except (Eye2FaceError, OSError, ValidationError, BadKeys, _Refusal) as error:
+    except (Eye2FaceError, OSError, ValidationError, BadKeys, ClusterFailed, _Refusal) as error:
         typer.echo(f"eye2face: {_sentence(error)}", err=True)
         sys.exit(1)
 
@@ -85,7 +87,7 @@ def serve(
 
 
 @app.command()
-def synthesize(
+def synthesize(  # noqa: PLR0913  every option is an argument
     files: Annotated[list[Path], typer.Argument(help="Photos, or folders of photos.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the faces.")],
     eye: Annotated[
@@ -96,26 +98,48 @@ def synthesize(
         Literal["auto", "photo", "eye"], typer.Option(help="eye: the picture itself is an eye.")
     ] = "auto",
     format: Annotated[Literal["png", "jpeg", "webp"], typer.Option(help="Format of the faces.")] = "png",
+    ray: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="On a Ray cluster: HOST:PORT, or auto.")
+    ] = None,
 ) -> None:
-    """Draw a face for each photo into a folder, on all cores.
+    """Draw a face for each photo into a folder, on all cores of this machine, or of a Ray cluster.
 
     What became of each stands in manifest.jsonl beside the faces (and in manifest.parquet where pyarrow is
     installed). After a kill the same command goes on where it was. No input is ever overwritten.
     """
-    choice = Choice(eye=eye, person=_parse_person(person), input=input)
+    question = Question(Choice(eye=eye, person=_parse_person(person), input=input), format)
     output.mkdir(parents=True, exist_ok=True)
     with _open_manifest(output) as manifest:
         faces = {(output / name).resolve() for name in manifest.outputs}
         photos = [photo for photo in _list_photos(files) if photo.resolve() not in faces]
         if not photos:
             raise _Refusal(f"All that is there are faces that were drawn before, as {output / NAME} says.")
-        bulk = Bulk(_settings(), choice, format, num_photos=len(photos))
-        drawing = bulk.draw(photos, output, manifest)
+        drawing = _draw(question, output, manifest, photos, ray)
         shown = track(drawing, "Drawing faces", total=len(photos), console=Console(stderr=True))
         outcomes = {outcome.photo: outcome for outcome in shown}
         if find_spec("pyarrow"):
             write_parquet([row for rows in manifest.rows.values() for row in rows], output / PARQUET_NAME)
     _tell_outcomes([outcomes[photo] for photo in photos], output)
+
+
+def _draw(
+    question: Question, output: Path, manifest: Manifest, photos: list[Path], ray: str | None
+) -> Iterator[Outcome]:
+    settings = _settings()
+    bulk = Bulk(output, manifest, name_run(settings, question))
+    if ray is not None:
+        try:
+            from service.bulk_ray import connect, draw_on_ray
+        except ModuleNotFoundError as error:
+            if error.name != "ray":
+                raise
+            raise _Refusal("--ray needs Ray: pip install 'eye2face[ray]'.") from None
+        connect(ray)
+        return draw_on_ray(settings, question, bulk, photos)
+    num_cores = count_cores()
+    # Several photos: a core for each of them. One: all cores for it.
+    worker = Worker(settings, question, num_threads=num_cores if len(photos) == 1 else 1)
+    return draw_here(worker, bulk, photos, min(settings.num_threads or num_cores, len(photos)))
 
 
 def _open_manifest(folder: Path) -> Manifest:

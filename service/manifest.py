@@ -59,12 +59,12 @@ class Manifest:
     ) -> None:
         self._file.close()
 
-    def done(self, photo: str, sha256: str, run: str) -> list[Row] | None:
-        """The rows of a photo that this run need not do again: all there, of these bytes, faces in place."""
+    def done(self, photo: str, run: str) -> str | None:
+        """The SHA-256 of the bytes of the photo with which this run is done: its faces are all in place."""
         rows = self.rows.get(photo, [])
-        same = bool(rows) and all(row["sha256"] == sha256 and row["run"] == run for row in rows)
+        same = bool(rows) and all(row["run"] == run for row in rows)
         there = all((self._folder / row["output"]).is_file() for row in rows if row["output"])
-        return rows if same and there else None
+        return rows[0]["sha256"] if same and there else None
 
     def add(self, rows: list[Row]) -> None:
         """Writes all rows of one photo."""

@@ -40,7 +40,7 @@ SERVICE = (
     ("marking", "live"),
     ("engine",),
     ("answers", "bulk"),
-    ("batch",),
+    ("batch", "bulk_ray"),
     ("problems", "openapi", "direct"),
     ("app", "doctor"),
     ("server",),
@@ -138,12 +138,11 @@ def test_training_takes_only_crops_pictures_and_errors_from_the_service(module: 
     assert _ours(_modules("training")[module], "service") <= allowed
 
 
-def test_only_the_deployment_on_ray_knows_of_ray_and_nothing_needs_the_deployment() -> None:
+def test_only_two_modules_know_of_ray_and_nothing_needs_them_but_the_command() -> None:
     imported = {name: _imports(path) for name, path in _modules("service").items()}
-    assert [name for name, each in imported.items() if "ray" in {one.split(".")[0] for one in each}] == [
-        "service.replica"
-    ]
-    assert not [name for name, each in imported.items() if "service.replica" in each]
+    of_ray = [name for name, each in imported.items() if "ray" in {one.split(".")[0] for one in each}]
+    assert of_ray == ["service.bulk_ray", "service.replica"]
+    assert [name for name, each in imported.items() if each & set(of_ray)] == ["service.cli"]
 
 
 @pytest.mark.parametrize("module", _modules("service"))

@@ -170,3 +170,13 @@ def test_a_run_that_is_killed_leaves_whole_files_and_is_gone_on_with(tmp_path: P
 
 def _size(path: Path) -> int:
     return os.stat(path).st_size if path.exists() else 0
+
+
+def test_without_ray_the_command_says_what_to_install(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "service.bulk_ray", raising=False)
+    assert run(photos, "-o", tmp_path / "faces", "--ray", "auto") == 1
+    told = capsys.readouterr().err
+    assert told == "eye2face: --ray needs Ray: pip install 'eye2face[ray]'.\n"
