@@ -284,8 +284,8 @@ class MicroBatcher:
 
     @property
     def is_alive(self) -> bool:
-        """Whether the thread that owns the device is there."""
-        return self._thread.is_alive()
+        """Whether the thread that owns the device is there, and not about to end."""
+        return self._thread.is_alive() and not self._closing
 
     def warm(self, item: Items) -> None:
         """Runs every size of batch once, in the thread that runs them later."""

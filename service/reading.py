@@ -12,6 +12,7 @@ import queue
 import socket
 import subprocess
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Iterator
@@ -92,10 +93,21 @@ class ReadHere:
 
 
 class Readers:
-    """Reads photos in processes of their own, each one photo at a time."""
+    """Reads photos in processes of their own, each one photo at a time.
 
-    def __init__(self, number: int, eye_finder: Literal["learned", "haar"], *, max_pixels: int) -> None:
+    Calls come from the workers of a pool, whose core is free for others while they wait.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        eye_finder: Literal["learned", "haar"],
+        *,
+        max_pixels: int,
+        cores: threading.Semaphore | None = None,
+    ) -> None:
         """Raises ModelError: the eye finder cannot be used, or no process can be started."""
+        self._cores = cores or threading.Semaphore()
         self.last_failure: str | None = None
         """Why no process could be started the last time; None if one could."""
         self._all = [_Reader(eye_finder, max_pixels) for _ in range(number)]
@@ -117,8 +129,12 @@ class Readers:
 
     def __call__(self, data: bytes, task: Task[T], clock: Clock) -> T:
         """What the task gives; see `Reading`. A process that ends is replaced before the next photo."""
-        with self._ready(clock) as reader:
-            return reader.ask(data, task, clock)
+        self._cores.release()
+        try:
+            with self._ready(clock) as reader:
+                return reader.ask(data, task, clock)
+        finally:
+            self._cores.acquire()
 
     def test(self) -> None:
         """Raises ModelError: no process can be started."""
@@ -272,15 +288,17 @@ class _Reader:
         return self._connection
 
 
-def open_reading(number: int, settings: Settings) -> Reading:
+def open_reading(number: int, settings: Settings, cores: threading.Semaphore | None = None) -> Reading:
     """So many processes that read photos as the settings ask; without any the threads that ask do it.
+
+    `cores` are those of the threads' pool.
 
     Raises:
         ModelError: the eye finder cannot be used, or no process can be started.
     """
     if number == 0:
         return ReadHere(open_eye_finder(settings.eye_finder), max_pixels=settings.max_pixels)
-    return Readers(number, settings.eye_finder, max_pixels=settings.max_pixels)
+    return Readers(number, settings.eye_finder, max_pixels=settings.max_pixels, cores=cores)
 
 
 def _describe_end(code: int) -> str:

@@ -60,7 +60,10 @@ class Settings(BaseSettings):
         20, ge=1, description="Faces drawn of one photo with person=all, the largest people's."
     )
     num_threads: int = Field(
-        0, ge=0, le=1024, description="Photos worked on at once; 0 counts the cores given to the process."
+        0,
+        ge=0,
+        le=1024,
+        description="Photos worked on at once; 0: as many as the cores given to the process, and one.",
     )
     num_readers: int = Field(
         -1,
