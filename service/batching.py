@@ -117,7 +117,9 @@ class WorkerPool:
         self._max_queued = max_queued
         self._max_wait_s = max_wait_s
         self._queue: deque[Job[Any]] = deque()
-        self._changed = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
+        self._idle: list[threading.Condition] = []
+        """What each worker without work waits for; the last one went idle last."""
         self._begun: list[float | None] = [None] * num_workers
         self._mean_s = 0.0
         self._closing = False
@@ -135,14 +137,15 @@ class WorkerPool:
         self.replace_dead()
         loop = asyncio.get_running_loop()
         job = Job(work, Ticket(time.monotonic() + max_ms / 1000), loop.create_future())
-        with self._changed:
+        with self._lock:
             if self._closing:
                 raise NotReady(
                     "The service is stopping. Send the photo to another one, or again in a moment."
                 )
             self._refuse_overload(max_ms / 1000)
             self._queue.append(job)
-            self._changed.notify()
+            if self._idle:  # the one that worked last: what it touched is still in the core's cache
+                self._idle.pop().notify()
         timer = loop.call_later(max_ms / 1000, self._expire, job)
         job.answer.add_done_callback(lambda _: timer.cancel())
         return job
@@ -150,7 +153,7 @@ class WorkerPool:
     def drop(self, job: Job[Any]) -> None:
         """Forgets a job whose answer nobody waits for; one that runs stops at its next check."""
         job.ticket.dropped = True
-        with self._changed:
+        with self._lock:
             if job in self._queue:
                 self._queue.remove(job)
 
@@ -160,7 +163,7 @@ class WorkerPool:
         Raises:
             Overloaded: it would not.
         """
-        with self._changed:
+        with self._lock:
             self._refuse_overload(math.inf)
 
     def state(self) -> PoolState:
@@ -188,9 +191,10 @@ class WorkerPool:
 
     def close(self, max_wait_s: float) -> bool:
         """Takes no more work and ends the workers; False if some still run after `max_wait_s`."""
-        with self._changed:
+        with self._lock:
             self._closing = True
-            self._changed.notify_all()
+            while self._idle:
+                self._idle.pop().notify()
         end = time.monotonic() + max_wait_s
         for thread in self._threads:
             thread.join(max(0.0, end - time.monotonic()))
@@ -227,11 +231,17 @@ class WorkerPool:
             del job  # or the photo would stay until the next one comes
 
     def _take(self) -> Job[Any] | None:
-        with self._changed:
+        woken = threading.Condition(self._lock)
+        with self._lock:
             while not self._queue:
                 if self._closing:
                     return None
-                self._changed.wait()
+                self._idle.append(woken)
+                try:
+                    woken.wait()
+                finally:  # however the wait ends, nobody may be woken in vain
+                    if woken in self._idle:
+                        self._idle.remove(woken)
             return self._queue.popleft()
 
     @staticmethod

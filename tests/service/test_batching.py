@@ -190,8 +190,9 @@ def test_a_worker_that_dies_is_replaced() -> None:
         with a_pool(2) as pool:
             victim = pool._threads[0]
             kill(victim)
-            with pool._changed:
-                pool._changed.notify_all()
+            with pool._lock:
+                for woken in pool._idle:
+                    woken.notify()
             victim.join(10)
             assert not victim.is_alive() and pool.state().num_alive == 1
             assert await pool.submit(lambda _: "done", max_ms=10_000).answer == "done"
