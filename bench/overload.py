@@ -3,23 +3,26 @@
     python -m bench.overload --factors 2 5 --seconds 30
 
 Capacity is measured first, by a closed loop. Then photos are sent at a fixed rate whether or not answers
-come, each on a connection of its own. Prints one JSON object for each factor.
+come, each on a connection of its own. Prints one JSON object for each factor. The sender works on the same
+cores as the service: `goodput_of_rest` is the goodput in parts of the capacity of the cores that it leaves.
 """
 
 import argparse
 import asyncio
 import json
+import os
 import statistics
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import uvloop
 
-from bench.load import read_answer, run_load, write_request
+from bench.load import run_load, write_request
 from bench.photos import NAMES, write_photos
 from bench.servers import CONTENDERS, started, usage, wait_until_answering
 
@@ -43,18 +46,54 @@ async def flood(port: int, request: bytes, per_s: float, seconds: float) -> list
     return list(await asyncio.gather(*asking))
 
 
+class _Caller(asyncio.Protocol):
+    """One request on one connection, with as little work for it as there can be."""
+
+    def __init__(self, request: bytes) -> None:
+        self._request = request
+        self._received = bytearray()
+        self.status = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
+        self._transport.write(self._request)
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        head, end, body = self._received.partition(b"\r\n\r\n")
+        if end and len(body) >= int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0]):
+            self._end(int(head.split(b" ", 2)[1]))
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._end(0)
+
+    def _end(self, status: int) -> None:
+        if not self.status.done():
+            self.status.set_result(status)
+        self._transport.close()
+
+
 async def _ask(port: int, request: bytes, begin: float) -> Answer:
     sent = time.monotonic()
     status = 0
     try:
         async with asyncio.timeout(30):
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.write(request)
-            status, _ = await read_answer(reader)
-            writer.close()
-    except (OSError, TimeoutError, asyncio.IncompleteReadError):
+            loop = asyncio.get_running_loop()
+            _, caller = await loop.create_connection(lambda: _Caller(request), "127.0.0.1", port)
+            status = await caller.status
+    except OSError:  # a timeout is one
         status = 0
     return Answer(sent - begin, time.monotonic() - sent, status)
+
+
+@contextmanager
+def _cpu(service: int, told: dict[str, Any]) -> Iterator[None]:
+    """Tells how many cores sender and service used."""
+    begin, sender_s, service_s = time.monotonic(), time.process_time(), usage(service).cpu_s
+    yield
+    seconds = time.monotonic() - begin
+    told["sender_cores"] = (time.process_time() - sender_s) / seconds
+    told["service_cores"] = (usage(service).cpu_s - service_s) / seconds
 
 
 def describe(answers: list[Answer], seconds: float) -> dict[str, Any]:
@@ -91,13 +130,21 @@ def main() -> None:
         request = write_request("/synthesize", photo, "raw")
         with started(CONTENDERS[0], given.model, Path(folder) / "log", max_wait_ms=500) as (port, session):
             wait_until_answering(port, session)
-            tally = uvloop.run(run_load(port, request, 4, 2, given.seconds / 3))
+            at_capacity: dict[str, Any] = {}
+            with _cpu(session, at_capacity):
+                tally = uvloop.run(run_load(port, request, 4, 2, given.seconds / 3))
             capacity = len(tally.latencies_s) / (given.seconds / 3)
-            print(json.dumps({"capacity_per_s": capacity, "memory_mb": usage(session).memory_mb}), flush=True)
+            at_capacity |= {"capacity_per_s": capacity, "memory_mb": usage(session).memory_mb}
+            print(json.dumps(at_capacity), flush=True)
             for factor in given.factors:
-                answers = uvloop.run(flood(port, request, capacity * factor, given.seconds))
-                told = {"factor": factor} | describe(answers, given.seconds)
+                told: dict[str, Any] = {"factor": factor}
+                with _cpu(session, told):
+                    answers = uvloop.run(flood(port, request, capacity * factor, given.seconds))
+                told |= describe(answers, given.seconds)
                 told["goodput_of_capacity"] = told["good_within_1s_per_s"] / capacity
+                num_cores = len(os.sched_getaffinity(0))
+                left = (num_cores - told["sender_cores"]) / (num_cores - at_capacity["sender_cores"])
+                told["goodput_of_rest"] = told["goodput_of_capacity"] / left
                 print(json.dumps(told | {"memory_mb": usage(session).memory_mb}), flush=True)
             after = uvloop.run(run_load(port, request, 4, 0.5, given.seconds / 3))
             print(json.dumps({"afterwards_per_s": len(after.latencies_s) / (given.seconds / 3)}), flush=True)
