@@ -3,8 +3,8 @@
     python -m bench.overload --factors 2 5 --seconds 30
 
 Capacity is measured first, by a closed loop. Then photos are sent at a fixed rate whether or not answers
-come, each on a connection of its own. Prints one JSON object for each factor. The sender works on the same
-cores as the service: `goodput_of_rest` is the goodput in parts of the capacity of the cores that it leaves.
+come, over as many connections as that takes. Prints one JSON object for each factor. The sender works on the
+same cores: `goodput_of_rest` is the goodput in parts of the capacity of the cores that it leaves.
 """
 
 import argparse
@@ -40,50 +40,69 @@ async def flood(port: int, request: bytes, per_s: float, seconds: float) -> list
     """The answers to photos sent at a fixed rate."""
     begin = time.monotonic()
     asking = []
+    idle: list[_Caller] = []
     for number in range(int(per_s * seconds)):
         await asyncio.sleep(max(0.0, begin + number / per_s - time.monotonic()))
-        asking.append(asyncio.ensure_future(_ask(port, request, begin)))
-    return list(await asyncio.gather(*asking))
+        asking.append(asyncio.ensure_future(_ask(port, request, begin, idle)))
+    answers = list(await asyncio.gather(*asking))
+    for caller in idle:
+        caller.transport.close()
+    return answers
 
 
 class _Caller(asyncio.Protocol):
-    """One request on one connection, with as little work for it as there can be."""
+    """One connection, with as little work for it as there can be."""
 
-    def __init__(self, request: bytes) -> None:
-        self._request = request
+    def __init__(self) -> None:
         self._received = bytearray()
-        self.status = asyncio.get_running_loop().create_future()
+        self._status: asyncio.Future[int] | None = None
+        self.is_open = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
-        self._transport.write(self._request)
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
+
+    async def ask(self, request: bytes) -> int:
+        """The answer's status, 0 where the connection was closed before."""
+        self._status = asyncio.get_running_loop().create_future()
+        self.transport.write(request)
+        return await self._status
 
     def data_received(self, data: bytes) -> None:
         self._received += data
         head, end, body = self._received.partition(b"\r\n\r\n")
         if end and len(body) >= int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0]):
+            self._received.clear()
             self._end(int(head.split(b" ", 2)[1]))
 
     def connection_lost(self, error: Exception | None) -> None:
+        self.is_open = False
         self._end(0)
 
     def _end(self, status: int) -> None:
-        if not self.status.done():
-            self.status.set_result(status)
-        self._transport.close()
+        if self._status is not None and not self._status.done():
+            self._status.set_result(status)
 
 
-async def _ask(port: int, request: bytes, begin: float) -> Answer:
+async def _ask(port: int, request: bytes, begin: float, idle: list[_Caller]) -> Answer:
     sent = time.monotonic()
     status = 0
     try:
         async with asyncio.timeout(30):
-            loop = asyncio.get_running_loop()
-            _, caller = await loop.create_connection(lambda: _Caller(request), "127.0.0.1", port)
-            status = await caller.status
+            caller = await _take(port, idle)
+            status = await caller.ask(request)
+            idle.append(caller)
     except OSError:  # a timeout is one
         status = 0
     return Answer(sent - begin, time.monotonic() - sent, status)
+
+
+async def _take(port: int, idle: list[_Caller]) -> _Caller:
+    """A connection that waits for work, or a new one, as the pool of any client's library would have it."""
+    while idle:
+        if (caller := idle.pop()).is_open:
+            return caller
+    _, caller = await asyncio.get_running_loop().create_connection(_Caller, "127.0.0.1", port)
+    return caller
 
 
 @contextmanager

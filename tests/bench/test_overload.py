@@ -1,0 +1,20 @@
+"""Too much at once, in small: what is too much is refused at once, and nothing else happens to it."""
+
+import json
+import subprocess
+import sys
+
+from bench.servers import ROOT
+
+
+def test_too_much_is_refused_and_the_rest_answered() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.overload", "--factors", "4", "--seconds", "3"],
+        cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    at_capacity, flooded, afterwards = map(json.loads, done.stdout.splitlines())
+    assert flooded["other"] == 0
+    assert flooded["refused"] > 0
+    assert flooded["goodput_of_capacity"] > 0.3  # on a busy machine, too
+    assert afterwards["afterwards_per_s"] > at_capacity["capacity_per_s"] * 0.3
