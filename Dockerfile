@@ -23,17 +23,19 @@ RUN /opt/eye2face/bin/python -m pip install --no-compile --no-cache-dir --disabl
 # A sixth less: tests, tools and a second copy of ONNX Runtime that no Python program loads, cascades of no use here.
 RUN cd /opt/eye2face/lib/python3.11/site-packages \
     && find . -type d -name tests -prune -exec rm -rf {} + \
-    && rm -rf numpy/f2py numpy/distutils onnxruntime/backend onnxruntime/datasets onnxruntime/quantization \
+    && rm -rf numpy/f2py numpy/distutils numpy/_core/_simd.*.so onnxruntime/backend onnxruntime/datasets onnxruntime/quantization \
         onnxruntime/tools onnxruntime/transformers onnxruntime/capi/libonnxruntime.so.* \
     && find cv2/data -name '*.xml' ! -name haarcascade_frontalface_alt2.xml ! -name 'haarcascade_*eye_2splits.xml' -delete
-RUN /opt/eye2face/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/eye2face/lib
+RUN rm -rf "$PYTHONPYCACHEPREFIX/tmp" \
+    && /opt/eye2face/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/eye2face/lib
 
 # CUDA and cuDNN come as packages beside ONNX Runtime, so that no base image of their own is needed.
 FROM sources AS packages-gpu
 RUN /opt/eye2face/bin/python -m pip install --no-compile --no-cache-dir --disable-pip-version-check \
         --constraint constraints.txt '.[gpu,mqtt]' \
     && /opt/eye2face/bin/python -m pip uninstall --yes pip setuptools
-RUN /opt/eye2face/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/eye2face/lib
+RUN rm -rf "$PYTHONPYCACHEPREFIX/tmp" \
+    && /opt/eye2face/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/eye2face/lib
 
 FROM docker.io/library/python:3.11-slim AS runtime
 LABEL org.opencontainers.image.title="eye2face" \
