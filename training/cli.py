@@ -97,6 +97,8 @@ def prepare(  # noqa: PLR0913  every option is an argument
     )
     for reason, count in sorted(manifest["left_out_by_reason"].items()):
         typer.echo(f"  left out, {reason}: {count}")
+    if manifest["num_rows"] == 0:
+        raise PairsError(f"no photo gave a pair: mend {source}, remove {out}, and prepare it again")
 
 
 @app.command()

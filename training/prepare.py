@@ -18,7 +18,7 @@ from tqdm import tqdm
 from service.errors import ImageError
 from service.eyes import CROP_VERSION, Eye, EyeFinder, HaarEyeFinder, Image, crop_eye, eyes_from_points
 from service.images import decode, read_header
-from training.arrays import Manifest, Settings, read_manifest
+from training.arrays import Manifest, PairsError, Settings, read_manifest
 from training.growing import PROGRESS, GrowingFolder, Pair, refuse_change
 from training.pairs import EYE_SIZE, FACE_SIZE, MAX_OUTSIDE, WIDE_SIZE, align_face
 from training.quality import (
@@ -86,6 +86,8 @@ def prepare(settings: PrepareSettings, *, finder: EyeFinder | None = None, progr
     """
     layout = find_layout(settings.source) if settings.layout == "auto" else settings.layout
     photos = photos_of(settings)
+    if not any(photo.path.is_file() for photo in photos):
+        raise PairsError(f"none of the {len(photos)} photos is there; the first were {photos[0].path}")
     if not all(photo.labelled for photo in photos):
         finder = finder or HaarEyeFinder()
     wanted = _settings_of(settings, layout, photos, finder)

@@ -13,7 +13,7 @@ import math
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast, get_args
 
 from training.arrays import PairsError, Split
 
@@ -98,8 +98,10 @@ def list_photos(
 
 
 def from_csv(path: Path) -> Iterator[Photo]:
-    """The rows of a labelled CSV: file, split (train or val), right_eye_x … left_eye_y, and, where it has
-    them, source, licence, person and label_spread. Empty points: no eyes are known.
+    """The rows of a labelled CSV: file, split (train, dev or val), right_eye_x … left_eye_y, and, where it
+    has them, source, licence, person and label_spread. Empty points: no eyes are known.
+
+    A file is relative to the folder that is named like the CSV, without `.csv`, or else to the CSV's own.
     """
     folder = path.with_suffix("") if path.with_suffix("").is_dir() else path.parent
     try:
@@ -116,15 +118,16 @@ def from_csv(path: Path) -> Iterator[Photo]:
 
 
 def _photo_of_row(row: dict[str, str], folder: Path, name: str) -> Photo:
-    if not row["file"] or row["split"] not in ("train", "val"):
-        raise PairsError(f"{row['file']!r} has the split {row['split']!r}, expected a file and train or val")
+    split = cast(Split, row["split"])
+    if not row["file"] or split not in get_args(Split):
+        raise PairsError(f"{row['file']!r} has the split {split!r}, expected a file and train, dev or val")
     right_x, right_y, left_x, left_y, spread = (
         _number(row.get(name), row["file"]) for name in (*CSV_COLUMNS[2:], "label_spread")
     )
     return Photo(
         path=folder / row["file"],
         file=row["file"],
-        split="val" if row["split"] == "val" else "train",
+        split=split,
         source=row.get("source") or name,
         licence=row.get("licence") or "unstated",
         person=row.get("person") or row["file"],
@@ -200,6 +203,10 @@ def _named_lines(path: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 
 def _dev_by_person(photos: Iterable[Photo], dev_part: float, seed: int) -> list[Photo]:
+    """With a part of the training persons as `dev`, where none is named so."""
+    photos = list(photos)
+    if any(photo.split == "dev" for photo in photos):
+        return photos
     return [
         replace(photo, split="dev")
         if photo.split == "train" and part_of_hash(seed, photo.person) < dev_part

@@ -48,6 +48,17 @@ def test_photos_become_a_model_that_the_service_runs(
     assert "learned from photos whose licence is unstated" in capsys.readouterr().err and not model.exists()
 
 
+def test_photos_that_give_no_pair_are_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "text.jpg").write_text("no photo")
+    assert call(monkeypatch, "prepare", tmp_path / "photos", tmp_path / "out") == 1
+    told = capsys.readouterr()
+    assert "left out, unreadable: 1" in told.out
+    assert f"no photo gave a pair: mend {tmp_path}/photos, remove {tmp_path}/out" in told.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -136,6 +136,14 @@ def test_each_flaw_is_left_out_under_its_own_name(tmp_path: Path) -> None:
     assert manifest["left_out_by_reason"]["unreadable"] == 2
 
 
+def test_photos_of_which_none_is_there_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    source = write_csv(tmp_path, [draw_photo(make_person(1), Shot())])
+    elsewhere = source.rename(tmp_path / "other.csv")
+    with pytest.raises(PairsError, match=f"none of the 1 photos is there; the first were {tmp_path}/"):
+        prepare(PrepareSettings(elsewhere, tmp_path / "out"), progress=False)
+    assert not (tmp_path / "out").exists()
+
+
 def rewrite(path: Path, rows: Sequence[dict[str, str]]) -> None:
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))

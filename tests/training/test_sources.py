@@ -89,10 +89,16 @@ def test_a_row_without_points_is_a_photo_whose_eyes_are_not_known(tmp_path: Path
     assert photo.eyes is None and photo.labelled
 
 
+def test_where_rows_are_dev_none_else_is(tmp_path: Path) -> None:
+    rows = [f"{n}.jpg,{'dev' if n == 7 else 'train'},1,2,30,2,{n}," for n in range(20)]
+    photos = list_photos(csv_of(tmp_path, rows), "csv", dev_part=0.5, seed=0)
+    assert [photo.file for photo in photos if photo.split == "dev"] == ["7.jpg"]
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("a.jpg,test,1,2,30,2,ann,", "split 'test', expected a file and train or val"),
+        ("a.jpg,test,1,2,30,2,ann,", "split 'test', expected a file and train, dev or val"),
         ("a.jpg,train,1,2,left,2,ann,", "'left' where a number"),
         ("a.jpg,train,1,2,nan,2,ann,", "'nan' where a number"),
     ],
