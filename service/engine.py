@@ -36,8 +36,9 @@ _WAITING_PER_CORE: Final = 4
 photos more, in some milliseconds each, and they must have a worker to wait in."""
 
 _SPARE: Final = 1
-"""Workers more than cores where there is no GPU: one computes while another waits for Python's lock. On two
-cores three do about 6 % more photos a second than two, and four do fewer."""
+"""Photos worked on beside those that have a core: one computes while another waits for Python's lock, or
+where processes read, for the next photo. On two cores three do about 6 % more a second than two, and four
+do fewer."""
 
 _LINGER_S: Final = 2.0
 """The server closes the engine when every request is answered or cut: what still runs is of no use."""
@@ -52,7 +53,7 @@ class Engine:
         num_cores = settings.num_threads or count_cores()
         cores = threading.Semaphore(num_cores)
         self._settings = settings
-        self._num_cores = num_cores
+        self._num_at_once = num_at_once = settings.num_threads or num_cores + _SPARE
         self._cores = cores
         self._reading: Reading | None = None
         load = partial(
@@ -60,7 +61,7 @@ class Engine:
         )
         self.live = LiveModel(load(), load, self._show_model)
         on_gpu = self.synthesizer.device == "cuda"
-        num_workers = num_cores * _WAITING_PER_CORE if on_gpu else settings.num_threads or num_cores + _SPARE
+        num_workers = num_cores * _WAITING_PER_CORE if on_gpu else num_at_once
         self.pool = WorkerPool(
             num_workers,
             num_cores=num_cores if on_gpu else num_workers,
@@ -150,7 +151,7 @@ class Engine:
         if self._reading is None:
             number = self._settings.num_readers
             if number < 0:
-                number = self._num_cores if synthesizer.device == "cuda" else 0
+                number = self._num_at_once if synthesizer.device == "cuda" else 0
             self._reading = open_reading(number, self._settings, self._cores)
         return self._reading
 

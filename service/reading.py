@@ -9,6 +9,7 @@ rights of the service.
 import logging
 import pickle
 import queue
+import select
 import socket
 import subprocess
 import sys
@@ -177,6 +178,7 @@ class _Reader:
         self._arguments = [eye_finder, str(max_pixels)]
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
+        self._arrivals = select.poll()  # kept: Connection.poll makes one anew for every call
         self._is_ready = False
         self._started = 0.0
 
@@ -196,6 +198,8 @@ class _Reader:
                     start_new_session=True,  # Ctrl+C is for the service, which ends them in good order
                 )  # fmt: skip
                 self._connection, self._started = Connection(ours.detach()), time.monotonic()
+                self._arrivals = select.poll()
+                self._arrivals.register(self._connection, select.POLLIN)
         except OSError as error:
             raise NotReady(f"A process that reads photos cannot be started: {error}.") from error
 
@@ -213,7 +217,7 @@ class _Reader:
         if self._is_ready:
             return
         try:
-            while not self._connected().poll(_LOOK_S):
+            while not self._arrives(_LOOK_S):
                 clock.check()  # it goes on starting for the next photo
                 if time.monotonic() - self._started > START_S:
                     self.stop()
@@ -233,7 +237,7 @@ class _Reader:
         try:
             connection = self._connected()
             connection.send_bytes(pickle.dumps((data, task), pickle.HIGHEST_PROTOCOL))
-            while not connection.poll(_LOOK_S):
+            while not self._arrives(_LOOK_S):
                 self._check(clock, connection)
             result, error, spent_ms = pickle.loads(connection.recv_bytes())
         except (EOFError, OSError) as lost:
@@ -265,7 +269,7 @@ class _Reader:
         try:
             clock.check()
         except BaseException:
-            if connection.poll(GRACE_S):
+            if self._arrives(GRACE_S):
                 connection.recv_bytes()
             else:
                 _log.warning("process %s was still at a photo that nobody waits for, and is cut", self.pid)
@@ -281,6 +285,10 @@ class _Reader:
             f"The process that read the photo {how}, and the service goes on with another one. "
             "Send the photo once more; if it meets this again, tell who runs the service the request id."
         )
+
+    def _arrives(self, within_s: float) -> bool:
+        """Whether something is to be received by then, an end included."""
+        return bool(self._arrivals.poll(within_s * 1000))
 
     def _connected(self) -> Connection:
         if self._connection is None:
