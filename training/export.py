@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from service.eyes import CROP_VERSION, Image
 from service.synthesizer import Synthesizer
 from training.models import Autoencoder
+from training.phases import work_on_small_pictures
 from training.pictures import draw_faces
 from training.runs import load_average
 
@@ -86,6 +87,7 @@ def export(run: Path, path: Path, facts: ModelFacts, check_eyes_BHWC: Image, *, 
         _to_onnx(average, draft, check_eyes_BHWC[:2])
         model = onnx.load(draft)
         drop_traces(model)
+        work_on_small_pictures(model)
         if average.config.noise_size:
             _make_noise_optional(model)
         if half:

@@ -1,0 +1,122 @@
+"""Convolutions of an enlarged picture, rewritten to work on the small one: equal, for half the work.
+
+Of the four pixels that nearest-neighbour upsampling makes of one, a 3 x 3 convolution meets 2 x 2 different
+ones. So one convolution of the large picture is four of the small one, whose 2 x 2 weights are sums of the
+3 x 3 ones; each gives one phase, the pixels of every second row and column. Source: Shi et al. 2016, "Is the
+deconvolution layer the same as a convolutional layer?"
+
+Letters of shapes: O channels out, I channels in.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+Weights = npt.NDArray[np.float32]
+
+_PHASES = ((0, 0), (0, 1), (1, 0), (1, 1))
+"""Where in each square of four their pixels lie, row and column, in the order of DepthToSpace's mode DCR."""
+
+_MET = {0: ((0,), (1, 2)), 1: ((0, 1), (2,))}
+"""By that row: which rows of the weights meet the first small pixel, and which the second; columns alike."""
+
+
+def work_on_small_pictures(model: onnx.ModelProto) -> int:
+    """Rewrites each 3 x 3 convolution behind an upsampling by 2, and tells how many there were.
+
+    The weights must be float32 initializers. A leaky ReLU behind a convolution goes with it.
+    """
+    graph = model.graph
+    values = {each.name: each for each in graph.initializer}
+    nodes = list(graph.node)
+    number = 0
+    for conv in graph.node:
+        resize = _maker_of(conv.input[0], nodes)
+        if resize is None or not (_keeps_size(conv, values) and _doubles(resize, values)):
+            continue
+        after = _only_taker_of(conv.output[0], nodes)
+        after = after if after is not None and after.op_type == "LeakyRelu" else None
+        made, weights = _phases_of(conv, after, resize.input[0], values.pop(conv.input[1]))
+        values |= {each.name: each for each in weights}
+        at = nodes.index(conv)
+        nodes[at : at + 1] = made
+        for gone in (resize, after):
+            if gone is not None:
+                nodes.remove(gone)
+        number += 1
+    taken = {name for node in nodes for name in node.input}
+    # The shapes in between are those of nodes that are gone.
+    del graph.node[:], graph.initializer[:], graph.value_info[:]
+    graph.node.extend(nodes)
+    graph.initializer.extend(each for name, each in values.items() if name in taken)
+    return number
+
+
+def phases_of(weights_OI33: Weights) -> list[Weights]:
+    """The weights O x I x 2 x 2 of each phase."""
+    rows = {row: np.stack([weights_OI33[:, :, met].sum(2) for met in _MET[row]], 2) for row in _MET}
+    return [np.stack([rows[row][..., met].sum(3) for met in _MET[column]], 3) for row, column in _PHASES]
+
+
+def _phases_of(
+    conv: NodeProto, after: NodeProto | None, source: str, weights: TensorProto
+) -> tuple[list[NodeProto], list[TensorProto]]:
+    """The nodes in place of upsampling, convolution and what comes after, and the weights of them."""
+    nodes, values, outputs = [], [], []
+    for (row, column), phase in zip(_PHASES, phases_of(numpy_helper.to_array(weights)), strict=True):
+        output, name = f"{conv.output[0]}.{row}{column}", f"{weights.name}.{row}{column}"
+        values.append(numpy_helper.from_array(phase, name))
+        pads = [1 - row, 1 - column, row, column]  # above and left, below and right
+        nodes.append(
+            helper.make_node("Conv", [source, name, *conv.input[2:]], [output], f"node_{output}", pads=pads)
+        )
+        if after is not None:
+            output, before = f"{after.output[0]}.{row}{column}", output
+            nodes.append(
+                helper.make_node("LeakyRelu", [before], [output], f"node_{output}", **_attributes(after))
+            )
+        outputs.append(output)
+    whole = (after or conv).output[0]
+    phases = f"{whole}.phases"
+    nodes += [
+        helper.make_node("Concat", outputs, [phases], f"node_{phases}", axis=1),
+        helper.make_node("DepthToSpace", [phases], [whole], f"node_{whole}", blocksize=2, mode="DCR"),
+    ]
+    return nodes, values
+
+
+def _maker_of(name: str, nodes: list[NodeProto]) -> NodeProto | None:
+    """The node whose output this is, if one node alone takes it."""
+    if _only_taker_of(name, nodes) is None:
+        return None
+    return next((node for node in nodes if name in node.output), None)
+
+
+def _only_taker_of(name: str, nodes: list[NodeProto]) -> NodeProto | None:
+    takers = [node for node in nodes if name in node.input]
+    return takers[0] if len(takers) == 1 else None
+
+
+def _keeps_size(conv: NodeProto, values: Mapping[str, TensorProto]) -> bool:
+    """Whether it is a 3 x 3 convolution with a border of 1, and nothing unusual."""
+    if conv.op_type != "Conv" or conv.input[1] not in values:
+        return False
+    usual = {"kernel_shape": [3, 3], "pads": [1] * 4, "strides": [1, 1], "dilations": [1, 1], "group": 1}
+    return {name: value for name, value in _attributes(conv).items() if name in usual} == usual
+
+
+def _doubles(resize: NodeProto, values: Mapping[str, TensorProto]) -> bool:
+    """Whether it makes four pixels like it of each."""
+    if resize.op_type != "Resize" or len(resize.input) != 3 or resize.input[2] not in values:
+        return False
+    usual = {"mode": b"nearest", "nearest_mode": b"floor", "coordinate_transformation_mode": b"asymmetric"}
+    scales = numpy_helper.to_array(values[resize.input[2]]).tolist()
+    return scales == [1, 1, 2, 2] and _attributes(resize).items() >= usual.items()
+
+
+def _attributes(node: NodeProto) -> dict[str, Any]:
+    return {each.name: helper.get_attribute_value(each) for each in node.attribute}
