@@ -127,7 +127,7 @@ def test_killed_at_a_random_step_a_run_ends_bitwise_the_same(
 ) -> None:
     run = tmp_path / "killed"
     process = start(drawn_folder, run, archives)
-    wanted = random.randrange(4, 36)
+    wanted = random.randrange(4, 21)
     stats = run / "stats.jsonl"
     while not stats.exists() or len(stats.read_text().splitlines()) < wanted:
         assert process.poll() is None
@@ -154,9 +154,10 @@ def test_a_critic_and_running_targets_go_on_bitwise_the_same(
     tmp_path: Path, drawn_folder: Path, archives: str, objective: str
 ) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert start(drawn_folder, whole, archives, objective=objective).wait() == 0
+    undisturbed = start(drawn_folder, whole, archives, objective=objective)
     process = start(drawn_folder, killed, archives, "--die-while-saving", "5", objective=objective)
     assert process.wait() == -signal.SIGKILL
+    assert undisturbed.wait() == 0
     assert start(drawn_folder, killed, archives, objective=objective).wait() == 0
     assert_equal_runs(killed, whole, note=objective)
 
@@ -170,7 +171,7 @@ def assert_equal_runs(run: Path, other: Path, *, note: str) -> None:
     assert lines == other_lines, note
     state, other_state = checkpoints.load(run), checkpoints.load(other)
     assert state is not None and other_state is not None
-    assert state["step"] == other_state["step"] == 40
+    assert state["step"] == other_state["step"] == 24
     for part in ("model", "average"):
         for name, value in state[part].items():
             assert torch.equal(value, other_state[part][name]), f"{note}: {part} {name}"

@@ -2,7 +2,7 @@
 
     python -m tests.training.tiny_run PAIRS RUN ARCHIVES OBJECTIVE [--die-while-saving N]
 
-trains 40 steps in float32 on one thread towards the objective; with the option the process kills itself
+trains 24 steps in float32 on one thread towards the objective; with the option the process kills itself
 in the middle of writing its Nth checkpoint.
 """
 
@@ -21,7 +21,7 @@ from training.arrays import open_pairs
 from training.recipes import RECIPES
 from training.train import RunSettings, train
 
-TINY_STD = replace(RECIPES["tiny"], objective="std", num_steps=40, batch_size=8, warmup_steps=5)
+TINY_STD = replace(RECIPES["tiny"], objective="std", num_steps=24, batch_size=8, warmup_steps=5)
 
 
 def main() -> None:
