@@ -32,7 +32,9 @@ setup: $(SERVICE) ## what the service needs, in .venv; no torch (GPU=1 for NVIDI
 develop: $(EVERYTHING) ## what training and tests need, too, in the same .venv; torch among it
 
 test: $(EVERYTHING) lint types ## lint, types and all tests
-	$(BIN)/python -m pytest
+	@# Training's tests compute, each on one core; the others time what they start, and want the machine for themselves.
+	$(BIN)/python -m pytest tests/training -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest --ignore tests/training
 
 fuzz: $(EVERYTHING) ## a thousand odd requests to each route (FUZZ_EXAMPLES=...)
 	FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),1000) $(BIN)/python -m pytest tests/service/test_interface.py
