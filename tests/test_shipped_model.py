@@ -6,6 +6,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 
 from service.eyes import Image, crop_eye, eyes_from_points
@@ -124,6 +125,21 @@ def test_its_numbers_are_what_is_claimed() -> None:
     assert std["std_features"] < 0.3 * l1["std_features"]
     assert std["feature_loss"] < l1["feature_loss"]
     assert std["l2"] <= 1.4 * l1["l2"]
+
+
+def test_its_card_tells_what_8_bits_would_save_and_cost() -> None:
+    wide, narrow = (json.loads((MODELS / "quantized.json").read_text())[kind] for kind in ("float32", "int8"))
+    assert wide["megabytes"] == pytest.approx((MODELS / "synthesizer.onnx").stat().st_size / 1e6)
+    card = " ".join((MODELS / "MODEL_CARD.md").read_text().split())
+    assert f"took {wide['ms']:.1f} ms, and {narrow['ms']:.1f} ms in 8 bits" in card
+    assert f"KID went from {wide['kid']:.3f} to {narrow['kid']:.3f}" in card
+
+
+@pytest.mark.parametrize("name", ["synthesizer", "synthesizer-open"])
+def test_its_convolutions_work_on_small_pictures(name: str) -> None:
+    graph = onnx.load(MODELS / f"{name}.onnx").graph
+    kinds = [node.op_type for node in graph.node]
+    assert "Resize" not in kinds and kinds.count("Concat") == 4
 
 
 def test_the_picture_in_the_readme_is_what_the_model_draws() -> None:

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """Sizes of the autoencoder; the defaults cost 0.49 GMAC a face (`num_macs`).
+    """Sizes of the autoencoder; the defaults cost 0.46 GMAC a face (`num_macs`).
 
     With two eyes the person's other eye follows the first along the channels. With noise one eye has many
     faces: so many normal numbers stand beside the vector that the decoder draws from.

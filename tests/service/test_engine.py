@@ -23,6 +23,7 @@ from service import engine as engine_module
 from service.app import create_app
 from service.batching import BATCH_SIZES
 from service.engine import FAILURES, Engine
+from service.metrics import Metrics
 from service.reading import Readers
 from service.settings import Settings
 from service.synthesizer import Synthesizer
@@ -298,6 +299,20 @@ def on_a_device(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         return loaded
 
     monkeypatch.setattr(Synthesizer, "load", load_as_if_on_a_gpu)
+
+
+@pytest.mark.usefixtures("on_a_device")
+@pytest.mark.parametrize(("num_threads", "num_readers"), [(0, 2), (1, 1)])
+def test_beside_a_device_one_more_process_reads_than_there_are_cores_unless_told(
+    model: Path, monkeypatch: pytest.MonkeyPatch, num_threads: int, num_readers: int
+) -> None:
+    monkeypatch.setattr(engine_module, "count_cores", lambda: 1)
+    engine = Engine.open(Settings(model=str(model), num_threads=num_threads), Metrics())
+    try:
+        assert isinstance(engine._reading, Readers) and len(engine._reading.pids) == num_readers
+        assert engine.pool.state().num_workers == 4
+    finally:
+        engine.close()
 
 
 @pytest.mark.usefixtures("on_a_device")

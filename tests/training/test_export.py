@@ -64,6 +64,11 @@ def test_large_weights_are_stored_as_float16_and_no_batch_norm_is_left(exported:
     assert "BatchNormalization" not in {node.op_type for node in graph.node}
 
 
+def test_convolutions_behind_an_upsampling_work_on_the_small_picture(exported: Path) -> None:
+    kinds = [node.op_type for node in onnx.load(exported).graph.node]
+    assert "Resize" not in kinds and "Concat" in kinds
+
+
 def test_an_export_that_differs_is_refused_and_writes_nothing(
     run: Path, drawn_pairs: Pairs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
