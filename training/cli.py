@@ -23,6 +23,7 @@ from training.encoder import NoEncoder
 from training.experiment_cli import add_experiment_commands
 from training.features import TORCHVISION_URL, FeaturesUnavailable, load_features, report_layers
 from training.finder_cli import add_commands
+from training.importing import NotExported
 from training.pairs import FACE_SIZE
 from training.parity import measure_parity
 from training.parts import add_part
@@ -44,6 +45,7 @@ OURS = (
     FeaturesUnavailable,
     RunConflict,
     NoRun,
+    NotExported,
     NoEncoder,
     ResultsError,
     report.ReportError,
@@ -109,7 +111,7 @@ def train(  # noqa: PLR0913  every option is an argument
     steps: Annotated[int | None, typer.Option(help="Another length than the recipe's.")] = None,
     seed: Annotated[int, typer.Option(help="Decides every random choice of the run.")] = 0,
     start_from: Annotated[
-        Path | None, typer.Option(help="Begin with the weights of this finished run.")
+        Path | None, typer.Option(help="Begin with the weights of this finished run, or of an exported file.")
     ] = None,
     perceptual: Perceptual = TORCHVISION_URL,
     float32: Annotated[
@@ -150,6 +152,7 @@ def evaluate(  # noqa: PLR0913  every option is an argument
     grid: Annotated[Path, typer.Option(help="PNG of eyes, drawn and true faces.")] = Path(
         "runs/evaluation.png"
     ),
+    keep: Annotated[bool, typer.Option("--keep", help="Leave other systems' numbers in that JSON.")] = False,
 ) -> None:
     """Print what each system scores on a split, the mean face beside it, and draw a grid.
 
@@ -163,7 +166,8 @@ def evaluate(  # noqa: PLR0913  every option is an argument
     evaluation.calibrate(features, pairs)
     drawing["mean face"] = evaluation.mean_face(pairs)
     scores = evaluation.evaluate(drawing, dataset, features)
-    evaluation.write_scores(out, split, features, scores, {"data": pairs.manifest["settings"]["source"]})
+    facts = {"data": pairs.manifest["settings"]["source"]}
+    evaluation.write_scores(out, split, features, scores, facts, keep=keep)
     _draw_grid(grid, dataset, drawing)
     typer.echo(f"{len(dataset)} {part}s of the split {split!r}; features: {evaluation.describe(features)}")
     typer.echo(evaluation.table(scores))

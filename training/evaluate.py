@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,6 +33,9 @@ the last axis, for the systems that look at both."""
 NUM_CALIBRATION_FACES = 256
 BATCH_SIZE = 16
 
+_LEAST_POWER = 1e-9
+"""Of a frequency that is not there at all, so that its logarithm is finite."""
+
 
 @dataclass(frozen=True, slots=True)
 class Scores:
@@ -44,6 +48,8 @@ class Scores:
     sigma_ratio: mean over pixels of the standard deviation over the split, drawn over true; 1 is full.
     perceptual: `metrics.perceptual_distance`.
     ssim: structural similarity. Source: Wang et al. 2004; torchmetrics.
+    frequency_error: mean over the `losses.frequencies` of blocks, of |log2| of their root mean square, drawn
+        over true; 0 where each is as strong as in true faces, 1 where it is half or twice as strong.
     """
 
     l2: float
@@ -53,6 +59,7 @@ class Scores:
     sigma_ratio: float
     ssim: float
     perceptual: float
+    frequency_error: float
     num_samples: int
 
 
@@ -86,6 +93,7 @@ class Totals:
         self.sums = {"l2": 0.0, "feature_loss": 0.0, "ssim": 0.0, "perceptual": 0.0}
         self.pixels = Moments()
         self.features = [Moments() for _ in layer_weights]
+        self.power: Tensor | float = 0.0
         self.count = 0
 
     def add(
@@ -101,6 +109,7 @@ class Totals:
         self.sums["ssim"] += ssim.item() * num
         self.sums["perceptual"] += perceptual_distance(pred_features, true_features) * num
         self.pixels.add(pred)
+        self.power = self.power + losses.frequencies(pred).double().square().sum((0, 2, 3))
         for moments, activations in zip(self.features, pred_features, strict=True):
             moments.add(activations)
 
@@ -112,9 +121,12 @@ class Totals:
             scalar += weight * abs(mine.std().mean() - real.std().mean()).item()
             pixelwise += weight * (mine.std() - real.std()).abs().mean().item()
         ratio = (self.pixels.std().mean() / true.pixels.std().mean()).item()
+        assert isinstance(self.power, Tensor) and isinstance(true.power, Tensor)
+        powers = self.power.clamp_min(_LEAST_POWER) / true.power.clamp_min(_LEAST_POWER)
+        octaves = (powers.log2() / 2).abs().mean().item()
         return Scores(
             means["l2"], means["feature_loss"], scalar, pixelwise, ratio, means["ssim"], means["perceptual"],
-            self.count,
+            octaves, self.count,
         )  # fmt: skip
 
 
@@ -200,15 +212,24 @@ def describe(features: Features) -> str:
 
 
 def write_scores(
-    path: Path, split: str, features: Features, scores: Mapping[str, Scores], facts: dict[str, str]
-) -> None:
-    """Writes the scores as JSON with what is needed to read them."""
-    whole = {
-        "split": split,
-        "layers": describe(features),
-        **facts,
-        "scores": {name: asdict(score) for name, score in scores.items()},
-    }
+    path: Path, split: str, features: Features, scores: Mapping[str, Scores], facts: dict[str, str],
+    *, keep: bool = False,
+) -> None:  # fmt: skip
+    """Writes the scores as JSON with what is needed to read them; `keep` leaves those of other systems there.
+
+    Raises:
+        ValueError: `keep`, and the file's scores are of other photos or features.
+    """
+    whole: dict[str, Any] = {"split": split, "layers": describe(features), **facts}
+    kept: dict[str, Any] = {}
+    if keep and path.exists():
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+        kept = earlier.pop("scores")
+        if earlier != whole:
+            raise ValueError(
+                f"the scores in {path} are of {earlier}, these of {whole}: write to another file"
+            )
+    whole["scores"] = kept | {name: asdict(score) for name, score in scores.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
 

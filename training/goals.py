@@ -49,7 +49,7 @@ def list_goals(rows: list[Row]) -> list[Goal]:
     """The goals that the rows can tell of; a system's number is the mean over its seeds."""
     main = main_rows(rows)
     means = {
-        system: {key: float(np.mean([run["metrics"][key] for run in runs])) for key in runs[0]["metrics"]}
+        system: {key: float(np.mean([run["metrics"][key] for run in runs])) for key in _in_all(runs)}
         for system, runs in by_system(main).items()
     }
     bounds = [row["metrics"]["l2_by_component"] for row in main if row["system"] == BOUND]
@@ -63,6 +63,11 @@ def list_goals(rows: list[Row]) -> list[Goal]:
         )
         goals += _over_rivals(means)
     return goals
+
+
+def _in_all(runs: list[Row]) -> set[str]:
+    """The numbers that all runs have: some came later than others."""
+    return set.intersection(*(set(run["metrics"]) for run in runs))
 
 
 def render_goals(goals: list[Goal]) -> str:

@@ -19,8 +19,8 @@ class Batch:
 
     `target_means`, `target_stds` and `directions` are of `training.statistics`, one a layer;
     `pred_scores` are the critic's. Where guesses of one eye are compared, `pred` and `true` hold the batch
-    twice, the second guesses behind the first. `places` are the weights of `training.regions`; covariances,
-    the total variation and the critic do not know them.
+    twice, the second guesses behind the first. `places` are the weights of `training.regions`;
+    covariances, frequencies, the total variation and the critic do not know them.
     """
 
     pred: Tensor
@@ -42,6 +42,7 @@ LOSSES: Mapping[str, Loss] = {
     "l2": lambda b: losses.l2(b.pred, b.true, b.places),
     "std_pixels": lambda b: losses.std_scalar(b.pred, b.true, b.places),
     "std_map_pixels": lambda b: losses.std_map(b.pred, b.true, b.places),
+    "frequencies": lambda b: losses.moments_of_frequencies(b.pred, b.true),
     "feature": lambda b: losses.feature(b.pred_features, b.true_features, b.layer_weights, b.places),
     "std_features": lambda b: losses.std_scalar_features(
         b.pred_features, b.true_features, b.layer_weights, b.places
@@ -120,12 +121,9 @@ _FEATURE = {"feature": 1.0, "l1": 1.25}
 
 _STD = {**_FEATURE, "std_map_pixels": 1.0, "std_map_features": 1.25}
 
-_RUNNING = {
-    **_FEATURE,
-    "std_map_pixels": 1.0,
-    "running_mean_features": 1.0,
-    "running_std_features": 1.25,
-}
+_STEADY = {**_FEATURE, "std_map_pixels": 1.0, "running_std_features": 1.25}
+
+_RUNNING = {**_STEADY, "running_mean_features": 1.0}
 
 OBJECTIVES: Mapping[str, Objective] = {
     "l1": Objective({"l1": 1.0}),
@@ -138,6 +136,9 @@ OBJECTIVES: Mapping[str, Objective] = {
     "std": Objective(_STD),
     "std-e": Objective(_RUNNING),
     "std-f": Objective({**_RUNNING, "covariance_features": 0.25}),
+    # Steady targets without the mean, and the frequencies of the pixels.
+    "std-g": Objective(_STEADY),
+    "std-h": Objective({**_STEADY, "frequencies": 0.1}),
     # Less of it: between the least distortion and full variance.
     "std-half": Objective({**_FEATURE, "std_map_pixels": 0.3, "std_map_features": 0.4}),
     # Faces spread as widely about an eye's mean face as true ones do: distance to the true face less half

@@ -18,7 +18,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 Weights = npt.NDArray[np.float32]
 
-_PHASES = ((0, 0), (0, 1), (1, 0), (1, 1))
+PHASES = ((0, 0), (0, 1), (1, 0), (1, 1))
 """Where in each square of four their pixels lie, row and column, in the order of DepthToSpace's mode DCR."""
 
 _MET = {0: ((0,), (1, 2)), 1: ((0, 1), (2,))}
@@ -62,7 +62,21 @@ def work_on_small_pictures(model: onnx.ModelProto) -> int:
 def phases_of(weights_OI33: Weights) -> list[Weights]:
     """The weights O x I x 2 x 2 of each phase."""
     rows = {row: np.stack([weights_OI33[:, :, met].sum(2) for met in _MET[row]], 2) for row in _MET}
-    return [np.stack([rows[row][..., met].sum(3) for met in _MET[column]], 3) for row, column in _PHASES]
+    return [np.stack([rows[row][..., met].sum(3) for met in _MET[column]], 3) for row, column in PHASES]
+
+
+def weights_of_phases(phases: list[Weights]) -> Weights:
+    """The weights O x I x 3 x 3 whose `phases_of` these are; what rounding left apart is averaged."""
+    made = dict(zip(PHASES, phases, strict=True))
+    left, right = (_whole(made[0, column], made[1, column], axis=2) for column in (0, 1))
+    return _whole(left, right, axis=3)
+
+
+def _whole(first: Weights, second: Weights, axis: int) -> Weights:
+    """Three rows (or columns) from the two of the first phase and the two of the second."""
+    (one, last_two), (first_two, three) = (np.moveaxis(phase, axis, 0) for phase in (first, second))
+    two = ((last_two - three) + (first_two - one)) / 2
+    return np.stack([one, two, three], axis)
 
 
 def _phases_of(
@@ -70,7 +84,7 @@ def _phases_of(
 ) -> tuple[list[NodeProto], list[TensorProto]]:
     """The nodes in place of upsampling, convolution and what comes after, and the weights of them."""
     nodes, values, outputs = [], [], []
-    for (row, column), phase in zip(_PHASES, phases_of(numpy_helper.to_array(weights)), strict=True):
+    for (row, column), phase in zip(PHASES, phases_of(numpy_helper.to_array(weights)), strict=True):
         output, name = f"{conv.output[0]}.{row}{column}", f"{weights.name}.{row}{column}"
         values.append(numpy_helper.from_array(phase, name))
         pads = [1 - row, 1 - column, row, column]  # above and left, below and right

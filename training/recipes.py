@@ -115,6 +115,12 @@ _RECIPES = (
         STD_128, name="std-128-fine", num_steps=600, learning_rate=5e-4, cooldown_part=0.7,
         convs=("1_1", *STD_128.convs),
     ),
+    # Goes on from a shipped model, whose finest detail was a grid (see DECISIONS, "The shipped models drew a
+    # grid"): steady targets, and the frequencies of pixels.
+    replace(
+        STD_128, name="std-128-long", objective="std-h", num_steps=2400, learning_rate=6e-4,
+        cooldown_part=0.5, convs=("1_1", *STD_128.convs),
+    ),
     # For few photos or little time: both steps above in one.
     replace(
         STD_128, name="std-128-short", num_steps=1000, warmup_steps=50, ema_decay=0.99, cooldown_part=0.5,
@@ -133,7 +139,7 @@ _RECIPES = (
         replace(STD_64, name=f"{objective}-64", objective=objective)
         for objective in (
             *("l1", "l2", "feature", "std-a", "std-b", "std-c"),
-            *("std-e", "std-f", "std-half", "gan", "cgan"),
+            *("std-e", "std-f", "std-g", "std-h", "std-half", "gan", "cgan"),
         )
     ),
     replace(

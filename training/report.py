@@ -11,6 +11,7 @@ COLUMNS = {
     "std_map_features": "the same by position",
     "sigma_ratio": "σ ratio",
     "ssim": "SSIM",
+    "frequency_error": "frequencies off",
 }
 """The numbers of `training.evaluate.Scores` as the report heads them."""
 
@@ -32,13 +33,21 @@ def render(scores_file: Path) -> str:
         "|---" * (len(COLUMNS) + 1) + "|",
     ]
     for name, row in scores.items():
-        lines.append(f"| {name} | " + " | ".join(f"{row[key]:.4f}" for key in COLUMNS) + " |")
+        lines.append(f"| {name} | " + " | ".join(_cell(row.get(key)) for key in COLUMNS) + " |")
     for name, row in scores.items():
         if "l1" in scores and name not in ("l1", "mean face"):
-            ratios = (f"{row[key] / scores['l1'][key]:.2f} ×" for key in COLUMNS)
+            ratios = (_ratio(row.get(key), scores["l1"].get(key)) for key in COLUMNS)
             lines.append(f"| *{name} over l1* | " + " | ".join(ratios) + " |")
     layers = f"Layers, each over its mean activation on real faces: {written['layers']}."
     return "\n".join([*lines, "", layers])
+
+
+def _cell(number: float | None) -> str:
+    return "–" if number is None else f"{number:.4f}"
+
+
+def _ratio(number: float | None, other: float | None) -> str:
+    return "–" if number is None or other is None else f"{number / other:.2f} ×"
 
 
 def read_scores(path: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from training.results import Row
 from training.yardstick import BACKGROUND, IN_FACE
 
 BOUND = "bound"
+NOT_MEASURED = "–"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,7 @@ COLUMNS = (
     Column("sigma_ratio", "σ ratio"),
     Column("ssim", "SSIM"),
     Column("perceptual", "perceptual distance"),
+    Column("frequency_error", "frequencies off", 2),
     Column("kid_vgg", "KID, VGG", 4, True),
     Column("kid_encoder", "KID, encoder", 4, True),
     Column("diversity_ratio", "diversity ratio"),
@@ -61,6 +63,8 @@ def by_system(rows: Iterable[Row]) -> dict[str, list[Row]]:
 
 def cell(rows: list[Row], column: Column) -> str:
     """One number of a system: its mean, and after ± the spread over seeds or, of one seed, its error."""
+    if any(column.key not in row["metrics"] for row in rows):
+        return NOT_MEASURED
     values = np.array([row["metrics"][column.key] for row in rows]) * column.factor
     text = f"{values.mean():.{column.digits}f}"
     if len(values) > 1:

@@ -7,6 +7,7 @@ Letters of shapes: B batch, C channels, H and W height and width.
 
 import copy
 import ctypes
+import hashlib
 import json
 import subprocess
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ from training.arrays import Pairs
 from training.batches import EyeFacePairs, ResumableSampler
 from training.critics import Critic, CriticConfig
 from training.features import Features, load_features, training_layers
+from training.importing import read_exported, read_facts
 from training.models import Autoencoder
 from training.objectives import OBJECTIVES, Objective
 from training.recipes import FinderRecipe, Recipe, RefinerRecipe, completed, describe
@@ -36,6 +38,7 @@ from training.steps import Adversary, Run, make_step
 
 NUM_CALIBRATION_FACES = 256
 NUM_GRID_EYES = 12
+ONNX = ".onnx"
 
 
 class RunConflict(Exception):
@@ -46,7 +49,8 @@ class RunConflict(Exception):
 class RunSettings:
     """Where and how a recipe runs; of it only the seed and the start change the result on one machine.
 
-    `start_from` is the folder of a finished run whose averaged weights this one begins with.
+    `start_from` is the folder of a finished run, whose averaged weights this one begins with, or a file that
+    `export` wrote.
     """
 
     folder: Path
@@ -67,6 +71,7 @@ def train(recipe: Recipe, pairs: Pairs, settings: RunSettings) -> Path:
     Raises:
         RunConflict: the folder belongs to another run.
         FeaturesUnavailable: the objective needs features and there are none.
+        NotExported: the file to start from is no model of the recipe's sizes.
         ValueError: the pairs have other sizes than the recipe's model, or it has noise and an objective
             that does not compare guesses, or the other way round.
         PairsError: they have no crops of the recipe's part.
@@ -156,7 +161,7 @@ def _begin(
     plain = Autoencoder(recipe.model)
     state = checkpoints.load(settings.folder)
     if state is None and settings.start_from is not None:
-        plain.load_state_dict(load_average(settings.start_from).state_dict())
+        plain.load_state_dict(_start(settings.start_from, recipe, dataset).state_dict())
     plain.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = copy.deepcopy(plain).requires_grad_(False).eval()
     optimizer = AdamW(plain.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
@@ -164,7 +169,7 @@ def _begin(
     objective = OBJECTIVES[recipe.objective]
     if features is not None:
         if state is None:
-            features.calibrate(_calibration_faces(dataset))
+            features.calibrate(_calibration(dataset, 1))
         features.to(fabric.device)
     run = Run(model, optimizer, average.to(fabric.device), features)
     if objective.needs_statistics:
@@ -186,9 +191,22 @@ def _make_adversary(fabric: Fabric, config: CriticConfig, recipe: Recipe) -> Adv
     return Adversary(*fabric.setup(critic, optimizer))
 
 
-def _calibration_faces(dataset: EyeFacePairs) -> Tensor:
+def _start(path: Path, recipe: Recipe, dataset: EyeFacePairs) -> Autoencoder:
+    if path.suffix == ONNX:
+        return read_exported(path, recipe.model, _calibration(dataset, 0))
+    return load_average(path)
+
+
+def _described_start(path: Path | None) -> dict[str, Any] | None:
+    if path is None or path.suffix != ONNX:
+        return None if path is None else read_description(path)
+    return {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), **read_facts(path)}
+
+
+def _calibration(dataset: EyeFacePairs, what: int) -> Tensor:
+    """Some hundred eyes (0) or faces (1) from all over the dataset, in 0…1."""
     step = max(1, len(dataset) // NUM_CALIBRATION_FACES)
-    return torch.stack([dataset[i][1] for i in range(0, len(dataset), step)]).float() / 255
+    return torch.stack([dataset[i][what] for i in range(0, len(dataset), step)]).float() / 255
 
 
 def _loader(
@@ -243,7 +261,7 @@ def _claim_folder(recipe: Recipe, pairs: Pairs, settings: RunSettings, features:
         **described_objective(OBJECTIVES[recipe.objective]),
         "layers": [layer.name for layer in features.layers] if features else [],
         "seed": settings.seed,
-        "start_from": read_description(settings.start_from) if settings.start_from else None,
+        "start_from": _described_start(settings.start_from),
         "data": {"settings": pairs.manifest["settings"], "rows_sha256": pairs.manifest["rows_sha256"],
                  "rows_by_licence": pairs.manifest["rows_by_licence"]},
     }  # fmt: skip

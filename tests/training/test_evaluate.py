@@ -46,7 +46,7 @@ def test_true_faces_score_perfectly(dataset: EyeFacePairs, features: Features) -
     scores = evaluation.evaluate({"truth": truth(dataset)}, dataset, features, progress=False)["truth"]
     assert (scores.l2, scores.feature_loss, scores.std_features, scores.std_map_features) == (0, 0, 0, 0)
     assert scores.sigma_ratio == 1.0 and scores.ssim == pytest.approx(1.0)
-    assert scores.num_samples == len(dataset)
+    assert scores.frequency_error == 0.0 and scores.num_samples == len(dataset)
 
 
 def test_the_mean_face_has_no_variety_and_the_variance_as_its_error(
@@ -66,6 +66,27 @@ def test_half_of_the_deviation_is_half_the_sigma(dataset: EyeFacePairs, features
     systems = {"half": lambda eyes: np.round(mean + (true(eyes) - mean) / 2).astype(np.uint8)}
     scores = evaluation.evaluate(systems, dataset, features, progress=False)["half"]
     assert scores.sigma_ratio == pytest.approx(0.5, abs=0.01)
+
+
+def test_half_of_the_contrast_is_an_octave_off_in_every_frequency(
+    dataset: EyeFacePairs, features: Features
+) -> None:
+    true = truth(dataset)
+    systems = {"half": lambda eyes: np.round(true(eyes) / 2).astype(np.uint8)}
+    scores = evaluation.evaluate(systems, dataset, features, progress=False)["half"]
+    assert scores.frequency_error == pytest.approx(1.0, abs=0.1)  # rounded, to half levels of the finest
+
+
+def test_a_faint_grid_is_off_in_its_frequencies(dataset: EyeFacePairs, features: Features) -> None:
+    true, other = truth(dataset), truth(dataset)
+    columns = (4 * (np.arange(128) % 2)).astype(np.uint8)[:, None]
+    systems = {
+        "grid": lambda eyes: np.minimum(true(eyes), 250) + columns,
+        "none": lambda eyes: np.minimum(other(eyes), 250),
+    }
+    scores = evaluation.evaluate(systems, dataset, features, progress=False)
+    assert scores["grid"].frequency_error > 20 * scores["none"].frequency_error
+    assert scores["grid"].sigma_ratio == pytest.approx(scores["none"].sigma_ratio)
 
 
 def test_moments_over_batches_equal_those_over_all() -> None:
@@ -110,6 +131,22 @@ def test_the_written_scores_name_their_layers(
     written = json.loads((tmp_path / "scores.json").read_text())
     assert written["scores"]["truth"]["sigma_ratio"] == 1.0 and written["data"] == "drawn"
     assert "genuine relu1_1 / " in written["layers"] and "distilled relu5_1 / " in written["layers"]
+
+
+def test_other_systems_are_kept_if_they_were_measured_alike(
+    tmp_path: Path, dataset: EyeFacePairs, features: Features
+) -> None:
+    path, facts = tmp_path / "scores.json", {"data": "drawn"}
+    for name in ("first", "second", "second"):
+        scores = evaluation.evaluate({name: truth(dataset)}, dataset, features, progress=False)
+        evaluation.write_scores(path, "train", features, scores, facts, keep=True)
+    before = path.read_text()
+    assert list(json.loads(before)["scores"]) == ["first", "second"]
+    with pytest.raises(ValueError, match="write to another file"):
+        evaluation.write_scores(path, "dev", features, scores, facts, keep=True)
+    assert path.read_text() == before
+    evaluation.write_scores(path, "dev", features, scores, facts)
+    assert list(json.loads(path.read_text())["scores"]) == ["second"]
 
 
 def test_a_run_without_noise_has_no_guesses(tmp_path: Path, drawn_pairs: Pairs) -> None:

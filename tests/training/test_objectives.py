@@ -36,7 +36,7 @@ def test_places_reach_every_loss_that_has_positions() -> None:
     unmoved = {
         name for name, loss in LOSSES.items() if loss(batch).equal(loss(replace(batch, places=places)))
     }
-    assert unmoved == {"covariance_features", "total_variation", "adversarial"}
+    assert unmoved == {"covariance_features", "frequencies", "total_variation", "adversarial"}
 
 
 def test_an_unknown_loss_is_refused_by_name() -> None:
@@ -53,6 +53,8 @@ def test_only_the_last_rungs_of_the_ladder_need_statistics() -> None:
     assert {name for name, objective in OBJECTIVES.items() if objective.needs_statistics} == {
         "std-e",
         "std-f",
+        "std-g",
+        "std-h",
     }
 
 

@@ -14,6 +14,7 @@ ROW = {
     "std_map_features": 0.2,
     "sigma_ratio": 0.9,
     "ssim": 0.4,
+    "frequency_error": 0.8,
 }
 
 
@@ -31,10 +32,19 @@ def scores_file(tmp_path: Path) -> Path:
 def test_the_table_has_every_system_and_its_ratio_to_l1(scores_file: Path) -> None:
     lines = render(scores_file).splitlines()
     assert lines[0].startswith("| 7 eyes of the split `val` | L2 | feature loss |")
-    assert "| l1 | 0.0400 | 0.5000 | 0.1000 | 0.2000 | 0.9000 | 0.4000 |" in lines
-    assert "| *std over l1* | 0.50 × | 0.50 × | 0.50 × | 0.50 × | 0.50 × | 0.50 × |" in lines
+    assert "| l1 | 0.0400 | 0.5000 | 0.1000 | 0.2000 | 0.9000 | 0.4000 | 0.8000 |" in lines
+    assert "| *std over l1* | 0.50 × | 0.50 × | 0.50 × | 0.50 × | 0.50 × | 0.50 × | 0.50 × |" in lines
     assert not any("mean face over" in line for line in lines)
     assert "genuine relu1_1 / 30" in lines[-1]
+
+
+def test_what_was_not_measured_has_a_dash(scores_file: Path) -> None:
+    written = json.loads(scores_file.read_text())
+    del written["scores"]["l1"]["frequency_error"]
+    scores_file.write_text(json.dumps(written))
+    lines = render(scores_file).splitlines()
+    assert "| l1 | 0.0400 | 0.5000 | 0.1000 | 0.2000 | 0.9000 | 0.4000 | – |" in lines
+    assert "| *std over l1* | 0.50 × | 0.50 × | 0.50 × | 0.50 × | 0.50 × | 0.50 × | – |" in lines
 
 
 def test_the_text_goes_between_the_marks_and_nowhere_else(tmp_path: Path) -> None:
