@@ -37,7 +37,7 @@ from service.batching import Job
 from service.bodies import Upload, read_picture, read_pictures, refuse_size
 from service.catalogue import Catalogue
 from service.cores import count_cores
-from service.direct import DirectRoute
+from service.direct import DirectRoute, Shortcut
 from service.engine import Engine
 from service.errors import NotAcceptable, NotFound, NotReady
 from service.images import FaceFormat, encode
@@ -58,7 +58,7 @@ from service.openapi import (
 from service.patience import noticing_leave, read_deadline_ms
 from service.photo import Clock
 from service.pipeline import Choice
-from service.problems import HANDLED, answer_problem, describe_problem
+from service.problems import EXPECTED, HANDLED, answer_problem, describe_problem
 from service.queries import EyesQuery, SynthesizeQuery, read_query
 from service.settings import Settings
 from service.watching import Watch
@@ -98,6 +98,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.catalogue = Catalogue(settings.mounted)
     app.state.gate = Gate.open(settings)
     app.state.metrics = Metrics()
+    app.add_middleware(Shortcut, routes=_work.routes, handled=EXPECTED, answer=answer_problem)
     if settings.cors_origins:
         app.add_middleware(CORSMiddleware, allow_origins=settings.cors_origins, **CORS)
     app.add_middleware(Watch, metrics=app.state.metrics)

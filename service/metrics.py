@@ -43,6 +43,7 @@ class Metrics:
             buckets=_SECONDS,
             registry=registry,
         )
+        self._by_stage: dict[str, Histogram] = {}
         self._waits = Histogram(
             "eye2face_queue_seconds", "From the end of an upload until a worker takes it.",
             buckets=_SECONDS, registry=registry,
@@ -76,8 +77,12 @@ class Metrics:
     def count_stages(self, spent_ms: Mapping[str, float]) -> None:
         """One photo was worked on; stages that it did not come to spent nothing."""
         for stage, ms in spent_ms.items():
-            if ms > 0:
-                self._stages.labels(stage).observe(ms / 1000)
+            if ms <= 0:
+                continue
+            counted = self._by_stage.get(stage)
+            if counted is None:
+                counted = self._by_stage[stage] = self._stages.labels(stage)
+            counted.observe(ms / 1000)
 
     def count_wait(self, seconds: float) -> None:
         """A worker took a photo that had waited so long."""

@@ -23,13 +23,15 @@ from service.errors import (
     UploadTooSlow,
 )
 
-HANDLED: tuple[type[Exception], ...] = (
+EXPECTED: tuple[type[Exception], ...] = (
     Eye2FaceError,
     RequestValidationError,
     HTTPException,
     ClientDisconnect,
-    Exception,
 )
+"""What a request may meet without a fault of the service."""
+
+HANDLED = (*EXPECTED, Exception)
 """What the handler must be registered for; each framework error on its own, or FastAPI answers it itself."""
 
 _MAX_DISCARDED_BYTES: Final = 200_000_000

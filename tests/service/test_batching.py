@@ -192,7 +192,7 @@ def test_a_worker_that_dies_is_replaced() -> None:
             kill(victim)
             with pool._lock:
                 for woken in pool._idle:
-                    woken.notify()
+                    woken.release()
             victim.join(10)
             assert not victim.is_alive() and pool.state().num_alive == 1
             assert await pool.submit(lambda _: "done", max_ms=10_000).answer == "done"

@@ -6,21 +6,32 @@ from pathlib import Path
 import pytest
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.routing import APIRoute
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.testclient import TestClient
+from starlette.types import Receive, Scope, Send
 
 from service.admission import require_key
+from service.answers import Stamps
 from service.app import create_app
 from service.auth import hash_key
-from service.direct import DirectRoute
+from service.direct import DirectRoute, Shortcut
+from service.metrics import Metrics
+from service.problems import EXPECTED, answer_problem
 from service.settings import Settings
+from service.watching import Watch
 from tests.service.shapes import check_problem
 
 ROUTES = {"/synthesize", "/synthesize/batch", "/eyes"}
 
 
+def make_app(model: Path) -> FastAPI:
+    return create_app(Settings(model=str(model), device="cpu", api_keys=(hash_key("secret"),)))
+
+
 @pytest.fixture(scope="module")
 def app(model: Path) -> FastAPI:
-    return create_app(Settings(model=str(model), device="cpu", api_keys=(hash_key("secret"),)))
+    return make_app(model)
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +75,47 @@ def test_none_is_reached_without_a_key(client: TestClient, path: str) -> None:
     check_problem(client.post(path, headers={"Authorization": "Basic secret"}), 401, "unauthorized")
     for header in ({"X-API-Key": "secret"}, {"Authorization": "bearer  secret "}):
         assert client.post(path, headers=header).json()["code"] == "empty_body"
+
+
+async def never(scope: Scope, receive: Receive, send: Send) -> None:
+    raise AssertionError(f"{scope['path']} came to the router")
+
+
+def test_photos_do_not_come_to_the_router_and_all_else_does(app: FastAPI) -> None:
+    shortcut = Shortcut(never, app.routes, EXPECTED, answer_problem)
+    around = Stamps(Watch(shortcut, Metrics()))
+
+    async def served(scope: Scope, receive: Receive, send: Send) -> None:
+        await around({**scope, "app": app}, receive, send)
+
+    client = TestClient(served, raise_server_exceptions=True)
+    for path in ROUTES:
+        check_problem(client.post(path), 401, "unauthorized")
+    for method, path in (("GET", "/synthesize"), ("POST", "/synthesize/"), ("GET", "/livez")):
+        with pytest.raises(AssertionError, match="came to the router"):
+            client.request(method, path)
+
+
+def test_behind_a_prefix_the_router_finds_them(model: Path) -> None:
+    with TestClient(make_app(model), root_path="/faces") as client:
+        for path in ROUTES:
+            check_problem(client.post(f"/faces{path}"), 401, "unauthorized")
+            check_problem(client.post(path), 401, "unauthorized")
+        check_problem(client.post("/faces/nothing"), 404, "not_found")
+
+
+def test_what_nobody_expected_goes_on_to_the_last_handler(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(request: Request) -> Response:
+        raise ZeroDivisionError
+
+    app = make_app(model)
+    (route,) = (each for each in direct_routes(app) if each.path == "/eyes")
+    monkeypatch.setattr(route, "endpoint", fail)
+    with TestClient(app, raise_server_exceptions=False) as client:
+        problem = client.post("/eyes", headers={"X-API-Key": "secret"})
+    check_problem(problem, 500, "internal_error")
 
 
 @pytest.mark.parametrize("path", sorted(ROUTES))
