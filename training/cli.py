@@ -152,6 +152,9 @@ def evaluate(  # noqa: PLR0913  every option is an argument
     grid: Annotated[Path, typer.Option(help="PNG of eyes, drawn and true faces.")] = Path(
         "runs/evaluation.png"
     ),
+    min_face_px: Annotated[
+        float, typer.Option(help="Leave out faces that were narrower in their photo.")
+    ] = 0.0,
     keep: Annotated[bool, typer.Option("--keep", help="Leave other systems' numbers in that JSON.")] = False,
 ) -> None:
     """Print what each system scores on a split, the mean face beside it, and draw a grid.
@@ -159,14 +162,19 @@ def evaluate(  # noqa: PLR0913  every option is an argument
     The grid shows true faces, so it does not go where the numbers go.
     """
     pairs = open_pairs(data).of_part(part)
-    dataset = EyeFacePairs(pairs, _split(split), num_eyes=pairs.eyes.shape[1])
-    named = map(_name_and_path, systems)
-    drawing = {name: evaluation.load_system(Path(path), part) for name, path in named}
+    dataset = EyeFacePairs(pairs, _split(split), num_eyes=pairs.eyes.shape[1], min_face_px=min_face_px)
+    side = pairs.faces.shape[1]
+    drawing = {
+        name: evaluation.enlarged(evaluation.load_system(Path(path), part), side)
+        for name, path in map(_name_and_path, systems)
+    }
     features = load_features(perceptual, report_layers(perceptual))
     evaluation.calibrate(features, pairs)
     drawing["mean face"] = evaluation.mean_face(pairs)
     scores = evaluation.evaluate(drawing, dataset, features)
     facts = {"data": pairs.manifest["settings"]["source"]}
+    if min_face_px:
+        facts["faces"] = f"{min_face_px:g} px wide or wider in their photo"
     evaluation.write_scores(out, split, features, scores, facts, keep=keep)
     _draw_grid(grid, dataset, drawing)
     typer.echo(f"{len(dataset)} {part}s of the split {split!r}; features: {evaluation.describe(features)}")

@@ -10,6 +10,7 @@ from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -177,6 +178,18 @@ def load_system(path: Path, part: Part = "eye") -> Draw:
         return lambda eyes: synthesizer(eyes[..., :3])
     model = load_average(path)
     return lambda eyes: pictures.draw_faces(model, eyes[..., : 3 * model.config.num_eyes])
+
+
+def enlarged(system: Draw, side: int) -> Draw:
+    """The system with its faces enlarged to that side, where they are smaller; cubic."""
+
+    def draw(eyes: Image) -> Image:
+        faces = system(eyes)
+        if faces.shape[1] >= side:
+            return faces
+        return np.stack([cv2.resize(face, (side, side), interpolation=cv2.INTER_CUBIC) for face in faces])
+
+    return draw
 
 
 def load_guesses(path: Path, seed: int) -> Draw:

@@ -4,7 +4,8 @@ Letters of shapes: B batch, C channels, H and W height and width, S side of the 
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -71,6 +72,21 @@ class Autoencoder(nn.Module):
             channels = width
         self.to_pixels = nn.Conv2d(channels, 3 * 4, 3, padding=1)
         _start_without_checkerboard(self.to_pixels)
+        self._kept: list[nn.Module] = []
+
+    def keep_all_but_the_end(self) -> None:
+        """Lets the last block and the step to pixels learn; what stands before them draws as it does."""
+        self._kept = [self.encoder, self.to_vector, self.from_vector, *list(self.decoder)[:-2]]
+        for part in self._kept:
+            part.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """As in torch; what is kept takes no moments of batches."""
+        super().train(mode)
+        for part in self._kept:
+            part.eval()
+        return self
 
     def forward(self, eyes_BCHW: Tensor, noise_BN: Tensor | None = None) -> Tensor:
         """Faces in 0…1, float32 whatever the precision of the inside.
@@ -88,6 +104,27 @@ class Autoencoder(nn.Module):
         coarse = coarse.contiguous(memory_format=torch.channels_last)
         pixels = functional.pixel_shuffle(self.to_pixels(self.decoder(coarse)), 2)
         return torch.sigmoid(pixels.float())
+
+
+def half_as_large(config: ModelConfig) -> ModelConfig:
+    """The sizes of a model that draws faces of half the side: without the last block of the decoder."""
+    return replace(config, face_size=config.face_size // 2, decoder_widths=config.decoder_widths[:-1])
+
+
+def grow(small: Autoencoder, config: ModelConfig) -> Autoencoder:
+    """A model that goes on where `small` ends: one block more, and another step to pixels.
+
+    Source: Karras et al. 2018 (progressive growing).
+
+    Raises:
+        ValueError: `small` does not draw faces of half the side.
+    """
+    if small.config != half_as_large(config):
+        raise ValueError(f"a model of {config} cannot go on from one of {small.config}")
+    grown = Autoencoder(config)
+    known = {name: each for name, each in small.state_dict().items() if not name.startswith("to_pixels.")}
+    grown.load_state_dict(grown.state_dict() | known)
+    return grown
 
 
 def num_macs(config: ModelConfig) -> int:

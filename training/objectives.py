@@ -139,6 +139,8 @@ OBJECTIVES: Mapping[str, Objective] = {
     # Steady targets without the mean, and the frequencies of the pixels.
     "std-g": Objective(_STEADY),
     "std-h": Objective({**_STEADY, "frequencies": 0.1}),
+    # The same against the batch's own deviations, where no two batches look at the same place.
+    "std-frequencies": Objective({**_STD, "frequencies": 0.1}),
     # Less of it: between the least distortion and full variance.
     "std-half": Objective({**_FEATURE, "std_map_pixels": 0.3, "std_map_features": 0.4}),
     # Faces spread as widely about an eye's mean face as true ones do: distance to the true face less half

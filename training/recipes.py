@@ -22,6 +22,9 @@ class Recipe:
     `source_power` balances the sources (see `EyeFacePairs.balanced_weights`); `convs` are the layers of
     VGG19 (after the ReLU) whose features the objective compares, all of the same weight; `part` is what
     of the face the model sees; a loss in the background costs `background_weight` of one in the face.
+    With `grow` the run begins with a model of half the face's side, whose end alone learns, from faces that
+    were at least `min_face_px` wide in their photo. With `window` each step's losses see a square of that
+    side, at the same place, chosen at random, in all faces of the batch.
 
     A new field gets the default that every run before it had: see `completed`.
     """
@@ -42,6 +45,9 @@ class Recipe:
     precision: Precision = "bf16-mixed"
     part: Part = "eye"
     background_weight: float = 1.0
+    grow: bool = False
+    min_face_px: float = 0.0
+    window: int | None = None
 
 
 def describe(recipe: Recipe) -> dict[str, Any]:
@@ -120,6 +126,12 @@ _RECIPES = (
     replace(
         STD_128, name="std-128-long", objective="std-h", num_steps=1600, learning_rate=6e-4,
         cooldown_part=0.5, convs=("1_1", *STD_128.convs),
+    ),
+    # Twice the side, from a finished model: see DECISIONS, "256 px".
+    replace(
+        STD_128, name="std-256", objective="std-frequencies", num_steps=700, warmup_steps=20,
+        ema_decay=0.99, cooldown_part=0.6, convs=("1_1", *STD_128.convs), grow=True, min_face_px=200,
+        window=128, model=ModelConfig(face_size=256, decoder_widths=(256, 160, 96, 32, 24)),
     ),
     # For few photos or little time: both steps above in one.
     replace(

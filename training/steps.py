@@ -17,6 +17,9 @@ from training.models import Autoencoder
 from training.objectives import Batch, Objective
 from training.statistics import TargetStatistics
 
+WINDOW_STEP = 16
+"""So that the poolings of VGG19 and the blocks of frequencies see the same squares in every window."""
+
 
 @dataclass(slots=True)
 class Adversary:
@@ -46,6 +49,7 @@ class Run:
     statistics: TargetStatistics | None = None
     adversary: Adversary | None = None
     places: Tensor | None = None
+    window: int | None = None
     step: int = 0
 
     def state(self) -> checkpoints.State:
@@ -84,6 +88,8 @@ def make_step(
     run.model.train()
     size = run.average.config.noise_size
     pred = run.model(eyes, draw_noise(fabric, len(eyes), size).to(eyes.device) if size else None)
+    if run.window is not None:
+        pred, faces = _look_through(run.window, pred, faces)
     terms: dict[str, Tensor] = {}
     looks: dict[str, Any] = {}
     if run.features is not None:
@@ -96,6 +102,13 @@ def make_step(
     fabric.backward(total)
     run.optimizer.step()
     return {"total": total.detach(), **weighed, **terms}
+
+
+def _look_through(window: int, *batches: Tensor) -> list[Tensor]:
+    """A square of that side at one random place, the same in all faces and processes."""
+    room = (batches[0].shape[-1] - window) // WINDOW_STEP + 1
+    top, left = (int(each) * WINDOW_STEP for each in torch.randint(room, (2,)))
+    return [each[..., top : top + window, left : left + window] for each in batches]
 
 
 def _repeat(batch: Tensor, times: int) -> Tensor:

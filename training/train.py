@@ -28,7 +28,7 @@ from training.batches import EyeFacePairs, ResumableSampler
 from training.critics import Critic, CriticConfig
 from training.features import Features, load_features, training_layers
 from training.importing import read_exported, read_facts
-from training.models import Autoencoder
+from training.models import Autoencoder, grow, half_as_large
 from training.objectives import OBJECTIVES, Objective
 from training.recipes import FinderRecipe, Recipe, RefinerRecipe, completed, describe
 from training.regions import place_weights
@@ -73,12 +73,14 @@ def train(recipe: Recipe, pairs: Pairs, settings: RunSettings) -> Path:
         FeaturesUnavailable: the objective needs features and there are none.
         NotExported: the file to start from is no model of the recipe's sizes.
         ValueError: the pairs have other sizes than the recipe's model, or it has noise and an objective
-            that does not compare guesses, or the other way round.
+            that does not compare guesses, or the other way round; it grows and nothing is named to start
+            from; it looks through a window and its objective knows places.
         PairsError: they have no crops of the recipe's part.
     """
     pairs = pairs.of_part(recipe.part)
     _check_sizes(recipe, pairs)
     _check_noise(recipe)
+    _check_window(recipe, settings)
     keep_freed_memory()
     fabric = Fabric(
         accelerator=settings.accelerator,
@@ -95,8 +97,9 @@ def train(recipe: Recipe, pairs: Pairs, settings: RunSettings) -> Path:
         _claim_folder(recipe, pairs, settings, features)
     fabric.barrier()
     dataset = EyeFacePairs(
-        pairs, "train", jitter=recipe.jitter, seed=settings.seed, num_eyes=recipe.model.num_eyes
-    )
+        pairs, "train", jitter=recipe.jitter, seed=settings.seed, num_eyes=recipe.model.num_eyes,
+        min_face_px=recipe.min_face_px,
+    )  # fmt: skip
     run = _begin(fabric, recipe, dataset, settings, features)
     loader = fabric.setup_dataloaders(
         _loader(fabric, dataset, recipe, settings, run.step), use_distributed_sampler=False
@@ -161,17 +164,20 @@ def _begin(
     plain = Autoencoder(recipe.model)
     state = checkpoints.load(settings.folder)
     if state is None and settings.start_from is not None:
-        plain.load_state_dict(_start(settings.start_from, recipe, dataset).state_dict())
+        plain = _start(settings.start_from, recipe, dataset)
+    if recipe.grow:
+        plain.keep_all_but_the_end()
     plain.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = copy.deepcopy(plain).requires_grad_(False).eval()
-    optimizer = AdamW(plain.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    learning = [each for each in plain.parameters() if each.requires_grad]
+    optimizer = AdamW(learning, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     model, optimizer = fabric.setup(plain, optimizer)
     objective = OBJECTIVES[recipe.objective]
     if features is not None:
         if state is None:
             features.calibrate(_calibration(dataset, 1))
         features.to(fabric.device)
-    run = Run(model, optimizer, average.to(fabric.device), features)
+    run = Run(model, optimizer, average.to(fabric.device), features, window=recipe.window)
     if objective.needs_statistics:
         run.statistics = TargetStatistics()
     if recipe.background_weight != 1:
@@ -192,9 +198,11 @@ def _make_adversary(fabric: Fabric, config: CriticConfig, recipe: Recipe) -> Adv
 
 
 def _start(path: Path, recipe: Recipe, dataset: EyeFacePairs) -> Autoencoder:
-    if path.suffix == ONNX:
-        return read_exported(path, recipe.model, _calibration(dataset, 0))
-    return load_average(path)
+    config = half_as_large(recipe.model) if recipe.grow else recipe.model
+    start = (
+        read_exported(path, config, _calibration(dataset, 0)) if path.suffix == ONNX else load_average(path)
+    )
+    return grow(start, recipe.model) if recipe.grow else start
 
 
 def _described_start(path: Path | None) -> dict[str, Any] | None:
@@ -251,6 +259,17 @@ def _check_noise(recipe: Recipe) -> None:
         raise ValueError(
             f"the recipe {recipe.name!r} has {recipe.model.noise_size} numbers of noise and the objective "
             f"{recipe.objective!r}: guesses of one eye differ by noise alone, and noise is for guesses"
+        )
+
+
+def _check_window(recipe: Recipe, settings: RunSettings) -> None:
+    if recipe.grow and settings.start_from is None:
+        raise ValueError(f"the recipe {recipe.name!r} goes on from a model: name it with --start-from")
+    knows_places = OBJECTIVES[recipe.objective].needs_statistics or recipe.background_weight != 1
+    if recipe.window is not None and knows_places:
+        raise ValueError(
+            f"the recipe {recipe.name!r} looks through a window, whose place changes: running targets and "
+            "weights of places cannot be had with it"
         )
 
 

@@ -154,3 +154,10 @@ def test_a_run_without_noise_has_no_guesses(tmp_path: Path, drawn_pairs: Pairs) 
     train(recipe, drawn_pairs, RunSettings(tmp_path, "", accelerator="cpu"))
     with pytest.raises(ValueError, match="has no noise"):
         evaluation.load_guesses(tmp_path, seed=0)
+
+
+def test_smaller_faces_are_enlarged_and_others_stay_as_they_are() -> None:
+    small = np.full((2, 32, 32, 3), 100, np.uint8)
+    drawn = evaluation.enlarged(lambda eyes: small, 128)(small)
+    assert drawn.shape == (2, 128, 128, 3) and (drawn == 100).all()
+    assert evaluation.enlarged(lambda eyes: small, 32)(small) is small

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from training.models import Autoencoder, ModelConfig, num_macs
+from training.models import Autoencoder, ModelConfig, grow, half_as_large, num_macs
 
 
 def test_an_eye_becomes_a_face_between_0_and_1() -> None:
@@ -46,3 +46,35 @@ def test_noise_makes_many_faces_of_one_eye_and_zeros_the_central_one() -> None:
     faces = model(eyes, torch.tensor([[0.0], [1.0], [-1.0]]).expand(3, 4))
     torch.testing.assert_close(model(eyes), faces[:1].expand(3, -1, -1, -1))
     assert (faces[1] - faces[0]).abs().max() > 1e-4 < (faces[1] - faces[2]).abs().max()
+
+
+LARGE = ModelConfig(face_size=128, encoder_widths=(8, 8), decoder_widths=(8, 8, 6, 4))
+
+
+def test_a_model_goes_on_where_a_smaller_one_ends() -> None:
+    small = Autoencoder(half_as_large(LARGE)).eval()
+    assert small.config.face_size == 64 and small.config.decoder_widths == (8, 8, 6)
+    large = grow(small, LARGE).eval()
+    eyes = torch.rand(2, 3, 64, 64)
+    assert large(eyes).shape == (2, 3, 128, 128)
+    vectors = small.to_vector(small.encoder(eyes - 0.5).flatten(1))
+    torch.testing.assert_close(large.to_vector(large.encoder(eyes - 0.5).flatten(1)), vectors)
+    coarse = small.from_vector(vectors).unflatten(1, (-1, small.coarsest, small.coarsest))
+    torch.testing.assert_close(large.decoder[:-2](coarse), small.decoder(coarse))
+
+
+def test_it_goes_on_from_nothing_else() -> None:
+    with pytest.raises(ValueError, match="cannot go on from one of"):
+        grow(Autoencoder(LARGE), LARGE)
+
+
+def test_only_the_end_learns_and_the_rest_takes_no_moments() -> None:
+    model = Autoencoder(LARGE)
+    model.keep_all_but_the_end()
+    learning = {name.split(".")[0] for name, each in model.named_parameters() if each.requires_grad}
+    assert learning == {"decoder", "to_pixels"}
+    before = {name: each.clone() for name, each in model.state_dict().items()}
+    model.train()(torch.rand(4, 3, 64, 64)).mean().backward()
+    moved = {name for name, each in model.state_dict().items() if not torch.equal(each, before[name])}
+    assert moved == {f"decoder.7.1.{name}" for name in ("running_mean", "running_var", "num_batches_tracked")}
+    assert {n.split(".")[0] for n, p in model.named_parameters() if p.grad is not None} == learning

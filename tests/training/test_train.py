@@ -8,6 +8,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,6 +17,7 @@ import torch
 
 from training import checkpoints
 from training.arrays import Pairs
+from training.models import grow, half_as_large
 from training.recipes import RECIPES, Recipe
 from training.runs import load_average, read_stats
 from training.train import RunConflict, RunSettings, decay_at, learning_rate, train
@@ -85,6 +87,41 @@ def test_a_run_may_begin_with_the_weights_of_another(tmp_path: Path, drawn_pairs
     assert torch.equal(first, second)
     described = json.loads((tmp_path / "second" / "run.json").read_text())
     assert described["start_from"]["recipe"]["num_steps"] == 40
+
+
+GROWN = replace(TINY, grow=True, window=32, model=replace(TINY.model, decoder_widths=(64, 64, 32, 16)))
+SMALL = replace(TINY, model=half_as_large(GROWN.model))
+
+
+def test_a_run_goes_on_with_a_model_of_half_the_side(
+    tmp_path: Path, small_pairs: Pairs, drawn_pairs: Pairs
+) -> None:
+    start = train(SMALL, small_pairs, settings_of(tmp_path / "small"))
+    small = load_average(start)
+    for folder, steps in (("whole", 6), ("parts", 3), ("parts", 6)):
+        settings = settings_of(tmp_path / folder, start_from=start)
+        train(replace(GROWN, num_steps=steps), drawn_pairs, settings)
+    whole, parts = (load_average(tmp_path / name).state_dict() for name in ("whole", "parts"))
+    assert all(torch.equal(each, parts[name]) for name, each in whole.items())
+    kept = {name: each for name, each in small.state_dict().items() if not name.startswith("to_pixels")}
+    for name, each in kept.items():
+        torch.testing.assert_close(whole[name], each)
+    assert not torch.equal(whole["to_pixels.weight"], grow(small, GROWN.model).to_pixels.weight)
+
+
+def test_what_grows_must_begin_with_something(tmp_path: Path, drawn_pairs: Pairs) -> None:
+    with pytest.raises(ValueError, match="name it with --start-from"):
+        train(GROWN, drawn_pairs, settings_of(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("changed", [{"objective": "std-h"}, {"background_weight": 0.5}], ids=str)
+def test_a_window_and_what_knows_places_are_refused(
+    tmp_path: Path, drawn_pairs: Pairs, changed: dict[str, Any]
+) -> None:
+    with pytest.raises(ValueError, match="looks through a window"):
+        train(replace(TINY, window=32, **changed), drawn_pairs, settings_of(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
 
 
 def test_pairs_of_another_size_are_refused_before_anything_is_written(
