@@ -124,7 +124,7 @@ _RECIPES = (
     # Goes on from a shipped model, whose finest detail was a grid (see DECISIONS, "The shipped models drew a
     # grid"): steady targets, and the frequencies of pixels.
     replace(
-        STD_128, name="std-128-long", objective="std-h", num_steps=1600, learning_rate=6e-4,
+        STD_128, name="std-128-long", objective="std-h", num_steps=1400, learning_rate=6e-4,
         cooldown_part=0.5, convs=("1_1", *STD_128.convs),
     ),
     # Twice the side, from a finished model: see DECISIONS, "256 px".
