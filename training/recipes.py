@@ -127,7 +127,7 @@ _RECIPES = (
         STD_128, name="std-128-long", objective="std-h", num_steps=1400, learning_rate=6e-4,
         cooldown_part=0.5, convs=("1_1", *STD_128.convs),
     ),
-    # Twice the side, from a finished model: see DECISIONS, "256 px".
+    # Twice the side, from a finished model: see DECISIONS, "256 px, tried and not shipped".
     replace(
         STD_128, name="std-256", objective="std-frequencies", num_steps=700, warmup_steps=20,
         ema_decay=0.99, cooldown_part=0.6, convs=("1_1", *STD_128.convs), grow=True, min_face_px=200,

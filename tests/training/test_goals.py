@@ -30,17 +30,17 @@ def test_only_what_was_run_has_goals() -> None:
 def test_ours_is_compared_with_l1_the_bound_and_the_rivals() -> None:
     bound = {"system": "bound", "seed": 0, "split": "val", "metrics": {"l2_by_component": 0.05}}
     rows = [
-        row("l1-64"), row("std-64", std_features=0.04, l2=0.06), row("std-64", seed=1, l2=0.04), bound,
-        row("gan-64", feature_loss=0.4), row("std-64", split="dev", l2=9.0),
+        row("l1-64"), row("std-h-64", std_features=0.04, l2=0.06), row("std-h-64", seed=1, l2=0.04), bound,
+        row("gan-64", feature_loss=0.4), row("std-h-64", split="dev", l2=9.0),
     ]  # fmt: skip
     goals = {goal.what: goal for goal in list_goals(rows)}
     # The mean of 0.04 and 0.4, over 0.4.
-    assert goals["std-64 over l1-64: std features"].value == (0.04 + 0.4) / 2 / 0.4
-    assert goals["std-64: L2 over the bound"].value == 1.0
-    assert not goals["std-64 below gan-64: feature loss"].met
-    assert not goals["std-64: diversity ratio"].met
+    assert goals["std-h-64 over l1-64: std features"].value == (0.04 + 0.4) / 2 / 0.4
+    assert goals["std-h-64: L2 over the bound"].value == 1.0
+    assert not goals["std-h-64 below gan-64: feature loss"].met
+    assert not goals["std-h-64: diversity ratio"].met
     ends = [goal for what, goal in goals.items() if "at the end of its interval" in what]
     assert [goal.met for goal in ends] == [True, False]
-    assert "| std-64: diversity ratio | 0.5 | 0.9 to 1.1 | missed by 0.4 |" in render_goals(
+    assert "| std-h-64: diversity ratio | 0.5 | 0.9 to 1.1 | missed by 0.4 |" in render_goals(
         list(goals.values())
     )
