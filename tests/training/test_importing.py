@@ -114,6 +114,13 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
         read_facts(tmp_path / "nothing.onnx")
 
 
+def test_a_run_that_cannot_begin_leaves_no_folder(drawn_pairs: Pairs, tmp_path: Path) -> None:
+    settings = RunSettings(tmp_path / "run", "", start_from=tmp_path / "nothing.onnx", accelerator="cpu")
+    with pytest.raises(NotExported, match=r"nothing\.onnx cannot be read"):
+        train(RECIPES["tiny"], drawn_pairs, settings)
+    assert not (tmp_path / "run").exists()
+
+
 def test_what_the_file_says_of_itself_is_read(exported: Path) -> None:
     assert {each.key for each in onnx.load(exported).metadata_props} == set(read_facts(exported))
 
