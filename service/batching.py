@@ -82,9 +82,13 @@ class Job(Generic[T]):
         self.ticket.dropped = True
         self._set(None, error)
 
-    def _set(self, result: T | None, error: BaseException | None) -> None:
+    def stop_waiting(self) -> None:
+        """Lets go of the timer, which holds the work; called in the loop."""
         if self.timer is not None:
             self.timer.cancel()
+
+    def _set(self, result: T | None, error: BaseException | None) -> None:
+        self.stop_waiting()
         if self.answer.done():
             return
         if error is None:
@@ -126,7 +130,7 @@ class WorkerPool:
         self._lock = threading.Lock()
         self._idle: list[threading.Lock] = []
         """Held by each worker without work until somebody opens it; the last one went idle last. A condition
-        does the same in ten times the steps."""
+        makes a lock anew for each wait."""
         self._begun: list[float | None] = [None] * num_workers
         self._mean_s = 0.0
         self._closing = False
@@ -158,6 +162,7 @@ class WorkerPool:
 
     def drop(self, job: Job[Any]) -> None:
         """Forgets a job whose answer nobody waits for; one that runs stops at its next check."""
+        job.stop_waiting()
         job.ticket.dropped = True
         with self._lock:
             if job in self._queue:

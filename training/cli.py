@@ -199,7 +199,7 @@ def export(  # noqa: PLR0913  every option is an argument
 ) -> None:
     """Write a run as the ONNX file that the service runs, proved equal to torch on real crops."""
     described = read_description(run)
-    others = sorted(set(described["data"]["rows_by_licence"]) - {"open"})
+    others = sorted(_licences(described) - {"open"})
     if licence_class == "open" and others:
         raise ValueError(
             f"{run} learned from photos whose licence is {', '.join(others)}: only a model that saw none but "
@@ -303,6 +303,17 @@ def _name_and_path(text: str) -> tuple[str, str]:
 def _objective(described: dict[str, Any]) -> str:
     terms = " + ".join(f"{weight:g} {name}" for name, weight in described["objective"].items())
     return f"{described['recipe']['objective']}: {terms}"
+
+
+def _licences(described: dict[str, Any]) -> set[str]:
+    """Those of the photos that a run learned from, and of what it started from."""
+    start = described.get("start_from") or {}
+    found = set(described["data"]["rows_by_licence"])
+    if "data" in start:
+        found |= _licences(start)
+    elif start:
+        found.add(start.get("eye2face.licence_class", "unstated"))
+    return found
 
 
 def _training_data(data: dict[str, dict[str, object]]) -> str:

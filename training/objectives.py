@@ -108,6 +108,11 @@ class Objective:
         """Whether a term looks at running targets or random directions."""
         return bool(_OF_STATISTICS & set(self.weights))
 
+    @property
+    def needs_directions(self) -> bool:
+        """Whether a term looks along random directions."""
+        return "covariance_features" in self.weights
+
     def __call__(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The sum to minimise and each term before its weight."""
         terms = {name: LOSSES[name](batch) for name in self.weights}

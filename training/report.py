@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
+from training.table import NOT_MEASURED
+
 COLUMNS = {
     "l2": "L2",
     "feature_loss": "feature loss",
@@ -43,11 +45,11 @@ def render(scores_file: Path) -> str:
 
 
 def _cell(number: float | None) -> str:
-    return "–" if number is None else f"{number:.4f}"
+    return NOT_MEASURED if number is None else f"{number:.4f}"
 
 
 def _ratio(number: float | None, other: float | None) -> str:
-    return "–" if number is None or other is None else f"{number / other:.2f} ×"
+    return NOT_MEASURED if number is None or other is None else f"{number / other:.2f} ×"
 
 
 def read_scores(path: Path) -> dict[str, Any]:

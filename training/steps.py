@@ -93,7 +93,7 @@ def make_step(
     terms: dict[str, Tensor] = {}
     looks: dict[str, Any] = {}
     if run.features is not None:
-        looks |= _features_of(fabric, run, run.features, pred, faces[: len(batch[1])])
+        looks |= _features_of(fabric, run, objective, run.features, pred, faces[: len(batch[1])])
     if run.adversary is not None:
         terms["critic"] = _step_critic(fabric, run.adversary, pred.detach(), faces, eyes)
         looks["pred_scores"] = _score(fabric, run.adversary.critic, pred, eyes)
@@ -120,7 +120,9 @@ def draw_noise(fabric: Fabric, num: int, size: int) -> Tensor:
     return torch.randn(fabric.world_size, num, size)[fabric.global_rank]
 
 
-def _features_of(fabric: Fabric, run: Run, features: Features, pred: Tensor, true: Tensor) -> dict[str, Any]:
+def _features_of(
+    fabric: Fabric, run: Run, objective: Objective, features: Features, pred: Tensor, true: Tensor
+) -> dict[str, Any]:
     """What a batch has of features; those of the true faces are repeated for each guess."""
     with fabric.autocast():
         with torch.no_grad():
@@ -133,7 +135,8 @@ def _features_of(fabric: Fabric, run: Run, features: Features, pred: Tensor, tru
         run.statistics.add(true_features)
         found["target_means"] = run.statistics.mean()
         found["target_stds"] = run.statistics.std(len(pred) * fabric.world_size)
-        found["directions"] = run.statistics.directions(true_features)
+        if objective.needs_directions:  # of each layer 64 times what a face has
+            found["directions"] = run.statistics.directions(true_features)
     return found
 
 

@@ -206,8 +206,10 @@ def _start(path: Path, recipe: Recipe, dataset: EyeFacePairs) -> Autoencoder:
 
 
 def _described_start(path: Path | None) -> dict[str, Any] | None:
-    if path is None or path.suffix != ONNX:
-        return None if path is None else read_description(path)
+    if path is None:
+        return None
+    if path.suffix != ONNX:
+        return read_description(path)
     facts = read_facts(path)
     return {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), **facts}
 

@@ -184,6 +184,20 @@ def kill(thread: threading.Thread) -> None:
     assert killed == 1
 
 
+def test_no_timer_keeps_work_that_nobody_waits_for() -> None:
+    async def ask() -> None:
+        with a_pool(1) as pool:
+            done = pool.submit(lambda _: "done", max_ms=60_000)
+            await done.answer
+            dropped = pool.submit(lambda _: "dropped", max_ms=60_000)
+            dropped.answer.cancel()
+            pool.drop(dropped)
+            for job in (done, dropped):
+                assert job.timer is not None and job.timer.cancelled()
+
+    asyncio.run(ask())
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_worker_that_dies_is_replaced() -> None:
     async def ask() -> None:

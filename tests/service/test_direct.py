@@ -1,6 +1,7 @@
 """Routes that are called without FastAPI's resolving: described, guarded and answered as any other."""
 
 from collections.abc import Iterator
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,19 @@ def test_photos_do_not_come_to_the_router_and_all_else_does(app: FastAPI) -> Non
     for method, path in (("GET", "/synthesize"), ("POST", "/synthesize/"), ("GET", "/livez")):
         with pytest.raises(AssertionError, match="came to the router"):
             client.request(method, path)
+
+
+def has_shortcut(app: FastAPI) -> bool:
+    return "Shortcut" in repr(app.user_middleware)
+
+
+def test_traced_requests_go_by_the_router(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert has_shortcut(make_app(model))
+    monkeypatch.setattr("service.app.find_spec", lambda name: ModuleSpec(name, None))
+    traced = make_app(model)
+    assert not has_shortcut(traced)
+    with TestClient(traced) as client:
+        check_problem(client.post("/eyes"), 401, "unauthorized")
 
 
 def test_behind_a_prefix_the_router_finds_them(model: Path) -> None:

@@ -1,15 +1,20 @@
 """Drawn photos and their pairs, made once for all tests of training."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests.drawn_faces import DrawnPhoto, draw_photos, write_csv
+from tests.training.exported import FACTS
 from tests.training.perceptual import write_archives
 from training.arrays import Pairs, open_pairs
+from training.export import export
 from training.parts import add_part
 from training.prepare import PrepareSettings, prepare
+from training.recipes import RECIPES
+from training.train import RunSettings, train
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -63,3 +68,19 @@ def small_pairs(small_folder: Path) -> Pairs:
 def archives(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The folder of small perceptual networks of random weights."""
     return str(write_archives(tmp_path_factory.mktemp("archives")))
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory, drawn_pairs: Pairs) -> Path:
+    """A short run's folder; not to be written to."""
+    recipe = replace(RECIPES["tiny"], num_steps=20, batch_size=8)
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    return train(recipe, drawn_pairs, RunSettings(folder, "", accelerator="cpu"))
+
+
+@pytest.fixture(scope="session")
+def exported(run: Path, drawn_pairs: Pairs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of that run."""
+    path = tmp_path_factory.mktemp("models") / "tiny.onnx"
+    export(run, path, FACTS, drawn_pairs.eyes[:, 0])
+    return path

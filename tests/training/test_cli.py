@@ -59,6 +59,29 @@ def test_photos_that_give_no_pair_are_a_failure(
     assert f"no photo gave a pair: mend {tmp_path}/photos, remove {tmp_path}/out" in told.err
 
 
+@pytest.mark.parametrize(("licence", "refused"), [("research", "research"), ("open", None)])
+def test_a_model_is_as_open_as_what_it_began_with(
+    tmp_path: Path, drawn_folder: Path, run: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str], licence: str, refused: str | None,
+) -> None:  # fmt: skip
+    """By the file that a run began with, and by the run that another began with."""
+    model = tmp_path / "start.onnx"
+    assert call(monkeypatch, "export", run, drawn_folder, model, "--licence-class", licence) == 0
+    start: Path = model
+    for name in ("first", "second"):
+        folder = tmp_path / name
+        begin = ("train", drawn_folder, folder, "--recipe", "tiny", "--steps", "1", "--start-from", start)
+        assert call(monkeypatch, *begin) == 0
+        capsys.readouterr()
+        code = call(
+            monkeypatch, "export", folder, drawn_folder, tmp_path / "x.onnx", "--licence-class", "open"
+        )
+        assert code == (1 if refused else 0)
+        if refused:
+            assert f"learned from photos whose licence is {refused}" in capsys.readouterr().err
+        start = folder
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -10,33 +10,15 @@ import pytest
 import torch
 
 from service.synthesizer import Synthesizer, open_on_cpu
+from tests.training.exported import FACTS
 from training import export as exporting
 from training.arrays import Pairs
-from training.export import ExportDiffers, ModelFacts, difference_to_torch, export
+from training.export import ExportDiffers, difference_to_torch, export
 from training.models import Autoencoder
 from training.pictures import draw_faces
 from training.recipes import RECIPES
 from training.runs import load_average
 from training.train import RunSettings, train
-
-FACTS = ModelFacts(
-    name="tiny", version="7", recipe="tiny", objective="l1", training_data="24 drawn faces",
-    licence_class="open", commit="abc", metrics={"l2": 0.25},
-)  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, drawn_pairs: Pairs) -> Path:
-    recipe = replace(RECIPES["tiny"], num_steps=10, batch_size=8)
-    folder = tmp_path_factory.mktemp("runs") / "tiny"
-    return train(recipe, drawn_pairs, RunSettings(folder, "", accelerator="cpu"))
-
-
-@pytest.fixture(scope="module")
-def exported(run: Path, drawn_pairs: Pairs, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("models") / "tiny.onnx"
-    export(run, path, FACTS, drawn_pairs.eyes[:, 0])
-    return path
 
 
 def test_onnx_runtime_draws_what_torch_draws(run: Path, exported: Path, drawn_pairs: Pairs) -> None:

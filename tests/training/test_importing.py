@@ -9,38 +9,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from service.synthesizer import Synthesizer
+from service.synthesizer import Synthesizer, model_path
 from training.arrays import Pairs
 from training.batches import EyeFacePairs
-from training.export import ModelFacts, export
 from training.importing import NotExported, read_exported, read_facts
-from training.models import Autoencoder, ModelConfig
+from training.models import ModelConfig
 from training.phases import phases_of, weights_of_phases
 from training.pictures import draw_faces
 from training.recipes import RECIPES
 from training.runs import load_average, read_description
 from training.train import RunSettings, train
 
-FACTS = ModelFacts(
-    name="tiny", version="7", recipe="tiny", objective="l1", training_data="24 drawn faces",
-    licence_class="open", commit="abc", metrics={},
-)  # fmt: skip
-
-SHIPPED = Path("models/synthesizer.onnx")
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, drawn_pairs: Pairs) -> Path:
-    recipe = replace(RECIPES["tiny"], num_steps=20, batch_size=8)
-    folder = tmp_path_factory.mktemp("runs") / "tiny"
-    return train(recipe, drawn_pairs, RunSettings(folder, "", accelerator="cpu"))
-
-
-@pytest.fixture(scope="module")
-def exported(run: Path, drawn_pairs: Pairs, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("models") / "tiny.onnx"
-    export(run, path, FACTS, drawn_pairs.eyes[:, 0])
-    return path
+SHIPPED = model_path("synthesizer")
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +82,7 @@ def test_a_model_of_other_sizes_is_refused(exported: Path, eyes: Tensor) -> None
 
 def test_a_model_of_somebody_else_is_refused(eyes: Tensor) -> None:
     with pytest.raises(NotExported, match=r"eye_finder\.onnx was not exported"):
-        read_exported(Path("models/eye_finder.onnx"), ModelConfig(), eyes)
+        read_exported(SHIPPED.with_name("eye_finder.onnx"), ModelConfig(), eyes)
 
 
 def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
@@ -123,10 +103,3 @@ def test_a_run_that_cannot_begin_leaves_no_folder(drawn_pairs: Pairs, tmp_path: 
 
 def test_what_the_file_says_of_itself_is_read(exported: Path) -> None:
     assert {each.key for each in onnx.load(exported).metadata_props} == set(read_facts(exported))
-
-
-def test_the_starting_weights_are_not_the_random_ones(exported: Path, run: Path, eyes: Tensor) -> None:
-    config = load_average(run).config
-    torch.manual_seed(0)
-    random = Autoencoder(config).eval()
-    assert not torch.allclose(random(eyes), read_exported(exported, config, eyes)(eyes), atol=0.05)

@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 from service.synthesizer import Synthesizer
-from tests.training.test_export import FACTS
+from tests.training.exported import FACTS
 from training import cli
 from training.arrays import Pairs
 from training.export import export
