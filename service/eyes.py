@@ -121,10 +121,10 @@ def _part_around(photo: Image, eye: Eye, side_px: float, shrink: float) -> tuple
     """The part of the photo that the square touches, shrunk by area, and the eye in its pixels."""
     height, width = photo.shape[:2]
     reach = side_px * math.sqrt(0.5) + 2 / shrink
-    left = int(np.clip(math.floor(eye.x - reach), 0, width - 1))
-    top = int(np.clip(math.floor(eye.y - reach), 0, height - 1))
-    right = int(np.clip(math.ceil(eye.x + reach) + 1, left + 1, width))
-    bottom = int(np.clip(math.ceil(eye.y + reach) + 1, top + 1, height))
+    left = _within(math.floor(eye.x - reach), 0, width - 1)
+    top = _within(math.floor(eye.y - reach), 0, height - 1)
+    right = _within(math.ceil(eye.x + reach) + 1, left + 1, width)
+    bottom = _within(math.ceil(eye.y + reach) + 1, top + 1, height)
     part = photo[top:bottom, left:right]
     if shrink == 1.0:
         return part, replace(eye, x=eye.x - left, y=eye.y - top)
@@ -134,6 +134,10 @@ def _part_around(photo: Image, eye: Eye, side_px: float, shrink: float) -> tuple
     x = (eye.x - left + 0.5) * new_width / part.shape[1] - 0.5
     y = (eye.y - top + 0.5) * new_height / part.shape[0] - 0.5
     return np.asarray(small, dtype=np.uint8), replace(eye, x=x, y=y, size_px=eye.size_px * shrink)
+
+
+def _within(number: int, least: int, most: int) -> int:
+    return max(least, min(most, number))  # np.clip takes twenty times as long for one number
 
 
 class HaarEyeFinder:

@@ -84,7 +84,9 @@ def measure_quality(photo: Image, eye: Eye, *, size_px: float | None = None) -> 
     """How well the eye is seen in `photo`; `size_px` is its size at full size, if the photo is reduced."""
     crop = crop_eye(photo, eye, MEASURED_PX)
     grey = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY).astype(np.float32)
-    dark, bright = (float(level) / 255 for level in np.percentile(grey, (5, 95)))
+    levels = np.sort(grey, axis=None)  # np.percentile takes ten times as long for so few
+    ends = np.interp((0.05 * (levels.size - 1), 0.95 * (levels.size - 1)), np.arange(levels.size), levels)
+    dark, bright = (float(level) / 255 for level in ends)
     return Quality(
         size_px=eye.size_px if size_px is None else size_px,
         sharpness=_sharpness(grey),
