@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from service.errors import ModelSelfTestFailed
+from service.errors import InferenceFailed, ModelSelfTestFailed
 from service.images import Image
 from service.synthesizer import Synthesizer
 
@@ -58,8 +58,8 @@ def draw_eye(size: int, *, skin: Colour, iris: Colour) -> Image:
 def _draw(synthesizer: Synthesizer, eyes_BHWC: Image) -> Image:
     try:
         return synthesizer(eyes_BHWC)
-    except Exception as error:  # ONNX Runtime's errors share no class but Exception
-        raise _failure(synthesizer, f"cannot be run ({str(error).strip().splitlines()[0]})") from error
+    except InferenceFailed as error:
+        raise _failure(synthesizer, f"cannot be run ({synthesizer.last_run.error})") from error
 
 
 def _failure(synthesizer: Synthesizer, found: str) -> ModelSelfTestFailed:

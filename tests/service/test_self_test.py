@@ -46,7 +46,7 @@ def test_a_model_that_mixes_up_its_batch_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_model_that_cannot_be_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelSelfTestFailed, match="cannot be run"):
+    with pytest.raises(ModelSelfTestFailed, match=r"cannot be run \(.*Reshape"):
         check_model(Synthesizer.load(spoil(tiny_model(tmp_path / "tiny.onnx"), "crash"), device="cpu"))
 
 
