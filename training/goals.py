@@ -11,7 +11,7 @@ import numpy as np
 from training.results import Row
 from training.table import BOUND, by_system, main_rows
 
-L1, HALF, FULL = "l1-64", "std-half-64", "std-h-64"
+L1, HALF, FULL = "l1-64", "std-half-l2-64", "std-h-64"
 RIVALS = ("amplified l1", "mean face", "gan-64", "cgan-64")
 SIDES = ("vgg", "encoder")
 

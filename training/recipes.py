@@ -151,7 +151,7 @@ _RECIPES = (
         replace(STD_64, name=f"{objective}-64", objective=objective)
         for objective in (
             *("l1", "l2", "feature", "std-a", "std-b", "std-c"),
-            *("std-e", "std-f", "std-g", "std-h", "std-half", "gan", "cgan"),
+            *("std-e", "std-f", "std-g", "std-h", "std-half", "std-half-l2", "gan", "cgan"),
         )
     ),
     replace(

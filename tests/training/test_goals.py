@@ -24,7 +24,8 @@ def test_a_goal_says_by_how_much_it_is_missed_on_either_side() -> None:
 
 def test_only_what_was_run_has_goals() -> None:
     assert list_goals([row("l1-64")]) == []
-    assert all(goal.what.startswith("std-half-64") for goal in list_goals([row("l1-64"), row("std-half-64")]))
+    goals = list_goals([row("l1-64"), row("std-half-l2-64")])
+    assert goals and all(goal.what.startswith("std-half-l2-64") for goal in goals)
 
 
 def test_ours_is_compared_with_l1_the_bound_and_the_rivals() -> None:

@@ -49,12 +49,13 @@ def test_only_objectives_with_features_need_the_perceptual_network() -> None:
     assert OBJECTIVES["feature"].needs_features and OBJECTIVES["std"].needs_features
 
 
-def test_only_the_last_rungs_of_the_ladder_need_statistics() -> None:
+def test_only_steady_targets_and_covariances_need_statistics() -> None:
     assert {name for name, objective in OBJECTIVES.items() if objective.needs_statistics} == {
         "std-e",
         "std-f",
         "std-g",
         "std-h",
+        "std-half-l2",
     }
 
 
