@@ -54,7 +54,7 @@ PLAN = (
     *(Entry(name) for name in ("feature-64", "std-a-64", "std-b-64", "std-c-64", "std-e-64", "std-f-64")),
     *(Entry(name) for name in ("std-g-64", "std-h-64")),
     *(Entry(name) for name in ("gan-64", "cgan-64", "cgan-two-eyes-64", "std-half-64", "std-half-l2-64")),
-    *(Entry(name, seed) for seed in (1, 2) for name in ("l1-64", "std-64", "std-h-64")),
+    *(Entry(name, seed) for seed in (1, 2) for name in ("l1-64", "std-64", "std-h-64", "std-half-l2-64")),
     *(Entry(name) for name in ("std-64-no-jitter", "hard-64", "face-weight-64", "unbalanced-64")),
     *(Entry(name) for name in ("guesses-64", ANY_GUESS, "mouth-64", "nose-64")),
 )
