@@ -117,7 +117,7 @@ def _run(module: str, *arguments: str) -> dict[str, Any]:
     return told
 
 
-def _write_results(told: dict[str, Any]) -> str:
+def write_results(told: dict[str, Any]) -> str:
     """JSON with a line for each fact and each record."""
     facts = [f"{json.dumps(name)}: {json.dumps(fact)}" for name, fact in told.items() if name != "records"]
     records = ",\n".join(json.dumps(each) for each in told["records"])
@@ -165,7 +165,7 @@ def main() -> None:
         for record in measure(plan, given.out.with_suffix(".log")):
             print(json.dumps(record), flush=True)
             told["records"].append(record)
-            given.out.write_text(_write_results(told))
+            given.out.write_text(write_results(told))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from training.features import TORCHVISION_URL
 from training.goals import list_goals, render_goals
 from training.page import write_page
 from training.report import put_between_marks
-from training.results import read_results
+from training.results import Row, read_results
 from training.table import render_flaws, render_results
 
 RESULTS, OUT = Path("training/results.jsonl"), Path("runs/experiment")
@@ -84,9 +84,14 @@ def report(
     target = page or out / "report.html"
     write_page(target, rows, open_pairs(data), out)
     if into is not None:
-        parts = (render_results(rows), render_flaws(rows), render_goals(list_goals(rows)))
-        put_between_marks(into, "EXPERIMENT", "\n\n".join(part for part in parts if part))
+        put_between_marks(into, "EXPERIMENT", render_experiment(rows))
     typer.echo(f"{target}: {len(rows)} runs")
+
+
+def render_experiment(rows: list[Row]) -> str:
+    """The experiment's three tables in Markdown; one without rows is left out."""
+    parts = (render_results(rows), render_flaws(rows), render_goals(list_goals(rows)))
+    return "\n\n".join(part for part in parts if part)
 
 
 def add_experiment_commands(app: typer.Typer) -> None:

@@ -149,7 +149,7 @@ OBJECTIVES: Mapping[str, Objective] = {
     # Less of it: between the least distortion and full variance.
     "std-half": Objective({**_FEATURE, "std_map_pixels": 0.3, "std_map_features": 0.4}),
     # The same by squared errors, which is what distortion is measured in, and steady targets of features
-    # alone: half of the missing deviation costs a quarter of the distortion of all of it.
+    # alone: see DECISIONS, "The seed's point is reached on squared errors".
     "std-half-l2": Objective({"feature": 1.0, "l2": 10.0, "running_std_features": 0.8}),
     # Faces spread as widely about an eye's mean face as true ones do: distance to the true face less half
     # of that between two guesses is least for the true spread (the energy score, position by position).

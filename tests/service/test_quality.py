@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from service.errors import EyeRefused, EyeTooBlurred, EyeTooDark, EyeTooSmall
-from service.eyes import Eye, Image, eyes_from_points
+from service.eyes import Eye, Image, crop_eye, eyes_from_points
 from service.pipeline import gates_of
-from service.quality import Gates, Quality, measure_quality
+from service.quality import MEASURED_PX, Gates, Quality, measure_quality
 from service.settings import Settings
 from tests import fakes
 from tests.drawn_faces import draw_photos
@@ -89,6 +89,14 @@ def test_sharpness_does_not_depend_on_light_or_contrast() -> None:
     bright = measure_quality(fakes.astronaut(), RIGHT).sharpness
     darker = measure_quality(darkened(fakes.astronaut(), 0.4), RIGHT).sharpness
     assert darker == pytest.approx(bright, abs=0.05)
+
+
+def test_light_and_contrast_are_of_the_twentieth_parts_at_either_end() -> None:
+    for photo, eye in eyes():
+        grey = cv2.cvtColor(crop_eye(photo, eye, MEASURED_PX), cv2.COLOR_RGB2GRAY)
+        dark, bright = np.percentile(grey, (5, 95)) / 255
+        seen = measure_quality(photo, eye)
+        assert (seen.light, seen.contrast) == pytest.approx((bright, bright - dark), abs=1e-6)
 
 
 def test_light_brightness_and_contrast_fall_together() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from training.experiment import PLAN
+from training.experiment_cli import render_experiment
 from training.objectives import OBJECTIVES
 from training.recipes import RECIPES, describe
 from training.results import Key, ResultsError, Row, append, find, read_results, stands
@@ -47,7 +48,13 @@ def test_another_run_of_the_same_name_is_refused(part: str) -> None:
         stands([ROW], {**ROW, part: {"other": 1}})
 
 
-COMMITTED = read_results(Path(__file__).parents[2] / "training" / "results.jsonl")
+ROOT = Path(__file__).parents[2]
+COMMITTED = read_results(ROOT / "training" / "results.jsonl")
+
+
+def test_readmes_tables_are_made_of_the_committed_rows() -> None:
+    told = (ROOT / "README.md").read_text("utf-8").partition("<!-- EXPERIMENT -->")[2]
+    assert told.partition("<!-- /EXPERIMENT -->")[0].strip() == render_experiment(COMMITTED)
 
 
 @pytest.mark.parametrize("row", [row for row in COMMITTED if "recipe" in row], ids=lambda row: row["system"])
