@@ -17,7 +17,9 @@ class ModelConfig:
     """Sizes of the autoencoder; the defaults cost 0.46 GMAC a face (`num_macs`).
 
     With two eyes the person's other eye follows the first along the channels. With noise one eye has many
-    faces: so many normal numbers stand beside the vector that the decoder draws from.
+    faces: so many normal numbers stand beside the vector that the decoder draws from. `squeezed_widths`, one
+    for each block of the decoder, are the channels that a 1 x 1 convolution leaves of its input before it
+    is enlarged; 0 leaves all, and so does none named.
     """
 
     eye_size: int = 64
@@ -27,6 +29,7 @@ class ModelConfig:
     decoder_widths: tuple[int, ...] = (256, 160, 96, 32)
     num_eyes: int = 1
     noise_size: int = 0
+    squeezed_widths: tuple[int, ...] = ()
 
 
 class ConvBlock(nn.Sequential):
@@ -48,12 +51,16 @@ class Autoencoder(nn.Module):
     F x F pixels. Source: the seed's slides, "Autoencoder"; Shi et al. 2016, eq. 4 (depth-to-space).
 
     Raises:
-        ValueError: the face is not twice the size that the decoder's blocks reach.
+        ValueError: the face is not twice the size that the decoder's blocks reach, or there are not as many
+            squeezed widths as blocks.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
+        squeezed_widths = config.squeezed_widths or (0,) * len(config.decoder_widths)
+        if len(squeezed_widths) != len(config.decoder_widths):
+            raise ValueError(f"{config} wants as many squeezed widths as decoder widths, or none")
         self.smallest = config.eye_size >> len(config.encoder_widths)
         self.coarsest = config.face_size >> (len(config.decoder_widths) + 1)
         if self.smallest < 1 or self.coarsest < 1:
@@ -67,8 +74,11 @@ class Autoencoder(nn.Module):
         channels = config.decoder_widths[0]
         self.from_vector = nn.Linear(config.vector_size + config.noise_size, channels * self.coarsest**2)
         self.decoder = nn.Sequential()
-        for width in config.decoder_widths:
-            self.decoder.extend([nn.Upsample(scale_factor=2, mode="nearest"), ConvBlock(channels, width)])
+        for width, squeezed in zip(config.decoder_widths, squeezed_widths, strict=True):
+            enlarge: nn.Module = nn.Upsample(scale_factor=2, mode="nearest")
+            if squeezed:
+                enlarge = nn.Sequential(nn.Conv2d(channels, squeezed, 1, bias=False), enlarge)
+            self.decoder.extend([enlarge, ConvBlock(squeezed or channels, width)])
             channels = width
         self.to_pixels = nn.Conv2d(channels, 3 * 4, 3, padding=1)
         _start_without_checkerboard(self.to_pixels)
@@ -109,6 +119,11 @@ class Autoencoder(nn.Module):
 def half_as_large(config: ModelConfig) -> ModelConfig:
     """The sizes of a model that draws faces of half the side: without the last block of the decoder."""
     return replace(config, face_size=config.face_size // 2, decoder_widths=config.decoder_widths[:-1])
+
+
+def not_squeezed(config: ModelConfig) -> ModelConfig:
+    """The sizes of the model that a squeezed one begins with: all channels, the vector of the defaults."""
+    return replace(config, vector_size=ModelConfig().vector_size, squeezed_widths=())
 
 
 def grow(small: Autoencoder, config: ModelConfig) -> Autoencoder:

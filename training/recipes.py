@@ -24,7 +24,8 @@ class Recipe:
     of the face the model sees; a loss in the background costs `background_weight` of one in the face.
     With `grow` the run begins with a model of half the face's side, whose end alone learns, from faces that
     were at least `min_face_px` wide in their photo. With `window` each step's losses see a square of that
-    side, at the same place, chosen at random, in all faces of the batch.
+    side, at the same place, chosen at random, in all faces of the batch. With `squeeze` it begins with a
+    model that is not squeezed yet (`training.squeezing`).
 
     A new field gets the default that every run before it had: see `completed`.
     """
@@ -48,6 +49,7 @@ class Recipe:
     grow: bool = False
     min_face_px: float = 0.0
     window: int | None = None
+    squeeze: bool = False
 
 
 def describe(recipe: Recipe) -> dict[str, Any]:
@@ -126,6 +128,12 @@ _RECIPES = (
     replace(
         STD_128, name="std-128-long", objective="std-h", num_steps=1400, learning_rate=6e-4,
         cooldown_part=0.5, convs=("1_1", *STD_128.convs),
+    ),
+    # Goes on from a finished model with fewer numbers between its layers: see DECISIONS, "Squeezed".
+    replace(
+        STD_128, name="std-128-slim", objective="std-h", num_steps=1000, learning_rate=5e-4,
+        cooldown_part=0.6, convs=("1_1", *STD_128.convs), squeeze=True,
+        model=ModelConfig(vector_size=96, squeezed_widths=(128, 160, 96, 64)),
     ),
     # Twice the side, from a finished model: see DECISIONS, "256 px, tried and not shipped".
     replace(

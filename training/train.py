@@ -28,11 +28,12 @@ from training.batches import EyeFacePairs, ResumableSampler
 from training.critics import Critic, CriticConfig
 from training.features import Features, load_features, training_layers
 from training.importing import read_exported, read_facts
-from training.models import Autoencoder, grow, half_as_large
+from training.models import Autoencoder, grow, half_as_large, not_squeezed
 from training.objectives import OBJECTIVES, Objective
 from training.recipes import FinderRecipe, Recipe, RefinerRecipe, completed, describe
 from training.regions import place_weights
 from training.runs import Stats, load_average, read_description
+from training.squeezing import squeeze
 from training.statistics import TargetStatistics
 from training.steps import Adversary, Run, make_step
 
@@ -199,9 +200,12 @@ def _make_adversary(fabric: Fabric, config: CriticConfig, recipe: Recipe) -> Adv
 
 def _start(path: Path, recipe: Recipe, dataset: EyeFacePairs) -> Autoencoder:
     config = half_as_large(recipe.model) if recipe.grow else recipe.model
-    start = (
-        read_exported(path, config, _calibration(dataset, 0)) if path.suffix == ONNX else load_average(path)
-    )
+    eyes = _calibration(dataset, 0)
+    if recipe.squeeze:
+        config = not_squeezed(config)
+    start = read_exported(path, config, eyes) if path.suffix == ONNX else load_average(path)
+    if recipe.squeeze:
+        return squeeze(start, recipe.model, eyes)
     return grow(start, recipe.model) if recipe.grow else start
 
 
@@ -266,7 +270,7 @@ def _check_noise(recipe: Recipe) -> None:
 
 
 def _check_window(recipe: Recipe, settings: RunSettings) -> None:
-    if recipe.grow and settings.start_from is None:
+    if (recipe.grow or recipe.squeeze) and settings.start_from is None:
         raise ValueError(f"the recipe {recipe.name!r} goes on from a model: name it with --start-from")
     knows_places = OBJECTIVES[recipe.objective].needs_statistics or recipe.background_weight != 1
     if recipe.window is not None and knows_places:
