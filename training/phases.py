@@ -2,10 +2,13 @@
 
 Of the four pixels that nearest-neighbour upsampling makes of one, a 3 x 3 convolution meets 2 x 2 different
 ones. So one convolution of the large picture is four of the small one, whose 2 x 2 weights are sums of the
-3 x 3 ones; each gives one phase, the pixels of every second row and column. Source: Shi et al. 2016, "Is the
-deconvolution layer the same as a convolutional layer?"
+3 x 3 ones; each gives one phase, the pixels of every second row and column. Source: Shi et al. 2016, "Is
+the deconvolution layer the same as a convolutional layer?"
 
-Letters of shapes: O channels out, I channels in.
+The phases are woven together with the channels last, where all channels of two pixels move as one: ONNX
+Runtime does that several times as fast as its DepthToSpace, which moves number by number.
+
+Letters of shapes: B batch, O channels out, I channels in, H and W height and width of the small picture.
 """
 
 from collections.abc import Mapping
@@ -19,7 +22,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 Weights = npt.NDArray[np.float32]
 
 PHASES = ((0, 0), (0, 1), (1, 0), (1, 1))
-"""Where in each square of four their pixels lie, row and column, in the order of DepthToSpace's mode DCR."""
+"""Where in each square of four their pixels lie: row and column."""
 
 _MET = {0: ((0,), (1, 2)), 1: ((0, 1), (2,))}
 """By that row: which rows of the weights meet the first small pixel, and which the second; columns alike."""
@@ -28,9 +31,11 @@ _MET = {0: ((0,), (1, 2)), 1: ((0, 1), (2,))}
 def work_on_small_pictures(model: onnx.ModelProto) -> int:
     """Rewrites each 3 x 3 convolution behind an upsampling by 2, and tells how many there were.
 
-    The weights must be float32 initializers. A leaky ReLU behind a convolution goes with it.
+    The weights must be float32 initializers, the sizes known. A leaky ReLU behind a convolution goes
+    with it.
     """
     graph = model.graph
+    shapes = _known_shapes(model)
     values = {each.name: each for each in graph.initializer}
     nodes = list(graph.node)
     given = {each.name for each in graph.output}
@@ -41,10 +46,17 @@ def work_on_small_pictures(model: onnx.ModelProto) -> int:
         resize = _maker_of(conv.input[0], nodes)
         if resize is None or not _doubles(resize, values):
             continue
+        height, width = shapes.get(resize.input[0], (0, 0))
+        if not height or not width:
+            continue
         after = _only_taker_of(conv.output[0], nodes)
         after = after if after is not None and after.op_type == "LeakyRelu" else None
-        made, weights = _phases_of(conv, after, resize.input[0], values.pop(conv.input[1]))
-        values |= {each.name: each for each in weights}
+        kernel = values.pop(conv.input[1])
+        outputs, made, weights = _phases_of(conv, after, resize.input[0], kernel)
+        whole = (after or conv).output[0]
+        woven, sizes = _woven(outputs, whole, (height, width, kernel.dims[0]))
+        made += woven
+        values |= {each.name: each for each in (*weights, *sizes)}
         at = nodes.index(conv)
         nodes[at : at + 1] = made
         for gone in (resize, after):
@@ -81,8 +93,8 @@ def _whole(first: Weights, second: Weights, axis: int) -> Weights:
 
 def _phases_of(
     conv: NodeProto, after: NodeProto | None, source: str, weights: TensorProto
-) -> tuple[list[NodeProto], list[TensorProto]]:
-    """The nodes in place of upsampling, convolution and what comes after, and the weights of them."""
+) -> tuple[list[str], list[NodeProto], list[TensorProto]]:
+    """The phases, the nodes that make them, and the weights of these."""
     nodes, values, outputs = [], [], []
     for (row, column), phase in zip(PHASES, phases_of(numpy_helper.to_array(weights)), strict=True):
         output, name = f"{conv.output[0]}.{row}{column}", f"{weights.name}.{row}{column}"
@@ -97,13 +109,39 @@ def _phases_of(
                 helper.make_node("LeakyRelu", [before], [output], f"node_{output}", **_attributes(after))
             )
         outputs.append(output)
-    whole = (after or conv).output[0]
-    phases = f"{whole}.phases"
-    nodes += [
-        helper.make_node("Concat", outputs, [phases], f"node_{phases}", axis=1),
-        helper.make_node("DepthToSpace", [phases], [whole], f"node_{whole}", blocksize=2, mode="DCR"),
+    return outputs, nodes, values
+
+
+def _woven(
+    phases: list[str], whole: str, size: tuple[int, int, int]
+) -> tuple[list[NodeProto], list[TensorProto]]:
+    """The nodes that make of B x O x H x W phases the whole, B x O x 2H x 2W, and their sizes."""
+    height, width, channels = size
+    # B x H x W x (row, column, O), B·H x W x row x (column, O), B·H x row x W x (column, O), B x 2H x 2W x O
+    names = [f"{whole}.{step}" for step in ("phases", "last", "pairs", "rows", "woven")]
+    beside, last, pairs, rows, woven = names
+    in_pairs = numpy_helper.from_array(np.array([-1, width, 2, 2 * channels]), f"{pairs}.size")
+    as_picture = numpy_helper.from_array(np.array([-1, 2 * height, 2 * width, channels]), f"{woven}.size")
+    nodes = [
+        helper.make_node("Concat", phases, [beside], f"node_{beside}", axis=1),
+        helper.make_node("Transpose", [beside], [last], f"node_{last}", perm=[0, 2, 3, 1]),
+        helper.make_node("Reshape", [last, in_pairs.name], [pairs], f"node_{pairs}"),
+        helper.make_node("Transpose", [pairs], [rows], f"node_{rows}", perm=[0, 2, 1, 3]),
+        helper.make_node("Reshape", [rows, as_picture.name], [woven], f"node_{woven}"),
+        helper.make_node("Transpose", [woven], [whole], f"node_{whole}", perm=[0, 3, 1, 2]),
     ]
-    return nodes, values
+    return nodes, [in_pairs, as_picture]
+
+
+def _known_shapes(model: onnx.ModelProto) -> dict[str, tuple[int, int]]:
+    """Height and width of each picture of four dimensions, 0 where they are unknown."""
+    graph = onnx.shape_inference.infer_shapes(model).graph
+    shapes = {}
+    for each in (*graph.input, *graph.value_info):
+        dims = each.type.tensor_type.shape.dim
+        if len(dims) == 4:
+            shapes[each.name] = dims[2].dim_value, dims[3].dim_value
+    return shapes
 
 
 def _maker_of(name: str, nodes: list[NodeProto]) -> NodeProto | None:

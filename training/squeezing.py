@@ -36,12 +36,15 @@ def squeeze(model: Autoencoder, config: ModelConfig, eyes_BCHW: Tensor) -> Autoe
         "from_vector.weight": raised,
     }
     squeezed.load_state_dict(squeezed.state_dict() | known)
-    for old, new, enlarge in zip(_blocks(model), _blocks(squeezed), squeezed.decoder[::2], strict=True):
+    enlarging = [each for each in squeezed.decoder if not isinstance(each, ConvBlock)]
+    for old, new, enlarge in zip(_blocks(model), _blocks(squeezed), enlarging, strict=True):
         state = old.state_dict()
         if isinstance(enlarge, nn.Sequential):
-            lower, raised = _factors(_flat(state["0.weight"]), seen[old], enlarge[0].out_channels)
-            enlarge[0].weight.copy_(lower[:, :, None, None])
-            state["0.weight"] = raised.unflatten(0, (-1, 3, 3)).permute(0, 3, 1, 2)
+            (narrow, _) = enlarge
+            assert isinstance(narrow, nn.Conv2d)
+            lower, raised = _factors(_flat(state["0.weight"]), seen[old], narrow.out_channels)
+            narrow.weight.copy_(lower[:, :, None, None])
+            state["0.weight"] = raised.reshape(-1, 3, 3, narrow.out_channels).permute(0, 3, 1, 2)
         new.load_state_dict(state)
     return squeezed
 

@@ -30,6 +30,7 @@ def model_of(
     kernel: int = 3,
     leaky: bool = True,
     looked_at: bool = False,
+    size: tuple[int | None, int | None] = (HEIGHT, WIDTH),
 ) -> onnx.ModelProto:
     """Upsampling, convolution, leaky ReLU; `looked_at` takes the enlarged picture out, too."""
     nearest: dict[str, Any] = {
@@ -59,7 +60,7 @@ def model_of(
         numpy_helper.from_array(draw_numbers(NUM_OUT), "bias"),
         numpy_helper.from_array(np.array(scales, np.float32), "scales"),
     ]
-    small = helper.make_tensor_value_info("small", TensorProto.FLOAT, [None, NUM_IN, None, None])
+    small = helper.make_tensor_value_info("small", TensorProto.FLOAT, [None, NUM_IN, *size])
     graph = helper.make_graph(nodes, "graph", [small], outputs, values)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
 
@@ -79,6 +80,13 @@ def test_the_small_picture_gives_what_the_large_one_gave(leaky: bool) -> None:
     assert "Resize" not in [node.op_type for node in model.graph.node]
     assert {each.name for each in model.graph.initializer}.isdisjoint({"scales", "weights"})
     assert run(model, small) == pytest.approx(expected, abs=1e-5)
+
+
+def test_each_picture_of_a_batch_is_woven_by_itself() -> None:
+    model, small = model_of(), draw_numbers(3, NUM_IN, HEIGHT, WIDTH)
+    work_on_small_pictures(model)
+    alone = [run(model, small[i : i + 1]) for i in range(3)]
+    assert run(model, small) == pytest.approx(np.concatenate(alone), abs=1e-6)
 
 
 def test_the_weights_of_a_phase_are_those_that_torch_would_need() -> None:
@@ -104,6 +112,8 @@ def test_the_weights_of_a_phase_are_those_that_torch_would_need() -> None:
         {"conv": {"pads": [0, 0, 0, 0]}},
         {"kernel": 5},
         {"looked_at": True},
+        {"size": (None, WIDTH)},
+        {"size": (HEIGHT, None)},
     ],
     ids=str,
 )
