@@ -32,7 +32,7 @@ NUM_EYES = 128
 
 NUM_TIMED = 200
 
-QUANTIZED = ("Concat", "Conv", "DepthToSpace", "Gemm", "LeakyRelu", "MaxPool", "Reshape", "Resize")
+QUANTIZED = ("Concat", "Conv", "Gemm", "LeakyRelu", "MaxPool", "Reshape", "Resize", "Transpose")
 """From the first convolution to the last but one; the scaling of pixels stays float32."""
 
 

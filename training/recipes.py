@@ -24,8 +24,8 @@ class Recipe:
     of the face the model sees; a loss in the background costs `background_weight` of one in the face.
     With `grow` the run begins with a model of half the face's side, whose end alone learns, from faces that
     were at least `min_face_px` wide in their photo. With `window` each step's losses see a square of that
-    side, at the same place, chosen at random, in all faces of the batch. With `squeeze` it begins with a
-    model that is not squeezed yet (`training.squeezing`).
+    side, at the same place, chosen at random, in all faces of the batch. With `squeeze` a
+    model that it begins with is squeezed first, if it is not yet (`training.squeezing`).
 
     A new field gets the default that every run before it had: see `completed`.
     """

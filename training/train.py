@@ -27,8 +27,8 @@ from training.arrays import Pairs
 from training.batches import EyeFacePairs, ResumableSampler
 from training.critics import Critic, CriticConfig
 from training.features import Features, load_features, training_layers
-from training.importing import read_exported, read_facts
-from training.models import Autoencoder, grow, half_as_large, not_squeezed
+from training.importing import NotExported, read_exported, read_facts
+from training.models import Autoencoder, ModelConfig, grow, half_as_large, not_squeezed
 from training.objectives import OBJECTIVES, Objective
 from training.recipes import FinderRecipe, Recipe, RefinerRecipe, completed, describe
 from training.regions import place_weights
@@ -199,14 +199,21 @@ def _make_adversary(fabric: Fabric, config: CriticConfig, recipe: Recipe) -> Adv
 
 
 def _start(path: Path, recipe: Recipe, dataset: EyeFacePairs) -> Autoencoder:
-    config = half_as_large(recipe.model) if recipe.grow else recipe.model
     eyes = _calibration(dataset, 0)
-    if recipe.squeeze:
-        config = not_squeezed(config)
-    start = read_exported(path, config, eyes) if path.suffix == ONNX else load_average(path)
-    if recipe.squeeze:
-        return squeeze(start, recipe.model, eyes)
-    return grow(start, recipe.model) if recipe.grow else start
+    if recipe.grow:
+        return grow(_read_start(path, half_as_large(recipe.model), eyes), recipe.model)
+    if not recipe.squeeze:
+        return _read_start(path, recipe.model, eyes)
+    try:
+        start = _read_start(path, recipe.model, eyes)
+    except NotExported:
+        start = _read_start(path, not_squeezed(recipe.model), eyes)
+    return start if start.config == recipe.model else squeeze(start, recipe.model, eyes)
+
+
+def _read_start(path: Path, config: ModelConfig, eyes_BCHW: Tensor) -> Autoencoder:
+    """The model of an exported file, which must be of these sizes, or of a run, whatever its sizes."""
+    return read_exported(path, config, eyes_BCHW) if path.suffix == ONNX else load_average(path)
 
 
 def _described_start(path: Path | None) -> dict[str, Any] | None:

@@ -119,6 +119,13 @@ def test_a_run_begins_with_a_model_and_squeezes_it_and_its_file_comes_back(
     read = read_exported(path, SLIM.model, eyes)
     drawn = draw_faces(read, drawn_pairs.eyes[:, 1]).astype(int)
     assert np.abs(drawn - draw_faces(average, drawn_pairs.eyes[:, 1])).max() <= 1
+    # What is squeezed already is gone on with as it is, a file and a run.
+    still = replace(SLIM, num_steps=1, learning_rate=0.0, ema_decay=1.0)
+    for start in (path, run):
+        again = tmp_path / f"again-{start.suffix}"
+        train(still, drawn_pairs, RunSettings(again, "", start_from=start, accelerator="cpu"))
+        weights = load_average(again).from_vector.weight
+        torch.testing.assert_close(weights, average.from_vector.weight, atol=1e-3, rtol=1e-2)
 
 
 def test_a_run_that_squeezes_must_begin_with_something(drawn_pairs: Pairs, tmp_path: Path) -> None:
