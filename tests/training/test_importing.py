@@ -55,7 +55,8 @@ def test_in_training_it_is_the_same_model_for_the_eyes_it_was_measured_on(
 
 
 def test_the_shipped_model_comes_back(drawn_pairs: Pairs, eyes: Tensor) -> None:
-    drawn = draw_faces(read_exported(SHIPPED, ModelConfig(), eyes), drawn_pairs.eyes[:, 0]).astype(int)
+    config = RECIPES["std-128-slim"].model
+    drawn = draw_faces(read_exported(SHIPPED, config, eyes), drawn_pairs.eyes[:, 0]).astype(int)
     shipped = Synthesizer.load(SHIPPED, device="cpu", num_threads=1)(drawn_pairs.eyes[:, 0])
     assert np.abs(drawn - shipped).max() <= 1
 
