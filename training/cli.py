@@ -33,6 +33,7 @@ from training.recipes import RECIPES
 from training.results import ResultsError
 from training.runs import NoRun, read_description
 from training.sources import find_layout, list_photos
+from training.step_times import time_steps as time_recipe
 from training.train import RunConflict, RunSettings
 from training.train import train as train_run
 
@@ -139,6 +140,21 @@ def train(  # noqa: PLR0913  every option is an argument
         num_workers=workers,
     )
     typer.echo(f"finished: {train_run(chosen, open_pairs(data), settings)}")
+
+
+@app.command(name="time-steps")
+def time_steps(
+    data: Data,
+    recipe: Annotated[str, typer.Option(help=f"One of {', '.join(RECIPES)}.")] = "std-128",
+    perceptual: Perceptual = TORCHVISION_URL,
+    rounds: Annotated[int, typer.Option(min=1, help="Steps of each kind; the medians are shown.")] = 5,
+    accelerator: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Say how fast a recipe trains here, and which part of a step takes how much of it."""
+    if recipe not in RECIPES:
+        raise ValueError(f"no recipe is named {recipe!r}; there are {', '.join(RECIPES)}")
+    times = time_recipe(RECIPES[recipe], open_pairs(data), perceptual, accelerator=accelerator, rounds=rounds)
+    typer.echo(f"{recipe}: {times.describe()}")
 
 
 @app.command()

@@ -101,9 +101,9 @@ def train(recipe: Recipe, pairs: Pairs, settings: RunSettings) -> Path:
         pairs, "train", jitter=recipe.jitter, seed=settings.seed, num_eyes=recipe.model.num_eyes,
         min_face_px=recipe.min_face_px,
     )  # fmt: skip
-    run = _begin(fabric, recipe, dataset, settings, features)
+    run = begin_run(fabric, recipe, dataset, settings, features)
     loader = fabric.setup_dataloaders(
-        _loader(fabric, dataset, recipe, settings, run.step), use_distributed_sampler=False
+        make_loader(fabric, dataset, recipe, settings, run.step), use_distributed_sampler=False
     )
     assert not isinstance(loader, list)
     batches: Iterator[tuple[Tensor, Tensor]] = iter(loader)
@@ -159,9 +159,14 @@ def keep_freed_memory() -> None:
     libc.mallopt(m_trim_threshold, (1 << 31) - 1)
 
 
-def _begin(
+def begin_run(
     fabric: Fabric, recipe: Recipe, dataset: EyeFacePairs, settings: RunSettings, features: Features | None
 ) -> Run:
+    """What a run is at its checkpoint or, without one, at its start; nothing is written.
+
+    Raises:
+        NotExported: the file to start from is no model of the recipe's sizes.
+    """
     plain = Autoencoder(recipe.model)
     state = checkpoints.load(settings.folder)
     if state is None and settings.start_from is not None:
@@ -231,9 +236,10 @@ def _calibration(dataset: EyeFacePairs, what: int) -> Tensor:
     return torch.stack([dataset[i][what] for i in range(0, len(dataset), step)]).float() / 255
 
 
-def _loader(
+def make_loader(
     fabric: Fabric, dataset: EyeFacePairs, recipe: Recipe, settings: RunSettings, first_step: int
 ) -> DataLoader[tuple[Tensor, Tensor]]:
+    """Batches of eyes and faces from the step on, without end; this process's part of each."""
     sampler = ResumableSampler(
         dataset.balanced_weights(recipe.source_power), recipe.batch_size, seed=settings.seed,
         first_step=first_step, rank=fabric.global_rank, world_size=fabric.world_size,
