@@ -6,6 +6,7 @@ B x 3 x F x F in 0…1, features a list of B x C x H x W, one per layer. Where a
 """
 
 import math
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -172,7 +173,7 @@ def over_processes(mean_CHW: Tensor) -> Tensor:
 
 class _StdOverBatch(torch.autograd.Function):
     """Two passes over memory forward and one backward; `torch.std(0)` strides through large feature
-    maps and is several times slower on a CPU.
+    maps and is many times slower on a CPU.
 
     In a data-parallel run the statistic is that of the global batch, of which each process holds an
     equal part. Its gradient is then multiplied by the number of processes, because gradients are
@@ -181,8 +182,8 @@ class _StdOverBatch(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: FunctionCtx, batch_BCHW: Tensor) -> Tensor:
-        mean = over_processes(batch_BCHW.mean(0, dtype=torch.float32))
-        variance = over_processes((batch_BCHW - mean).square_().mean(0))
+        mean = over_processes(mean_over_batch(batch_BCHW))
+        variance = over_processes(mean_over_batch(batch_BCHW, lambda part: (part - mean).square_()))
         std = variance.clamp_min_(_SMALLEST_VARIANCE).sqrt_()
         ctx.save_for_backward(batch_BCHW, mean, std)
         return std
@@ -192,8 +193,29 @@ class _StdOverBatch(torch.autograd.Function):
         batch_BCHW, mean, std = ctx.saved_tensors
         # Over the number of the global batch, times the number of processes: that of our own part.
         slope = grad_CHW / (len(batch_BCHW) * std)
-        grad_BCHW: Tensor = (batch_BCHW - mean).mul_(slope).to(batch_BCHW.dtype)
+        grad_BCHW = torch.empty_like(batch_BCHW)
+        for part, grad in zip(_parts(batch_BCHW), _parts(grad_BCHW), strict=True):
+            grad.copy_((part - mean).mul_(slope))
         return grad_BCHW
+
+
+def mean_over_batch(batch_BCHW: Tensor, of: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+    """The mean over this process's part of a batch, or of what `of` makes of each face; C x H x W, float32.
+
+    `of` is given a face or several.
+    """
+    if batch_BCHW.device.type != "cpu":
+        return (batch_BCHW if of is None else of(batch_BCHW)).mean(0, dtype=torch.float32)
+    total = torch.zeros_like(batch_BCHW[0], dtype=torch.float32)
+    for face in _parts(batch_BCHW):
+        total.add_(face if of is None else of(face))
+    return total.div_(len(batch_BCHW))
+
+
+def _parts(batch_BCHW: Tensor) -> tuple[Tensor, ...]:
+    """The batch at once or, on a CPU, face by face: what is summed up then stays in its cache, which for
+    large feature maps takes a seventh of the time."""
+    return batch_BCHW.unbind(0) if batch_BCHW.device.type == "cpu" else (batch_BCHW,)
 
 
 @cache

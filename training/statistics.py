@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from training.losses import over_processes
+from training.losses import mean_over_batch, over_processes
 
 NUM_DIRECTIONS = 64
 """As many as a batch has faces: covariances of more could not be told from noise."""
@@ -34,8 +34,9 @@ class TargetStatistics:
             self.means = [torch.zeros_like(each[0], dtype=torch.float32) for each in features]
             self.squares = [torch.zeros_like(mean) for mean in self.means]
         for mean, square, each in zip(self.means, self.squares, features, strict=True):
-            mean.lerp_(over_processes(each.mean(0, dtype=torch.float32)), 1 - self.decay)
-            square.lerp_(over_processes(each.float().square().mean(0)), 1 - self.decay)
+            mean.lerp_(over_processes(mean_over_batch(each)), 1 - self.decay)
+            squares = mean_over_batch(each, lambda part: part.float().square())
+            square.lerp_(over_processes(squares), 1 - self.decay)
         self.weight = self.decay * self.weight + 1 - self.decay
 
     def mean(self) -> list[Tensor]:
