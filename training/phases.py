@@ -120,8 +120,9 @@ def _woven(
     # B x H x W x (row, column, O), B·H x W x row x (column, O), B·H x row x W x (column, O), B x 2H x 2W x O
     names = [f"{whole}.{step}" for step in ("phases", "last", "pairs", "rows", "woven")]
     beside, last, pairs, rows, woven = names
-    in_pairs = numpy_helper.from_array(np.array([-1, width, 2, 2 * channels]), f"{pairs}.size")
-    as_picture = numpy_helper.from_array(np.array([-1, 2 * height, 2 * width, channels]), f"{woven}.size")
+    in_pairs = numpy_helper.from_array(np.array([-1, width, 2, 2 * channels], np.int64), f"{pairs}.size")
+    picture_size = np.array([-1, 2 * height, 2 * width, channels], np.int64)
+    as_picture = numpy_helper.from_array(picture_size, f"{woven}.size")
     nodes = [
         helper.make_node("Concat", phases, [beside], f"node_{beside}", axis=1),
         helper.make_node("Transpose", [beside], [last], f"node_{last}", perm=[0, 2, 3, 1]),

@@ -74,8 +74,8 @@ def train(recipe: Recipe, pairs: Pairs, settings: RunSettings) -> Path:
         FeaturesUnavailable: the objective needs features and there are none.
         NotExported: the file to start from is no model of the recipe's sizes.
         ValueError: the pairs have other sizes than the recipe's model, or it has noise and an objective
-            that does not compare guesses, or the other way round; it grows and nothing is named to start
-            from; it looks through a window and its objective knows places.
+            that does not compare guesses, or the other way round; it grows or squeezes and nothing
+            is named to start from; it looks through a window and its objective knows places.
         PairsError: they have no crops of the recipe's part.
     """
     pairs = pairs.of_part(recipe.part)
