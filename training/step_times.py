@@ -19,7 +19,7 @@ from training.features import load_features, training_layers
 from training.objectives import OBJECTIVES
 from training.recipes import Recipe
 from training.steps import make_step
-from training.train import RunSettings, begin_run, keep_freed_memory, make_loader, update_average
+from training.train import RunSettings, begin_run, check_sizes, keep_freed_memory, make_loader, update_average
 
 SMALLER = "l1", "feature"
 """Objectives that look at pixels alone, and at features without any statistic of them."""
@@ -62,8 +62,10 @@ def time_steps(
     Raises:
         FeaturesUnavailable: the objective needs features and there are none.
         PairsError: the pairs have no crops of the recipe's part.
+        ValueError: they have other sizes than the recipe's model.
     """
     pairs = pairs.of_part(recipe.part)
+    check_sizes(recipe, pairs)
     keep_freed_memory()
     fabric = Fabric(accelerator=accelerator, devices=1, precision=recipe.precision)
     fabric.seed_everything(0, verbose=False)

@@ -79,7 +79,7 @@ def train(recipe: Recipe, pairs: Pairs, settings: RunSettings) -> Path:
         PairsError: they have no crops of the recipe's part.
     """
     pairs = pairs.of_part(recipe.part)
-    _check_sizes(recipe, pairs)
+    check_sizes(recipe, pairs)
     _check_noise(recipe)
     _check_window(recipe, settings)
     keep_freed_memory()
@@ -265,7 +265,12 @@ def _write_now_and_then(run: Run, recipe: Recipe, pairs: Pairs, settings: RunSet
         pictures.draw_grid(run.average, pairs, settings.folder / "grid.png", num_eyes=NUM_GRID_EYES)
 
 
-def _check_sizes(recipe: Recipe, pairs: Pairs) -> None:
+def check_sizes(recipe: Recipe, pairs: Pairs) -> None:
+    """Returns if the pairs have the sizes of the recipe's model.
+
+    Raises:
+        ValueError: they have others.
+    """
     found = pairs.eyes.shape[2], pairs.faces.shape[1]
     if found != (recipe.model.eye_size, recipe.model.face_size):
         raise ValueError(

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from tests.drawn_faces import DrawnPhoto, draw_photos, write_csv
 from tests.training.exported import FACTS
 from tests.training.perceptual import write_archives
 from training.arrays import Pairs, open_pairs
+from training.batches import EyeFacePairs
 from training.export import export
 from training.parts import add_part
 from training.prepare import PrepareSettings, prepare
@@ -47,6 +49,13 @@ def drawn_folder(tmp_path_factory: pytest.TempPathFactory, drawn_csv: Path) -> P
 def drawn_pairs(drawn_folder: Path) -> Pairs:
     """They, opened."""
     return open_pairs(drawn_folder)
+
+
+@pytest.fixture(scope="session")
+def eyes(drawn_pairs: Pairs) -> Tensor:
+    """The eyes of its `train` split, B x 3 x 64 x 64 in 0…1."""
+    dataset = EyeFacePairs(drawn_pairs, "train")
+    return torch.stack([dataset[i][0] for i in range(len(dataset))]).float() / 255
 
 
 @pytest.fixture(scope="session")

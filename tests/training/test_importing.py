@@ -11,7 +11,6 @@ from torch import Tensor
 
 from service.synthesizer import Synthesizer, model_path
 from training.arrays import Pairs
-from training.batches import EyeFacePairs
 from training.importing import NotExported, read_exported, read_facts
 from training.models import ModelConfig
 from training.phases import phases_of, weights_of_phases
@@ -21,12 +20,6 @@ from training.runs import load_average, read_description
 from training.train import RunSettings, train
 
 SHIPPED = model_path("synthesizer")
-
-
-@pytest.fixture(scope="module")
-def eyes(drawn_pairs: Pairs) -> Tensor:
-    dataset = EyeFacePairs(drawn_pairs, "train")
-    return torch.stack([dataset[i][0] for i in range(len(dataset))]).float() / 255
 
 
 def test_the_weights_come_back_from_their_phases() -> None:

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from tests.training.exported import FACTS
 from training.arrays import Pairs
-from training.batches import EyeFacePairs
 from training.export import export
 from training.importing import read_exported
 from training.models import Autoencoder, ModelConfig, not_squeezed, num_macs
@@ -24,12 +23,6 @@ NARROW = ModelConfig(vector_size=96, squeezed_widths=(128, 160, 96, 64))
 SLIM = replace(
     RECIPES["std-128-slim"], num_steps=3, batch_size=8, warmup_steps=1, objective="l1", precision="32-true"
 )
-
-
-@pytest.fixture(scope="module")
-def eyes(drawn_pairs: Pairs) -> Tensor:
-    dataset = EyeFacePairs(drawn_pairs, "train")
-    return torch.stack([dataset[i][0] for i in range(len(dataset))]).float() / 255
 
 
 @pytest.fixture(scope="module")

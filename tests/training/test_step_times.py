@@ -1,5 +1,6 @@
 """How long the parts of a step take: all of them are there, and add up to the whole."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,3 +39,18 @@ def test_a_recipe_that_is_not_there_is_named(small_folder: Path) -> None:
     result = CliRunner().invoke(app, ["time-steps", str(small_folder), "--recipe", "nothing"])
     assert isinstance(result.exception, ValueError)
     assert "no recipe is named 'nothing'" in str(result.exception)
+
+
+def test_the_command_says_it_in_one_line(drawn_folder: Path) -> None:
+    asked = ["time-steps", str(drawn_folder), "--recipe", "tiny", "--rounds", "1", "--accelerator", "cpu"]
+    result = CliRunner().invoke(app, asked)
+    assert result.exit_code == 0
+    assert re.fullmatch(
+        r"tiny: \d+ samples a second; of a step's \d+ ms model \d+%, .*", result.stdout.strip()
+    )
+
+
+def test_pairs_of_another_size_are_refused(small_folder: Path) -> None:
+    result = CliRunner().invoke(app, ["time-steps", str(small_folder), "--recipe", "std-128"])
+    assert isinstance(result.exception, ValueError)
+    assert "prepare them at these sizes" in str(result.exception)
