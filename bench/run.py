@@ -125,10 +125,13 @@ def write_results(told: dict[str, Any]) -> str:
 
 
 def _describe_machine() -> dict[str, Any]:
-    names = ("fastapi", "starlette", "uvicorn", "litserve", "mosec", "bentoml", "onnxruntime", "numpy")
+    names = ("fastapi", "starlette", "uvicorn", "litserve", "mosec", "bentoml", "nvidia-pytriton",
+             "onnxruntime", "numpy")  # fmt: skip
     code = (
         "import importlib.metadata as m, json, sys\n"
-        "print(json.dumps({n: m.version(n) for n in sys.argv[1:]}))"
+        "sys.path.append(f'{sys.prefix}/triton')\n"
+        "installed = {d.name: d.version for d in reversed(list(m.distributions()))}\n"
+        "print(json.dumps({n: installed[n] for n in sys.argv[1:] if n in installed}))"
     )
     peers = subprocess.run([PEERS_PYTHON, "-c", code, *names], capture_output=True, text=True, check=False)
     lines = Path("/proc/cpuinfo").read_text().splitlines()

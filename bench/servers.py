@@ -33,7 +33,7 @@ class Contender:
 
     name: str
     module: str
-    form: Literal["raw", "multipart"]
+    form: Literal["raw", "multipart", "kserve"]
     tuned: bool = True
     path: str = "/synthesize"
 
@@ -46,6 +46,8 @@ CONTENDERS: Final = (
     Contender("LitServe, tuned", "lit", "multipart"),
     Contender("mosec, as documented", "mos", "raw", tuned=False, path="/inference"),
     Contender("mosec, tuned", "mos", "raw", path="/inference"),
+    Contender("Triton, as documented", "triton", "kserve", tuned=False, path="/v2/models/faces/infer"),
+    Contender("Triton, tuned", "triton", "kserve", path="/v2/models/faces/infer"),
     Contender("BentoML, as documented", "bento", "multipart", tuned=False),
     Contender("BentoML, tuned", "bento", "multipart"),
 )
