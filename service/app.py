@@ -33,7 +33,6 @@ from service.answers import (
     answer_models,
 )
 from service.batch import ZIP, BatchAnswer, Outcome, join_json, join_zip
-from service.batching import Job
 from service.bodies import Upload, read_picture, read_pictures, refuse_size
 from service.catalogue import Catalogue
 from service.cores import count_cores
@@ -61,7 +60,9 @@ from service.pipeline import Choice
 from service.problems import EXPECTED, HANDLED, answer_problem, describe_problem
 from service.queries import EyesQuery, SynthesizeQuery, read_query
 from service.settings import Settings
+from service.sharing import Steps
 from service.watching import Watch
+from service.workers import Job
 
 T = TypeVar("T")
 _JSON = "application/json"
@@ -205,14 +206,14 @@ async def synthesize(request: Request) -> Response:
     request_id: str = request.state.request_id
     model = engine.live.current  # to the end of this request, whatever takes its place
 
-    def draw(clock: Clock) -> bytes:
-        synthesis = model.pipeline.synthesize(photo, choice, clock)
+    def draw(clock: Clock) -> Steps[bytes]:
+        synthesis = yield from model.pipeline.steps(photo, choice, clock)
         if media_type == _JSON:
             return answer_faces(synthesis, query.format or "png", model.synthesizer, request_id, clock)
         with clock.span("encode"):
             return finish(synthesis.faces[0], _format_of(media_type))
 
-    face = await _run(request, engine, draw)
+    face: bytes = await _run(request, engine, draw)
     return Response(face, 200, {"X-Device": model.synthesizer.device}, media_type)
 
 
@@ -240,9 +241,9 @@ async def synthesize_batch(request: Request) -> Response:
     request_id: str = request.state.request_id
     model = engine.live.current
 
-    def draw(upload: Upload, clock: Clock) -> Outcome:
+    def draw(upload: Upload, clock: Clock) -> Steps[Outcome]:
         refuse_size(len(upload.data), settings.max_upload_bytes)
-        synthesis = model.pipeline.synthesize(upload.data, choice, clock)
+        synthesis = yield from model.pipeline.steps(upload.data, choice, clock)
         if media_type == ZIP:
             return Outcome(upload.file_name, faces=[finish(face, format) for face in synthesis.faces])
         answer = answer_faces(synthesis, format, model.synthesizer, request_id, clock)
@@ -284,7 +285,9 @@ async def _read(request: Request, engine: Engine) -> bytes:
     return await read_picture(request, max_bytes=settings.max_upload_bytes, max_s=settings.upload_timeout_s)
 
 
-async def _run(request: Request, engine: Engine, work: Callable[[Clock], T]) -> T:
+async def _run(
+    request: Request, engine: Engine, work: Callable[[Clock], Steps[T]] | Callable[[Clock], T]
+) -> T:
     """Lets a worker do it, as long as the caller is there and its time is not over."""
     settings: Settings = request.app.state.settings
     job = engine.submit(work, max_ms=min(settings.deadline_ms, read_deadline_ms(request)))
@@ -296,7 +299,7 @@ async def _run(request: Request, engine: Engine, work: Callable[[Clock], T]) -> 
 
 
 async def _run_all(
-    request: Request, engine: Engine, work: Callable[[Upload, Clock], Outcome], uploads: list[Upload]
+    request: Request, engine: Engine, work: Callable[[Upload, Clock], Steps[Outcome]], uploads: list[Upload]
 ) -> list[Outcome]:
     """Lets workers do it for each upload, a few at once; one deadline and one caller stand for all."""
     settings: Settings = request.app.state.settings

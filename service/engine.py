@@ -3,14 +3,13 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import asdict
 from functools import partial
 from typing import Final, Self, TypeVar
 
 import cv2
 
-from service.batching import Job, Ticket, WorkerPool
 from service.cores import count_cores
 from service.drawer import Drawer
 from service.errors import NotReady, Overloaded
@@ -20,7 +19,9 @@ from service.photo import Clock
 from service.pipeline import Pipeline
 from service.reading import Reading, open_reading
 from service.settings import Settings
+from service.sharing import Steps
 from service.synthesizer import Synthesizer
+from service.workers import Job, Ticket, WorkerPool
 
 T = TypeVar("T")
 _Answer = asyncio.Future[None]
@@ -39,6 +40,9 @@ _SPARE: Final = 1
 """Photos worked on beside those that have a core: one computes while another waits for Python's lock, or
 where processes read, for the next photo. On two cores three do about 6 % more a second than two, and four
 do fewer."""
+
+_TOGETHER: Final = 4
+"""Photos whose faces a worker draws in one call where many wait for a CPU."""
 
 _LINGER_S: Final = 2.0
 """The server closes the engine when every request is answered or cut: what still runs is of no use."""
@@ -67,6 +71,7 @@ class Engine:
             num_cores=num_cores if on_gpu else num_workers,
             max_queued=settings.max_queued,
             max_wait_s=settings.max_wait_ms / 1000,
+            max_at_once=1 if on_gpu else _TOGETHER,
             cores=cores if on_gpu else None,
         )
         self._self_test: Job[None] | None = None
@@ -100,18 +105,19 @@ class Engine:
         """The same model on its device."""
         return self.live.current.drawer
 
-    def submit(self, work: Callable[[Clock], T], *, max_ms: float) -> Job[T]:
+    def submit(self, work: Callable[[Clock], T | Steps[T]], *, max_ms: float) -> Job[T]:
         """Lets a worker do `work`; its clock stops it where the answer is no longer wanted.
 
         Raises:
             Overloaded, NotReady: it is not taken.
         """
 
-        def measured(ticket: Ticket) -> T:
+        def measured(ticket: Ticket) -> Steps[T]:
             self._metrics.count_wait(time.monotonic() - ticket.arrived)
             clock = Clock(ticket.check)
             try:
-                return work(clock)
+                result = work(clock)
+                return (yield from result) if isinstance(result, Generator) else result
             finally:
                 self._metrics.count_stages(clock.spent_ms)
 

@@ -104,5 +104,8 @@ class Clock:
         try:
             yield
         finally:
-            spent_ms = (time.perf_counter() - begin) * 1000
-            self.spent_ms[name] = self.spent_ms.get(name, 0.0) + spent_ms
+            self.add(name, (time.perf_counter() - begin) * 1000)
+
+    def add(self, name: str, spent_ms: float) -> None:
+        """Counts what was spent elsewhere."""
+        self.spent_ms[name] = self.spent_ms.get(name, 0.0) + spent_ms

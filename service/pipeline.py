@@ -24,6 +24,7 @@ from service.photo import Clock, Photo
 from service.quality import Gates, Quality
 from service.reading import Reading, open_reading
 from service.settings import Settings
+from service.sharing import SharedCall, Steps, run_alone
 from service.synthesizer import Synthesizer
 
 CLOSE_UP = 0.45
@@ -172,13 +173,19 @@ class Pipeline:
             NoEyeFound, NoSuchPerson, NoSuchEye: the photo does not show what was chosen.
             EyeRefused: it shows it too badly.
         """
-        clock = clock or Clock()
-        # The photo goes before the model runs: on a GPU many wait for it, and none needs its pixels.
+        return run_alone(self.steps(data, choice, clock or Clock()))
+
+    def steps(self, data: bytes, choice: Choice, clock: Clock) -> Steps[Synthesis]:
+        """The same in steps: the eyes of several photos may become faces in one call of the model."""
+        # The photo goes before the model runs: many may wait for it, and none needs its pixels.
         choose = partial(choose_crops, choice=choice, size=self._eye_size, gates=self._gates)
         chosen = self._read(data, choose, clock)
-        with clock.span("infer"):
-            faces_BHWC = self._draw(np.stack([crop.pixels for crop in chosen.crops]))
-        faces = [_face(crop, pixels) for crop, pixels in zip(chosen.crops, faces_BHWC, strict=True)]
+        clock.check()
+        call = SharedCall(self._draw, np.stack([crop.pixels for crop in chosen.crops]))
+        yield call
+        clock.add("infer", call.took_ms)
+        assert call.results is not None  # or an error had been thrown
+        faces = [_face(crop, pixels) for crop, pixels in zip(chosen.crops, call.results, strict=True)]
         return Synthesis(faces, chosen.refused, chosen.input, chosen.num_left_out, clock.spent_ms)
 
     def overlay(self, data: bytes, clock: Clock | None = None) -> Image:

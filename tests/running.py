@@ -1,6 +1,7 @@
 """A service behind a real socket, in a process of its own or in a thread of the test's."""
 
 import asyncio
+import ctypes
 import os
 import socket
 import subprocess
@@ -115,3 +116,12 @@ class _Server(uvicorn.Server):
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         self.loop = asyncio.get_running_loop()
         await super().serve(sockets)
+
+
+def kill(thread: threading.Thread) -> None:
+    """Raises SystemExit in the thread, wherever it is; it ends when it next runs."""
+    assert thread.ident is not None
+    killed = ctypes.pythonapi.PyThreadState_SetAsyncExc(
+        ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit)
+    )
+    assert killed == 1

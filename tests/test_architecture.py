@@ -28,8 +28,9 @@ SERVICE = (
         "manifest",
         "retries",
         "memory",
+        "sharing",
     ),
-    ("formats", "forms", "auth", "limits", "queries", "batching", "patience", "watching"),
+    ("formats", "forms", "auth", "limits", "queries", "batching", "workers", "patience", "watching"),
     ("replies", "frigate", "broker"),
     ("images", "bodies", "admission", "client", "notices", "jobs"),
     ("eyes", "bridge"),
@@ -47,7 +48,18 @@ SERVICE = (
     ("cli", "replica"),
     ("__main__",),
 )
-ALONE = {"errors", "settings", "cores", "changes", "hangups", "metrics", "logs", "memory", "retries"}
+ALONE = {
+    "errors",
+    "settings",
+    "cores",
+    "changes",
+    "hangups",
+    "metrics",
+    "logs",
+    "memory",
+    "retries",
+    "sharing",
+}
 """These import nothing of ours at all."""
 
 HTTP = {

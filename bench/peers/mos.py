@@ -1,7 +1,7 @@
 """mosec: crops, model and PNG in stages of their own. BENCH_TUNED=0: one process a stage, no batches.
 
 Tuned: for the stand-in as many processes for crops as cores and batches of 32; for the CPU model the whole
-job in as many processes as cores, which spares the way between stages.
+job in as many processes as cores, which spares the way between stages, and batches of 4.
 """
 
 import os
@@ -52,13 +52,13 @@ class Encode(_Stage):
 
 
 class Whole(_Stage):
-    """Photo to PNG."""
+    """Photo to PNG, or several photos."""
 
     def deserialize(self, data: bytes) -> bytes:
         return data
 
-    def forward(self, data: bytes) -> bytes:
-        return self.job(data)
+    def forward(self, data: Any) -> Any:
+        return self.job.several(data) if isinstance(data, list) else self.job(data)
 
     def serialize(self, data: bytes) -> bytes:
         return data
@@ -67,7 +67,7 @@ class Whole(_Stage):
 if __name__ == "__main__":
     server = mosec.Server()
     if TUNED and not STANDIN:
-        server.append_worker(Whole, num=count_cores())
+        server.append_worker(Whole, num=count_cores(), max_batch_size=4, max_wait_time=1)
     else:
         server.append_worker(Crop, num=count_cores() if TUNED else 1)
         server.append_worker(Draw, num=1, max_batch_size=32 if TUNED else 1, max_wait_time=2)

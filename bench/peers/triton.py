@@ -2,7 +2,7 @@
 
 BENCH_TUNED=0: one model that does the whole job, photo by photo, in one process. Tuned: for the stand-in an
 ensemble of crops in as many processes as cores, a model that is given batches, and PNG; for the CPU model the
-whole job in as many processes as cores.
+whole job in as many processes as cores, and batches of 4.
 """
 
 import os
@@ -29,7 +29,7 @@ TUNED = os.environ.get("BENCH_TUNED") == "1"
 _OPTIONS: Final = ("--log-info=false", "--log-warning=false", "--exit-timeout-secs=1")
 _ONLY_HTTP: Final = ("--allow-grpc=false", "--allow-metrics=false", "--http-address=127.0.0.1")
 
-_PHOTO: Final = 'input [{ name: "photo" data_type: TYPE_UINT8 dims: [-1] }]\n'
+_PHOTO: Final = '{ name: "photo" data_type: TYPE_UINT8 dims: [-1] }'
 _FACE: Final = 'output [{ name: "face" data_type: TYPE_STRING dims: [1] }]\n'
 _CROP: Final = '{ name: "crop" data_type: TYPE_STRING dims: [1] }'
 """Where the eye was, for the PNG's metadata: a pickled `EyeCrop`."""
@@ -50,21 +50,27 @@ ensemble_scheduling { step [
 
 def write_repository(folder: Path) -> None:
     """The models and how each is run, as Triton's documentation wants its model repository."""
-    if not (STANDIN and TUNED):
-        _write(folder, "faces", "Whole", count_cores() if TUNED else 1, _PHOTO + _FACE)
+    if not TUNED:
+        _write(folder, "faces", "Whole", 1, f"input [{_PHOTO}]\n{_FACE}")
+        return
+    if not STANDIN:
+        ragged = _PHOTO.replace(" }", " allow_ragged_batch: true }")
+        told = f"input [{ragged}]\n{_FACE}dynamic_batching {{ preferred_batch_size: [4] }}\n"
+        _write(folder, "faces", "Whole", count_cores(), told, max_batch_size=4)
         return
     info = Synthesizer.load(model_path(Settings().model), device="cpu").info
     eye = f'{{ name: "eye" data_type: TYPE_UINT8 dims: [{info.eye_size}, {info.eye_size}, 3] }}'
     pixels = f'{{ name: "pixels" data_type: TYPE_UINT8 dims: [{info.face_size}, {info.face_size}, 3] }}'
-    _write(folder, "crop", "Crop", count_cores(), f"{_PHOTO}output [{eye}, {_CROP}]\n")
-    batched = "dynamic_batching { max_queue_delay_microseconds: 0 }\n"
-    _write(folder, "draw", "Draw", 1, f"input [{eye}]\noutput [{pixels}]\n{batched}")
+    _write(folder, "crop", "Crop", count_cores(), f"input [{_PHOTO}]\noutput [{eye}, {_CROP}]\n")
+    _write(folder, "draw", "Draw", 1, f"input [{eye}]\noutput [{pixels}]\ndynamic_batching {{}}\n")
     _write(folder, "encode", "Encode", 1, f"input [{pixels}, {_CROP}]\n{_FACE}")
-    _write(folder, "faces", None, 0, _PHOTO + _FACE + _STEPS)
+    _write(folder, "faces", None, 0, f"input [{_PHOTO}]\n{_FACE}{_STEPS}")
 
 
-def _write(folder: Path, name: str, step: str | None, num_processes: int, told: str) -> None:
-    config = f'name: "{name}"\nmax_batch_size: 32\n{told}'
+def _write(
+    folder: Path, name: str, step: str | None, num_processes: int, told: str, *, max_batch_size: int = 32
+) -> None:
+    config = f'name: "{name}"\nmax_batch_size: {max_batch_size}\n{told}'
     version = folder / name / "1"
     version.mkdir(parents=True)
     if step is not None:

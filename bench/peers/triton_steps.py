@@ -39,8 +39,8 @@ class Whole(_Step):
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """One answer for each request."""
-        photos = [_input(request, "photo").tobytes() for request in requests]
-        return [_answer(face=_string(self.job(photo))) for photo in photos]
+        faces = self.job.several([_input(request, "photo").tobytes() for request in requests])
+        return [_answer(face=_string(face)) for face in faces]
 
 
 class Crop(_Step):

@@ -111,10 +111,10 @@ def test_a_photo_that_crashes_the_service_fails_alone(
     def crash(self: object, data: bytes, *rest: object) -> Any:
         if data == GREY:
             raise ZeroDivisionError
-        return synthesize(self, data, *rest)
+        return steps(self, data, *rest)
 
-    synthesize: Any = Pipeline.synthesize
-    monkeypatch.setattr(Pipeline, "synthesize", crash)
+    steps: Any = Pipeline.steps
+    monkeypatch.setattr(Pipeline, "steps", crash)
     results = send(client, photo, GREY).json()["results"]
     assert [each["status"] for each in results] == [200, 500]
     assert results[1]["problem"]["code"] == "internal_error"

@@ -109,6 +109,42 @@ def test_a_full_service_refuses_at_once_with_a_time_to_come_back(model: Path) ->
             assert waiting.result(20).status_code == 200
 
 
+def test_photos_that_wait_are_drawn_together_and_each_gets_its_own_face(model: Path) -> None:
+    photo = astronaut()
+    eyes = [encoded(np.ascontiguousarray(photo[y : y + 22, 190:216])) for y in range(80, 160, 10)]
+    grey_eye = encoded(np.full((22, 22, 3), 128, np.uint8))  # is refused before the model sees it
+    with (
+        a_service(model, deadline_ms=300_000) as (client, engine),
+        ThreadPoolExecutor(len(eyes) + 1) as threads,
+    ):
+
+        def ask(eye: bytes) -> Any:
+            return client.post("/synthesize?input=eye", content=eye, headers=PNG)
+
+        alone = [ask(eye).content for eye in eyes]
+        assert len(set(alone)) == len(alone)
+        sizes: list[int] = []
+        engine.drawer.synthesizer = noting(engine.drawer.synthesizer, sizes)
+        with Held(client, engine):
+            asked = [threads.submit(ask, eye) for eye in [grey_eye, *eyes]]
+            wait_for(lambda: engine.pool.state().num_queued == len(asked))
+        refused, *together = [each.result(60) for each in asked]
+        check_problem(refused, 422, "eye_too_blurred")
+        assert [each.content for each in together] == alone
+        assert sum(sizes) == len(eyes)
+        assert max(sizes) > 1
+
+
+def noting(synthesizer: Synthesizer, sizes: list[int]) -> Any:
+    """The synthesizer, and the number of eyes in each of its calls."""
+
+    def draw(eyes_BHWC: np.ndarray) -> np.ndarray:
+        sizes.append(len(eyes_BHWC))
+        return synthesizer(eyes_BHWC)
+
+    return draw
+
+
 def test_a_photo_that_is_not_done_by_its_deadline_is_told_so(model: Path) -> None:
     with a_service(model, deadline_ms=5000) as (client, engine), Held(client, engine):
         begin = time.monotonic()
@@ -143,7 +179,7 @@ def test_a_photo_whose_caller_has_left_is_not_worked_on(model: Path) -> None:
 
         asyncio.run_coroutine_threadsafe(occupy(), state["loop"]).result(10)
         wait_for(lambda: engine.pool.state().num_busy == 1)
-        engine.pipeline.synthesize = lambda *_: ran.append(1)  # type: ignore[assignment,method-assign]
+        engine.pipeline.steps = lambda *_: ran.append(1)  # type: ignore[assignment,method-assign]
         with pytest.raises(httpx.ReadTimeout):
             httpx.post(f"{address}/synthesize?input=eye", content=EYE, headers=PNG, timeout=0.5)
         wait_for(lambda: engine.pool.state().num_queued == 0)
