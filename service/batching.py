@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from service.errors import NotReady
-from service.sharing import Items
+
+Items = npt.NDArray[np.uint8]
 
 BATCH_SIZES: Final = (1, 2, 4, 8, 16, 32)
 """Batches are padded to these: cuDNN plans anew for each size it has not seen, and small convolutional

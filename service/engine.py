@@ -32,17 +32,17 @@ STUCK_S: Final = 60.0
 FAILURES: Final = 3
 """So many runs of the model that fail in a row are its fault; a single one may be that of its photo."""
 
-_WAITING_PER_CORE: Final = 4
-"""Workers for each core beside a GPU: while it draws a batch, in some milliseconds, a core reads three
-photos more, in some milliseconds each, and they must have a worker to wait in."""
+_WAITING_PER_CORE: Final = 2
+"""Workers for each core beside a GPU: while one waits for the device, or for a process that reads, another
+has work for the core."""
 
 _SPARE: Final = 1
-"""Photos worked on beside those that have a core: one computes while another waits for Python's lock, or
-where processes read, for the next photo. On two cores three do about 6 % more a second than two, and four
-do fewer."""
+"""Photos worked on beside those that have a core, on a CPU: one computes while another waits for Python's
+lock."""
 
 _TOGETHER: Final = 4
-"""Photos whose faces a worker draws in one call where many wait for a CPU."""
+"""Photos that a worker takes where many wait: the model draws their faces in one call, and beside a GPU one
+process reads them all. Six gave no more, eight fewer photos a second."""
 
 _LINGER_S: Final = 2.0
 """The server closes the engine when every request is answered or cut: what still runs is of no use."""
@@ -57,7 +57,7 @@ class Engine:
         num_cores = settings.num_threads or count_cores()
         cores = threading.Semaphore(num_cores)
         self._settings = settings
-        self._num_at_once = num_at_once = settings.num_threads or num_cores + _SPARE
+        self._num_cores = num_cores
         self._cores = cores
         self._reading: Reading | None = None
         load = partial(
@@ -65,13 +65,14 @@ class Engine:
         )
         self.live = LiveModel(load(), load, self._show_model)
         on_gpu = self.synthesizer.device == "cuda"
+        num_at_once = settings.num_threads or num_cores + _SPARE
         num_workers = num_cores * _WAITING_PER_CORE if on_gpu else num_at_once
         self.pool = WorkerPool(
             num_workers,
             num_cores=num_cores if on_gpu else num_workers,
             max_queued=settings.max_queued,
             max_wait_s=settings.max_wait_ms / 1000,
-            max_at_once=1 if on_gpu else _TOGETHER,
+            max_at_once=_TOGETHER,
             cores=cores if on_gpu else None,
         )
         self._self_test: Job[None] | None = None
@@ -157,7 +158,7 @@ class Engine:
         if self._reading is None:
             number = self._settings.num_readers
             if number < 0:
-                number = self._num_at_once if synthesizer.device == "cuda" else 0
+                number = self._num_cores if synthesizer.device == "cuda" else 0
             self._reading = open_reading(number, self._settings, self._cores)
         return self._reading
 

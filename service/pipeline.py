@@ -9,7 +9,7 @@ bytes -> Header           images.read_header   nothing decoded; what cannot be u
       -> bytes            marking.finish       outside of this file: the seam every face leaves through
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal, Self
@@ -179,18 +179,20 @@ class Pipeline:
         """The same in steps: the eyes of several photos may become faces in one call of the model."""
         # The photo goes before the model runs: many may wait for it, and none needs its pixels.
         choose = partial(choose_crops, choice=choice, size=self._eye_size, gates=self._gates)
-        chosen = self._read(data, choose, clock)
+        chosen = yield from self._read.steps(data, choose, clock)
         clock.check()
-        call = SharedCall(self._draw, np.stack([crop.pixels for crop in chosen.crops]))
+        call = SharedCall(self._draw_each, [crop.pixels for crop in chosen.crops])
         yield call
         clock.add("infer", call.took_ms)
-        assert call.results is not None  # or an error had been thrown
         faces = [_face(crop, pixels) for crop, pixels in zip(chosen.crops, call.results, strict=True)]
         return Synthesis(faces, chosen.refused, chosen.input, chosen.num_left_out, clock.spent_ms)
 
     def overlay(self, data: bytes, clock: Clock | None = None) -> Image:
         """The upright photo, its long side at most 1280 px, with every eye drawn into it."""
         return self._read(data, draw_found, clock or Clock())
+
+    def _draw_each(self, eyes: Sequence[Image]) -> list[Image]:
+        return list(self._draw(np.stack(eyes)))
 
 
 def find_eyes(photo: Photo, finder: ServedFinder) -> Found:

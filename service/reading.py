@@ -16,11 +16,12 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Final, Literal, Protocol, TypeVar
+from typing import Any, Final, Literal, Protocol, TypeVar
 
 import cv2
 
@@ -30,6 +31,7 @@ from service.eyes import ServedFinder
 from service.memory import keep_freed_memory
 from service.photo import Clock, Photo
 from service.settings import Settings
+from service.sharing import SharedCall, Steps, run_alone
 
 T = TypeVar("T", covariant=True)
 
@@ -67,6 +69,9 @@ class Reading(Protocol):
             RuntimeError: the task failed in another process by an error that is none of ours.
         """
 
+    def steps(self, data: bytes, task: Task[T], clock: Clock) -> Steps[T]:
+        """The same in steps."""
+
     def test(self) -> None:
         """Raises ModelError: photos cannot be read."""
 
@@ -86,6 +91,11 @@ class ReadHere:
         """What the task gives; see `Reading`."""
         return task(Photo(data, max_pixels=self._max_pixels, clock=clock), finder=self._finder)
 
+    def steps(self, data: bytes, task: Task[T], clock: Clock) -> Steps[T]:
+        """The same in steps: it needs nobody else."""
+        yield from ()
+        return self(data, task, clock)
+
     def test(self) -> None:
         """Nothing: who asks is there to read."""
 
@@ -94,9 +104,10 @@ class ReadHere:
 
 
 class Readers:
-    """Reads photos in processes of their own, each one photo at a time.
+    """Reads photos in processes of their own, each one photo after the other.
 
-    Calls come from the workers of a pool, whose core is free for others while they wait.
+    Calls come from the workers of a pool, whose core is free for others while they wait. Work in steps sends
+    several photos at once, which spares waking a process, and the worker, for each.
     """
 
     def __init__(
@@ -130,10 +141,26 @@ class Readers:
 
     def __call__(self, data: bytes, task: Task[T], clock: Clock) -> T:
         """What the task gives; see `Reading`. A process that ends is replaced before the next photo."""
+        return run_alone(self.steps(data, task, clock))
+
+    def steps(self, data: bytes, task: Task[T], clock: Clock) -> Steps[T]:
+        """The same in steps."""
+        call: SharedCall[_Question, _Reply] = SharedCall(self._read, [_Question(data, task, clock)])
+        yield call
+        clock.check()
+        (reply,) = call.results
+        for name, spent_ms in reply.spent_ms.items():
+            clock.add(name, spent_ms)
+        if reply.error is not None:
+            raise reply.error
+        answer: T = reply.result
+        return answer
+
+    def _read(self, questions: Sequence["_Question"]) -> Sequence["_Reply"]:
         self._cores.release()
         try:
-            with self._ready(clock) as reader:
-                return reader.ask(data, task, clock)
+            with self._ready(questions[0].clock) as reader:
+                return reader.ask(questions)
         finally:
             self._cores.acquire()
 
@@ -169,6 +196,24 @@ class Readers:
                 return self._idle.get(timeout=_LOOK_S)
             except queue.Empty:
                 continue
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """A photo, what is to be done with it, and the clock of who waits."""
+
+    data: bytes
+    task: Task[Any]
+    clock: Clock
+
+
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    """What the task gave or raised, and the milliseconds spent."""
+
+    result: Any
+    error: Exception | None
+    spent_ms: dict[str, float]
 
 
 class _Reader:
@@ -231,23 +276,25 @@ class _Reader:
             raise error
         self._is_ready = True
 
-    def ask(self, data: bytes, task: Task[T], clock: Clock) -> T:
-        """What the task gives; see `Reading`."""
-        clock.check()
+    def ask(self, questions: "Sequence[_Question]") -> "list[_Reply]":
+        """The replies, in their order.
+
+        Raises:
+            ReadingFailed: the process ended.
+            Eye2FaceError: what a clock does, where the process was still at it; it is cut.
+        """
+        for question in questions:
+            question.clock.check()
         try:
             connection = self._connected()
-            connection.send_bytes(pickle.dumps((data, task), pickle.HIGHEST_PROTOCOL))
+            told = [(question.data, question.task) for question in questions]
+            connection.send_bytes(pickle.dumps(told, pickle.HIGHEST_PROTOCOL))
             while not self._arrives(_LOOK_S):
-                self._check(clock, connection)
-            result, error, spent_ms = pickle.loads(connection.recv_bytes())
+                self._check(questions)
+            replies = [_Reply(*told) for told in pickle.loads(connection.recv_bytes())]
         except (EOFError, OSError) as lost:
             raise self._died() from lost
-        for name, each_ms in spent_ms.items():
-            clock.spent_ms[name] = clock.spent_ms.get(name, 0.0) + each_ms
-        if error is not None:
-            raise error
-        answer: T = result
-        return answer
+        return replies
 
     def stop(self) -> None:
         """Ends the process, cuts it if it is at work, and frees what it had."""
@@ -264,17 +311,16 @@ class _Reader:
     def _has_ended(self) -> bool:
         return self._process is None or self._process.poll() is not None
 
-    def _check(self, clock: Clock, connection: Connection) -> None:
-        """Raises what the clock does, once the process is idle again or gone."""
+    def _check(self, questions: "Sequence[_Question]") -> None:
+        """Raises what a clock does, once the process is gone; it may still come to the end of its photos."""
         try:
-            clock.check()
+            for question in questions:
+                question.clock.check()
         except BaseException:
-            if self._arrives(GRACE_S):
-                connection.recv_bytes()
-            else:
+            if not self._arrives(GRACE_S):
                 _log.warning("process %s was still at a photo that nobody waits for, and is cut", self.pid)
                 self.stop()
-            raise
+                raise
 
     def _died(self) -> ReadingFailed:
         process = self._process
@@ -317,23 +363,30 @@ def main(connection: Connection, finder: ServedFinder, *, max_pixels: int) -> No
     """Reads photo after photo, until the other end of the connection is gone."""
     while True:
         try:
-            data, task = pickle.loads(connection.recv_bytes())
+            asked = pickle.loads(connection.recv_bytes())
         except (EOFError, OSError):
             return
-        clock = Clock()
-        result: object = None
-        error: Exception | None = None
+        replies = [_read_one(data, task, finder, max_pixels) for data, task in asked]
         try:
-            result = task(Photo(data, max_pixels=max_pixels, clock=clock), finder=finder)
-        except Eye2FaceError as known:
-            error = known
-        except Exception as unknown:  # noqa: BLE001  # whatever it is, it is told to who asked
-            error = RuntimeError(f"{type(unknown).__name__}: {unknown}")
-            error.add_note(traceback.format_exc())  # it itself may not be one that can be sent
-        try:
-            connection.send_bytes(pickle.dumps((result, error, clock.spent_ms), pickle.HIGHEST_PROTOCOL))
+            connection.send_bytes(pickle.dumps(replies, pickle.HIGHEST_PROTOCOL))
         except OSError:
             return
+
+
+def _read_one(
+    data: bytes, task: Task[Any], finder: ServedFinder, max_pixels: int
+) -> tuple[object, Exception | None, dict[str, float]]:
+    """What a `_Reply` holds; as that class has another name here, it is not sent itself."""
+    clock = Clock()
+    try:
+        result = task(Photo(data, max_pixels=max_pixels, clock=clock), finder=finder)
+    except Eye2FaceError as known:
+        return None, known, clock.spent_ms
+    except Exception as unknown:  # noqa: BLE001  # whatever it is, it is told to who asked
+        error = RuntimeError(f"{type(unknown).__name__}: {unknown}")
+        error.add_note(traceback.format_exc())  # it itself may not be one that can be sent
+        return None, error, clock.spent_ms
+    return result, None, clock.spent_ms
 
 
 def _start() -> None:

@@ -7,28 +7,26 @@ memory once for all of them.
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
-
-import numpy as np
-import numpy.typing as npt
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
-Items = npt.NDArray[np.uint8]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(eq=False, slots=True)
-class SharedCall:
-    """Items, N of any shape, and the function of them that is wanted; afterwards its results or its error."""
+class SharedCall(Generic[Item, Result]):
+    """Items, and the function that is wanted of them; afterwards a result for each, or the error."""
 
-    run: Callable[[Items], Items]
-    items: Items
-    results: Items | None = None
+    run: Callable[[Sequence[Item]], Sequence[Result]]
+    items: Sequence[Item]
+    results: Sequence[Result] = ()
     error: Exception | None = None
     took_ms: float = 0.0
     """How long the call took that this one was a part of."""
 
 
-Steps = Generator[SharedCall, None, T]
+Steps = Generator[SharedCall[Any, Any], None, T]
 """Work that yields calls and goes on once each has its results; an error is thrown into it. Its value is the
 work's."""
 
@@ -45,7 +43,7 @@ def run_alone(steps: Steps[T]) -> T:
         return value
 
 
-def go_on(steps: Steps[T], call: SharedCall) -> SharedCall:
+def go_on(steps: Steps[T], call: SharedCall[Any, Any]) -> SharedCall[Any, Any]:
     """The next call of work whose last one was made.
 
     Raises:
@@ -54,26 +52,25 @@ def go_on(steps: Steps[T], call: SharedCall) -> SharedCall:
     return next(steps) if call.error is None else steps.throw(call.error)
 
 
-def make_calls(calls: Sequence[SharedCall]) -> None:
+def make_calls(calls: Sequence[SharedCall[Any, Any]]) -> None:
     """Gives each call its results; those of the same function are made in one. None of them raises."""
-    by_function: dict[Callable[[Items], Items], list[SharedCall]] = {}
+    by_function: dict[Callable[..., Any], list[SharedCall[Any, Any]]] = {}
     for call in calls:
         by_function.setdefault(call.run, []).append(call)
-    for run, same in by_function.items():
-        _make_one(run, same)
+    for same in by_function.values():
+        _make_one(same)
 
 
-def _make_one(run: Callable[[Items], Items], calls: Sequence[SharedCall]) -> None:
+def _make_one(calls: Sequence[SharedCall[Any, Any]]) -> None:
     begin = time.monotonic()
-    items = calls[0].items if len(calls) == 1 else np.concatenate([call.items for call in calls])
     try:
-        results = run(items)
+        results = calls[0].run([item for call in calls for item in call.items])
     except Exception as error:  # noqa: BLE001 - thrown into the work that wants it
         if len(calls) == 1:
             calls[0].error = error
             return
         for call in calls:  # one of them spoils it for the others: each alone
-            _make_one(run, [call])
+            _make_one([call])
         return
     took_ms, start = (time.monotonic() - begin) * 1000, 0
     for call in calls:

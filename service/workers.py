@@ -69,7 +69,7 @@ class Job(Generic[T]):
     result: T | None = None
     error: Exception | None = None
 
-    def advance(self, made: SharedCall | None = None) -> SharedCall | None:
+    def advance(self, made: SharedCall[Any, Any] | None = None) -> SharedCall[Any, Any] | None:
         """Begins, or goes on from a call that was made: to the next call, or to the outcome (None)."""
         try:
             self.ticket.check()
@@ -286,7 +286,7 @@ class WorkerPool:
 
     def _perform(self, job: Job[Any] | None, begun: float) -> int:
         """Does the work and settles it, and as much other work as shares its calls; how many pieces."""
-        waiting: list[tuple[Job[Any], SharedCall]] = []
+        waiting: list[tuple[Job[Any], SharedCall[Any, Any]]] = []
         done: list[Job[Any]] = []
         while job is not None:
             if (call := job.advance()) is None:

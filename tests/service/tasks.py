@@ -1,6 +1,7 @@
 """What the tests let another process do with a photo; it imports them from here."""
 
 import os
+import signal
 import time
 from functools import partial
 
@@ -23,3 +24,8 @@ def fail(photo: Photo, *, finder: ServedFinder) -> int:
 def sleeping(seconds: float) -> Task[int]:
     """`sleep` for so long."""
     return partial(sleep, seconds=seconds)
+
+
+def die(photo: Photo, *, finder: ServedFinder) -> None:
+    """Ends its process as a decoder that crashes does."""
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.batching import MicroBatcher
+from service.batching import Items, MicroBatcher
 from service.errors import NotReady
-from service.sharing import Items
 
 
 class Device:

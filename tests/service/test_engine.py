@@ -339,14 +339,14 @@ def on_a_device(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("on_a_device")
 @pytest.mark.parametrize(("num_threads", "num_readers"), [(0, 2), (1, 1)])
-def test_beside_a_device_one_more_process_reads_than_there_are_cores_unless_told(
+def test_beside_a_device_as_many_processes_read_as_there_are_cores_unless_told(
     model: Path, monkeypatch: pytest.MonkeyPatch, num_threads: int, num_readers: int
 ) -> None:
-    monkeypatch.setattr(engine_module, "count_cores", lambda: 1)
+    monkeypatch.setattr(engine_module, "count_cores", lambda: 2)
     engine = Engine.open(Settings(model=str(model), num_threads=num_threads), Metrics())
     try:
         assert isinstance(engine._reading, Readers) and len(engine._reading.pids) == num_readers
-        assert engine.pool.state().num_workers == 4
+        assert engine.pool.state().num_workers == 2 * num_readers
     finally:
         engine.close()
 
@@ -359,7 +359,7 @@ def test_on_a_device_photos_share_batches_and_each_gets_its_own_face(model: Path
     expected = [client.post(route, content=photo, headers=PNG).content for photo in photos]
     with served_here(create_app(Settings(model=str(model), num_threads=2))) as (address, state):
         engine: Engine = state["engine"]
-        assert engine.pool.state().num_workers == 8
+        assert engine.pool.state().num_workers == 4
         with ThreadPoolExecutor(12) as threads:
             ask = partial(httpx.post, f"{address}{route}", headers=PNG, timeout=60)
             answers = list(threads.map(lambda photo: ask(content=photo), photos))

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -23,9 +24,10 @@ from service.eye_finder import open_eye_finder
 from service.photo import Clock
 from service.pipeline import Choice, choose_crops, draw_found, find_eyes
 from service.reading import Readers, ReadHere
+from service.sharing import go_on, make_calls
 from tests.fakes import astronaut, encoded
 from tests.running import ROOT, running_service
-from tests.service.tasks import fail, sleeping
+from tests.service.tasks import die, fail, sleeping
 
 MAX_PIXELS = 10**7
 JPEG = {"content-type": "image/jpeg"}
@@ -176,6 +178,55 @@ def test_one_that_is_soon_done_with_it_is_kept(photo: bytes) -> None:
             made(photo, sleeping(0.3), within(0.1))
         (pid,) = made.pids
         assert made(photo, sleeping(0), Clock()) == pid
+
+
+def read_together(made: Readers, *wanted: tuple[bytes, Any, Clock]) -> list[Any]:
+    """What each was given or met, read in one call."""
+    begun = [made.steps(*each) for each in wanted]
+    calls = [next(steps) for steps in begun]
+    make_calls(calls)
+    told: list[Any] = []
+    for steps, call in zip(begun, calls, strict=True):
+        try:
+            go_on(steps, call)
+        except StopIteration as end:
+            told.append(end.value)
+        except Exception as error:  # noqa: BLE001 - it is looked at
+            told.append(error)
+    return told
+
+
+def test_several_photos_are_read_by_one_process_and_each_meets_its_own_error(photo: bytes) -> None:
+    nothing = encoded(np.full((200, 300, 3), 90, np.uint8), "png")
+    clocks = [Clock() for _ in range(4)]
+    wanted = [(photo, CHOOSE), (nothing, CHOOSE), (photo[:3000], CHOOSE), (photo, sleeping(0))]
+    with readers(2) as made:
+        asked = [(*each, clock) for each, clock in zip(wanted, clocks, strict=True)]
+        chosen, none, corrupt, pid = read_together(made, *asked)
+        assert np.array_equal(chosen.crops[0].pixels, made(photo, CHOOSE, Clock()).crops[0].pixels)
+        assert isinstance(none, NoEyeFound) and isinstance(corrupt, ImageCorrupt)
+        assert pid in made.pids
+    assert [clock.spent_ms["find"] > 0 for clock in clocks] == [True, True, False, False]
+
+
+def test_one_that_kills_its_process_spoils_no_photo_that_came_with_it(photo: bytes) -> None:
+    with readers() as made:
+        first, killed, last = read_together(
+            made, (photo, find_eyes, Clock()), (photo, die, Clock()), (photo, find_eyes, Clock())
+        )
+        assert isinstance(killed, ReadingFailed)
+        assert first.eyes and first.eyes == last.eyes
+
+
+def test_one_whose_time_is_over_costs_the_others_little(photo: bytes) -> None:
+    with readers() as made:
+        begin = time.monotonic()
+        first, late, last = read_together(
+            made, (photo, find_eyes, Clock()), (photo, sleeping(60), within(0.2)), (photo, find_eyes, Clock())
+        )
+        assert isinstance(late, DeadlineExceeded)
+        assert first.eyes and first.eyes == last.eyes
+        assert time.monotonic() - begin < 10
 
 
 def test_who_waits_for_a_process_in_vain_is_told_in_time(photo: bytes) -> None:

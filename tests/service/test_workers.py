@@ -3,15 +3,14 @@
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import pytest
 
 from service.errors import DeadlineExceeded, NotReady, Overloaded
-from service.sharing import Items, SharedCall, Steps
+from service.sharing import SharedCall, Steps
 from service.workers import Job, Ticket, WorkerPool
 from tests.running import kill
 
@@ -242,20 +241,19 @@ class Model:
         self.sizes: list[int] = []
         self.fails_on: int | None = None
 
-    def __call__(self, items: Items) -> Items:
+    def __call__(self, items: Sequence[int]) -> list[int]:
         self.sizes.append(len(items))
-        if self.fails_on in items.tolist():
+        if self.fails_on in items:
             raise ValueError("the model met it")
-        return np.asarray(items + 1, np.uint8)
+        return [item + 1 for item in items]
 
     def asked(self, number: int) -> "Any":
         """Work that wants the model's result for the number, and answers ten times that."""
 
         def work(ticket: Ticket) -> Steps[int]:
-            call = SharedCall(self, np.array([number], np.uint8))
+            call = SharedCall(self, [number])
             yield call
-            assert call.results is not None
-            return 10 * int(call.results[0])
+            return 10 * call.results[0]
 
         return work
 
@@ -324,7 +322,7 @@ def test_work_of_every_kind_can_be_done_at_once() -> None:
     model = Model()
 
     def raises(ticket: Ticket) -> Steps[int]:
-        yield SharedCall(model, np.array([1], np.uint8))
+        yield SharedCall(model, [1])
         raise KeyError("after the call")
 
     def raises_early(ticket: Ticket) -> Steps[int]:
@@ -336,7 +334,7 @@ def test_work_of_every_kind_can_be_done_at_once() -> None:
     def leaves(ticket: Ticket) -> Steps[int]:
         ticket.dropped = True
         try:
-            yield SharedCall(model, np.array([2], np.uint8))
+            yield SharedCall(model, [2])
         finally:
             closed.append("closed")
         return 1
