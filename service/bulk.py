@@ -9,7 +9,7 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,8 +23,10 @@ from service.eyes import Eye
 from service.images import FaceFormat
 from service.manifest import Manifest, Row
 from service.marking import finish
-from service.pipeline import Choice, Pipeline
+from service.photo import Clock
+from service.pipeline import Choice, Pipeline, Synthesis
 from service.settings import Settings
+from service.sharing import TOGETHER, Steps, run_alone, run_together
 from service.synthesizer import Synthesizer, model_path, read_model_info
 
 
@@ -103,16 +105,21 @@ class Bulk:
 def draw_here(worker: "Worker", bulk: Bulk, photos: list[Path], num_threads: int) -> Iterator[Outcome]:
     """The outcome of each photo, in the order in which they are finished, on this machine's cores."""
 
-    def draw(task: Task) -> Drawn:
-        drawn = worker(task)
-        bulk.keep(drawn)
-        return drawn
+    def draw(tasks: Sequence[Task]) -> list[Drawn]:
+        several = worker.several(tasks)
+        for drawn in several:
+            bulk.keep(drawn)
+        return several
 
     cv2.setNumThreads(1)
+    tasks = bulk.plan(photos)
+    num_together = max(1, min(TOGETHER, len(tasks) // num_threads))  # every thread has something to do
+    parts = [tasks[start : start + num_together] for start in range(0, len(tasks), num_together)]
     with ThreadPoolExecutor(num_threads, "eye2face") as threads:
         try:
-            for done in as_completed([threads.submit(draw, task) for task in bulk.plan(photos)]):
-                yield bulk.note(done.result())
+            for done in as_completed([threads.submit(draw, part) for part in parts]):
+                for drawn in done.result():
+                    yield bulk.note(drawn)
         finally:  # stopped by the caller or by Ctrl+C: what has not begun is left
             threads.shutdown(cancel_futures=True)
 
@@ -135,6 +142,13 @@ class Worker:
 
     def __call__(self, task: Task) -> Drawn:
         """What becomes of one photo, its problems included."""
+        return run_alone(self._steps(task))
+
+    def several(self, tasks: Sequence[Task]) -> list[Drawn]:
+        """The same for several photos, whose faces are drawn in one call of the model."""
+        return run_together([self._steps(task) for task in tasks])
+
+    def _steps(self, task: Task) -> Steps[Drawn]:
         name = str(task.photo.absolute())
         try:
             data = task.photo.read_bytes()
@@ -146,19 +160,19 @@ class Worker:
             return Drawn(task.photo, [], {})
         faces: dict[str, bytes] = {}
         try:
-            rows = self._draw_faces(data, task.stem, name, sha256, faces)
+            synthesis = yield from self._pipeline.steps(data, self._question.choice, Clock())
+            rows = self._finish(synthesis, task.stem, name, sha256, faces)
         except Eye2FaceError as error:
             rows = [self._row(name, sha256, error=(error.code, str(error)))]
         for row in rows:
             row["num_rows"] = len(rows)
         return Drawn(task.photo, rows, faces)
 
-    def _draw_faces(
-        self, data: bytes, stem: str, name: str, sha256: str, faces: dict[str, bytes]
+    def _finish(
+        self, synthesis: Synthesis, stem: str, name: str, sha256: str, faces: dict[str, bytes]
     ) -> list[Row]:
         """The rows; puts the faces into `faces`."""
         choice, format = self._question.choice, self._question.format
-        synthesis = self._pipeline.synthesize(data, choice)
         rows = []
         for face in synthesis.faces:
             person = face.eye.person if choice.person == "all" else 0

@@ -5,6 +5,7 @@ And where a client would like another protocol, its request is answered in HTTP/
 
 import asyncio
 import sys
+from collections.abc import Callable
 from typing import Any, Final
 
 from httptools import HttpParserUpgrade, HttpRequestParser
@@ -12,6 +13,24 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 HEAD_TIMEOUT_S: Final = 10.0
 """From a connection's begin, or a request's first byte, to the end of its head; some KB at most."""
+
+
+CALLER: Final = "eye2face.caller"
+"""The ASGI extension that is the request's `Caller`."""
+
+
+class Caller:
+    """Who is at the other end of a connection, and what is to be called when they hang up."""
+
+    def __init__(self) -> None:
+        self.has_left = False
+        self.when_left: set[Callable[[], None]] = set()
+
+    def leave(self) -> None:
+        """Calls them."""
+        self.has_left = True
+        for each in tuple(self.when_left):
+            each()
 
 
 class PromptHttp(HttpToolsProtocol):
@@ -29,6 +48,7 @@ class PromptHttp(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Begins to wait for the first request."""
         super().connection_made(_Joined(transport, self.loop))  # type: ignore[arg-type]  # as far as it is used
+        self.caller = Caller()
         self._wait_for_head()
 
     def data_received(self, data: bytes) -> None:
@@ -44,6 +64,7 @@ class PromptHttp(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A head begins, perhaps that of a later request."""
         super().on_message_begin()
+        self.scope["extensions"] = {CALLER: self.caller}  # type: ignore[dict-item]  # it is no dict
         self.head_is_open = True
 
     def on_headers_complete(self) -> None:
@@ -68,9 +89,10 @@ class PromptHttp(HttpToolsProtocol):
         return b"%b %b HTTP/%b\r\n%b\r\n" % (method.encode(), self.url, version.encode(), b"".join(headers))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Waits no more."""
+        """Waits no more, and tells who works for this caller."""
         self._stop_waiting()
         super().connection_lost(exc)
+        self.caller.leave()
 
     def _wait_for_head(self) -> None:
         self.head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self._give_up)

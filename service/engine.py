@@ -19,7 +19,7 @@ from service.photo import Clock
 from service.pipeline import Pipeline
 from service.reading import Reading, open_reading
 from service.settings import Settings
-from service.sharing import Steps
+from service.sharing import TOGETHER, Steps
 from service.synthesizer import Synthesizer
 from service.workers import Job, Ticket, WorkerPool
 
@@ -39,10 +39,6 @@ has work for the core."""
 _SPARE: Final = 1
 """Photos worked on beside those that have a core, on a CPU: one computes while another waits for Python's
 lock."""
-
-_TOGETHER: Final = 4
-"""Photos that a worker takes where many wait: the model draws their faces in one call, and beside a GPU one
-process reads them all. Six gave no more, eight fewer photos a second."""
 
 _LINGER_S: Final = 2.0
 """The server closes the engine when every request is answered or cut: what still runs is of no use."""
@@ -72,7 +68,7 @@ class Engine:
             num_cores=num_cores if on_gpu else num_workers,
             max_queued=settings.max_queued,
             max_wait_s=settings.max_wait_ms / 1000,
-            max_at_once=_TOGETHER,
+            max_at_once=TOGETHER,
             cores=cores if on_gpu else None,
         )
         self._self_test: Job[None] | None = None

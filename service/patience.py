@@ -8,12 +8,13 @@ from typing import Final
 
 from starlette.requests import ClientDisconnect, Request
 
+from service.connections import CALLER, Caller
 from service.errors import InvalidParameter
 
 HEADER: Final = "X-Deadline-Ms"
 
 BRIEF_S: Final = 0.005
-"""So long nobody looks whether the caller is still there."""
+"""So long nobody asks whether the caller is still there."""
 
 
 def read_deadline_ms(request: Request) -> float:
@@ -36,7 +37,28 @@ def read_deadline_ms(request: Request) -> float:
 
 @contextmanager
 def noticing_leave(request: Request, leave: Callable[[Exception], None]) -> Iterator[None]:
-    """Calls `leave` if the caller hangs up meanwhile; the body must have been read.
+    """Calls `leave` if the caller hangs up meanwhile; the body must have been read."""
+    caller: Caller | None = request.scope.get("extensions", {}).get(CALLER)
+    if caller is None:
+        with _asking_for_leave(request, leave):
+            yield
+        return
+
+    def leave_now() -> None:
+        leave(ClientDisconnect())
+
+    caller.when_left.add(leave_now)
+    try:
+        if caller.has_left:
+            leave_now()
+        yield
+    finally:
+        caller.when_left.discard(leave_now)
+
+
+@contextmanager
+def _asking_for_leave(request: Request, leave: Callable[[Exception], None]) -> Iterator[None]:
+    """The same on a server that is not ours.
 
     What is done within `BRIEF_S` is over before anybody could save work, and a task costs more than a timer.
     """

@@ -7,11 +7,14 @@ memory once for all of them.
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 T = TypeVar("T")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+TOGETHER: Final = 4
+"""Photos that are worked on together where many wait. On two cores six gave no more a second, eight fewer."""
 
 
 @dataclass(eq=False, slots=True)
@@ -33,14 +36,29 @@ work's."""
 
 def run_alone(steps: Steps[T]) -> T:
     """The value of the work; each of its calls is made alone."""
+    return run_together([steps])[0]
+
+
+def run_together(works: Sequence[Steps[T]]) -> list[T]:
+    """The values of several pieces of work, in their order; calls of the same function are made in one.
+
+    What one of them raises comes through, and the others are closed.
+    """
+    values: dict[int, T] = {}
+    calls: dict[int, SharedCall[Any, Any] | None] = dict.fromkeys(range(len(works)))
     try:
-        call = next(steps)
-        while True:
-            make_calls([call])
-            call = go_on(steps, call)
-    except StopIteration as end:
-        value: T = end.value
-        return value
+        while calls:
+            for number, made in list(calls.items()):
+                try:
+                    calls[number] = next(works[number]) if made is None else go_on(works[number], made)
+                except StopIteration as end:
+                    values[number] = end.value
+                    del calls[number]
+            make_calls([call for call in calls.values() if call is not None])
+    finally:
+        for steps in works:
+            steps.close()
+    return [values[number] for number in range(len(works))]
 
 
 def go_on(steps: Steps[T], call: SharedCall[Any, Any]) -> SharedCall[Any, Any]:

@@ -35,13 +35,15 @@ def serve_hollow() -> None:
     from service.pipeline import Pipeline, Synthesis
     from service.server import run_server
     from service.settings import Settings
+    from service.sharing import Steps
 
     nothing = Synthesis([None], [], "photo", 0, {})
 
-    def synthesize(*_: Any) -> Synthesis:
+    def steps(*_: Any) -> "Steps[Synthesis]":
+        yield from ()
         return nothing
 
-    Pipeline.synthesize = synthesize  # type: ignore[method-assign]
+    Pipeline.steps = steps  # type: ignore[method-assign]
     app.finish = lambda face, format: FACE
     run_server(Settings(port=PORT))
 

@@ -12,7 +12,8 @@ def test_each_row_is_measured_in_each_round() -> None:
     told = measure(list(ROWS), num_rounds=2, num_requests=40)
     assert {name: len(each) for name, each in told.items()} == {row.name: 2 for row in ROWS}
     medians = {name: each["median_us"] for name, each in describe(told).items()}
-    assert 0 < medians["empty route, raw"] < medians["eye2face, raw"]
+    # A photo that were worked on would cost ten milliseconds.
+    assert 0 < medians["empty route, raw"] < medians["eye2face, raw"] < 4000
 
 
 def test_an_answer_that_is_no_face_ends_the_measurement() -> None:

@@ -14,6 +14,9 @@ import pyarrow.parquet
 import pytest
 
 from service import cli
+from service.bulk import Question, Task, Worker
+from service.pipeline import Choice
+from service.settings import Settings
 from tests import fakes
 
 ROOT = Path(__file__).parents[2]
@@ -66,6 +69,15 @@ def test_the_manifest_tells_of_every_photo(photos: Path, tmp_path: Path) -> None
     assert isinstance(eye, dict) and eye["side"] == "right" and eye["person"] == 0
     assert isinstance(quality, dict) and quality["sharpness"] > 0.28
     assert pyarrow.parquet.read_table(faces / "manifest.parquet").num_rows == 4
+
+
+def test_faces_drawn_together_are_those_drawn_alone(photos: Path) -> None:
+    worker = Worker(Settings(), Question(Choice(), "png"))
+    tasks = [Task(each, each.stem, None) for each in [*sorted(photos.iterdir()), photos / "gone.jpg"]]
+    together = worker.several(tasks)
+    assert together == [worker(task) for task in tasks]
+    assert sum(bool(each.faces) for each in together) > 1
+    assert any(row["error"] for each in together for row in each.rows)
 
 
 def test_a_second_run_does_nothing_again_and_says_the_same(

@@ -17,13 +17,18 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from starlette.requests import ClientDisconnect, Request
 from starlette.testclient import TestClient
 
 from service import engine as engine_module
 from service.app import create_app
 from service.batching import BATCH_SIZES
+from service.connections import CALLER, Caller, PromptHttp
 from service.engine import FAILURES, Engine
 from service.metrics import Metrics
+from service.patience import noticing_leave
+from service.photo import Clock
+from service.pipeline import Choice
 from service.reading import Readers
 from service.settings import Settings
 from service.synthesizer import Synthesizer
@@ -167,9 +172,10 @@ def test_a_deadline_that_is_no_time_is_refused(client: TestClient, value: str) -
     assert "X-Deadline-Ms" in check_problem(answer, 422, "invalid_parameter")["detail"]
 
 
-def test_a_photo_whose_caller_has_left_is_not_worked_on(model: Path) -> None:
+@pytest.mark.parametrize("http", [PromptHttp, "httptools"], ids=["our server", "another one"])
+def test_a_photo_whose_caller_has_left_is_not_worked_on(model: Path, http: Any) -> None:
     app = create_app(Settings(model=str(model), device="cpu", num_threads=1))
-    with served_here(app) as (address, state):
+    with served_here(app, http=http) as (address, state):
         engine: Engine = state["engine"]
         event = threading.Event()
         ran: list[float] = []
@@ -186,6 +192,43 @@ def test_a_photo_whose_caller_has_left_is_not_worked_on(model: Path) -> None:
         event.set()
         wait_for(lambda: engine.pool.state().num_busy == 0)
         assert not ran
+
+
+@pytest.mark.parametrize("http", [PromptHttp, "httptools"], ids=["our server", "another one"])
+def test_work_whose_caller_leaves_stops_at_its_next_check(model: Path, http: Any) -> None:
+    app = create_app(Settings(model=str(model), device="cpu", num_threads=1))
+    with served_here(app, http=http) as (address, state):
+        engine: Engine = state["engine"]
+        begun, ended = threading.Event(), threading.Event()
+
+        def work(data: bytes, choice: Choice, clock: Clock) -> None:
+            begun.set()
+            try:
+                for _ in range(1000):
+                    clock.check()
+                    time.sleep(0.01)
+            finally:
+                ended.set()
+
+        engine.pipeline.steps = work  # type: ignore[assignment,method-assign]
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(f"{address}/synthesize?input=eye", content=EYE, headers=PNG, timeout=0.5)
+        assert begun.is_set()
+        assert ended.wait(5)
+        assert engine.pool.state().num_queued == 0
+
+
+def test_a_caller_who_left_before_anybody_looked_is_noticed() -> None:
+    """Between the end of the body and the work the event loop may learn it."""
+    caller = Caller()
+    request = Request({"type": "http", "headers": [], "extensions": {CALLER: caller}})
+    met: list[Exception] = []
+    with noticing_leave(request, met.append):
+        assert not met
+    caller.leave()
+    assert not met  # nobody works for them any more
+    with noticing_leave(request, met.append):
+        assert [type(each) for each in met] == [ClientDisconnect]
 
 
 def test_a_model_call_that_fails_is_a_clear_problem_of_that_request_alone(tmp_path: Path) -> None:

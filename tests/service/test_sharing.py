@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from service.sharing import SharedCall, Steps, make_calls, run_alone
+from service.sharing import SharedCall, Steps, make_calls, run_alone, run_together
 
 
 class Doubles:
@@ -79,3 +79,39 @@ def test_work_without_calls_has_its_value() -> None:
         return "done"
 
     assert run_alone(work()) == "done"
+
+
+def test_several_pieces_of_work_go_on_together_until_each_has_its_value() -> None:
+    run = Doubles()
+
+    def work(*values: int) -> Steps[list[int]]:
+        told: list[int] = []
+        for value in values:
+            call = SharedCall(run, [value])
+            yield call
+            told += call.results
+        return told
+
+    assert run_together([work(1, 2), work(), work(3), work(4, 5, 6)]) == [[2, 4], [], [6], [8, 10, 12]]
+    assert run.given == [[1, 3, 4], [2, 5], [6]]
+    assert run_together([]) == []
+
+
+def test_what_one_of_several_raises_comes_through_and_the_others_are_closed() -> None:
+    closed: list[str] = []
+
+    def raises() -> Steps[int]:
+        yield SharedCall(Doubles(), [1])
+        raise KeyError("mistake")
+
+    def waits() -> Steps[int]:
+        try:
+            for _ in range(3):
+                yield SharedCall(Doubles(), [1])
+        finally:
+            closed.append("closed")
+        return 1
+
+    with pytest.raises(KeyError, match="mistake"):
+        run_together([waits(), raises()])
+    assert closed == ["closed"]
