@@ -64,21 +64,22 @@ class Usage:
 
 @contextmanager
 def started(
-    contender: Contender, model: Model, log: Path, *, max_wait_ms: int = 60_000
+    contender: Contender, model: Model, log: Path, *, max_wait_ms: int = 60_000, root: Path = ROOT
 ) -> Iterator[tuple[int, int]]:
     """The server's port and first process; all of its processes are ended at the end.
 
-    `max_wait_ms` is this service's setting: in a closed loop nothing is refused, as the peers refuse nothing.
+    `root` is the checkout whose code it runs. `max_wait_ms` is this service's setting: in a closed loop
+    nothing is refused, as the peers refuse nothing.
     """
     port = free_port()
     own = {
         "BENCH_PORT": str(port), "BENCH_MODEL": model, "BENCH_TUNED": "1" if contender.tuned else "0",
-        "PYTHONPATH": str(ROOT), "EYE2FACE_DEVICE": "cpu", "EYE2FACE_LOG_LEVEL": "warning",
+        "PYTHONPATH": str(root), "EYE2FACE_DEVICE": "cpu", "EYE2FACE_LOG_LEVEL": "warning",
         "EYE2FACE_MAX_WAIT_MS": str(max_wait_ms), "BENTOML_DO_NOT_TRACK": "1", "DO_NOT_TRACK": "1",
     }  # fmt: skip
     with log.open("ab") as output:
         process = subprocess.Popen(
-            _command(contender, port), cwd=ROOT, env=os.environ | MALLOC | own,
+            _command(contender, port), cwd=root, env=os.environ | MALLOC | own,
             stdout=output, stderr=output, start_new_session=True,
         )  # fmt: skip
         try:
