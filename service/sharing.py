@@ -24,7 +24,7 @@ class SharedCall(Generic[Item, Result]):
     run: Callable[[Sequence[Item]], Sequence[Result]]
     items: Sequence[Item]
     results: Sequence[Result] = ()
-    error: Exception | None = None
+    error: BaseException | None = None
     took_ms: float = 0.0
     """How long the call took that this one was a part of."""
 
@@ -89,6 +89,10 @@ def _make_one(calls: Sequence[SharedCall[Any, Any]]) -> None:
             return
         for call in calls:  # one of them spoils it for the others: each alone
             _make_one([call])
+        return
+    except BaseException as error:  # noqa: BLE001 - Ctrl+C, or the end of a thread: it is nobody's fault
+        for call in calls:
+            call.error = error
         return
     took_ms, start = (time.monotonic() - begin) * 1000, 0
     for call in calls:

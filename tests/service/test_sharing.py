@@ -73,6 +73,27 @@ def test_the_error_of_a_call_is_thrown_into_the_work_which_may_go_on() -> None:
     assert run_alone(goes_on()) == "met 99"
 
 
+def test_an_interruption_is_thrown_into_all_that_shared_the_call_and_tried_no_second_time() -> None:
+    num_runs = 0
+
+    def interrupted(items: Sequence[int]) -> list[int]:
+        nonlocal num_runs
+        num_runs += 1
+        raise KeyboardInterrupt
+
+    calls = [SharedCall(interrupted, [value]) for value in (1, 2)]
+    make_calls(calls)
+    assert [type(call.error) for call in calls] == [KeyboardInterrupt] * 2
+    assert num_runs == 1
+
+    def work() -> Steps[int]:
+        yield SharedCall(interrupted, [1])
+        return 1
+
+    with pytest.raises(KeyboardInterrupt):
+        run_alone(work())
+
+
 def test_work_without_calls_has_its_value() -> None:
     def work() -> Steps[str]:
         yield from ()

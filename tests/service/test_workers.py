@@ -351,3 +351,22 @@ def test_work_of_every_kind_can_be_done_at_once() -> None:
             assert await pool.submit(lambda _: "alive", max_ms=10_000).answer == "alive"
 
     asyncio.run(ask())
+
+
+def test_a_call_that_ends_its_thread_is_told_to_all_who_share_it_and_the_worker_lives_on() -> None:
+    def exits(items: Sequence[int]) -> list[int]:
+        raise SystemExit
+
+    def asks(ticket: Ticket) -> Steps[int]:
+        yield SharedCall(exits, [1])
+        return 1
+
+    async def ask() -> None:
+        with a_pool(max_at_once=4) as pool:
+            before = pool._threads[0]
+            told = await after_waiting(pool, [asks] * 5)
+            assert [str(each) for each in told] == ["the work raised SystemExit"] * 5
+            assert await pool.submit(lambda _: "alive", max_ms=10_000).answer == "alive"
+            assert pool._threads[0] is before
+
+    asyncio.run(ask())
