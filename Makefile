@@ -77,7 +77,7 @@ bench/.venv/.stamp: bench/requirements.txt bench/requirements-triton.txt
 	$(PYTHON) -m venv bench/.venv
 	bench/.venv/bin/python -m pip --disable-pip-version-check install --requirement bench/requirements.txt
 	@# Triton's binaries are for Linux with glibc 2.35; elsewhere it fails and the others are measured.
-	bench/.venv/bin/python -m pip --disable-pip-version-check install --no-deps --target bench/.venv/triton \
+	bench/.venv/bin/python -m pip --disable-pip-version-check install --no-deps --upgrade --target bench/.venv/triton \
 	  --requirement bench/requirements-triton.txt || echo "Triton cannot be installed here: it is left out." >&2
 	@touch $@
 

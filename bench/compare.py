@@ -10,22 +10,21 @@ quarter, median, last quarter).
 import argparse
 import json
 import statistics
-import subprocess
-import sys
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from bench.photos import write_photos
-from bench.servers import CONTENDERS, ROOT, started, usage, wait_until_answering
+from bench.run import ask
+from bench.servers import CONTENDERS, ROOT, started, wait_until_answering
 
 OURS = CONTENDERS[0]
 
 
-def measure(roots: list[Path], given: argparse.Namespace) -> list[list[dict[str, float]]]:
+def measure(roots: list[Path], given: argparse.Namespace) -> list[list[dict[str, Any]]]:
     """For each checkout what each round gave."""
-    told: list[list[dict[str, float]]] = [[] for _ in roots]
+    told: list[list[dict[str, Any]]] = [[] for _ in roots]
     with tempfile.TemporaryDirectory() as folder, ExitStack() as servers:
         photo = write_photos(Path(folder))[given.photo]
         log = Path(folder) / "servers.log"
@@ -34,29 +33,16 @@ def measure(roots: list[Path], given: argparse.Namespace) -> list[list[dict[str,
             if problem := wait_until_answering(port, pid):
                 raise SystemExit(f"{root}: {problem}: {log.read_text()[-1000:]}")
         for _ in range(given.rounds):
-            for (port, pid), rounds in zip(living, told, strict=True):
-                before = usage(pid)
-                load = _load(port, photo, given)
-                after = usage(pid)
-                num_answers = max(1.0, load["num_good"] * (given.warm + given.seconds) / given.seconds)
-                cpu_ms = (after.cpu_s - before.cpu_s) * 1000 / num_answers
-                rounds.append(load | {"cpu_ms": cpu_ms, "memory_mb": after.memory_mb})
+            for served, rounds in zip(living, told, strict=True):
+                told_now = ask(OURS, served, photo, connections=given.connections, warm_s=given.warm,
+                               seconds=given.seconds)  # fmt: skip
+                if told_now["num_bad"]:
+                    raise SystemExit(f"{told_now['num_bad']} bad answers: {told_now['bad']}")
+                rounds.append(told_now)
     return told
 
 
-def _load(port: int, photo: Path, given: argparse.Namespace) -> dict[str, Any]:
-    command = [
-        sys.executable, "-m", "bench.load", str(port), OURS.path, str(photo), "--form", OURS.form,
-        "--connections", str(given.connections), "--warm", str(given.warm), "--seconds", str(given.seconds),
-    ]  # fmt: skip
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=True)
-    load: dict[str, Any] = json.loads(done.stdout)
-    if load["num_bad"]:
-        raise SystemExit(f"{load['num_bad']} bad answers: {load['bad']}")
-    return load
-
-
-def describe(rounds: list[dict[str, float]], ours: list[dict[str, float]]) -> dict[str, Any]:
+def describe(rounds: list[dict[str, Any]], ours: list[dict[str, Any]]) -> dict[str, Any]:
     """Medians over the rounds, and the quarters of the throughput in parts of ours."""
     parts = [theirs["per_s"] / max(own["per_s"], 1e-9) for theirs, own in zip(rounds, ours, strict=True)]
     names = ("per_s", "p50_ms", "cpu_ms", "memory_mb")

@@ -123,7 +123,7 @@ def _started(route: str, root: Path, face: Path, log: Path) -> Iterator[tuple[in
     }  # fmt: skip
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [sys.executable, str(ROOT / "bench" / "peers" / "hollow.py")], cwd=root,
+            [sys.executable, str(root / "bench" / "peers" / "hollow.py")], cwd=root,
             env=os.environ | own, stdout=output, stderr=output,
         )  # fmt: skip
         try:

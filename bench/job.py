@@ -13,7 +13,7 @@ from service.eye_finder import open_eye_finder
 from service.images import Image
 from service.marking import finish
 from service.photo import Photo
-from service.pipeline import Choice, EyeCrop, Face, choose_crops
+from service.pipeline import Choice, EyeCrop, Face, as_face, choose_crops
 from service.settings import Settings
 from service.synthesizer import ModelInfo, Run, Synthesizer, model_path
 
@@ -68,17 +68,11 @@ class Job:
     def draw(self, crops: list[EyeCrop]) -> list[Face]:
         """A face for each eye, in one call of the model."""
         faces_BHWC = self.run(np.stack([crop.pixels for crop in crops]))
-        return [self.face(crop, pixels) for crop, pixels in zip(crops, faces_BHWC, strict=True)]
+        return [as_face(crop, pixels) for crop, pixels in zip(crops, faces_BHWC, strict=True)]
 
     def run(self, eyes_BHWC: Image) -> Image:
         """What the model draws, B x F x F x 3, from eyes B x S x S x 3."""
         return self._draw(eyes_BHWC)
-
-    @staticmethod
-    def face(crop: EyeCrop, pixels: Image) -> Face:
-        """What the model drew of the crop, mirrored back for a left eye."""
-        mirrored = np.ascontiguousarray(pixels[:, ::-1]) if crop.eye.side == "left" else pixels
-        return Face(mirrored, crop.eye, crop.quality)
 
     def encode(self, face: Face) -> bytes:
         """The face as PNG."""

@@ -76,26 +76,44 @@ def _measure_contender(
                 if problem:
                     yield note | {"failed": problem}
                     continue
-                before = usage(session)
-                told = _run("bench.load", str(port), contender.path, str(path), "--form", contender.form,
-                            "--connections", str(num_connections), *_times(plan))  # fmt: skip
-                after = usage(session)
-                num_answers = max(1, told["num_good"] * (plan.warm_s + plan.seconds) / plan.seconds)
-                yield note | told | {
-                    "cpu_ms": (after.cpu_s - before.cpu_s) * 1000 / num_answers,
-                    "num_faults": (after.num_faults - before.num_faults) / num_answers,
-                    "memory_mb": after.memory_mb,
-                }  # fmt: skip
+                yield note | ask(contender, (port, session), path, connections=num_connections,
+                                 warm_s=plan.warm_s, seconds=plan.seconds)  # fmt: skip
+
+
+def ask(
+    contender: Contender,
+    served: tuple[int, int],
+    photo: Path,
+    *,
+    connections: int,
+    warm_s: float,
+    seconds: float,
+) -> dict[str, Any]:
+    """What the load tells of a server, and the CPU time, page faults and memory that its processes took.
+
+    `served` is its port and its first process.
+    """
+    port, session = served
+    before = usage(session)
+    told = _run("bench.load", str(port), contender.path, str(photo), "--form", contender.form,
+                "--connections", str(connections), *_times(warm_s, seconds))  # fmt: skip
+    after = usage(session)
+    num_answers = max(1, told["num_good"] * (warm_s + seconds) / seconds)
+    return told | {
+        "cpu_ms": (after.cpu_s - before.cpu_s) * 1000 / num_answers,
+        "num_faults": (after.num_faults - before.num_faults) / num_answers,
+        "memory_mb": after.memory_mb,
+    }
 
 
 def _measure_floor(plan: Plan, model: Model, photo: str) -> dict[str, Any]:
-    several = _run("bench.floor", str(plan.photos[photo]), "--model", model, *_times(plan))
-    alone = _run("bench.floor", str(plan.photos[photo]), "--model", model, "--threads", "1", *_times(plan))
+    asked = ["bench.floor", str(plan.photos[photo]), "--model", model, *_times(plan.warm_s, plan.seconds)]
+    several, alone = _run(*asked), _run(*asked, "--threads", "1")
     return several | {"alone_p50_ms": alone["p50_ms"]}
 
 
-def _times(plan: Plan) -> tuple[str, ...]:
-    return ("--warm", str(plan.warm_s), "--seconds", str(plan.seconds))
+def _times(warm_s: float, seconds: float) -> tuple[str, ...]:
+    return ("--warm", str(warm_s), "--seconds", str(seconds))
 
 
 def _note(number: int, contender: str, model: Model, photo: str, num_connections: int) -> dict[str, Any]:

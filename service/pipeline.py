@@ -184,7 +184,7 @@ class Pipeline:
         call = SharedCall(self._draw_each, [crop.pixels for crop in chosen.crops])
         yield call
         clock.add("infer", call.took_ms)
-        faces = [_face(crop, pixels) for crop, pixels in zip(chosen.crops, call.results, strict=True)]
+        faces = [as_face(crop, pixels) for crop, pixels in zip(chosen.crops, call.results, strict=True)]
         return Synthesis(faces, chosen.refused, chosen.input, chosen.num_left_out, clock.spent_ms)
 
     def overlay(self, data: bytes, clock: Clock | None = None) -> Image:
@@ -312,6 +312,7 @@ def _merit(seen: SeenEye, size: int) -> float:
     return favour * min(1.0, seen.quality.size_px / size) * seen.quality.sharpness
 
 
-def _face(crop: EyeCrop, pixels: Image) -> Face:
+def as_face(crop: EyeCrop, pixels: Image) -> Face:
+    """What the model drew of the crop, mirrored back for a left eye."""
     upright = np.ascontiguousarray(pixels[:, ::-1]) if crop.eye.side == "left" else pixels
     return Face(upright, crop.eye, crop.quality)

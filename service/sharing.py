@@ -14,7 +14,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 TOGETHER: Final = 4
-"""Photos that are worked on together where many wait. On two cores six gave no more a second, eight fewer."""
+"""Photos that are worked on together where many wait. Two, six and eight gave no more, on two cores."""
 
 
 @dataclass(eq=False, slots=True)

@@ -117,7 +117,7 @@ class Job(Generic[T]):
             self.answer.set_exception(error)
 
 
-def settle(jobs: Sequence[Job[Any]]) -> None:
+def _settle(jobs: Sequence[Job[Any]]) -> None:
     """Hands outcomes to the loops that asked, each woken once for all that is its own; called by a worker."""
     by_loop: dict[asyncio.AbstractEventLoop, list[Job[Any]]] = {}
     for job in jobs:
@@ -147,7 +147,7 @@ class PoolState:
 
 
 class WorkerPool:
-    """Threads that do one piece of work at a time, before them a queue that does not grow without end."""
+    """Threads that do work, before them a queue that does not grow without end."""
 
     def __init__(
         self,
@@ -296,12 +296,12 @@ class WorkerPool:
             job = self._take_another(len(done) + len(waiting), begun)
         num_taken = len(done) + len(waiting)
         while waiting:
-            settle(done)  # what needed no call waits for none
+            _settle(done)  # what needed no call waits for none
             make_calls([call for _, call in waiting])
             advanced = [(each, each.advance(made)) for each, made in waiting]
             done = [each for each, call in advanced if call is None]
             waiting = [(each, call) for each, call in advanced if call is not None]
-        settle(done)
+        _settle(done)
         return num_taken
 
     def _take_another(self, num_taken: int, begun: float) -> Job[Any] | None:

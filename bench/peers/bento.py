@@ -15,7 +15,7 @@ from bentoml.validators import ContentType
 
 from bench.job import Job
 from service.cores import count_cores
-from service.pipeline import Face
+from service.pipeline import as_face
 
 STANDIN = os.environ.get("BENCH_MODEL") == "standin"
 TUNED = os.environ.get("BENCH_TUNED") == "1"
@@ -38,7 +38,7 @@ class Draw:
 
     @bentoml.api(batchable=True, max_batch_size=32, max_latency_ms=1000)
     def draw(self, eyes: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
-        return np.asarray(self.job._draw(eyes))
+        return np.asarray(self.job.run(eyes))
 
 
 @bentoml.service(workers=count_cores() if TUNED else 1, traffic={"timeout": 60}, logging=LOGGING)
@@ -68,7 +68,7 @@ class Front:
     ) -> Annotated[Path, ContentType("image/png")]:
         crop = self.job.crop(image.read_bytes())
         faces: Any = await self.draw.to_async.draw(crop.pixels[None])
-        return _write(self.job.encode(Face(np.asarray(faces[0]), crop.eye, crop.quality)), ctx)
+        return _write(self.job.encode(as_face(crop, np.asarray(faces[0]))), ctx)
 
 
 def _write(png: bytes, ctx: bentoml.Context) -> Path:

@@ -39,7 +39,7 @@ def serve_hollow() -> None:
 
     nothing = Synthesis([None], [], "photo", 0, {})
 
-    def steps(*_: Any) -> "Steps[Synthesis]":
+    def steps(*_: Any) -> Steps[Synthesis]:
         yield from ()
         return nothing
 

@@ -9,6 +9,7 @@ import numpy as np
 import triton_python_backend_utils as triton
 
 from bench.job import Job
+from service.pipeline import as_face
 
 STANDIN = os.environ.get("BENCH_MODEL") == "standin"
 TUNED = os.environ.get("BENCH_TUNED") == "1"
@@ -68,5 +69,5 @@ class Encode(_Step):
         """One answer for each request."""
         crops = [pickle.loads(_input(request, "crop")[0, 0]) for request in requests]
         pixels = [_input(request, "pixels")[0] for request in requests]
-        faces = [self.job.encode(self.job.face(*each)) for each in zip(crops, pixels, strict=True)]
+        faces = [self.job.encode(as_face(*each)) for each in zip(crops, pixels, strict=True)]
         return [_answer(face=_string(face)) for face in faces]
