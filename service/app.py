@@ -206,7 +206,7 @@ async def synthesize(request: Request) -> Response:
     request_id: str = request.state.request_id
     model = engine.live.current  # to the end of this request, whatever takes its place
 
-    def draw(clock: Clock) -> Steps[bytes]:
+    def draw(clock: Clock) -> "Steps[bytes]":
         synthesis = yield from model.pipeline.steps(photo, choice, clock)
         if media_type == _JSON:
             return answer_faces(synthesis, query.format or "png", model.synthesizer, request_id, clock)
@@ -241,7 +241,7 @@ async def synthesize_batch(request: Request) -> Response:
     request_id: str = request.state.request_id
     model = engine.live.current
 
-    def draw(upload: Upload, clock: Clock) -> Steps[Outcome]:
+    def draw(upload: Upload, clock: Clock) -> "Steps[Outcome]":
         refuse_size(len(upload.data), settings.max_upload_bytes)
         synthesis = yield from model.pipeline.steps(upload.data, choice, clock)
         if media_type == ZIP:

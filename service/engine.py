@@ -109,7 +109,7 @@ class Engine:
             Overloaded, NotReady: it is not taken.
         """
 
-        def measured(ticket: Ticket) -> Steps[T]:
+        def measured(ticket: Ticket) -> "Steps[T]":
             self._metrics.count_wait(time.monotonic() - ticket.arrived)
             clock = Clock(ticket.check)
             try:

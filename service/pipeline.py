@@ -1,7 +1,7 @@
 """READ FIRST: photo bytes to face bytes, one photo at a time.
 
 bytes -> Header           images.read_header   nothing decoded; what cannot be used is refused here
-      -> Image            images.decode        upright; a JPEG at the smallest scale that serves
+      -> Image            images.decode        upright; a JPEG at little more than the scale that serves
       -> Sight            ServedFinder.look    eyes in pixels of the upright photo at full size
       -> Quality          measure_quality      what is seen too badly is refused by Gates
       -> EyeCrop          crop_eye             S x S, a left eye mirrored, from the sharpest pixels

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from service import errors
 from service.formats import MAX_CHUNKS, MIN_SIDE_PX
-from service.images import FaceFormat, Header, Image, Reduce, decode, encode, overhang, read_header
+from service.images import FaceFormat, Header, Image, Reduce, decode, encode, halve, overhang, read_header
 from tests import fakes
 
 MAX_PIXELS = 50_000_000
+TWICE: dict[Reduce, Reduce] = {1: 2, 2: 4, 4: 8}
 FORMATS = ("jpeg", "png", "webp", "bmp")
 
 
@@ -345,6 +346,17 @@ def test_a_point_of_the_reduced_picture_is_found_at_full_size(orientation: int, 
     beyond_x, beyond_y = overhang(header, reduce)
     at_full_size = ((x + 0.5) * reduce - 0.5 - beyond_x, (y + 0.5) * reduce - 0.5 - beyond_y)
     assert at_full_size == pytest.approx((151.5, 97.5), abs=0.15)
+
+
+@pytest.mark.parametrize("reduce", [1, 2, 4])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_half_a_picture_is_what_would_be_decoded_at_half_its_scale(orientation: int, reduce: Reduce) -> None:
+    data = fakes.turned(part(397, 299), orientation, quality=98, subsampling=0)  # odd at every scale
+    header = read_header(data, max_pixels=MAX_PIXELS)
+    half = halve(decode(data, header, reduce=reduce), header)
+    small = decode(data, header, reduce=TWICE[reduce])
+    assert half.shape == small.shape
+    assert difference(half, small) < 1  # 6 to 9 where the repeated pixels are on the wrong side
 
 
 @pytest.mark.parametrize(

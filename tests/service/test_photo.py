@@ -8,7 +8,7 @@ import pytest
 
 from service.eye_finder import LearnedEyeFinder
 from service.eyes import Eye, HaarEyeFinder, Image, crop_eye
-from service.images import Reduce
+from service.images import Header, Reduce, decode
 from service.photo import Photo
 from tests import fakes
 from tests.fake_finders import seen_right, tiny_finder
@@ -28,15 +28,25 @@ def difference(photo: Image, other: Image) -> float:
 
 
 @pytest.mark.parametrize(
-    ("side_px", "wanted_px", "reduce"),
-    [(512, 640, 1), (1920, 640, 2), (1920, 320, 4), (1920, 1000, 1), (4000, 640, 4), (4000, 1000, 4)],
+    ("side_px", "wanted_px", "reduce", "decoded"),
+    [
+        (512, 640, 1, {1}),
+        (1920, 640, 2, {1, 2}),
+        (1920, 320, 4, {2, 4}),
+        (1920, 1000, 1, {1}),
+        (4000, 640, 4, {2, 4}),
+        (4000, 320, 8, {4, 8}),
+    ],
 )
-def test_the_finder_says_how_much_is_decoded_for_it(side_px: int, wanted_px: int, reduce: Reduce) -> None:
+def test_the_finder_says_how_much_is_decoded_for_it(
+    side_px: int, wanted_px: int, reduce: Reduce, decoded: set[Reduce]
+) -> None:
     data = fakes.encoded(np.zeros((side_px // 4, side_px, 3), np.uint8), "jpeg")
     photo = Photo(data, max_pixels=MAX_PIXELS)
     finder = fakes.KnownEyes(look_side_px=wanted_px)
     photo.look(finder)
-    assert set(photo._decoded) == {reduce} == {photo.look_reduce(finder)}
+    assert set(photo._decoded) == decoded  # twice as fine, and from that what the finder wants
+    assert reduce == max(decoded) == photo.look_reduce(finder)
 
 
 def test_what_is_no_jpeg_is_decoded_whole() -> None:
@@ -68,18 +78,31 @@ def test_a_faint_place_is_no_eye_in_doubt(tmp_path: Path, logit: float, told: bo
     assert bool(sight.doubtful) == told
 
 
-def test_more_pixels_are_decoded_only_for_a_small_eye() -> None:
-    data = fakes.encoded(astronaut_times(6), "jpeg")  # 3072 px: looked at in a half, 1536 px
-    photo = Photo(data, max_pixels=MAX_PIXELS)
-    finder = fakes.KnownEyes()
-    assert photo.look_reduce(finder) == 2
-    photo.look(finder)
-    large = Eye(6 * RIGHT.x, 6 * RIGHT.y, 6 * RIGHT.size_px, RIGHT.roll_deg, "right")  # 164 px
-    photo.crop(large, 64)
-    assert set(photo._decoded) == {2}
-    crop = photo.crop(large, 128)
-    assert set(photo._decoded) == {2, 1}
-    assert difference(crop, crop_eye(astronaut_times(6), large, 128)) < 2
+def test_a_jpeg_is_decoded_once_for_the_finder_and_for_a_small_eye(monkeypatch: pytest.MonkeyPatch) -> None:
+    scales: list[Reduce] = []
+
+    def count(data: bytes, header: Header, *, reduce: Reduce = 1) -> Image:
+        scales.append(reduce)
+        return decode(data, header, reduce=reduce)
+
+    monkeypatch.setattr("service.photo.decode", count)
+    photo = Photo(fakes.encoded(astronaut_times(3), "jpeg"), max_pixels=MAX_PIXELS)
+    photo.look(fakes.KnownEyes(look_side_px=640))  # at a half
+    small = Eye(3 * RIGHT.x, 3 * RIGHT.y, 3 * RIGHT.size_px, RIGHT.roll_deg, "right")  # 82 px
+    crop = photo.crop(small, 64)
+    assert scales == [1]
+    assert difference(crop, crop_eye(astronaut_times(3), small, 64)) < 2
+
+
+def test_more_pixels_are_decoded_only_for_a_smaller_eye_still() -> None:
+    photo = Photo(fakes.encoded(astronaut_times(8), "jpeg"), max_pixels=MAX_PIXELS)  # 4096 px
+    photo.look(fakes.KnownEyes(look_side_px=1000))  # at a quarter
+    eye = Eye(8 * RIGHT.x, 8 * RIGHT.y, 8 * RIGHT.size_px, RIGHT.roll_deg, "right")  # 219 px
+    photo.crop(eye, 64)
+    assert set(photo._decoded) == {4, 2}
+    crop = photo.crop(eye, 128)
+    assert set(photo._decoded) == {4, 2, 1}
+    assert difference(crop, crop_eye(astronaut_times(8), eye, 128)) < 2
 
 
 def test_an_eye_alone_is_decoded_at_the_smallest_scale_that_serves() -> None:
