@@ -5,7 +5,7 @@ All of it is looked at before a byte of the body is. What pages of other sites m
 
 import ipaddress
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -46,6 +46,11 @@ class Gate:
     rate: RateLimit
     concurrency: ConcurrencyLimit
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether it matters how much a caller asks for."""
+        return self.rate.is_set or self.concurrency.is_set
+
     @classmethod
     def open(cls, settings: Settings) -> Self:
         """The gate that the settings ask for.
@@ -66,12 +71,12 @@ class Gate:
         Raises:
             RateLimited: they are more than it has left.
         """
-        self.rate.charge(request.state.caller, num_requests)
+        if self.is_limited:
+            self.rate.charge(request.state.caller, num_requests)
 
 
-@contextmanager
-def admitted(request: Request) -> Iterator[None]:
-    """Lets a request in until it is answered.
+def admitted(request: Request) -> AbstractContextManager[None]:
+    """Lets a request in until it is answered, while the context lasts.
 
     Raises:
         Unauthorized: it wants a key.
@@ -79,7 +84,14 @@ def admitted(request: Request) -> Iterator[None]:
     """
     gate: Gate = request.app.state.gate
     found = check_key(request)
+    if not gate.is_limited:
+        return nullcontext()
     request.state.caller = caller = found.hash if found else _address(request)
+    return _counted(gate, caller)
+
+
+@contextmanager
+def _counted(gate: Gate, caller: str) -> Iterator[None]:
     with gate.concurrency.enter(caller):
         gate.rate.charge(caller)
         yield

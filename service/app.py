@@ -6,9 +6,9 @@ documentation never wait for them.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
+from functools import lru_cache, partial
 from importlib.util import find_spec
 from typing import Annotated, Final, TypedDict, TypeVar
 
@@ -67,6 +67,11 @@ from service.workers import Job
 T = TypeVar("T")
 _JSON = "application/json"
 _FORMATS: tuple[FaceFormat, ...] = ("png", "jpeg", "webp")
+_OFFERS: Final[dict[FaceFormat | None, tuple[str, ...]]] = {
+    None: (*(f"image/{each}" for each in _FORMATS), _JSON),
+    **{each: (f"image/{each}", _JSON) for each in _FORMATS},
+}
+"""The media types of an answer, by the format that was asked for."""
 
 
 _NO_TELEMETRY: Final[TelemetryConfig] = {"tracing": False, "metrics": False, "logs": False}
@@ -202,7 +207,7 @@ async def synthesize(request: Request) -> Response:
     engine, query = _find_engine(request), read_query(request, SynthesizeQuery)
     media_type = _choose_form(request, query)
     photo = await _read(request, engine)
-    choice = _choose(request, query)
+    choice = _choose(query, request.app.state.settings.max_people)
     request_id: str = request.state.request_id
     model = engine.live.current  # to the end of this request, whatever takes its place
 
@@ -227,7 +232,7 @@ async def synthesize(request: Request) -> Response:
 async def synthesize_batch(request: Request) -> Response:
     """What `/synthesize` answers, for each photo of a form; one that fails does not fail the others."""
     engine, query = _find_engine(request), read_query(request, SynthesizeQuery)
-    media_type = _accepted(request, [_JSON, ZIP])
+    media_type = _accepted(request, (_JSON, ZIP))
     settings: Settings = request.app.state.settings
     engine.pool.refuse_overload()
     uploads = await read_pictures(
@@ -237,7 +242,7 @@ async def synthesize_batch(request: Request) -> Response:
         max_files=settings.max_batch_photos,
     )
     request.app.state.gate.charge(request, len(uploads) - 1)
-    choice, format = _choose(request, query), query.format or "png"
+    choice, format = _choose(query, settings.max_people), query.format or "png"
     request_id: str = request.state.request_id
     model = engine.live.current
 
@@ -265,7 +270,7 @@ async def synthesize_batch(request: Request) -> Response:
 async def eyes(request: Request) -> Response:
     """Every eye that the finder sees, largest person first."""
     engine, query = _find_engine(request), read_query(request, EyesQuery)
-    media_type = _accepted(request, ["image/png" if query.overlay else _JSON])
+    media_type = _accepted(request, ("image/png" if query.overlay else _JSON,))
     photo = await _read(request, engine)
     request_id: str = request.state.request_id
     pipeline = engine.live.current.pipeline
@@ -336,20 +341,19 @@ async def _run_all(
         return await asyncio.gather(*map(run, uploads))
 
 
-def _choose(request: Request, query: SynthesizeQuery) -> Choice:
-    settings: Settings = request.app.state.settings
-    return Choice(eye=query.eye, person=query.person, input=query.input, max_people=settings.max_people)
+@lru_cache(maxsize=256)
+def _choose(query: SynthesizeQuery, max_people: int) -> Choice:
+    return Choice(eye=query.eye, person=query.person, input=query.input, max_people=max_people)
 
 
 def _choose_form(request: Request, query: SynthesizeQuery) -> str:
     """The media type of the answer: an image of one face, or JSON, which alone holds several."""
     if query.person == "all":
-        return _accepted(request, [_JSON], hint=" for person=all: an image holds one face")
-    formats = [query.format] if query.format else _FORMATS
-    return _accepted(request, [*(f"image/{each}" for each in formats), _JSON])
+        return _accepted(request, (_JSON,), hint=" for person=all: an image holds one face")
+    return _accepted(request, _OFFERS[query.format])
 
 
-def _accepted(request: Request, offers: list[str], hint: str = "") -> str:
+def _accepted(request: Request, offers: Sequence[str], hint: str = "") -> str:
     accept = ",".join(request.headers.getlist("accept"))
     chosen = negotiate(accept, offers)
     if chosen is None:

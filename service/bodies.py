@@ -10,12 +10,14 @@ Bytes are counted as they come in; nothing is read beyond the limit, nothing is 
 import asyncio
 import base64
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Final
 
 from starlette.requests import ClientDisconnect, Request
 
+from service.connections import CALLER, Caller
 from service.errors import (
     EmptyBody,
     InvalidForm,
@@ -51,11 +53,8 @@ async def read_picture(request: Request, *, max_bytes: int, max_s: float) -> byt
         MissingField, InvalidForm, InvalidJson, InvalidParameter: the form or JSON is not as it should be.
     """
     _refuse_length(request, max_bytes)
-    try:
-        async with asyncio.timeout(max_s):
-            return await _read(request, max_bytes)
-    except TimeoutError as error:
-        raise _too_slow(max_s) from error
+    async with _limited(request, max_s):
+        return await _read(request, max_bytes)
 
 
 async def read_pictures(request: Request, *, max_bytes: int, max_s: float, max_files: int) -> list[Upload]:
@@ -74,11 +73,8 @@ async def read_pictures(request: Request, *, max_bytes: int, max_s: float, max_f
             f"The Content-Type is '{content_type[:80]}'. Send the photos as multipart/form-data, each as a "
             f"file in a field '{FIELD}'."
         )
-    try:
-        async with asyncio.timeout(max_s):
-            parts = await _read_form(request, content_type, max_bytes, max_parts=max_files)
-    except TimeoutError as error:
-        raise _too_slow(max_s) from error
+    async with _limited(request, max_s):
+        parts = await _read_form(request, content_type, max_bytes, max_parts=max_files)
     return [Upload(part.file_name or "", bytes(part.data)) for part in parts]
 
 
@@ -90,10 +86,21 @@ def _refuse_length(request: Request, max_bytes: int) -> None:
         raise EmptyBody(f"The request has no body. Send a photo as {_FORMS}.")
 
 
-def _too_slow(max_s: float) -> UploadTooSlow:
-    return UploadTooSlow(
-        f"The body was not complete after {max_s:g} s. Send a smaller photo, or over a faster line."
-    )
+def _limited(request: Request, max_s: float) -> AbstractAsyncContextManager[None]:
+    """Raises UploadTooSlow after `max_s` where the body is not there yet; most come with their head."""
+    caller: Caller | None = request.scope.get("extensions", {}).get(CALLER)
+    return nullcontext() if caller is not None and caller.has_sent_all else _timed(max_s)
+
+
+@asynccontextmanager
+async def _timed(max_s: float) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(max_s):
+            yield
+    except TimeoutError as error:
+        raise UploadTooSlow(
+            f"The body was not complete after {max_s:g} s. Send a smaller photo, or over a faster line."
+        ) from error
 
 
 async def _read(request: Request, max_bytes: int) -> bytes:

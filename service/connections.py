@@ -24,6 +24,8 @@ class Caller:
 
     def __init__(self) -> None:
         self.has_left = False
+        self.has_sent_all = False
+        """Whether the request that came last is there to the end of its body."""
         self.when_left: set[Callable[[], None]] = set()
 
     def leave(self) -> None:
@@ -65,6 +67,7 @@ class PromptHttp(HttpToolsProtocol):
         """A head begins, perhaps that of a later request."""
         super().on_message_begin()
         self.scope["extensions"] = {CALLER: self.caller}  # type: ignore[dict-item]  # it is no dict
+        self.caller.has_sent_all = False
         self.head_is_open = True
 
     def on_headers_complete(self) -> None:
@@ -72,6 +75,11 @@ class PromptHttp(HttpToolsProtocol):
         self.head_is_open = False
         self._stop_waiting()
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """The body is there, too."""
+        super().on_message_complete()
+        self.caller.has_sent_all = True
 
     def _should_upgrade(self) -> bool:
         return self._get_upgrade() is not None  # then uvicorn leaves all else to the next one

@@ -33,13 +33,18 @@ class RateLimit:
         self._clock = clock
         self._restored_at: OrderedDict[str, float] = OrderedDict()
 
+    @property
+    def is_set(self) -> bool:
+        """Whether there is a limit."""
+        return self._per_minute > 0
+
     def charge(self, caller: str, num_requests: int = 1) -> None:
         """Counts the requests against the caller.
 
         Raises:
             RateLimited: they are more than it has left; nothing is counted then.
         """
-        if not self._per_minute:
+        if not self.is_set:
             return
         now = self._clock()
         restored_at = max(now, self._restored_at.get(caller, now))
@@ -83,13 +88,18 @@ class ConcurrencyLimit:
         self._at_once = at_once
         self._num_running: Counter[str] = Counter()
 
+    @property
+    def is_set(self) -> bool:
+        """Whether there is a limit."""
+        return self._at_once > 0
+
     def enter(self, caller: str) -> AbstractContextManager[None]:
         """Counts a request of the caller while the context lasts.
 
         Raises:
             TooManyRequests: as many as it may have are running.
         """
-        return self._count(caller) if self._at_once else nullcontext()
+        return self._count(caller) if self.is_set else nullcontext()
 
     @property
     def num_callers(self) -> int:

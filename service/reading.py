@@ -28,7 +28,7 @@ import cv2
 from service.errors import Eye2FaceError, ModelError, NotReady, ReadingFailed
 from service.eye_finder import open_eye_finder
 from service.eyes import ServedFinder
-from service.memory import keep_freed_memory
+from service.memory import keep_freed_memory, settle_objects
 from service.photo import Clock, Photo
 from service.settings import Settings
 from service.sharing import SharedCall, Steps, run_alone
@@ -400,6 +400,7 @@ def _start() -> None:
     except Eye2FaceError as error:
         connection.send_bytes(pickle.dumps(error))
         return
+    settle_objects()
     connection.send_bytes(pickle.dumps(None))
     main(connection, finder, max_pixels=int(max_pixels))
 

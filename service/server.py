@@ -13,7 +13,7 @@ from service.app import create_app
 from service.connections import PromptHttp
 from service.errors import Eye2FaceError
 from service.logs import configure_logs
-from service.memory import keep_freed_memory
+from service.memory import keep_freed_memory, settle_objects
 from service.settings import Settings
 
 
@@ -36,6 +36,7 @@ def run_server(settings: Settings) -> None:
         http=PromptHttp,
         ws="none",
         lifespan="on",
+        server_header=False,
         access_log=False,  # ours tells the request's id and code
         log_config=configure_logs(settings.log_format, settings.log_level),
         timeout_graceful_shutdown=math.ceil(settings.stop_timeout_s),
@@ -90,6 +91,7 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         if not self.started:
             return
+        settle_objects()
         host, port = self.servers[0].sockets[0].getsockname()[:2]
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         print(greet(address, docs=self._docs), flush=True)

@@ -176,6 +176,8 @@ class WorkerPool:
         self._begun: list[float | None] = [None] * num_workers
         self._mean_s = 0.0
         self._closing = False
+        self._num_lost = 0
+        """Workers whose thread ended and was not replaced yet; to ask each thread takes longer."""
         self._threads = [self._start(number) for number in range(num_workers)]
 
     def submit(self, work: Callable[[Ticket], T | Steps[T]], *, max_ms: float) -> Job[T]:
@@ -187,7 +189,8 @@ class WorkerPool:
             Overloaded: too many wait, or so many that this one would be late.
             NotReady: the pool is closing, or a worker that died could not be replaced.
         """
-        self.replace_dead()
+        if self._num_lost:
+            self.replace_dead()
         loop = asyncio.get_running_loop()
         job = Job(work, Ticket(time.monotonic() + max_ms / 1000), loop.create_future())
         with self._lock:
@@ -238,6 +241,8 @@ class WorkerPool:
                 try:
                     self._begun[number] = None
                     self._threads[number] = self._start(number)
+                    with self._lock:
+                        self._num_lost -= 1
                 except RuntimeError as error:  # "can't start new thread"
                     if not any(each.is_alive() for each in self._threads):
                         raise NotReady(f"The workers died and cannot be replaced: {error}.") from error
@@ -275,6 +280,14 @@ class WorkerPool:
         return thread
 
     def _work(self, number: int) -> None:
+        try:
+            self._keep_working(number)
+        finally:
+            if not self._closing:
+                with self._lock:
+                    self._num_lost += 1
+
+    def _keep_working(self, number: int) -> None:
         while (job := self._take()) is not None:
             with self.cores:
                 self._begun[number] = begun = time.monotonic()

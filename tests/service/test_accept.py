@@ -37,6 +37,7 @@ OFFERS = ["image/png", "image/jpeg", "image/webp", "application/json"]
         ("*/*;q=0", None),
         ("image/png;q=high", None),
         ("*/png", None),
+        ("text/html, " * 40 + "image/jpeg", "image/jpeg"),
     ],
 )
 def test_accept_is_answered_with_what_it_likes_best(accept: str | None, expected: str | None) -> None:

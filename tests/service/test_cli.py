@@ -289,6 +289,27 @@ def test_freed_memory_is_kept_for_the_next_photo() -> None:
     assert after < before / 5
 
 
+SETTLED = """
+import gc
+from service.memory import settle_objects
+
+class Cycle:
+    def __init__(self):
+        self.itself = self
+
+kept = [Cycle() for _ in range(1000)]
+settle_objects()
+print(gc.get_freeze_count() > 1000, sum(isinstance(each, Cycle) for each in gc.get_objects()))
+"""
+
+
+def test_what_is_there_at_the_start_is_not_looked_through_again() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SETTLED], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["True", "0"]
+
+
 def test_a_new_key_opens_what_its_line_stands_in(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "keys.txt"
     assert run("new-key", "gate camera", "--file", file) == 0

@@ -247,6 +247,14 @@ def test_a_body_that_drips_is_refused(impatient: str) -> None:
         assert answer.startswith(b"HTTP/1.1 408 ") and b"upload_too_slow" in answer
 
 
+def test_a_body_that_came_whole_does_not_excuse_the_next_one(impatient: str) -> None:
+    head = b"POST /eyes HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 5\r\n\r\n"
+    with connect(impatient, head + b"whole" + head + b"a") as slow:
+        first, second = read_all(slow).split(b"HTTP/1.1 ")[1:]
+    assert first.startswith(b"415 ") and b"not_an_image" in first
+    assert second.startswith(b"408 ") and b"upload_too_slow" in second
+
+
 def test_a_jump_of_the_clock_changes_no_deadline(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     photo = encoded(astronaut()[60:150, 150:290].copy(), "jpeg")
     settings = Settings(model=str(model), device="cpu")
