@@ -12,7 +12,7 @@ bytes -> Header           images.read_header   nothing decoded; what cannot be u
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 
@@ -23,9 +23,11 @@ from service.overlay import draw_eyes
 from service.photo import Clock, Photo
 from service.quality import Gates, Quality
 from service.reading import Reading, open_reading
-from service.settings import Settings
 from service.sharing import SharedCall, Steps, run_alone
 from service.synthesizer import Synthesizer
+
+if TYPE_CHECKING:  # see service.reading, whose processes import this
+    from service.settings import Settings
 
 CLOSE_UP = 0.45
 """From this part of the picture's shorter side on, one person's crop makes the picture a close-up of an eye.
@@ -144,7 +146,7 @@ class Pipeline:
     @classmethod
     def open(
         cls,
-        settings: Settings,
+        settings: "Settings",
         synthesizer: Synthesizer,
         *,
         draw: Callable[[Image], Image] | None = None,
@@ -210,7 +212,7 @@ def draw_found(photo: Photo, finder: ServedFinder) -> Image:
     return draw_eyes(photo.pixels(reduce), eyes, doubtful)
 
 
-def gates_of(settings: Settings) -> Gates:
+def gates_of(settings: "Settings") -> Gates:
     """What the settings ask of an eye."""
     return Gates(settings.min_eye_px, settings.min_eye_light, settings.min_eye_sharpness)
 

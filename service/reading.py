@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeVar
 
 import cv2
 
@@ -30,8 +30,10 @@ from service.eye_finder import open_eye_finder
 from service.eyes import ServedFinder
 from service.memory import keep_freed_memory, settle_objects
 from service.photo import Clock, Photo
-from service.settings import Settings
 from service.sharing import SharedCall, Steps, run_alone
+
+if TYPE_CHECKING:  # pydantic takes 12 MB of each process that reads, which has no settings
+    from service.settings import Settings
 
 T = TypeVar("T", covariant=True)
 
@@ -342,7 +344,7 @@ class _Reader:
         return self._connection
 
 
-def open_reading(number: int, settings: Settings, cores: threading.Semaphore | None = None) -> Reading:
+def open_reading(number: int, settings: "Settings", cores: threading.Semaphore | None = None) -> Reading:
     """So many processes that read photos as the settings ask; without any the threads that ask do it.
 
     `cores` are those of the threads' pool.

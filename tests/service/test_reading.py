@@ -278,6 +278,12 @@ def test_one_that_does_not_get_ready_is_given_up(monkeypatch: pytest.MonkeyPatch
         Readers(1, "haar", max_pixels=MAX_PIXELS)
 
 
+def test_a_process_imports_nothing_that_it_does_not_need() -> None:
+    code = "import sys, service.pipeline, service.reading; print('pydantic' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
 def test_processes_end_when_who_started_them_is_killed() -> None:
     script = (
         "from service.reading import Readers\n"
