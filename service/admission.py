@@ -34,6 +34,7 @@ CORS: Final[CorsOptions] = {
 }
 """What a page of an allowed site may send and read. Cookies are none of it: the service knows keys only."""
 
+_FREELY: Final = nullcontext()
 _IPV6_CUSTOMER_BITS = 64
 """What a provider gives to one customer at least; single addresses of it cost nothing. Source: RFC 6177."""
 
@@ -47,9 +48,9 @@ class Gate:
     concurrency: ConcurrencyLimit
 
     @property
-    def is_limited(self) -> bool:
-        """Whether it matters how much a caller asks for."""
-        return self.rate.is_set or self.concurrency.is_set
+    def is_open(self) -> bool:
+        """Whether neither keys nor limits keep anybody out, whoever it is."""
+        return not (self.keys.may_ask or self.rate.is_set or self.concurrency.is_set)
 
     @classmethod
     def open(cls, settings: Settings) -> Self:
@@ -71,7 +72,7 @@ class Gate:
         Raises:
             RateLimited: they are more than it has left.
         """
-        if self.is_limited:
+        if not self.is_open:
             self.rate.charge(request.state.caller, num_requests)
 
 
@@ -83,9 +84,9 @@ def admitted(request: Request) -> AbstractContextManager[None]:
         RateLimited, TooManyRequests: its key, or without keys its address, asks too much.
     """
     gate: Gate = request.app.state.gate
+    if gate.is_open:
+        return _FREELY
     found = check_key(request)
-    if not gate.is_limited:
-        return nullcontext()
     request.state.caller = caller = found.hash if found else _address(request)
     return _counted(gate, caller)
 

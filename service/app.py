@@ -207,7 +207,7 @@ async def synthesize(request: Request) -> Response:
     engine, query = _find_engine(request), read_query(request, SynthesizeQuery)
     media_type = _choose_form(request, query)
     photo = await _read(request, engine)
-    choice = _choose(query, request.app.state.settings.max_people)
+    choice = _choose(query, engine.settings.max_people)
     request_id: str = request.state.request_id
     model = engine.live.current  # to the end of this request, whatever takes its place
 
@@ -285,7 +285,7 @@ async def eyes(request: Request) -> Response:
 
 async def _read(request: Request, engine: Engine) -> bytes:
     """The photo's bytes; where it could not be worked on, it need not be sent."""
-    settings: Settings = request.app.state.settings
+    settings = engine.settings
     engine.pool.refuse_overload()
     return await read_picture(request, max_bytes=settings.max_upload_bytes, max_s=settings.upload_timeout_s)
 
@@ -294,8 +294,7 @@ async def _run(
     request: Request, engine: Engine, work: Callable[[Clock], Steps[T]] | Callable[[Clock], T]
 ) -> T:
     """Lets a worker do it, as long as the caller is there and its time is not over."""
-    settings: Settings = request.app.state.settings
-    job = engine.submit(work, max_ms=min(settings.deadline_ms, read_deadline_ms(request)))
+    job = engine.submit(work, max_ms=min(engine.settings.deadline_ms, read_deadline_ms(request)))
     try:
         with noticing_leave(request, job.fail):
             return await job.answer
@@ -307,7 +306,7 @@ async def _run_all(
     request: Request, engine: Engine, work: Callable[[Upload, Clock], Steps[Outcome]], uploads: list[Upload]
 ) -> list[Outcome]:
     """Lets workers do it for each upload, a few at once; one deadline and one caller stand for all."""
-    settings: Settings = request.app.state.settings
+    settings = engine.settings
     deadline_ms = min(settings.deadline_ms, read_deadline_ms(request))
     end = time.monotonic() + deadline_ms / 1000
     turns = asyncio.Semaphore(settings.num_threads or count_cores())  # others want theirs in between

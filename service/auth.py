@@ -82,6 +82,11 @@ class KeyStore:
             self._signature = signature(path)
             self._ring = KeyRing((*self._own, *read_keys(path)))
 
+    @property
+    def may_ask(self) -> bool:
+        """Whether there are keys, or a file that may hold some."""
+        return bool(self._own) or self._path is not None
+
     def ring(self) -> KeyRing:
         """The keys that count now. A file that became unreadable changes nothing, and the log says so."""
         now = time.monotonic()

@@ -52,7 +52,7 @@ class Engine:
         self._metrics = metrics
         num_cores = settings.num_threads or count_cores()
         cores = threading.Semaphore(num_cores)
-        self._settings = settings
+        self.settings = settings
         self._num_cores = num_cores
         self._cores = cores
         self._reading: Reading | None = None
@@ -152,10 +152,10 @@ class Engine:
     def _read_with(self, synthesizer: Synthesizer) -> Reading:
         """What reads the photos for this model: the same for every one that follows."""
         if self._reading is None:
-            number = self._settings.num_readers
+            number = self.settings.num_readers
             if number < 0:
                 number = self._num_cores if synthesizer.device == "cuda" else 0
-            self._reading = open_reading(number, self._settings, self._cores)
+            self._reading = open_reading(number, self.settings, self._cores)
         return self._reading
 
     def _why_the_model_fails(self) -> str | None:

@@ -13,6 +13,8 @@ from service.errors import InvalidParameter
 
 HEADER: Final = "X-Deadline-Ms"
 
+_NAME: Final = HEADER.lower().encode()
+
 BRIEF_S: Final = 0.005
 """So long nobody asks whether the caller is still there."""
 
@@ -23,9 +25,10 @@ def read_deadline_ms(request: Request) -> float:
     Raises:
         InvalidParameter: the header holds no number above 0.
     """
-    text = request.headers.get(HEADER)
-    if text is None:
+    sent = next((value for name, value in request.headers.raw if name == _NAME), None)
+    if sent is None:  # most often; Starlette's get() raises an exception to find out
         return math.inf
+    text = sent.decode("latin-1")
     try:
         deadline_ms = float(text)
     except ValueError:

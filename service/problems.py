@@ -49,8 +49,9 @@ async def answer_problem(request: Request, error: Exception) -> Response:
     request_id: str = request.state.request_id
     request.state.code = known.code
     problem = _describe(known, error, request_id)
-    # A crash is answered outside of the middleware, so the stamps are set here too.
-    headers = stamps(request_id) | _headers_for(request, known, error)
+    headers = _headers_for(request, known, error)
+    if not isinstance(error, EXPECTED):  # a crash is answered outside of the middleware that stamps
+        headers = stamps(request_id) | headers
     return Response(problem.model_dump_json(exclude_none=True), known.status, headers, PROBLEM_JSON)
 
 
