@@ -53,7 +53,7 @@ async def read_picture(request: Request, *, max_bytes: int, max_s: float) -> byt
         MissingField, InvalidForm, InvalidJson, InvalidParameter: the form or JSON is not as it should be.
     """
     _refuse_length(request, max_bytes)
-    async with _limited(request, max_s):
+    async with _in_time(request, max_s):
         return await _read(request, max_bytes)
 
 
@@ -73,7 +73,7 @@ async def read_pictures(request: Request, *, max_bytes: int, max_s: float, max_f
             f"The Content-Type is '{content_type[:80]}'. Send the photos as multipart/form-data, each as a "
             f"file in a field '{FIELD}'."
         )
-    async with _limited(request, max_s):
+    async with _in_time(request, max_s):
         parts = await _read_form(request, content_type, max_bytes, max_parts=max_files)
     return [Upload(part.file_name or "", bytes(part.data)) for part in parts]
 
@@ -86,7 +86,7 @@ def _refuse_length(request: Request, max_bytes: int) -> None:
         raise EmptyBody(f"The request has no body. Send a photo as {_FORMS}.")
 
 
-def _limited(request: Request, max_s: float) -> AbstractAsyncContextManager[None]:
+def _in_time(request: Request, max_s: float) -> AbstractAsyncContextManager[None]:
     """Raises UploadTooSlow after `max_s` where the body is not there yet; most come with their head."""
     caller: Caller | None = request.scope.get("extensions", {}).get(CALLER)
     return nullcontext() if caller is not None and caller.has_sent_all else _timed(max_s)
