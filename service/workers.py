@@ -322,7 +322,7 @@ class WorkerPool:
         if num_taken >= self._max_at_once or time.monotonic() - begun > _LONG_S:
             return None
         with self._lock:
-            enough = len(self._queue) >= (self._max_at_once - num_taken) * len(self._begun)
+            enough = len(self._queue) + num_taken >= (num_taken + 1) * len(self._begun)
             return self._queue.popleft() if enough else None
 
     def _take(self) -> Job[Any] | None:

@@ -283,12 +283,25 @@ def test_work_that_waits_shares_its_calls_and_each_asker_gets_its_own_answer() -
     asyncio.run(ask())
 
 
-def test_where_little_waits_no_work_waits_for_another() -> None:
+@pytest.mark.parametrize(
+    ("num_waiting", "num_together"),
+    [(2, 1), (3, 2), (4, 2), (5, 3), (6, 3), (7, 4), (12, 4)],
+)
+def test_as_much_is_done_at_once_as_every_worker_finds(num_waiting: int, num_together: int) -> None:
+    """A worker has one, the other is busy; work that is left to it is not taken along."""
+
     async def ask() -> None:
-        model = Model()
-        with a_pool(max_at_once=4) as pool:
-            assert await after_waiting(pool, [model.asked(number) for number in range(2)]) == [10, 20]
-        assert model.sizes == [1, 1]
+        with a_pool(2, max_at_once=4) as pool:
+            gate, held_jobs = await held(pool, 2)
+            jobs = [pool.submit(lambda _: "done", max_ms=10_000) for _ in range(num_waiting)]
+            taken = [held_jobs[0]]
+            while (job := pool._take_another(len(taken), time.monotonic())) is not None:
+                taken.append(job)
+            assert taken[1:] == jobs[: num_together - 1]
+            for job in taken[1:]:
+                job.fail(KeyError("taken by the test"))
+            gate.opened.set()
+            await answers([*held_jobs, *jobs])
 
     asyncio.run(ask())
 
