@@ -5,6 +5,7 @@ after it: that took twice the CPU time of all the rest that a request costs besi
 route, through Starlette's router and its handling of errors, took as long as reading the request.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 
 from fastapi.routing import APIRoute
@@ -14,6 +15,7 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.admission import admitted
+from service.errors import NotReady
 
 
 class DirectRoute(APIRoute):
@@ -24,13 +26,19 @@ class DirectRoute(APIRoute):
 
         Raises:
             Unauthorized, RateLimited, TooManyRequests: the request is not let in.
+            NotReady: the service stops and waits for it no longer.
         """
         if scope["method"] not in (self.methods or ()):
             await super().handle(scope, receive, send)  # 405
             return
         request = Request(scope, receive, send)
         with admitted(request):
-            response = await self.endpoint(request)
+            try:
+                response = await self.endpoint(request)
+            except asyncio.CancelledError as cut:  # nobody but the server that stops cancels a request
+                raise NotReady(
+                    "The service stopped before this was done. Send it to another one, or again in a moment."
+                ) from cut
             await response(scope, receive, send)
 
 

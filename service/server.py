@@ -1,5 +1,6 @@
 """The process that serves: uvicorn around the application, and what it says when it starts or cannot."""
 
+import asyncio
 import math
 import signal
 import socket
@@ -67,7 +68,7 @@ class _Start:
         failed: list[Message] = []
 
         async def send_or_hold(message: Message) -> None:
-            if message["type"] == "lifespan.startup.failed":  # its text is a traceback
+            if message["type"] in ("lifespan.startup.failed", "lifespan.shutdown.failed"):  # a traceback
                 failed.append(message)
             else:
                 await send(message)
@@ -77,6 +78,9 @@ class _Start:
         except Eye2FaceError as error:
             self.error = error
             failed = [{"type": "lifespan.startup.failed", "message": ""}]
+        except asyncio.CancelledError:  # a second Ctrl+C: no fault of ours
+            failed = [{**message, "message": ""} for message in failed]
+            raise
         finally:
             for message in failed:
                 await send(message)

@@ -114,12 +114,34 @@ def test_sigterm_waits_for_nobody_beyond_its_limit(model: Path, tmp_path: Path) 
         head = (
             b"POST /synthesize HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 99\r\n\r\n"
         )
-        with service.connect(head + b"never more"), service.connect(), service.connect(b"GET /li"):
+        with service.connect(head + b"never more") as asker, service.connect(), service.connect(b"GET /li"):
             time.sleep(0.2)
             begin = time.monotonic()
             service.process.send_signal(signal.SIGTERM)
+            answer = read_all(asker)
             assert service.process.wait(30) == 0
             assert time.monotonic() - begin < 15
+    assert answer.startswith(b"HTTP/1.1 503 ") and b'"code":"not_ready"' in answer
+    assert "Traceback" not in service.log.read_text()
+
+
+def test_who_presses_ctrl_c_again_is_not_kept_waiting_nor_shown_a_traceback(
+    model: Path, tmp_path: Path
+) -> None:
+    head = b"POST /synthesize HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 99\r\n\r\n"
+    with (
+        Process(model, tmp_path / "log", stop_timeout_s=60) as service,
+        service.connect(head + b"never more") as asker,
+    ):
+        time.sleep(0.2)
+        service.process.send_signal(signal.SIGINT)
+        service.wait_until_refused()
+        service.process.send_signal(signal.SIGINT)
+        answer = read_all(asker)
+        assert service.process.wait(30) == 0
+    assert answer.startswith(b"HTTP/1.1 503 ") and b'"code":"not_ready"' in answer
+    said = service.log.read_text()
+    assert "Shutting down" in said and "Traceback" not in said
 
 
 def test_a_service_out_of_descriptors_recovers(model: Path, tmp_path: Path) -> None:
