@@ -15,6 +15,7 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.admission import admitted
+from service.connections import CALLER
 from service.errors import NotReady
 
 
@@ -26,7 +27,7 @@ class DirectRoute(APIRoute):
 
         Raises:
             Unauthorized, RateLimited, TooManyRequests: the request is not let in.
-            NotReady: the service stops and waits for it no longer.
+            NotReady: our own server, which cancels none before it stops, waits for it no longer.
         """
         if scope["method"] not in (self.methods or ()):
             await super().handle(scope, receive, send)  # 405
@@ -35,7 +36,9 @@ class DirectRoute(APIRoute):
         with admitted(request):
             try:
                 response = await self.endpoint(request)
-            except asyncio.CancelledError as cut:  # nobody but the server that stops cancels a request
+            except asyncio.CancelledError as cut:
+                if CALLER not in scope.get("extensions", {}):
+                    raise  # another server, Ray's for instance, means that its caller has left
                 raise NotReady(
                     "The service stopped before this was done. Send it to another one, or again in a moment."
                 ) from cut

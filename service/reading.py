@@ -32,7 +32,7 @@ from service.memory import keep_freed_memory, settle_objects
 from service.photo import Clock, Photo
 from service.sharing import SharedCall, Steps, run_alone
 
-if TYPE_CHECKING:  # pydantic takes 12 MB of each process that reads, which has no settings
+if TYPE_CHECKING:  # pydantic takes 11 MB of each process that reads, which has no settings
     from service.settings import Settings
 
 T = TypeVar("T", covariant=True)

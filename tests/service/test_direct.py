@@ -1,5 +1,6 @@
 """Routes that are called without FastAPI's resolving: described, guarded and answered as any other."""
 
+import asyncio
 from collections.abc import Iterator
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -10,7 +11,7 @@ from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.testclient import TestClient
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from service.admission import require_key
 from service.answers import Stamps
@@ -130,6 +131,31 @@ def test_what_nobody_expected_goes_on_to_the_last_handler(
     with TestClient(app, raise_server_exceptions=False) as client:
         problem = client.post("/eyes", headers={"X-API-Key": "secret"})
     check_problem(problem, 500, "internal_error")
+
+
+def test_another_server_that_cuts_a_request_off_is_not_answered() -> None:
+    """Ray's does so when its caller has left; ours, when it stops: see test_server.py."""
+
+    async def cut_off() -> list[Message]:
+        sent: list[Message] = []
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        async def fail(request: Request) -> Response:
+            raise asyncio.CancelledError
+
+        route = DirectRoute("/cut", fail, methods=["POST"])
+        scope = {"type": "http", "method": "POST", "headers": [], "app": create_app(Settings())}
+        with pytest.raises(asyncio.CancelledError):
+            await route.handle(scope, never_more, send)
+        return sent
+
+    assert asyncio.run(cut_off()) == []
+
+
+async def never_more() -> Message:
+    raise AssertionError("nothing is left to be received")
 
 
 @pytest.mark.parametrize("path", sorted(ROUTES))
