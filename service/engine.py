@@ -56,12 +56,11 @@ class Engine:
         self._num_cores = num_cores
         self._cores = cores
         self._reading: Reading | None = None
-        load = partial(
-            Loaded.open, settings, lambda synthesizer: Drawer(synthesizer, cores, metrics), self._read_with
-        )
+        num_at_once = settings.num_threads or num_cores + _SPARE
+        draw_with = partial(Drawer, cores=cores, metrics=metrics, num_callers=num_at_once)
+        load = partial(Loaded.open, settings, draw_with, self._read_with)
         self.live = LiveModel(load(), load, self._show_model)
         on_gpu = self.synthesizer.device == "cuda"
-        num_at_once = settings.num_threads or num_cores + _SPARE
         num_workers = num_cores * _WAITING_PER_CORE if on_gpu else num_at_once
         self.pool = WorkerPool(
             num_workers,

@@ -264,6 +264,9 @@ def _options(runtime: ModuleType, num_threads: int) -> Any:
     options.intra_op_num_threads = num_threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors; they are raised anyway
+    # With it every thread at work has a block for each size of picture: where a finder meets many sizes, some
+    # 20 MB more. It spares a hundredth of a finder's time at most, and none of a served photo's.
+    options.enable_mem_pattern = False
     # Threads that spin while they wait take the cores from their neighbours: 22 ms a call instead of 13.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
