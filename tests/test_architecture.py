@@ -76,6 +76,7 @@ BEYOND = {
     "training.cli": {"service.eye_finder"},
     "training.evaluate": {"service.synthesizer"},
     "training.export": {"service.synthesizer"},
+    "training.float16": {"service.self_test", "service.synthesizer"},
     "training.parity": {"service.synthesizer", "service.photo"},
     "training.quantize": {"service.synthesizer"},
     "training.finder_cli": {

@@ -181,6 +181,21 @@ def halve_weights(model: onnx.ModelProto) -> None:
     graph.node.extend([*casts, *nodes])
 
 
+def widen_weights(model: onnx.ModelProto) -> None:
+    """Undoes `halve_weights`: what converts a model wants float32 weights that no Cast stands before."""
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    nodes = []
+    for node in model.graph.node:
+        if node.op_type == "Cast" and node.input[0] in stored:
+            tensor = stored[node.input[0]]
+            wide = numpy_helper.to_array(tensor).astype(np.float32)
+            tensor.CopyFrom(numpy_helper.from_array(wide, node.output[0]))
+        else:
+            nodes.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+
+
 def _write_facts(model: onnx.ModelProto, facts: ModelFacts, average: Autoencoder) -> None:
     written = {
         "contract_version": CONTRACT_VERSION,

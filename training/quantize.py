@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
-from onnx import numpy_helper
 from onnxruntime import quantization
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -25,6 +24,7 @@ from training import metrics
 from training.arrays import Pairs, Split
 from training.batches import EyeFacePairs
 from training.embeddings import embed_all, load_vgg, vgg_embedding
+from training.export import widen_weights
 from training.yardstick import draw_split, true_faces
 
 NUM_EYES = 128
@@ -59,7 +59,7 @@ def quantize(path: Path, out: Path, eyes_NHWC: Image) -> None:
     The last convolution stays float32: what follows stretches its steps to visible ones.
     """
     model = onnx.load(path)
-    _widen_weights(model)
+    widen_weights(model)
     with tempfile.TemporaryDirectory() as folder:
         wide, ready, draft = (Path(folder) / f"{name}.onnx" for name in ("wide", "ready", "draft"))
         onnx.save(model, wide)
@@ -122,21 +122,6 @@ class _Eyes:
         """The next one, None behind the last."""
         eye = next(self.eyes, None)
         return None if eye is None else {"eyes": eye[None]}
-
-
-def _widen_weights(model: onnx.ModelProto) -> None:
-    """Undoes the export's float16: the quantizer wants float32 weights that no Cast stands before."""
-    stored = {tensor.name: tensor for tensor in model.graph.initializer}
-    nodes = []
-    for node in model.graph.node:
-        if node.op_type == "Cast" and node.input[0] in stored:
-            tensor = stored[node.input[0]]
-            wide = numpy_helper.to_array(tensor).astype(np.float32)
-            tensor.CopyFrom(numpy_helper.from_array(wide, node.output[0]))
-        else:
-            nodes.append(node)
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
 
 
 def _time_in_turns(models: Mapping[str, Synthesizer], eyes_NHWC: Image) -> dict[str, float]:
