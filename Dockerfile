@@ -18,7 +18,7 @@ COPY training ./training
 
 FROM sources AS packages-cpu
 RUN /opt/eye2face/bin/python -m pip install --no-compile --no-cache-dir --disable-pip-version-check \
-        --constraint constraints.txt '.[cpu,mqtt]' \
+        --constraint constraints.txt '.[cpu,mqtt,otel]' \
     && /opt/eye2face/bin/python -m pip uninstall --yes pip setuptools
 # A sixth less: tests, tools and a second copy of ONNX Runtime that no Python program loads, cascades of no use here.
 RUN cd /opt/eye2face/lib/python3.11/site-packages \
@@ -32,7 +32,7 @@ RUN rm -rf "$PYTHONPYCACHEPREFIX/tmp" \
 # CUDA and cuDNN come as packages beside ONNX Runtime, so that no base image of their own is needed.
 FROM sources AS packages-gpu
 RUN /opt/eye2face/bin/python -m pip install --no-compile --no-cache-dir --disable-pip-version-check \
-        --constraint constraints.txt '.[gpu,mqtt]' \
+        --constraint constraints.txt '.[gpu,mqtt,otel]' \
     && /opt/eye2face/bin/python -m pip uninstall --yes pip setuptools
 RUN rm -rf "$PYTHONPYCACHEPREFIX/tmp" \
     && /opt/eye2face/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/eye2face/lib

@@ -70,7 +70,7 @@ $(SERVICE): $(STAMPS)/venv pyproject.toml constraints.txt
 	@touch $@
 
 $(EVERYTHING): $(SERVICE)
-	$(INSTALL) --editable '.[$(BUILD),bulk,mqtt,training,dev]'
+	$(INSTALL) --editable '.[$(BUILD),bulk,mqtt,otel,training,dev]'
 	@touch $@
 
 bench/.venv/.stamp: bench/requirements.txt bench/requirements-triton.txt

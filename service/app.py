@@ -9,7 +9,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import lru_cache, partial
-from importlib.util import find_spec
 from typing import Annotated, Final, TypedDict, TypeVar
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response, Security
@@ -61,7 +60,8 @@ from service.problems import EXPECTED, HANDLED, answer_problem, describe_problem
 from service.queries import EyesQuery, SynthesizeQuery, read_query
 from service.settings import Settings
 from service.sharing import Steps
-from service.watching import Watch
+from service.tracing import is_set_up, refuse_untraceable, warn_if_untold
+from service.watching import QUIET, Watch
 from service.workers import Job
 
 T = TypeVar("T")
@@ -74,8 +74,15 @@ _OFFERS: Final[dict[FaceFormat | None, tuple[str, ...]]] = {
 """The media types of an answer, by the format that was asked for."""
 
 
-_NO_TELEMETRY: Final[TelemetryConfig] = {"tracing": False, "metrics": False, "logs": False}
-"""FastAPI asks in each request whether OpenTelemetry is set up, which without its SDK it never is."""
+_UNTRACED: Final[TelemetryConfig] = {"tracing": False, "metrics": False, "logs": False}
+"""FastAPI would ask in each request whether OpenTelemetry is set up."""
+
+_TRACED: Final[TelemetryConfig] = {
+    **_UNTRACED,  # the numbers are Prometheus', and its logs hold what callers sent
+    "tracing": True,
+    "operation_spans": False,
+    "exclude": lambda scope: scope.get("path") in QUIET,
+}
 
 
 class _State(TypedDict):
@@ -87,10 +94,12 @@ def create_app(settings: Settings) -> FastAPI:
 
     Raises:
         ValueError: it would listen beyond loopback with neither keys nor leave to do so.
+        ValueError: it would trace, and what that needs is not installed.
         BadKeys: the file of keys cannot be used.
     """
     settings.refuse_exposure()
-    traced = find_spec("opentelemetry.sdk") is not None
+    if settings.tracing:
+        refuse_untraceable()
     app = FastAPI(
         title="eye2face",
         version=__version__,
@@ -99,17 +108,17 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        telemetry=None if traced else _NO_TELEMETRY,
+        telemetry=_TRACED | {"auto_configure": not is_set_up()} if settings.tracing else _UNTRACED,
     )
     app.state.settings = settings
     app.state.catalogue = Catalogue(settings.mounted)
     app.state.gate = Gate.open(settings)
     app.state.metrics = Metrics()
-    if not traced:  # the router tells FastAPI's telemetry which route it was
+    if not settings.tracing:  # the router tells FastAPI's telemetry which route it was
         app.add_middleware(Shortcut, routes=_work.routes, handled=EXPECTED, answer=answer_problem)
     if settings.cors_origins:
         app.add_middleware(CORSMiddleware, allow_origins=settings.cors_origins, **CORS)
-    app.add_middleware(Watch, metrics=app.state.metrics)
+    app.add_middleware(Watch, metrics=app.state.metrics, traced=settings.tracing)
     app.add_middleware(Stamps)  # the outer one: it gives the request its id
     for error in HANDLED:
         app.add_exception_handler(error, answer_problem)
@@ -126,6 +135,8 @@ def create_app(settings: Settings) -> FastAPI:
 
 @asynccontextmanager
 async def _live(app: FastAPI) -> AsyncIterator[_State]:
+    if app.state.settings.tracing:
+        warn_if_untold()
     engine = Engine.open(app.state.settings, app.state.metrics)
     try:
         async with keep_live(engine.live, app.state.settings):

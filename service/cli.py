@@ -77,10 +77,13 @@ def serve(
     """Start the HTTP service. Other settings come from the environment, EYE2FACE_..."""
     hold_hangups()  # until the model is loaded
     from service.server import run_server  # FastAPI and uvicorn, which no other command needs
+    from service.tracing import refuse_untraceable
 
     settings = _settings(host=host, port=port, model=model, device=device)
     try:
         settings.refuse_exposure()
+        if settings.tracing:
+            refuse_untraceable()
     except ValueError as error:
         raise _Refusal(str(error)) from None
     run_server(settings)

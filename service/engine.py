@@ -21,6 +21,7 @@ from service.reading import Reading, open_reading
 from service.settings import Settings
 from service.sharing import TOGETHER, Steps
 from service.synthesizer import Synthesizer
+from service.tracing import follow_stages
 from service.workers import Job, Ticket, WorkerPool
 
 T = TypeVar("T")
@@ -108,9 +109,14 @@ class Engine:
             Overloaded, NotReady: it is not taken.
         """
 
+        follow = follow_stages()
+
         def measured(ticket: Ticket) -> "Steps[T]":
-            self._metrics.count_wait(time.monotonic() - ticket.arrived)
-            clock = Clock(ticket.check)
+            waited_s = time.monotonic() - ticket.arrived
+            self._metrics.count_wait(waited_s)
+            if follow is not None:
+                follow("queue", waited_s * 1000, 0.0)
+            clock = Clock(ticket.check, follow)
             try:
                 result = work(clock)
                 return (yield from result) if isinstance(result, Generator) else result

@@ -5,7 +5,7 @@ import logging
 import time
 from typing import Any, Final, Literal
 
-_FIELDS: Final = ("request_id", "method", "path", "status", "code", "ms")
+_FIELDS: Final = ("request_id", "method", "path", "status", "code", "ms", "trace_id")
 """What a record may hold beside its sentence; given as `extra`."""
 
 

@@ -105,6 +105,8 @@ class Clock:
     """Adds up the milliseconds spent under each name; `check` is called before each and may stop the work."""
 
     check: Callable[[], None] = lambda: None
+    follow: Callable[[str, float, float], None] | None = None
+    """Is told of each stage: its name, how long it took, and how long ago it ended, in milliseconds."""
     spent_ms: dict[str, float] = field(
         default_factory=lambda: dict.fromkeys(("decode", "find", "crop", "infer"), 0.0)
     )
@@ -119,6 +121,8 @@ class Clock:
         finally:
             self.add(name, (time.perf_counter() - begin) * 1000)
 
-    def add(self, name: str, spent_ms: float) -> None:
-        """Counts what was spent elsewhere."""
+    def add(self, name: str, spent_ms: float, *, ago_ms: float = 0.0) -> None:
+        """Counts what was spent elsewhere, until some time ago."""
         self.spent_ms[name] = self.spent_ms.get(name, 0.0) + spent_ms
+        if self.follow is not None:
+            self.follow(name, spent_ms, ago_ms)

@@ -151,8 +151,11 @@ class Readers:
         yield call
         clock.check()
         (reply,) = call.results
+        left_ms = sum(reply.spent_ms.values())
         for name, spent_ms in reply.spent_ms.items():
-            clock.add(name, spent_ms)
+            left_ms -= spent_ms
+            if spent_ms:
+                clock.add(name, spent_ms, ago_ms=left_ms)
         if reply.error is not None:
             raise reply.error
         answer: T = reply.result

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.app import create_app
 from service.logs import configure_logs
-from service.memory import keep_freed_memory
+from service.memory import keep_freed_memory, settle_objects
 from service.settings import Settings
 
 _AT_ONCE_PER_CORE: Final = 4
@@ -117,7 +117,13 @@ class Stateful:
         """As any ASGI application."""
         if scope["type"] == "lifespan":
             self.made = scope["state"]
-            await self._app(scope, receive, send)
+
+            async def send_and_settle(message: Message) -> None:
+                if message["type"] == "lifespan.startup.complete":
+                    settle_objects()
+                await send(message)
+
+            await self._app(scope, receive, send_and_settle)
             return
 
         async def send_without_id(message: Message) -> None:

@@ -109,6 +109,11 @@ class Settings(BaseSettings):
         (), description="Sites whose pages may use the service, such as https://example.org; *: any."
     )
     allow_anonymous: bool = Field(False, description="Listen beyond loopback although no API keys are set.")
+    tracing: bool = Field(
+        False,
+        description="Trace requests and the stages of their photos, with the extra otel; where to is told by "
+        "OpenTelemetry's variables, such as OTEL_EXPORTER_OTLP_ENDPOINT.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
     log_format: Literal["plain", "json"] = Field("plain", description="Lines to read, or JSON objects.")
 

@@ -8,8 +8,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import Eye2FaceError
 from service.metrics import Metrics
+from service.tracing import note_request
 
-_QUIET: Final = ("/livez", "/readyz", "/metrics")
+QUIET: Final = ("/livez", "/readyz", "/metrics")
 """Asked every few seconds; their answers are logged only if they are bad news."""
 
 _log = logging.getLogger("service.requests")
@@ -18,9 +19,11 @@ _log = logging.getLogger("service.requests")
 class Watch:
     """Counts and logs each answer; the request's id must be in its state by then."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, *, traced: bool = False) -> None:
+        """With `traced` the request's trace has its id, and its line in the log that of the trace."""
         self._app = app
         self._metrics = metrics
+        self._traced = traced
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes the request on, and looks at the status of the answer."""
@@ -28,6 +31,7 @@ class Watch:
             await self._app(scope, receive, send)
             return
         begin = time.monotonic()
+        trace_id = note_request(scope["state"]["request_id"]) if self._traced else None
         status = 500  # a crash is answered outside of this middleware
 
         async def send_watched(message: Message) -> None:
@@ -42,16 +46,16 @@ class Watch:
             scope["state"]["code"] = Eye2FaceError.code
             raise
         finally:
-            self._note(scope, status, time.monotonic() - begin)
+            self._note(scope, status, time.monotonic() - begin, trace_id)
 
-    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+    def _note(self, scope: Scope, status: int, seconds: float, trace_id: str | None) -> None:
         # A path that is no route is the caller's invention: it would make a new time series each time.
         route = getattr(scope.get("route"), "path", "other")
         code = scope["state"].get("code")
         self._metrics.count_request(route, status, seconds)
         if code is not None:
             self._metrics.count_problem(code)
-        level = logging.DEBUG if route in _QUIET and status < 400 else logging.INFO
+        level = logging.DEBUG if route in QUIET and status < 400 else logging.INFO
         if not _log.isEnabledFor(level):
             return
         facts = {
@@ -63,4 +67,6 @@ class Watch:
             "ms": round(seconds * 1000, 1),
         }
         text = "{method} {path!r} {status} {code} {ms} ms {request_id}".format(**facts)
+        if trace_id is not None:
+            facts["trace_id"] = trace_id
         _log.log(level, text.replace(" None ", " "), extra=facts)

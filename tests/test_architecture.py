@@ -29,6 +29,7 @@ SERVICE = (
         "retries",
         "memory",
         "sharing",
+        "tracing",
     ),
     ("formats", "forms", "auth", "limits", "queries", "batching", "workers", "patience", "watching"),
     ("replies", "frigate", "broker"),
@@ -59,6 +60,7 @@ ALONE = {
     "memory",
     "retries",
     "sharing",
+    "tracing",
 }
 """These import nothing of ours at all."""
 

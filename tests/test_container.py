@@ -90,7 +90,7 @@ def test_an_image_runs_as_nobody_in_particular(target: str) -> None:
 @pytest.mark.parametrize("target", TARGETS)
 def test_an_image_installs_the_pinned_service_for_its_device_and_no_training(target: str) -> None:
     install = " ".join(_values(_stages()[f"packages-{target}"], "RUN"))
-    assert f"--constraint constraints.txt '.[{target},mqtt]'" in install
+    assert f"--constraint constraints.txt '.[{target},mqtt,otel]'" in install
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert not any("torch" in requirement for requirement in extras[target])
 

@@ -5,6 +5,7 @@ how these are run.
 """
 
 import asyncio
+import gc
 import re
 import time
 from collections.abc import Iterator
@@ -103,7 +104,9 @@ def test_ray_is_told_of_a_replica_that_cannot_draw(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("EYE2FACE_MODEL", str(failing_model(tmp_path / "failing.onnx")))
     replica = Replica(1)
     asyncio.run(replica.check_health())  # before its start there is nothing to find fault with
+    frozen = gc.get_freeze_count()
     with TestClient(replica.__serve_build_asgi_app__()) as client:
+        assert gc.get_freeze_count() > frozen  # what the start has made is settled
         asyncio.run(replica.check_health())
         for _ in range(FAILURES):
             png = {"content-type": "image/png"}

@@ -15,6 +15,8 @@ EXTRAS = PROJECT["optional-dependencies"]
 OURS = {"service", "training", "tests", "bench"}
 PARTS_OF = {"starlette": "fastapi", "pydantic-core": "pydantic"}
 """Distributions that another one is made around and that come with it."""
+SHARED_BY = {"opentelemetry": ["opentelemetry-api"]}
+"""Packages of several distributions, and the one that the others need."""
 
 
 def _names(requirements: list[str]) -> set[str]:
@@ -34,7 +36,7 @@ def _imported(package: str) -> set[str]:
                 tops.update(alias.name.split(".")[0] for alias in node.names)
             elif isinstance(node, ast.ImportFrom):
                 tops.add(str(node.module).split(".")[0])
-    known = packages_distributions()
+    known = {**packages_distributions(), **SHARED_BY}
     found = {_normal(known.get(top, [top])[0]) for top in tops - OURS - sys.stdlib_module_names}
     return {PARTS_OF.get(name, name).replace("onnxruntime-gpu", "onnxruntime") for name in found}
 
@@ -44,7 +46,7 @@ def _imported(package: str) -> set[str]:
     [
         ("service", ["cpu", "bulk", "mqtt", "ray"]),
         ("training", ["cpu", "training"]),
-        ("tests", ["cpu", "bulk", "mqtt", "ray", "training", "dev"]),
+        ("tests", ["cpu", "bulk", "mqtt", "otel", "ray", "training", "dev"]),
     ],
 )
 def test_a_package_imports_only_what_it_states_to_need(package: str, extras: list[str]) -> None:

@@ -59,6 +59,7 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
         "ALLOW_ANONYMOUS": "true",
         "DOCS": "false",
         "CORS_ORIGINS": "https://example.org, http://localhost:3000",
+        "TRACING": "true",
         "LOG_LEVEL": "warning",
         "LOG_FORMAT": "json",
     }
@@ -97,6 +98,7 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
         "allow_anonymous": True,
         "docs": False,
         "cors_origins": ("https://example.org", "http://localhost:3000"),
+        "tracing": True,
         "log_level": "warning",
         "log_format": "json",
     }
