@@ -1,7 +1,9 @@
 """The process that serves: uvicorn around the application, and what it says when it starts or cannot."""
 
 import asyncio
+import logging
 import math
+import os
 import signal
 import socket
 import sys
@@ -17,6 +19,8 @@ from service.logs import configure_logs
 from service.memory import keep_freed_memory, settle_objects
 from service.settings import Settings
 
+_log = logging.getLogger(__name__)
+
 
 def run_server(settings: Settings) -> None:
     """Serves until it is told to stop.
@@ -25,6 +29,7 @@ def run_server(settings: Settings) -> None:
         Eye2FaceError: the model cannot be used.
         ValueError: the service would be open to other machines without keys.
     """
+    _open_standard_streams()
     keep_freed_memory()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # damaged pictures are no news
     app = _Start(create_app(settings))
@@ -98,7 +103,28 @@ class _Server(uvicorn.Server):
         settle_objects()
         host, port = self.servers[0].sockets[0].getsockname()[:2]
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-        print(greet(address, docs=self._docs), flush=True)
+        _say(greet(address, docs=self._docs))
+
+
+def _open_standard_streams() -> None:
+    """Puts the null device in the place of those that are closed.
+
+    A socket would take their number, and libuv, which holds it for one of them, aborts when it is closed.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
+
+
+def _say(text: str) -> None:
+    """Prints it; a full disk behind the standard output is no reason not to serve."""
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        _log.warning("nothing more is written to the standard output: %s", error.strerror)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or it fails at the end once more
 
 
 def greet(address: str, *, docs: bool) -> str:
