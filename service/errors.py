@@ -40,6 +40,7 @@
         ├── DeviceUnavailable     503 device_unavailable
         ├── InferenceFailed       503 inference_failed
         ├── ReadingFailed         503 reading_failed
+        ├── OutOfMemory           503 out_of_memory
         └── NotReady              503 not_ready
 
 Messages say what was found, what was expected and what to do.
@@ -372,6 +373,13 @@ class ReadingFailed(ModelError):
 
     code = "reading_failed"
     title = "The photo could not be read"
+
+
+class OutOfMemory(ModelError):
+    """The system gave the service too little memory for the photo's pixels."""
+
+    code = "out_of_memory"
+    title = "Too little memory"
 
 
 class NotReady(ModelError):

@@ -1,12 +1,14 @@
 """Picture bytes to upright RGB pixels, and back; the only module that meets OpenCV's codecs and errors."""
 
-from typing import Any, Literal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import ImageCorrupt
+from service.errors import ImageCorrupt, OutOfMemory
 from service.formats import Header, ImageFormat, read_header
 
 __all__ = [
@@ -20,6 +22,7 @@ __all__ = [
     "halve",
     "overhang",
     "read_header",
+    "telling_of_memory",
 ]
 
 Image = NDArray[np.uint8]
@@ -53,6 +56,27 @@ _WRITE_OPTIONS: dict[FaceFormat, list[int]] = {
 }
 
 
+@contextmanager
+def telling_of_memory() -> Iterator[None]:
+    """Makes an error of ours of numpy's and OpenCV's that there is no memory left.
+
+    Raises:
+        OutOfMemory: there is none.
+    """
+    try:
+        yield
+    except (MemoryError, cv2.error) as error:
+        if isinstance(error, cv2.error) and error.code != cv2.Error.STS_NO_MEM:
+            raise
+        raise OutOfMemory(
+            "The service has too little memory left for this photo. Send it again later, or make it smaller."
+        ) from error
+
+
+_MOST_BYTES_PER_PIXEL: Final = 8
+"""Of a PNG with 16 bits for each of red, green, blue and transparency, the most that is decoded."""
+
+
 def decode(data: bytes, header: Header, *, reduce: Reduce = 1) -> Image:
     """The picture upright; a JPEG also at a half, a quarter or an eighth of its sides, rounded up.
 
@@ -61,6 +85,7 @@ def decode(data: bytes, header: Header, *, reduce: Reduce = 1) -> Image:
 
     Raises:
         ImageCorrupt: cut off or damaged.
+        OutOfMemory: the system gives too little memory for its pixels.
         ValueError: `reduce` is not 1 and the picture is no JPEG.
     """
     if reduce != 1 and header.format != "jpeg":
@@ -73,6 +98,8 @@ def decode(data: bytes, header: Header, *, reduce: Reduce = 1) -> Image:
     except cv2.error:
         stored = None
     size = (-(-header.height // reduce), -(-header.width // reduce))
+    if stored is None:
+        _refuse_if_memory_lacks(size)
     if stored is None or stored.shape[:2] != size:
         raise ImageCorrupt(
             f"The file says it is a {header.format.upper()} of {header.width} x {header.height} pixels, "
@@ -121,6 +148,12 @@ def encode(face: Image, format: FaceFormat) -> bytes:
     done, data = cv2.imencode(f".{format}", bgr, _WRITE_OPTIONS[format])
     assert done, f"OpenCV cannot write {face.shape} as {format}"
     return data.tobytes()
+
+
+def _refuse_if_memory_lacks(size: tuple[int, int]) -> None:
+    """OpenCV says of pixels that it has no room for what it says of damaged ones: nothing."""
+    with telling_of_memory():
+        np.empty((*size, _MOST_BYTES_PER_PIXEL), np.uint8)
 
 
 def _to_rgb(stored: NDArray[Any]) -> Image:

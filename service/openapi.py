@@ -107,6 +107,8 @@ _PHOTO_ERRORS: Final = (
     errors.TooManyRequests,
     errors.Overloaded,
     errors.NotReady,
+    errors.ReadingFailed,
+    errors.OutOfMemory,
     errors.DeadlineExceeded,
 )
 

@@ -28,6 +28,7 @@ import cv2
 from service.errors import Eye2FaceError, ModelError, NotReady, ReadingFailed
 from service.eye_finder import open_eye_finder
 from service.eyes import ServedFinder
+from service.images import telling_of_memory
 from service.memory import keep_freed_memory, settle_objects
 from service.photo import Clock, Photo
 from service.sharing import SharedCall, Steps, run_alone
@@ -66,6 +67,7 @@ class Reading(Protocol):
 
         Raises:
             ImageError: the bytes are not a picture that can be used.
+            OutOfMemory: there is too little memory for its pixels.
             ReadingFailed: the process that read the photo ended.
             NotReady: no process can be started.
             RuntimeError: the task failed in another process by an error that is none of ours.
@@ -91,7 +93,7 @@ class ReadHere:
 
     def __call__(self, data: bytes, task: Task[T], clock: Clock) -> T:
         """What the task gives; see `Reading`."""
-        return task(Photo(data, max_pixels=self._max_pixels, clock=clock), finder=self._finder)
+        return _do(task, data, self._finder, self._max_pixels, clock)
 
     def steps(self, data: bytes, task: Task[T], clock: Clock) -> Steps[T]:
         """The same in steps: it needs nobody else."""
@@ -384,7 +386,7 @@ def _read_one(
     """What a `_Reply` holds; as that class has another name here, it is not sent itself."""
     clock = Clock()
     try:
-        result = task(Photo(data, max_pixels=max_pixels, clock=clock), finder=finder)
+        result = _do(task, data, finder, max_pixels, clock)
     except Eye2FaceError as known:
         return None, known, clock.spent_ms
     except Exception as unknown:  # noqa: BLE001  # whatever it is, it is told to who asked
@@ -392,6 +394,11 @@ def _read_one(
         error.add_note(traceback.format_exc())  # it itself may not be one that can be sent
         return None, error, clock.spent_ms
     return result, None, clock.spent_ms
+
+
+def _do(task: Task[T], data: bytes, finder: ServedFinder, max_pixels: int, clock: Clock) -> T:
+    with telling_of_memory():
+        return task(Photo(data, max_pixels=max_pixels, clock=clock), finder=finder)
 
 
 def _start() -> None:

@@ -72,7 +72,7 @@ def spoil(path: Path, how: Literal["black", "same", "crash"]) -> Path:
     if how == "crash":  # with more than one eye, for which the array in between has no place
         nodes = [
             helper.make_node("Reshape", ["resized", "shape"], ["one"]),
-            helper.make_node("Max", ["resized", "one"], ["faces"]),
+            helper.make_node("Add", ["resized", "one"], ["faces"]),
         ]
         constants = {"shape": np.array([1, size, size, 3], np.int64)}
     model.graph.node.extend(nodes)

@@ -14,12 +14,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cv2
 import httpx
 import numpy as np
 import pytest
 
 from service import reading
-from service.errors import DeadlineExceeded, ImageCorrupt, ModelNotFound, NoEyeFound, NotReady, ReadingFailed
+from service.errors import (
+    DeadlineExceeded,
+    ImageCorrupt,
+    ModelNotFound,
+    NoEyeFound,
+    NotReady,
+    OutOfMemory,
+    ReadingFailed,
+)
 from service.eye_finder import open_eye_finder
 from service.photo import Clock
 from service.pipeline import Choice, choose_crops, draw_found, find_eyes
@@ -27,7 +36,14 @@ from service.reading import Readers, ReadHere
 from service.sharing import go_on, make_calls
 from tests.fakes import astronaut, encoded
 from tests.running import ROOT, running_service
-from tests.service.tasks import die, fail, sleeping
+from tests.service.tasks import (
+    die,
+    fail,
+    lack_memory,
+    lack_memory_in_opencv,
+    misuse_opencv,
+    sleeping,
+)
 
 MAX_PIXELS = 10**7
 JPEG = {"content-type": "image/jpeg"}
@@ -331,3 +347,55 @@ def all_children(pid: int) -> list[int]:
 def command_of(pid: int) -> str:
     """How it was called."""
     return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+
+
+@pytest.mark.parametrize("task", [lack_memory, lack_memory_in_opencv])
+def test_too_little_memory_is_told_as_what_it_is(one: Readers, photo: bytes, task: Any) -> None:
+    for read in (one, ReadHere(open_eye_finder("haar"), max_pixels=MAX_PIXELS)):
+        with pytest.raises(OutOfMemory, match="too little memory"):
+            read(photo, task, Clock())
+        assert read(photo, find_eyes, Clock()).eyes
+
+
+def test_another_error_of_opencv_is_a_mistake(one: Readers, photo: bytes) -> None:
+    with pytest.raises(RuntimeError, match="inv_scale_x"):
+        one(photo, misuse_opencv, Clock())
+    with pytest.raises(cv2.error, match="inv_scale_x"):
+        ReadHere(open_eye_finder("haar"), max_pixels=MAX_PIXELS)(photo, misuse_opencv, Clock())
+
+
+LITTLE_MEMORY = """
+import resource, sys
+from pathlib import Path
+from service.errors import Eye2FaceError
+from service.eye_finder import open_eye_finder
+from service.photo import Clock
+from service.pipeline import find_eyes
+from service.reading import ReadHere
+
+read = ReadHere(open_eye_finder("haar"), max_pixels=50_000_000)
+has = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (has + 60_000_000,) * 2)
+for path in sys.argv[1:]:
+    try:
+        print(len(read(Path(path).read_bytes(), find_eyes, Clock()).eyes), "eyes")
+    except Eye2FaceError as error:
+        print(error.code)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the memory of a process, as Linux tells it")
+def test_a_picture_for_whose_pixels_there_is_no_room_is_not_called_damaged(
+    tmp_path: Path, photo: bytes
+) -> None:
+    large = np.zeros((5000, 5000, 3), np.uint8)
+    pictures = {"large.png": encoded(large), "large.webp": encoded(large, "webp"), "small.jpg": photo,
+                "damaged.png": encoded(astronaut())[:5000]}  # fmt: skip
+    for name, data in pictures.items():
+        (tmp_path / name).write_bytes(data)
+    done = subprocess.run(
+        [sys.executable, "-c", LITTLE_MEMORY, *(str(tmp_path / name) for name in pictures)],
+        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    told = ["out_of_memory", "out_of_memory", "2 eyes", "image_corrupt"]
+    assert done.stdout.splitlines() == told, done.stderr
