@@ -38,6 +38,7 @@ from service.cores import count_cores
 from service.direct import DirectRoute, Shortcut
 from service.engine import Engine
 from service.errors import NotAcceptable, NotFound, NotReady
+from service.heads import HeadAsGet
 from service.images import FaceFormat, encode
 from service.live import keep_live
 from service.marking import finish
@@ -118,6 +119,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.add_middleware(Shortcut, routes=_work.routes, handled=EXPECTED, answer=answer_problem)
     if settings.cors_origins:
         app.add_middleware(CORSMiddleware, allow_origins=settings.cors_origins, **CORS)
+    app.add_middleware(HeadAsGet)
     app.add_middleware(Watch, metrics=app.state.metrics, traced=settings.tracing)
     app.add_middleware(Stamps)  # the outer one: it gives the request its id
     for error in HANDLED:

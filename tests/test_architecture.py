@@ -21,6 +21,7 @@ SERVICE = (
         "logs",
         "changes",
         "hangups",
+        "heads",
         "connections",
         "accept",
         "pages",
@@ -66,8 +67,8 @@ ALONE = {
 
 HTTP = {
     *("accept", "admission", "answers", "app", "auth", "bodies", "client", "connections", "direct"),
-    *("forms", "frigate", "openapi", "pages", "patience", "problems", "queries", "replica", "replies"),
-    *("retries", "server", "watching"),
+    *("forms", "frigate", "heads", "openapi", "pages", "patience", "problems", "queries", "replica"),
+    *("replies", "retries", "server", "watching"),
 }
 """The only modules of the service that may know of HTTP."""
 
