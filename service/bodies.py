@@ -49,10 +49,10 @@ async def read_picture(request: Request, *, max_bytes: int, max_s: float) -> byt
         UploadTooLarge: the body is longer than `max_bytes`, by its Content-Length or by count.
         UploadTooSlow: it was not there after `max_s`.
         EmptyBody: there is no body.
-        UnsupportedMediaType: the Content-Type is none of the three forms.
+        UnsupportedMediaType: the Content-Type is none of the three forms, or the body is compressed.
         MissingField, InvalidForm, InvalidJson, InvalidParameter: the form or JSON is not as it should be.
     """
-    _refuse_length(request, max_bytes)
+    _refuse_head(request, max_bytes)
     async with _in_time(request, max_s):
         return await _read(request, max_bytes)
 
@@ -66,7 +66,7 @@ async def read_pictures(request: Request, *, max_bytes: int, max_s: float, max_f
         EmptyBody, UnsupportedMediaType: there is no form.
         MissingField, InvalidForm, InvalidParameter: it holds something else, or more than `max_files`.
     """
-    _refuse_length(request, max_bytes)
+    _refuse_head(request, max_bytes)
     content_type = request.headers.get("content-type", "")
     if content_type.partition(";")[0].strip().lower() != "multipart/form-data":
         raise UnsupportedMediaType(
@@ -78,12 +78,17 @@ async def read_pictures(request: Request, *, max_bytes: int, max_s: float, max_f
     return [Upload(part.file_name or "", bytes(part.data)) for part in parts]
 
 
-def _refuse_length(request: Request, max_bytes: int) -> None:
+def _refuse_head(request: Request, max_bytes: int) -> None:
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length[:20]) > max_bytes:
         raise _too_large(f"{int(length[:20]):,} bytes are announced", max_bytes)
     if length == "0" or (not length and "transfer-encoding" not in request.headers):
         raise EmptyBody(f"The request has no body. Send a photo as {_FORMS}.")
+    coding = request.headers.get("content-encoding", "identity")
+    if coding.lower() != "identity":
+        raise UnsupportedMediaType(
+            f"The Content-Encoding is '{coding[:80]}'. Send the body as it is; pictures are small already."
+        )
 
 
 def _in_time(request: Request, max_s: float) -> AbstractAsyncContextManager[None]:

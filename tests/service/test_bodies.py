@@ -103,6 +103,15 @@ def test_another_content_type_is_refused_with_the_three_that_are_taken(content_t
         read(PHOTO, content_type)
 
 
+@pytest.mark.parametrize("coding", ["gzip", "BR", "identity, gzip"])
+def test_a_body_that_is_compressed_once_more_is_refused_as_that(coding: str) -> None:
+    sender = Sender([PHOTO])
+    with pytest.raises(UnsupportedMediaType, match=f"Content-Encoding is '{coding}'. Send the body as it is"):
+        read(sender, "image/jpeg", content_encoding=coding)
+    assert sender.num_asked == 0
+    assert read(PHOTO, "image/jpeg", content_encoding="Identity") == PHOTO
+
+
 def test_an_announced_length_over_the_limit_is_refused_before_anything_is_read() -> None:
     sender = Sender([PHOTO])
     with pytest.raises(UploadTooLarge, match="20,000,001 bytes are announced; at most 20,000,000"):
