@@ -125,3 +125,13 @@ def test_the_autoscaler_goes_by_the_photos_that_wait_and_the_deployment_names_no
     assert metric["pods"]["metric"]["name"] == "eye2face_queue_depth"
     assert built["HorizontalPodAutoscaler"]["spec"]["scaleTargetRef"]["name"] == "eye2face"
     assert "replicas" not in built["Deployment"]["spec"]
+
+
+@pytest.mark.parametrize("version", [OLDEST, NEWEST])
+def test_the_rule_for_traces_that_the_readme_gives_is_one_that_kubernetes_takes(version: str) -> None:
+    block = (KUBERNETES / "README.md").read_text().split("```yaml\n")[1].split("```")[0]
+    policy = yaml.safe_load((KUBERNETES / "base" / "network-policy.yaml").read_text())
+    assert policy["spec"]["egress"] == []
+    policy["spec"] |= yaml.safe_load(block)
+    assert [rule["ports"][0]["port"] for rule in policy["spec"]["egress"]] == [4318, 53]
+    kubernetes_validate.validate(policy, version, strict=True)
