@@ -57,6 +57,8 @@ def run_server(settings: Settings) -> None:
         if app.error is None:
             raise
         raise app.error from None
+    finally:
+        _give_up_full_streams()
 
 
 class _Start:
@@ -123,8 +125,17 @@ def _say(text: str) -> None:
     try:
         print(text, flush=True)
     except OSError as error:
-        _log.warning("nothing more is written to the standard output: %s", error.strerror)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or it fails at the end once more
+        _log.warning("the standard output takes nothing: %s", error.strerror)
+
+
+def _give_up_full_streams() -> None:
+    """Lets go of what standard output and error do not take; Python would end with status 120 for it."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def greet(address: str, *, docs: bool) -> str:
