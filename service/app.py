@@ -115,11 +115,11 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.catalogue = Catalogue(settings.mounted)
     app.state.gate = Gate.open(settings)
     app.state.metrics = Metrics()
+    app.add_middleware(HeadAsGet)  # the inner one: photos, which are posted, go by it
     if not settings.tracing:  # the router tells FastAPI's telemetry which route it was
         app.add_middleware(Shortcut, routes=_work.routes, handled=EXPECTED, answer=answer_problem)
     if settings.cors_origins:
         app.add_middleware(CORSMiddleware, allow_origins=settings.cors_origins, **CORS)
-    app.add_middleware(HeadAsGet)
     app.add_middleware(Watch, metrics=app.state.metrics, traced=settings.tracing)
     app.add_middleware(Stamps)  # the outer one: it gives the request its id
     for error in HANDLED:

@@ -7,10 +7,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from service.eyes import Eye, ServedFinder, Sight, crop_eye
 from service.images import Image, Reduce, decode, halve, overhang, read_header
 from service.quality import MEASURED_PX, Quality, measure_quality
+
+if TYPE_CHECKING:  # a process that reads photos traces nothing
+    from service.tracing import Follow
 
 _REDUCES: tuple[Reduce, ...] = (8, 4, 2, 1)
 _FINER: dict[Reduce, Reduce] = {2: 1, 4: 2, 8: 4}
@@ -105,8 +109,7 @@ class Clock:
     """Adds up the milliseconds spent under each name; `check` is called before each and may stop the work."""
 
     check: Callable[[], None] = lambda: None
-    follow: Callable[[str, float, float], None] | None = None
-    """Is told of each stage: its name, how long it took, and how long ago it ended, in milliseconds."""
+    follow: "Follow | None" = None
     spent_ms: dict[str, float] = field(
         default_factory=lambda: dict.fromkeys(("decode", "find", "crop", "infer"), 0.0)
     )

@@ -153,7 +153,7 @@ class Readers:
         yield call
         clock.check()
         (reply,) = call.results
-        left_ms = sum(reply.spent_ms.values())
+        left_ms = sum(reply.spent_ms.values())  # told at once, they followed one another
         for name, spent_ms in reply.spent_ms.items():
             left_ms -= spent_ms
             if spent_ms:

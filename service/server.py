@@ -27,7 +27,7 @@ def run_server(settings: Settings) -> None:
 
     Raises:
         Eye2FaceError: the model cannot be used.
-        ValueError: the service would be open to other machines without keys.
+        ValueError: the service would be open to other machines without keys, or cannot trace as it is told.
     """
     _open_standard_streams()
     keep_freed_memory()

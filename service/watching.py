@@ -66,7 +66,7 @@ class Watch:
             "code": code,
             "ms": round(seconds * 1000, 1),
         }
-        text = "{method} {path!r} {status} {code} {ms} ms {request_id}".format(**facts)
         if trace_id is not None:
             facts["trace_id"] = trace_id
+        text = "{method} {path!r} {status} {code} {ms} ms {request_id}".format(**facts)
         _log.log(level, text.replace(" None ", " "), extra=facts)

@@ -2,6 +2,7 @@ import io
 import struct
 import time
 import zlib
+from typing import Any
 
 import cv2
 import numpy as np
@@ -145,11 +146,18 @@ def test_a_65_byte_png_that_claims_ten_thousand_million_pixels_is_refused() -> N
         read_header(data, max_pixels=MAX_PIXELS)
 
 
-def test_opencv_itself_refuses_what_a_header_hides() -> None:
+@pytest.mark.parametrize(
+    ("width", "height", "refusals"),
+    [
+        (2**20 + 1, 1, errors.ImageCorrupt),
+        (100_000, 100_000, (errors.ImageCorrupt, errors.OutOfMemory)),  # as much memory as there is
+    ],
+)
+def test_opencv_itself_refuses_what_a_header_hides(width: int, height: int, refusals: Any) -> None:
     # The second line: had the size got past read_header, OpenCV would still not decode it.
-    data = png_header(100_000, 100_000) + png_chunk(b"IDAT", b"12345678") + png_chunk(b"IEND", b"")
-    with pytest.raises((errors.ImageCorrupt, errors.OutOfMemory)):
-        decode(data, Header("png", 100_000, 100_000))
+    data = png_header(width, height) + png_chunk(b"IDAT", b"12345678") + png_chunk(b"IEND", b"")
+    with pytest.raises(refusals):
+        decode(data, Header("png", width, height))
 
 
 def test_a_png_bomb_is_refused_from_its_header() -> None:
