@@ -55,7 +55,7 @@ COPY --from=sources --chown=10001:10001 /empty /var/lib/eye2face
 USER 10001:10001
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --retries=3 \
-    CMD ["python3", "-c", "import os, urllib.request as u; u.urlopen(f\"http://127.0.0.1:{os.environ['EYE2FACE_PORT']}/readyz\", timeout=2)"]
+    CMD ["python3", "-c", "import os, ssl, urllib.request as u; s = 's' * bool(os.environ.get('EYE2FACE_TLS_CERT_FILE')); u.urlopen(f\"http{s}://127.0.0.1:{os.environ['EYE2FACE_PORT']}/readyz\", timeout=2, context=ssl._create_unverified_context())"]
 ENTRYPOINT ["eye2face"]
 CMD ["serve"]
 

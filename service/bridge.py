@@ -10,7 +10,6 @@ identity and is neither read nor written: a face drawn from one eye identifies n
 
 import logging
 import queue
-import ssl
 import threading
 import time
 from typing import Final
@@ -31,6 +30,7 @@ from service.jobs import Job, Once
 from service.notices import announce, tell_error, tell_face
 from service.retries import Retry
 from service.settings import BridgeSettings, read_secret
+from service.tls import trust
 
 MAX_CAMERAS: Final = 500
 """Announced to Home Assistant; more names than this are no cameras but an attack."""
@@ -59,19 +59,24 @@ class Bridge:
         """Opens nothing yet.
 
         Raises:
-            OSError, ValueError: a file with a secret, or the memory, cannot be read.
+            OSError, ValueError: a file with a secret or certificates, or the memory, cannot be read.
             InvalidParameter: the service's address is none.
         """
         self._settings = settings
         self._filter = Filter.of(settings)
+        verify = trust(settings.ca_file) if settings.ca_file else True
         self._frigate = Frigate(
-            settings.frigate, token=read_secret(settings.frigate_token_file), deadline_s=settings.deadline_s
+            settings.frigate,
+            token=read_secret(settings.frigate_token_file),
+            deadline_s=settings.deadline_s,
+            verify=verify,
         )
         self._service = Client(
             settings.service,
             key=read_secret(settings.service_key_file),
             timeout_s=settings.deadline_s,
             retry=Retry(max_tries=10, deadline_s=settings.deadline_s),
+            verify=verify,
         )
         self._broker = Broker(_access(settings), self._receive, self._forget_announcements)
         self._once = Once(settings.memory_file)
@@ -225,7 +230,7 @@ def _access(settings: BridgeSettings) -> Access:
     return Access(
         host=settings.mqtt_host,
         port=settings.mqtt_port,
-        trust=ssl.create_default_context(cafile=settings.mqtt_ca_file) if settings.mqtt_tls else None,
+        trust=trust(settings.mqtt_ca_file) if settings.mqtt_tls else None,
         client_id=settings.mqtt_client_id,
         username=settings.mqtt_username,
         password=read_secret(settings.mqtt_password_file),

@@ -34,6 +34,7 @@ from service.photo import Photo
 from service.pipeline import Choice, Found, draw_found, find_eyes
 from service.settings import BridgeSettings, Settings
 from service.synthesizer import Synthesizer, model_path
+from service.tls import BadCertificate
 
 PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 """Endings of the files that are taken from a folder."""
@@ -55,7 +56,9 @@ def main(arguments: list[str] | None = None) -> None:
     """Runs the command line; ends the process with status 1 and one sentence where it cannot."""
     try:
         app(arguments, prog_name="eye2face")
-    except (Eye2FaceError, OSError, ValidationError, BadKeys, ClusterFailed, _Refusal) as error:
+    except (
+        Eye2FaceError, OSError, ValidationError, BadKeys, BadCertificate, ClusterFailed, _Refusal
+    ) as error:  # fmt: skip
         typer.echo(f"eye2face: {_sentence(error)}", err=True)
         sys.exit(1)
 

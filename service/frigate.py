@@ -8,6 +8,7 @@ Source: docs.frigate.video, "MQTT" (`frigate/events`, `frigate/<camera>/<object>
 """
 
 import hashlib
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, Self
@@ -183,11 +184,18 @@ class Filter:
 class Frigate:
     """Frigate's HTTP API at an address; threads may share one."""
 
-    def __init__(self, address: str, *, token: str | None = None, deadline_s: float = 30.0) -> None:
-        """`token`: what its authenticated port wants."""
+    def __init__(
+        self,
+        address: str,
+        *,
+        token: str | None = None,
+        deadline_s: float = 30.0,
+        verify: ssl.SSLContext | bool = True,
+    ) -> None:
+        """`token`: what its authenticated port wants; `verify`: as httpx has it."""
         headers = {"accept-encoding": "identity"} | ({"authorization": f"Bearer {token}"} if token else {})
         self._retry = Retry(max_tries=8, deadline_s=deadline_s, statuses=_NOT_YET)
-        self._http = httpx.Client(base_url=address, headers=headers, trust_env=False)
+        self._http = httpx.Client(base_url=address, headers=headers, trust_env=False, verify=verify)
 
     def fetch_snapshot(self, event_id: str) -> bytes:
         """The picture of an event, a JPEG.

@@ -18,6 +18,7 @@ from service.errors import Eye2FaceError
 from service.logs import configure_logs
 from service.memory import keep_freed_memory, settle_objects
 from service.settings import Settings
+from service.tls import Certificate, limited_tls
 
 _log = logging.getLogger(__name__)
 
@@ -28,10 +29,12 @@ def run_server(settings: Settings) -> None:
     Raises:
         Eye2FaceError: the model cannot be used.
         ValueError: the service would be open to other machines without keys, or cannot trace as it is told.
+        BadCertificate: it cannot speak TLS with the certificate that is named.
     """
     _open_standard_streams()
     keep_freed_memory()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # damaged pictures are no news
+    certificate = Certificate(*settings.tls_files) if settings.tls_files else None
     app = _Start(create_app(settings))
     config = uvicorn.Config(
         app,
@@ -46,6 +49,7 @@ def run_server(settings: Settings) -> None:
         access_log=False,  # ours tells the request's id and code
         log_config=configure_logs(settings.log_format, settings.log_level),
         timeout_graceful_shutdown=math.ceil(settings.stop_timeout_s),
+        ssl_context_factory=None if certificate is None else lambda *_: certificate.context,
     )
     # Once it has stopped in good order, uvicorn raises the signal again, which by itself were exit 143.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -99,12 +103,14 @@ class _Server(uvicorn.Server):
         self._docs = docs
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        with limited_tls(asyncio.get_running_loop()):
+            await super().startup(sockets)
         if not self.started:
             return
         settle_objects()
         host, port = self.servers[0].sockets[0].getsockname()[:2]
-        address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        scheme = "https" if self.config.is_ssl else "http"
+        address = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
         _say(greet(address, docs=self._docs))
 
 

@@ -94,6 +94,12 @@ class Settings(BaseSettings):
     api_keys_file: str = Field(
         "", description="A file with more of them, one a line, a name behind it; may change while it runs."
     )
+    tls_cert_file: str = Field(
+        "",
+        description="A file with a certificate and those that lead to its root, in PEM: the service speaks "
+        "HTTPS; may change while it runs.",
+    )
+    tls_key_file: str = Field("", description="A file with its private key; none: it is in the same file.")
     max_requests_per_minute: int = Field(
         0,
         ge=0,
@@ -143,6 +149,19 @@ class Settings(BaseSettings):
                 f"'{wrong[0]}' is no origin; write scheme and host, as in https://example.org, or *"
             )
         return tuple(each.lower() for each in origins)
+
+    @model_validator(mode="after")
+    def _check_tls(self) -> Self:
+        if self.tls_key_file and not self.tls_cert_file:
+            raise ValueError("tls_key_file is set, but no tls_cert_file: a key alone does not make HTTPS")
+        return self
+
+    @property
+    def tls_files(self) -> tuple[Path, Path | None] | None:
+        """The files of the certificate and, if it is not in the same one, of its key; None: no TLS."""
+        if not self.tls_cert_file:
+            return None
+        return Path(self.tls_cert_file), Path(self.tls_key_file) if self.tls_key_file else None
 
     @property
     def mounted(self) -> Path | None:
@@ -205,6 +224,11 @@ class BridgeSettings(BaseSettings):
     frigate_topic: str = Field("frigate", pattern=_TOPIC, description="Frigate's `topic_prefix`.")
     service: str = Field("http://127.0.0.1:8000", pattern=_ADDRESS, description="Address of the service.")
     service_key_file: Path | None = Field(None, description="File with an API key of the service.")
+    ca_file: Path | None = Field(
+        None,
+        description="File with the certificates to check Frigate and the service by, where they speak HTTPS; "
+        "none: the public ones.",
+    )
     topic: str = Field("eye2face", pattern=_TOPIC, description="What the bridge publishes lies below it.")
     source: Literal["events", "snapshots"] = Field(
         "events",

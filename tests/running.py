@@ -4,6 +4,7 @@ import asyncio
 import ctypes
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -36,6 +37,7 @@ class Running:
 def running_service(folder: Path, **settings: object) -> Iterator[Running]:
     """`eye2face serve` with these settings, ready; ended in the end. What it says is written to `folder`."""
     port, log = find_free_port(), folder / "service.log"
+    address = f"http{'s' * ('tls_cert_file' in settings)}://127.0.0.1:{port}"
     given = {"port": port, "device": "cpu", "eye_finder": "haar"} | settings
     own = {f"EYE2FACE_{name.upper()}": str(value) for name, value in given.items()}
     command = [sys.executable, "-m", "service", "serve"]
@@ -44,8 +46,8 @@ def running_service(folder: Path, **settings: object) -> Iterator[Running]:
         subprocess.Popen(command, cwd=ROOT, env=os.environ | own, stdout=said, stderr=said) as process,
     ):
         try:
-            wait_until_ready(f"http://127.0.0.1:{port}", process, max_wait_s=300)
-            yield Running(process, f"http://127.0.0.1:{port}", log)
+            wait_until_ready(address, process, max_wait_s=300)
+            yield Running(process, address, log)
         finally:
             process.terminate()
 
@@ -72,7 +74,8 @@ def wait_until_ready(
     end = time.monotonic() + max_wait_s
     while True:
         try:
-            urllib.request.urlopen(f"{address}/readyz", timeout=2).close()
+            trusting = ssl._create_unverified_context()
+            urllib.request.urlopen(f"{address}/readyz", timeout=2, context=trusting).close()
             return
         except (urllib.error.URLError, OSError):
             assert process.poll() is None, "the service ended before it was ready"

@@ -32,7 +32,7 @@ SERVICE = (
         "sharing",
         "tracing",
     ),
-    ("formats", "forms", "auth", "limits", "queries", "batching", "workers", "patience", "watching"),
+    ("formats", "forms", "auth", "limits", "queries", "batching", "workers", "patience", "tls", "watching"),
     ("replies", "frigate", "broker"),
     ("images", "bodies", "admission", "client", "notices", "jobs"),
     ("eyes", "bridge"),

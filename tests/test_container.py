@@ -20,9 +20,10 @@ from dockerfile_parse import DockerfileParser
 
 from service import __version__
 from service.settings import BridgeSettings, Settings
-from tests.fakes import astronaut, encoded
+from tests.certificates import certify
+from tests.fakes import astronaut, encoded, tiny_model
 from tests.real import require
-from tests.running import find_free_port, wait_until_ready
+from tests.running import find_free_port, running_service, wait_until_ready
 
 ROOT = Path(__file__).parent.parent
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -124,6 +125,22 @@ def test_the_health_check_asks_readyz_with_pythons_own_library() -> None:
     assert command[:2] == ["python3", "-c"]
     compile(command[2], "healthcheck", "exec")
     assert "/readyz" in command[2]
+
+
+def test_the_health_check_speaks_tls_where_the_service_does(tmp_path: Path) -> None:
+    certificate, key = certify(tmp_path, "tls")
+    model = tiny_model(tmp_path / "tiny.onnx")
+    own = {"tls_cert_file": str(certificate), "tls_key_file": str(key)}
+    with running_service(tmp_path, model=model, **own) as service:
+        told = {f"EYE2FACE_{name.upper()}": value for name, value in own.items()}
+        told["EYE2FACE_PORT"] = service.address.rpartition(":")[2]
+        (check,) = _values(_line_of("cpu"), "HEALTHCHECK")
+        command = [sys.executable, *json.loads(check[check.index("[") :])[1:]]
+        assert subprocess.run(command, env=os.environ | told, check=False).returncode == 0
+        del told["EYE2FACE_TLS_CERT_FILE"]
+        assert subprocess.run(
+            command, env=os.environ | told, check=False, stderr=subprocess.DEVNULL
+        ).returncode
 
 
 def test_every_setting_that_the_container_names_exists() -> None:

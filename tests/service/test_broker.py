@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.certificates import certify
 from tests.mqtt import Mosquitto, Wire, wait_for
 from tests.real import require
 from tests.running import find_free_port
@@ -225,11 +226,3 @@ def test_the_line_may_be_tls_and_a_broker_that_is_not_known_gets_nothing(
         wait_for_results(wire, 1)
     wire.close()
     broker.stop()
-
-
-def certify(folder: Path, name: str) -> None:
-    """A certificate for `localhost` that vouches for itself."""
-    words = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
-    names = ["-addext", "subjectAltName=DNS:localhost"]
-    files = ["-keyout", str(folder / f"{name}.key"), "-out", str(folder / f"{name}.pem")]
-    subprocess.run([require("openssl"), *words.split(), *names, *files], check=True, capture_output=True)

@@ -53,6 +53,8 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
         "METRICS": "open",
         "API_KEYS": KEY_HASH,
         "API_KEYS_FILE": "/keys.txt",
+        "TLS_CERT_FILE": "/tls.crt",
+        "TLS_KEY_FILE": "/tls.key",
         "MAX_REQUESTS_PER_MINUTE": "60",
         "MAX_CONCURRENT_REQUESTS": "2",
         "TRUSTED_PROXIES": "10.0.0.1",
@@ -92,6 +94,8 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
         "metrics": "open",
         "api_keys": (KEY_HASH,),
         "api_keys_file": "/keys.txt",
+        "tls_cert_file": "/tls.crt",
+        "tls_key_file": "/tls.key",
         "max_requests_per_minute": 60,
         "max_concurrent_requests": 2,
         "trusted_proxies": "10.0.0.1",
@@ -136,6 +140,12 @@ def test_a_key_that_nobody_hashed_is_refused_and_not_shown(monkeypatch: pytest.M
     with pytest.raises(ValidationError, match="entry 2 is not 64 hexadecimal digits") as caught:
         Settings()
     assert "sesame" not in str(caught.value)
+
+
+def test_a_key_without_a_certificate_is_refused() -> None:
+    with pytest.raises(ValidationError, match="no tls_cert_file"):
+        Settings(tls_key_file="/tls.key")
+    assert Settings(tls_cert_file="/tls.pem").tls_files == (Path("/tls.pem"), None)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
