@@ -110,7 +110,10 @@ def check_key(request: Request) -> Key | None:
         return None
     scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
     sent = bearer.strip() if scheme.lower() == "bearer" else None
-    return ring.check(sent, request.headers.get("x-api-key"))
+    found = ring.check(sent, request.headers.get("x-api-key"))
+    if found is not None:
+        request.state.key = found.label  # for the log
+    return found
 
 
 async def require_key(

@@ -39,6 +39,11 @@ class Key:
     hash: str
     name: str = ""
 
+    @property
+    def label(self) -> str:
+        """What the log calls it: its name, or the beginning of its hash."""
+        return self.name or self.hash[:8]
+
 
 @dataclass(frozen=True, slots=True)
 class KeyRing:

@@ -1,11 +1,11 @@
-"""What the service logs, as lines to read or as JSON objects: measurements, never pixels or keys."""
+"""What the service logs, as lines or as JSON objects: who asked, and measurements; never pixels or keys."""
 
 import json
 import logging
 import time
 from typing import Any, Final, Literal
 
-_FIELDS: Final = ("request_id", "method", "path", "status", "code", "ms", "trace_id")
+_FIELDS: Final = ("request_id", "method", "path", "status", "code", "ms", "client", "key", "trace_id")
 """What a record may hold beside its sentence; given as `extra`."""
 
 

@@ -1,8 +1,11 @@
-"""Middleware that counts and logs every answer: route, status, code, time and request id, not its body."""
+"""Middleware that counts and logs every answer: route, status, code, time, request id and who asked.
+
+Never its body.
+"""
 
 import logging
 import time
-from typing import Final
+from typing import Any, Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -58,15 +61,18 @@ class Watch:
         level = logging.DEBUG if route in QUIET and status < 400 else logging.INFO
         if not _log.isEnabledFor(level):
             return
-        facts = {
+        facts: dict[str, Any] = {
             "request_id": scope["state"]["request_id"],
             "method": scope["method"][:20],
             "path": scope["path"][:200],
             "status": status,
             "code": code,
             "ms": round(seconds * 1000, 1),
+            "client": (scope.get("client") or (None,))[0],
+            "key": scope["state"].get("key"),
         }
         if trace_id is not None:
             facts["trace_id"] = trace_id
-        text = "{method} {path!r} {status} {code} {ms} ms {request_id}".format(**facts)
-        _log.log(level, text.replace(" None ", " "), extra=facts)
+        text = "{method} {path!r} {status}".format(**facts) + (f" {code}" if code else "")
+        text += " {ms} ms {request_id} {client}".format(**facts)
+        _log.log(level, text + (f" {facts['key']!r}" if facts["key"] else ""), extra=facts)

@@ -44,6 +44,24 @@ def test_each_key_has_its_own_share_of_requests(model: Path) -> None:
         assert statuses(client, 5) == [401] * 5  # no key, no share
 
 
+def test_the_log_tells_who_asked_and_never_a_key(
+    model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "keys"
+    file.write_text(f"{HASHES[0]} gate camera\n{HASHES[1]}\n")
+    caplog.set_level("INFO", "service.requests")
+    with service(model, api_keys_file=str(file)) as client:
+        for key in (*KEYS, "unknown"):
+            client.post("/eyes", headers={"X-API-Key": key})
+        client.get("/models", headers={"Authorization": "Bearer first"})
+    told = [record for record in caplog.records if record.name == "service.requests"]
+    assert [record.__dict__["client"] for record in told] == ["192.0.2.1"] * 4
+    assert [record.__dict__["key"] for record in told] == ["gate camera", HASHES[1][:8], None, "gate camera"]
+    assert told[0].getMessage().endswith(" 192.0.2.1 'gate camera'")
+    assert told[2].getMessage().endswith(" 192.0.2.1") and " 401 unauthorized " in told[2].getMessage()
+    assert not any(key in caplog.text for key in (*KEYS, "unknown", HASHES[0], HASHES[1]))
+
+
 @pytest.mark.parametrize(
     ("first", "second", "together"),
     [

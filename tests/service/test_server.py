@@ -104,8 +104,10 @@ def test_sigterm_lets_what_is_in_flight_finish_and_exits_0(model: Path, tmp_path
     line = next(line for line in told if line["path"] == "/synthesize")
     assert set(line) == {
         "time", "level", "logger", "message", "request_id", "method", "path", "status", "code", "ms",
+        "client", "key",
     }  # fmt: skip
     assert (line["method"], line["status"], line["code"]) == ("POST", 200, None)
+    assert (line["client"], line["key"]) == ("127.0.0.1", None)
     assert service.log.stat().st_size < 20_000  # no pixels
 
 
