@@ -18,7 +18,7 @@ _HEADERS: Final = {
     "Cross-Origin-Opener-Policy": "same-origin",
 }
 
-_LINK_TO_DOCUMENTATION: Final = '<footer><a href="/docs">The HTTP interface</a></footer>'
+_LINK_TO_DOCUMENTATION: Final = '<footer><a href="docs">The HTTP interface</a></footer>'
 
 page = APIRouter(include_in_schema=False)
 documentation = APIRouter(include_in_schema=False)

@@ -79,14 +79,17 @@ def make_trouble(troubles: Sequence[Trouble], then: Trouble | None = None) -> It
         http_server.server_close()
 
 
-def pass_on(address: str) -> Trouble:
-    """No trouble: what the real service at that address answers."""
+def pass_on(address: str, *, below: str = "") -> Trouble:
+    """No trouble: what the real service at that address answers; with `below` to paths that begin so."""
 
     def ask(handler: BaseHTTPRequestHandler) -> None:
         seen: Seen = handler.seen  # type: ignore[attr-defined]  # set above
+        if not handler.path.startswith(f"{below}/"):
+            _send(handler, 404, {"Content-Type": "text/plain"}, b"not a path of ours")
+            return
         upstream = http.client.HTTPConnection(address.removeprefix("http://"), timeout=60)
         try:
-            upstream.request(handler.command, handler.path, seen.body, seen.headers)
+            upstream.request(handler.command, handler.path.removeprefix(below), seen.body, seen.headers)
             answer = upstream.getresponse()
             _send(handler, answer.status, dict(answer.getheaders()), answer.read())
         finally:

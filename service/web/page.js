@@ -38,7 +38,7 @@ async function draw(query) {
   awaitFace();
   say("Looking for an eye and drawing a face …");
   try {
-    const asked = ask("/synthesize", query, photo, find("key").value);
+    const asked = ask("synthesize", query, photo, find("key").value);
     const [answer] = await Promise.all([asked, showPhoto()]);
     if (!current()) return;
     const [face] = answer.faces;
@@ -69,7 +69,7 @@ async function showPhoto() {
 
 async function listEyes(current) {
   try {
-    const answer = await ask("/eyes", {}, photo, find("key").value);
+    const answer = await ask("eyes", {}, photo, find("key").value);
     if (current()) eyes.list(answer.eyes);
   } catch (problem) {
     if (current()) showProblem(problem);

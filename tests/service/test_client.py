@@ -128,6 +128,14 @@ def test_a_running_service_is_ready(connect: Connect, address: str) -> None:
     assert (ready.status, ready.device, ready.model) == ("ready", "cpu", "tiny")
 
 
+@pytest.mark.parametrize("end", ["", "/"])
+def test_the_service_may_be_below_a_path_of_a_proxy(connect: Connect, address: str, end: str) -> None:
+    with make_trouble([], then=pass_on(address, below="/faces")) as proxy:
+        client = connect(f"{proxy.address}/faces{end}")
+        assert client.check_ready().status == "ready"
+        assert client.synthesize(astronaut(), input="eye").startswith(b"\x89PNG")
+
+
 def test_what_the_service_refuses_is_raised_as_the_error_that_it_was(connect: Connect, address: str) -> None:
     client = connect(address)
     with pytest.raises(NotAnImage, match="begin") as caught:

@@ -17,6 +17,7 @@ from service.images import Image
 from tests.browser import PATIENCE_MS, Watched, open_browser
 from tests.fakes import ASTRONAUT_LEFT_EYE, astronaut, encoded, turned
 from tests.running import run_service
+from tests.troubled import make_trouble, pass_on
 
 KEY = "a key for the page"
 MAX_FIRST_FACE_S = 10.0
@@ -66,7 +67,8 @@ def open_page(browser: Browser, address: str) -> Iterator[Open]:
     for each in opened:
         each.page.context.close()
         assert each.errors == []
-        assert all(url.startswith((f"{each.address}/", "blob:", "data:")) for url in each.asked), each.asked
+        ours = f"{each.address.rstrip('/')}/"
+        assert all(url.startswith((ours, "blob:", "data:")) for url in each.asked), each.asked
 
 
 def _jpeg(photo: Image) -> tuple[bytes, str, str]:
@@ -95,6 +97,19 @@ def test_a_dropped_photo_gets_its_first_face_soon(open_page: Open) -> None:
     print(f"first face of a photo of 1080p after {took_s:.2f} s")
     assert took_s < MAX_FIRST_FACE_S
     page.wait_for_face_of("right eye")
+
+
+def test_page_and_documentation_work_below_a_path_of_a_proxy(open_page: Open, address: str) -> None:
+    with make_trouble([], then=pass_on(address, below="/faces")) as proxy:
+        page = open_page(f"{proxy.address}/faces/")
+        page.drop(*_jpeg(astronaut()))
+        page.wait_for_face_of("right eye")
+        page.page.get_by_role("link", name="The HTTP interface").click()
+        page.page.locator("[data-path='/livez']").click()
+        page.page.get_by_role("button", name="Try it out").click()
+        page.page.get_by_role("button", name="Execute").click()
+        expect(page.page.locator(".live-responses-table")).to_contain_text("alive")
+        assert page.asked[-1] == f"{proxy.address}/faces/livez"
 
 
 def test_everything_known_of_the_face_is_shown(open_page: Open) -> None:
