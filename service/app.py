@@ -59,7 +59,7 @@ from service.photo import Clock
 from service.pipeline import Choice
 from service.problems import EXPECTED, HANDLED, answer_problem, describe_problem
 from service.queries import EyesQuery, SynthesizeQuery, read_query
-from service.settings import Settings
+from service.settings import Settings, warn_of_unknown
 from service.sharing import Steps
 from service.tracing import is_set_up, refuse_untraceable, warn_if_untold
 from service.watching import QUIET, Watch
@@ -137,6 +137,7 @@ def create_app(settings: Settings) -> FastAPI:
 
 @asynccontextmanager
 async def _live(app: FastAPI) -> AsyncIterator[_State]:
+    warn_of_unknown()
     if app.state.settings.tracing:
         warn_if_untold()
     engine = Engine.open(app.state.settings, app.state.metrics)

@@ -32,7 +32,7 @@ from service.images import encode
 from service.manifest import NAME, Manifest, write_parquet
 from service.photo import Photo
 from service.pipeline import Choice, Found, draw_found, find_eyes
-from service.settings import BridgeSettings, Settings
+from service.settings import BridgeSettings, Settings, warn_of_unknown
 from service.synthesizer import Synthesizer, model_path
 from service.tls import BadCertificate
 
@@ -132,6 +132,7 @@ def _draw(
     question: Question, output: Path, manifest: Manifest, photos: list[Path], ray: str | None
 ) -> Iterator[Outcome]:
     settings = _settings()
+    warn_of_unknown()
     bulk = Bulk(output, manifest, name_run(settings, question))
     if ray is not None:
         try:
@@ -185,6 +186,7 @@ def eyes(
 ) -> None:
     """Print the eyes that the finder sees, in pixels of the upright photo, the largest person first."""
     settings = _settings()
+    warn_of_unknown()
     finder = open_eye_finder(settings.eye_finder)
     photo = Photo(file.read_bytes(), max_pixels=settings.max_pixels)
     found = find_eyes(photo, finder)
@@ -223,6 +225,7 @@ def bridge() -> None:
     settings = BridgeSettings()
     logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of every request
+    warn_of_unknown()
     try:
         running = Bridge(settings)
     except ValueError as error:
@@ -236,6 +239,7 @@ def bridge() -> None:
 def doctor(model: _Model = None, device: _Device = None) -> None:
     """Print versions, cores, the model, the device it really runs on, and the time of one run."""
     settings = _settings(model=model, device=device)
+    warn_of_unknown()
     _print_facts(examine_versions())
     _print_facts(examine_finder(settings.eye_finder))
     synthesizer = Synthesizer.load(model_path(settings.model, settings.mounted), device=settings.device)

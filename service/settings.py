@@ -4,7 +4,10 @@ Each name below is read from the variable `EYE2FACE_` + the name in capitals, fo
 `EYE2FACE_MAX_PIXELS=20000000`; those of the bridge from `EYE2FACE_BRIDGE_` + the name.
 """
 
+import difflib
 import ipaddress
+import logging
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -14,13 +17,21 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 _ORIGIN = re.compile(r"https?://[^/\s?#@]+")
 _SHA256_HEX = re.compile(r"[0-9a-f]{64}")
+_PREFIX = "EYE2FACE_"
+
+# Into each pod Kubernetes puts variables for every Service of its namespace: for one named eye2face
+# EYE2FACE_PORT=tcp://10.0.0.7:80, EYE2FACE_SERVICE_HOST and EYE2FACE_PORT_80_TCP_ADDR, among others.
+_LINK = re.compile(r"(tcp|udp|sctp)://\S+")
+_LINK_NAME = re.compile(r".*_(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)")
+
+_log = logging.getLogger(__name__)
 
 
 class Settings(BaseSettings):
     """The settings of one service; frozen, so that what started is what runs."""
 
     model_config = SettingsConfigDict(
-        env_prefix="EYE2FACE_", frozen=True, extra="forbid", hide_input_in_errors=True
+        env_prefix=_PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True
     )
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
@@ -123,6 +134,12 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
     log_format: Literal["plain", "json"] = Field("plain", description="Lines to read, or JSON objects.")
 
+    @field_validator("port", mode="before")
+    @classmethod
+    def _pass_over_link(cls, value: object) -> object:
+        is_link = isinstance(value, str) and _LINK.fullmatch(value)
+        return cls.model_fields["port"].default if is_link else value
+
     @field_validator("api_keys", "cors_origins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
@@ -202,7 +219,7 @@ class BridgeSettings(BaseSettings):
     """The settings of one bridge to an NVR; secrets come from files, each with the secret alone."""
 
     model_config = SettingsConfigDict(
-        env_prefix="EYE2FACE_BRIDGE_", frozen=True, extra="forbid", hide_input_in_errors=True
+        env_prefix=f"{_PREFIX}BRIDGE_", frozen=True, extra="forbid", hide_input_in_errors=True
     )
 
     mqtt_host: str = Field("127.0.0.1", min_length=1, description="The broker; it must speak MQTT 5.")
@@ -275,6 +292,18 @@ class BridgeSettings(BaseSettings):
         if self.source == "snapshots" and (self.zones or self.min_area or self.when == "end"):
             raise ValueError("zones, min_area and when=end need source=events: a snapshot tells none of them")
         return self
+
+
+def warn_of_unknown() -> None:
+    """Logs each variable of the environment that is named like a setting and is none: a slip of the pen."""
+    known = [f"{_PREFIX}{name.upper()}" for name in Settings.model_fields]
+    known += [f"{_PREFIX}BRIDGE_{name.upper()}" for name in BridgeSettings.model_fields]
+    for name in sorted(os.environ):
+        if not name.upper().startswith(_PREFIX) or name.upper() in known or _LINK_NAME.fullmatch(name):
+            continue
+        meant = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.8)
+        advice = f"; is {meant[0]} meant?" if meant else ""
+        _log.warning("%s is no setting and changes nothing%s", name, advice)
 
 
 def read_secret(path: Path | None) -> str | None:

@@ -1,6 +1,6 @@
 """Tools that tests run for real: without one a test is skipped and says so, or fails where all must run.
 
-`EYE2FACE_REQUIRE_REAL=1` makes a missing tool a failure: continuous integration sets it, so that no test
+`TESTS_REQUIRE_REAL=1` makes a missing tool a failure: continuous integration sets it, so that no test
 is left out unseen.
 """
 
@@ -9,7 +9,7 @@ import shutil
 
 import pytest
 
-REQUIRE_REAL = "EYE2FACE_REQUIRE_REAL"
+REQUIRE_REAL = "TESTS_REQUIRE_REAL"
 
 NAMES = {"chromium": ("chromium", "chromium-browser", "google-chrome")}
 """Commands under which a tool is known, where its own name is not the only one."""

@@ -96,6 +96,7 @@ def test_a_pod_names_only_settings_that_exist_and_asks_for_keys(flavour: str) ->
     names = {each["name"] for each in container["env"]}
     assert names == {"EYE2FACE_API_KEYS"}
     assert {name.removeprefix("EYE2FACE_").lower() for name in names} <= set(Settings.model_fields)
+    assert _pod(flavour)["spec"]["enableServiceLinks"] is False  # they would set EYE2FACE_PORT
 
 
 @pytest.mark.parametrize("flavour", FLAVOURS)

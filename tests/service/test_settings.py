@@ -1,20 +1,21 @@
 """The settings: their defaults, their names in the environment, and what they refuse."""
 
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
-from service.settings import BridgeSettings, Settings, read_secret
+from service.settings import BridgeSettings, Settings, read_secret, warn_of_unknown
 
 KEY_HASH = hashlib.sha256(b"open sesame").hexdigest()
 
 
 @pytest.fixture(autouse=True)
 def _no_settings_around(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in Settings.model_fields:
-        monkeypatch.delenv(f"EYE2FACE_{name.upper()}", raising=False)
+    for name in [each for each in os.environ if each.upper().startswith("EYE2FACE_")]:
+        monkeypatch.delenv(name)
 
 
 def test_the_defaults_are_safe() -> None:
@@ -127,6 +128,46 @@ def test_a_value_that_makes_no_sense_is_refused_by_name(
     monkeypatch.setenv(f"EYE2FACE_{name}", value)
     with pytest.raises(ValidationError, match=name.lower()):
         Settings()
+
+
+LINKS = {
+    "EYE2FACE_PORT": "tcp://10.0.0.7:80",
+    "EYE2FACE_PORT_80_TCP": "tcp://10.0.0.7:80",
+    "EYE2FACE_PORT_80_TCP_ADDR": "10.0.0.7",
+    "EYE2FACE_PORT_80_TCP_PORT": "80",
+    "EYE2FACE_PORT_80_TCP_PROTO": "tcp",
+    "EYE2FACE_SERVICE_HOST": "10.0.0.7",
+    "EYE2FACE_SERVICE_PORT": "80",
+    "EYE2FACE_SERVICE_PORT_HTTP": "80",
+}
+"""What Kubernetes sets in each pod, where there is a Service named eye2face."""
+
+
+def test_what_kubernetes_sets_for_a_service_of_our_name_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, value in LINKS.items():
+        monkeypatch.setenv(name, value)
+    assert Settings().port == 8000
+    warn_of_unknown()
+    assert caplog.text == ""
+
+
+def test_a_variable_that_is_no_setting_is_told_with_what_may_be_meant_and_not_its_value(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    known = {
+        "eye2face_max_queued": "3", "EYE2FACE_BRIDGE_TOPIC": "faces", "EYE2FACE_BRIDGE_SERVICE": "http://x",
+    }  # fmt: skip
+    wrong = {"EYE2FACE_API_KEY": "open sesame", "EYE2FACE_BRIDGE_MQTT_HOSTS": "x", "EYE2FACE_COLOUR": "red"}
+    for name, value in {**known, **wrong}.items():
+        monkeypatch.setenv(name, value)
+    warn_of_unknown()
+    assert [record.getMessage() for record in caplog.records] == [
+        "EYE2FACE_API_KEY is no setting and changes nothing; is EYE2FACE_API_KEYS meant?",
+        "EYE2FACE_BRIDGE_MQTT_HOSTS is no setting and changes nothing; is EYE2FACE_BRIDGE_MQTT_HOST meant?",
+        "EYE2FACE_COLOUR is no setting and changes nothing",
+    ]
 
 
 def test_several_keys_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
