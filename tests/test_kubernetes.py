@@ -1,5 +1,6 @@
 """The files for Kubernetes: put together by kustomize, held to Kubernetes' schemas and to our rules."""
 
+import hashlib
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -8,8 +9,11 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
+from starlette.testclient import TestClient
 
+from service.app import create_app
 from service.settings import Settings
+from tests.fakes import tiny_model
 from tests.real import require
 
 ROOT = Path(__file__).parent.parent
@@ -94,9 +98,26 @@ def test_a_pod_keeps_no_right_and_writes_nowhere(flavour: str) -> None:
 def test_a_pod_names_only_settings_that_exist_and_asks_for_keys(flavour: str) -> None:
     (container,) = _pod(flavour)["spec"]["containers"]
     names = {each["name"] for each in container["env"]}
-    assert names == {"EYE2FACE_API_KEYS"}
+    assert names == {"EYE2FACE_API_KEYS", "EYE2FACE_METRICS"}
     assert {name.removeprefix("EYE2FACE_").lower() for name in names} <= set(Settings.model_fields)
     assert _pod(flavour)["spec"]["enableServiceLinks"] is False  # they would set EYE2FACE_PORT
+
+
+def test_prometheus_reads_what_the_autoscaler_goes_by_and_needs_no_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pod = _pod("base")
+    (container,) = pod["spec"]["containers"]
+    for each in container["env"]:
+        monkeypatch.setenv(each["name"], each.get("value", hashlib.sha256(b"key").hexdigest()))
+    monkeypatch.setenv("EYE2FACE_MODEL", str(tiny_model(tmp_path / "tiny.onnx")))
+    annotations = pod["metadata"]["annotations"]
+    with TestClient(create_app(Settings(host="0.0.0.0"))) as client:
+        assert client.post("/eyes").status_code == 401
+        numbers = client.get(annotations.get("prometheus.io/path", "/metrics"))
+    assert numbers.status_code == 200
+    (metric,) = _built("base")["HorizontalPodAutoscaler"]["spec"]["metrics"]
+    assert f"\n{metric['pods']['metric']['name']} 0.0\n" in numbers.text
 
 
 @pytest.mark.parametrize("flavour", FLAVOURS)
