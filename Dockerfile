@@ -44,11 +44,13 @@ LABEL org.opencontainers.image.title="eye2face" \
       org.opencontainers.image.licenses="Apache-2.0 AND LicenseRef-eye2face-models-research-only"
 # Nothing is written at run time (the root may be mounted read-only) but what the bridge remembers, and that only
 # where a volume is mounted at /var/lib/eye2face; without keys or an explicit EYE2FACE_ALLOW_ANONYMOUS=true
-# the service refuses to start on 0.0.0.0.
+# the service refuses to start on 0.0.0.0. OpenBLAS, which NumPy and OpenCV bring and nobody asks, would begin two threads
+# for every core.
 ENV PATH=/opt/eye2face/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONPYCACHEPREFIX=/opt/eye2face/bytecode \
     PYTHONUNBUFFERED=1 \
+    OPENBLAS_NUM_THREADS=1 \
     EYE2FACE_HOST=0.0.0.0 \
     EYE2FACE_PORT=8000
 COPY --from=sources --chown=10001:10001 /empty /var/lib/eye2face

@@ -37,6 +37,10 @@ _WAITING_PER_CORE: Final = 2
 """Workers for each core beside a GPU: while one waits for the device, or for a process that reads, another
 has work for the core."""
 
+_MOST_READERS: Final = 32
+"""Beside a GPU, unless the settings ask for more: this process has half a millisecond of Python and more to
+do for each photo, on one core; one that reads photos of 1080p takes some 15 for each, and 45 MB."""
+
 _SPARE: Final = 1
 """Photos worked on beside those that have a core, on a CPU: one computes while another waits for Python's
 lock."""
@@ -159,7 +163,7 @@ class Engine:
         if self._reading is None:
             number = self.settings.num_readers
             if number < 0:
-                number = self._num_cores if synthesizer.device == "cuda" else 0
+                number = min(self._num_cores, _MOST_READERS) if synthesizer.device == "cuda" else 0
             self._reading = open_reading(number, self.settings, self._cores)
         return self._reading
 

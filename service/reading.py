@@ -7,6 +7,7 @@ rights of the service.
 """
 
 import logging
+import os
 import pickle
 import queue
 import select
@@ -43,6 +44,10 @@ START_S: Final = 60.0
 
 GRACE_S: Final = 0.5
 """How long a process may go on with a photo that nobody wants any more; a new one takes as long to start."""
+
+_ONE_THREAD: Final = {"OPENBLAS_NUM_THREADS": "1"}
+"""NumPy's and OpenCV's copies of OpenBLAS, which nothing here asks, would each begin a thread for every core:
+on 64 cores 64 processes of 127 threads, more than a container may have."""
 
 _LOOK_S: Final = 0.05
 _ROOT: Final = Path(__file__).parent.parent
@@ -247,6 +252,7 @@ class _Reader:
                 command = [sys.executable, "-m", "service.reading", str(theirs.fileno()), *self._arguments]
                 self._process = subprocess.Popen(
                     command, stdin=subprocess.DEVNULL, cwd=_ROOT, pass_fds=[theirs.fileno()],
+                    env=os.environ | _ONE_THREAD,
                     start_new_session=True,  # Ctrl+C is for the service, which ends them in good order
                 )  # fmt: skip
                 self._connection, self._started = Connection(ours.detach()), time.monotonic()

@@ -81,7 +81,7 @@ class Settings(BaseSettings):
         ge=-1,
         le=1024,
         description="Processes of their own that decode photos and look for eyes; 0: none, -1: one for "
-        "each core where the model runs on a GPU, else none.",
+        "each core, 32 at most, where the model runs on a GPU, else none.",
     )
     max_queued: int = Field(64, ge=1, description="Photos that may wait for a core; one more is refused.")
     max_wait_ms: float = Field(

@@ -119,6 +119,11 @@ def test_the_image_says_what_it_is_and_under_which_terms() -> None:
     assert {"title", "description"} <= {name.removeprefix(prefix) for name in labels}
 
 
+@pytest.mark.parametrize("target", ["cpu", "gpu"])
+def test_the_image_begins_no_threads_that_nobody_asks(target: str) -> None:
+    assert _pairs(target, "ENV")["OPENBLAS_NUM_THREADS"] == "1"
+
+
 def test_the_health_check_asks_readyz_with_pythons_own_library() -> None:
     (check,) = _values(_line_of("cpu"), "HEALTHCHECK")
     command = json.loads(check[check.index("[") :])

@@ -381,15 +381,24 @@ def on_a_device(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("on_a_device")
-@pytest.mark.parametrize(("num_threads", "num_readers"), [(0, 2), (1, 1)])
+@pytest.mark.parametrize(
+    ("given", "most", "num_readers", "num_workers"),
+    [({}, 32, 2, 4), ({"num_threads": 1}, 32, 1, 2), ({}, 1, 1, 4), ({"num_readers": 2}, 1, 2, 4)],
+)
 def test_beside_a_device_as_many_processes_read_as_there_are_cores_unless_told(
-    model: Path, monkeypatch: pytest.MonkeyPatch, num_threads: int, num_readers: int
+    model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    given: dict[str, int],
+    most: int,
+    num_readers: int,
+    num_workers: int,
 ) -> None:
     monkeypatch.setattr(engine_module, "count_cores", lambda: 2)
-    engine = Engine.open(Settings(model=str(model), num_threads=num_threads), Metrics())
+    monkeypatch.setattr(engine_module, "_MOST_READERS", most)
+    engine = Engine.open(Settings.model_validate({"model": str(model)} | given), Metrics())
     try:
         assert isinstance(engine._reading, Readers) and len(engine._reading.pids) == num_readers
-        assert engine.pool.state().num_workers == 2 * num_readers
+        assert engine.pool.state().num_workers == num_workers
     finally:
         engine.close()
 

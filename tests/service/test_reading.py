@@ -294,6 +294,12 @@ def test_one_that_does_not_get_ready_is_given_up(monkeypatch: pytest.MonkeyPatch
         Readers(1, "haar", max_pixels=MAX_PIXELS)
 
 
+def test_a_process_has_one_thread_however_many_cores_there_are(one: Readers, photo: bytes) -> None:
+    one(photo, CHOOSE, Clock())
+    (pid,) = one.pids
+    assert len(list(Path(f"/proc/{pid}/task").iterdir())) == 1
+
+
 def test_a_process_imports_nothing_that_it_does_not_need() -> None:
     code = "import sys, service.pipeline, service.reading; print('pydantic' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
