@@ -2,26 +2,32 @@
 
 import math
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
-_CGROUP = Path("/sys/fs/cgroup")
+from service.cgroups import find_folders
 
 
-def count_cores(cgroup: Path = _CGROUP) -> int:
-    """The cores that the process may keep busy, at least 1; half a core of quota counts as one."""
+def count_cores(cgroups: Iterable[Path] | None = None) -> int:
+    """The cores that the process may keep busy, at least 1; half a core of quota counts as one.
+
+    `cgroups`: the folders whose quotas hold.
+    """
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _read_quota(cgroup)
-    return affinity if quota is None else max(1, min(affinity, math.ceil(quota)))
+    quotas = [
+        quota for folder in cgroups or find_folders("cpu") if (quota := _read_quota(folder)) is not None
+    ]
+    return max(1, min(affinity, *map(math.ceil, quotas)) if quotas else affinity)
 
 
-def _read_quota(cgroup: Path) -> float | None:
+def _read_quota(folder: Path) -> float | None:
     """Cores allowed by cgroup version 2 (`cpu.max`) or 1 (`cpu.cfs_*`); None: no limit is set."""
     try:
-        if (cgroup / "cpu.max").exists():
-            quota, period = (cgroup / "cpu.max").read_text().split()
+        if (folder / "cpu.max").exists():
+            quota, period = (folder / "cpu.max").read_text().split()
         else:
-            quota = (cgroup / "cpu" / "cpu.cfs_quota_us").read_text().strip()
-            period = (cgroup / "cpu" / "cpu.cfs_period_us").read_text().strip()
+            quota = (folder / "cpu.cfs_quota_us").read_text().strip()
+            period = (folder / "cpu.cfs_period_us").read_text().strip()
         return None if quota in ("max", "-1") else float(quota) / float(period)
     except (OSError, ValueError, ZeroDivisionError):  # no cgroup, or one of another make
         return None

@@ -1,8 +1,87 @@
-"""What becomes of memory: of what was freed, in the C library, and of what stays, in Python's collector."""
+"""Memory: how much there is, who may have how much at once, and what becomes of what is freed, or stays."""
 
 import ctypes
 import gc
+import os
 import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from service.cgroups import find_folders
+
+_LOOK_S: Final = 0.05
+_UNASKED_BYTES: Final = 64 << 20
+"""Photos of 7 million pixels, 4 million if they may be transparent."""
+
+
+def count_memory(cgroups: Iterable[Path] | None = None) -> int:
+    """The bytes that the process may have: the machine's, or the limit of its cgroup if that is less.
+
+    `cgroups`: the folders whose limits hold.
+    """
+    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")] if hasattr(os, "sysconf") else []
+    for folder in cgroups or find_folders("memory"):
+        for name in ("memory.max", "memory.limit_in_bytes"):  # of version 2 and 1
+            try:
+                limits.append(int((folder / name).read_text()))
+            except (OSError, ValueError):  # there is none, or it says "max"
+                continue
+    return min(limits, default=1 << 30)
+
+
+class Budget:
+    """So many bytes for pixels, which a few threads or processes share, each at one photo.
+
+    Who wants more than is left waits, in the order in which they came, or whoever wants much would wait for
+    ever; one alone gets any number. Little is had without asking: small photos never wait for large ones.
+    """
+
+    def __init__(self, num_bytes: int, num_users: int) -> None:
+        self.unasked = min(_UNASKED_BYTES, num_bytes // (2 * num_users))
+        """What each user has beside all others."""
+        self._left = num_bytes - self.unasked * num_users
+        self._num_lent = 0
+        self._door = threading.Lock()
+        self._given_back = threading.Condition(threading.Lock())
+
+    @contextmanager
+    def lend(self, num_bytes: int, check: Callable[[], None]) -> Iterator[None]:
+        """Waits until the bytes are there, and gives them back in the end; raises what `check` does."""
+        if num_bytes <= self.unasked:
+            yield
+            return
+        self._take(num_bytes, check)
+        try:
+            yield
+        finally:
+            give_back_memory()
+            with self._given_back:
+                self._left += num_bytes
+                self._num_lent -= 1
+                self._given_back.notify()
+
+    def _take(self, num_bytes: int, check: Callable[[], None]) -> None:
+        while not self._door.acquire(timeout=_LOOK_S):
+            check()
+        try:
+            with self._given_back:
+                while self._num_lent and num_bytes > self._left:
+                    self._given_back.wait(_LOOK_S)
+                    check()
+                self._left -= num_bytes
+                self._num_lent += 1
+        finally:
+            self._door.release()
+
+
+def give_back_memory() -> None:
+    """Gives the system what was freed; after a large photo, which may be the last one for long."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform.startswith("linux") else None
+    if trim is not None:  # glibc
+        trim(0)
 
 
 def keep_freed_memory() -> bool:
@@ -11,7 +90,7 @@ def keep_freed_memory() -> bool:
     By default glibc gives large buffers back to the system at once, and the next photo of the same size
     has every page faulted in anew: some 2,200 page faults and 5 ms of kernel time for each request with a
     1080p photo. With these thresholds a prototype of this service went from 18.0 to 11.1 ms of CPU a
-    request. The price: up to 1 GB stays with the process after large photos.
+    request. The price: some hundred MB stay with the process after photos that are not small.
     """
     if not sys.platform.startswith("linux"):
         return False

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from service.eyes import Eye, ServedFinder, Sight, crop_eye
-from service.images import Image, Reduce, decode, halve, overhang, read_header
+from service.images import Image, Reduce, count_bytes, decode, halve, overhang, read_header
 from service.quality import MEASURED_PX, Quality, measure_quality
 
 if TYPE_CHECKING:  # a process that reads photos traces nothing
@@ -30,6 +30,15 @@ class Photo:
         self.width = self._header.upright_width
         self.height = self._header.upright_height
         self.clock = clock or Clock()
+
+    @property
+    def num_bytes(self) -> int:
+        """The memory that its pixels take at the most."""
+        return count_bytes(self._header)
+
+    def forget(self) -> None:
+        """Lets go of all pixels, whoever still holds the photo, such as an error that is on its way."""
+        self._decoded.clear()
 
     def look(self, finder: ServedFinder) -> Sight:
         """What the finder sees at the smallest scale that shows it everything."""

@@ -17,20 +17,22 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeVar
 
 import cv2
 
+from service.cores import count_cores
 from service.errors import Eye2FaceError, ModelError, NotReady, ReadingFailed
 from service.eye_finder import open_eye_finder
 from service.eyes import ServedFinder
 from service.images import telling_of_memory
-from service.memory import keep_freed_memory, settle_objects
+from service.memory import Budget, count_memory, give_back_memory, keep_freed_memory, settle_objects
 from service.photo import Clock, Photo
 from service.sharing import SharedCall, Steps, run_alone
 
@@ -48,6 +50,13 @@ GRACE_S: Final = 0.5
 _ONE_THREAD: Final = {"OPENBLAS_NUM_THREADS": "1"}
 """NumPy's and OpenCV's copies of OpenBLAS, which nothing here asks, would each begin a thread for every core:
 on 64 cores 64 processes of 127 threads, more than a container may have."""
+
+_PART_OF_MEMORY: Final = 2
+"""One of so many parts of the memory that there is may be taken by pixels at once: three small files of 50
+million pixels each would else end a service that has 2 GB."""
+
+Lend = Callable[[int, Callable[[], None]], AbstractContextManager[None]]
+"""As `Budget.lend`."""
 
 _LOOK_S: Final = 0.05
 _ROOT: Final = Path(__file__).parent.parent
@@ -91,14 +100,16 @@ class Reading(Protocol):
 class ReadHere:
     """Reads photos in the thread that asks."""
 
-    def __init__(self, finder: ServedFinder, *, max_pixels: int) -> None:
+    def __init__(self, finder: ServedFinder, *, max_pixels: int, num_threads: int = 0) -> None:
+        """`num_threads` ask at once; 0: as many as cores, and one."""
         self.last_failure: str | None = None
         self._finder = finder
         self._max_pixels = max_pixels
+        self._memory = Budget(count_memory() // _PART_OF_MEMORY, num_threads or count_cores() + 1)
 
     def __call__(self, data: bytes, task: Task[T], clock: Clock) -> T:
         """What the task gives; see `Reading`."""
-        return _do(task, data, self._finder, self._max_pixels, clock)
+        return _do(task, data, self._finder, self._max_pixels, clock, self._memory.lend)
 
     def steps(self, data: bytes, task: Task[T], clock: Clock) -> Steps[T]:
         """The same in steps: it needs nobody else."""
@@ -131,7 +142,8 @@ class Readers:
         self._cores = cores or threading.Semaphore()
         self.last_failure: str | None = None
         """Why no process could be started the last time; None if one could."""
-        self._all = [_Reader(eye_finder, max_pixels) for _ in range(number)]
+        memory = Budget(count_memory() // _PART_OF_MEMORY, number)
+        self._all = [_Reader(eye_finder, max_pixels, memory) for _ in range(number)]
         self._idle: queue.LifoQueue[_Reader] = queue.LifoQueue()
         try:
             for reader in self._all:
@@ -231,8 +243,9 @@ class _Reply:
 class _Reader:
     """One process and the connection to it; used by one thread at a time."""
 
-    def __init__(self, eye_finder: str, max_pixels: int) -> None:
-        self._arguments = [eye_finder, str(max_pixels)]
+    def __init__(self, eye_finder: str, max_pixels: int, memory: Budget) -> None:
+        self._arguments = [eye_finder, str(max_pixels), str(memory.unasked)]
+        self._memory = memory
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
         self._arrivals = select.poll()  # kept: Connection.poll makes one anew for every call
@@ -302,12 +315,19 @@ class _Reader:
             connection = self._connected()
             told = [(question.data, question.task) for question in questions]
             connection.send_bytes(pickle.dumps(told, pickle.HIGHEST_PROTOCOL))
-            while not self._arrives(_LOOK_S):
-                self._check(questions)
-            replies = [_Reply(*told) for told in pickle.loads(connection.recv_bytes())]
+            with ExitStack() as lent:
+                while isinstance(answer := self._receive(connection, questions), int):
+                    lent.close()  # of the photo before, which is gone
+                    lent.enter_context(self._memory.lend(answer, partial(self._check, questions)))
+                    connection.send_bytes(b"")
         except (EOFError, OSError) as lost:
             raise self._died() from lost
-        return replies
+        return [_Reply(*told) for told in answer]
+
+    def _receive(self, connection: Connection, questions: "Sequence[_Question]") -> Any:
+        while not self._arrives(_LOOK_S):
+            self._check(questions)
+        return pickle.loads(connection.recv_bytes())
 
     def stop(self) -> None:
         """Ends the process, cuts it if it is at work, and frees what it had."""
@@ -364,7 +384,8 @@ def open_reading(number: int, settings: "Settings", cores: threading.Semaphore |
         ModelError: the eye finder cannot be used, or no process can be started.
     """
     if number == 0:
-        return ReadHere(open_eye_finder(settings.eye_finder), max_pixels=settings.max_pixels)
+        finder = open_eye_finder(settings.eye_finder)
+        return ReadHere(finder, max_pixels=settings.max_pixels, num_threads=settings.num_threads)
     return Readers(number, settings.eye_finder, max_pixels=settings.max_pixels, cores=cores)
 
 
@@ -372,14 +393,27 @@ def _describe_end(code: int) -> str:
     return f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
 
 
-def main(connection: Connection, finder: ServedFinder, *, max_pixels: int) -> None:
-    """Reads photo after photo, until the other end of the connection is gone."""
+def main(connection: Connection, finder: ServedFinder, *, max_pixels: int, unasked_bytes: int) -> None:
+    """Reads photo after photo, until the other end of the connection is gone; asks for much memory before."""
+
+    @contextmanager
+    def ask(num_bytes: int, check: Callable[[], None]) -> Iterator[None]:
+        if num_bytes <= unasked_bytes:
+            yield
+            return
+        connection.send_bytes(pickle.dumps(num_bytes))
+        connection.recv_bytes()
+        try:
+            yield
+        finally:
+            give_back_memory()
+
     while True:
         try:
             asked = pickle.loads(connection.recv_bytes())
         except (EOFError, OSError):
             return
-        replies = [_read_one(data, task, finder, max_pixels) for data, task in asked]
+        replies = [_read_one(data, task, finder, max_pixels, ask) for data, task in asked]
         try:
             connection.send_bytes(pickle.dumps(replies, pickle.HIGHEST_PROTOCOL))
         except OSError:
@@ -387,12 +421,12 @@ def main(connection: Connection, finder: ServedFinder, *, max_pixels: int) -> No
 
 
 def _read_one(
-    data: bytes, task: Task[Any], finder: ServedFinder, max_pixels: int
+    data: bytes, task: Task[Any], finder: ServedFinder, max_pixels: int, lend: Lend
 ) -> tuple[object, Exception | None, dict[str, float]]:
     """What a `_Reply` holds; as that class has another name here, it is not sent itself."""
     clock = Clock()
     try:
-        result = _do(task, data, finder, max_pixels, clock)
+        result = _do(task, data, finder, max_pixels, clock, lend)
     except Eye2FaceError as known:
         return None, known, clock.spent_ms
     except Exception as unknown:  # noqa: BLE001  # whatever it is, it is told to who asked
@@ -402,13 +436,17 @@ def _read_one(
     return result, None, clock.spent_ms
 
 
-def _do(task: Task[T], data: bytes, finder: ServedFinder, max_pixels: int, clock: Clock) -> T:
-    with telling_of_memory():
-        return task(Photo(data, max_pixels=max_pixels, clock=clock), finder=finder)
+def _do(task: Task[T], data: bytes, finder: ServedFinder, max_pixels: int, clock: Clock, lend: Lend) -> T:
+    photo = Photo(data, max_pixels=max_pixels, clock=clock)
+    with lend(photo.num_bytes, clock.check), telling_of_memory():
+        try:
+            return task(photo, finder=finder)
+        finally:
+            photo.forget()
 
 
 def _start() -> None:
-    descriptor, eye_finder, max_pixels = sys.argv[1:]
+    descriptor, eye_finder, max_pixels, unasked_bytes = sys.argv[1:]
     keep_freed_memory()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # damaged pictures are no news
     cv2.setNumThreads(1)
@@ -420,7 +458,7 @@ def _start() -> None:
         return
     settle_objects()
     connection.send_bytes(pickle.dumps(None))
-    main(connection, finder, max_pixels=int(max_pixels))
+    main(connection, finder, max_pixels=int(max_pixels), unasked_bytes=int(unasked_bytes))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,18 @@ from hypothesis import strategies as st
 
 from service import errors
 from service.formats import MAX_CHUNKS, MIN_SIDE_PX
-from service.images import FaceFormat, Header, Image, Reduce, decode, encode, halve, overhang, read_header
+from service.images import (
+    FaceFormat,
+    Header,
+    Image,
+    Reduce,
+    count_bytes,
+    decode,
+    encode,
+    halve,
+    overhang,
+    read_header,
+)
 from tests import fakes
 
 MAX_PIXELS = 50_000_000
@@ -59,6 +70,15 @@ def test_the_header_tells_format_and_size(format: str) -> None:
 def test_every_kind_of_webp_tells_its_size(mode: str, options: dict[str, object]) -> None:
     data = fakes.encoded(PIL.Image.fromarray(part()).convert(mode), "webp", **options)
     assert read_header(data, max_pixels=MAX_PIXELS) == Header("webp", 400, 300)
+
+
+@pytest.mark.parametrize("format", ["png", "webp"])
+@pytest.mark.parametrize(("alpha", "shows"), [(None, False), (128, True)])
+def test_a_header_tells_what_may_show_through(format: str, alpha: int | None, shows: bool) -> None:
+    pixels = part() if alpha is None else np.dstack([part(), np.full((300, 400), alpha, np.uint8)])
+    header = read_header(fakes.encoded(pixels, format, lossless=True), max_pixels=MAX_PIXELS)
+    assert header.may_show_through == shows
+    assert count_bytes(header) == 300 * 400 * (16 if shows else 9)
 
 
 @pytest.mark.parametrize("format", ["png", "bmp"])

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,8 @@ from service.errors import (
     ReadingFailed,
 )
 from service.eye_finder import open_eye_finder
-from service.photo import Clock
+from service.eyes import ServedFinder
+from service.photo import Clock, Photo
 from service.pipeline import Choice, choose_crops, draw_found, find_eyes
 from service.reading import Readers, ReadHere
 from service.sharing import go_on, make_calls
@@ -42,6 +44,7 @@ from tests.service.tasks import (
     lack_memory,
     lack_memory_in_opencv,
     misuse_opencv,
+    note_times,
     sleeping,
 )
 
@@ -243,6 +246,79 @@ def test_one_whose_time_is_over_costs_the_others_little(photo: bytes) -> None:
         assert isinstance(late, DeadlineExceeded)
         assert first.eyes and first.eyes == last.eyes
         assert time.monotonic() - begin < 10
+
+
+@pytest.fixture
+def room_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with memory for one of the test's photos at a time."""
+    monkeypatch.setattr(reading, "count_memory", lambda: 4096)
+
+
+def make_reading(where: str) -> Any:
+    if where == "processes":
+        return Readers(2, "haar", max_pixels=MAX_PIXELS)
+    return ReadHere(open_eye_finder("haar"), max_pixels=MAX_PIXELS)
+
+
+@pytest.mark.usefixtures("room_for_one")
+@pytest.mark.parametrize("where", ["processes", "threads"])
+def test_where_memory_lacks_photos_are_read_one_after_the_other(photo: bytes, where: str) -> None:
+    made = make_reading(where)
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            asked = [threads.submit(made, photo, note_times, Clock()) for _ in range(4)]
+            times = sorted(each.result() for each in asked)
+        assert all(done <= begin for (_, done), (begin, _) in pairwise(times))
+        assert made(photo, find_eyes, Clock()).eyes
+    finally:
+        made.close()
+
+
+@pytest.mark.usefixtures("room_for_one")
+@pytest.mark.parametrize("where", ["processes", "threads"])
+def test_who_waits_for_memory_in_vain_is_told_in_time(photo: bytes, where: str) -> None:
+    made = make_reading(where)
+    try:
+        with ThreadPoolExecutor(1) as threads:
+            asked = threads.submit(made, photo, sleeping(2), Clock())
+            time.sleep(0.2)
+            with pytest.raises(DeadlineExceeded):
+                made(photo, find_eyes, within(0.2))
+            assert isinstance(asked.result(), int)
+        assert made(photo, find_eyes, Clock()).eyes
+    finally:
+        made.close()
+
+
+@pytest.mark.usefixtures("room_for_one")
+def test_of_several_photos_each_has_its_memory_in_turn(photo: bytes) -> None:
+    with readers() as made:
+        wanted = [(photo, CHOOSE, Clock()), (photo[:3000], CHOOSE, Clock()), (photo, find_eyes, Clock())]
+        chosen, corrupt, found = read_together(made, *wanted)
+        assert chosen.crops and isinstance(corrupt, ImageCorrupt) and found.eyes
+
+
+@pytest.mark.usefixtures("room_for_one")
+def test_a_process_that_dies_gives_its_memory_back(photo: bytes) -> None:
+    with readers() as made:
+        for _ in range(2):
+            with pytest.raises(ReadingFailed):
+                made(photo, die, Clock())
+        assert made(photo, find_eyes, Clock()).eyes
+
+
+def test_a_photo_that_an_error_still_holds_has_no_pixels(photo: bytes) -> None:
+    held: list[Photo] = []
+
+    def keep(photo: Photo, *, finder: ServedFinder) -> None:
+        held.append(photo)
+        photo.look(finder)
+        assert photo._decoded
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        ReadHere(open_eye_finder("haar"), max_pixels=MAX_PIXELS)(photo, keep, Clock())
+    assert not held[0]._decoded
 
 
 def test_who_waits_for_a_process_in_vain_is_told_in_time(photo: bytes) -> None:
