@@ -40,8 +40,10 @@ from service.engine import Engine
 from service.errors import NotAcceptable, NotFound, NotReady
 from service.heads import HeadAsGet
 from service.images import FaceFormat, encode
+from service.limits import UploadLimit
 from service.live import keep_live
 from service.marking import finish
+from service.memory import count_memory
 from service.metrics import MEDIA_TYPE, Metrics
 from service.openapi import (
     BATCH_RESPONSES,
@@ -74,6 +76,10 @@ _OFFERS: Final[dict[FaceFormat | None, tuple[str, ...]]] = {
 }
 """The media types of an answer, by the format that was asked for."""
 
+
+_PART_OF_MEMORY: Final = 8
+"""One of so many parts of the memory that there is may be taken by bodies; while a form or JSON is read it is
+there twice. Pixels have a half (`service.reading`)."""
 
 _UNTRACED: Final[TelemetryConfig] = {"tracing": False, "metrics": False, "logs": False}
 """FastAPI would ask in each request whether OpenTelemetry is set up."""
@@ -114,6 +120,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.settings = settings
     app.state.catalogue = Catalogue(settings.mounted)
     app.state.gate = Gate.open(settings)
+    app.state.uploads = UploadLimit(count_memory() // _PART_OF_MEMORY)
     app.state.metrics = Metrics()
     app.add_middleware(HeadAsGet)  # the inner one: photos, which are posted, go by it
     if not settings.tracing:  # the router tells FastAPI's telemetry which route it was

@@ -29,6 +29,7 @@ from service.errors import (
     UploadTooSlow,
 )
 from service.forms import MAX_PARTS, FormReader, Part
+from service.limits import Body
 
 FIELD: Final = "image"
 _FORMS = "image/*, multipart/form-data with the file in the field 'image', or application/json with base64"
@@ -48,6 +49,7 @@ async def read_picture(request: Request, *, max_bytes: int, max_s: float) -> byt
     Raises:
         UploadTooLarge: the body is longer than `max_bytes`, by its Content-Length or by count.
         UploadTooSlow: it was not there after `max_s`.
+        Overloaded: together with other bodies it is more than there is room for.
         EmptyBody: there is no body.
         UnsupportedMediaType: the Content-Type is none of the three forms, or the body is compressed.
         MissingField, InvalidForm, InvalidJson, InvalidParameter: the form or JSON is not as it should be.
@@ -63,6 +65,7 @@ async def read_pictures(request: Request, *, max_bytes: int, max_s: float, max_f
     Raises:
         UploadTooLarge: the body is longer than `max_bytes`, by its Content-Length or by count.
         UploadTooSlow: it was not there after `max_s`.
+        Overloaded: together with other bodies it is more than there is room for.
         EmptyBody, UnsupportedMediaType: there is no form.
         MissingField, InvalidForm, InvalidParameter: it holds something else, or more than `max_files`.
     """
@@ -139,6 +142,7 @@ def _too_large(found: str, max_bytes: int) -> UploadTooLarge:
 
 async def _take(request: Request, max_bytes: int, write: Callable[[bytes], object]) -> None:
     """Writes the body as it comes in. Starlette's stream() does the same, as generators within generators."""
+    body: Body | None = request.scope.get("state", {}).get("body")
     num_bytes = 0
     more = True
     while more:
@@ -149,6 +153,8 @@ async def _take(request: Request, max_bytes: int, write: Callable[[bytes], objec
         num_bytes += len(chunk)
         if num_bytes > max_bytes:
             raise _too_large("The body goes on beyond the limit", max_bytes)
+        if body is not None:
+            body.grow(len(chunk))
         write(chunk)
         more = message.get("more_body", False)
 

@@ -35,7 +35,8 @@ class DirectRoute(APIRoute):
         request = Request(scope, receive, send)
         with admitted(request):
             try:
-                response = await self.endpoint(request)
+                with request.app.state.uploads.hold() as request.state.body:
+                    response = await self.endpoint(request)
             except asyncio.CancelledError as cut:
                 if CALLER not in scope.get("extensions", {}):
                     raise  # another server, Ray's for instance, means that its caller has left

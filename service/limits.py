@@ -1,7 +1,7 @@
-"""How much one caller may ask for: requests a minute, and requests at once; knows nothing of HTTP.
+"""How much one caller may ask for, in requests a minute and at once, and how much all may send at once.
 
-A caller is a name, whatever it stands for. Memory is bounded: who asks for nothing leaves no trace after a
-minute, and of more than `MAX_CALLERS` those who were quiet longest are forgotten.
+Knows nothing of HTTP: a caller is a name, whatever it stands for. Memory is bounded: who asks for nothing
+leaves no trace after a minute, and of more than `MAX_CALLERS` those who were quiet longest are forgotten.
 """
 
 import math
@@ -11,11 +11,14 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Final
 
-from service.errors import RateLimited, TooManyRequests
+from service.errors import Overloaded, RateLimited, TooManyRequests
 
 MAX_CALLERS: Final = 10_000
 
 _MINUTE_S: Final = 60.0
+_LARGE_PART: Final = 64
+"""A body is large from this part of all on: from 4 MB on where the service has 2 GB."""
+
 _FINISHED_SOON_S: Final = 1
 """What is told to wait for where a request of the same caller must end first: nobody knows when it will."""
 
@@ -121,3 +124,52 @@ class ConcurrencyLimit:
             self._num_running[caller] -= 1
             if not self._num_running[caller]:
                 del self._num_running[caller]
+
+
+class UploadLimit:
+    """So many bytes of bodies at once: of those that come in, wait and are worked on.
+
+    Beyond them large bodies are refused, and any beyond twice as many, so that a few who send much and slowly
+    do not keep small photos out. One alone may have any number. For one event loop.
+    """
+
+    def __init__(self, num_bytes: int) -> None:
+        self.most = num_bytes
+        self.large = num_bytes // _LARGE_PART
+        self.num_held = 0
+
+    @contextmanager
+    def hold(self) -> "Iterator[Body]":
+        """A body that takes no room any more once the context is left."""
+        body = Body(self)
+        try:
+            yield body
+        finally:
+            self.num_held -= body.num_bytes
+
+
+class Body:
+    """One body, as far as it has come."""
+
+    __slots__ = ("_limit", "num_bytes")
+
+    def __init__(self, limit: UploadLimit) -> None:
+        self._limit = limit
+        self.num_bytes = 0
+
+    def grow(self, num_bytes: int) -> None:
+        """Counts what has come.
+
+        Raises:
+            Overloaded: it is more than there is room for.
+        """
+        limit = self._limit
+        self.num_bytes += num_bytes
+        limit.num_held += num_bytes
+        if limit.num_held <= limit.most or limit.num_held == self.num_bytes:
+            return
+        if self.num_bytes > limit.large or limit.num_held > 2 * limit.most:
+            raise Overloaded(
+                f"Bodies of {limit.num_held:,} bytes are being received or worked on; there is no room for "
+                "more. Send the photo again after the time that Retry-After names, or make it smaller."
+            )

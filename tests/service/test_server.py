@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
+from service import app as app_module
 from service import connections
 from service.app import create_app
 from service.connections import PromptHttp
@@ -317,6 +318,26 @@ def test_a_body_that_came_whole_does_not_excuse_the_next_one(impatient: str) -> 
         first, second = read_all(slow).split(b"HTTP/1.1 ")[1:]
     assert first.startswith(b"415 ") and b"not_an_image" in first
     assert second.startswith(b"408 ") and b"upload_too_slow" in second
+
+
+def test_slow_uploads_do_not_fill_the_memory_and_small_photos_pass(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app_module, "count_memory", lambda: 8 * 1_000_000)
+    head = b"POST /eyes HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: 2000000\r\n\r\n"
+    small, large = encoded(astronaut()[60:150, 150:290].copy(), "jpeg"), b"\xff\xd8\xff" + bytes(1_900_000)
+    assert len(small) < 1_000_000 // 64
+    with served_here(create_app(Settings(model=str(model), device="cpu")), http=PromptHttp) as (address, _):
+        with connect(address, head + large):
+            time.sleep(0.3)
+            for _ in range(2):  # one that is refused leaves its room
+                refused = httpx.post(f"{address}/eyes", content=large, headers=JPEG, timeout=30)
+                check_problem(refused, 503, "overloaded")
+                assert refused.headers["retry-after"] == "1"
+            assert httpx.post(f"{address}/eyes", content=small, headers=JPEG, timeout=30).status_code == 200
+        time.sleep(0.3)
+        alone = httpx.post(f"{address}/eyes", content=large, headers=JPEG, timeout=30)
+        check_problem(alone, 422, "image_corrupt")
 
 
 def test_a_jump_of_the_clock_changes_no_deadline(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
