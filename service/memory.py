@@ -16,6 +16,9 @@ _LOOK_S: Final = 0.05
 _UNASKED_BYTES: Final = 64 << 20
 """Photos of 7 million pixels, 4 million if they may be transparent."""
 
+_KEPT_BYTES: Final = 256 << 20
+"""Photos of 28 million pixels: those of telephones, which are mostly decoded smaller, come more than once."""
+
 
 def count_memory(cgroups: Iterable[Path] | None = None) -> int:
     """The bytes that the process may have: the machine's, or the limit of its cgroup if that is less.
@@ -40,8 +43,11 @@ class Budget:
     """
 
     def __init__(self, num_bytes: int, num_users: int) -> None:
-        self.unasked = min(_UNASKED_BYTES, num_bytes // (2 * num_users))
+        each = num_bytes // (2 * num_users)
+        self.unasked = min(_UNASKED_BYTES, each)
         """What each user has beside all others."""
+        self.kept = min(_KEPT_BYTES, each)
+        """After a photo of more a user gives back to the system what was freed."""
         self._left = num_bytes - self.unasked * num_users
         self._num_lent = 0
         self._door = threading.Lock()
@@ -57,7 +63,6 @@ class Budget:
         try:
             yield
         finally:
-            give_back_memory()
             with self._given_back:
                 self._left += num_bytes
                 self._num_lent -= 1

@@ -55,8 +55,8 @@ _PART_OF_MEMORY: Final = 2
 """One of so many parts of the memory that there is may be taken by pixels at once: three small files of 50
 million pixels each would else end a service that has 2 GB."""
 
-Lend = Callable[[int, Callable[[], None]], AbstractContextManager[None]]
-"""As `Budget.lend`."""
+Memory = tuple[Callable[[int, Callable[[], None]], AbstractContextManager[None]], int]
+"""`lend` and `kept` of a `Budget`."""
 
 _LOOK_S: Final = 0.05
 _ROOT: Final = Path(__file__).parent.parent
@@ -109,7 +109,8 @@ class ReadHere:
 
     def __call__(self, data: bytes, task: Task[T], clock: Clock) -> T:
         """What the task gives; see `Reading`."""
-        return _do(task, data, self._finder, self._max_pixels, clock, self._memory.lend)
+        memory = self._memory
+        return _do(task, data, self._finder, self._max_pixels, clock, (memory.lend, memory.kept))
 
     def steps(self, data: bytes, task: Task[T], clock: Clock) -> Steps[T]:
         """The same in steps: it needs nobody else."""
@@ -244,7 +245,7 @@ class _Reader:
     """One process and the connection to it; used by one thread at a time."""
 
     def __init__(self, eye_finder: str, max_pixels: int, memory: Budget) -> None:
-        self._arguments = [eye_finder, str(max_pixels), str(memory.unasked)]
+        self._arguments = [eye_finder, *map(str, (max_pixels, memory.unasked, memory.kept))]
         self._memory = memory
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
@@ -393,27 +394,24 @@ def _describe_end(code: int) -> str:
     return f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
 
 
-def main(connection: Connection, finder: ServedFinder, *, max_pixels: int, unasked_bytes: int) -> None:
+def main(
+    connection: Connection, finder: ServedFinder, *, max_pixels: int, unasked_bytes: int, kept_bytes: int
+) -> None:
     """Reads photo after photo, until the other end of the connection is gone; asks for much memory before."""
 
     @contextmanager
     def ask(num_bytes: int, check: Callable[[], None]) -> Iterator[None]:
-        if num_bytes <= unasked_bytes:
-            yield
-            return
-        connection.send_bytes(pickle.dumps(num_bytes))
-        connection.recv_bytes()
-        try:
-            yield
-        finally:
-            give_back_memory()
+        if num_bytes > unasked_bytes:
+            connection.send_bytes(pickle.dumps(num_bytes))
+            connection.recv_bytes()
+        yield
 
     while True:
         try:
             asked = pickle.loads(connection.recv_bytes())
         except (EOFError, OSError):
             return
-        replies = [_read_one(data, task, finder, max_pixels, ask) for data, task in asked]
+        replies = [_read_one(data, task, finder, max_pixels, (ask, kept_bytes)) for data, task in asked]
         try:
             connection.send_bytes(pickle.dumps(replies, pickle.HIGHEST_PROTOCOL))
         except OSError:
@@ -421,12 +419,12 @@ def main(connection: Connection, finder: ServedFinder, *, max_pixels: int, unask
 
 
 def _read_one(
-    data: bytes, task: Task[Any], finder: ServedFinder, max_pixels: int, lend: Lend
+    data: bytes, task: Task[Any], finder: ServedFinder, max_pixels: int, memory: Memory
 ) -> tuple[object, Exception | None, dict[str, float]]:
     """What a `_Reply` holds; as that class has another name here, it is not sent itself."""
     clock = Clock()
     try:
-        result = _do(task, data, finder, max_pixels, clock, lend)
+        result = _do(task, data, finder, max_pixels, clock, memory)
     except Eye2FaceError as known:
         return None, known, clock.spent_ms
     except Exception as unknown:  # noqa: BLE001  # whatever it is, it is told to who asked
@@ -436,17 +434,21 @@ def _read_one(
     return result, None, clock.spent_ms
 
 
-def _do(task: Task[T], data: bytes, finder: ServedFinder, max_pixels: int, clock: Clock, lend: Lend) -> T:
+def _do(task: Task[T], data: bytes, finder: ServedFinder, max_pixels: int, clock: Clock, memory: Memory) -> T:
+    lend, kept_bytes = memory
     photo = Photo(data, max_pixels=max_pixels, clock=clock)
     with lend(photo.num_bytes, clock.check), telling_of_memory():
         try:
             return task(photo, finder=finder)
         finally:
             photo.forget()
+            if photo.num_bytes > kept_bytes:
+                give_back_memory()
 
 
 def _start() -> None:
-    descriptor, eye_finder, max_pixels, unasked_bytes = sys.argv[1:]
+    descriptor, eye_finder, *numbers = sys.argv[1:]
+    max_pixels, unasked_bytes, kept_bytes = map(int, numbers)
     keep_freed_memory()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # damaged pictures are no news
     cv2.setNumThreads(1)
@@ -458,7 +460,7 @@ def _start() -> None:
         return
     settle_objects()
     connection.send_bytes(pickle.dumps(None))
-    main(connection, finder, max_pixels=int(max_pixels), unasked_bytes=int(unasked_bytes))
+    main(connection, finder, max_pixels=max_pixels, unasked_bytes=unasked_bytes, kept_bytes=kept_bytes)
 
 
 if __name__ == "__main__":

@@ -307,6 +307,45 @@ def test_a_process_that_dies_gives_its_memory_back(photo: bytes) -> None:
         assert made(photo, find_eyes, Clock()).eyes
 
 
+AFTER_A_LARGE_PHOTO = """
+import sys
+from pathlib import Path
+import numpy as np
+from service import memory, reading
+from service.eye_finder import open_eye_finder
+from service.photo import Clock
+from service.pipeline import find_eyes
+from tests.fakes import encoded
+
+memory.keep_freed_memory()
+reading.count_memory = lambda: int(sys.argv[1])
+photo = encoded(np.full((5000, 5000, 3), 90, np.uint8), "png")
+read = reading.ReadHere(open_eye_finder("haar"), max_pixels=25_000_000)
+read(encoded(np.full((200, 200, 3), 90, np.uint8), "png"), find_eyes, Clock())
+memory.give_back_memory()
+
+def resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+before = resident()
+read(photo, find_eyes, Clock())
+print(resident() - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="it is glibc that keeps it")
+@pytest.mark.parametrize(("memory", "goes"), [(1 << 40, False), (100 << 20, True)])
+def test_what_a_large_photo_took_goes_back_to_the_system(memory: int, goes: bool) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", AFTER_A_LARGE_PHOTO, str(memory)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (int(done.stdout) < 20_000_000) == goes, done.stderr
+
+
 def test_a_photo_that_an_error_still_holds_has_no_pixels(photo: bytes) -> None:
     held: list[Photo] = []
 
