@@ -15,6 +15,10 @@ HEAD_TIMEOUT_S: Final = 10.0
 """From a connection's begin, or a request's first byte, to the end of its head; some KB at most."""
 
 
+GOODBYE_S: Final = 3.0
+"""At a stop, from the end of an idle TLS connection to the other side's goodbye. Callers with a pool of them
+do not say it before they use one again, and the stop would wait for them as long as it may."""
+
 CALLER: Final = "eye2face.caller"
 """The ASGI extension that is the request's `Caller`."""
 
@@ -43,6 +47,7 @@ class PromptHttp(HttpToolsProtocol):
     """
 
     head_timer: asyncio.TimerHandle | None = None
+    goodbye: asyncio.TimerHandle | None = None
     head_is_open = False
     head_ends_at: int | None = None
     """In the bytes that came last, where the head of a request with such a wish ends."""
@@ -96,9 +101,18 @@ class PromptHttp(HttpToolsProtocol):
         headers = [b"%b: %b\r\n" % each for each in self.headers if each[0] != b"upgrade"]
         return b"%b %b HTTP/%b\r\n%b\r\n" % (method.encode(), self.url, version.encode(), b"".join(headers))
 
+    def shutdown(self) -> None:
+        """The server stops: closes the connection, or lets its answer be the last one."""
+        super().shutdown()
+        is_idle = self.cycle is None or self.cycle.response_complete
+        if is_idle and self.scheme == "https":
+            self.goodbye = self.loop.call_later(GOODBYE_S, self.transport.abort)
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Waits no more, and tells who works for this caller."""
         self._stop_waiting()
+        if self.goodbye is not None:
+            self.goodbye.cancel()
         super().connection_lost(exc)
         self.caller.leave()
 

@@ -21,10 +21,6 @@ CHECK_EVERY_S: Final = 1.0
 HANDSHAKE_TIMEOUT_S: Final = 10.0
 """As long as the head of a request may take; asyncio would wait for a minute."""
 
-GOODBYE_TIMEOUT_S: Final = 3.0
-"""For what was sent last and the other side's goodbye, which callers with a pool of idle connections do not
-say before they use one again: a stop would wait for them."""
-
 _log = logging.getLogger(__name__)
 
 
@@ -73,9 +69,9 @@ class Certificate:
 
 @contextmanager
 def limited_tls(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
-    """Servers that are made inside wait no longer than the limits above, which uvicorn does not pass on."""
+    """Servers that are made inside wait no longer for a handshake; uvicorn has no setting for it."""
     create: Any = loop.create_server
-    limits = {"ssl_handshake_timeout": HANDSHAKE_TIMEOUT_S, "ssl_shutdown_timeout": GOODBYE_TIMEOUT_S}
+    limits = {"ssl_handshake_timeout": HANDSHAKE_TIMEOUT_S}
 
     def create_limited(*given: Any, ssl: ssl.SSLContext | None = None, **options: Any) -> Any:
         return create(*given, ssl=ssl, **options, **(limits if ssl else {}))

@@ -254,40 +254,35 @@ def room_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "count_memory", lambda: 4096)
 
 
-def make_reading(where: str) -> Any:
-    if where == "processes":
-        return Readers(2, "haar", max_pixels=MAX_PIXELS)
-    return ReadHere(open_eye_finder("haar"), max_pixels=MAX_PIXELS)
+@pytest.fixture(params=["processes", "threads"])
+def short(room_for_one: None, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """What reads photos there, in either way."""
+    in_processes = request.param == "processes"
+    made = (
+        Readers(2, "haar", max_pixels=MAX_PIXELS)
+        if in_processes
+        else ReadHere(open_eye_finder("haar"), max_pixels=MAX_PIXELS)
+    )
+    yield made
+    made.close()
 
 
-@pytest.mark.usefixtures("room_for_one")
-@pytest.mark.parametrize("where", ["processes", "threads"])
-def test_where_memory_lacks_photos_are_read_one_after_the_other(photo: bytes, where: str) -> None:
-    made = make_reading(where)
-    try:
-        with ThreadPoolExecutor(4) as threads:
-            asked = [threads.submit(made, photo, note_times, Clock()) for _ in range(4)]
-            times = sorted(each.result() for each in asked)
-        assert all(done <= begin for (_, done), (begin, _) in pairwise(times))
-        assert made(photo, find_eyes, Clock()).eyes
-    finally:
-        made.close()
+def test_where_memory_lacks_photos_are_read_one_after_the_other(photo: bytes, short: Any) -> None:
+    with ThreadPoolExecutor(4) as threads:
+        asked = [threads.submit(short, photo, note_times, Clock()) for _ in range(4)]
+        times = sorted(each.result() for each in asked)
+    assert all(done <= begin for (_, done), (begin, _) in pairwise(times))
+    assert short(photo, find_eyes, Clock()).eyes
 
 
-@pytest.mark.usefixtures("room_for_one")
-@pytest.mark.parametrize("where", ["processes", "threads"])
-def test_who_waits_for_memory_in_vain_is_told_in_time(photo: bytes, where: str) -> None:
-    made = make_reading(where)
-    try:
-        with ThreadPoolExecutor(1) as threads:
-            asked = threads.submit(made, photo, sleeping(2), Clock())
-            time.sleep(0.2)
-            with pytest.raises(DeadlineExceeded):
-                made(photo, find_eyes, within(0.2))
-            assert isinstance(asked.result(), int)
-        assert made(photo, find_eyes, Clock()).eyes
-    finally:
-        made.close()
+def test_who_waits_for_memory_in_vain_is_told_in_time(photo: bytes, short: Any) -> None:
+    with ThreadPoolExecutor(1) as threads:
+        asked = threads.submit(short, photo, sleeping(2), Clock())
+        time.sleep(0.2)
+        with pytest.raises(DeadlineExceeded):
+            short(photo, find_eyes, within(0.2))
+        assert isinstance(asked.result(), int)
+    assert short(photo, find_eyes, Clock()).eyes
 
 
 @pytest.mark.usefixtures("room_for_one")
