@@ -12,17 +12,12 @@ import logging
 import os
 import re
 import secrets
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
-from service.changes import signature
+from service.changes import Changes
 from service.errors import Unauthorized
-
-CHECK_EVERY_S: Final = 1.0
-"""So long after it was written, at the most, a file of keys counts."""
 
 _LINE = re.compile(r"([0-9a-fA-F]{64})(?:\s+(.*))?")
 _log = logging.getLogger(__name__)
@@ -80,11 +75,9 @@ class KeyStore:
         """Raises BadKeys when there is a path but no file of keys."""
         self._own = tuple(map(Key, hashes))
         self._path = path
-        self._signature: object = None
-        self._next_check = 0.0
+        self._changes = Changes() if path is None else Changes(path)
         self._ring = KeyRing(self._own)
         if path is not None:
-            self._signature = signature(path)
             self._ring = KeyRing((*self._own, *read_keys(path)))
 
     @property
@@ -94,13 +87,8 @@ class KeyStore:
 
     def ring(self) -> KeyRing:
         """The keys that count now. A file that became unreadable changes nothing, and the log says so."""
-        now = time.monotonic()
-        if self._path is not None and now >= self._next_check:
-            self._next_check = now + CHECK_EVERY_S
-            now_there = signature(self._path)  # before reading: what is written meanwhile is seen next time
-            if now_there != self._signature:
-                self._signature = now_there
-                self._reload(self._path)
+        if self._path is not None and self._changes.came():
+            self._reload(self._path)
         return self._ring
 
     def _reload(self, path: Path) -> None:

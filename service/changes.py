@@ -1,6 +1,11 @@
-"""Whether a file was written or replaced since it was looked at, without reading it."""
+"""Whether files were written or replaced since they were looked at, without reading them."""
 
+import time
 from pathlib import Path
+from typing import Final
+
+CHECK_EVERY_S: Final = 1.0
+"""So long after it was written, at the most, a file that is asked about counts."""
 
 
 def signature(path: Path) -> object:
@@ -10,3 +15,27 @@ def signature(path: Path) -> object:
     except OSError as error:
         return error.errno
     return status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev, status.st_size
+
+
+class Changes:
+    """Looks at files as often as CHECK_EVERY_S allows, however often it is asked.
+
+    To be made before they are read: what is written meanwhile is then seen the next time.
+    """
+
+    def __init__(self, *paths: Path) -> None:
+        self._paths = paths
+        self._seen = self._look()
+        self._next_check = 0.0
+
+    def came(self) -> bool:
+        """Whether one of the files was written or replaced since it was last seen."""
+        now = time.monotonic()
+        if now < self._next_check:
+            return False
+        self._next_check = now + CHECK_EVERY_S
+        before, self._seen = self._seen, self._look()
+        return self._seen != before
+
+    def _look(self) -> list[object]:
+        return [signature(path) for path in self._paths]

@@ -7,16 +7,12 @@ open goes on with the certificate that it began with.
 import asyncio
 import logging
 import ssl
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from service.changes import signature
-
-CHECK_EVERY_S: Final = 1.0
-"""So long after it was written, at the most, a certificate counts."""
+from service.changes import Changes
 
 HANDSHAKE_TIMEOUT_S: Final = 10.0
 """As long as the head of a request may take; asyncio would wait for a minute."""
@@ -38,21 +34,14 @@ class Certificate:
             BadCertificate: a file cannot be read, or they do not hold a certificate and its key.
         """
         self._path, self._key = path, key or path
-        self._signatures = self._look()
-        self._next_check = 0.0
-        self._newest = load(self._path, self._key)
-        self.context = load(self._path, self._key)
+        self._changes = Changes(self._path, self._key)
+        self._newest = self.context = load(self._path, self._key)
         """What a server is given; it shows the newest certificate that can be used."""
         self.context.sni_callback = self._show  # called for clients who name no server, too
 
     def _show(self, handshake: ssl.SSLObject | ssl.SSLSocket, name: str | None, _: ssl.SSLContext) -> None:
-        now = time.monotonic()
-        if now >= self._next_check:
-            self._next_check = now + CHECK_EVERY_S
-            signatures = self._look()  # before reading: what is written meanwhile is seen next time
-            if signatures != self._signatures:
-                self._signatures = signatures
-                self._reload()
+        if self._changes.came():
+            self._reload()
         handshake.context = self._newest
 
     def _reload(self) -> None:
@@ -62,9 +51,6 @@ class Certificate:
             _log.error("the TLS certificate known so far stays in use: %s", error)
             return
         _log.warning("the TLS certificate in %s was read anew and is in use", self._path)
-
-    def _look(self) -> tuple[object, object]:
-        return signature(self._path), signature(self._key)
 
 
 @contextmanager

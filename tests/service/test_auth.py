@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from service import auth
+from service import changes
 from service.auth import BadKeys, Key, KeyRing, KeyStore, add_key, hash_key, make_key, read_keys
 from service.errors import Unauthorized
 
@@ -108,7 +108,7 @@ def test_a_new_key_is_long_and_never_the_same() -> None:
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file with the key `old`, looked at anew each time."""
-    monkeypatch.setattr(auth, "CHECK_EVERY_S", 0.0)
+    monkeypatch.setattr(changes, "CHECK_EVERY_S", 0.0)
     path = tmp_path / "keys.txt"
     path.write_text(hash_key("old"))
     return path
@@ -159,5 +159,5 @@ def test_the_file_is_looked_at_at_most_once_a_second(tmp_path: Path) -> None:
     store.ring()
     replace(file, hash_key("new"))
     store.ring().check("old")
-    store._next_check -= auth.CHECK_EVERY_S  # a second later
+    store._changes._next_check -= changes.CHECK_EVERY_S  # a second later
     store.ring().check("new")
