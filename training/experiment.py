@@ -169,10 +169,12 @@ class Experiment:
         lines = list(read_stats(folder))
         steps = np.diff([0, *(line["step"] for line in lines)])
         per_step = np.array([line["seconds_per_step"] for line in lines])
+        described = read_description(folder)
         return {
             "seconds": round(float((steps * per_step).sum()), 1),
             "samples_per_second": round(recipe.batch_size / float(np.median(per_step)), 1),
-            "commit": read_description(folder)["commit"],
+            "precision": described["precision"],
+            "commit": described["commit"],
         }
 
     def _system(self, entry: Entry) -> tuple[evaluation.Draw, Metrics]:

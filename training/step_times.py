@@ -17,6 +17,7 @@ from training.arrays import Pairs
 from training.batches import EyeFacePairs
 from training.features import load_features, training_layers
 from training.objectives import OBJECTIVES
+from training.precision import usable_precision
 from training.recipes import Recipe
 from training.steps import make_step
 from training.train import RunSettings, begin_run, check_sizes, keep_freed_memory, make_loader, update_average
@@ -67,7 +68,8 @@ def time_steps(
     pairs = pairs.of_part(recipe.part)
     check_sizes(recipe, pairs)
     keep_freed_memory()
-    fabric = Fabric(accelerator=accelerator, devices=1, precision=recipe.precision)
+    precision = usable_precision(recipe.precision, accelerator)
+    fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)
     fabric.seed_everything(0, verbose=False)
     whole = OBJECTIVES[recipe.objective]
     layers = training_layers(perceptual, recipe.convs)

@@ -1,7 +1,7 @@
 """One training run: a loop on Lightning Fabric that can be killed at any step and goes on exactly there.
 
-A run's folder holds `run.json` (recipe, seed, data, commit), `checkpoint.pt`, `stats.jsonl` (one line
-per logged step), `curves.png` and `grid.png` (real faces: keep it out of any repository).
+A run's folder holds `run.json` (recipe, seed, data, precision, commit), `checkpoint.pt`, `stats.jsonl` (one
+line per logged step), `curves.png` and `grid.png` (real faces: keep it out of any repository).
 Letters of shapes: B batch, C channels, H and W height and width.
 """
 
@@ -10,6 +10,7 @@ import ctypes
 import hashlib
 import json
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,7 +31,8 @@ from training.features import Features, load_features, training_layers
 from training.importing import NotExported, read_exported, read_facts
 from training.models import Autoencoder, ModelConfig, grow, half_as_large, not_squeezed
 from training.objectives import OBJECTIVES, Objective
-from training.recipes import FinderRecipe, Recipe, RefinerRecipe, completed, describe
+from training.precision import usable_precision
+from training.recipes import FinderRecipe, Precision, Recipe, RefinerRecipe, completed, describe
 from training.regions import place_weights
 from training.runs import Stats, load_average, read_description
 from training.squeezing import squeeze
@@ -83,11 +85,12 @@ def train(recipe: Recipe, pairs: Pairs, settings: RunSettings) -> Path:
     _check_noise(recipe)
     _check_window(recipe, settings)
     keep_freed_memory()
+    precision = usable_precision(recipe.precision, settings.accelerator)
     fabric = Fabric(
         accelerator=settings.accelerator,
         devices=settings.devices,
         strategy="ddp" if settings.devices > 1 else "auto",
-        precision=recipe.precision,
+        precision=precision,
     )
     fabric.launch()
     fabric.seed_everything(settings.seed, verbose=False)
@@ -95,7 +98,9 @@ def train(recipe: Recipe, pairs: Pairs, settings: RunSettings) -> Path:
     layers = training_layers(settings.perceptual, recipe.convs)
     features = load_features(settings.perceptual, layers) if objective.needs_features else None
     if fabric.is_global_zero:
-        _claim_folder(recipe, pairs, settings, features)
+        if precision != recipe.precision:
+            tqdm.write(f"bfloat16 would be emulated here: {recipe.name} computes in float32", file=sys.stderr)
+        _claim_folder(recipe, pairs, settings, features, precision)
     fabric.barrier()
     dataset = EyeFacePairs(
         pairs, "train", jitter=recipe.jitter, seed=settings.seed, num_eyes=recipe.model.num_eyes,
@@ -298,8 +303,13 @@ def _check_window(recipe: Recipe, settings: RunSettings) -> None:
         )
 
 
-def _claim_folder(recipe: Recipe, pairs: Pairs, settings: RunSettings, features: Features | None) -> None:
-    """Writes what the run is, or compares it with what an earlier start wrote; the length may differ."""
+def _claim_folder(
+    recipe: Recipe, pairs: Pairs, settings: RunSettings, features: Features | None, precision: Precision
+) -> None:
+    """Writes what the run is, or compares it with what an earlier start wrote; the length may differ.
+
+    So may the precision: a run that goes on on another machine computes in what that one has.
+    """
     described = {
         "recipe": describe(recipe),
         **described_objective(OBJECTIVES[recipe.objective]),
@@ -320,7 +330,8 @@ def _claim_folder(recipe: Recipe, pairs: Pairs, settings: RunSettings, features:
                     f"{settings.folder} holds a run with another {key}: {earlier.get(key)}, now {value}. "
                     "Choose another folder, or remove it to begin anew"
                 )
-    path.write_text(json.dumps({**described, "commit": commit_hash()}, indent=1) + "\n")
+    of_this_start = {"precision": precision, "commit": commit_hash()}
+    path.write_text(json.dumps({**described, **of_this_start}, indent=1) + "\n")
 
 
 def described_objective(objective: Objective) -> dict[str, Any]:
