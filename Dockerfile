@@ -5,6 +5,8 @@
 FROM docker.io/library/python:3.11-slim AS sources
 WORKDIR /src
 RUN python3 -m venv /opt/eye2face && mkdir /empty
+# Processes that read photos are shut in by it (EYE2FACE_SANDBOX); it is in the base, as Debian's apt needs it.
+RUN python3 -c 'import ctypes; ctypes.CDLL("libseccomp.so.2")'
 # Bytecode lies in a folder of its own, that of Python's library too, which the base leaves out: nothing is written at
 # run time, so without it each start would compile anew.
 ENV PYTHONPYCACHEPREFIX=/opt/eye2face/bytecode

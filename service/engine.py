@@ -12,7 +12,7 @@ import cv2
 
 from service.cores import count_cores
 from service.drawer import Drawer
-from service.errors import NotReady, Overloaded
+from service.errors import NotReady, Overloaded, SandboxMissing
 from service.live import LiveModel, Loaded
 from service.metrics import Metrics
 from service.photo import Clock
@@ -164,6 +164,8 @@ class Engine:
             number = self.settings.num_readers
             if number < 0:
                 number = min(self._num_cores, _MOST_READERS) if synthesizer.device == "cuda" else 0
+            if number == 0 and self.settings.sandbox == "required":
+                raise SandboxMissing("EYE2FACE_SANDBOX=required wants EYE2FACE_NUM_READERS, 1 or more.")
             self._reading = open_reading(number, self.settings, self._cores)
         return self._reading
 

@@ -38,6 +38,7 @@
         ├── ModelSelfTestFailed   503 model_self_test_failed
         ├── RuntimeMissing        503 runtime_missing
         ├── DeviceUnavailable     503 device_unavailable
+        ├── SandboxMissing        503 sandbox_missing
         ├── InferenceFailed       503 inference_failed
         ├── ReadingFailed         503 reading_failed
         ├── OutOfMemory           503 out_of_memory
@@ -359,6 +360,13 @@ class DeviceUnavailable(ModelError):
 
     code = "device_unavailable"
     title = "Device unavailable"
+
+
+class SandboxMissing(ModelError):
+    """Photos are to be read in a sandbox, and cannot be."""
+
+    code = "sandbox_missing"
+    title = "There is no sandbox"
 
 
 class InferenceFailed(ModelError):

@@ -107,6 +107,7 @@ _PHOTO_ERRORS: Final = (
     errors.TooManyRequests,
     errors.Overloaded,
     errors.NotReady,
+    errors.SandboxMissing,
     errors.ReadingFailed,
     errors.OutOfMemory,
     errors.DeadlineExceeded,

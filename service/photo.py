@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from service.eyes import Eye, ServedFinder, Sight, crop_eye
 from service.images import Image, Reduce, count_bytes, decode, halve, overhang, read_header
@@ -16,6 +16,7 @@ from service.quality import MEASURED_PX, Quality, measure_quality
 if TYPE_CHECKING:  # a process that reads photos traces nothing
     from service.tracing import Follow
 
+STAGES: Final = ("decode", "find", "crop", "infer")
 _REDUCES: tuple[Reduce, ...] = (8, 4, 2, 1)
 _FINER: dict[Reduce, Reduce] = {2: 1, 4: 2, 8: 4}
 
@@ -119,9 +120,7 @@ class Clock:
 
     check: Callable[[], None] = lambda: None
     follow: "Follow | None" = None
-    spent_ms: dict[str, float] = field(
-        default_factory=lambda: dict.fromkeys(("decode", "find", "crop", "infer"), 0.0)
-    )
+    spent_ms: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
 
     @contextmanager
     def span(self, name: str) -> Iterator[None]:

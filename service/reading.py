@@ -2,10 +2,11 @@
 
 One Python process runs Python on one core at a time. Beside a GPU, which draws faster than that, photos are
 read by processes of their own, as many as there are cores; and a photo that crashes a decoder, or keeps it
-busy for ever, ends one of them and not the service. They are no jail: what breaks out of a decoder has the
-rights of the service.
+busy for ever, ends one of them and not the service. They are shut in where the system can: what breaks out
+of a decoder sees the photos of its process and reaches nothing else (`service.sandbox`).
 """
 
+import importlib
 import logging
 import os
 import pickle
@@ -17,7 +18,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -28,12 +29,13 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeVar
 import cv2
 
 from service.cores import count_cores
-from service.errors import Eye2FaceError, ModelError, NotReady, ReadingFailed
+from service.errors import Eye2FaceError, ModelError, NotReady, ReadingFailed, SandboxMissing
 from service.eye_finder import open_eye_finder
 from service.eyes import ServedFinder
 from service.images import telling_of_memory
 from service.memory import Budget, count_memory, give_back_memory, keep_freed_memory, settle_objects
-from service.photo import Clock, Photo
+from service.photo import STAGES, Clock, Photo
+from service.sandbox import SandboxUnavailable, shut_in, unpickle
 from service.sharing import SharedCall, Steps, run_alone
 
 if TYPE_CHECKING:  # pydantic takes 11 MB of each process that reads, which has no settings
@@ -47,9 +49,24 @@ START_S: Final = 60.0
 GRACE_S: Final = 0.5
 """How long a process may go on with a photo that nobody wants any more; a new one takes as long to start."""
 
+Sandbox = Literal["auto", "required", "off"]
+"""Whether processes that read photos are shut in: where the system can, or else there are none, or never."""
+
 _ONE_THREAD: Final = {"OPENBLAS_NUM_THREADS": "1"}
 """NumPy's and OpenCV's copies of OpenBLAS, which nothing here asks, would each begin a thread for every core:
 on 64 cores 64 processes of 127 threads, more than a container may have."""
+
+_PASSED_ON: Final = (
+    "GLIBC_", "HOME", "LANG", "LC_", "LD_", "MALLOC_", "OMP_", "OPENCV_", "ORT_", "PATH", "PYTHON", "TMPDIR",
+    "TZ", "VIRTUAL_ENV",
+)  # fmt: skip
+"""How the names begin of what these processes see of the environment, where secrets are as well."""
+
+_TASKS: Final = ("service.pipeline",)
+"""The modules of the tasks: a process that is shut in imports no more."""
+
+_ANSWER_BYTES: Final = 1 << 20
+"""An answer holds a few pictures that are no larger than the photo, and this much beside."""
 
 _PART_OF_MEMORY: Final = 2
 """One of so many parts of the memory that there is may be taken by pixels at once: three small files of 50
@@ -138,13 +155,14 @@ class Readers:
         *,
         max_pixels: int,
         cores: threading.Semaphore | None = None,
+        sandbox: Sandbox = "auto",
     ) -> None:
-        """Raises ModelError: the eye finder cannot be used, or no process can be started."""
+        """Raises ModelError: the eye finder cannot be used, or no process can be started or shut in."""
         self._cores = cores or threading.Semaphore()
         self.last_failure: str | None = None
         """Why no process could be started the last time; None if one could."""
         memory = Budget(count_memory() // _PART_OF_MEMORY, number)
-        self._all = [_Reader(eye_finder, max_pixels, memory) for _ in range(number)]
+        self._all = [_Reader(eye_finder, max_pixels, memory, sandbox) for _ in range(number)]
         self._idle: queue.LifoQueue[_Reader] = queue.LifoQueue()
         try:
             for reader in self._all:
@@ -155,6 +173,8 @@ class Readers:
         except BaseException:
             self.close()
             raise
+        if why := self._all[0].not_shut_in:
+            _log.warning("the processes that read photos are in no sandbox: %s", why)
 
     @property
     def pids(self) -> list[int]:
@@ -244,9 +264,14 @@ class _Reply:
 class _Reader:
     """One process and the connection to it; used by one thread at a time."""
 
-    def __init__(self, eye_finder: str, max_pixels: int, memory: Budget) -> None:
-        self._arguments = [eye_finder, *map(str, (max_pixels, memory.unasked, memory.kept))]
+    def __init__(self, eye_finder: str, max_pixels: int, memory: Budget, sandbox: Sandbox) -> None:
+        numbers = map(str, (max_pixels, memory.unasked, memory.kept))
+        self._arguments = [eye_finder, sandbox, *numbers, *_TASKS]
         self._memory = memory
+        self._sandbox = sandbox
+        self._most_bytes = _ANSWER_BYTES + 4 * max_pixels
+        self.not_shut_in = ""
+        """Why it is in no sandbox, although it should be."""
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
         self._arrivals = select.poll()  # kept: Connection.poll makes one anew for every call
@@ -266,7 +291,7 @@ class _Reader:
                 command = [sys.executable, "-m", "service.reading", str(theirs.fileno()), *self._arguments]
                 self._process = subprocess.Popen(
                     command, stdin=subprocess.DEVNULL, cwd=_ROOT, pass_fds=[theirs.fileno()],
-                    env=os.environ | _ONE_THREAD,
+                    env=_passed_on(os.environ),
                     start_new_session=True,  # Ctrl+C is for the service, which ends them in good order
                 )  # fmt: skip
                 self._connection, self._started = Connection(ours.detach()), time.monotonic()
@@ -280,6 +305,7 @@ class _Reader:
 
         Raises:
             NotReady: it cannot be started, or does not get ready.
+            SandboxMissing: it is not shut in, and has to be.
             ModelError: the one that it met.
         """
         if self._is_ready and self._has_ended():
@@ -294,13 +320,17 @@ class _Reader:
                 if time.monotonic() - self._started > START_S:
                     self.stop()
                     raise NotReady(f"A process that reads photos was not ready after {START_S:.0f} s.")
-            error = pickle.loads(self._connected().recv_bytes())
+            told = self._told()
         except (EOFError, OSError) as lost:
             self.stop()
             raise NotReady("A process that reads photos ended while it started; see the log.") from lost
-        if error is not None:
+        if isinstance(told, Eye2FaceError):
             self.stop()
-            raise error
+            raise told
+        self.not_shut_in = str(told)
+        if self.not_shut_in and self._sandbox == "required":
+            self.stop()
+            raise SandboxMissing(f"Photos cannot be read in a sandbox, as asked for: {self.not_shut_in}.")
         self._is_ready = True
 
     def ask(self, questions: "Sequence[_Question]") -> "list[_Reply]":
@@ -317,18 +347,30 @@ class _Reader:
             told = [(question.data, question.task) for question in questions]
             connection.send_bytes(pickle.dumps(told, pickle.HIGHEST_PROTOCOL))
             with ExitStack() as lent:
-                while isinstance(answer := self._receive(connection, questions), int):
+                while isinstance(answer := self._receive(questions), int):
                     lent.close()  # of the photo before, which is gone
                     lent.enter_context(self._memory.lend(answer, partial(self._check, questions)))
                     connection.send_bytes(b"")
+            return _replies(answer, len(questions))
         except (EOFError, OSError) as lost:
             raise self._died() from lost
-        return [_Reply(*told) for told in answer]
 
-    def _receive(self, connection: Connection, questions: "Sequence[_Question]") -> Any:
+    def _receive(self, questions: "Sequence[_Question]") -> Any:
         while not self._arrives(_LOOK_S):
             self._check(questions)
-        return pickle.loads(connection.recv_bytes())
+        return self._told()
+
+    def _told(self) -> Any:
+        """What it says. Raises EOFError: nothing that is understood."""
+        connection = self._connected()
+        try:
+            return unpickle(connection.recv_bytes(self._most_bytes))
+        except (EOFError, OSError):
+            if not connection.readable:  # any more: what came was larger
+                raise _not_understood("it is too long") from None
+            raise
+        except Exception as error:
+            raise _not_understood(error) from error
 
     def stop(self) -> None:
         """Ends the process, cuts it if it is at work, and frees what it had."""
@@ -387,7 +429,36 @@ def open_reading(number: int, settings: "Settings", cores: threading.Semaphore |
     if number == 0:
         finder = open_eye_finder(settings.eye_finder)
         return ReadHere(finder, max_pixels=settings.max_pixels, num_threads=settings.num_threads)
-    return Readers(number, settings.eye_finder, max_pixels=settings.max_pixels, cores=cores)
+    return Readers(
+        number, settings.eye_finder, max_pixels=settings.max_pixels, cores=cores, sandbox=settings.sandbox
+    )
+
+
+def _passed_on(environment: Mapping[str, str]) -> dict[str, str]:
+    """What a process that reads photos sees of the environment."""
+    return {name: value for name, value in environment.items() if name.startswith(_PASSED_ON)} | _ONE_THREAD
+
+
+def _replies(answer: Any, number: int) -> "list[_Reply]":
+    """So many replies of an answer. Raises EOFError: it is none."""
+    try:
+        replies = [_Reply(*told) for told in answer]
+        for reply in replies:
+            if not isinstance(reply.error, Exception | None):
+                raise TypeError(f"an error is of type {type(reply.error).__name__}")
+            for name, spent_ms in reply.spent_ms.items():
+                if name not in STAGES or not 0 <= float(spent_ms) < float("inf"):
+                    raise ValueError(f"{spent_ms!r} ms were spent for {name!r}")
+    except Exception as error:
+        raise _not_understood(error) from error
+    if len(replies) != number:
+        raise _not_understood(f"{len(replies)} replies for {number} photos")
+    return replies
+
+
+def _not_understood(why: object) -> EOFError:
+    _log.error("what a process that reads photos says is not understood: %s", why)
+    return EOFError("what it says is not understood")
 
 
 def _describe_end(code: int) -> str:
@@ -446,8 +517,17 @@ def _do(task: Task[T], data: bytes, finder: ServedFinder, max_pixels: int, clock
                 give_back_memory()
 
 
+def _shut_in() -> str:
+    """Why this process is in no sandbox from here on; empty if it is."""
+    try:
+        shut_in()
+    except SandboxUnavailable as error:
+        return str(error)
+    return ""
+
+
 def _start() -> None:
-    descriptor, eye_finder, *numbers = sys.argv[1:]
+    descriptor, eye_finder, sandbox, *numbers = sys.argv[1:7]
     max_pixels, unasked_bytes, kept_bytes = map(int, numbers)
     keep_freed_memory()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # damaged pictures are no news
@@ -458,8 +538,10 @@ def _start() -> None:
     except Eye2FaceError as error:
         connection.send_bytes(pickle.dumps(error))
         return
+    for module in sys.argv[7:]:
+        importlib.import_module(module)
     settle_objects()
-    connection.send_bytes(pickle.dumps(None))
+    connection.send_bytes(pickle.dumps("" if sandbox == "off" else _shut_in()))
     main(connection, finder, max_pixels=max_pixels, unasked_bytes=unasked_bytes, kept_bytes=kept_bytes)
 
 

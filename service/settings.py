@@ -83,6 +83,11 @@ class Settings(BaseSettings):
         description="Processes of their own that decode photos and look for eyes; 0: none, -1: one for "
         "each core, 32 at most, where the model runs on a GPU, else none.",
     )
+    sandbox: Literal["auto", "required", "off"] = Field(
+        "auto",
+        description="Whether these processes are shut in: where the system can, or else the service does not "
+        "start, or never.",
+    )
     max_queued: int = Field(64, ge=1, description="Photos that may wait for a core; one more is refused.")
     max_wait_ms: float = Field(
         500.0, gt=0, description="Milliseconds that a photo may be expected to wait; if more, it is refused."

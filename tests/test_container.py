@@ -273,10 +273,12 @@ def test_the_image_refuses_to_let_anyone_in_unless_told(container: str) -> None:
     assert "EYE2FACE_ALLOW_ANONYMOUS" in refused.stderr
 
 
-def test_a_container_of_the_image_draws_a_face(container: str) -> None:
+@pytest.mark.parametrize("reading", [{}, {"EYE2FACE_NUM_READERS": 1, "EYE2FACE_SANDBOX": "required"}])
+def test_a_container_of_the_image_draws_a_face(container: str, reading: dict[str, object]) -> None:
     port = str(find_free_port())
     told = ["--env", f"EYE2FACE_PORT={port}", "--env", "EYE2FACE_ALLOW_ANONYMOUS=true"]
-    command = ["buildah", "run", "--network", "host", *told, container, "--", "eye2face", "serve"]
+    more = [word for name, value in reading.items() for word in ("--env", f"{name}={value}")]
+    command = ["buildah", "run", "--network", "host", *told, *more, container, "--", "eye2face", "serve"]
     (check,) = _values(_line_of("cpu"), "HEALTHCHECK")
     health = json.loads(check[check.index("[") :])
     with subprocess.Popen(command, env=_environ()) as serving:

@@ -1,7 +1,8 @@
 """What the tests let another process do with a photo; it imports them from here."""
 
+import ctypes
 import os
-import signal
+import socket
 import time
 from functools import partial
 
@@ -46,7 +47,7 @@ def misuse_opencv(photo: Photo, *, finder: ServedFinder) -> None:
 
 def die(photo: Photo, *, finder: ServedFinder) -> None:
     """Ends its process as a decoder that crashes does."""
-    os.kill(os.getpid(), signal.SIGKILL)
+    ctypes.string_at(0)
 
 
 def note_times(photo: Photo, *, finder: ServedFinder) -> tuple[float, float]:
@@ -54,3 +55,32 @@ def note_times(photo: Photo, *, finder: ServedFinder) -> tuple[float, float]:
     begin = time.monotonic()
     time.sleep(0.3)
     return begin, time.monotonic()
+
+
+class _Call:
+    """Pickled, it is a call in whoever unpickles it."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return print, ("called",)
+
+
+def break_out(photo: Photo, *, finder: ServedFinder) -> object:
+    """Answers as one does over whose process a photo has got power."""
+    return _Call()
+
+
+def answer_much(photo: Photo, *, finder: ServedFinder) -> object:
+    """More than an answer may hold."""
+    return np.zeros(60_000_000, np.uint8)
+
+
+def look_around(photo: Photo, *, finder: ServedFinder) -> list[str]:
+    """What it can reach: the environment, and what is not refused."""
+    reached = sorted(os.environ)
+    for attempt in (lambda: os.listdir("/"), lambda: os.kill(os.getppid(), 0), socket.socket, os.fork):
+        try:
+            attempt()
+        except OSError:
+            continue
+        reached.append(repr(attempt))
+    return reached

@@ -25,6 +25,7 @@ from service.app import create_app
 from service.batching import BATCH_SIZES
 from service.connections import CALLER, Caller, PromptHttp
 from service.engine import FAILURES, Engine
+from service.errors import SandboxMissing
 from service.metrics import Metrics
 from service.patience import noticing_leave
 from service.photo import Clock
@@ -378,6 +379,12 @@ def on_a_device(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         return loaded
 
     monkeypatch.setattr(Synthesizer, "load", load_as_if_on_a_gpu)
+
+
+def test_threads_are_in_no_sandbox_and_it_is_said(model: Path) -> None:
+    settings = Settings(model=str(model), device="cpu", sandbox="required")
+    with pytest.raises(SandboxMissing, match="EYE2FACE_SANDBOX=required wants EYE2FACE_NUM_READERS"):
+        Engine.open(settings, Metrics())
 
 
 @pytest.mark.usefixtures("on_a_device")

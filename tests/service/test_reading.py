@@ -29,6 +29,7 @@ from service.errors import (
     NotReady,
     OutOfMemory,
     ReadingFailed,
+    SandboxMissing,
 )
 from service.eye_finder import open_eye_finder
 from service.eyes import ServedFinder
@@ -39,10 +40,13 @@ from service.sharing import go_on, make_calls
 from tests.fakes import astronaut, encoded
 from tests.running import ROOT, running_service
 from tests.service.tasks import (
+    answer_much,
+    break_out,
     die,
     fail,
     lack_memory,
     lack_memory_in_opencv,
+    look_around,
     misuse_opencv,
     note_times,
     sleeping,
@@ -51,6 +55,14 @@ from tests.service.tasks import (
 MAX_PIXELS = 10**7
 JPEG = {"content-type": "image/jpeg"}
 CHOOSE = partial(choose_crops, choice=Choice(), size=64)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _tasks_of_the_tests() -> Iterator[None]:
+    """Processes know the tests' tasks as well, before they are shut in."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reading, "_TASKS", (*reading._TASKS, "tests.service.tasks"))
+        yield
 
 
 @contextmanager
@@ -382,6 +394,67 @@ def test_one_that_ends_at_its_start_is_told(tmp_path: Path, monkeypatch: pytest.
         Readers(2, "haar", max_pixels=MAX_PIXELS)
 
 
+def test_a_process_is_shut_in_and_sees_no_secrets(
+    photo: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("EYE2FACE_API_KEYS", "secret")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    with readers() as made:
+        reached = made(photo, look_around, Clock())
+        assert "PATH" in reached
+        assert all(name.startswith((*reading._PASSED_ON, "OPENBLAS_")) for name in reached)
+        assert "secret" not in Path(f"/proc/{made.pids[0]}/environ").read_text()
+    assert "sandbox" not in caplog.text
+
+
+@pytest.mark.parametrize(("sandbox", "told"), [("off", False), ("auto", True)])
+def test_without_a_sandbox_photos_are_read_too_and_the_log_tells(
+    photo: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, sandbox: Any, told: bool
+) -> None:
+    monkeypatch.setattr(reading, "_TASKS", ("tests.service.no_sandbox", *reading._TASKS))
+    made = Readers(2, "haar", max_pixels=MAX_PIXELS, sandbox=sandbox)
+    try:
+        assert any("listdir" in each or "lambda" in each for each in made(photo, look_around, Clock()))
+    finally:
+        made.close()
+    assert caplog.text.count("are in no sandbox: libseccomp.so.2 is missing") == told
+
+
+def test_where_a_sandbox_is_required_and_there_is_none_no_process_is_started(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(reading, "_TASKS", ("tests.service.no_sandbox", *reading._TASKS))
+    with pytest.raises(SandboxMissing, match=r"as asked for: libseccomp\.so\.2 is missing"):
+        Readers(2, "haar", max_pixels=MAX_PIXELS, sandbox="required")
+
+
+@pytest.mark.parametrize(("task", "why"), [
+    (break_out, "an answer names builtins.print"), (answer_much, "it is too long"),
+])  # fmt: skip
+def test_an_answer_that_is_not_plain_data_ends_its_process(
+    photo: bytes, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str], task: Any, why: str
+) -> None:
+    with readers() as made:
+        (pid,) = made.pids
+        with pytest.raises(ReadingFailed):
+            made(photo, task, Clock())
+        assert why in caplog.text and "called" not in capsys.readouterr().out
+        wait_for_end([pid])
+        assert made(photo, find_eyes, Clock()).eyes
+
+
+@pytest.mark.parametrize("answer", [
+    None, "no", [], [(None, None, {})] * 2, [(None, None)], [(None, "error", {})], [(None, None, {"x": 1.0})],
+    [(None, None, {"find": -1.0})], [(None, None, {"find": float("nan")})], [(None, None, {"find": "long"})],
+    [(None, None, None)], [(None, None, {("find",): 1.0})],
+])  # fmt: skip
+def test_an_answer_of_another_form_is_not_understood(answer: Any, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(EOFError):
+        reading._replies(answer, 1)
+    assert "is not understood" in caplog.text
+    assert reading._replies([(3, None, {"find": 1.0})], 1)[0].result == 3
+
+
 def test_where_no_process_can_be_started_the_photo_is_refused_and_the_next_one_tries_anew(
     photo: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -434,9 +507,10 @@ def test_processes_end_when_who_started_them_is_killed() -> None:
 def test_a_service_with_readers_answers_survives_their_death_and_ends_with_them(
     tmp_path: Path, photo: bytes
 ) -> None:
-    with running_service(tmp_path, num_readers=2) as service:
+    with running_service(tmp_path, num_readers=2, sandbox="required") as service:
         pids = [pid for pid in all_children(service.process.pid) if "service.reading" in command_of(pid)]
         assert len(pids) == 2
+        assert all("\nSeccomp:\t2\n" in Path(f"/proc/{pid}/status").read_text() for pid in pids)
         with httpx.Client(base_url=service.address, headers=JPEG) as client:
             first = client.post("/synthesize", content=photo)
             assert first.status_code == 200, first.text
