@@ -33,7 +33,14 @@ from service.errors import Eye2FaceError, ModelError, NotReady, ReadingFailed, S
 from service.eye_finder import open_eye_finder
 from service.eyes import ServedFinder
 from service.images import telling_of_memory
-from service.memory import Budget, count_memory, give_back_memory, keep_freed_memory, settle_objects
+from service.memory import (
+    Budget,
+    count_memory,
+    give_back_memory,
+    go_before_others,
+    keep_freed_memory,
+    settle_objects,
+)
 from service.photo import STAGES, Clock, Photo
 from service.sandbox import SandboxUnavailable, shut_in, unpickle
 from service.sharing import SharedCall, Steps, run_alone
@@ -530,6 +537,7 @@ def _start() -> None:
     descriptor, eye_finder, sandbox, *numbers = sys.argv[1:7]
     max_pixels, unasked_bytes, kept_bytes = map(int, numbers)
     keep_freed_memory()
+    go_before_others()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # damaged pictures are no news
     cv2.setNumThreads(1)
     connection = Connection(int(descriptor))

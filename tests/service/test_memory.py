@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from service import memory
 from service.cgroups import find_folders
 from service.memory import Budget, count_memory
 
@@ -112,3 +113,14 @@ def test_what_users_have_without_asking_is_at_most_half() -> None:
     for num_users in (1, 3, 100):
         budget = Budget(100 * MB, num_users)
         assert 0 < budget.unasked * num_users <= 50 * MB
+
+
+def test_where_nothing_can_be_said_of_what_goes_first_it_is_not_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "_OUT_OF_MEMORY", tmp_path / "none")
+    memory.go_before_others()
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "none").write_text("700\n")
+    memory.go_before_others()
+    assert (tmp_path / "none").read_text() == "1000"

@@ -483,6 +483,11 @@ def test_a_process_has_one_thread_however_many_cores_there_are(one: Readers, pho
     assert len(list(Path(f"/proc/{pid}/task").iterdir())) == 1
 
 
+def test_should_memory_run_out_a_process_that_reads_goes_before_the_service(one: Readers) -> None:
+    theirs, ours = (int(Path(f"/proc/{pid}/oom_score_adj").read_text()) for pid in (one.pids[0], "self"))
+    assert theirs == min(1000, ours + 500)
+
+
 def test_a_process_imports_nothing_that_it_does_not_need() -> None:
     code = "import sys, service.pipeline, service.reading; print('pydantic' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
