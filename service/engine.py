@@ -162,10 +162,12 @@ class Engine:
         """What reads the photos for this model: the same for every one that follows."""
         if self._reading is None:
             number = self.settings.num_readers
+            in_sandbox = self.settings.sandbox == "required"
             if number < 0:
-                number = min(self._num_cores, _MOST_READERS) if synthesizer.device == "cuda" else 0
-            if number == 0 and self.settings.sandbox == "required":
-                raise SandboxMissing("EYE2FACE_SANDBOX=required wants EYE2FACE_NUM_READERS, 1 or more.")
+                wanted = in_sandbox or synthesizer.device == "cuda"
+                number = min(self._num_cores, _MOST_READERS) if wanted else 0
+            if number == 0 and in_sandbox:
+                raise SandboxMissing("EYE2FACE_SANDBOX=required: with EYE2FACE_NUM_READERS=0 there is none.")
             self._reading = open_reading(number, self.settings, self._cores)
         return self._reading
 

@@ -81,7 +81,7 @@ class Settings(BaseSettings):
         ge=-1,
         le=1024,
         description="Processes of their own that decode photos and look for eyes; 0: none, -1: one for "
-        "each core, 32 at most, where the model runs on a GPU, else none.",
+        "each core, 32 at most, where the model runs on a GPU or a sandbox is required, else none.",
     )
     sandbox: Literal["auto", "required", "off"] = Field(
         "auto",

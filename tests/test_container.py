@@ -171,7 +171,7 @@ def test_what_compose_gives_the_bridge_are_its_settings_and_its_memory_outlives_
 
 def test_compose_lets_only_this_machine_in_when_it_asks_for_no_key() -> None:
     assert _pairs("cpu", "ENV")["EYE2FACE_HOST"] == "0.0.0.0"
-    assert SERVICE["environment"] == {"EYE2FACE_ALLOW_ANONYMOUS": "true"}
+    assert SERVICE["environment"] == {"EYE2FACE_ALLOW_ANONYMOUS": "true", "EYE2FACE_SANDBOX": "required"}
     port = _pairs("cpu", "ENV")["EYE2FACE_PORT"]
     assert SERVICE["ports"] == [f"127.0.0.1:{port}:{port}"]
 
@@ -273,18 +273,18 @@ def test_the_image_refuses_to_let_anyone_in_unless_told(container: str) -> None:
     assert "EYE2FACE_ALLOW_ANONYMOUS" in refused.stderr
 
 
-@pytest.mark.parametrize("reading", [{}, {"EYE2FACE_NUM_READERS": 1, "EYE2FACE_SANDBOX": "required"}])
-def test_a_container_of_the_image_draws_a_face(container: str, reading: dict[str, object]) -> None:
+@pytest.mark.parametrize("environment", [{"EYE2FACE_ALLOW_ANONYMOUS": "true"}, SERVICE["environment"]])
+def test_a_container_of_the_image_draws_a_face(container: str, environment: dict[str, str]) -> None:
     port = str(find_free_port())
-    told = ["--env", f"EYE2FACE_PORT={port}", "--env", "EYE2FACE_ALLOW_ANONYMOUS=true"]
-    more = [word for name, value in reading.items() for word in ("--env", f"{name}={value}")]
+    told = ["--env", f"EYE2FACE_PORT={port}"]
+    more = [word for name, value in environment.items() for word in ("--env", f"{name}={value}")]
     command = ["buildah", "run", "--network", "host", *told, *more, container, "--", "eye2face", "serve"]
     (check,) = _values(_line_of("cpu"), "HEALTHCHECK")
     health = json.loads(check[check.index("[") :])
     with subprocess.Popen(command, env=_environ()) as serving:
         try:
             wait_until_ready(f"http://127.0.0.1:{port}", serving)
-            _buildah("run", "--network", "host", *told[:2], container, "--", *health)
+            _buildah("run", "--network", "host", *told, container, "--", *health)
             photo = encoded(astronaut(), "jpeg")
             request = urllib.request.Request(
                 f"http://127.0.0.1:{port}/synthesize",

@@ -98,7 +98,7 @@ def test_a_pod_keeps_no_right_and_writes_nowhere(flavour: str) -> None:
 def test_a_pod_names_only_settings_that_exist_and_asks_for_keys(flavour: str) -> None:
     (container,) = _pod(flavour)["spec"]["containers"]
     names = {each["name"] for each in container["env"]}
-    assert names == {"EYE2FACE_API_KEYS", "EYE2FACE_METRICS"}
+    assert names == {"EYE2FACE_API_KEYS", "EYE2FACE_METRICS", "EYE2FACE_SANDBOX"}
     assert {name.removeprefix("EYE2FACE_").lower() for name in names} <= set(Settings.model_fields)
     assert _pod(flavour)["spec"]["enableServiceLinks"] is False  # they would set EYE2FACE_PORT
 

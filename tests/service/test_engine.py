@@ -382,9 +382,21 @@ def on_a_device(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_threads_are_in_no_sandbox_and_it_is_said(model: Path) -> None:
-    settings = Settings(model=str(model), device="cpu", sandbox="required")
-    with pytest.raises(SandboxMissing, match="EYE2FACE_SANDBOX=required wants EYE2FACE_NUM_READERS"):
+    settings = Settings(model=str(model), device="cpu", sandbox="required", num_readers=0)
+    with pytest.raises(SandboxMissing, match="with EYE2FACE_NUM_READERS=0 there is none"):
         Engine.open(settings, Metrics())
+
+
+@pytest.mark.parametrize(("sandbox", "num_readers"), [("required", 2), ("auto", 0), ("off", 0)])
+def test_on_a_cpu_processes_read_where_a_sandbox_is_required(
+    model: Path, monkeypatch: pytest.MonkeyPatch, sandbox: Any, num_readers: int
+) -> None:
+    monkeypatch.setattr(engine_module, "count_cores", lambda: 2)
+    engine = Engine.open(Settings(model=str(model), device="cpu", sandbox=sandbox), Metrics())
+    try:
+        assert len(getattr(engine._reading, "pids", [])) == num_readers
+    finally:
+        engine.close()
 
 
 @pytest.mark.usefixtures("on_a_device")
