@@ -24,7 +24,7 @@ from service import __version__
 from service.auth import BadKeys, Key, add_key, hash_key, make_key
 from service.bulk import Bulk, ClusterFailed, Outcome, Question, Worker, draw_here, name_run
 from service.cores import count_cores
-from service.doctor import examine_finder, examine_model, examine_speed, examine_versions
+from service.doctor import examine_finder, examine_model, examine_sandbox, examine_speed, examine_versions
 from service.errors import Eye2FaceError
 from service.eye_finder import open_eye_finder
 from service.hangups import hold_hangups
@@ -241,6 +241,7 @@ def doctor(model: _Model = None, device: _Device = None) -> None:
     settings = _settings(model=model, device=device)
     warn_of_unknown()
     _print_facts(examine_versions())
+    _print_facts(examine_sandbox())
     _print_facts(examine_finder(settings.eye_finder))
     synthesizer = Synthesizer.load(model_path(settings.model, settings.mounted), device=settings.device)
     _print_facts(examine_model(synthesizer))

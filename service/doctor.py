@@ -2,9 +2,12 @@
 
 import platform
 import statistics
+import subprocess
+import sys
 import time
 from dataclasses import asdict
 from importlib import metadata
+from pathlib import Path
 from typing import Literal
 
 import cv2
@@ -20,6 +23,8 @@ from service.reading import ReadHere
 from service.synthesizer import Synthesizer
 
 _NUM_RUNS = 10
+_TRY_S = 60
+_ROOT = Path(__file__).parent.parent
 
 
 def examine_versions() -> dict[str, str]:
@@ -33,6 +38,18 @@ def examine_versions() -> dict[str, str]:
         "onnxruntime": ", ".join(f"{name} {_version(name)}" for name in runtimes) or "not installed",
         "cores": f"{count_cores()} of {cv2.getNumberOfCPUs()}, by affinity and cgroup",
     }
+
+
+def examine_sandbox() -> dict[str, str]:
+    """Whether processes that read photos can be shut in here; one is, for a try."""
+    command = [sys.executable, "-m", "service.sandbox"]
+    try:
+        tried = subprocess.run(
+            command, cwd=_ROOT, stdout=subprocess.PIPE, text=True, timeout=_TRY_S, check=True
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        return {"sandbox": f"none: {error}"}
+    return {"sandbox": tried.stdout.strip()}
 
 
 def examine_finder(name: Literal["learned", "haar"]) -> dict[str, str]:

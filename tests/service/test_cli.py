@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 
 from service import cli
 from service.auth import Key, KeyStore, hash_key
+from service.doctor import examine_sandbox
 from tests import fakes
 from tests.fake_finders import seen_right, tiny_finder
 
@@ -209,6 +211,17 @@ def test_the_doctor_tells_versions_model_device_and_speed(
     assert {"eye2face", "python", "opencv", "onnxruntime", "cores", "licence_class", "sha256"} <= facts.keys()
     assert (facts["name"], facts["device"]) == ("tiny", "cpu")
     assert re.match(r"\d+\.\d ms a face", facts["inference"])
+    assert facts["sandbox"] == "seccomp"
+
+
+@pytest.mark.parametrize(("command", "why"), [
+    ("/nowhere/python", "none: [Errno 2]"), (shutil.which("false"), "none: Command"),
+])  # fmt: skip
+def test_the_doctor_says_where_no_sandbox_can_be_tried(
+    monkeypatch: pytest.MonkeyPatch, command: str, why: str
+) -> None:
+    monkeypatch.setattr(sys, "executable", command)
+    assert examine_sandbox()["sandbox"].startswith(why)
 
 
 def test_the_command_shows_its_version_and_its_help() -> None:
