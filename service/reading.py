@@ -525,11 +525,14 @@ def _do(task: Task[T], data: bytes, finder: ServedFinder, max_pixels: int, clock
 
 
 def _shut_in() -> str:
-    """Why this process is in no sandbox from here on; empty if it is."""
+    """Why this process is in no sandbox from here on; empty if it is, and then it writes into no log."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
         shut_in()
     except SandboxUnavailable as error:
         return str(error)
+    for output in (1, 2):
+        os.dup2(nowhere, output)
     return ""
 
 

@@ -18,9 +18,9 @@ from typing import Any, Final
 from service.errors import Eye2FaceError
 
 ALLOWED: Final = (
-    # the connection that it has, and the log
+    # what is open
     "read", "readv", "recvfrom", "recvmsg", "write", "writev", "sendto", "sendmsg", "poll", "ppoll", "close",
-    "fstat", "lseek",
+    "dup2", "dup3", "fstat", "lseek",
     # memory
     "brk", "madvise", "mremap", "munmap",
     # time, and other threads

@@ -69,6 +69,12 @@ def break_out(photo: Photo, *, finder: ServedFinder) -> object:
     return _Call()
 
 
+def forge_the_log(photo: Photo, *, finder: ServedFinder) -> None:
+    """Writes where the service's log may be."""
+    for output in (1, 2):
+        os.write(output, b"forged\n")
+
+
 def answer_much(photo: Photo, *, finder: ServedFinder) -> object:
     """More than an answer may hold."""
     return np.zeros(60_000_000, np.uint8)

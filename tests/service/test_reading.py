@@ -44,6 +44,7 @@ from tests.service.tasks import (
     break_out,
     die,
     fail,
+    forge_the_log,
     lack_memory,
     lack_memory_in_opencv,
     look_around,
@@ -405,6 +406,18 @@ def test_a_process_is_shut_in_and_sees_no_secrets(
         assert all(name.startswith((*reading._PASSED_ON, "OPENBLAS_")) for name in reached)
         assert "secret" not in Path(f"/proc/{made.pids[0]}/environ").read_text()
     assert "sandbox" not in caplog.text
+
+
+@pytest.mark.parametrize(("sandbox", "forged"), [("required", 0), ("off", 2)])
+def test_one_that_is_shut_in_writes_nothing_into_the_log(
+    photo: bytes, capfd: pytest.CaptureFixture[str], sandbox: Any, forged: int
+) -> None:
+    made = Readers(1, "haar", max_pixels=MAX_PIXELS, sandbox=sandbox)
+    try:
+        made(photo, forge_the_log, Clock())
+    finally:
+        made.close()
+    assert "".join(capfd.readouterr()).count("forged") == forged
 
 
 @pytest.mark.parametrize(("sandbox", "told"), [("off", False), ("auto", True)])
