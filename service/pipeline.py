@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 
-from service.errors import EyeRefused, NoEyeFound, NoSuchEye, NoSuchPerson
+from service.errors import EyeRefused, NoEyeFound, NoSuchEye, NoSuchPerson, ReadingFailed
 from service.eyes import Eye, ServedFinder
 from service.images import Image
 from service.overlay import draw_eyes
@@ -183,6 +183,8 @@ class Pipeline:
         choose = partial(choose_crops, choice=choice, size=self._eye_size, gates=self._gates)
         chosen = yield from self._read.steps(data, choose, clock)
         clock.check()
+        if any(crop.pixels.shape != (self._eye_size, self._eye_size, 3) for crop in chosen.crops):
+            raise ReadingFailed("The crops have another size than was asked for.")  # others share the call
         call = SharedCall(self._draw_each, [crop.pixels for crop in chosen.crops])
         yield call
         clock.add("infer", call.took_ms)

@@ -41,8 +41,9 @@ from service.memory import (
     keep_freed_memory,
     settle_objects,
 )
+from service.parcels import pack, unpack
 from service.photo import STAGES, Clock, Photo
-from service.sandbox import SandboxUnavailable, shut_in, unpickle
+from service.sandbox import SandboxUnavailable, shut_in
 from service.sharing import SharedCall, Steps, run_alone
 
 if TYPE_CHECKING:  # pydantic takes 11 MB of each process that reads, which has no settings
@@ -371,7 +372,7 @@ class _Reader:
         """What it says. Raises EOFError: nothing that is understood."""
         connection = self._connected()
         try:
-            return unpickle(connection.recv_bytes(self._most_bytes))
+            return unpack(connection.recv_bytes(self._most_bytes))
         except (EOFError, OSError):
             if not connection.readable:  # any more: what came was larger
                 raise _not_understood("it is too long") from None
@@ -480,7 +481,7 @@ def main(
     @contextmanager
     def ask(num_bytes: int, check: Callable[[], None]) -> Iterator[None]:
         if num_bytes > unasked_bytes:
-            connection.send_bytes(pickle.dumps(num_bytes))
+            connection.send_bytes(pack(num_bytes))
             connection.recv_bytes()
         yield
 
@@ -491,7 +492,7 @@ def main(
             return
         replies = [_read_one(data, task, finder, max_pixels, (ask, kept_bytes)) for data, task in asked]
         try:
-            connection.send_bytes(pickle.dumps(replies, pickle.HIGHEST_PROTOCOL))
+            connection.send_bytes(pack(replies))
         except OSError:
             return
 
@@ -547,12 +548,12 @@ def _start() -> None:
     try:
         finder = open_eye_finder(eye_finder)  # type: ignore[arg-type]  # a setting's value
     except Eye2FaceError as error:
-        connection.send_bytes(pickle.dumps(error))
+        connection.send_bytes(pack(error))
         return
     for module in sys.argv[7:]:
         importlib.import_module(module)
     settle_objects()
-    connection.send_bytes(pickle.dumps("" if sandbox == "off" else _shut_in()))
+    connection.send_bytes(pack("" if sandbox == "off" else _shut_in()))
     main(connection, finder, max_pixels=max_pixels, unasked_bytes=unasked_bytes, kept_bytes=kept_bytes)
 
 

@@ -1,21 +1,15 @@
-"""Shuts a process in that reads the pictures of strangers, and believes little of what it says from then on.
+"""Shuts a process in that reads the pictures of strangers.
 
 Decoders of pictures have had holes (libwebp's CVE-2023-4863) through which a picture runs code of its own.
 Shut in, a process computes and answers, and that is all: Linux refuses it every file, connection, program,
-signal and new thread, for good (seccomp, by libseccomp). What it answers is unpickled into plain data only.
+signal and new thread, for good (seccomp, by libseccomp). For what it answers see `service.parcels`.
 """
 
 import ctypes
-import enum
 import errno
-import io
-import pickle
 import resource
 import sys
-from dataclasses import is_dataclass
-from typing import Any, Final
-
-from service.errors import Eye2FaceError
+from typing import Final
 
 ALLOWED: Final = (
     # what is open
@@ -108,43 +102,6 @@ def _check() -> None:
     except PermissionError:
         return
     raise SandboxUnavailable("the system took the rules and does not follow them")
-
-
-_NUMPYS: Final = frozenset({
-    ("numpy", "dtype"), ("numpy", "ndarray"), ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "scalar"), ("numpy._core.numeric", "_frombuffer"),
-})  # fmt: skip
-
-
-class _PlainData(pickle.Unpickler):
-    """Makes arrays, the dataclasses and enumerations of the service, and its errors; calls nothing else.
-
-    Source: "Restricting Globals" in the manual of Python's pickle.
-    """
-
-    def find_class(self, module: str, name: str) -> Any:
-        """What an answer may name. Raises UnpicklingError: it names something else."""
-        found = getattr(sys.modules.get(module), name, None)
-        ours = found if module.startswith("service.") and isinstance(found, type) else None
-        if ours is not None and ours.__module__ == module and _holds_data(ours):
-            return ours
-        if (module, name) in _NUMPYS or (module, name) == ("builtins", "RuntimeError"):
-            return found
-        raise pickle.UnpicklingError(f"an answer names {module}.{name}")
-
-
-def _holds_data(kind: type) -> bool:
-    return is_dataclass(kind) or issubclass(kind, (Eye2FaceError, enum.Enum))
-
-
-def unpickle(data: bytes) -> Any:
-    """What a process that is shut in answered.
-
-    Raises:
-        pickle.UnpicklingError: it is no plain data.
-        Exception: whatever else damaged pickles raise.
-    """
-    return _PlainData(io.BytesIO(data)).load()
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ SERVICE = (
         "sharing",
         "tracing",
     ),
-    ("cores", "memory", "sandbox"),
+    ("cores", "memory", "parcels", "sandbox"),
     ("formats", "forms", "auth", "limits", "queries", "batching", "workers", "patience", "tls", "watching"),
     ("replies", "frigate", "broker"),
     ("images", "bodies", "admission", "client", "notices", "jobs"),

@@ -1,6 +1,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,8 +17,10 @@ from service.errors import (
     NoSuchEye,
     NoSuchPerson,
     NotAnImage,
+    ReadingFailed,
 )
 from service.eyes import Eye, Image, Sight, crop_eye
+from service.photo import Clock
 from service.pipeline import Choice, Pipeline, gates_of
 from service.quality import Gates
 from service.reading import ReadHere
@@ -377,3 +380,14 @@ def test_the_overlay_is_the_photo_with_its_eyes(synthesizer: Synthesizer) -> Non
 def test_the_overlay_of_a_large_photo_is_1280_px(synthesizer: Synthesizer) -> None:
     data = fakes.encoded(enlarged(5), "jpeg")
     assert pipeline(synthesizer, RIGHT).overlay(data).shape == (1280, 1280, 3)
+
+
+def test_crops_of_another_size_spoil_no_call_that_others_share(synthesizer: Synthesizer) -> None:
+    class Lying(ReadHere):
+        def steps(self, data: bytes, task: Any, clock: Clock) -> Any:
+            chosen = yield from super().steps(data, task, clock)
+            return replace(chosen, crops=[replace(crop, pixels=crop.pixels[1:]) for crop in chosen.crops])
+
+    lying = Pipeline(Lying(parts(RIGHT), max_pixels=MAX_PIXELS), synthesizer)
+    with pytest.raises(ReadingFailed, match="another size"):
+        lying.synthesize(fakes.encoded(fakes.astronaut(), "jpeg"), Choice())
