@@ -20,6 +20,7 @@ from service.errors import EyeRefused, NoEyeFound, NoSuchEye, NoSuchPerson, Read
 from service.eyes import Eye, ServedFinder
 from service.images import Image
 from service.overlay import draw_eyes
+from service.parcels import carry
 from service.photo import Clock, Photo
 from service.quality import Gates, Quality
 from service.reading import Reading, open_reading
@@ -35,6 +36,9 @@ CLOSE_UP = 0.45
 A face that fills its picture has 0.3, a strip of both eyes 0.6 and more, an eye with as much again around
 it 0.5.
 """
+
+_MOST_PEOPLE = 1000
+"""More than any photo shows; where nobody says how many may be drawn."""
 
 _CLEARLY = 1.25
 """So much better must the left eye be seen to be taken; the two eyes of a frontal face differ by less."""
@@ -126,6 +130,9 @@ class Synthesis:
     timings_ms: dict[str, float]
 
 
+carry(Eye, Quality, SeenEye, EyeCrop, Refused, Chosen, Found)
+
+
 class Pipeline:
     """Photo in, faces out; may be shared by threads."""
 
@@ -165,7 +172,10 @@ class Pipeline:
         Raises:
             ImageError: the bytes are not a picture that can be used.
         """
-        return self._read(data, find_eyes, clock or Clock())
+        found = self._read(data, find_eyes, clock or Clock())
+        if type(found) is not Found:
+            raise ReadingFailed("The photo's reading gave no eyes.")
+        return found
 
     def synthesize(self, data: bytes, choice: Choice, clock: Clock | None = None) -> Synthesis:
         """One face for each eye that was chosen and can be seen well enough.
@@ -183,17 +193,28 @@ class Pipeline:
         choose = partial(choose_crops, choice=choice, size=self._eye_size, gates=self._gates)
         chosen = yield from self._read.steps(data, choose, clock)
         clock.check()
-        if any(crop.pixels.shape != (self._eye_size, self._eye_size, 3) for crop in chosen.crops):
-            raise ReadingFailed("The crops have another size than was asked for.")  # others share the call
+        self._check(chosen, choice)
         call = SharedCall(self._draw_each, [crop.pixels for crop in chosen.crops])
         yield call
         clock.add("infer", call.took_ms)
         faces = [as_face(crop, pixels) for crop, pixels in zip(chosen.crops, call.results, strict=True)]
         return Synthesis(faces, chosen.refused, chosen.input, chosen.num_left_out, clock.spent_ms)
 
+    def _check(self, chosen: object, choice: Choice) -> None:
+        """Raises ReadingFailed: it is not what was asked for; others would suffer, as they share the call."""
+        most = 1 if choice.person != "all" else choice.max_people or _MOST_PEOPLE
+        size = (self._eye_size, self._eye_size, 3)
+        if not (type(chosen) is Chosen and 1 <= len(chosen.crops) <= most):
+            raise ReadingFailed("The photo's reading gave no crops, or too many.")
+        if not all(crop.pixels.shape == size and crop.pixels.dtype == np.uint8 for crop in chosen.crops):
+            raise ReadingFailed("The photo's reading gave crops of another size than was asked for.")
+
     def overlay(self, data: bytes, clock: Clock | None = None) -> Image:
         """The upright photo, its long side at most 1280 px, with every eye drawn into it."""
-        return self._read(data, draw_found, clock or Clock())
+        drawn = self._read(data, draw_found, clock or Clock())
+        if not (type(drawn) is np.ndarray and drawn.ndim == 3 and drawn.shape[2] == 3 and drawn.size):
+            raise ReadingFailed("The photo's reading gave no picture.")
+        return drawn
 
     def _draw_each(self, eyes: Sequence[Image]) -> list[Image]:
         return list(self._draw(np.stack(eyes)))

@@ -11,7 +11,6 @@ import logging
 import os
 import pickle
 import queue
-import select
 import socket
 import subprocess
 import sys
@@ -41,7 +40,7 @@ from service.memory import (
     keep_freed_memory,
     settle_objects,
 )
-from service.parcels import pack, unpack
+from service.parcels import Line, NotUnderstood, pack
 from service.photo import STAGES, Clock, Photo
 from service.sandbox import SandboxUnavailable, shut_in
 from service.sharing import SharedCall, Steps, run_alone
@@ -73,15 +72,15 @@ _PASSED_ON: Final = (
 _TASKS: Final = ("service.pipeline",)
 """The modules of the tasks: a process that is shut in imports no more."""
 
-_ANSWER_BYTES: Final = 1 << 20
-"""An answer holds a few pictures that are no larger than the photo, and this much beside."""
-
 _PART_OF_MEMORY: Final = 2
 """One of so many parts of the memory that there is may be taken by pixels at once: three small files of 50
 million pixels each would else end a service that has 2 GB."""
 
 Memory = tuple[Callable[[int, Callable[[], None]], AbstractContextManager[None]], int]
 """`lend` and `kept` of a `Budget`."""
+
+_MOST_BYTES_A_PIXEL: Final = 32
+"""Beyond what any photo's pixels take (`service.images.count_bytes`)."""
 
 _LOOK_S: Final = 0.05
 _ROOT: Final = Path(__file__).parent.parent
@@ -269,6 +268,19 @@ class _Reply:
     spent_ms: dict[str, float]
 
 
+class _Grace:
+    """What a process may still take once nobody waits for it any more."""
+
+    def __init__(self) -> None:
+        self._until: float | None = None
+
+    def is_over(self) -> bool:
+        """Whether it has been asked for so long."""
+        now = time.monotonic()
+        self._until = self._until or now + GRACE_S
+        return now >= self._until
+
+
 class _Reader:
     """One process and the connection to it; used by one thread at a time."""
 
@@ -277,12 +289,11 @@ class _Reader:
         self._arguments = [eye_finder, sandbox, *numbers, *_TASKS]
         self._memory = memory
         self._sandbox = sandbox
-        self._most_bytes = _ANSWER_BYTES + 4 * max_pixels
+        self._max_pixels = max_pixels
         self.not_shut_in = ""
         """Why it is in no sandbox, although it should be."""
         self._process: subprocess.Popen[bytes] | None = None
-        self._connection: Connection | None = None
-        self._arrivals = select.poll()  # kept: Connection.poll makes one anew for every call
+        self._line: Line | None = None
         self._is_ready = False
         self._started = 0.0
 
@@ -302,9 +313,8 @@ class _Reader:
                     env=_passed_on(os.environ),
                     start_new_session=True,  # Ctrl+C is for the service, which ends them in good order
                 )  # fmt: skip
-                self._connection, self._started = Connection(ours.detach()), time.monotonic()
-                self._arrivals = select.poll()
-                self._arrivals.register(self._connection, select.POLLIN)
+                self._line = Line(ours.dup())
+                self._started = time.monotonic()
         except OSError as error:
             raise NotReady(f"A process that reads photos cannot be started: {error}.") from error
 
@@ -316,19 +326,17 @@ class _Reader:
             SandboxMissing: it is not shut in, and has to be.
             ModelError: the one that it met.
         """
-        if self._is_ready and self._has_ended():
+        if self._is_ready and self._connected().arrives(0):  # its end, or what nobody asked for
             self.stop()
         if self._process is None:
             self.start()
         if self._is_ready:
             return
         try:
-            while not self._arrives(_LOOK_S):
+            while not self._connected().arrives(_LOOK_S):
                 clock.check()  # it goes on starting for the next photo
-                if time.monotonic() - self._started > START_S:
-                    self.stop()
-                    raise NotReady(f"A process that reads photos was not ready after {START_S:.0f} s.")
-            told = self._told()
+                self._check_start()
+            told = self._connected().receive(self._check_start)
         except (EOFError, OSError) as lost:
             self.stop()
             raise NotReady("A process that reads photos ended while it started; see the log.") from lost
@@ -350,64 +358,56 @@ class _Reader:
         """
         for question in questions:
             question.clock.check()
+        check = partial(self._check, questions, _Grace())
         try:
-            connection = self._connected()
+            line = self._connected()
             told = [(question.data, question.task) for question in questions]
-            connection.send_bytes(pickle.dumps(told, pickle.HIGHEST_PROTOCOL))
+            begin, num_lent = time.monotonic(), 0
+            line.send(pickle.dumps(told, pickle.HIGHEST_PROTOCOL), check)
             with ExitStack() as lent:
-                while isinstance(answer := self._receive(questions), int):
+                while type(answer := line.receive(check)) is int:
+                    num_lent += 1
+                    if num_lent > len(questions) or not 0 < answer <= _MOST_BYTES_A_PIXEL * self._max_pixels:
+                        raise NotUnderstood(f"{answer} bytes for photo {num_lent} of {len(questions)}")
                     lent.close()  # of the photo before, which is gone
-                    lent.enter_context(self._memory.lend(answer, partial(self._check, questions)))
-                    connection.send_bytes(b"")
-            return _replies(answer, len(questions))
+                    lent.enter_context(self._memory.lend(answer, check))
+                    line.send(b"", check)
+            return _replies(answer, len(questions), within_s=time.monotonic() - begin)
         except (EOFError, OSError) as lost:
-            raise self._died() from lost
-
-    def _receive(self, questions: "Sequence[_Question]") -> Any:
-        while not self._arrives(_LOOK_S):
-            self._check(questions)
-        return self._told()
-
-    def _told(self) -> Any:
-        """What it says. Raises EOFError: nothing that is understood."""
-        connection = self._connected()
-        try:
-            return unpack(connection.recv_bytes(self._most_bytes))
-        except (EOFError, OSError):
-            if not connection.readable:  # any more: what came was larger
-                raise _not_understood("it is too long") from None
-            raise
-        except Exception as error:
-            raise _not_understood(error) from error
+            raise self._died(lost) from lost
 
     def stop(self) -> None:
         """Ends the process, cuts it if it is at work, and frees what it had."""
-        if self._connection is not None:
-            self._connection.close()  # an idle process ends by itself
+        if self._line is not None:
+            self._line.close()  # an idle process ends by itself
         if self._process is not None:
             try:
                 self._process.wait(GRACE_S)
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
-        self._process, self._connection, self._is_ready = None, None, False
+        self._process, self._line, self._is_ready = None, None, False
 
-    def _has_ended(self) -> bool:
-        return self._process is None or self._process.poll() is not None
+    def _check_start(self) -> None:
+        if time.monotonic() - self._started > START_S:
+            self.stop()
+            raise NotReady(f"A process that reads photos was not ready after {START_S:.0f} s.")
 
-    def _check(self, questions: "Sequence[_Question]") -> None:
+    def _check(self, questions: "Sequence[_Question]", grace: "_Grace") -> None:
         """Raises what a clock does, once the process is gone; it may still come to the end of its photos."""
         try:
             for question in questions:
                 question.clock.check()
         except BaseException:
-            if not self._arrives(GRACE_S):
+            if grace.is_over():
                 _log.warning("process %s was still at a photo that nobody waits for, and is cut", self.pid)
                 self.stop()
                 raise
 
-    def _died(self) -> ReadingFailed:
+    def _died(self, lost: Exception) -> ReadingFailed:
         process = self._process
+        if isinstance(lost, NotUnderstood):
+            _log.error("what a process that reads photos says is %s", lost)
         self.stop()
         how = "ended" if process is None else _describe_end(process.returncode)
         _log.error("the process that read a photo %s; another one takes its place", how)
@@ -416,14 +416,10 @@ class _Reader:
             "Send the photo once more; if it meets this again, tell who runs the service the request id."
         )
 
-    def _arrives(self, within_s: float) -> bool:
-        """Whether something is to be received by then, an end included."""
-        return bool(self._arrivals.poll(within_s * 1000))
-
-    def _connected(self) -> Connection:
-        if self._connection is None:
+    def _connected(self) -> Line:
+        if self._line is None:
             raise EOFError
-        return self._connection
+        return self._line
 
 
 def open_reading(number: int, settings: "Settings", cores: threading.Semaphore | None = None) -> Reading:
@@ -447,26 +443,23 @@ def _passed_on(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if name.startswith(_PASSED_ON)} | _ONE_THREAD
 
 
-def _replies(answer: Any, number: int) -> "list[_Reply]":
-    """So many replies of an answer. Raises EOFError: it is none."""
+def _replies(answer: Any, number: int, *, within_s: float) -> "list[_Reply]":
+    """So many replies of an answer. Raises NotUnderstood: it is none."""
     try:
         replies = [_Reply(*told) for told in answer]
         for reply in replies:
             if not isinstance(reply.error, Exception | None):
-                raise TypeError(f"an error is of type {type(reply.error).__name__}")
-            for name, spent_ms in reply.spent_ms.items():
-                if name not in STAGES or not 0 <= float(spent_ms) < float("inf"):
-                    raise ValueError(f"{spent_ms!r} ms were spent for {name!r}")
+                raise TypeError("an error is none")
+            spent_ms = list(reply.spent_ms.values())
+            if not reply.spent_ms.keys() <= set(STAGES) or {type(each) for each in spent_ms} - {float}:
+                raise TypeError("times are of another kind")
+            if not all(0 <= each <= 1000 * within_s for each in spent_ms):
+                raise ValueError(f"more than {within_s} s were spent")
     except Exception as error:
-        raise _not_understood(error) from error
+        raise NotUnderstood(error) from error
     if len(replies) != number:
-        raise _not_understood(f"{len(replies)} replies for {number} photos")
+        raise NotUnderstood(f"{len(replies)} replies for {number} photos")
     return replies
-
-
-def _not_understood(why: object) -> EOFError:
-    _log.error("what a process that reads photos says is not understood: %s", why)
-    return EOFError("what it says is not understood")
 
 
 def _describe_end(code: int) -> str:
@@ -492,9 +485,16 @@ def main(
             return
         replies = [_read_one(data, task, finder, max_pixels, (ask, kept_bytes)) for data, task in asked]
         try:
-            connection.send_bytes(pack(replies))
+            connection.send_bytes(_packed(replies))
         except OSError:
             return
+
+
+def _packed(replies: "list[tuple[object, Exception | None, dict[str, float]]]") -> bytes:
+    try:
+        return pack(replies)
+    except TypeError as error:  # a mistake in the code: a task gave what is not carried
+        return pack([(None, RuntimeError(str(error)), spent_ms) for _, _, spent_ms in replies])
 
 
 def _read_one(

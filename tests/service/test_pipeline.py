@@ -21,8 +21,8 @@ from service.errors import (
 )
 from service.eyes import Eye, Image, Sight, crop_eye
 from service.photo import Clock
-from service.pipeline import Choice, Pipeline, gates_of
-from service.quality import Gates
+from service.pipeline import Choice, Chosen, EyeCrop, Pipeline, gates_of
+from service.quality import Gates, Quality
 from service.reading import ReadHere
 from service.settings import Settings
 from service.synthesizer import Synthesizer
@@ -382,12 +382,47 @@ def test_the_overlay_of_a_large_photo_is_1280_px(synthesizer: Synthesizer) -> No
     assert pipeline(synthesizer, RIGHT).overlay(data).shape == (1280, 1280, 3)
 
 
-def test_crops_of_another_size_spoil_no_call_that_others_share(synthesizer: Synthesizer) -> None:
-    class Lying(ReadHere):
-        def steps(self, data: bytes, task: Any, clock: Clock) -> Any:
-            chosen = yield from super().steps(data, task, clock)
-            return replace(chosen, crops=[replace(crop, pixels=crop.pixels[1:]) for crop in chosen.crops])
+class Lying(ReadHere):
+    """Answers as one does over whose process a photo has got power."""
 
-    lying = Pipeline(Lying(parts(RIGHT), max_pixels=MAX_PIXELS), synthesizer)
-    with pytest.raises(ReadingFailed, match="another size"):
-        lying.synthesize(fakes.encoded(fakes.astronaut(), "jpeg"), Choice())
+    answer: Any = None
+
+    def steps(self, data: bytes, task: Any, clock: Clock) -> Any:
+        yield from ()
+        return self.answer
+
+
+CROP = EyeCrop(np.zeros((64, 64, 3), np.uint8), RIGHT, Quality(30.0, 0.5, 0.5, 0.5, 0.5, 0.0))
+
+
+@pytest.mark.parametrize("answer", [
+    None, 3, Chosen([], [], "photo", 0), Chosen([CROP, CROP], [], "photo", 0),
+    Chosen([replace(CROP, pixels=CROP.pixels[1:])], [], "photo", 0),
+    Chosen([replace(CROP, pixels=CROP.pixels.astype(np.float32))], [], "photo", 0),
+])  # fmt: skip
+def test_an_answer_to_something_else_spoils_no_call_that_others_share(
+    synthesizer: Synthesizer, answer: Any
+) -> None:
+    lying = Lying(parts(RIGHT), max_pixels=MAX_PIXELS)
+    lying.answer = answer
+    with pytest.raises(ReadingFailed, match="The photo's reading gave"):
+        Pipeline(lying, synthesizer).synthesize(b"", Choice())
+    lying.answer = Chosen([CROP] * 3, [], "photo", 0)
+    assert len(Pipeline(lying, synthesizer).synthesize(b"", Choice(person="all")).faces) == 3
+    with pytest.raises(ReadingFailed, match="or too many"):
+        Pipeline(lying, synthesizer).synthesize(b"", Choice(person="all", max_people=2))
+
+
+@pytest.mark.parametrize(
+    "answer", [None, CROP, [], np.zeros((3, 3), np.uint8), np.zeros((0, 3, 3), np.uint8)]
+)
+def test_an_answer_to_something_else_is_no_eyes_and_no_picture(synthesizer: Synthesizer, answer: Any) -> None:
+    class Telling(ReadHere):
+        def __call__(self, data: bytes, task: Any, clock: Clock) -> Any:
+            return answer
+
+    telling = Pipeline(Telling(parts(RIGHT), max_pixels=MAX_PIXELS), synthesizer)
+    with pytest.raises(ReadingFailed, match="no eyes"):
+        telling.find(b"")
+    with pytest.raises(ReadingFailed, match="no picture"):
+        telling.overlay(b"")

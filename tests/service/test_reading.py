@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -33,6 +34,7 @@ from service.errors import (
 )
 from service.eye_finder import open_eye_finder
 from service.eyes import ServedFinder
+from service.parcels import NotUnderstood
 from service.photo import Clock, Photo
 from service.pipeline import Choice, choose_crops, draw_found, find_eyes
 from service.reading import Readers, ReadHere
@@ -40,8 +42,7 @@ from service.sharing import go_on, make_calls
 from tests.fakes import astronaut, encoded
 from tests.running import ROOT, running_service
 from tests.service.tasks import (
-    answer_much,
-    break_out,
+    answer_otherwise,
     die,
     fail,
     forge_the_log,
@@ -50,6 +51,7 @@ from tests.service.tasks import (
     look_around,
     misuse_opencv,
     note_times,
+    saying,
     sleeping,
 )
 
@@ -441,31 +443,87 @@ def test_where_a_sandbox_is_required_and_there_is_none_no_process_is_started(
         Readers(2, "haar", max_pixels=MAX_PIXELS, sandbox="required")
 
 
-@pytest.mark.parametrize(("task", "why"), [
-    (break_out, "an answer names builtins.print"), (answer_much, "it is too long"),
+def message_of(told: str, *, size: int | None = None) -> bytes:
+    """As a process sends it: its length, that of the JSON and of the arrays, the JSON."""
+    whole = struct.pack("!II", len(told), 0) + told.encode()
+    return struct.pack("!i", len(whole) if size is None else size) + whole
+
+
+@pytest.mark.parametrize(("message", "why"), [
+    (message_of("[[null, null, {}]"), "JSONDecodeError"),
+    (message_of("[]"), "0 replies for 1 photos"),
+    (message_of("[[null, null, {}], [null, null, {}]]"), "2 replies for 1 photos"),
+    (message_of("", size=1 << 30), "a message of 1073741824 bytes"),
+    (message_of("", size=-2), "a message of -2 bytes"),
+    (message_of("-5"), "-5 bytes for photo 1 of 1"), (message_of("true"), "is not iterable"),
+    (message_of("1000000000000"), "1000000000000 bytes for photo 1 of 1"),
+    (message_of("5000") * 3, "5000 bytes for photo 2 of 1"),
+    (message_of('[[null, {"error": "\\n2026", "message": "", "members": {}}, {}]]'), "KeyError: "),
+    (message_of('[[null, {"failure": 3}, {}]]'), "KeyError: 'note'"),
+    (message_of('[[null, null, {"\\n2026 INFO forged": 0.5}]]'), "times are of another kind"),
 ])  # fmt: skip
-def test_an_answer_that_is_not_plain_data_ends_its_process(
-    photo: bytes, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str], task: Any, why: str
+def test_one_that_says_what_is_no_answer_is_ended(
+    photo: bytes, caplog: pytest.LogCaptureFixture, message: bytes, why: str
 ) -> None:
     with readers() as made:
         (pid,) = made.pids
         with pytest.raises(ReadingFailed):
-            made(photo, task, Clock())
-        assert why in caplog.text and "called" not in capsys.readouterr().out
+            made(photo, saying(message), within(20))
+        told = [record.getMessage() for record in caplog.records]
+        assert any("not understood" in each and why in each for each in told), told
+        assert not any("\n" in each for each in told)
         wait_for_end([pid])
         assert made(photo, find_eyes, Clock()).eyes
+
+
+@pytest.mark.parametrize("message", [b"", b"\0", b"\0\0\1\0half", message_of("5000")])
+def test_one_that_says_half_of_something_holds_nobody_up(photo: bytes, message: bytes) -> None:
+    with readers() as made:
+        begin = time.monotonic()
+        with pytest.raises(DeadlineExceeded):
+            made(photo, saying(message), within(0.2))
+        assert time.monotonic() - begin < 5
+        assert made(photo, find_eyes, Clock()).eyes
+
+
+def test_what_one_says_unasked_is_no_answer_to_the_next_one(photo: bytes) -> None:
+    with readers() as made:
+        (pid,) = made.pids
+        answer = message_of("[[3, null, {}]]")
+        assert made(photo, saying(answer * 2), Clock()) == 3  # it is no worse than a wrong answer
+        assert made(photo, find_eyes, Clock()).eyes
+        assert made.pids != [pid]
+
+
+def test_one_that_takes_no_photo_holds_nobody_up() -> None:
+    large = encoded(np.random.default_rng(0).integers(0, 256, (1500, 1500, 3), np.uint8), "png")
+    with readers() as made:
+        (pid,) = made.pids
+        os.kill(pid, signal.SIGSTOP)
+        begin = time.monotonic()
+        with pytest.raises(DeadlineExceeded):
+            made(large, find_eyes, within(0.2))
+        assert time.monotonic() - begin < 5
+        wait_for_end([pid])
+
+
+def test_a_task_that_gives_what_is_not_carried_is_a_mistake_and_the_process_goes_on(
+    one: Readers, photo: bytes
+) -> None:
+    with pytest.raises(RuntimeError, match="is not carried"):
+        one(photo, answer_otherwise, Clock())
+    assert one(photo, find_eyes, Clock()).eyes
 
 
 @pytest.mark.parametrize("answer", [
     None, "no", [], [(None, None, {})] * 2, [(None, None)], [(None, "error", {})], [(None, None, {"x": 1.0})],
     [(None, None, {"find": -1.0})], [(None, None, {"find": float("nan")})], [(None, None, {"find": "long"})],
-    [(None, None, None)], [(None, None, {("find",): 1.0})],
+    [(None, None, None)], [(None, None, {"find": 1})], [(None, None, {"find": 1e300})],
 ])  # fmt: skip
-def test_an_answer_of_another_form_is_not_understood(answer: Any, caplog: pytest.LogCaptureFixture) -> None:
-    with pytest.raises(EOFError):
-        reading._replies(answer, 1)
-    assert "is not understood" in caplog.text
-    assert reading._replies([(3, None, {"find": 1.0})], 1)[0].result == 3
+def test_an_answer_of_another_form_is_not_understood(answer: Any) -> None:
+    with pytest.raises(NotUnderstood):
+        reading._replies(answer, 1, within_s=2.0)
+    assert reading._replies([(3, None, {"find": 1.0})], 1, within_s=2.0)[0].result == 3
 
 
 def test_where_no_process_can_be_started_the_photo_is_refused_and_the_next_one_tries_anew(
