@@ -68,11 +68,11 @@ def pack(value: object) -> bytes:
 
     def tell(each: Any) -> Any:
         if isinstance(each, np.ndarray) and each.dtype == np.uint8:
-            arrays.append(np.ascontiguousarray(each))
+            arrays.append(each)
             return {"array": each.shape}
         if type(each) is RuntimeError:
             return {"failure": str(each), "note": "\n".join(getattr(each, "__notes__", ()))}
-        if isinstance(each, Eye2FaceError):
+        if isinstance(each, Eye2FaceError) and each.code in _errors():
             return {"error": each.code, "message": str(each), "members": dict(each.members)}
         if type(each).__name__ in _kinds and is_dataclass(each):
             return {type(each).__name__: [getattr(each, field.name) for field in fields(each)]}
@@ -136,7 +136,7 @@ class _Values:
         if size > len(self._data):
             raise ValueError(f"an array of {size} bytes, {len(self._data)} are there")
         data, self._data = self._data[:size], self._data[size:]
-        return np.frombuffer(bytes(data), np.uint8).reshape(shape)
+        return np.frombuffer(data, np.uint8).reshape(shape)
 
     def _kind(self, kind: type, told: list[Any]) -> Any:
         values = [self.of(each) for each in told]
@@ -170,7 +170,7 @@ def _errors() -> dict[str, type[Eye2FaceError]]:
         return [kind, *(each for below in kind.__subclasses__() for each in kinds(below))]
 
     ours = [each for kind in _TOLD_BY_READING for each in kinds(kind) if each.__module__ == "service.errors"]
-    return {each.code: each for each in reversed(ours) if "code" in vars(each)}
+    return {each.code: each for each in ours if "code" in vars(each)}
 
 
 @cache

@@ -37,9 +37,6 @@ A face that fills its picture has 0.3, a strip of both eyes 0.6 and more, an eye
 it 0.5.
 """
 
-_MOST_PEOPLE = 1000
-"""More than any photo shows; where nobody says how many may be drawn."""
-
 _CLEARLY = 1.25
 """So much better must the left eye be seen to be taken; the two eyes of a frontal face differ by less."""
 
@@ -202,9 +199,9 @@ class Pipeline:
 
     def _check(self, chosen: object, choice: Choice) -> None:
         """Raises ReadingFailed: it is not what was asked for; others would suffer, as they share the call."""
-        most = 1 if choice.person != "all" else choice.max_people or _MOST_PEOPLE
+        most = choice.max_people if choice.person == "all" else 1
         size = (self._eye_size, self._eye_size, 3)
-        if not (type(chosen) is Chosen and 1 <= len(chosen.crops) <= most):
+        if type(chosen) is not Chosen or not chosen.crops or len(chosen.crops[:most]) < len(chosen.crops):
             raise ReadingFailed("The photo's reading gave no crops, or too many.")
         if not all(crop.pixels.shape == size and crop.pixels.dtype == np.uint8 for crop in chosen.crops):
             raise ReadingFailed("The photo's reading gave crops of another size than was asked for.")

@@ -84,7 +84,7 @@ def forge_the_log(photo: Photo, *, finder: ServedFinder) -> None:
 def look_around(photo: Photo, *, finder: ServedFinder) -> list[str]:
     """What it can reach: the environment, and what is not refused."""
     reached = sorted(os.environ)
-    for attempt in (lambda: os.listdir("/"), lambda: os.kill(os.getppid(), 0), socket.socket, os.fork):
+    for attempt in (lambda: os.listdir("/"), lambda: os.kill(os.getppid(), 0), socket.socket):
         try:
             attempt()
         except OSError:

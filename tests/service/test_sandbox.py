@@ -1,4 +1,4 @@
-"""A process that is shut in reaches nothing, and what it answers calls nothing."""
+"""A process that is shut in reaches nothing."""
 
 import subprocess
 import sys
