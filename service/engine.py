@@ -17,7 +17,8 @@ from service.live import LiveModel, Loaded
 from service.metrics import Metrics
 from service.photo import Clock
 from service.pipeline import Pipeline
-from service.reading import Reading, open_reading
+from service.readers import open_reading
+from service.reading import Reading
 from service.settings import Settings
 from service.sharing import TOGETHER, Steps
 from service.synthesizer import Synthesizer

@@ -23,11 +23,11 @@ from service.overlay import draw_eyes
 from service.parcels import carry
 from service.photo import Clock, Photo
 from service.quality import Gates, Quality
-from service.reading import Reading, open_reading
+from service.reading import ReadHere, Reading
 from service.sharing import SharedCall, Steps, run_alone
 from service.synthesizer import Synthesizer
 
-if TYPE_CHECKING:  # see service.reading, whose processes import this
+if TYPE_CHECKING:  # as in service.reading
     from service.settings import Settings
 
 CLOSE_UP = 0.45
@@ -161,7 +161,7 @@ class Pipeline:
         Raises:
             ModelError: the eye finder cannot be used.
         """
-        return cls(read or open_reading(0, settings), synthesizer, gates=gates_of(settings), draw=draw)
+        return cls(read or ReadHere.open(settings), synthesizer, gates=gates_of(settings), draw=draw)
 
     def find(self, data: bytes, clock: Clock | None = None) -> Found:
         """Every eye in the photo, people largest first; none is no error.

@@ -39,7 +39,7 @@ SERVICE = (
     ("synthesizer", "overlay", "quality", "refiner"),
     ("eye_finder", "photo", "self_test", "drawer"),
     ("reading", "catalogue"),
-    ("pipeline",),
+    ("pipeline", "reader", "readers"),
     ("marking", "live"),
     ("engine",),
     ("answers", "bulk"),

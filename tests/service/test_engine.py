@@ -30,7 +30,7 @@ from service.metrics import Metrics
 from service.patience import noticing_leave
 from service.photo import Clock
 from service.pipeline import Choice
-from service.reading import Readers
+from service.readers import Readers
 from service.settings import Settings
 from service.synthesizer import Synthesizer
 from tests.fakes import astronaut, encoded, failing_model

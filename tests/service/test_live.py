@@ -24,7 +24,7 @@ from service.errors import ModelSelfTestFailed
 from service.eyes import Eye, Image, Sight
 from service.live import LiveModel, Loaded, keep_live
 from service.metrics import Metrics
-from service.reading import open_reading
+from service.readers import open_reading
 from service.settings import Settings
 from tests.fakes import KnownEyes, spoil, tiny_model
 from tests.running import ROOT, find_free_port, running_service, serving, wait_until_ready

@@ -21,7 +21,7 @@ import httpx
 import numpy as np
 import pytest
 
-from service import reading
+from service import readers as processes
 from service.errors import (
     DeadlineExceeded,
     ImageCorrupt,
@@ -37,7 +37,8 @@ from service.eyes import ServedFinder
 from service.parcels import NotUnderstood
 from service.photo import Clock, Photo
 from service.pipeline import Choice, choose_crops, draw_found, find_eyes
-from service.reading import Readers, ReadHere
+from service.readers import Readers
+from service.reading import ReadHere
 from service.sharing import go_on, make_calls
 from tests.fakes import astronaut, encoded
 from tests.running import ROOT, running_service
@@ -64,7 +65,7 @@ CHOOSE = partial(choose_crops, choice=Choice(), size=64)
 def _tasks_of_the_tests() -> Iterator[None]:
     """Processes know the tests' tasks as well, before they are shut in."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reading, "_TASKS", (*reading._TASKS, "tests.service.tasks"))
+        patch.setattr(processes, "_TASKS", (*processes._TASKS, "tests.service.tasks"))
         yield
 
 
@@ -266,7 +267,8 @@ def test_one_whose_time_is_over_costs_the_others_little(photo: bytes) -> None:
 @pytest.fixture
 def room_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine with memory for one of the test's photos at a time."""
-    monkeypatch.setattr(reading, "count_memory", lambda: 4096)
+    for module in ("readers", "reading"):
+        monkeypatch.setattr(f"service.{module}.count_memory", lambda: 4096)
 
 
 @pytest.fixture(params=["processes", "threads"])
@@ -383,7 +385,7 @@ def test_a_finder_that_cannot_be_used_is_told_at_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(ROOT / "service", tmp_path / "service")  # and no models beside it
-    monkeypatch.setattr(reading, "_ROOT", tmp_path)
+    monkeypatch.setattr(processes, "_ROOT", tmp_path)
     with pytest.raises(ModelNotFound, match="no model 'eye_finder'"):
         Readers(2, "learned", max_pixels=MAX_PIXELS)
 
@@ -391,8 +393,8 @@ def test_a_finder_that_cannot_be_used_is_told_at_the_start(
 def test_one_that_ends_at_its_start_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "service").mkdir()
     (tmp_path / "service" / "__init__.py").touch()
-    (tmp_path / "service" / "reading.py").write_text("raise SystemExit(3)")
-    monkeypatch.setattr(reading, "_ROOT", tmp_path)
+    (tmp_path / "service" / "reader.py").write_text("raise SystemExit(3)")
+    monkeypatch.setattr(processes, "_ROOT", tmp_path)
     with pytest.raises(NotReady, match="ended while it started"):
         Readers(2, "haar", max_pixels=MAX_PIXELS)
 
@@ -405,7 +407,7 @@ def test_a_process_is_shut_in_and_sees_no_secrets(
     with readers() as made:
         reached = made(photo, look_around, Clock())
         assert "PATH" in reached
-        assert all(name.startswith((*reading._PASSED_ON, "OPENBLAS_")) for name in reached)
+        assert all(name.startswith((*processes._PASSED_ON, "OPENBLAS_")) for name in reached)
         assert "secret" not in Path(f"/proc/{made.pids[0]}/environ").read_text()
     assert "sandbox" not in caplog.text
 
@@ -426,7 +428,7 @@ def test_one_that_is_shut_in_writes_nothing_into_the_log(
 def test_without_a_sandbox_photos_are_read_too_and_the_log_tells(
     photo: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, sandbox: Any, told: bool
 ) -> None:
-    monkeypatch.setattr(reading, "_TASKS", ("tests.service.no_sandbox", *reading._TASKS))
+    monkeypatch.setattr(processes, "_TASKS", ("tests.service.no_sandbox", *processes._TASKS))
     made = Readers(2, "haar", max_pixels=MAX_PIXELS, sandbox=sandbox)
     try:
         assert any("listdir" in each or "lambda" in each for each in made(photo, look_around, Clock()))
@@ -438,7 +440,7 @@ def test_without_a_sandbox_photos_are_read_too_and_the_log_tells(
 def test_where_a_sandbox_is_required_and_there_is_none_no_process_is_started(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(reading, "_TASKS", ("tests.service.no_sandbox", *reading._TASKS))
+    monkeypatch.setattr(processes, "_TASKS", ("tests.service.no_sandbox", *processes._TASKS))
     with pytest.raises(SandboxMissing, match=r"as asked for: libseccomp\.so\.2 is missing"):
         Readers(2, "haar", max_pixels=MAX_PIXELS, sandbox="required")
 
@@ -522,8 +524,8 @@ def test_a_task_that_gives_what_is_not_carried_is_a_mistake_and_the_process_goes
 ])  # fmt: skip
 def test_an_answer_of_another_form_is_not_understood(answer: Any) -> None:
     with pytest.raises(NotUnderstood):
-        reading._replies(answer, 1, within_s=2.0)
-    assert reading._replies([(3, None, {"find": 1.0})], 1, within_s=2.0)[0].result == 3
+        processes._replies(answer, 1, within_s=2.0)
+    assert processes._replies([(3, None, {"find": 1.0})], 1, within_s=2.0)[0].result == 3
 
 
 def test_where_no_process_can_be_started_the_photo_is_refused_and_the_next_one_tries_anew(
@@ -543,7 +545,7 @@ def test_where_no_process_can_be_started_the_photo_is_refused_and_the_next_one_t
 
 
 def test_one_that_does_not_get_ready_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "START_S", 0.0)
+    monkeypatch.setattr(processes, "START_S", 0.0)
     with pytest.raises(NotReady, match="was not ready after"):
         Readers(1, "haar", max_pixels=MAX_PIXELS)
 
@@ -560,14 +562,17 @@ def test_should_memory_run_out_a_process_that_reads_goes_before_the_service(one:
 
 
 def test_a_process_imports_nothing_that_it_does_not_need() -> None:
-    code = "import sys, service.pipeline, service.reading; print('pydantic' in sys.modules)"
+    code = (
+        "import sys, service.pipeline, service.reader\n"
+        "print([name for name in ('pydantic', 'service.readers') if name in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout == "False\n"
+    assert done.stdout == "[]\n"
 
 
 def test_processes_end_when_who_started_them_is_killed() -> None:
     script = (
-        "from service.reading import Readers\n"
+        "from service.readers import Readers\n"
         "print(*Readers(2, 'haar', max_pixels=100).pids, flush=True)\n"
         "input()"
     )
@@ -584,7 +589,7 @@ def test_a_service_with_readers_answers_survives_their_death_and_ends_with_them(
     tmp_path: Path, photo: bytes
 ) -> None:
     with running_service(tmp_path, num_readers=2, sandbox="required") as service:
-        pids = [pid for pid in all_children(service.process.pid) if "service.reading" in command_of(pid)]
+        pids = [pid for pid in all_children(service.process.pid) if "service.reader" in command_of(pid)]
         assert len(pids) == 2
         assert all("\nSeccomp:\t2\n" in Path(f"/proc/{pid}/status").read_text() for pid in pids)
         with httpx.Client(base_url=service.address, headers=JPEG) as client:
@@ -597,7 +602,7 @@ def test_a_service_with_readers_answers_survives_their_death_and_ends_with_them(
             assert again.status_code == 200, again.text
             assert again.content == first.content
             assert client.get("/readyz").status_code == 200
-        pids = [pid for pid in all_children(service.process.pid) if "service.reading" in command_of(pid)]
+        pids = [pid for pid in all_children(service.process.pid) if "service.reader" in command_of(pid)]
         service.process.send_signal(signal.SIGTERM)
         assert service.process.wait(20) == 0
         assert pids
