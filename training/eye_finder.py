@@ -24,7 +24,7 @@ from training.finder_model import EyeFinderNet, loss, targets
 from training.finder_nobody import TRAINED, from_folder, packaged, parts_without_people
 from training.finder_scenes import Scenes
 from training.recipes import FinderRecipe
-from training.runs import Stats
+from training.runs import Stats, is_finished
 from training.train import (
     RunConflict,
     commit_hash,
@@ -155,4 +155,6 @@ def _claim_folder(recipe: FinderRecipe, folder: Path) -> None:
         earlier = json.loads(path.read_text())["recipe"]
         if {**earlier, "num_steps": 0} != {**described, "num_steps": 0}:
             raise RunConflict(f"{folder} holds a run of another recipe, {earlier}: choose another folder")
+    if is_finished(folder, recipe.num_steps):
+        return
     path.write_text(json.dumps({"recipe": described, "commit": commit_hash()}, indent=1) + "\n")

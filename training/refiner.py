@@ -21,7 +21,7 @@ from training.finder_scenes import Scenes
 from training.recipes import RefinerRecipe
 from training.refiner_crops import CloseCrops, gather
 from training.refiner_model import RefinerNet, loss, moved_anew
-from training.runs import Stats
+from training.runs import Stats, is_finished
 from training.train import RunConflict, commit_hash, decay_at, learning_rate, update_average
 
 
@@ -128,4 +128,6 @@ def _claim_folder(recipe: RefinerRecipe, folder: Path) -> None:
         earlier = json.loads(path.read_text())["recipe"]
         if {**earlier, "num_steps": 0} != {**described, "num_steps": 0}:
             raise RunConflict(f"{folder} holds a run of another recipe, {earlier}: choose another folder")
+    if is_finished(folder, recipe.num_steps):
+        return
     path.write_text(json.dumps({"recipe": described, "commit": commit_hash()}, indent=1) + "\n")

@@ -30,6 +30,12 @@ def read_description(folder: Path) -> dict[str, Any]:
     return described
 
 
+def is_finished(folder: Path, num_steps: int) -> bool:
+    """Whether the run in the folder has come to that step."""
+    state = checkpoints.load(folder)
+    return state is not None and state["step"] >= num_steps
+
+
 def load_average(folder: Path) -> Autoencoder:
     """The averaged model of a run, in evaluation mode.
 

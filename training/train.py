@@ -34,7 +34,7 @@ from training.objectives import OBJECTIVES, Objective
 from training.precision import usable_precision
 from training.recipes import FinderRecipe, Precision, Recipe, RefinerRecipe, completed, describe
 from training.regions import place_weights
-from training.runs import Stats, load_average, read_description
+from training.runs import Stats, is_finished, load_average, read_description
 from training.squeezing import squeeze
 from training.statistics import TargetStatistics
 from training.steps import Adversary, Run, make_step
@@ -308,7 +308,8 @@ def _claim_folder(
 ) -> None:
     """Writes what the run is, or compares it with what an earlier start wrote; the length may differ.
 
-    So may the precision: a run that goes on on another machine computes in what that one has.
+    So may the precision: a run that goes on on another machine computes in what that one has. Where nothing
+    is left to compute the file stays as it is.
     """
     described = {
         "recipe": describe(recipe),
@@ -330,6 +331,8 @@ def _claim_folder(
                     f"{settings.folder} holds a run with another {key}: {earlier.get(key)}, now {value}. "
                     "Choose another folder, or remove it to begin anew"
                 )
+    if is_finished(settings.folder, recipe.num_steps):
+        return
     of_this_start = {"precision": precision, "commit": commit_hash()}
     path.write_text(json.dumps({**described, **of_this_start}, indent=1) + "\n")
 

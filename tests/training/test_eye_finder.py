@@ -1,5 +1,6 @@
 """Training the finder: killed and begun again it ends the same; another recipe is refused."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,17 @@ def test_a_run_that_was_killed_ends_as_if_it_had_not_been(scenes: Scenes, tmp_pa
     assert all(torch.equal(one[name], other[name]) for name in one)
     steps = [line.split(",")[0] for line in (killed / "stats.jsonl").read_text().splitlines()]
     assert steps == ['{"step": 1', '{"step": 2', '{"step": 3']
+
+
+def test_a_finished_run_keeps_what_it_says_of_itself(
+    scenes: Scenes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = FinderSettings(tmp_path)
+    said = (train_finder(RECIPE, scenes, settings) / "run.json").read_bytes()
+    monkeypatch.setattr("training.eye_finder.commit_hash", lambda: "a later one")
+    assert (train_finder(RECIPE, scenes, settings) / "run.json").read_bytes() == said
+    longer = train_finder(replace(RECIPE, num_steps=4), scenes, settings)
+    assert "a later one" in (longer / "run.json").read_text()
 
 
 def test_a_folder_of_another_recipe_is_refused(scenes: Scenes, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The closer look's training: labels as the service reads them, moved crops, killed runs."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +114,17 @@ def test_a_longer_run_goes_on_where_the_shorter_one_ended(scenes: Scenes, tmp_pa
     killed = train_refiner(RECIPE, scenes, settings)
     one, other = load_refiner(whole).state_dict(), load_refiner(killed).state_dict()
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_finished_run_keeps_what_it_says_of_itself(
+    scenes: Scenes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = RefinerSettings(tmp_path / "run", tiny_finder(tmp_path / "f.onnx", [seen_right(100, 100, 40)]))
+    said = (train_refiner(RECIPE, scenes, settings) / "run.json").read_bytes()
+    monkeypatch.setattr("training.refiner.commit_hash", lambda: "a later one")
+    assert (train_refiner(RECIPE, scenes, settings) / "run.json").read_bytes() == said
+    longer = train_refiner(replace(RECIPE, num_steps=5), scenes, settings)
+    assert "a later one" in (longer / "run.json").read_text()
 
 
 def test_a_folder_of_another_recipe_is_refused(scenes: Scenes, tmp_path: Path) -> None:

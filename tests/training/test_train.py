@@ -46,11 +46,19 @@ def test_a_run_learns(tmp_path: Path, drawn_pairs: Pairs) -> None:
     assert sum(losses[-5:]) < 0.75 * sum(losses[:5])
 
 
-def test_a_finished_run_is_not_run_again(tmp_path: Path, drawn_pairs: Pairs) -> None:
+@pytest.mark.parametrize("num_steps", [6, 4])
+def test_a_finished_run_is_not_run_again(
+    tmp_path: Path, drawn_pairs: Pairs, monkeypatch: pytest.MonkeyPatch, num_steps: int
+) -> None:
     train(TINY, drawn_pairs, settings_of(tmp_path))
-    before = (tmp_path / "checkpoint.pt").read_bytes()
-    train(TINY, drawn_pairs, settings_of(tmp_path))
-    assert (tmp_path / "checkpoint.pt").read_bytes() == before
+    kept = [tmp_path / "checkpoint.pt", tmp_path / "run.json"]
+    before = [path.read_bytes() for path in kept]
+    monkeypatch.setattr("training.train.commit_hash", lambda: "a later one")
+    train(replace(TINY, num_steps=num_steps), drawn_pairs, settings_of(tmp_path))
+    assert [path.read_bytes() for path in kept] == before
+    train(replace(TINY, num_steps=8), drawn_pairs, settings_of(tmp_path))
+    described = json.loads((tmp_path / "run.json").read_text())
+    assert described["commit"] == "a later one" and described["recipe"]["num_steps"] == 8
 
 
 def test_a_longer_run_goes_on_from_a_shorter_one(tmp_path: Path, drawn_pairs: Pairs) -> None:
