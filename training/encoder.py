@@ -20,6 +20,7 @@ from tqdm import tqdm
 from training.arrays import Pairs
 from training.batches import EyeFacePairs
 from training.models import ConvBlock
+from training.precision import usable_precision
 
 FILE = "encoder.pt"
 SIZE = 64
@@ -106,9 +107,10 @@ def train_encoder(recipe: EncoderRecipe, pairs: Pairs, folder: Path, *, progress
     described = _description(recipe, pairs)
     if (folder / FILE).exists():
         found = read_encoder(folder)[1]
-        if found != described:
+        if {**found, **described} != found:  # what computed it may differ
             raise NoEncoder(f"{folder} holds another encoder: {found}, now {described}. Remove it first")
         return folder
+    precision = usable_precision("bf16-mixed", "cpu")
     torch.manual_seed(recipe.seed)
     generator = torch.Generator().manual_seed(recipe.seed)
     dataset = EyeFacePairs(pairs, "train")
@@ -124,7 +126,7 @@ def train_encoder(recipe: EncoderRecipe, pairs: Pairs, folder: Path, *, progress
             group["lr"] = recipe.learning_rate * (1 + np.cos(np.pi * step / recipe.num_steps)) / 2
         faces = _faces(dataset, recipe, step)
         views = torch.cat([random_view(faces, generator) for _ in range(2)])
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16-mixed"):
             embedded = encoder(views.contiguous(memory_format=torch.channels_last)).float()
         # The head stays in float32: small differences of its products decide.
         first, second = head(embedded).chunk(2)
@@ -134,7 +136,8 @@ def train_encoder(recipe: EncoderRecipe, pairs: Pairs, folder: Path, *, progress
         optimizer.step()
     folder.mkdir(parents=True, exist_ok=True)
     torch.save({"encoder": encoder.state_dict(), "loss": loss.item()}, folder / FILE)
-    (folder / "encoder.json").write_text(json.dumps(described, indent=1) + "\n")
+    told = {**described, "precision": precision}
+    (folder / "encoder.json").write_text(json.dumps(told, indent=1) + "\n")
     return folder
 
 

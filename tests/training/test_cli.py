@@ -72,6 +72,9 @@ def test_a_model_is_as_open_as_what_it_began_with(
         folder = tmp_path / name
         begin = ("train", drawn_folder, folder, "--recipe", "tiny", "--steps", "1", "--start-from", start)
         assert call(monkeypatch, *begin) == 0
+        start = folder
+        if name == "first" and not refused:
+            continue  # an export takes a while, and the second run's asks for the first's start
         capsys.readouterr()
         code = call(
             monkeypatch, "export", folder, drawn_folder, tmp_path / "x.onnx", "--licence-class", "open"
@@ -79,7 +82,6 @@ def test_a_model_is_as_open_as_what_it_began_with(
         assert code == (1 if refused else 0)
         if refused:
             assert f"learned from photos whose licence is {refused}" in capsys.readouterr().err
-        start = folder
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from tests.training.labelled_astronaut import write_scenes
 from training.arrays import PairsError
 from training.cli import app
 from training.eye_finder import load_scenes
+from training.finder_cli import SHIPPED
 from training.finder_doubts import read_files
 from training.finder_nobody import from_folder
 
@@ -34,8 +35,8 @@ def test_a_finder_is_trained_exported_and_measured(tmp_path: Path) -> None:
     assert "finished" in run(
         "train-refiner", data, tmp_path / "closer", "--finder", model, "--pictures", 20, "--steps", 1
     )
-    run(
-        *("export-finder", tmp_path / "run", data, model, "--refiner", tmp_path / "closer"),
+    run(  # of the network of that file, which is exported but once
+        *("export-finder", model, data, model, "--refiner", tmp_path / "closer"),
         *("--licence-class", "open", "--limit", 1),
     )
     assert LearnedEyeFinder.load(model)._refiner is not None
@@ -56,7 +57,7 @@ def test_more_pictures_of_nobody_come_from_a_folder(tmp_path: Path) -> None:
         cv2.imwrite(str(nobody / f"{number}.png"), np.full((40, 40, 3), 10 * number, np.uint8))
     run("train-finder", data, tmp_path / "run", "--steps", 1, "--nobody", nobody)
     model, limits = tmp_path / "finder.onnx", ("--limit", 1, "--nobody", nobody)
-    run("export-finder", tmp_path / "run", data, model, "--licence-class", "open", *limits)
+    run("export-finder", SHIPPED, data, model, "--licence-class", "open", *limits)
     shown = run("evaluate-finder", data, model, "--no-haar", "--out", tmp_path / "numbers.json", *limits)
     num_measured = 2 * len(list(from_folder(nobody, "dev")))
     assert f"| false eyes a picture, nobody: a folder | {num_measured} pictures |" in shown

@@ -89,11 +89,11 @@ def test_the_file_is_smaller_than_a_megabyte(exported: Path) -> None:
     assert exported.stat().st_size < 1_000_000
 
 
-def test_the_closer_look_in_the_file_answers_as_torch_does(net: EyeFinderNet, tmp_path: Path) -> None:
+def test_the_closer_look_in_the_file_answers_as_torch_does(exported: Path, tmp_path: Path) -> None:
     torch.manual_seed(1)
     refiner = RefinerNet().eval()
     path = tmp_path / "eye_finder.onnx"
-    write_finder(to_onnx(net), path, FACTS, {}, refiner_to_onnx(refiner))
+    write_finder(read_network(exported), path, FACTS, {}, refiner_to_onnx(refiner))
     finder = LearnedEyeFinder.load(path)
     seen = [
         Candidate(220, 110, 44, 0.1, 5, 1.0, 44, (264, 110)),

@@ -1,20 +1,23 @@
 """Training runs: they learn, and a killed one ends exactly as an undisturbed one."""
 
 import json
+import multiprocessing
 import random
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
 import pytest
 import torch
 
+from tests.training import tiny_run
 from training import checkpoints
 from training.arrays import Pairs
 from training.models import grow, half_as_large
@@ -153,57 +156,75 @@ def test_the_average_forgets_its_start() -> None:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, drawn_folder: Path, archives: str) -> Path:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, small_folder: Path, archives: str) -> Path:
     run = tmp_path_factory.mktemp("runs") / "undisturbed"
-    assert start(drawn_folder, run, archives).wait() == 0
+    command = [sys.executable, "-m", "tests.training.tiny_run", str(small_folder), str(run), archives, "std"]
+    subprocess.run(command, stderr=subprocess.DEVNULL, check=True)
     return run
 
 
-def start(
-    pairs: Path, run: Path, archives: str, *options: str, objective: str = "std"
-) -> "subprocess.Popen[bytes]":
-    """Begins or resumes the run of tests/training/tiny_run.py in a process of its own."""
-    command = [sys.executable, "-m", "tests.training.tiny_run", str(pairs), str(run), archives, objective]
-    return subprocess.Popen([*command, *options], stderr=subprocess.DEVNULL)
+class Starts(Protocol):
+    def __call__(self, run: Path, *options: str, objective: str = "std") -> BaseProcess: ...
+
+
+@pytest.fixture(scope="module")
+def start(small_folder: Path, archives: str) -> Starts:
+    """Begins or resumes the run of tests/training/tiny_run.py in a process of its own. It comes of one that
+    has imported torch and done nothing else: to import takes longer than the run."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.training.tiny_run"])
+
+    def begin(run: Path, *options: str, objective: str = "std") -> BaseProcess:
+        arguments = [str(small_folder), str(run), archives, objective, *options]
+        process = context.Process(target=tiny_run.main, args=[arguments])
+        process.start()
+        return process
+
+    return begin
+
+
+def exit_code(process: BaseProcess) -> int | None:
+    """Once it has ended."""
+    process.join(120)
+    return process.exitcode
 
 
 def test_killed_at_a_random_step_a_run_ends_bitwise_the_same(
-    tmp_path: Path, drawn_folder: Path, archives: str, undisturbed: Path
+    tmp_path: Path, start: Starts, undisturbed: Path
 ) -> None:
     run = tmp_path / "killed"
-    process = start(drawn_folder, run, archives)
+    process = start(run)
     wanted = random.randrange(4, 21)
     stats = run / "stats.jsonl"
     while not stats.exists() or len(stats.read_text().splitlines()) < wanted:
-        assert process.poll() is None
+        assert process.is_alive()
         time.sleep(0.002)
     process.kill()
-    assert process.wait() == -signal.SIGKILL
-    assert start(drawn_folder, run, archives).wait() == 0
+    assert exit_code(process) == -signal.SIGKILL
+    assert exit_code(start(run)) == 0
     assert_equal_runs(run, undisturbed, note=f"killed after step {wanted}")
 
 
 def test_killed_while_it_writes_a_checkpoint_a_run_ends_bitwise_the_same(
-    tmp_path: Path, drawn_folder: Path, archives: str, undisturbed: Path
+    tmp_path: Path, start: Starts, undisturbed: Path
 ) -> None:
     run = tmp_path / "killed"
-    process = start(drawn_folder, run, archives, "--die-while-saving", "5")
-    assert process.wait() == -signal.SIGKILL
+    assert exit_code(start(run, "--die-while-saving", "5")) == -signal.SIGKILL
     assert (run / "checkpoint.pt.new").exists()
-    assert start(drawn_folder, run, archives).wait() == 0
+    assert exit_code(start(run)) == 0
     assert_equal_runs(run, undisturbed, note="killed while saving")
 
 
 @pytest.mark.parametrize("objective", ["cgan", "std-f"])
 def test_a_critic_and_running_targets_go_on_bitwise_the_same(
-    tmp_path: Path, drawn_folder: Path, archives: str, objective: str
+    tmp_path: Path, start: Starts, objective: str
 ) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    undisturbed = start(drawn_folder, whole, archives, objective=objective)
-    process = start(drawn_folder, killed, archives, "--die-while-saving", "5", objective=objective)
-    assert process.wait() == -signal.SIGKILL
-    assert undisturbed.wait() == 0
-    assert start(drawn_folder, killed, archives, objective=objective).wait() == 0
+    undisturbed = start(whole, objective=objective)
+    process = start(killed, "--die-while-saving", "5", objective=objective)
+    assert exit_code(process) == -signal.SIGKILL
+    assert exit_code(undisturbed) == 0
+    assert exit_code(start(killed, objective=objective)) == 0
     assert_equal_runs(killed, whole, note=objective)
 
 

@@ -2,8 +2,8 @@
 
     python -m tests.training.tiny_run PAIRS RUN ARCHIVES OBJECTIVE [--die-while-saving N]
 
-trains 24 steps in float32 on one thread towards the objective; with the option the process kills itself
-in the middle of writing its Nth checkpoint.
+trains 24 steps in float32 on one thread towards the objective, faces of 64 px; with the option the process
+kills itself in the middle of writing its Nth checkpoint.
 """
 
 import os
@@ -18,18 +18,22 @@ from typing import IO, Any
 import torch
 
 from training.arrays import open_pairs
+from training.models import half_as_large
 from training.recipes import RECIPES
 from training.train import RunSettings, train
 
-TINY_STD = replace(RECIPES["tiny"], objective="std", num_steps=24, batch_size=8, warmup_steps=5)
+TINY = RECIPES["tiny"]
+TINY_STD = replace(
+    TINY, objective="std", num_steps=24, batch_size=8, warmup_steps=5, model=half_as_large(TINY.model)
+)
 
 
-def main() -> None:
+def main(arguments: list[str]) -> None:
     """Runs it; see the module."""
-    pairs, run, archives = (Path(argument) for argument in sys.argv[1:4])
-    recipe = replace(TINY_STD, objective=sys.argv[4])
-    if len(sys.argv) > 5:
-        torch.save = _dying_after(int(sys.argv[6]), torch.save)
+    pairs, run, archives = (Path(argument) for argument in arguments[:3])
+    recipe = replace(TINY_STD, objective=arguments[3])
+    if len(arguments) > 4:
+        torch.save = _dying_after(int(arguments[5]), torch.save)
     torch.set_num_threads(1)
     settings = RunSettings(run, str(archives), checkpoint_every=3, log_every=1, picture_every=1000)
     train(recipe, open_pairs(pairs), settings)
@@ -53,4 +57,4 @@ def _dying_after(num_saves: int, save: Callable[..., None]) -> Callable[..., Non
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
