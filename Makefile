@@ -32,9 +32,10 @@ setup: $(SERVICE) ## what the service needs, in .venv; no torch (GPU=1 for NVIDI
 develop: $(EVERYTHING) ## what training and tests need, too, in the same .venv; torch among it
 
 test: $(EVERYTHING) lint types ## lint, types and all tests
-	@# Training's tests compute, each on one core; the others time what they start, and want the machine for themselves.
-	$(BIN)/python -m pytest tests/training -n auto --maxprocesses 4 --dist loadfile
-	$(BIN)/python -m pytest --ignore tests/training
+	@# Two kinds: those that others may run beside, the longest first; and those that time what they start.
+	$(BIN)/python -m pytest tests/training tests -m beside_others -n auto --maxprocesses 4 --dist loadfile \
+	  --no-loadscope-reorder
+	$(BIN)/python -m pytest -m 'not beside_others'
 
 fuzz: $(EVERYTHING) ## a thousand odd requests to each route (FUZZ_EXAMPLES=...)
 	FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),1000) $(BIN)/python -m pytest tests/service/test_interface.py

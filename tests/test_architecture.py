@@ -9,6 +9,8 @@ import pytest
 
 from tests.fakes import astronaut, encoded, tiny_model
 
+pytestmark = pytest.mark.beside_others
+
 ROOT = Path(__file__).parent.parent
 
 # From the ground up: a module of the service imports only what stands above its own line.

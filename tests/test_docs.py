@@ -26,6 +26,8 @@ from tests.fakes import astronaut, encoded, tiny_model
 from tests.real import REQUIRE_REAL
 from tests.running import run_service
 
+pytestmark = pytest.mark.beside_others
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 DOCUMENTS = sorted(

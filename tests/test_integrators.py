@@ -13,6 +13,8 @@ from tests.fakes import astronaut, encoded
 from tests.real import require
 from tests.running import run_service
 
+pytestmark = pytest.mark.beside_others
+
 TEXT = (Path(__file__).parent.parent / "docs" / "integrators.md").read_text()
 PROGRAMS = {"js": ("node", "face.mjs"), "java": ("java", "Face.java"), "python": ("python", "face.py")}
 

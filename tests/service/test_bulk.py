@@ -19,6 +19,8 @@ from service.pipeline import Choice
 from service.settings import Settings
 from tests import fakes
 
+pytestmark = pytest.mark.beside_others
+
 ROOT = Path(__file__).parents[2]
 FACE = fakes.astronaut()[:256, 96:352]
 

@@ -19,6 +19,8 @@ from service.doctor import examine_sandbox
 from tests import fakes
 from tests.fake_finders import seen_right, tiny_finder
 
+pytestmark = pytest.mark.beside_others
+
 ROOT = Path(__file__).parents[2]
 MANIFESTS = {"manifest.jsonl", "manifest.parquet"}
 

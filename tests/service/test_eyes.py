@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from service.eyes import CROP_VERSION, Eye, HaarEyeFinder, Image, crop_eye, eyes_from_points
 from tests import fakes
 
+pytestmark = pytest.mark.beside_others
+
 RIGHT, LEFT = fakes.astronaut_eyes()
 GOLDEN = Path(__file__).parent / "golden" / f"crop_eye_v{CROP_VERSION}.png"
 

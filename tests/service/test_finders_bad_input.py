@@ -19,6 +19,8 @@ from tests.fakes import encoded
 from tests.service.shapes import check_problem
 from training.finder_export import FinderFacts, read_network, write_finder
 
+pytestmark = pytest.mark.beside_others
+
 PNG = {"content-type": "image/png"}
 JSON = PNG | {"accept": "application/json"}
 

@@ -14,6 +14,8 @@ from starlette.testclient import TestClient
 from tests.service.damaged import ANY, FILES, LIMIT_S, Answers, damage, documented_statuses, send
 from tests.service.shapes import check_problem
 
+pytestmark = pytest.mark.beside_others
+
 NUM: Final = 300
 
 

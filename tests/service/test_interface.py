@@ -23,6 +23,8 @@ from service.settings import Settings
 from tests.fakes import astronaut, encoded
 from tests.running import serving
 
+pytestmark = pytest.mark.beside_others
+
 NUM_EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "12"))
 """For each route."""
 

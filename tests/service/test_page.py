@@ -19,6 +19,8 @@ from tests.fakes import ASTRONAUT_LEFT_EYE, astronaut, encoded, turned
 from tests.running import run_service
 from tests.troubled import make_trouble, pass_on
 
+pytestmark = pytest.mark.beside_others
+
 KEY = "a key for the page"
 MAX_FIRST_FACE_S = 10.0
 """The page aims at 1.5 s for a photo of 1080p; a machine that is busy with other work may take longer."""

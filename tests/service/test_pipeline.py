@@ -28,6 +28,8 @@ from service.settings import Settings
 from service.synthesizer import Synthesizer
 from tests import fakes
 
+pytestmark = pytest.mark.beside_others
+
 RIGHT, LEFT = fakes.astronaut_eyes()
 MAX_PIXELS = 50_000_000
 GATES = gates_of(Settings())

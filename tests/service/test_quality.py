@@ -15,6 +15,8 @@ from service.settings import Settings
 from tests import fakes
 from tests.drawn_faces import draw_photos
 
+pytestmark = pytest.mark.beside_others
+
 DEFAULT = gates_of(Settings())
 RIGHT, LEFT = fakes.astronaut_eyes()
 

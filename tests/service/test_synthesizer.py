@@ -14,6 +14,8 @@ from service.errors import DeviceUnavailable, InferenceFailed, ModelContractUnkn
 from service.synthesizer import Synthesizer, model_path, read_model_info
 from tests import fakes
 
+pytestmark = pytest.mark.beside_others
+
 ROOT = Path(__file__).parents[2]
 
 
