@@ -23,7 +23,7 @@ from training.finder_labels import LabelledPhoto, load_photos
 from training.finder_model import EyeFinderNet, loss, targets
 from training.finder_nobody import TRAINED, from_folder, packaged, parts_without_people
 from training.finder_scenes import Scenes
-from training.recipes import FinderRecipe
+from training.recipes import FinderRecipe, RefinerRecipe
 from training.runs import Stats, is_finished
 from training.train import (
     RunConflict,
@@ -80,7 +80,7 @@ def train_finder(recipe: FinderRecipe, scenes: Scenes, settings: FinderSettings)
     """
     keep_freed_memory()
     cv2.setNumThreads(1)
-    _claim_folder(recipe, settings.folder)
+    claim_folder(recipe, settings.folder)
     torch.manual_seed(recipe.seed)
     model = EyeFinderNet()
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -147,7 +147,12 @@ def _batches(
     yield from loader
 
 
-def _claim_folder(recipe: FinderRecipe, folder: Path) -> None:
+def claim_folder(recipe: FinderRecipe | RefinerRecipe, folder: Path) -> None:
+    """Writes what the run is, unless nothing is left to compute.
+
+    Raises:
+        RunConflict: the folder belongs to another recipe (its length may differ).
+    """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "run.json"
     described = asdict(recipe)

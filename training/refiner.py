@@ -5,9 +5,8 @@ and `stats.jsonl`.
 """
 
 import copy
-import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +16,13 @@ from torch.optim import AdamW
 from tqdm import tqdm
 
 from training import checkpoints
+from training.eye_finder import claim_folder
 from training.finder_scenes import Scenes
 from training.recipes import RefinerRecipe
 from training.refiner_crops import CloseCrops, gather
 from training.refiner_model import RefinerNet, loss, moved_anew
-from training.runs import Stats, is_finished
-from training.train import RunConflict, commit_hash, decay_at, learning_rate, update_average
+from training.runs import Stats
+from training.train import decay_at, learning_rate, update_average
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ def train_refiner(
     Raises:
         RunConflict: the folder belongs to another recipe (its length may differ).
     """
-    _claim_folder(recipe, settings.folder)
+    claim_folder(recipe, settings.folder)
     gathered = _gathered(recipe, scenes, settings)
     torch.manual_seed(recipe.seed)
     model = RefinerNet()
@@ -118,16 +118,3 @@ def _gathered(recipe: RefinerRecipe, scenes: Scenes, settings: RefinerSettings) 
         np.save(crops, found.crops)
         np.save(labels, found.labels)  # last: with it the crops are whole
     return CloseCrops(np.load(crops, mmap_mode="r"), np.load(labels))
-
-
-def _claim_folder(recipe: RefinerRecipe, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "run.json"
-    described = asdict(recipe)
-    if path.exists():
-        earlier = json.loads(path.read_text())["recipe"]
-        if {**earlier, "num_steps": 0} != {**described, "num_steps": 0}:
-            raise RunConflict(f"{folder} holds a run of another recipe, {earlier}: choose another folder")
-    if is_finished(folder, recipe.num_steps):
-        return
-    path.write_text(json.dumps({"recipe": described, "commit": commit_hash()}, indent=1) + "\n")

@@ -121,7 +121,7 @@ def test_a_finished_run_keeps_what_it_says_of_itself(
 ) -> None:
     settings = RefinerSettings(tmp_path / "run", tiny_finder(tmp_path / "f.onnx", [seen_right(100, 100, 40)]))
     said = (train_refiner(RECIPE, scenes, settings) / "run.json").read_bytes()
-    monkeypatch.setattr("training.refiner.commit_hash", lambda: "a later one")
+    monkeypatch.setattr("training.eye_finder.commit_hash", lambda: "a later one")
     assert (train_refiner(RECIPE, scenes, settings) / "run.json").read_bytes() == said
     longer = train_refiner(replace(RECIPE, num_steps=5), scenes, settings)
     assert "a later one" in (longer / "run.json").read_text()
