@@ -27,7 +27,7 @@ from service.memory import Budget, count_memory
 from service.parcels import Line, NotUnderstood
 from service.photo import STAGES, Clock
 from service.reading import PART_OF_MEMORY, ReadHere, Reading, Task
-from service.settings import Settings
+from service.settings import Sandbox, Settings
 from service.sharing import SharedCall, Steps, run_alone
 
 T = TypeVar("T")
@@ -37,9 +37,6 @@ START_S: Final = 60.0
 
 GRACE_S: Final = 0.5
 """How long a process may go on with a photo that nobody wants any more; a new one takes as long to start."""
-
-Sandbox = Literal["auto", "required", "off"]
-"""Whether processes that read photos are shut in: where the system can, or else there are none, or never."""
 
 _ONE_THREAD: Final = {"OPENBLAS_NUM_THREADS": "1"}
 """NumPy's and OpenCV's copies of OpenBLAS, which nothing here asks, would each begin a thread for every core:

@@ -15,6 +15,9 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+Sandbox = Literal["auto", "required", "off"]
+"""Whether processes that read photos are shut in: where the system can, or else there are none, or never."""
+
 _ORIGIN = re.compile(r"https?://[^/\s?#@]+")
 _SHA256_HEX = re.compile(r"[0-9a-f]{64}")
 _PREFIX = "EYE2FACE_"
@@ -83,7 +86,7 @@ class Settings(BaseSettings):
         description="Processes of their own that decode photos and look for eyes; 0: none, -1: one for "
         "each core, 32 at most, where the model runs on a GPU or a sandbox is required, else none.",
     )
-    sandbox: Literal["auto", "required", "off"] = Field(
+    sandbox: Sandbox = Field(
         "auto",
         description="Whether these processes are shut in: where the system can, or else the service does not "
         "start, or never.",

@@ -74,7 +74,7 @@ def test_a_model_is_as_open_as_what_it_began_with(
         assert call(monkeypatch, *begin) == 0
         start = folder
         if name == "first" and not refused:
-            continue  # an export takes a while, and the second run's asks for the first's start
+            continue  # an export that is made takes seconds; the second's looks at the first's start as well
         capsys.readouterr()
         code = call(
             monkeypatch, "export", folder, drawn_folder, tmp_path / "x.onnx", "--licence-class", "open"
