@@ -38,7 +38,7 @@ test: $(EVERYTHING) lint types ## lint, types and all tests
 	$(BIN)/python -m pytest -m 'not beside_others'
 
 fuzz: $(EVERYTHING) ## a thousand odd requests to each route (FUZZ_EXAMPLES=...)
-	FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),1000) $(BIN)/python -m pytest tests/service/test_interface.py
+	FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),1000) $(BIN)/python -m pytest tests/service/http/test_interface.py
 
 lint: $(EVERYTHING) ## ruff: rules and format
 	$(BIN)/ruff check .

@@ -97,7 +97,7 @@ def main() -> None:
     from ray import serve
     from ray.cluster_utils import Cluster
 
-    from service.replica import Scale, build
+    from service.http.ray_serve import Scale, build
 
     cluster = Cluster(initialize_head=True, head_node_args=_NODE)
     print("at", cluster.address, flush=True)

@@ -25,9 +25,9 @@ from bench.job import Job
 from bench.photos import write_photos
 from bench.servers import usage
 from service.errors import Eye2FaceError
-from service.images import Image
+from service.inference.synthesizer import Synthesizer, model_path
 from service.settings import Settings
-from service.synthesizer import Synthesizer, model_path
+from service.vision.images import Image
 
 SIZES: Final = (1, 2, 4, 8, 16, 32)
 """Eyes in a call."""

@@ -17,9 +17,9 @@ import cv2
 import numpy as np
 
 from bench.job import Job
-from service.batching import MicroBatcher
-from service.cores import count_cores
-from service.memory import keep_freed_memory
+from service.runtime.batching import MicroBatcher
+from service.runtime.host import count_cores
+from service.runtime.memory import keep_freed_memory
 
 
 class Floor:

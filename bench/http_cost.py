@@ -29,8 +29,8 @@ import uvloop
 
 from bench.load import read_answer, write_request
 from bench.servers import ROOT, free_port, stop, wait_until_answering
-from service.marking import finish
 from service.pipeline import Face
+from service.provenance import finish
 
 NUM_CONNECTIONS: Final = 16
 _SIDE_PX: Final = 330

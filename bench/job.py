@@ -9,13 +9,13 @@ from typing import Final, Literal, Self
 
 import numpy as np
 
-from service.eye_finder import open_eye_finder
-from service.images import Image
-from service.marking import finish
-from service.photo import Photo
+from service.inference.eye_finder import open_eye_finder
+from service.inference.synthesizer import ModelInfo, Run, Synthesizer, model_path
 from service.pipeline import Choice, EyeCrop, Face, as_face, choose_crops
+from service.provenance import finish
 from service.settings import Settings
-from service.synthesizer import ModelInfo, Run, Synthesizer, model_path
+from service.vision.images import Image
+from service.vision.photo import Photo
 
 Model = Literal["cpu", "standin"]
 

@@ -33,7 +33,7 @@ from bench.servers import (
     usage,
     wait_until_answering,
 )
-from service.cores import count_cores
+from service.runtime.host import count_cores
 
 RESULTS: Final = ROOT / "bench" / "results.json"
 _MODELS: Final[tuple[Model, ...]] = ("standin", "cpu")

@@ -60,7 +60,7 @@ class Eye2FaceError(Exception):
     members: Mapping[str, int] = MappingProxyType({})
     """What the answer says beside the sentence, for programs."""
     request_id = ""
-    """Which request met it, where the error came over HTTP (`service.client`)."""
+    """Which request met it, where the error came over HTTP (`service.client.client`)."""
 
 
 class ImageError(Eye2FaceError):

@@ -16,18 +16,18 @@ from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 
+from service.decoding.messages import carry
+from service.decoding.reader import ReadHere, Reading
 from service.errors import EyeRefused, NoEyeFound, NoSuchEye, NoSuchPerson, ReadingFailed
-from service.eyes import Eye, ServedFinder
-from service.images import Image
-from service.overlay import draw_eyes
-from service.parcels import carry
-from service.photo import Clock, Photo
-from service.quality import Gates, Quality
-from service.reading import ReadHere, Reading
-from service.sharing import SharedCall, Steps, run_alone
-from service.synthesizer import Synthesizer
+from service.inference.synthesizer import Synthesizer
+from service.runtime.coalescing import SharedCall, Steps, run_alone
+from service.vision.eyes import Eye, ServedFinder
+from service.vision.images import Image
+from service.vision.overlay import draw_eyes
+from service.vision.photo import Clock, Photo
+from service.vision.quality import Gates, Quality
 
-if TYPE_CHECKING:  # as in service.reading
+if TYPE_CHECKING:  # as in service.decoding.reader
     from service.settings import Settings
 
 CLOSE_UP = 0.45

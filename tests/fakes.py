@@ -18,7 +18,7 @@ import PIL.Image
 import skimage.data
 from onnx import TensorProto, helper, numpy_helper
 
-from service.eyes import CROP_VERSION, Eye, Image, Sight, eyes_from_points
+from service.vision.eyes import CROP_VERSION, Eye, Image, Sight, eyes_from_points
 
 ASTRONAUT_RIGHT_EYE = (203.0, 101.0)
 ASTRONAUT_LEFT_EYE = (246.5, 103.0)

@@ -10,10 +10,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from service.eyes import HaarEyeFinder, Image, crop_eye
+from service.decoding.reader import ReadHere
+from service.inference.synthesizer import Synthesizer, model_path
 from service.pipeline import Choice, Pipeline
-from service.reading import ReadHere
-from service.synthesizer import Synthesizer, model_path
+from service.vision.eyes import HaarEyeFinder, Image, crop_eye
 from tests import fakes
 
 PICTURE = Path(__file__).parents[1] / "docs" / "astronaut.png"

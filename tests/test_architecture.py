@@ -1,8 +1,9 @@
-"""What may import what, and what the service must be able to do without."""
+"""The dependency rules of both packages: which folder may import which, and what a module must not know."""
 
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,89 +14,51 @@ pytestmark = pytest.mark.beside_others
 
 ROOT = Path(__file__).parent.parent
 
-# From the ground up: a module of the service imports only what stands above its own line.
 SERVICE = (
-    (
-        "errors",
-        "settings",
-        "cgroups",
-        "metrics",
-        "logs",
-        "changes",
-        "hangups",
-        "heads",
-        "connections",
-        "accept",
-        "pages",
-        "candidates",
-        "manifest",
-        "retries",
-        "sharing",
-        "tracing",
-    ),
-    ("cores", "memory", "parcels", "sandbox"),
-    ("formats", "forms", "auth", "limits", "queries", "batching", "workers", "patience", "tls", "watching"),
-    ("replies", "frigate", "broker"),
-    ("images", "bodies", "admission", "client", "notices", "jobs"),
-    ("eyes", "bridge"),
-    ("synthesizer", "overlay", "quality", "refiner"),
-    ("eye_finder", "photo", "self_test", "drawer"),
-    ("reading", "catalogue"),
-    ("pipeline", "reader", "readers"),
-    ("marking", "live"),
-    ("engine",),
-    ("answers", "bulk"),
-    ("batch", "bulk_ray"),
-    ("problems", "openapi", "direct"),
-    ("app", "doctor"),
-    ("server",),
-    ("cli", "replica"),
+    ("errors",),
+    ("settings", "observability"),
+    ("runtime", "vision", "client"),
+    ("inference",),
+    ("decoding",),
+    ("pipeline",),
+    ("engine", "provenance", "access"),
+    ("http", "folder"),
+    ("bridge",),
+    ("cli",),
     ("__main__",),
 )
-ALONE = {
-    "errors",
-    "settings",
-    "cgroups",
-    "changes",
-    "hangups",
-    "metrics",
-    "logs",
-    "retries",
-    "sharing",
-    "tracing",
-}
-"""These import nothing of ours at all."""
+"""Folders and top modules of `service`, from the ground up: each imports only what stands in a line above."""
 
-HTTP = {
-    *("accept", "admission", "answers", "app", "auth", "bodies", "client", "connections", "direct"),
-    *("forms", "frigate", "heads", "openapi", "pages", "patience", "problems", "queries", "replica"),
-    *("replies", "retries", "server", "watching"),
-}
-"""The only modules of the service that may know of HTTP."""
+TRAINING = (
+    ("data",),
+    ("loop",),
+    ("synthesizer",),
+    ("export",),
+    ("finder",),
+    ("evaluation",),
+    ("experiment",),
+    ("cli",),
+    ("__main__",),
+)
+"""The same of `training`."""
 
-SHARED = {"service.errors", "service.images", "service.eyes"}
-"""What training may take from the service: the crops and pictures of both worlds are made by one code."""
+NOT_YET = {("loop", "synthesizer"), ("export", "evaluation"), ("synthesizer", "export")}
+"""What `TRAINING` does not allow and has not gone yet."""
 
-BEYOND = {
-    "training.cli": {"service.eye_finder"},
-    "training.evaluate": {"service.synthesizer"},
-    "training.export": {"service.synthesizer"},
-    "training.float16": {"service.self_test", "service.synthesizer"},
-    "training.parity": {"service.synthesizer", "service.photo"},
-    "training.quantize": {"service.synthesizer"},
-    "training.finder_cli": {
-        "service.eye_finder",
-        "service.pipeline",
-        "service.reading",
-        "service.synthesizer",
-    },
-    "training.finder_export": {"service.eye_finder", "service.refiner"},
-    "training.finder_scores": {"service.eye_finder"},
-    "training.finder_serving": {"service.pipeline", "service.synthesizer", "service.photo"},
-    "training.refiner_crops": {"service.candidates", "service.refiner", "service.synthesizer"},
-    "training.refiner_model": {"service.refiner"},
+FROM_SERVICE = {
+    "data": {"errors", "vision"},
+    "loop": {"errors", "vision"},
+    "synthesizer": {"errors", "vision"},
+    "export": {"errors", "vision", "inference"},
+    "finder": {"errors", "vision", "inference", "pipeline"},
+    "evaluation": {"errors", "vision", "inference"},
+    "experiment": {"errors", "vision"},
+    "cli": {"errors", "vision", "inference", "pipeline", "decoding"},
 }
-"""Who runs the model as the service does, to compare it with torch or to measure what serving adds."""
+"""What each folder of `training` may take from the service: both make crops and run models by one code."""
+
+HTTP = {"access", "bridge", "client", "http"}
+"""The folders of the service that may know of HTTP."""
 
 
 def _modules(package: str) -> dict[str, Path]:
@@ -103,106 +66,116 @@ def _modules(package: str) -> dict[str, Path]:
     return {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in files}
 
 
-def _imports(path: Path) -> set[str]:
-    """Every module that the file imports, anywhere in it; of `from a import b` both a and a.b."""
+def _trees(package: str) -> Iterator[tuple[str, ast.Module]]:
+    for name, path in _modules(package).items():
+        yield name, ast.parse(path.read_text())
+
+
+def _imports(tree: ast.Module) -> set[str]:
+    """Every module that is imported, anywhere in it; of `from a import b` both a and a.b."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: a relative import"
+            assert node.level == 0, "a relative import"
             names.add(str(node.module))
             names.update(f"{node.module}.{alias.name}" for alias in node.names)
     return names
 
 
-def _ours(path: Path, package: str) -> set[str]:
-    """The modules of our `package` that the file imports, without the package itself."""
-    return {name for name in _imports(path) if name in _modules(package)}
+def _tops(tree: ast.Module) -> set[str]:
+    """The top packages that are imported."""
+    return {name.split(".")[0] for name in _imports(tree)}
 
 
-@pytest.mark.parametrize("module", [name for name in _modules("service") if name != "service.__init__"])
-def test_a_module_of_the_service_imports_only_downwards(module: str) -> None:
-    name = module.removeprefix("service.")
-    floors = [index for index, floor in enumerate(SERVICE) if name in floor]
-    assert floors, f"{module} has no place in SERVICE above: give it one"
-    below = {f"service.{each}" for floor in SERVICE[: floors[0]] for each in floor}
-    imported = _ours(ROOT / f"service/{name}.py", "service")
-    assert imported <= (set() if name in ALONE else below)
+def _room(module: str) -> str:
+    """The folder or top module of a dotted name; empty for the package itself."""
+    return [*module.split("."), ""][1]
 
 
-def test_the_order_above_names_no_module_that_is_gone() -> None:
-    named = {f"service.{each}" for floor in SERVICE for each in floor}
-    assert named | {"service.__init__"} == set(_modules("service"))
+def _rooms(tree: ast.Module, package: str) -> set[str]:
+    """The folders and top modules of the package that are imported."""
+    known = {_room(name) for name in _modules(package)}
+    ours = {_room(name) for name in _imports(tree) if name.split(".")[0] == package}
+    return ours & known - {"__init__", ""}
 
 
-@pytest.mark.parametrize("module", _modules("service"))
-def test_the_service_names_neither_training_nor_torch(module: str) -> None:
-    tops = {name.split(".")[0] for name in _imports(_modules("service")[module])}
-    assert not tops & {"training", "torch", "lightning_fabric", "onnx", "onnxscript", "tests"}
+@pytest.mark.parametrize(("package", "floors"), [("service", SERVICE), ("training", TRAINING)])
+def test_a_folder_imports_only_what_lies_below_it(package: str, floors: tuple[tuple[str, ...], ...]) -> None:
+    level = {room: number for number, rooms in enumerate(floors) for room in rooms}
+    assert set(level) == {_room(name) for name in _modules(package)} - {"__init__"}
+    upwards = {
+        (_room(name), room)
+        for name, tree in _trees(package)
+        for room in _rooms(tree, package) - {_room(name)}
+        if level[room] >= level[_room(name)]
+    }
+    assert upwards == (NOT_YET if package == "training" else set())
 
 
-@pytest.mark.parametrize("module", _modules("service"))
-def test_only_the_http_side_of_the_service_knows_of_http(module: str) -> None:
-    tops = {name.split(".")[0] for name in _imports(_modules("service")[module])}
-    if module.removeprefix("service.") not in HTTP:
-        assert not tops & {"fastapi", "starlette", "uvicorn", "httpx", "http"}
+def test_a_folder_holds_at_most_sixteen_modules() -> None:
+    paths = [path for package in ("service", "training") for path in _modules(package).values()]
+    folders = [path.parent.relative_to(ROOT).as_posix() for path in paths if path.name != "__init__.py"]
+    too_many = {folder: folders.count(folder) for folder in folders if folders.count(folder) > 16}
+    assert set(too_many) <= {"service/http", "training/finder"}
 
 
-@pytest.mark.parametrize("module", _modules("training"))
-def test_training_takes_only_crops_pictures_and_errors_from_the_service(module: str) -> None:
-    allowed = SHARED | BEYOND.get(module, set())
-    assert _ours(_modules("training")[module], "service") <= allowed
+def test_training_takes_from_the_service_only_what_both_must_do_alike() -> None:
+    for name, tree in _trees("training"):
+        taken = _rooms(tree, "service")
+        assert taken <= FROM_SERVICE.get(_room(name), set()), name
+
+
+def test_the_service_names_neither_training_nor_torch() -> None:
+    for name, tree in _trees("service"):
+        assert not _tops(tree) & {"training", "torch", "lightning_fabric", "onnx", "onnxscript", "tests"}, (
+            name
+        )
+
+
+def test_only_the_http_side_of_the_service_knows_of_http() -> None:
+    for name, tree in _trees("service"):
+        if _room(name) not in HTTP:
+            assert not _tops(tree) & {"fastapi", "starlette", "uvicorn", "httpx", "http"}, name
 
 
 def test_only_two_modules_know_of_ray_and_nothing_needs_them_but_the_command() -> None:
-    imported = {name: _imports(path) for name, path in _modules("service").items()}
-    of_ray = [name for name, each in imported.items() if "ray" in {one.split(".")[0] for one in each}]
-    assert of_ray == ["service.bulk_ray", "service.replica"]
-    assert [name for name, each in imported.items() if each & set(of_ray)] == ["service.cli"]
+    trees = dict(_trees("service"))
+    of_ray = [name for name, tree in trees.items() if "ray" in _tops(tree)]
+    assert of_ray == ["service.folder.ray", "service.http.ray_serve"]
+    assert [name for name, tree in trees.items() if _imports(tree) & set(of_ray)] == ["service.cli.main"]
 
 
-@pytest.mark.parametrize("module", _modules("service"))
-def test_only_the_settings_read_the_environment(module: str) -> None:
-    tree = ast.parse(_modules("service")[module].read_text())
-    reads = [
-        node
-        for node in ast.walk(tree)
-        if (
-            isinstance(node, ast.Attribute)
-            and node.attr in ("getenv", "get")
-            and "environ" in ast.unparse(node)
-        )
-        or (
-            isinstance(node, ast.Subscript)
-            and "environ" in ast.unparse(node.value)
-            and isinstance(node.ctx, ast.Load)
-        )
-    ]
-    assert not reads, [ast.unparse(node) for node in reads]
+def test_only_the_settings_read_the_environment() -> None:
+    for name, tree in _trees("service"):
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute):
+                reads = node.attr in ("getenv", "get") and "environ" in ast.unparse(node)
+            elif isinstance(node, ast.Subscript):
+                reads = isinstance(node.ctx, ast.Load) and "environ" in ast.unparse(node.value)
+            else:
+                continue
+            assert not reads, f"{name}: {ast.unparse(node)}"
 
 
 def test_the_client_takes_nothing_of_the_service_but_its_errors() -> None:
-    own = {"service.client", "service.replies", "service.retries"}
-    imported = {name for each in own for name in _ours(_modules("service")[each], "service")}
-    assert imported - own == {"service.errors"}
+    for name, tree in _trees("service"):
+        if _room(name) == "client":
+            assert _rooms(tree, "service") <= {"client", "errors"}, name
 
 
-@pytest.mark.parametrize("module", _modules("service"))
-def test_only_images_translates_the_errors_of_opencv(module: str) -> None:
-    tree = ast.parse(_modules("service")[module].read_text())
-    caught = {
-        ast.unparse(node.type) for node in ast.walk(tree) if isinstance(node, ast.ExceptHandler) and node.type
-    }
-    assert module == "service.images" or not any("cv2.error" in each for each in caught)
+def test_only_images_translates_the_errors_of_opencv() -> None:
+    for name, tree in _trees("service"):
+        caught = [node.type for node in ast.walk(tree) if isinstance(node, ast.ExceptHandler) and node.type]
+        if name != "service.vision.images":
+            assert not any("cv2.error" in ast.unparse(each) for each in caught), name
 
 
-@pytest.mark.parametrize("module", _modules("service"))
-def test_nothing_is_measured_by_a_clock_that_may_jump(module: str) -> None:
-    tree = ast.parse(_modules("service")[module].read_text())
-    assert "time.time" not in {
-        ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)
-    }
+def test_nothing_is_measured_by_a_clock_that_may_jump() -> None:
+    for name, tree in _trees("service"):
+        attributes = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+        assert "time.time" not in attributes, name
 
 
 WITHOUT_TORCH = """
@@ -215,7 +188,7 @@ class Absent:
 
 sys.meta_path.insert(0, Absent())
 from starlette.testclient import TestClient
-from service.app import create_app
+from service.http.app import create_app
 from service.settings import Settings
 
 model, photo = sys.argv[1:]

@@ -17,7 +17,7 @@ import pytest
 
 from bench.cluster import Running, started_cluster
 from tests.fakes import astronaut, encoded
-from tests.service.test_bulk import rows_of
+from tests.service.folder.test_draw import rows_of
 
 pytest.importorskip("ray.data", reason="Ray is not installed: deploy/ray/README.md says how these are run")
 
@@ -98,8 +98,8 @@ def test_without_a_cluster_or_with_another_model_there_the_command_says_so_in_on
 def test_a_machine_with_another_model_or_service_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     import ray.util
 
-    from service.bulk import ClusterFailed, Question, name_run
-    from service.bulk_ray import _RemoteWorker
+    from service.folder.draw import ClusterFailed, Question, name_run
+    from service.folder.ray import _RemoteWorker
     from service.pipeline import Choice
     from service.settings import Settings
 

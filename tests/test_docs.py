@@ -15,12 +15,12 @@ from fastapi.testclient import TestClient
 from pydantic_settings import BaseSettings
 from typer.core import TyperGroup
 
-import service.cli
-import training.cli
+import service.cli.main
+import training.cli.main
 from service import errors
-from service.app import create_app
+from service.client.models import Synthesis
 from service.errors import Eye2FaceError
-from service.replies import Synthesis
+from service.http.app import create_app
 from service.settings import BridgeSettings, Settings
 from tests.fakes import astronaut, encoded, tiny_model
 from tests.real import REQUIRE_REAL
@@ -115,7 +115,7 @@ def test_every_route_that_the_readme_names_is_served_and_none_is_left_out() -> N
 
 @pytest.mark.parametrize(
     ("prefix", "app"),
-    [(".venv/bin/eye2face ", service.cli.app), (".venv/bin/python -m training ", training.cli.app)],
+    [(".venv/bin/eye2face ", service.cli.main.app), (".venv/bin/python -m training ", training.cli.main.app)],
 )
 def test_the_readmes_commands_exist_and_take_their_arguments_and_none_is_left_out(
     prefix: str, app: typer.Typer
@@ -136,23 +136,21 @@ def test_every_link_within_the_repository_leads_somewhere(document: Path) -> Non
     assert not [link for link in links if not (document.parent / link).exists()]
 
 
-def test_the_readmes_tree_shows_every_module_and_nothing_that_is_not_there() -> None:
-    block = README.split("## Where things are\n\n```\n")[1].split("```")[0]
-    folder = ""
+def test_the_tree_in_contributing_shows_every_folder_and_nothing_that_is_not_there() -> None:
+    block = (ROOT / "CONTRIBUTING.md").read_text().split("## Where things are\n\n```\n")[1].split("```")[0]
+    top = ""
     shown: set[str] = set()
     for line in block.splitlines():
-        names = line.strip().split("  ")[0].split()
-        folder = folder if line.startswith("  ") else ""
-        shown.update(folder + name for name in names)
-        folder = folder or (names[0] if names[0].endswith("/") else "")
+        name = line.split()[0]
+        top = top if line.startswith("  ") else name
+        shown.add(top + name if line.startswith("  ") else name)
     assert not [path for path in shown if not (ROOT / path).exists()]
-    modules = {
-        path.relative_to(ROOT).as_posix()
+    folders = {
+        f"{path.parent.relative_to(ROOT).as_posix()}/"
         for package in ("service", "training")
-        for path in (ROOT / package).glob("*.py")
-        if not path.name.startswith("__")
+        for path in (ROOT / package).rglob("__init__.py")
     }
-    assert not modules - shown
+    assert not folders - shown
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ def test_every_alert_is_tried_for_coming_and_for_staying_away() -> None:
 
 
 def test_all_that_is_asked_for_is_counted_by_the_service() -> None:
-    metrics = pytest.importorskip("service.metrics", reason="the service counts nothing yet")
+    metrics = pytest.importorskip("service.observability.metrics", reason="the service counts nothing yet")
     queries = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
     asked = set(re.findall(r"eye2face_\w+", " ".join([*queries, *(alert["expr"] for alert in ALERTS)])))
     sources = "".join(path.read_text() for path in (ROOT / "service").glob("*.py"))

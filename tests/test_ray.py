@@ -20,13 +20,13 @@ from starlette.testclient import TestClient
 
 from bench.cluster import SERVE_YAML, Proxy, Running, started_cluster
 from bench.photos import write_photos
-from service.client import AsyncClient, Client
-from service.engine import FAILURES
+from service.client.client import AsyncClient, Client
+from service.client.retries import Retry
+from service.engine.engine import FAILURES
 from service.errors import NotReady
-from service.retries import Retry
 from service.settings import Settings
 from tests.fakes import astronaut, encoded, failing_model
-from tests.service.test_engine import WHITE
+from tests.service.engine.test_engine import WHITE
 
 pytest.importorskip("ray.serve", reason="Ray is not installed: deploy/ray/README.md says how these are run")
 
@@ -45,7 +45,7 @@ def _config() -> dict[str, Any]:
 def test_what_is_deployed_is_as_ray_wants_it_and_names_only_settings_that_exist() -> None:
     from ray.serve.schema import ServeDeploySchema
 
-    from service.replica import Scale, build
+    from service.http.ray_serve import Scale, build
 
     (application,) = ServeDeploySchema.model_validate(_config()).applications
     assert application.import_path == f"{build.__module__}:{build.__name__}"
@@ -64,14 +64,14 @@ def test_as_it_stands_it_lets_this_machine_in_alone() -> None:
 
 
 def test_a_knob_that_is_none_is_refused() -> None:
-    from service.replica import Scale
+    from service.http.ray_serve import Scale
 
     with pytest.raises(ValueError, match="num_gpu"):
         Scale.model_validate({"num_gpu": 0.25})
 
 
 def test_a_replica_takes_the_part_of_a_gpu_and_the_scale_that_the_configuration_says() -> None:
-    from service.replica import Scale, build
+    from service.http.ray_serve import Scale, build
 
     built = build(Scale(num_gpus=0.25, num_cpus=1.5, max_replicas=12, target_ongoing_requests=3))
     deployment = built._bound_deployment  # nothing public tells
@@ -86,7 +86,7 @@ def test_a_replica_takes_the_part_of_a_gpu_and_the_scale_that_the_configuration_
 
 
 def test_a_replica_that_is_not_told_who_can_reach_it_wants_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    from service.replica import settle
+    from service.http.ray_serve import settle
 
     monkeypatch.delenv("EYE2FACE_HOST", raising=False)
     with pytest.raises(ValueError, match="EYE2FACE_API_KEYS"):
@@ -98,7 +98,7 @@ def test_a_replica_that_is_not_told_who_can_reach_it_wants_keys(monkeypatch: pyt
 
 
 def test_ray_is_told_of_a_replica_that_cannot_draw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from service.replica import Replica
+    from service.http.ray_serve import Replica
 
     monkeypatch.setenv("EYE2FACE_HOST", "127.0.0.1")
     monkeypatch.setenv("EYE2FACE_MODEL", str(failing_model(tmp_path / "failing.onnx")))

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import skimage.data
 
-from service.eye_finder import LearnedEyeFinder
-from service.eyes import Image
+from service.inference.eye_finder import LearnedEyeFinder
+from service.inference.synthesizer import model_path
 from service.settings import Settings
-from service.synthesizer import model_path
+from service.vision.eyes import Image
 from tests import fakes
-from training.evaluate_finder import table
+from training.finder.evaluate import table
 
 MODELS = Path(__file__).parents[1] / "models"
 

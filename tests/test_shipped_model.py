@@ -9,11 +9,11 @@ import numpy as np
 import onnx
 import pytest
 
-from service.eyes import Image, crop_eye, eyes_from_points
-from service.synthesizer import Synthesizer, model_path
+from service.inference.synthesizer import Synthesizer, model_path
+from service.vision.eyes import Image, crop_eye, eyes_from_points
 from tests import fakes, readme_picture
 from tests.drawn_faces import draw_photos
-from training import report
+from training.experiment import report
 
 pytestmark = pytest.mark.beside_others
 

@@ -41,7 +41,9 @@ def test_the_wheel_holds_what_the_checkout_holds(wheel: Path) -> None:
         names = set(packed.namelist())
     models = {f"service/models/{path.name}" for path in (ROOT / "models").iterdir()}
     assert {"service/models/synthesizer.onnx", "service/models/MODEL_CARD.md"} <= models
-    web = {path.relative_to(ROOT).as_posix() for path in (ROOT / "service/web").rglob("*") if path.is_file()}
+    web = {
+        path.relative_to(ROOT).as_posix() for path in (ROOT / "service/http/web").rglob("*") if path.is_file()
+    }
     assert models | web <= names
     strange = {name.split("/")[0] for name in names} - {
         "service",

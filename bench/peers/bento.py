@@ -14,8 +14,8 @@ import numpy as np
 from bentoml.validators import ContentType
 
 from bench.job import Job
-from service.cores import count_cores
 from service.pipeline import as_face
+from service.runtime.host import count_cores
 
 STANDIN = os.environ.get("BENCH_MODEL") == "standin"
 TUNED = os.environ.get("BENCH_TUNED") == "1"

@@ -31,11 +31,11 @@ def serve_empty() -> None:
 
 def serve_hollow() -> None:
     """All of the service but pictures and model."""
-    from service import app
+    from service.http import app
+    from service.http.server import run_server
     from service.pipeline import Pipeline, Synthesis
-    from service.server import run_server
+    from service.runtime.coalescing import Steps
     from service.settings import Settings
-    from service.sharing import Steps
 
     nothing = Synthesis([None], [], "photo", 0, {})
 

@@ -11,7 +11,7 @@ import cv2
 import mosec
 
 from bench.job import Job
-from service.cores import count_cores
+from service.runtime.host import count_cores
 
 STANDIN = os.environ.get("BENCH_MODEL") == "standin"
 TUNED = os.environ.get("BENCH_TUNED") == "1"

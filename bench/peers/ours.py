@@ -3,8 +3,8 @@
 import os
 
 from bench.job import StandIn
-from service import live
-from service.server import run_server
+from service.engine import model_reload as live
+from service.http.server import run_server
 from service.settings import Settings
 
 if os.environ.get("BENCH_MODEL") == "standin":

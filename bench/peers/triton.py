@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Final
 
 from bench.servers import ROOT
-from service.cores import count_cores
+from service.inference.synthesizer import Synthesizer, model_path
+from service.runtime.host import count_cores
 from service.settings import Settings
-from service.synthesizer import Synthesizer, model_path
 
 TRITON: Final = Path(sys.prefix) / "triton"
 """Its package and NumPy 1, for which its Python backend is compiled: of NumPy 2 it reads garbage."""

@@ -11,7 +11,7 @@ from bench.servers import ROOT
 IMPORTED = """
 import json, sys
 import onnxruntime, uvloop
-import service.cli, service.server, service.engine
+import service.cli.main, service.http.server, service.engine.engine
 files = {name: getattr(module, "__file__", None) or "" for name, module in sys.modules.items()}
 print(json.dumps(sorted({name.partition(".")[0] for name, file in files.items() if "site-packages" in file})))
 """

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from service.bridge import Bridge
+from service.bridge.bridge import Bridge
 from service.settings import BridgeSettings
 from tests.mqtt import Mosquitto, Wire, wait_for
 from tests.running import ROOT

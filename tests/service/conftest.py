@@ -7,7 +7,7 @@ import httpx
 import pytest
 from starlette.testclient import TestClient
 
-from service.app import create_app
+from service.http.app import create_app
 from service.settings import Settings
 from tests.fakes import astronaut, encoded, tiny_model
 from tests.mqtt import Mosquitto, Wire

@@ -11,9 +11,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from service.eyes import ServedFinder
-from service.photo import Photo
-from service.reading import Task
+from service.decoding.reader import Task
+from service.vision.eyes import ServedFinder
+from service.vision.photo import Photo
 
 
 def sleep(photo: Photo, seconds: float, *, finder: ServedFinder) -> int:

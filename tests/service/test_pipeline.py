@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
+from service.decoding.reader import ReadHere
 from service.errors import (
     EyeRefused,
     EyeTooBlurred,
@@ -19,13 +20,12 @@ from service.errors import (
     NotAnImage,
     ReadingFailed,
 )
-from service.eyes import Eye, Image, Sight, crop_eye
-from service.photo import Clock
+from service.inference.synthesizer import Synthesizer
 from service.pipeline import Choice, Chosen, EyeCrop, Pipeline, gates_of
-from service.quality import Gates, Quality
-from service.reading import ReadHere
 from service.settings import Settings
-from service.synthesizer import Synthesizer
+from service.vision.eyes import Eye, Image, Sight, crop_eye
+from service.vision.photo import Clock
+from service.vision.quality import Gates, Quality
 from tests import fakes
 
 pytestmark = pytest.mark.beside_others

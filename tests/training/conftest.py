@@ -10,13 +10,13 @@ from torch import Tensor
 from tests.drawn_faces import DrawnPhoto, draw_photos, write_csv
 from tests.training.exported import FACTS
 from tests.training.perceptual import write_archives
-from training.arrays import Pairs, open_pairs
-from training.batches import EyeFacePairs
-from training.export import export
-from training.parts import add_part
-from training.prepare import PrepareSettings, prepare
-from training.recipes import RECIPES
-from training.train import RunSettings, train
+from training.data.dataset import EyeFacePairs
+from training.data.face_parts import add_part
+from training.data.prepare import PrepareSettings, prepare
+from training.data.store import Pairs, open_pairs
+from training.export.onnx import export
+from training.synthesizer.recipes import RECIPES
+from training.synthesizer.train import RunSettings, train
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,6 +1,6 @@
 """What the tests' exported model says of itself."""
 
-from training.export import ModelFacts
+from training.export.onnx import ModelFacts
 
 FACTS = ModelFacts(
     name="tiny", version="7", recipe="tiny", objective="l1", training_data="24 drawn faces",

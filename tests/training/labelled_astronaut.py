@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from tests.fakes import ASTRONAUT_LEFT_EYE, ASTRONAUT_RIGHT_EYE, astronaut
-from training.finder_labels import LabelledPhoto, Person
+from training.finder.labels import LabelledPhoto, Person
 
 NOSE = (228.0, 130.0)
 

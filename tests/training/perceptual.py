@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from training.features import CONVS, DISTILLED_FILE, GENUINE_FILE
+from training.synthesizer.vgg import CONVS, DISTILLED_FILE, GENUINE_FILE
 
 CHANNELS = 4
 

@@ -17,10 +17,10 @@ from typing import IO, Any
 
 import torch
 
-from training.arrays import open_pairs
-from training.models import half_as_large
-from training.recipes import RECIPES
-from training.train import RunSettings, train
+from training.data.store import open_pairs
+from training.synthesizer.autoencoder import half_as_large
+from training.synthesizer.recipes import RECIPES
+from training.synthesizer.train import RunSettings, train
 
 TINY = RECIPES["tiny"]
 TINY_STD = replace(

@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, distributed
 
-from training import losses
-from training.statistics import TargetStatistics
+from training.synthesizer import losses
+from training.synthesizer.moments import TargetStatistics
 
 
 def make_batch() -> tuple[Tensor, Tensor]:

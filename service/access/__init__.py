@@ -1,0 +1,1 @@
+"""Who may send requests and how many: API keys, admission control, rate limits."""

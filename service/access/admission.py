@@ -1,0 +1,147 @@
+"""Who may ask, and how much: the key of a request, then the limits of its key or address.
+
+All of it is looked at before a byte of the body is. What pages of other sites may do stands here, too.
+"""
+
+import ipaddress
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Final, Self, TypedDict
+
+from fastapi import Request, Security
+from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+
+from service.access.api_keys import Key, KeyStore
+from service.access.rate_limits import ConcurrencyLimit, RateLimit
+from service.settings import Settings
+
+
+class CorsOptions(TypedDict):
+    """Arguments of Starlette's CORSMiddleware."""
+
+    allow_methods: tuple[str, ...]
+    allow_headers: tuple[str, ...]
+    expose_headers: tuple[str, ...]
+
+
+CORS: Final[CorsOptions] = {
+    "allow_methods": ("GET", "POST"),
+    "allow_headers": ("Authorization", "X-API-Key", "Content-Type", "X-Deadline-Ms"),
+    "expose_headers": ("X-Synthetic", "X-Request-Id", "X-Device", "Retry-After"),
+}
+"""What a page of an allowed site may send and read. Cookies are none of it: the service knows keys only."""
+
+_FREELY: Final = nullcontext()
+_IPV6_CUSTOMER_BITS = 64
+"""What a provider gives to one customer at least; single addresses of it cost nothing. Source: RFC 6177."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """The keys and limits of one service."""
+
+    keys: KeyStore
+    rate: RateLimit
+    concurrency: ConcurrencyLimit
+
+    @property
+    def is_open(self) -> bool:
+        """Whether neither keys nor limits keep anybody out, whoever it is."""
+        return not (self.keys.may_ask or self.rate.is_set or self.concurrency.is_set)
+
+    @classmethod
+    def open(cls, settings: Settings) -> Self:
+        """The gate that the settings ask for.
+
+        Raises:
+            BadKeys: the file of keys cannot be used.
+        """
+        path = Path(settings.api_keys_file) if settings.api_keys_file else None
+        return cls(
+            KeyStore(settings.api_keys, path),
+            RateLimit(settings.max_requests_per_minute),
+            ConcurrencyLimit(settings.max_concurrent_requests),
+        )
+
+    def charge(self, request: Request, num_requests: int) -> None:
+        """Counts more requests against the caller of one that was admitted.
+
+        Raises:
+            RateLimited: they are more than it has left.
+        """
+        if not self.is_open:
+            self.rate.charge(request.state.caller, num_requests)
+
+
+def admitted(request: Request) -> AbstractContextManager[None]:
+    """Lets a request in until it is answered, while the context lasts.
+
+    Raises:
+        Unauthorized: it wants a key.
+        RateLimited, TooManyRequests: its key, or without keys its address, asks too much.
+    """
+    gate: Gate = request.app.state.gate
+    if gate.is_open:
+        return _FREELY
+    found = check_key(request)
+    request.state.caller = caller = found.hash if found else _address(request)
+    return _counted(gate, caller)
+
+
+@contextmanager
+def _counted(gate: Gate, caller: str) -> Iterator[None]:
+    with gate.concurrency.enter(caller):
+        gate.rate.charge(caller)
+        yield
+
+
+def check_key(request: Request) -> Key | None:
+    """The key of a request; None where none is asked for.
+
+    Raises:
+        Unauthorized: it wants a key.
+    """
+    gate: Gate = request.app.state.gate
+    ring = gate.keys.ring()
+    if not ring.keys:
+        return None
+    scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
+    sent = bearer.strip() if scheme.lower() == "bearer" else None
+    found = ring.check(sent, request.headers.get("x-api-key"))
+    if found is not None:
+        request.state.key = found.label  # for the log
+    return found
+
+
+async def require_key(
+    request: Request,
+    bearer: Annotated[HTTPAuthorizationCredentials | None, Security(HTTPBearer(auto_error=False))],
+    key: Annotated[str | None, Security(APIKeyHeader(name="X-API-Key", auto_error=False))],
+) -> None:
+    """Looks at a request's key as a dependency of its route, and says in OpenAPI how keys are sent.
+
+    Raises:
+        Unauthorized: it wants a key.
+    """
+    check_key(request)
+
+
+def _address(request: Request) -> str:
+    """Where a request comes from; of IPv6 the network of one customer."""
+    return _network(request.client.host if request.client else "")
+
+
+@lru_cache(maxsize=1024)
+def _network(host: str) -> str:
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:  # a Unix socket, or a test without a network
+        return host
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.IPv6Network((int(address), _IPV6_CUSTOMER_BITS), strict=False))

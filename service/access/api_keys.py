@@ -1,0 +1,151 @@
+"""API keys: whether a request carries one that the service knows. Only hashes are kept.
+
+They stand in the settings and in a file of their own, which is read anew when it changes:
+
+    # a comment; one key a line: its SHA-256 in hex, and a name if it is to have one
+    9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08 gate camera
+"""
+
+import hashlib
+import hmac
+import logging
+import os
+import re
+import secrets
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from service.errors import Unauthorized
+from service.runtime.file_changes import Changes
+
+_LINE = re.compile(r"([0-9a-fA-F]{64})(?:\s+(.*))?")
+_log = logging.getLogger(__name__)
+
+
+class BadKeys(ValueError):
+    """The keys that the settings name cannot be used; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key: its SHA-256 in hex, and what its operator calls it."""
+
+    hash: str
+    name: str = ""
+
+    @property
+    def label(self) -> str:
+        """What the log calls it: its name, or the beginning of its hash."""
+        return self.name or self.hash[:8]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRing:
+    """The keys that open the service; an empty ring opens to everybody."""
+
+    keys: Sequence[Key] = ()
+
+    def check(self, *candidates: str | None) -> Key | None:
+        """The key that one of the candidates is, or None if no key is asked for.
+
+        Raises:
+            Unauthorized: no candidate is a key of this ring.
+        """
+        if not self.keys:
+            return None
+        sent = [candidate for candidate in candidates if candidate]
+        for candidate in sent:
+            if (key := self._find(candidate)) is not None:
+                return key
+        found = "The key that was sent is not known." if sent else "No key was sent."
+        raise Unauthorized(f"{found} Send Authorization: Bearer KEY or X-API-Key: KEY.")
+
+    def _find(self, candidate: str) -> Key | None:
+        digest = hash_key(candidate)
+        # Every hash is compared, each in constant time: how long it takes tells nothing of the keys.
+        equal = [key for key in self.keys if hmac.compare_digest(digest, key.hash)]
+        return equal[0] if equal else None
+
+
+class KeyStore:
+    """The ring in force: the keys of the settings and those of a file, which may change while it runs."""
+
+    def __init__(self, hashes: Iterable[str], path: Path | None = None) -> None:
+        """Raises BadKeys when there is a path but no file of keys."""
+        self._own = tuple(map(Key, hashes))
+        self._path = path
+        self._changes = Changes() if path is None else Changes(path)
+        self._ring = KeyRing(self._own)
+        if path is not None:
+            self._ring = KeyRing((*self._own, *read_keys(path)))
+
+    @property
+    def may_ask(self) -> bool:
+        """Whether there are keys, or a file that may hold some."""
+        return bool(self._own) or self._path is not None
+
+    def ring(self) -> KeyRing:
+        """The keys that count now. A file that became unreadable changes nothing, and the log says so."""
+        if self._path is not None and self._changes.came():
+            self._reload(self._path)
+        return self._ring
+
+    def _reload(self, path: Path) -> None:
+        try:
+            keys = read_keys(path)
+        except BadKeys as error:
+            _log.error("the %d API keys known so far stay in force: %s", len(self._ring.keys), error)
+            return
+        self._ring = KeyRing((*self._own, *keys))
+        _log.warning("%s was read anew: %d API keys are in force", path, len(self._ring.keys))
+
+
+def read_keys(path: Path) -> tuple[Key, ...]:
+    """The keys of a file.
+
+    Raises:
+        BadKeys: it cannot be read, a line is not as it should be, or there is no key in it.
+    """
+    try:
+        keys = tuple(_parse(path.read_text("utf-8"), path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadKeys(f"the file of API keys {path} cannot be read ({_reason(error)})") from error
+    if not keys:  # a file that was emptied must not open the service to everybody
+        raise BadKeys(f"the file {path} holds no API key; add one with `eye2face new-key --file {path}`")
+    return keys
+
+
+def make_key() -> str:
+    """A new key: 256 random bits, in letters that need no quoting."""
+    return secrets.token_urlsafe(32)
+
+
+def hash_key(key: str) -> str:
+    """The SHA-256 of a key, as settings and files hold it."""
+    return hashlib.sha256(key.encode("latin-1")).hexdigest()  # the bytes of the header
+
+
+def add_key(path: Path, key: Key) -> None:
+    """Writes a key's line at the end of a file, which is made readable for its owner only if it is new."""
+    with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+", encoding="utf-8") as file:
+        text = file.read()
+        file.write("\n" * bool(text and not text.endswith("\n")) + f"{key.hash} {key.name}".rstrip() + "\n")
+
+
+def _parse(text: str, path: Path) -> Iterator[Key]:
+    for number, line in enumerate(text.splitlines(), start=1):
+        line = line.strip()
+        if not line or line.startswith("#"):
+            continue
+        found = _LINE.fullmatch(line)
+        if found is None:  # the line itself is not shown: it may be a key that someone forgot to hash
+            raise BadKeys(
+                f"line {number} of {path} is no SHA-256 in hex with a name behind it; "
+                "hash each key, for instance with printf %s KEY | sha256sum"
+            )
+        yield Key(found[1].lower(), found[2] or "")
+
+
+def _reason(error: OSError | UnicodeDecodeError) -> str:
+    return error.strerror or "unknown" if isinstance(error, OSError) else "it is not UTF-8"

@@ -1,0 +1,1 @@
+"""The bridge to network video recorders: Frigate's MQTT events in, faces out."""

@@ -1,0 +1,240 @@
+"""What Frigate, an NVR, says over MQTT and hands out over HTTP; knows nothing of the service.
+
+Every message is taken for hostile: its size, depth, types and names are checked before anything is done with
+it, and a name that goes into an address or a topic holds letters, digits and `_ - .` only.
+
+Source: docs.frigate.video, "MQTT" (`frigate/events`, `frigate/<camera>/<object>/snapshot`) and "HTTP API"
+(`GET /api/events/:id/snapshot.jpg`), versions 0.12 to 0.16.
+"""
+
+import hashlib
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Literal, Self
+
+import httpx
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from service.client.retries import PATIENCE, Outcome, Retry, Tries, send
+from service.errors import Eye2FaceError
+from service.settings import BridgeSettings
+
+MAX_EVENT_BYTES: Final = 1_000_000
+"""Events have a few KB; old versions put a thumbnail into them, some tens of KB."""
+
+MAX_SNAPSHOT_BYTES: Final = 20_000_000
+
+_NOT_YET: Final = PATIENCE | {404, 500, 504}
+"""Frigate tells of an event before its snapshot can be fetched: 404 for a moment, 500 in some versions."""
+
+_AS_SEEN: Final = {"crop": 1, "bbox": 0, "timestamp": 0, "quality": 95}
+"""The tracked object alone, nothing drawn in; Frigate heeds it while the event lasts."""
+
+_CONNECT_S: Final = 5.0
+
+
+class FrigateError(Eye2FaceError):
+    """What comes from Frigate cannot be used; met by the bridge, never sent by the service."""
+
+    status = 502
+    code = "frigate_error"
+    title = "Frigate cannot be used"
+
+
+class MessageRefused(FrigateError):
+    """An MQTT message is none of those that Frigate is documented to send."""
+
+    code = "message_refused"
+    title = "The message is not understood"
+
+
+class SnapshotUnavailable(FrigateError):
+    """Frigate is away, or has no snapshot of the event."""
+
+    code = "snapshot_unavailable"
+    title = "There is no snapshot"
+
+
+_Camera = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+_EventId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+_Word = Annotated[str, Field(min_length=1, max_length=64)]
+
+
+class _Shape(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore", hide_input_in_errors=True)
+
+
+class _Tracked(_Shape):
+    id: _EventId
+    camera: _Camera
+    label: _Word
+    false_positive: bool | None = False
+    has_snapshot: bool = False
+    area: float = Field(0, ge=0, allow_inf_nan=False)
+    entered_zones: Annotated[tuple[_Word, ...], Field(max_length=100)] = ()
+
+
+class _Event(_Shape):
+    type: Literal["new", "update", "end"]
+    after: _Tracked
+
+
+class _Place(_Shape):
+    camera: _Camera
+    label: _Word
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """Something that a camera saw. `key` is the same for all messages about the same thing."""
+
+    key: str
+    camera: str
+    label: str
+    event_id: str | None = None
+    zones: tuple[str, ...] = ()
+    area: float = 0
+    ended: bool = False
+    has_snapshot: bool = True
+    snapshot: bytes | None = None
+    """The picture, where it came with the message."""
+
+
+def read_event(payload: bytes) -> Sighting:
+    """What a message on `frigate/events` tells.
+
+    Raises:
+        MessageRefused: it is none that Frigate sends.
+    """
+    if len(payload) > MAX_EVENT_BYTES:
+        raise MessageRefused(f"An event has {len(payload):,} bytes; at most {MAX_EVENT_BYTES:,} are read.")
+    try:
+        event = _Event.model_validate_json(payload)
+    except ValidationError as error:
+        raise MessageRefused(f"An event is not as Frigate documents it: {_explain(error)}.") from None
+    seen = event.after
+    return Sighting(
+        key=seen.id,
+        camera=seen.camera,
+        label=seen.label,
+        event_id=seen.id,
+        zones=seen.entered_zones,
+        area=seen.area,
+        ended=event.type == "end",
+        has_snapshot=seen.has_snapshot and not seen.false_positive,
+    )
+
+
+def read_snapshot(topic: str, payload: bytes) -> Sighting:
+    """What a message on `<prefix>/<camera>/<label>/snapshot` shows; the same picture has the same key.
+
+    Raises:
+        MessageRefused: the topic is none of Frigate's, or the picture is too large or none.
+    """
+    *_, camera, label, _ = ("", "", *topic.split("/"))
+    try:
+        place = _Place(camera=camera, label=label)
+    except ValidationError as error:
+        raise MessageRefused(f"A snapshot's topic is not Frigate's: {_explain(error)}.") from None
+    if not 0 < len(payload) <= MAX_SNAPSHOT_BYTES:
+        raise MessageRefused(f"A snapshot has {len(payload):,} bytes; 1 to {MAX_SNAPSHOT_BYTES:,} are taken.")
+    key = f"{place.camera}/{hashlib.sha256(payload).hexdigest()}"
+    return Sighting(key=key, camera=place.camera, label=place.label, snapshot=payload)
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors(include_input=False, include_url=False)[0]
+    return f"{'.'.join(map(str, first['loc']))[:80] or 'the whole'}: {first['msg'][:160]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which sightings become faces."""
+
+    cameras: frozenset[str]
+    labels: frozenset[str]
+    zones: frozenset[str]
+    min_area: float
+    only_ended: bool
+
+    @classmethod
+    def of(cls, settings: BridgeSettings) -> Self:
+        """The filter that the settings describe."""
+        return cls(
+            frozenset(settings.cameras),
+            frozenset(settings.labels),
+            frozenset(settings.zones),
+            settings.min_area,
+            settings.when == "end",
+        )
+
+    def takes(self, sighting: Sighting) -> bool:
+        """Whether the sighting is one, as it is known now; a later message about it may be."""
+        return (
+            sighting.has_snapshot
+            and (not self.cameras or sighting.camera in self.cameras)
+            and sighting.label in self.labels
+            and (not self.zones or not self.zones.isdisjoint(sighting.zones))
+            and sighting.area >= self.min_area
+            and (sighting.ended or not self.only_ended)
+        )
+
+
+class Frigate:
+    """Frigate's HTTP API at an address; threads may share one."""
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        token: str | None = None,
+        deadline_s: float = 30.0,
+        verify: ssl.SSLContext | bool = True,
+    ) -> None:
+        """`token`: what its authenticated port wants; `verify`: as httpx has it."""
+        headers = {"accept-encoding": "identity"} | ({"authorization": f"Bearer {token}"} if token else {})
+        self._retry = Retry(max_tries=8, deadline_s=deadline_s, statuses=_NOT_YET)
+        self._http = httpx.Client(base_url=address, headers=headers, trust_env=False, verify=verify)
+
+    def fetch_snapshot(self, event_id: str) -> bytes:
+        """The picture of an event, a JPEG.
+
+        Raises:
+            SnapshotUnavailable: there is none, or Frigate did not answer, whatever the patience.
+        """
+        tries = Tries(self._retry)
+        outcome = send(self._http, _ask_for(event_id), tries)
+        if isinstance(outcome, httpx.Response) and outcome.status_code == httpx.codes.OK:
+            if 0 < len(outcome.content) <= MAX_SNAPSHOT_BYTES:
+                return outcome.content
+            raise SnapshotUnavailable(f"Frigate's snapshot of {event_id} has {len(outcome.content):,} bytes.")
+        raise SnapshotUnavailable(
+            f"Frigate gave no snapshot of {event_id}, the last of {max(1, tries.num_failed)} tries: "
+            f"{_tell(outcome)}."
+        )
+
+    def close(self) -> None:
+        """Lets go of the connections."""
+        self._http.close()
+
+
+def _ask_for(event_id: str) -> Callable[[Tries], dict[str, Any]]:
+    def of(tries: Tries) -> dict[str, Any]:
+        left_s = max(tries.left_s, 0.001)
+        return {
+            "method": "GET",
+            "url": f"/api/events/{event_id}/snapshot.jpg",
+            "params": _AS_SEEN,
+            "timeout": httpx.Timeout(left_s, connect=min(_CONNECT_S, left_s)),
+        }
+
+    return of
+
+
+def _tell(outcome: Outcome) -> str:
+    if not isinstance(outcome, httpx.Response):
+        return str(outcome) or type(outcome).__name__
+    if outcome.status_code in (401, 403):
+        return f"it answers {outcome.status_code}; set EYE2FACE_BRIDGE_FRIGATE_TOKEN_FILE"
+    return f"it answers {outcome.status_code}"

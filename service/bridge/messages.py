@@ -1,0 +1,72 @@
+"""What the bridge publishes, as JSON: results, errors, and the announcement to Home Assistant.
+
+Nothing in it tells who somebody is; a face drawn from one eye could not.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict
+from typing import Any
+
+from service.bridge.frigate import Sighting
+from service.client.models import Synthesis
+from service.errors import Eye2FaceError
+from service.settings import BridgeSettings
+
+
+def tell_face(sighting: Sighting, synthesis: Synthesis, timings_ms: dict[str, float]) -> str:
+    """What goes out beside a face: what it was drawn from, by which model, and which image it is."""
+    face = synthesis.faces[0]
+    return json.dumps(
+        _about(sighting)
+        | {
+            "format": face.format,
+            "width": face.width,
+            "height": face.height,
+            "sha256": hashlib.sha256(face.image).hexdigest(),
+            "eye": asdict(face.eye),
+            "quality": asdict(face.quality),
+            "model": asdict(synthesis.model),
+            "device": synthesis.device,
+            "timings_ms": timings_ms,
+            "request_id": synthesis.request_id,
+            "synthetic": True,
+            "not_for_identification": True,
+        }
+    )
+
+
+def tell_error(error: Eye2FaceError, sighting: Sighting | None = None) -> str:
+    """Why there is no face; with `code`, `title` and `detail` as the service's problems have them."""
+    told = {"code": error.code, "title": error.title, "detail": str(error)}
+    if error.request_id:
+        told["request_id"] = error.request_id
+    return json.dumps((_about(sighting) if sighting else {}) | told)
+
+
+def announce(settings: BridgeSettings, camera: str) -> tuple[str, str]:
+    """The topic and the message that make Home Assistant show a camera's last face.
+
+    Source: home-assistant.io/integrations/image.mqtt.
+    """
+    node, base = settings.topic.replace("/", "_"), f"{settings.topic}/{camera}"
+    config = {
+        "name": f"{camera} synthetic face",
+        "unique_id": f"{node}_{camera}_face",
+        "image_topic": f"{base}/image",
+        "content_type": f"image/{settings.format}",
+        "json_attributes_topic": f"{base}/result",
+        "availability_topic": f"{settings.topic}/available",
+        "icon": "mdi:face-man-shimmer-outline",
+        "device": {"identifiers": [node], "name": "eye2face", "model": "Synthetic faces, identifying nobody"},
+    }
+    return f"{settings.home_assistant_topic}/image/{node}/{camera}/config", json.dumps(config)
+
+
+def _about(sighting: Sighting) -> dict[str, Any]:
+    return {
+        "event_id": sighting.event_id,
+        "camera": sighting.camera,
+        "label": sighting.label,
+        "zones": sighting.zones,
+    }

@@ -1,0 +1,109 @@
+"""What is installed, which model is there, where it really runs and how fast: facts for people to read."""
+
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from service import __version__
+from service.decoding.reader import ReadHere
+from service.inference.eye_finder import LearnedEyeFinder, open_eye_finder
+from service.inference.synthesizer import Synthesizer
+from service.pipeline import Choice, Pipeline
+from service.runtime.host import count_cores
+from service.vision.eyes import HaarEyeFinder
+from service.vision.images import encode
+
+_NUM_RUNS = 10
+_TRY_S = 60
+_ROOT = Path(__file__).parents[2]
+
+
+def examine_versions() -> dict[str, str]:
+    """Versions of what the service stands on, and the cores it may use."""
+    runtimes = [name for name in ("onnxruntime", "onnxruntime-gpu") if _version(name)]
+    return {
+        "eye2face": __version__,
+        "python": f"{platform.python_version()} on {platform.platform()}",
+        "numpy": np.__version__,
+        "opencv": f"{cv2.__version__}, {cv2.getNumThreads()} threads (1 while serving)",
+        "onnxruntime": ", ".join(f"{name} {_version(name)}" for name in runtimes) or "not installed",
+        "cores": f"{count_cores()} of {cv2.getNumberOfCPUs()}, by affinity and cgroup",
+    }
+
+
+def examine_sandbox() -> dict[str, str]:
+    """Whether processes that read photos can be shut in here; one is, for a try."""
+    command = [sys.executable, "-m", "service.decoding.sandbox"]
+    try:
+        tried = subprocess.run(
+            command, cwd=_ROOT, stdout=subprocess.PIPE, text=True, timeout=_TRY_S, check=True
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        return {"sandbox": f"none: {error}"}
+    return {"sandbox": tried.stdout.strip()}
+
+
+def examine_finder(name: Literal["learned", "haar"]) -> dict[str, str]:
+    """Who looks for eyes, and how long a look at a photo without any takes.
+
+    Raises:
+        ModelError: the finder cannot be used.
+    """
+    finder = open_eye_finder(name)
+    photo = np.full((240, 320, 3), 128, np.uint8)
+    times_ms = []
+    for _ in range(_NUM_RUNS):
+        begin = time.perf_counter()
+        finder.look(photo)
+        times_ms.append((time.perf_counter() - begin) * 1000)
+    about: str = name
+    if isinstance(finder, LearnedEyeFinder):
+        info = finder.info
+        about += (
+            f": {info.name} {info.version}, {info.licence_class}, {info.date}, from {info.threshold:.2f} on"
+        )
+    look = f"{statistics.median(times_ms):.1f} ms at 320 x 240, median of {_NUM_RUNS}"
+    return {"finder": about, "a look": look}
+
+
+def examine_model(synthesizer: Synthesizer) -> dict[str, str]:
+    """The model's metadata, and the device in use."""
+    about = {name: str(value) for name, value in asdict(synthesizer.info).items() if name != "metrics"}
+    metrics = {f"metric {name}": f"{value:.4g}" for name, value in synthesizer.info.metrics.items()}
+    return about | metrics | {"device": synthesizer.device}
+
+
+def examine_speed(synthesizer: Synthesizer) -> dict[str, str]:
+    """Median times of one face: the model alone, and from PNG bytes to face with the eye given."""
+    size = synthesizer.info.eye_size
+    eye = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
+    pipeline = Pipeline(ReadHere(HaarEyeFinder(), max_pixels=size * size), synthesizer)
+    photo = encode(eye, "png")
+    model_ms, path_ms = [], []
+    for _ in range(_NUM_RUNS):
+        begin = time.perf_counter()
+        synthesizer(eye[np.newaxis])
+        middle = time.perf_counter()
+        pipeline.synthesize(photo, Choice(input="eye"))
+        model_ms.append((middle - begin) * 1000)
+        path_ms.append((time.perf_counter() - middle) * 1000)
+    return {
+        "inference": f"{statistics.median(model_ms):.1f} ms a face, median of {_NUM_RUNS}, 1 thread",
+        "eye to face": f"{statistics.median(path_ms):.1f} ms",
+    }
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None

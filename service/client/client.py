@@ -1,0 +1,302 @@
+"""The service as Python calls it, waiting or with asyncio; knows HTTP, nothing of models.
+
+    with Client("http://127.0.0.1:8000", key="...") as service:
+        face: bytes = service.synthesize("photo.jpg")
+
+A photo is the bytes of a file, its path, or an array H x W x 3 uint8 RGB. What the service refuses is
+raised as the error that it was there (`service.errors`), what got no answer of its own as `CallFailed`.
+Photos can be sent twice without harm, so what a moment's patience may mend is tried again within one
+deadline, which the service is told (`X-Deadline-Ms`): it need not work for callers who have left. The
+environment's proxies and .netrc are not looked at: photos and keys go to the given address and no other.
+"""
+
+import asyncio
+import os
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Literal, Self
+
+import httpx
+import numpy as np
+from numpy.typing import NDArray
+
+from service.client.models import (
+    Eyes,
+    OutOfTime,
+    Readiness,
+    Synthesis,
+    UnexpectedAnswer,
+    Unreachable,
+    read_picture,
+    read_reply,
+)
+from service.client.retries import AnswerTooLong, Options, Outcome, Retry, Tries, send, send_async
+from service.errors import InvalidParameter
+
+Photo = bytes | str | os.PathLike[str] | NDArray[np.uint8]
+"""A file's bytes, its path, or pixels H x W x 3 uint8 RGB, upright."""
+
+Side = Literal["auto", "left", "right"]
+Person = Literal["largest"] | int
+Input = Literal["auto", "photo", "eye"]
+Format = Literal["png", "jpeg", "webp"]
+
+_ADDRESS: Final = "http://127.0.0.1:8000"
+_PATIENT: Final = Retry()
+_JSON: Final = "application/json"
+_CONNECT_S: Final = 5.0
+"""A busy service is silent while it works, but it takes connections."""
+
+
+class Client:
+    """A service at an address; threads may share one. Close it, or use it as a context manager."""
+
+    def __init__(
+        self,
+        address: str = _ADDRESS,
+        *,
+        key: str | None = None,
+        timeout_s: float = 30.0,
+        retry: Retry = _PATIENT,
+        verify: ssl.SSLContext | bool = True,
+    ) -> None:
+        """`timeout_s`: silence after which a request is given up; `verify`: as httpx has it.
+
+        Raises:
+            InvalidParameter: the address is none, or no header can carry the key.
+        """
+        self._line = _Line(address, timeout_s, retry)
+        self._http = httpx.Client(**_http_options(address, key), verify=verify)
+
+    def synthesize(
+        self,
+        photo: Photo,
+        *,
+        eye: Side = "auto",
+        person: Person = "largest",
+        input: Input = "auto",
+        format: Format = "png",
+    ) -> bytes:
+        """The file of one synthetic face, drawn from an eye of one person in the photo.
+
+        Raises:
+            Eye2FaceError: the service refused the photo, or gave no answer (`CallFailed`).
+            OSError: the photo's file cannot be read.
+        """
+        query = {"eye": eye, "person": person, "input": input, "format": format}
+        call = _Call("/synthesize", f"image/{format}", query, read_photo(photo))
+        return read_picture(self._send(call), call.accept)
+
+    def synthesize_faces(
+        self,
+        photo: Photo,
+        *,
+        eye: Side = "auto",
+        person: Person | Literal["all"] = "all",
+        input: Input = "auto",
+        format: Format = "png",
+    ) -> Synthesis:
+        """The faces of everybody in the photo, each with its eye and quality, and how they were made.
+
+        Raises:
+            Eye2FaceError, OSError: as `synthesize`; with `all`, eyes that were refused are in the answer.
+        """
+        query = {"eye": eye, "person": person, "input": input, "format": format}
+        return read_reply(self._send(_Call("/synthesize", _JSON, query, read_photo(photo))), Synthesis)
+
+    def find_eyes(self, photo: Photo, *, all: bool = False) -> Eyes:
+        """The eyes that the finder sees; with `all` also what scored too low to be one.
+
+        Raises:
+            Eye2FaceError, OSError: as `synthesize`.
+        """
+        call = _Call("/eyes", _JSON, {"all": str(all).lower()}, read_photo(photo))
+        return read_reply(self._send(call), Eyes)
+
+    def check_ready(self) -> Readiness:
+        """Where photos go if they can be sent now; asks once.
+
+        Raises:
+            NotReady: they cannot, and why.
+            CallFailed: nobody answered.
+        """
+        return read_reply(self._send(_Call("/readyz", _JSON), max_tries=1), Readiness)
+
+    def close(self) -> None:
+        """Lets go of the connections."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _send(self, call: "_Call", max_tries: int | None = None) -> httpx.Response:
+        tries = self._line.start(max_tries)
+        return self._line.settle(send(self._http, self._line.options(call), tries), tries)
+
+
+class AsyncClient:
+    """The same for asyncio; tasks of one loop may share it. Close it, or use it as a context manager."""
+
+    def __init__(
+        self,
+        address: str = _ADDRESS,
+        *,
+        key: str | None = None,
+        timeout_s: float = 30.0,
+        retry: Retry = _PATIENT,
+        verify: ssl.SSLContext | bool = True,
+    ) -> None:
+        """As `Client`."""
+        self._line = _Line(address, timeout_s, retry)
+        self._http = httpx.AsyncClient(**_http_options(address, key), verify=verify)
+
+    async def synthesize(
+        self,
+        photo: Photo,
+        *,
+        eye: Side = "auto",
+        person: Person = "largest",
+        input: Input = "auto",
+        format: Format = "png",
+    ) -> bytes:
+        """As `Client.synthesize`."""
+        query = {"eye": eye, "person": person, "input": input, "format": format}
+        call = _Call("/synthesize", f"image/{format}", query, await asyncio.to_thread(read_photo, photo))
+        return read_picture(await self._send(call), call.accept)
+
+    async def synthesize_faces(
+        self,
+        photo: Photo,
+        *,
+        eye: Side = "auto",
+        person: Person | Literal["all"] = "all",
+        input: Input = "auto",
+        format: Format = "png",
+    ) -> Synthesis:
+        """As `Client.synthesize_faces`."""
+        query = {"eye": eye, "person": person, "input": input, "format": format}
+        call = _Call("/synthesize", _JSON, query, await asyncio.to_thread(read_photo, photo))
+        return read_reply(await self._send(call), Synthesis)
+
+    async def find_eyes(self, photo: Photo, *, all: bool = False) -> Eyes:
+        """As `Client.find_eyes`."""
+        body = await asyncio.to_thread(read_photo, photo)
+        return read_reply(await self._send(_Call("/eyes", _JSON, {"all": str(all).lower()}, body)), Eyes)
+
+    async def check_ready(self) -> Readiness:
+        """As `Client.check_ready`."""
+        return read_reply(await self._send(_Call("/readyz", _JSON), max_tries=1), Readiness)
+
+    async def close(self) -> None:
+        """Lets go of the connections."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _send(self, call: "_Call", max_tries: int | None = None) -> httpx.Response:
+        tries = self._line.start(max_tries)
+        outcome = await send_async(self._http, self._line.options(call), tries)
+        return self._line.settle(outcome, tries)
+
+
+def read_photo(photo: Photo) -> bytes:
+    """The photo as a file; an array becomes a PNG.
+
+    Raises:
+        InvalidParameter: the array is no picture.
+        OSError: the file cannot be read.
+    """
+    if isinstance(photo, bytes):
+        return photo
+    if not isinstance(photo, np.ndarray):
+        return Path(photo).read_bytes()
+    if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3 or photo.size == 0:
+        raise InvalidParameter(
+            f"The array is {photo.dtype} of shape {photo.shape}; a photo is uint8, height × width × 3, RGB."
+        )
+    import cv2  # only callers with arrays wait for it
+
+    _, file = cv2.imencode(".png", photo[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    return file.tobytes()
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One request as each of its tries sends it; with a body it is a POST."""
+
+    path: str
+    accept: str
+    query: Mapping[str, str | int] | None = None
+    body: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """What both clients know of the way to their service."""
+
+    address: str
+    timeout_s: float
+    retry: Retry
+
+    def start(self, max_tries: int | None) -> Tries:
+        return Tries(self.retry if max_tries is None else replace(self.retry, max_tries=max_tries))
+
+    def options(self, call: _Call) -> Options:
+        def of(tries: Tries) -> dict[str, Any]:
+            left_s = max(tries.left_s, 0.001)
+            headers = {"accept": call.accept, "x-deadline-ms": str(int(left_s * 1000))}
+            if call.body is not None:
+                headers["content-type"] = "image/*"  # which one, the service sees from its first bytes
+            return {
+                "method": "GET" if call.body is None else "POST",
+                "url": call.path,
+                "params": call.query,
+                "headers": headers,
+                "content": call.body,
+                "timeout": httpx.Timeout(min(self.timeout_s, left_s), connect=min(_CONNECT_S, left_s)),
+            }
+
+        return of
+
+    def settle(self, outcome: Outcome, tries: Tries) -> httpx.Response:
+        """The answer, whatever it says, or the error that there is none."""
+        if isinstance(outcome, httpx.Response):
+            return outcome
+        if isinstance(outcome, (httpx.ReadTimeout, httpx.WriteTimeout)):
+            raise OutOfTime(
+                f"{self.address} did not answer in time: {min(self.timeout_s, self.retry.deadline_s):g} s "
+                f"without a byte, or {self.retry.deadline_s:g} s in all. Try later, or allow more time."
+            ) from outcome
+        if isinstance(outcome, AnswerTooLong):
+            raise UnexpectedAnswer(f"{self.address} does not stop: {outcome}.") from outcome
+        raise Unreachable(
+            f"{self.address} cannot be reached after {tries.num_failed} tries: "
+            f"{str(outcome) or type(outcome).__name__}. Is the service running there?"
+        ) from outcome
+
+
+def _http_options(address: str, key: str | None) -> dict[str, Any]:
+    try:
+        url = httpx.URL(address)
+    except httpx.InvalidURL as error:
+        raise InvalidParameter(f"The address '{address[:80]}' is none: {error}.") from error
+    if url.scheme not in ("http", "https") or not url.host:
+        raise InvalidParameter(f"The address '{address[:80]}' is none; write it as {_ADDRESS}.")
+    if key is not None and not (key.isascii() and key.isprintable() and key.strip() == key != ""):
+        raise InvalidParameter("The key is empty or holds a character that no header can carry.")
+    headers = {"accept-encoding": "identity", "user-agent": "eye2face"} | ({"x-api-key": key} if key else {})
+    return {"base_url": url, "headers": headers, "trust_env": False}

@@ -1,0 +1,1 @@
+"""Decoding of untrusted pictures: in the calling thread, or in sandboxed processes."""

@@ -1,0 +1,112 @@
+"""Where photos are read, that is decoded, searched and cropped: here in the thread that asks.
+
+Beside a GPU, and where a sandbox is required, processes do it instead (`service.decoding.process_pool`).
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Final, Protocol, Self, TypeVar
+
+from service.inference.eye_finder import open_eye_finder
+from service.runtime.coalescing import Steps
+from service.runtime.host import count_cores
+from service.runtime.memory import Budget, count_memory, give_back_memory
+from service.vision.eyes import ServedFinder
+from service.vision.images import telling_of_memory
+from service.vision.photo import Clock, Photo
+
+if TYPE_CHECKING:  # pydantic takes 11 MB of each process that reads, which has no settings
+    from service.settings import Settings
+
+T = TypeVar("T", covariant=True)
+
+PART_OF_MEMORY: Final = 2
+"""One of so many parts of the memory that there is may be taken by pixels at once: three small files of 50
+million pixels each would else end a service that has 2 GB."""
+
+Memory = tuple[Callable[[int, Callable[[], None]], AbstractContextManager[None]], int]
+"""`lend` and `kept` of a `Budget`."""
+
+
+class Task(Protocol[T]):
+    """What is done with a photo: a function of a module, or a `partial` of one, that others can import."""
+
+    def __call__(self, photo: Photo, *, finder: ServedFinder) -> T:
+        """What is wanted of the photo."""
+
+
+class Reading(Protocol):
+    """Does tasks with photos; may be shared by threads."""
+
+    last_failure: str | None
+    """Why no photo could be read the last time; None if it could."""
+
+    def __call__(self, data: bytes, task: Task[T], clock: Clock) -> T:
+        """What the task gives for the photo of these bytes; the clock counts what it took.
+
+        Raises:
+            ImageError: the bytes are not a picture that can be used.
+            OutOfMemory: there is too little memory for its pixels.
+            ReadingFailed: the process that read the photo ended.
+            NotReady: no process can be started.
+            RuntimeError: the task failed in another process by an error that is none of ours.
+        """
+
+    def steps(self, data: bytes, task: Task[T], clock: Clock) -> Steps[T]:
+        """The same in steps."""
+
+    def test(self) -> None:
+        """Raises ModelError: photos cannot be read."""
+
+    def close(self) -> None:
+        """Ends what reads; no photo may come any more."""
+
+
+class ReadHere:
+    """Reads photos in the thread that asks."""
+
+    def __init__(self, finder: ServedFinder, *, max_pixels: int, num_threads: int = 0) -> None:
+        """`num_threads` ask at once; 0: as many as cores, and one."""
+        self.last_failure: str | None = None
+        self._finder = finder
+        self._max_pixels = max_pixels
+        self._memory = Budget(count_memory() // PART_OF_MEMORY, num_threads or count_cores() + 1)
+
+    @classmethod
+    def open(cls, settings: "Settings") -> Self:
+        """With the eye finder that the settings name. Raises ModelError: it cannot be used."""
+        finder = open_eye_finder(settings.eye_finder)
+        return cls(finder, max_pixels=settings.max_pixels, num_threads=settings.num_threads)
+
+    def __call__(self, data: bytes, task: Task[T], clock: Clock) -> T:
+        """What the task gives; see `Reading`."""
+        memory = self._memory
+        return do(task, data, self._finder, self._max_pixels, clock, (memory.lend, memory.kept))
+
+    def steps(self, data: bytes, task: Task[T], clock: Clock) -> Steps[T]:
+        """The same in steps: it needs nobody else."""
+        yield from ()
+        return self(data, task, clock)
+
+    def test(self) -> None:
+        """Nothing: who asks is there to read."""
+
+    def close(self) -> None:
+        """Nothing: there is nothing to end."""
+
+
+def do(task: Task[T], data: bytes, finder: ServedFinder, max_pixels: int, clock: Clock, memory: Memory) -> T:
+    """What the task gives for the photo of these bytes, whose memory is lent before and freed after.
+
+    Raises:
+        Eye2FaceError: what `Photo`, the task or the lending raises.
+    """
+    lend, kept_bytes = memory
+    photo = Photo(data, max_pixels=max_pixels, clock=clock)
+    with lend(photo.num_bytes, clock.check), telling_of_memory():
+        try:
+            return task(photo, finder=finder)
+        finally:
+            photo.forget()
+            if photo.num_bytes > kept_bytes:
+                give_back_memory()

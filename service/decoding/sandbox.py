@@ -1,0 +1,113 @@
+"""Shuts a process in that reads the pictures of strangers.
+
+Decoders of pictures have had holes (libwebp's CVE-2023-4863) through which a picture runs code of its own.
+Shut in, a process computes and answers, and that is all: Linux refuses it every file, connection, program,
+signal and new thread, for good (seccomp, by libseccomp). For what it answers see `service.decoding.messages`.
+"""
+
+import ctypes
+import errno
+import resource
+import sys
+from typing import Final
+
+ALLOWED: Final = (
+    # what is open
+    "read", "readv", "recvfrom", "recvmsg", "write", "writev", "sendto", "sendmsg", "poll", "ppoll", "close",
+    "dup2", "dup3", "fstat", "lseek",
+    # memory
+    "brk", "madvise", "mremap", "munmap",
+    # time, and other threads
+    "clock_gettime", "clock_nanosleep", "futex", "gettimeofday", "nanosleep", "sched_yield", "membarrier",
+    # itself
+    "exit", "exit_group", "getcpu", "getpid", "getrandom", "gettid", "restart_syscall", "rt_sigaction",
+    "rt_sigprocmask", "rt_sigreturn", "sched_getaffinity", "set_robust_list", "sigaltstack",
+)  # fmt: skip
+"""The calls of Linux that decoding, searching and answering take; names of a processor's that another lacks
+are passed over."""
+
+ALLOWED_IF_NOT_EXECUTABLE: Final = ("mmap", "mprotect")
+"""Memory is had, but none to put code into."""
+
+_ALLOW: Final = 0x7FFF0000
+_REFUSE: Final = 0x00050000 | errno.EPERM
+_ALL_THREADS, _SPECULATING, _IN_A_TREE = 4, 7, 8
+_MASKED_EQUAL: Final = 7
+_PROTECTION, _EXECUTABLE = 2, 4
+"""The names of these in seccomp.h and mman.h: SCMP_ACT_ALLOW, SCMP_ACT_ERRNO, SCMP_FLTATR_CTL_TSYNC, _SSB
+and _OPTIMIZE, SCMP_CMP_MASKED_EQ; the third argument of `mmap` and `mprotect`, PROT_EXEC."""
+
+
+class SandboxUnavailable(Exception):
+    """The system does not shut processes in."""
+
+
+class _Comparison(ctypes.Structure):
+    """libseccomp's `scmp_arg_cmp`."""
+
+    _fields_ = (
+        ("arg", ctypes.c_uint),
+        ("op", ctypes.c_int),
+        ("datum_a", ctypes.c_uint64),
+        ("datum_b", ctypes.c_uint64),
+    )
+
+
+def shut_in() -> None:
+    """Shuts this process in, with all its threads. Everything it needs must be open and imported before.
+
+    Raises:
+        SandboxUnavailable: it cannot be, and is not.
+    """
+    if not sys.platform.startswith("linux"):
+        raise SandboxUnavailable("there is seccomp in Linux only")
+    try:
+        library = ctypes.CDLL("libseccomp.so.2")
+    except OSError as error:
+        raise SandboxUnavailable("libseccomp.so.2 is missing (Debian's package libseccomp2)") from error
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a dump would hold the photo
+    library.seccomp_init.restype = ctypes.c_void_p
+    rules = ctypes.c_void_p(library.seccomp_init(ctypes.c_uint32(_REFUSE)))
+    try:
+        library.seccomp_attr_set(rules, _ALL_THREADS, 1)
+        library.seccomp_attr_set(rules, _SPECULATING, 1)  # as Linux from 5.16 on, older ones would go slower
+        library.seccomp_attr_set(rules, _IN_A_TREE, 2)
+        not_executable = _Comparison(_PROTECTION, _MASKED_EQUAL, _EXECUTABLE, 0)
+        for name in (*ALLOWED, *ALLOWED_IF_NOT_EXECUTABLE):
+            conditions = [not_executable] if name in ALLOWED_IF_NOT_EXECUTABLE else []
+            number = library.seccomp_syscall_resolve_name(name.encode())
+            if number < 0:  # another processor's
+                continue
+            array = (_Comparison * len(conditions))(*conditions)
+            failed = library.seccomp_rule_add_array(
+                rules, ctypes.c_uint32(_ALLOW), number, ctypes.c_uint(len(conditions)), array
+            )
+            if failed:
+                raise SandboxUnavailable(f"libseccomp refuses a rule for {name}: {_explain(failed)}")
+        if failed := library.seccomp_load(rules):
+            raise SandboxUnavailable(f"the system refuses it: {_explain(failed)}")
+    finally:
+        library.seccomp_release(rules)
+    _check()
+
+
+def _explain(failed: int) -> str:
+    return errno.errorcode.get(-failed, str(failed))
+
+
+def _check() -> None:
+    """Raises SandboxUnavailable: the system has taken the rules and does not follow them."""
+    try:
+        open(sys.executable, "rb").close()
+    except PermissionError:
+        return
+    raise SandboxUnavailable("the system took the rules and does not follow them")
+
+
+if __name__ == "__main__":
+    try:
+        shut_in()
+    except SandboxUnavailable as unavailable:
+        print(f"none: {unavailable}")
+    else:
+        print("seccomp")

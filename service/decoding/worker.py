@@ -1,0 +1,108 @@
+"""What runs in a process that reads photos, `python -m service.decoding.worker`.
+
+`service.decoding.process_pool` starts it.
+"""
+
+import importlib
+import os
+import pickle
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from typing import Any
+
+import cv2
+
+from service.decoding.messages import pack
+from service.decoding.reader import Memory, Task, do
+from service.decoding.sandbox import SandboxUnavailable, shut_in
+from service.errors import Eye2FaceError
+from service.inference.eye_finder import open_eye_finder
+from service.runtime.memory import go_before_others, keep_freed_memory, settle_objects
+from service.vision.eyes import ServedFinder
+from service.vision.photo import Clock
+
+
+def main(
+    connection: Connection, finder: ServedFinder, *, max_pixels: int, unasked_bytes: int, kept_bytes: int
+) -> None:
+    """Reads photo after photo, until the other end of the connection is gone; asks for much memory before."""
+
+    @contextmanager
+    def ask(num_bytes: int, check: Callable[[], None]) -> Iterator[None]:
+        if num_bytes > unasked_bytes:
+            connection.send_bytes(pack(num_bytes))
+            connection.recv_bytes()
+        yield
+
+    while True:
+        try:
+            asked = pickle.loads(connection.recv_bytes())
+        except (EOFError, OSError):
+            return
+        replies = [_read_one(data, task, finder, max_pixels, (ask, kept_bytes)) for data, task in asked]
+        try:
+            connection.send_bytes(_packed(replies))
+        except OSError:
+            return
+
+
+def _packed(replies: "list[tuple[object, Exception | None, dict[str, float]]]") -> bytes:
+    try:
+        return pack(replies)
+    except TypeError as error:  # a mistake in the code: a task gave what is not carried
+        return pack([(None, RuntimeError(str(error)), spent_ms) for _, _, spent_ms in replies])
+
+
+def _read_one(
+    data: bytes, task: Task[Any], finder: ServedFinder, max_pixels: int, memory: Memory
+) -> tuple[object, Exception | None, dict[str, float]]:
+    """What a `_Reply` holds; as that class has another name here, it is not sent itself."""
+    clock = Clock()
+    try:
+        result = do(task, data, finder, max_pixels, clock, memory)
+    except Eye2FaceError as known:
+        return None, known, clock.spent_ms
+    except Exception as unknown:  # noqa: BLE001  # whatever it is, it is told to who asked
+        error = RuntimeError(f"{type(unknown).__name__}: {unknown}")
+        error.add_note(traceback.format_exc())  # it itself may not be one that can be sent
+        return None, error, clock.spent_ms
+    return result, None, clock.spent_ms
+
+
+def _shut_in() -> str:
+    """Why this process is in no sandbox from here on; empty if it is, and then it writes into no log."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        shut_in()
+    except SandboxUnavailable as error:
+        return str(error)
+    for output in (1, 2):
+        os.dup2(nowhere, output)
+    return ""
+
+
+def _start() -> None:
+    descriptor, eye_finder, sandbox, *numbers = sys.argv[1:7]
+    max_pixels, unasked_bytes, kept_bytes = map(int, numbers)
+    keep_freed_memory()
+    go_before_others()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # damaged pictures are no news
+    cv2.setNumThreads(1)
+    connection = Connection(int(descriptor))
+    try:
+        finder = open_eye_finder(eye_finder)  # type: ignore[arg-type]  # a setting's value
+    except Eye2FaceError as error:
+        connection.send_bytes(pack(error))
+        return
+    for module in sys.argv[7:]:
+        importlib.import_module(module)
+    settle_objects()
+    connection.send_bytes(pack("" if sandbox == "off" else _shut_in()))
+    main(connection, finder, max_pixels=max_pixels, unasked_bytes=unasked_bytes, kept_bytes=kept_bytes)
+
+
+if __name__ == "__main__":
+    _start()

@@ -1,0 +1,1 @@
+"""One process's lifetime: model, workers, start, reload, health."""

@@ -1,0 +1,60 @@
+"""The model on its device, apart from the workers: called by each on a CPU, in batches on a GPU."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from service.inference.synthesizer import Synthesizer
+from service.observability.metrics import Metrics
+from service.runtime.batching import MicroBatcher
+from service.runtime.coalescing import TOGETHER
+from service.vision.images import Image
+
+
+class Drawer:
+    """The model on its device: called as it is on a CPU, in batches by a thread of its own on a GPU."""
+
+    def __init__(
+        self, synthesizer: Synthesizer, cores: threading.Semaphore, metrics: Metrics, *, num_callers: int = 1
+    ) -> None:
+        """`num_callers` threads may call at once on a CPU, each with the eyes of up to TOGETHER photos."""
+        self.synthesizer = synthesizer
+        self._metrics = metrics
+        self._batcher: MicroBatcher | None = None
+        if synthesizer.device == "cuda":
+            self._batcher = MicroBatcher(synthesizer, cores, observe=metrics.count_batch)
+            self._batcher.warm(self._black_eye()[0])
+        else:
+            self._warm(num_callers)
+
+    def __call__(self, eyes_BHWC: Image) -> Image:
+        """Faces from eyes, as the synthesizer gives them."""
+        if self._batcher is not None:
+            return self._batcher(eyes_BHWC)
+        self._metrics.count_batch(len(eyes_BHWC))
+        return self.synthesizer(eyes_BHWC)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether a call would come to the model."""
+        return self._batcher is None or self._batcher.is_alive
+
+    def test(self) -> None:
+        """Runs the model once, on nothing; what became of it is the synthesizer's `last_run`."""
+        self(self._black_eye())
+
+    def close(self) -> None:
+        """Ends the thread, if there is one, when what waits is done."""
+        if self._batcher is not None:
+            self._batcher.close()
+
+    def _warm(self, num_callers: int) -> None:
+        """Takes the memory of as many calls at once as there may be, so that no rush makes it grow."""
+        eyes_BHWC = np.repeat(self._black_eye(), TOGETHER, axis=0)
+        with ThreadPoolExecutor(num_callers, "warm") as threads:
+            list(threads.map(self.synthesizer, [eyes_BHWC] * num_callers))
+
+    def _black_eye(self) -> Image:
+        size = self.synthesizer.info.eye_size
+        return np.zeros((1, size, size, 3), np.uint8)

@@ -1,0 +1,232 @@
+"""What lives from start to stop: the model on its device, the workers, and what health can say of them."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Generator
+from dataclasses import asdict
+from functools import partial
+from typing import Final, Self, TypeVar
+
+import cv2
+
+from service.decoding.process_pool import open_reading
+from service.decoding.reader import Reading
+from service.engine.device_runner import Drawer
+from service.engine.model_reload import LiveModel, Loaded
+from service.errors import NotReady, Overloaded, SandboxMissing
+from service.inference.synthesizer import Synthesizer
+from service.observability.metrics import Metrics
+from service.observability.tracing import follow_stages
+from service.pipeline import Pipeline
+from service.runtime.coalescing import TOGETHER, Steps
+from service.runtime.host import count_cores
+from service.runtime.worker_pool import Job, Ticket, WorkerPool
+from service.settings import Settings
+from service.vision.photo import Clock
+
+T = TypeVar("T")
+_Answer = asyncio.Future[None]
+
+STUCK_S: Final = 60.0
+"""When every worker is at one photo for so long, something hangs: the largest photos take seconds."""
+
+FAILURES: Final = 3
+"""So many runs of the model that fail in a row are its fault; a single one may be that of its photo."""
+
+_WAITING_PER_CORE: Final = 2
+"""Workers for each core beside a GPU: while one waits for the device, or for a process that reads, another
+has work for the core."""
+
+_MOST_READERS: Final = 32
+"""Beside a GPU, unless the settings ask for more: this process has half a millisecond of Python and more to
+do for each photo, on one core; one that reads photos of 1080p takes some 15 for each, and 45 MB."""
+
+_SPARE: Final = 1
+"""Photos worked on beside those that have a core, on a CPU: one computes while another waits for Python's
+lock."""
+
+_LINGER_S: Final = 2.0
+"""The server closes the engine when every request is answered or cut: what still runs is of no use."""
+
+
+class Engine:
+    """The loaded model and the workers; made at the start, closed at the end."""
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        """Raises ModelError when the model cannot be used, or not on the device asked for."""
+        self._metrics = metrics
+        num_cores = settings.num_threads or count_cores()
+        cores = threading.Semaphore(num_cores)
+        self.settings = settings
+        self._num_cores = num_cores
+        self._cores = cores
+        self._reading: Reading | None = None
+        num_at_once = settings.num_threads or num_cores + _SPARE
+        draw_with = partial(Drawer, cores=cores, metrics=metrics, num_callers=num_at_once)
+        load = partial(Loaded.open, settings, draw_with, self._read_with)
+        self.live = LiveModel(load(), load, self._show_model)
+        on_gpu = self.synthesizer.device == "cuda"
+        num_workers = num_cores * _WAITING_PER_CORE if on_gpu else num_at_once
+        self.pool = WorkerPool(
+            num_workers,
+            num_cores=num_cores if on_gpu else num_workers,
+            max_queued=settings.max_queued,
+            max_wait_s=settings.max_wait_ms / 1000,
+            max_at_once=TOGETHER,
+            cores=cores if on_gpu else None,
+        )
+        self._self_test: Job[None] | None = None
+        self._reading_test: Job[None] | None = None
+        self._test_failed = False
+        self._show_model(self.live.current)
+        self._show(metrics)
+
+    @classmethod
+    def open(cls, settings: Settings, metrics: Metrics) -> Self:
+        """The engine that the settings ask for, warmed up.
+
+        Raises:
+            ModelError: the model or the eye finder cannot be used, or not on the device asked for.
+        """
+        cv2.setNumThreads(1)  # the cores belong to our own workers, one photo each
+        return cls(settings, metrics)
+
+    @property
+    def synthesizer(self) -> Synthesizer:
+        """The model that answers now; a request takes `live.current` once instead."""
+        return self.live.current.synthesizer
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """The pipeline of the same model."""
+        return self.live.current.pipeline
+
+    @property
+    def drawer(self) -> Drawer:
+        """The same model on its device."""
+        return self.live.current.drawer
+
+    def submit(self, work: Callable[[Clock], T | Steps[T]], *, max_ms: float) -> Job[T]:
+        """Lets a worker do `work`; its clock stops it where the answer is no longer wanted.
+
+        Raises:
+            Overloaded, NotReady: it is not taken.
+        """
+
+        follow = follow_stages()
+
+        def measured(ticket: Ticket) -> "Steps[T]":
+            waited_s = time.monotonic() - ticket.arrived
+            self._metrics.count_wait(waited_s)
+            if follow is not None:
+                follow("queue", waited_s * 1000, 0.0)
+            clock = Clock(ticket.check, follow)
+            try:
+                result = work(clock)
+                return (yield from result) if isinstance(result, Generator) else result
+            finally:
+                self._metrics.count_stages(clock.spent_ms)
+
+        return self.pool.submit(measured, max_ms=max_ms)
+
+    def refuse_unready(self) -> None:
+        """Returns if photos can be drawn; waits for nothing.
+
+        After a run of the model that failed, each call asks a worker for a test of it.
+
+        Raises:
+            NotReady: they cannot; the sentence names every reason.
+        """
+        self.pool.replace_dead()
+        state = self.pool.state()
+        reasons = []
+        if state.num_alive < state.num_workers:
+            reasons.append(f"{state.num_workers - state.num_alive} of {state.num_workers} workers died")
+        if state.shortest_busy_s > STUCK_S:
+            reasons.append(f"every worker hangs, for {state.shortest_busy_s:.0f} s at least")
+        if not self.drawer.is_alive:
+            reasons.append("the thread that runs the model died")
+        reasons += [why for why in (self._why_the_model_fails(), self._why_reading_fails()) if why]
+        if reasons:
+            raise NotReady(f"Photos cannot be drawn: {'; '.join(reasons)}. See the service's log.")
+
+    def close(self) -> bool:
+        """Ends the workers; False if some still work at photos that nobody waits for."""
+        ended = self.pool.close(_LINGER_S)
+        self.drawer.close()
+        if self._reading is not None:
+            self._reading.close()
+        return ended
+
+    def _read_with(self, synthesizer: Synthesizer) -> Reading:
+        """What reads the photos for this model: the same for every one that follows."""
+        if self._reading is None:
+            number = self.settings.num_readers
+            in_sandbox = self.settings.sandbox == "required"
+            if number < 0:
+                wanted = in_sandbox or synthesizer.device == "cuda"
+                number = min(self._num_cores, _MOST_READERS) if wanted else 0
+            if number == 0 and in_sandbox:
+                raise SandboxMissing("EYE2FACE_SANDBOX=required: with EYE2FACE_NUM_READERS=0 there is none.")
+            self._reading = open_reading(number, self.settings, self._cores)
+        return self._reading
+
+    def _why_the_model_fails(self) -> str | None:
+        last = self.synthesizer.last_run
+        if last.error is None:
+            self._test_failed = False
+            return None
+        self._self_test = self._test_again(self._self_test, self.drawer.test, self._note_test)
+        if not self._test_failed and last.num_failed < FAILURES:
+            return None
+        what = "its test too" if self._test_failed else f"{last.num_failed} times in a row"
+        return f"the model failed {time.monotonic() - last.at:.0f} s ago, {what} ({last.error})"
+
+    def _why_reading_fails(self) -> str | None:
+        if self._reading is None or (failure := self._reading.last_failure) is None:
+            return None
+        self._reading_test = self._test_again(self._reading_test, self._reading.test, _take_note)
+        return f"photos cannot be read: {failure}"
+
+    def _test_again(
+        self, last: Job[None] | None, test: Callable[[], None], note: Callable[[_Answer], None]
+    ) -> Job[None] | None:
+        """Asks a worker for a test: after a failure nobody may send photos any more."""
+        if last is not None and not last.answer.done():
+            return last
+        try:
+            job = self.pool.submit(lambda _: test(), max_ms=STUCK_S * 1000)
+        except Overloaded:  # then photos are there, which test it as well
+            return last
+        job.answer.add_done_callback(note)
+        return job
+
+    def _note_test(self, answer: _Answer) -> None:
+        if not answer.cancelled():
+            self._test_failed = answer.exception() is not None
+
+    def _show_model(self, loaded: Loaded) -> None:
+        names = ("name", "version", "part", "licence_class", "sha256")
+        facts = {k: str(v) for k, v in asdict(loaded.synthesizer.info).items() if k in names}
+        self._metrics.show_model(facts | {"device": loaded.synthesizer.device})
+
+    def _show(self, metrics: Metrics) -> None:
+        pool = self.pool
+        metrics.show_state("queue_depth", "Photos that wait.", lambda: pool.state().num_queued)
+        metrics.show_state("workers", "Workers that live.", lambda: pool.state().num_alive)
+        metrics.show_state("workers_busy", "Workers at a photo.", lambda: pool.state().num_busy)
+        metrics.show_state(
+            "inference_age_seconds", "Since the model last ran.",
+            lambda: time.monotonic() - self.synthesizer.last_run.at,
+        )  # fmt: skip
+        metrics.show_state(
+            "inference_ok", "1 if the model's last run succeeded.",
+            lambda: float(self.synthesizer.last_run.error is None),
+        )  # fmt: skip
+
+
+def _take_note(answer: _Answer) -> None:
+    """Nothing is to be done, but an exception that nobody takes would be logged."""
+    if not answer.cancelled():
+        answer.exception()

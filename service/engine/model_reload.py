@@ -1,0 +1,135 @@
+"""The model that answers now, and how another one takes its place while requests run.
+
+A request takes `current` once and keeps it to its end, so it never sees two models. The new one is loaded
+and tested beside the old one; if anything is wrong with it, the old one stays and the log says why.
+"""
+
+import asyncio
+import logging
+import threading
+import weakref
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from service.decoding.reader import Reading
+from service.engine.device_runner import Drawer
+from service.errors import Eye2FaceError
+from service.inference.self_test import check_model
+from service.inference.synthesizer import Synthesizer, model_path
+from service.pipeline import Pipeline
+from service.runtime.file_changes import signature
+from service.runtime.signals import act_on_hangup
+from service.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, weakref_slot=True)
+class Loaded:
+    """A model that passed its test, its device and pipeline, and what its file was like when it was read."""
+
+    path: Path
+    signature: object
+    synthesizer: Synthesizer
+    drawer: Drawer
+    pipeline: Pipeline
+
+    @classmethod
+    def open(
+        cls,
+        settings: Settings,
+        draw_with: Callable[[Synthesizer], Drawer],
+        read_with: Callable[[Synthesizer], Reading],
+    ) -> Self:
+        """The model that the settings name, as its file is now.
+
+        Raises:
+            ModelError: it cannot be used, or fails its self-test.
+        """
+        path = model_path(settings.model, settings.mounted)
+        as_read = signature(path)  # before reading: what is written meanwhile counts as a change
+        synthesizer = Synthesizer.load(path, device=settings.device)
+        check_model(synthesizer)
+        reading, drawer = read_with(synthesizer), draw_with(synthesizer)
+        pipeline = Pipeline.open(settings, synthesizer, draw=drawer, read=reading)
+        loaded = cls(path, as_read, synthesizer, drawer, pipeline)
+        # On a GPU it has a thread, which ends when the last request lets go of it; that may be anywhere.
+        weakref.finalize(loaded, threading.Thread(target=drawer.close).start).atexit = False
+        return loaded
+
+    def __str__(self) -> str:
+        info = self.synthesizer.info
+        return f"{info.name} {info.version} ({info.sha256[:12]}) on {self.synthesizer.device}"
+
+
+class LiveModel:
+    """Holds the model in use; `reload` puts the one that is in its place now into use."""
+
+    def __init__(
+        self, loaded: Loaded, load: Callable[[], Loaded], announce: Callable[[Loaded], None] | None = None
+    ) -> None:
+        self.current = loaded
+        self._announce = announce
+        self.last_failure: str | None = None
+        """Why the last reload kept the old model; None if it did not."""
+        self._load = load
+        self._reloading = asyncio.Lock()
+
+    async def reload(self) -> bool:
+        """Whether the model was loaded anew; the old one answers meanwhile, and if it was not."""
+        async with self._reloading:
+            try:
+                loaded = await asyncio.to_thread(self._load)
+            except Exception as error:  # noqa: BLE001  # whatever a damaged file does, the service goes on
+                kind = "" if isinstance(error, Eye2FaceError) else f"{type(error).__name__}: "
+                return self._keep(f"{kind}{error}")
+            _log.warning("the model %s answers from now on, instead of %s", loaded, self.current)
+            self.current, self.last_failure = loaded, None
+            if self._announce is not None:
+                self._announce(loaded)
+            return True
+
+    async def follow(self, locate: Callable[[], Path], every_s: float) -> None:
+        """Reloads, without end, when the model's file has changed and then stayed as it is for `every_s`."""
+        tried = self.current.signature
+        before = tried
+        while True:
+            await asyncio.sleep(every_s)
+            try:
+                now = signature(locate())
+            except Eye2FaceError:  # it is gone, or not there yet
+                continue
+            if now == before and now not in (tried, self.current.signature):
+                tried = now
+                await self.reload()
+            before = now
+
+    def _keep(self, why: str) -> bool:
+        self.last_failure = why
+        _log.error("the model %s stays in use, for the new one failed: %s", self.current, why)
+        return False
+
+
+@asynccontextmanager
+async def keep_live(live: LiveModel, settings: Settings) -> AsyncIterator[None]:
+    """Reloads the model on SIGHUP, and if the settings say so when its file changes, until it is left."""
+    tasks: set[asyncio.Task[object]] = set()
+
+    def start(task: "asyncio.Task[object]") -> None:
+        tasks.add(task)  # a task that nobody holds may be collected
+        task.add_done_callback(tasks.discard)
+
+    if settings.model_watch_s:
+        locate = lambda: model_path(settings.model, settings.mounted)  # noqa: E731
+        start(asyncio.create_task(live.follow(locate, settings.model_watch_s)))
+    forget_hangup = act_on_hangup(lambda: start(asyncio.create_task(live.reload())))
+    try:
+        yield
+    finally:
+        forget_hangup()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

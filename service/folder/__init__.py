@@ -1,0 +1,1 @@
+"""Many photos at once, without a server: folders, manifests, Ray."""

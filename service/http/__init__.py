@@ -1,0 +1,1 @@
+"""The HTTP API: routes, request bodies, responses, problems, OpenAPI, the web page."""

@@ -1,0 +1,184 @@
+"""What /openapi.json says that FastAPI cannot read off the routes: the body's three forms, and the errors."""
+
+from typing import Any, Final
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from service import errors
+from service.errors import Eye2FaceError
+from service.http.batch import ZIP
+from service.http.deadlines import HEADER
+from service.http.query_params import EyesQuery, SynthesizeQuery, describe_query
+from service.http.request_body import FIELD
+from service.http.responses import PROBLEM_JSON, Problem, SynthesisAnswer
+
+DESCRIPTION: Final = (
+    "One eye in, one face out. A face that is drawn from one eye is a guess: it identifies nobody, and "
+    "every answer says so (header `X-Synthetic: true`, in JSON `not_for_identification: true`). "
+    "Errors are problem+json (RFC 9457) of one shape."
+)
+
+_BINARY: Final = {"type": "string", "format": "binary"}
+_BASE64: Final = {"type": "string", "format": "byte", "description": "The photo's file, in base64."}
+
+
+def _form(field: dict[str, Any]) -> dict[str, Any]:
+    """One field and no others: options go into the query."""
+    return {
+        "schema": {
+            "type": "object",
+            "required": [FIELD],
+            "properties": {FIELD: field},
+            "additionalProperties": False,
+        }
+    }
+
+
+PHOTO_BODY: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "description": f"One photo: a file in the field `{FIELD}`, the bytes themselves, or base64 in JSON.",
+        "content": {
+            "multipart/form-data": _form(_BINARY),
+            "image/*": {"schema": _BINARY},
+            "application/json": _form(_BASE64),
+        },
+    }
+}
+
+BATCH_BODY: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "description": f"Several photos, each a file in a field `{FIELD}`.",
+        "content": {"multipart/form-data": _form({"type": "array", "minItems": 1, "items": _BINARY})},
+    }
+}
+
+
+_DEADLINE: Final[dict[str, Any]] = {
+    "name": HEADER,
+    "in": "header",
+    "required": False,
+    "schema": {"type": "number", "exclusiveMinimum": 0},
+    "description": "Milliseconds from the end of the upload after which the answer is of no use.",
+}
+
+
+def describe_photo_route(query: type[SynthesizeQuery | EyesQuery]) -> dict[str, Any]:
+    """The `openapi_extra` of a route that takes a photo: its body, its query and its header."""
+    return PHOTO_BODY | {"parameters": [*describe_query(query), _DEADLINE]}
+
+
+def describe_batch_route() -> dict[str, Any]:
+    """The same for several photos."""
+    return BATCH_BODY | {"parameters": [*describe_query(SynthesizeQuery), _DEADLINE]}
+
+
+def _describe_errors(*kinds: type[Eye2FaceError]) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route that can fail with these errors: one entry for each status."""
+    by_status: dict[int | str, list[str]] = {}
+    for kind in kinds:
+        by_status.setdefault(kind.status, []).append(f"`{kind.code}`: {kind.title}")
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {
+        status: {"description": "; ".join(codes), "content": {PROBLEM_JSON: {"schema": schema}}}
+        for status, codes in by_status.items()
+    }
+
+
+_PHOTO_ERRORS: Final = (
+    errors.EmptyBody,
+    errors.InvalidJson,
+    errors.InvalidForm,
+    errors.Unauthorized,
+    errors.NotAcceptable,
+    errors.UploadTooSlow,
+    errors.UploadTooLarge,
+    errors.ImageTooLarge,
+    errors.UnsupportedMediaType,
+    errors.NotAnImage,
+    errors.UnsupportedFormat,
+    errors.InvalidParameter,
+    errors.MissingField,
+    errors.ImageCorrupt,
+    errors.ImageTooSmall,
+    errors.RateLimited,
+    errors.TooManyRequests,
+    errors.Overloaded,
+    errors.NotReady,
+    errors.SandboxMissing,
+    errors.ReadingFailed,
+    errors.OutOfMemory,
+    errors.DeadlineExceeded,
+)
+
+_EYE_ERRORS: Final = (
+    errors.NoEyeFound,
+    errors.NoSuchPerson,
+    errors.NoSuchEye,
+    errors.EyeTooSmall,
+    errors.EyeTooDark,
+    errors.EyeTooBlurred,
+)
+
+READY_RESPONSES: Final = _describe_errors(errors.NotReady)
+
+MODELS_RESPONSES: Final = _describe_errors(errors.Unauthorized, errors.ModelNotFound, errors.NotReady)
+METRICS_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"description": "Prometheus' text format.", "content": {"text/plain": {}}},
+    **_describe_errors(errors.Unauthorized, errors.NotFound),
+}
+
+EYES_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "description": "The eyes, or with `overlay=true` the photo with the eyes drawn.",
+        "content": {"image/png": {}},
+    },
+    **_describe_errors(*_PHOTO_ERRORS),
+}
+
+BATCH_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "description": "One result for each photo, in their order; as a zip the faces and `results.json`.",
+        "content": {ZIP: {"schema": _BINARY}},
+        "headers": {"X-Device": {"schema": {"type": "string"}, "description": "Where the model ran."}},
+    },
+    **_describe_errors(
+        errors.EmptyBody,
+        errors.InvalidForm,
+        errors.Unauthorized,
+        errors.NotAcceptable,
+        errors.UploadTooSlow,
+        errors.UploadTooLarge,
+        errors.UnsupportedMediaType,
+        errors.InvalidParameter,
+        errors.MissingField,
+        errors.RateLimited,
+        errors.TooManyRequests,
+        errors.Overloaded,
+        errors.NotReady,
+    ),
+}
+
+SYNTHESIZE_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "description": "The face, or with `Accept: application/json` every face with its eye and quality.",
+        "content": {"image/png": {}, "image/jpeg": {}, "image/webp": {}},
+        "headers": {"X-Device": {"schema": {"type": "string"}, "description": "Where the model ran."}},
+        "model": SynthesisAnswer,
+    },
+    **_describe_errors(*_PHOTO_ERRORS, *_EYE_ERRORS, errors.InferenceFailed),
+}
+
+
+def describe(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document of the app, with the shape of its errors."""
+    if app.openapi_schema is None:
+        document = get_openapi(
+            title=app.title, version=app.version, description=DESCRIPTION, routes=app.routes
+        )
+        shapes = document.setdefault("components", {}).setdefault("schemas", {})
+        shapes["Problem"] = Problem.model_json_schema(mode="serialization")
+        app.openapi_schema = document
+    return app.openapi_schema

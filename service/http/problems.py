@@ -1,0 +1,126 @@
+"""The one error handler: whatever goes wrong leaves as problem+json, in one shape, never as a stack trace."""
+
+import logging
+from http import HTTPStatus
+from typing import Final
+
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from service.errors import (
+    CallerLimited,
+    Eye2FaceError,
+    InvalidParameter,
+    MethodNotAllowed,
+    NotFound,
+    Overloaded,
+    RequestError,
+    Unauthorized,
+    UploadTooLarge,
+    UploadTooSlow,
+)
+from service.http.responses import PROBLEM_JSON, Problem, stamps
+
+EXPECTED: tuple[type[Exception], ...] = (
+    Eye2FaceError,
+    RequestValidationError,
+    HTTPException,
+    ClientDisconnect,
+)
+"""What a request may meet without a fault of the service."""
+
+HANDLED = (*EXPECTED, Exception)
+"""What the handler must be registered for; each framework error on its own, or FastAPI answers it itself."""
+
+_MAX_DISCARDED_BYTES: Final = 200_000_000
+"""Of a body that is too large, so much may still arrive and be thrown away by the server. A connection that
+is closed while a caller sends is reset: browsers and plain clients then lose the answer that tells why."""
+
+_log = logging.getLogger(__name__)
+
+
+async def answer_problem(request: Request, error: Exception) -> Response:
+    """The answer for any error that a request met."""
+    if isinstance(error, ClientDisconnect):
+        return Response(status_code=400)  # nobody is there to read it
+    known = _translate(request, error)
+    request_id: str = request.state.request_id
+    request.state.code = known.code
+    problem = _describe(known, error, request_id)
+    headers = _headers_for(request, known, error)
+    if not isinstance(error, EXPECTED):  # a crash is answered outside of the middleware that stamps
+        headers = stamps(request_id) | headers
+    return Response(problem.model_dump_json(exclude_none=True), known.status, headers, PROBLEM_JSON)
+
+
+def describe_problem(request: Request, error: Exception) -> Problem:
+    """The same, for an error that one photo of several met."""
+    return _describe(_translate(request, error), error, request.state.request_id)
+
+
+def _describe(known: Eye2FaceError, error: Exception, request_id: str) -> Problem:
+    if known.status == HTTPStatus.INTERNAL_SERVER_ERROR:
+        _log.error("request %s failed: %s", request_id, type(error).__name__)
+    return Problem(
+        type=f"urn:eye2face:{known.code}",
+        title=known.title,
+        status=known.status,
+        detail=str(known),
+        code=known.code,
+        request_id=request_id,
+        **known.members,
+    )
+
+
+def _translate(request: Request, error: Exception) -> Eye2FaceError:
+    if isinstance(error, Eye2FaceError):
+        return error
+    if isinstance(error, RequestValidationError):
+        return InvalidParameter(_explain(error))
+    if isinstance(error, HTTPException):
+        return _translate_http(request, error)
+    return Eye2FaceError(
+        "The service failed, and nothing needs to be wrong with the request. "
+        f"Tell its operator the request id {request.state.request_id}."
+    )
+
+
+def _translate_http(request: Request, error: HTTPException) -> RequestError:
+    path = request.url.path[:80]
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        hint = "; /docs lists what is" if request.app.openapi_url else ""
+        return NotFound(f"Nothing is served at {path}{hint}.")
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        allowed = (error.headers or {}).get("Allow", "another method")
+        return MethodNotAllowed(f"{path} does not take {request.method[:20]}; use {allowed}.")
+    other = RequestError(error.detail)
+    other.status = error.status_code
+    return other
+
+
+def _headers_for(request: Request, known: Eye2FaceError, error: Exception) -> dict[str, str]:
+    if isinstance(known, UploadTooLarge):
+        length = request.headers.get("content-length", "")
+        runs_out = length.isdecimal() and int(length[:20]) <= _MAX_DISCARDED_BYTES
+        return {} if runs_out else {"Connection": "close"}
+    if isinstance(known, UploadTooSlow):
+        return {"Connection": "close"}
+    if isinstance(known, CallerLimited | Overloaded):
+        return {"Retry-After": str(known.retry_after_s)}
+    if isinstance(known, Unauthorized):
+        return {"WWW-Authenticate": "Bearer"}
+    return dict(error.headers or {}) if isinstance(error, HTTPException) else {}
+
+
+def _explain(error: RequestValidationError) -> str:
+    """One sentence for each wrong parameter: what was found and what it must be."""
+    wishes: dict[str, list[str]] = {}
+    for each in error.errors():
+        # `loc` is ("query", name, ...), or ("query",) for the query as a whole, which says it all itself.
+        about = f"{each['loc'][1]}={str(each['input'])[:40]!r}" if len(each["loc"]) > 1 else ""
+        wishes.setdefault(about, []).append(each["msg"].removeprefix("Input should be ").split(", unable")[0])
+    return " ".join(
+        f"{about} must be {' or '.join(wanted)}." if about else wanted[0] for about, wanted in wishes.items()
+    )

@@ -1,0 +1,155 @@
+"""The process that serves: uvicorn around the application, and what it says when it starts or cannot."""
+
+import asyncio
+import logging
+import math
+import os
+import signal
+import socket
+import sys
+
+import cv2
+import uvicorn
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.access.tls import Certificate, limited_tls
+from service.errors import Eye2FaceError
+from service.http.app import create_app
+from service.http.protocol import PromptHttp
+from service.observability.logs import configure_logs
+from service.runtime.memory import keep_freed_memory, settle_objects
+from service.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+
+def run_server(settings: Settings) -> None:
+    """Serves until it is told to stop.
+
+    Raises:
+        Eye2FaceError: the model cannot be used.
+        ValueError: the service would be open to other machines without keys, or cannot trace as it is told.
+        BadCertificate: it cannot speak TLS with the certificate that is named.
+    """
+    _open_standard_streams()
+    keep_freed_memory()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # damaged pictures are no news
+    certificate = Certificate(*settings.tls_files) if settings.tls_files else None
+    app = _Start(create_app(settings))
+    config = uvicorn.Config(
+        app,
+        settings.host,
+        settings.port,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=settings.trusted_proxies,
+        http=PromptHttp,
+        ws="none",
+        lifespan="on",
+        server_header=False,
+        access_log=False,  # ours tells the request's id and code
+        log_config=configure_logs(settings.log_format, settings.log_level),
+        timeout_graceful_shutdown=math.ceil(settings.stop_timeout_s),
+        ssl_context_factory=None if certificate is None else lambda *_: certificate.context,
+    )
+    # Once it has stopped in good order, uvicorn raises the signal again, which by itself were exit 143.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        _Server(config, docs=settings.docs).run()
+    except KeyboardInterrupt:  # uvicorn has stopped in good order and hands the signal on
+        return
+    except SystemExit:
+        if app.error is None:
+            raise
+        raise app.error from None
+    finally:
+        _give_up_full_streams()
+
+
+class _Start:
+    """The application; keeps an error of ours at its start back from the log, where it were a traceback."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self.error: Eye2FaceError | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            await self._app(scope, receive, send)
+            return
+        failed: list[Message] = []
+
+        async def send_or_hold(message: Message) -> None:
+            if message["type"] in ("lifespan.startup.failed", "lifespan.shutdown.failed"):  # a traceback
+                failed.append(message)
+            else:
+                await send(message)
+
+        try:
+            await self._app(scope, receive, send_or_hold)
+        except Eye2FaceError as error:
+            self.error = error
+            failed = [{"type": "lifespan.startup.failed", "message": ""}]
+        except asyncio.CancelledError:  # a second Ctrl+C: no fault of ours
+            failed = [{**message, "message": ""} for message in failed]
+            raise
+        finally:
+            for message in failed:
+                await send(message)
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, *, docs: bool) -> None:
+        super().__init__(config)
+        self._docs = docs
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        with limited_tls(asyncio.get_running_loop()):
+            await super().startup(sockets)
+        if not self.started:
+            return
+        settle_objects()
+        host, port = self.servers[0].sockets[0].getsockname()[:2]
+        scheme = "https" if self.config.is_ssl else "http"
+        address = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+        _say(greet(address, docs=self._docs))
+
+
+def _open_standard_streams() -> None:
+    """Puts the null device in the place of those that are closed.
+
+    A socket would take their number, and libuv, which holds it for one of them, aborts when it is closed.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
+
+
+def _say(text: str) -> None:
+    """Prints it; a full disk behind the standard output is no reason not to serve."""
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        _log.warning("the standard output takes nothing: %s", error.strerror)
+
+
+def _give_up_full_streams() -> None:
+    """Lets go of what standard output and error do not take; Python would end with status 120 for it."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def greet(address: str, *, docs: bool) -> str:
+    """What a service says when it takes photos; it names the documentation where that is served."""
+    described = f"The interface is described on {address}/docs. " if docs else ""
+    return (
+        f"\n  eye2face is ready on {address}\n"
+        f"  Open it in a browser, or send a photo:\n"
+        f"    curl -F image=@photo.jpg {address}/synthesize -o face.png\n"
+        f"  {described}Stop with Ctrl+C.\n"
+    )

@@ -1,0 +1,77 @@
+"""The model files that are there: shipped with the service, mounted in a folder, or named by their path."""
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from service.errors import ModelContractUnknown, ModelError
+from service.inference.eye_finder import FinderInfo, LearnedEyeFinder
+from service.inference.synthesizer import ModelInfo, list_models, read_model_info
+from service.runtime.file_changes import signature
+
+Source = Literal["shipped", "mounted", "path"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One file: what it says of itself, or the problem that keeps it from being used."""
+
+    path: Path
+    source: Source
+    num_bytes: int
+    info: ModelInfo | FinderInfo | None
+    problem: str | None
+
+    @property
+    def name(self) -> str:
+        """What EYE2FACE_MODEL may name it by."""
+        return self.path.stem
+
+
+class Catalogue:
+    """Lists models; reads a file once, and again when it changes. May be shared by threads."""
+
+    def __init__(self, mounted: Path | None) -> None:
+        self._mounted = mounted
+        self._seen: dict[Path, tuple[object, Entry]] = {}
+        self._lock: Final = threading.Lock()
+
+    def list(self, *others: Path) -> list[Entry]:
+        """Every model of the two folders by name, the mounted ones first, and the files beside them."""
+        files: dict[Path, Source] = dict.fromkeys(others, "path")
+        for path, is_mounted in list_models(self._mounted):
+            files[path] = "mounted" if is_mounted else "shipped"
+        with self._lock:
+            self._seen = {path: self._look(path, source) for path, source in files.items()}
+            return sorted(
+                (entry for _, entry in self._seen.values()), key=lambda each: (each.source, each.name)
+            )
+
+    def _look(self, path: Path, source: Source) -> tuple[object, Entry]:
+        now = signature(path)
+        before, entry = self._seen.get(path, (None, None))
+        if entry is None or before != now:
+            entry = _read(path, source)
+        return now, entry
+
+
+def _read(path: Path, source: Source) -> Entry:
+    try:
+        num_bytes = path.stat().st_size
+    except OSError as error:
+        return Entry(path, source, 0, None, f"{path.name} cannot be read ({error.strerror}).")
+    try:
+        return Entry(path, source, num_bytes, _read_info(path), None)
+    except ModelError as error:  # callers see it: no folder of the machine is told
+        return Entry(path, source, num_bytes, None, str(error).replace(str(path), path.name))
+
+
+def _read_info(path: Path) -> ModelInfo | FinderInfo:
+    try:
+        return read_model_info(path)
+    except ModelContractUnknown as error:
+        try:
+            return LearnedEyeFinder.load(path).info
+        except ModelContractUnknown:
+            raise error from None  # what a synthesizer lacks is told, for most files are meant to be one

@@ -1,0 +1,1 @@
+"""Cores, memory, queues and threads; knows nothing of images or HTTP."""

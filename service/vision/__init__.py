@@ -1,0 +1,1 @@
+"""Pixels and eyes: image headers, decoding, crops, quality measures, overlays."""

@@ -1,0 +1,163 @@
+"""API keys: which open, what is said of the others, and files of keys that change."""
+
+import hashlib
+import logging
+import os
+from pathlib import Path
+
+import pytest
+
+from service.access.api_keys import BadKeys, Key, KeyRing, KeyStore, add_key, hash_key, make_key, read_keys
+from service.errors import Unauthorized
+from service.runtime import file_changes as changes
+
+RING = KeyRing(
+    [
+        Key(hashlib.sha256(key).hexdigest(), f"key {number}")
+        for number, key in enumerate((b"first", b"second", "sch\u00fcssel".encode("latin-1")))
+    ]
+)
+
+
+def test_an_empty_ring_opens_to_everybody() -> None:
+    assert KeyRing().check(None, None) is None
+    assert KeyRing().check("anything") is None
+
+
+@pytest.mark.parametrize(
+    ("key", "name"), [("first", "key 0"), ("second", "key 1"), ("sch\u00fcssel", "key 2")]
+)
+def test_every_key_of_the_ring_opens_and_is_told_apart(key: str, name: str) -> None:
+    opened = RING.check(key)
+    assert opened is not None and opened.name == name
+
+
+def test_one_good_key_of_several_is_enough() -> None:
+    RING.check("wrong", "second")
+    RING.check(None, "first")
+
+
+@pytest.mark.parametrize("key", ["First", "third", " ", RING.keys[0].hash])
+def test_another_key_does_not_open(key: str) -> None:
+    with pytest.raises(Unauthorized, match="not known"):
+        RING.check(key, None)
+
+
+@pytest.mark.parametrize("key", [None, ""])
+def test_no_key_is_told_apart_from_a_wrong_one(key: str | None) -> None:
+    with pytest.raises(Unauthorized, match="No key was sent"):
+        RING.check(key, None)
+
+
+def test_a_file_holds_hashes_names_and_comments(tmp_path: Path) -> None:
+    file = tmp_path / "keys.txt"
+    first, second = hash_key("first"), hash_key("second")
+    file.write_text(f"# ours\n\n  {first}  gate camera, north \r\n{second.upper()}\n")
+    assert read_keys(file) == (Key(first, "gate camera, north"), Key(second))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "no API key"),
+        (b"# nothing but a comment\n", "no API key"),
+        (b"my secret\n", "line 1 "),
+        (b"\n" + b"0" * 63 + b" name\n", "line 2 "),
+        (b"0" * 64 + b"name\n", "line 1 "),
+        (b"\xff\xfe", "not UTF-8"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_refused_and_not_shown(
+    tmp_path: Path, content: bytes, message: str
+) -> None:
+    file = tmp_path / "keys.txt"
+    file.write_bytes(content)
+    with pytest.raises(BadKeys, match=message) as refused:
+        KeyStore((), file)
+    assert "secret" not in str(refused.value)
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadKeys, match="No such file"):
+        KeyStore((), tmp_path / "keys.txt")
+
+
+def test_the_keys_of_the_settings_and_of_the_file_both_count(tmp_path: Path) -> None:
+    file = tmp_path / "keys.txt"
+    add_key(file, Key(hash_key("second"), "two"))
+    ring = KeyStore([hash_key("first")], file).ring()
+    assert ring.check("first") == Key(hash_key("first"))
+    assert ring.check("second") == Key(hash_key("second"), "two")
+
+
+def test_added_lines_stand_each_on_their_own(tmp_path: Path) -> None:
+    file = tmp_path / "keys.txt"
+    add_key(file, Key(hash_key("first"), "one"))
+    assert os.stat(file).st_mode & 0o777 == 0o600
+    file.write_text(file.read_text().rstrip("\n"))  # as an editor may leave it
+    add_key(file, Key(hash_key("second")))
+    assert read_keys(file) == (Key(hash_key("first"), "one"), Key(hash_key("second")))
+
+
+def test_a_new_key_is_long_and_never_the_same() -> None:
+    keys = {make_key() for _ in range(100)}
+    assert len(keys) == 100
+    assert all(len(key) == 43 and key.isascii() for key in keys)
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file with the key `old`, looked at anew each time."""
+    monkeypatch.setattr(changes, "CHECK_EVERY_S", 0.0)
+    path = tmp_path / "keys.txt"
+    path.write_text(hash_key("old"))
+    return path
+
+
+def replace(file: Path, text: str) -> None:
+    """The file as most programs write it: beside it, then in its place."""
+    beside = file.with_suffix(".new")
+    beside.write_text(text)
+    beside.replace(file)
+
+
+def test_keys_are_rotated_while_the_service_runs(file: Path) -> None:
+    store = KeyStore((), file)
+    replace(file, f"{hash_key('old')}\n{hash_key('new')}\n")
+    store.ring().check("old")
+    store.ring().check("new")
+    file.write_text(hash_key("new"))  # in place, too
+    store.ring().check("new")
+    with pytest.raises(Unauthorized):
+        store.ring().check("old")
+
+
+@pytest.mark.parametrize("content", ["", "rubbish", None])
+def test_a_file_that_breaks_keeps_the_old_keys_says_so_once_and_recovers(
+    file: Path, caplog: pytest.LogCaptureFixture, content: str | None
+) -> None:
+    store = KeyStore((), file)
+    if content is None:
+        file.unlink()
+    else:
+        replace(file, content)
+    with caplog.at_level(logging.ERROR):
+        for _ in range(3):
+            store.ring().check("old")
+            with pytest.raises(Unauthorized):
+                store.ring().check("rubbish")
+    assert len(caplog.records) == 1
+    assert "1 API keys known so far stay in force" in caplog.text
+    replace(file, hash_key("new"))
+    store.ring().check("new")
+
+
+def test_the_file_is_looked_at_at_most_once_a_second(tmp_path: Path) -> None:
+    file = tmp_path / "keys.txt"
+    file.write_text(hash_key("old"))
+    store = KeyStore((), file)
+    store.ring()
+    replace(file, hash_key("new"))
+    store.ring().check("old")
+    store._changes._next_check -= changes.CHECK_EVERY_S  # a second later
+    store.ring().check("new")

@@ -1,0 +1,677 @@
+"""Photos read by processes: the same as in a thread, whatever happens to a process."""
+
+import os
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import cv2
+import httpx
+import numpy as np
+import pytest
+
+from service.decoding import process_pool as processes
+from service.decoding.messages import NotUnderstood
+from service.decoding.process_pool import Readers
+from service.decoding.reader import ReadHere
+from service.errors import (
+    DeadlineExceeded,
+    ImageCorrupt,
+    ModelNotFound,
+    NoEyeFound,
+    NotReady,
+    OutOfMemory,
+    ReadingFailed,
+    SandboxMissing,
+)
+from service.inference.eye_finder import open_eye_finder
+from service.pipeline import Choice, choose_crops, draw_found, find_eyes
+from service.runtime.coalescing import go_on, make_calls
+from service.vision.eyes import ServedFinder
+from service.vision.photo import Clock, Photo
+from tests.fakes import astronaut, encoded
+from tests.running import ROOT, running_service
+from tests.service.tasks import (
+    answer_otherwise,
+    die,
+    fail,
+    forge_the_log,
+    lack_memory,
+    lack_memory_in_opencv,
+    look_around,
+    misuse_opencv,
+    note_times,
+    saying,
+    sleeping,
+)
+
+MAX_PIXELS = 10**7
+JPEG = {"content-type": "image/jpeg"}
+CHOOSE = partial(choose_crops, choice=Choice(), size=64)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _tasks_of_the_tests() -> Iterator[None]:
+    """Processes know the tests' tasks as well, before they are shut in."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(processes, "_TASKS", (*processes._TASKS, "tests.service.tasks"))
+        yield
+
+
+@contextmanager
+def readers(number: int = 1) -> Iterator[Readers]:
+    """So many, ended in the end."""
+    made = Readers(number, "haar", max_pixels=MAX_PIXELS)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture(scope="module")
+def one() -> Iterator[Readers]:
+    """One process, for the tests that leave it in good order."""
+    with readers() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def photo() -> bytes:
+    """An astronaut, in JPEG."""
+    return encoded(astronaut(), "jpeg")
+
+
+def lives(pid: int) -> bool:
+    """Whether there is such a process, or a thread of it that has not ended."""
+    try:
+        ended = Path(f"/proc/{pid}/stat").read_text().rsplit(")")[-1].split()[0] == "Z"
+        return not ended or len(list(Path(f"/proc/{pid}/task").iterdir())) > 1
+    except OSError:
+        return False
+
+
+def wait_for_end(pids: list[int], *, within_s: float = 10.0) -> None:
+    """Fails if one of them lives longer."""
+    until = time.monotonic() + within_s
+    while any(map(lives, pids)):
+        assert time.monotonic() < until, "still alive"
+        time.sleep(0.02)
+
+
+def kill(pid: int) -> None:
+    """Kills a process that this one started, and returns when it can be told that it ended."""
+    os.kill(pid, signal.SIGKILL)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+
+
+def within(seconds: float) -> Clock:
+    """A clock that stops the work after so long, as a request's deadline does."""
+    until = time.monotonic() + seconds
+
+    def check() -> None:
+        if time.monotonic() > until:
+            raise DeadlineExceeded("too late")
+
+    return Clock(check)
+
+
+def test_a_process_finds_crops_and_draws_what_a_thread_does(one: Readers, photo: bytes) -> None:
+    here = ReadHere(open_eye_finder("haar"), max_pixels=MAX_PIXELS)
+    clock = Clock()
+    there_crops, here_crops = one(photo, CHOOSE, clock), here(photo, CHOOSE, Clock())
+    assert there_crops.crops[0].eye == here_crops.crops[0].eye
+    assert np.array_equal(there_crops.crops[0].pixels, here_crops.crops[0].pixels)
+    assert one(photo, find_eyes, Clock()) == here(photo, find_eyes, Clock())
+    assert np.array_equal(one(photo, draw_found, Clock()), here(photo, draw_found, Clock()))
+    assert clock.spent_ms["decode"] > 0 and clock.spent_ms["find"] > 0 and clock.spent_ms["infer"] == 0
+
+
+def test_errors_come_over_as_they_are(one: Readers, photo: bytes) -> None:
+    here = ReadHere(open_eye_finder("haar"), max_pixels=MAX_PIXELS)
+    nothing = encoded(np.full((200, 300, 3), 90, np.uint8), "png")
+    for data, kind in ((nothing, NoEyeFound), (photo[:3000], ImageCorrupt)):
+        with pytest.raises(kind) as there:
+            one(data, CHOOSE, Clock())
+        with pytest.raises(kind) as expected:
+            here(data, CHOOSE, Clock())
+        assert str(there.value) == str(expected.value)
+        assert there.value.members == expected.value.members
+
+
+def test_a_learned_finders_doubts_come_over_too() -> None:
+    made = Readers(1, "learned", max_pixels=MAX_PIXELS)
+    try:
+        with pytest.raises(NoEyeFound) as met:
+            made(encoded(np.full((200, 300, 3), 90, np.uint8), "png"), CHOOSE, Clock())
+    finally:
+        made.close()
+    assert "num_below_threshold" in met.value.members
+
+
+def test_a_mistake_is_told_and_the_process_goes_on(one: Readers, photo: bytes) -> None:
+    pid = one(photo, sleeping(0), Clock())
+    with pytest.raises(RuntimeError, match="ZeroDivisionError: a mistake") as met:
+        one(photo, fail, Clock())
+    assert "in fail" in met.value.__notes__[0]  # where it was, for the log
+    assert one(photo, sleeping(0), Clock()) == pid
+
+
+def test_as_many_photos_are_read_at_once_as_there_are_processes(photo: bytes) -> None:
+    with readers(2) as made, ThreadPoolExecutor(4) as threads:
+        asked = [threads.submit(made, photo, sleeping(0.2), Clock()) for _ in range(4)]
+        assert {each.result() for each in asked} == set(made.pids)
+
+
+def test_a_process_that_dies_at_a_photo_is_told_and_replaced(
+    photo: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    with readers() as made:
+        (pid,) = made.pids
+        threading.Timer(0.2, os.kill, (pid, signal.SIGKILL)).start()
+        with pytest.raises(ReadingFailed, match=r"was ended by signal 9, and the service goes on"):
+            made(photo, sleeping(30), Clock())
+        assert "was ended by signal 9; another one takes its place" in caplog.text
+        assert made(photo, find_eyes, Clock()).eyes
+        assert made.pids != [pid]
+
+
+def test_one_that_died_idle_is_replaced_before_the_next_photo(photo: bytes) -> None:
+    with readers() as made:
+        (pid,) = made.pids
+        kill(pid)
+        assert made(photo, find_eyes, Clock()).eyes
+
+
+def test_a_photo_that_nobody_waits_for_any_more_is_cut(
+    photo: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    with readers() as made:
+        (pid,) = made.pids
+        begin = time.monotonic()
+        with pytest.raises(DeadlineExceeded):
+            made(photo, sleeping(60), within(0.2))
+        assert time.monotonic() - begin < 5
+        wait_for_end([pid])
+        assert "nobody waits for" in caplog.text
+        assert made(photo, find_eyes, Clock()).eyes
+
+
+def test_one_that_is_soon_done_with_it_is_kept(photo: bytes) -> None:
+    with readers() as made:
+        with pytest.raises(DeadlineExceeded):
+            made(photo, sleeping(0.3), within(0.1))
+        (pid,) = made.pids
+        assert made(photo, sleeping(0), Clock()) == pid
+
+
+def read_together(made: Readers, *wanted: tuple[bytes, Any, Clock]) -> list[Any]:
+    """What each was given or met, read in one call."""
+    begun = [made.steps(*each) for each in wanted]
+    calls = [next(steps) for steps in begun]
+    make_calls(calls)
+    told: list[Any] = []
+    for steps, call in zip(begun, calls, strict=True):
+        try:
+            go_on(steps, call)
+        except StopIteration as end:
+            told.append(end.value)
+        except Exception as error:  # noqa: BLE001 - it is looked at
+            told.append(error)
+    return told
+
+
+def test_several_photos_are_read_by_one_process_and_each_meets_its_own_error(photo: bytes) -> None:
+    nothing = encoded(np.full((200, 300, 3), 90, np.uint8), "png")
+    clocks = [Clock() for _ in range(4)]
+    wanted = [(photo, CHOOSE), (nothing, CHOOSE), (photo[:3000], CHOOSE), (photo, sleeping(0))]
+    with readers(2) as made:
+        asked = [(*each, clock) for each, clock in zip(wanted, clocks, strict=True)]
+        chosen, none, corrupt, pid = read_together(made, *asked)
+        assert np.array_equal(chosen.crops[0].pixels, made(photo, CHOOSE, Clock()).crops[0].pixels)
+        assert isinstance(none, NoEyeFound) and isinstance(corrupt, ImageCorrupt)
+        assert pid in made.pids
+    assert [clock.spent_ms["find"] > 0 for clock in clocks] == [True, True, False, False]
+
+
+def test_one_that_kills_its_process_spoils_no_photo_that_came_with_it(photo: bytes) -> None:
+    with readers() as made:
+        first, killed, last = read_together(
+            made, (photo, find_eyes, Clock()), (photo, die, Clock()), (photo, find_eyes, Clock())
+        )
+        assert isinstance(killed, ReadingFailed)
+        assert first.eyes and first.eyes == last.eyes
+
+
+def test_one_whose_time_is_over_costs_the_others_little(photo: bytes) -> None:
+    with readers() as made:
+        begin = time.monotonic()
+        first, late, last = read_together(
+            made, (photo, find_eyes, Clock()), (photo, sleeping(60), within(0.2)), (photo, find_eyes, Clock())
+        )
+        assert isinstance(late, DeadlineExceeded)
+        assert first.eyes and first.eyes == last.eyes
+        assert time.monotonic() - begin < 10
+
+
+@pytest.fixture
+def room_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with memory for one of the test's photos at a time."""
+    for module in ("readers", "reading"):
+        monkeypatch.setattr(f"service.{module}.count_memory", lambda: 4096)
+
+
+@pytest.fixture(params=["processes", "threads"])
+def short(room_for_one: None, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """What reads photos there, in either way."""
+    in_processes = request.param == "processes"
+    made = (
+        Readers(2, "haar", max_pixels=MAX_PIXELS)
+        if in_processes
+        else ReadHere(open_eye_finder("haar"), max_pixels=MAX_PIXELS)
+    )
+    yield made
+    made.close()
+
+
+def test_where_memory_lacks_photos_are_read_one_after_the_other(photo: bytes, short: Any) -> None:
+    with ThreadPoolExecutor(4) as threads:
+        asked = [threads.submit(short, photo, note_times, Clock()) for _ in range(4)]
+        times = sorted(each.result() for each in asked)
+    assert all(done <= begin for (_, done), (begin, _) in pairwise(times))
+    assert short(photo, find_eyes, Clock()).eyes
+
+
+def test_who_waits_for_memory_in_vain_is_told_in_time(photo: bytes, short: Any) -> None:
+    with ThreadPoolExecutor(1) as threads:
+        asked = threads.submit(short, photo, sleeping(2), Clock())
+        time.sleep(0.2)
+        with pytest.raises(DeadlineExceeded):
+            short(photo, find_eyes, within(0.2))
+        assert isinstance(asked.result(), int)
+    assert short(photo, find_eyes, Clock()).eyes
+
+
+@pytest.mark.usefixtures("room_for_one")
+def test_of_several_photos_each_has_its_memory_in_turn(photo: bytes) -> None:
+    with readers() as made:
+        wanted = [(photo, CHOOSE, Clock()), (photo[:3000], CHOOSE, Clock()), (photo, find_eyes, Clock())]
+        chosen, corrupt, found = read_together(made, *wanted)
+        assert chosen.crops and isinstance(corrupt, ImageCorrupt) and found.eyes
+
+
+@pytest.mark.usefixtures("room_for_one")
+def test_a_process_that_dies_gives_its_memory_back(photo: bytes) -> None:
+    with readers() as made:
+        for _ in range(2):
+            with pytest.raises(ReadingFailed):
+                made(photo, die, Clock())
+        assert made(photo, find_eyes, Clock()).eyes
+
+
+AFTER_A_LARGE_PHOTO = """
+import sys
+from pathlib import Path
+import numpy as np
+from service.runtime import memory
+from service.decoding import reader as reading
+from service.inference.eye_finder import open_eye_finder
+from service.vision.photo import Clock
+from service.pipeline import find_eyes
+from tests.fakes import encoded
+
+memory.keep_freed_memory()
+reading.count_memory = lambda: int(sys.argv[1])
+photo = encoded(np.full((5000, 5000, 3), 90, np.uint8), "png")
+read = reading.ReadHere(open_eye_finder("haar"), max_pixels=25_000_000)
+read(encoded(np.full((200, 200, 3), 90, np.uint8), "png"), find_eyes, Clock())
+memory.give_back_memory()
+
+def resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+before = resident()
+read(photo, find_eyes, Clock())
+print(resident() - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="it is glibc that keeps it")
+@pytest.mark.parametrize(("memory", "goes"), [(1 << 40, False), (100 << 20, True)])
+def test_what_a_large_photo_took_goes_back_to_the_system(memory: int, goes: bool) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", AFTER_A_LARGE_PHOTO, str(memory)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (int(done.stdout) < 20_000_000) == goes, done.stderr
+
+
+def test_a_photo_that_an_error_still_holds_has_no_pixels(photo: bytes) -> None:
+    held: list[Photo] = []
+
+    def keep(photo: Photo, *, finder: ServedFinder) -> None:
+        held.append(photo)
+        photo.look(finder)
+        assert photo._decoded
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        ReadHere(open_eye_finder("haar"), max_pixels=MAX_PIXELS)(photo, keep, Clock())
+    assert not held[0]._decoded
+
+
+def test_who_waits_for_a_process_in_vain_is_told_in_time(photo: bytes) -> None:
+    with readers() as made, ThreadPoolExecutor(1) as threads:
+        asked = threads.submit(made, photo, sleeping(1), Clock())
+        time.sleep(0.1)
+        with pytest.raises(DeadlineExceeded):
+            made(photo, find_eyes, within(0.2))
+        assert asked.result() in made.pids
+
+
+def test_a_finder_that_cannot_be_used_is_told_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(ROOT / "service", tmp_path / "service")  # and no models beside it
+    monkeypatch.setattr(processes, "_ROOT", tmp_path)
+    with pytest.raises(ModelNotFound, match="no model 'eye_finder'"):
+        Readers(2, "learned", max_pixels=MAX_PIXELS)
+
+
+def test_one_that_ends_at_its_start_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "service").mkdir()
+    (tmp_path / "service" / "__init__.py").touch()
+    (tmp_path / "service" / "reader.py").write_text("raise SystemExit(3)")
+    monkeypatch.setattr(processes, "_ROOT", tmp_path)
+    with pytest.raises(NotReady, match="ended while it started"):
+        Readers(2, "haar", max_pixels=MAX_PIXELS)
+
+
+def test_a_process_is_shut_in_and_sees_no_secrets(
+    photo: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("EYE2FACE_API_KEYS", "secret")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    with readers() as made:
+        reached = made(photo, look_around, Clock())
+        assert "PATH" in reached
+        assert all(name.startswith((*processes._PASSED_ON, "OPENBLAS_")) for name in reached)
+        assert "secret" not in Path(f"/proc/{made.pids[0]}/environ").read_text()
+    assert "sandbox" not in caplog.text
+
+
+@pytest.mark.parametrize(("sandbox", "forged"), [("required", 0), ("off", 2)])
+def test_one_that_is_shut_in_writes_nothing_into_the_log(
+    photo: bytes, capfd: pytest.CaptureFixture[str], sandbox: Any, forged: int
+) -> None:
+    made = Readers(1, "haar", max_pixels=MAX_PIXELS, sandbox=sandbox)
+    try:
+        made(photo, forge_the_log, Clock())
+    finally:
+        made.close()
+    assert "".join(capfd.readouterr()).count("forged") == forged
+
+
+@pytest.mark.parametrize(("sandbox", "told"), [("off", False), ("auto", True)])
+def test_without_a_sandbox_photos_are_read_too_and_the_log_tells(
+    photo: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, sandbox: Any, told: bool
+) -> None:
+    monkeypatch.setattr(processes, "_TASKS", ("tests.service.no_sandbox", *processes._TASKS))
+    made = Readers(2, "haar", max_pixels=MAX_PIXELS, sandbox=sandbox)
+    try:
+        assert any("listdir" in each or "lambda" in each for each in made(photo, look_around, Clock()))
+    finally:
+        made.close()
+    assert caplog.text.count("are in no sandbox: libseccomp.so.2 is missing") == told
+
+
+def test_where_a_sandbox_is_required_and_there_is_none_no_process_is_started(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(processes, "_TASKS", ("tests.service.no_sandbox", *processes._TASKS))
+    with pytest.raises(SandboxMissing, match=r"as asked for: libseccomp\.so\.2 is missing"):
+        Readers(2, "haar", max_pixels=MAX_PIXELS, sandbox="required")
+
+
+def message_of(told: str, *, size: int | None = None) -> bytes:
+    """As a process sends it: its length, that of the JSON and of the arrays, the JSON."""
+    whole = struct.pack("!II", len(told), 0) + told.encode()
+    return struct.pack("!i", len(whole) if size is None else size) + whole
+
+
+@pytest.mark.parametrize(("message", "why"), [
+    (message_of("[[null, null, {}]"), "JSONDecodeError"),
+    (message_of("[]"), "0 replies for 1 photos"),
+    (message_of("[[null, null, {}], [null, null, {}]]"), "2 replies for 1 photos"),
+    (message_of("", size=1 << 30), "a message of 1073741824 bytes"),
+    (message_of("", size=-2), "a message of -2 bytes"),
+    (message_of("-5"), "-5 bytes for photo 1 of 1"), (message_of("true"), "is not iterable"),
+    (message_of("1000000000000"), "1000000000000 bytes for photo 1 of 1"),
+    (message_of("5000") * 3, "5000 bytes for photo 2 of 1"),
+    (message_of('[[null, {"error": "\\n2026", "message": "", "members": {}}, {}]]'), "KeyError: "),
+    (message_of('[[null, {"failure": 3}, {}]]'), "KeyError: 'note'"),
+    (message_of('[[null, null, {"\\n2026 INFO forged": 0.5}]]'), "times are of another kind"),
+])  # fmt: skip
+def test_one_that_says_what_is_no_answer_is_ended(
+    photo: bytes, caplog: pytest.LogCaptureFixture, message: bytes, why: str
+) -> None:
+    with readers() as made:
+        (pid,) = made.pids
+        with pytest.raises(ReadingFailed):
+            made(photo, saying(message), within(20))
+        told = [record.getMessage() for record in caplog.records]
+        assert any("not understood" in each and why in each for each in told), told
+        assert not any("\n" in each for each in told)
+        wait_for_end([pid])
+        assert made(photo, find_eyes, Clock()).eyes
+
+
+@pytest.mark.parametrize("message", [b"", b"\0", b"\0\0\1\0half", message_of("5000")])
+def test_one_that_says_half_of_something_holds_nobody_up(photo: bytes, message: bytes) -> None:
+    with readers() as made:
+        begin = time.monotonic()
+        with pytest.raises(DeadlineExceeded):
+            made(photo, saying(message), within(0.2))
+        assert time.monotonic() - begin < 5
+        assert made(photo, find_eyes, Clock()).eyes
+
+
+def test_what_one_says_unasked_is_no_answer_to_the_next_one(photo: bytes) -> None:
+    with readers() as made:
+        (pid,) = made.pids
+        answer = message_of("[[3, null, {}]]")
+        assert made(photo, saying(answer * 2), Clock()) == 3  # it is no worse than a wrong answer
+        assert made(photo, find_eyes, Clock()).eyes
+        assert made.pids != [pid]
+
+
+def test_one_that_takes_no_photo_holds_nobody_up() -> None:
+    large = encoded(np.random.default_rng(0).integers(0, 256, (1500, 1500, 3), np.uint8), "png")
+    with readers() as made:
+        (pid,) = made.pids
+        os.kill(pid, signal.SIGSTOP)
+        begin = time.monotonic()
+        with pytest.raises(DeadlineExceeded):
+            made(large, find_eyes, within(0.2))
+        assert time.monotonic() - begin < 5
+        wait_for_end([pid])
+
+
+def test_a_task_that_gives_what_is_not_carried_is_a_mistake_and_the_process_goes_on(
+    one: Readers, photo: bytes
+) -> None:
+    with pytest.raises(RuntimeError, match="is not carried"):
+        one(photo, answer_otherwise, Clock())
+    assert one(photo, find_eyes, Clock()).eyes
+
+
+@pytest.mark.parametrize("answer", [
+    None, "no", [], [(None, None, {})] * 2, [(None, None)], [(None, "error", {})], [(None, None, {"x": 1.0})],
+    [(None, None, {"find": -1.0})], [(None, None, {"find": float("nan")})], [(None, None, {"find": "long"})],
+    [(None, None, None)], [(None, None, {"find": 1})], [(None, None, {"find": 1e300})],
+])  # fmt: skip
+def test_an_answer_of_another_form_is_not_understood(answer: Any) -> None:
+    with pytest.raises(NotUnderstood):
+        processes._replies(answer, 1, within_s=2.0)
+    assert processes._replies([(3, None, {"find": 1.0})], 1, within_s=2.0)[0].result == 3
+
+
+def test_where_no_process_can_be_started_the_photo_is_refused_and_the_next_one_tries_anew(
+    photo: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with readers() as made:
+        kill(made.pids[0])
+        with monkeypatch.context() as broken:
+            broken.setattr(sys, "executable", "/nowhere/python")
+            with pytest.raises(NotReady, match="cannot be started"):
+                made(photo, find_eyes, Clock())
+            with pytest.raises(NotReady):
+                made.test()
+            assert "cannot be started" in (made.last_failure or "")
+        made.test()
+        assert made.last_failure is None and made(photo, find_eyes, Clock()).eyes
+
+
+def test_one_that_does_not_get_ready_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "START_S", 0.0)
+    with pytest.raises(NotReady, match="was not ready after"):
+        Readers(1, "haar", max_pixels=MAX_PIXELS)
+
+
+def test_a_process_has_one_thread_however_many_cores_there_are(one: Readers, photo: bytes) -> None:
+    one(photo, CHOOSE, Clock())
+    (pid,) = one.pids
+    assert len(list(Path(f"/proc/{pid}/task").iterdir())) == 1
+
+
+def test_should_memory_run_out_a_process_that_reads_goes_before_the_service(one: Readers) -> None:
+    theirs, ours = (int(Path(f"/proc/{pid}/oom_score_adj").read_text()) for pid in (one.pids[0], "self"))
+    assert theirs == min(1000, ours + 500)
+
+
+def test_a_process_imports_nothing_that_it_does_not_need() -> None:
+    code = (
+        "import sys, service.pipeline, service.decoding.worker\n"
+        "print([name for name in ('pydantic', 'service.decoding.process_pool') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_processes_end_when_who_started_them_is_killed() -> None:
+    script = (
+        "from service.decoding.process_pool import Readers\n"
+        "print(*Readers(2, 'haar', max_pixels=100).pids, flush=True)\n"
+        "input()"
+    )
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        pids = [int(each) for each in process.stdout.readline().split()]
+        assert len(pids) == 2 and all(map(lives, pids))
+        process.kill()
+    wait_for_end(pids)
+
+
+def test_a_service_with_readers_answers_survives_their_death_and_ends_with_them(
+    tmp_path: Path, photo: bytes
+) -> None:
+    with running_service(tmp_path, num_readers=2, sandbox="required") as service:
+        pids = [
+            pid for pid in all_children(service.process.pid) if "service.decoding.worker" in command_of(pid)
+        ]
+        assert len(pids) == 2
+        assert all("\nSeccomp:\t2\n" in Path(f"/proc/{pid}/status").read_text() for pid in pids)
+        with httpx.Client(base_url=service.address, headers=JPEG) as client:
+            first = client.post("/synthesize", content=photo)
+            assert first.status_code == 200, first.text
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
+            wait_for_end(pids)
+            again = client.post("/synthesize", content=photo)
+            assert again.status_code == 200, again.text
+            assert again.content == first.content
+            assert client.get("/readyz").status_code == 200
+        pids = [
+            pid for pid in all_children(service.process.pid) if "service.decoding.worker" in command_of(pid)
+        ]
+        service.process.send_signal(signal.SIGTERM)
+        assert service.process.wait(20) == 0
+        assert pids
+        wait_for_end(pids)
+
+
+def all_children(pid: int) -> list[int]:
+    """The processes that any thread of it started."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return [int(each) for task in tasks for each in (task / "children").read_text().split()]
+
+
+def command_of(pid: int) -> str:
+    """How it was called."""
+    return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+
+
+@pytest.mark.parametrize("task", [lack_memory, lack_memory_in_opencv])
+def test_too_little_memory_is_told_as_what_it_is(one: Readers, photo: bytes, task: Any) -> None:
+    for read in (one, ReadHere(open_eye_finder("haar"), max_pixels=MAX_PIXELS)):
+        with pytest.raises(OutOfMemory, match="too little memory"):
+            read(photo, task, Clock())
+        assert read(photo, find_eyes, Clock()).eyes
+
+
+def test_another_error_of_opencv_is_a_mistake(one: Readers, photo: bytes) -> None:
+    with pytest.raises(RuntimeError, match="inv_scale_x"):
+        one(photo, misuse_opencv, Clock())
+    with pytest.raises(cv2.error, match="inv_scale_x"):
+        ReadHere(open_eye_finder("haar"), max_pixels=MAX_PIXELS)(photo, misuse_opencv, Clock())
+
+
+LITTLE_MEMORY = """
+import resource, sys
+from pathlib import Path
+from service.errors import Eye2FaceError
+from service.inference.eye_finder import open_eye_finder
+from service.vision.photo import Clock
+from service.pipeline import find_eyes
+from service.decoding.reader import ReadHere
+
+read = ReadHere(open_eye_finder("haar"), max_pixels=50_000_000)
+has = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (has + 60_000_000,) * 2)
+for path in sys.argv[1:]:
+    try:
+        print(len(read(Path(path).read_bytes(), find_eyes, Clock()).eyes), "eyes")
+    except Eye2FaceError as error:
+        print(error.code)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the memory of a process, as Linux tells it")
+def test_a_picture_for_whose_pixels_there_is_no_room_is_not_called_damaged(
+    tmp_path: Path, photo: bytes
+) -> None:
+    large = np.zeros((5000, 5000, 3), np.uint8)
+    pictures = {"large.png": encoded(large), "large.webp": encoded(large, "webp"), "small.jpg": photo,
+                "damaged.png": encoded(astronaut())[:5000]}  # fmt: skip
+    for name, data in pictures.items():
+        (tmp_path / name).write_bytes(data)
+    done = subprocess.run(
+        [sys.executable, "-c", LITTLE_MEMORY, *(str(tmp_path / name) for name in pictures)],
+        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    told = ["out_of_memory", "out_of_memory", "2 eyes", "image_corrupt"]
+    assert done.stdout.splitlines() == told, done.stderr

@@ -1,0 +1,39 @@
+"""A model on a CPU has taken the memory that it works with before the first photo comes."""
+
+import threading
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.engine.device_runner import Drawer
+from service.inference.synthesizer import Synthesizer
+from service.observability.metrics import Metrics
+from service.runtime.coalescing import TOGETHER
+from service.vision.images import Image
+from tests.fakes import tiny_model
+
+
+class Counting(Synthesizer):
+    """Counts its calls by their size, and meets in each of several eyes as many others as it is told."""
+
+    sizes: Counter[int]
+    together: threading.Barrier
+
+    def __call__(self, eyes_BHWC: Image) -> Image:
+        """Draws."""
+        if hasattr(self, "sizes"):  # loaded
+            self.sizes[len(eyes_BHWC)] += 1
+            if len(eyes_BHWC) > 1:
+                self.together.wait(timeout=10)
+        return super().__call__(eyes_BHWC)
+
+
+@pytest.mark.parametrize("num_callers", [1, 3])
+def test_it_is_warmed_by_as_many_calls_at_once_as_may_come(tmp_path: Path, num_callers: int) -> None:
+    synthesizer = Counting.load(tiny_model(tmp_path / "tiny.onnx"), device="cpu")
+    synthesizer.sizes, synthesizer.together = Counter(), threading.Barrier(num_callers)
+    drawer = Drawer(synthesizer, threading.Semaphore(1), Metrics(), num_callers=num_callers)
+    assert synthesizer.sizes == {TOGETHER: num_callers}
+    assert drawer(np.zeros((1, 64, 64, 3), np.uint8)).shape == (1, 128, 128, 3)

@@ -1,0 +1,267 @@
+"""Models swapped while the service runs: by SIGHUP and by a watched file, with requests in flight."""
+
+import asyncio
+import os
+import pty
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import httpx
+import pytest
+
+from service.decoding.process_pool import open_reading
+from service.engine.device_runner import Drawer
+from service.engine.model_reload import LiveModel, Loaded, keep_live
+from service.errors import ModelSelfTestFailed
+from service.http.app import create_app
+from service.observability.metrics import Metrics
+from service.settings import Settings
+from service.vision.eyes import Eye, Image, Sight
+from tests.fakes import KnownEyes, spoil, tiny_model
+from tests.running import ROOT, find_free_port, running_service, serving, wait_until_ready
+
+
+def load(settings: Settings) -> Loaded:
+    """The model of the settings, as the engine loads it."""
+    cores, metrics = threading.Semaphore(1), Metrics()
+    return Loaded.open(
+        settings,
+        lambda synthesizer: Drawer(synthesizer, cores, metrics),
+        lambda _: open_reading(0, settings),
+    )
+
+
+def version_of(address: str) -> str:
+    version: str = httpx.get(f"{address}/models").json()["answering"]["version"]
+    return version
+
+
+def failure_of(address: str) -> str:
+    return httpx.get(f"{address}/models").json()["last_failure"] or ""
+
+
+def wait_for(condition: Callable[[], Any], max_wait_s: float = 60) -> None:
+    end = time.monotonic() + max_wait_s
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def put(new: Path, place: Path) -> None:
+    """As it should be done: no half of the file is ever seen."""
+    new.replace(place)
+
+
+def test_sighup_puts_the_new_file_into_use_and_rubbish_keeps_the_old_one(
+    tmp_path: Path, photo: bytes
+) -> None:
+    place = tiny_model(tmp_path / "place" / "tiny.onnx", version="1")
+    with running_service(tmp_path, model=place) as service:
+        put(tiny_model(tmp_path / "2.onnx", face_size=192, version="2"), place)
+        assert version_of(service.address) == "1"
+        service.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: version_of(service.address) == "2")
+        assert draw(service.address, photo) == ("2", 192)
+
+        place.write_bytes(b"rubbish")
+        service.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: failure_of(service.address))
+        assert "cannot be loaded as an ONNX model" in failure_of(service.address)
+        assert version_of(service.address) == "2"
+        assert draw(service.address, photo) == ("2", 192)
+
+        put(tiny_model(tmp_path / "3.onnx", version="3"), place)
+        service.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: version_of(service.address) == "3")
+        assert failure_of(service.address) == ""
+    said = service.log.read_text()
+    assert "the model tiny 2" in said and "stays in use, for the new one failed" in said
+
+
+def test_a_watched_file_is_put_into_use_by_itself(tmp_path: Path) -> None:
+    place = tiny_model(tmp_path / "place" / "tiny.onnx", version="1")
+    with running_service(tmp_path, model=place, model_watch_s=0.1) as service:
+        put(tiny_model(tmp_path / "2.onnx", version="2"), place)
+        wait_for(lambda: version_of(service.address) == "2")
+        place.write_bytes(b"rubbish")
+        wait_for(lambda: failure_of(service.address))
+        assert version_of(service.address) == "2"
+        time.sleep(0.5)
+    assert service.log.read_text().count("stays in use") == 1  # a bad file is tried once
+
+
+SLOW_TO_LOAD = """
+import sys, time
+from service.engine import model_reload as live
+from service.cli.main import main
+
+test = live.check_model
+
+def test_slowly(synthesizer):
+    open(sys.argv[1], "w").close()
+    time.sleep(2)
+    test(synthesizer)
+
+live.check_model = test_slowly
+main(["serve"])
+"""
+"""`serve`, which writes a file while it loads its model and takes two seconds for it."""
+
+
+@contextmanager
+def starting(
+    program: list[str], model: Path, log: Path, terminal: int = subprocess.DEVNULL
+) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
+    """A service that starts; its address and process."""
+    port = find_free_port()
+    own = {"EYE2FACE_MODEL": str(model), "EYE2FACE_PORT": str(port), "EYE2FACE_DEVICE": "cpu"}
+    with (
+        log.open("wb") as said,
+        subprocess.Popen(
+            [sys.executable, *program],
+            cwd=ROOT,
+            env=os.environ | own | {"PYTHONPATH": str(ROOT)},
+            stdin=terminal,
+            stdout=said,
+            stderr=said,
+        ) as process,
+    ):
+        try:
+            yield f"http://127.0.0.1:{port}", process
+        finally:
+            process.kill()
+
+
+def test_a_sighup_while_the_first_model_is_loaded_waits_for_it(tmp_path: Path) -> None:
+    place, loading = tiny_model(tmp_path / "place" / "tiny.onnx", version="1"), tmp_path / "loading"
+    program = ["-c", SLOW_TO_LOAD, str(loading)]
+    with starting(program, place, tmp_path / "log") as (address, process):
+        wait_for(loading.exists)
+        put(tiny_model(tmp_path / "2.onnx", version="2"), place)
+        process.send_signal(signal.SIGHUP)
+        wait_until_ready(address, process)
+        wait_for(lambda: version_of(address) == "2")
+    assert "instead of tiny 1" in (tmp_path / "log").read_text()
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_a_service_whose_terminal_is_closed_ends_as_before(tmp_path: Path, early: bool) -> None:
+    """The kernel sends SIGHUP then, too; a service that nobody can stop any more would be left behind."""
+    model, loading = tiny_model(tmp_path / "tiny.onnx"), tmp_path / "loading"
+    # `script`-like: the child opens the terminal as its own, as a shell would, and takes SIGHUP, which may be
+    # ignored here, by nohup.
+    own_terminal = (
+        "import fcntl, os, signal, termios; signal.signal(signal.SIGHUP, signal.SIG_DFL); "
+        "os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
+    )
+    program = ["-c", own_terminal + SLOW_TO_LOAD, str(loading)]
+    terminal, end = pty.openpty()
+    with starting(program, model, tmp_path / "log", end) as (address, process):
+        os.close(end)
+        if early:
+            wait_for(loading.exists)
+        else:
+            wait_until_ready(address, process)
+        os.close(terminal)
+        process.wait(60)
+    assert "answers from now on" not in (tmp_path / "log").read_text()
+
+
+@pytest.mark.parametrize("how", ["black", "same", "crash"])
+def test_a_model_that_fails_its_self_test_keeps_the_old_one(
+    tmp_path: Path, how: Literal["black", "same", "crash"]
+) -> None:
+    place = tiny_model(tmp_path / "tiny.onnx", version="1")
+    settings = Settings(model=str(place), device="cpu")
+
+    async def swap() -> LiveModel:
+        live = LiveModel(load(settings), lambda: load(settings))
+        async with keep_live(live, settings):
+            spoil(tiny_model(place, version="2"), how)
+            assert not await live.reload()
+            return live
+
+    live = asyncio.run(swap())
+    assert live.current.synthesizer.info.version == "1"
+    assert live.last_failure is not None and "tiny 2" in live.last_failure
+    with pytest.raises(ModelSelfTestFailed):
+        load(settings)
+
+
+def test_whatever_the_new_file_does_the_old_one_stays(tmp_path: Path) -> None:
+    loaded = load(Settings(model=str(tiny_model(tmp_path / "tiny.onnx")), device="cpu"))
+
+    def fail() -> Loaded:
+        raise MemoryError("no room")
+
+    live = LiveModel(loaded, fail)
+    assert not asyncio.run(live.reload())
+    assert (live.current, live.last_failure) == (loaded, "MemoryError: no room")
+
+
+@dataclass(frozen=True)
+class HeldFinder(KnownEyes):
+    """Sees one eye, once it is let."""
+
+    looking: threading.Event = field(default_factory=threading.Event)
+    let: threading.Event = field(default_factory=threading.Event)
+
+    def look(self, photo: Image) -> Sight:
+        self.looking.set()
+        assert self.let.wait(60)
+        return super().look(photo)
+
+
+def test_a_request_that_has_begun_ends_on_its_model(
+    tmp_path: Path, photo: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finder = HeldFinder([Eye(0.4, 0.2, 0.06, 0.0, "right")])
+    monkeypatch.setattr("service.decoding.reader.open_eye_finder", lambda name: finder)
+    place = tiny_model(tmp_path / "tiny.onnx", version="1")
+    app = create_app(Settings(model=str(place), device="cpu", model_watch_s=0.1))
+    with serving(app) as address, ThreadPoolExecutor(1) as aside:
+        begun = aside.submit(draw, address, photo)
+        assert finder.looking.wait(60)
+        put(tiny_model(tmp_path / "2.onnx", face_size=192, version="2"), place)
+        wait_for(lambda: version_of(address) == "2")
+        assert not begun.done()
+        finder.let.set()
+        assert draw(address, photo) == ("2", 192)
+        assert begun.result(60) == ("1", 128)
+
+
+def draw(address: str, photo: bytes) -> tuple[str, int]:
+    """Version of the model that drew, and the size of its face."""
+    form = {"content-type": "image/jpeg", "accept": "application/json"}
+    answer = httpx.post(f"{address}/synthesize", content=photo, headers=form, timeout=60).json()
+    return answer["model"]["version"], answer["faces"][0]["width"]
+
+
+def test_a_half_written_file_is_left_alone_until_it_stays_as_it_is(tmp_path: Path) -> None:
+    place = tiny_model(tmp_path / "tiny.onnx", version="1")
+    whole = tiny_model(tmp_path / "2.onnx", version="2").read_bytes()
+    settings = Settings(model=str(place), device="cpu", model_watch_s=0.2)
+
+    async def write_slowly() -> LiveModel:
+        live = LiveModel(load(settings), lambda: load(settings))
+        async with keep_live(live, settings):
+            with place.open("wb") as file:
+                for start in range(0, len(whole), len(whole) // 8):
+                    file.write(whole[start : start + len(whole) // 8])
+                    file.flush()
+                    await asyncio.sleep(0.05)
+            while live.current.synthesizer.info.version != "2":
+                assert live.last_failure is None
+                await asyncio.sleep(0.05)
+            return live
+
+    assert asyncio.run(asyncio.wait_for(write_slowly(), 60)).last_failure is None

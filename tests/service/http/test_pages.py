@@ -1,0 +1,88 @@
+"""What a browser gets: all of it is shipped, nothing comes from elsewhere, no script stands in the page."""
+
+import re
+from html.parser import HTMLParser
+from urllib.parse import urljoin
+
+import pytest
+from starlette.testclient import TestClient
+
+from service.http.pages import WEB
+from tests.service.shapes import check_stamps
+
+PAGES = ["/", "/docs"]
+
+
+class Elements(HTMLParser):
+    """Every element of a page with its attributes, and the text of its scripts and styles."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.all: list[tuple[str, dict[str, str | None]]] = []
+        self.inline = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.all.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        if self.all and self.all[-1][0] in ("script", "style"):
+            self.inline += data.strip()
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_page_forbids_all_but_its_own_files(client: TestClient, path: str) -> None:
+    answer = client.get(path)
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'none'" in policy and "frame-ancestors 'none'" in policy
+    assert "unsafe" not in policy and "http" not in policy
+    check_stamps(answer)
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_page_holds_no_script_or_style_of_its_own(client: TestClient, path: str) -> None:
+    page = Elements(client.get(path).text)
+    assert page.inline == ""
+    for _, attributes in page.all:
+        assert not any(name == "style" or name.startswith("on") for name in attributes)
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_every_file_that_a_page_names_is_served(client: TestClient, path: str) -> None:
+    named = [each.get("src") or each.get("href") for _, each in Elements(client.get(path).text).all]
+    files = [name for name in named if name]
+    assert files
+    for file in files:
+        assert not file.startswith("/")  # a proxy may have put the service below a path of its own
+        assert client.get(urljoin(path, file)).status_code == 200
+
+
+def test_every_module_that_a_script_imports_is_served(client: TestClient) -> None:
+    for script in WEB.glob("*.js"):
+        for module in re.findall(r'from "\./([^"]+)"', script.read_text()):
+            answer = client.get(f"/web/{module}")
+            assert answer.status_code == 200, f"{script.name} imports {module}"
+            assert answer.headers["content-type"].startswith("text/javascript")
+
+
+def test_our_own_files_name_no_other_host() -> None:
+    for file in WEB.glob("*.*"):
+        for address in re.findall(r"https?://[^\s\"'<>]+", file.read_text()):
+            assert address == "http://www.w3.org/2000/svg", file  # a name, not fetched
+
+
+def test_the_page_says_that_the_face_is_a_guess(client: TestClient) -> None:
+    assert "a guess and no identification" in client.get("/").text
+
+
+def test_every_control_of_the_page_has_a_label(client: TestClient) -> None:
+    page = Elements(client.get("/").text)
+    labelled = {each["for"] for tag, each in page.all if tag == "label" and "for" in each}
+    assert {each["id"] for tag, each in page.all if tag == "input"} == labelled
+    assert all(each.get("alt") for tag, each in page.all if tag == "img")
+
+
+def test_swagger_ui_comes_with_its_licence(client: TestClient) -> None:
+    assert "Apache License" in client.get("/web/swagger/LICENSE").text
+    assert "SmartBear" in client.get("/web/swagger/NOTICE").text

@@ -1,0 +1,223 @@
+"""The bytes of the picture out of the three forms of body, counted while they come."""
+
+import asyncio
+import base64
+import json
+from collections.abc import Iterable
+
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from starlette.requests import ClientDisconnect, Request
+
+from service.errors import (
+    EmptyBody,
+    Eye2FaceError,
+    InvalidForm,
+    InvalidJson,
+    InvalidParameter,
+    MissingField,
+    UnsupportedMediaType,
+    UploadTooLarge,
+)
+from service.http.request_body import read_picture
+
+PHOTO = bytes(range(256)) * 40
+
+
+class Sender:
+    """Sends a body in pieces, as a server would, and counts how many were asked for."""
+
+    def __init__(self, pieces: Iterable[bytes], *, hangs_up: bool = False) -> None:
+        self.pieces = list(pieces)
+        self.num_asked = 0
+        self.hangs_up = hangs_up
+
+    async def receive(self) -> dict[str, object]:
+        index = self.num_asked
+        self.num_asked += 1
+        if index >= len(self.pieces):
+            return {"type": "http.disconnect"}
+        more = index + 1 < len(self.pieces) or self.hangs_up
+        return {"type": "http.request", "body": self.pieces[index], "more_body": more}
+
+
+def read(
+    body: bytes | Sender, content_type: str | None = None, max_bytes: int = 10**6, **headers: str
+) -> bytes:
+    sender = body if isinstance(body, Sender) else Sender([body[:1000], body[1000:]])
+    if content_type is not None:
+        headers["content-type"] = content_type
+    if isinstance(body, bytes):
+        headers.setdefault("content-length", str(len(body)))
+    else:
+        headers.setdefault("transfer-encoding", "chunked")
+    raw = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": raw}
+    return asyncio.run(read_picture(Request(scope, sender.receive), max_bytes=max_bytes, max_s=10))
+
+
+def form(files: list[tuple[str, tuple[str | None, bytes]]]) -> tuple[bytes, str]:
+    request = httpx.Request("POST", "http://service", files=files)
+    return request.read(), request.headers["content-type"]
+
+
+def as_json(document: object) -> bytes:
+    return json.dumps(document).encode()
+
+
+@pytest.mark.parametrize("content_type", ["image/jpeg", "image/png", "IMAGE/X; a=b", "image/*"])
+def test_raw_bytes_come_as_they_are(content_type: str) -> None:
+    assert read(PHOTO, content_type) == PHOTO
+
+
+def test_a_form_gives_the_file_in_its_field() -> None:
+    assert read(*form([("image", ("p.jpg", PHOTO))])) == PHOTO
+
+
+def test_a_large_file_in_a_form_is_not_written_to_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", "/nowhere")
+    large = PHOTO * 200  # 2 MB; Starlette rolls to disk at 1 MB
+    assert read(*form([("image", ("p.jpg", large))]), max_bytes=10**7) == large
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "Application/JSON; charset=utf-8"])
+def test_json_gives_what_its_base64_means(content_type: str) -> None:
+    assert read(as_json({"image": base64.b64encode(PHOTO).decode()}), content_type) == PHOTO
+
+
+@pytest.mark.parametrize(
+    "content_type", [None, "text/plain", "application/x-www-form-urlencoded", "image/png"]
+)
+def test_no_body_is_empty_whatever_its_type_says(content_type: str | None) -> None:
+    with pytest.raises(EmptyBody):
+        read(b"", content_type)
+
+
+@pytest.mark.parametrize(
+    "content_type", [None, "text/plain", "application/octet-stream", "imagejpeg", "video/mp4"]
+)
+def test_another_content_type_is_refused_with_the_three_that_are_taken(content_type: str | None) -> None:
+    with pytest.raises(UnsupportedMediaType, match=r"image/\*, multipart/form-data .* application/json"):
+        read(PHOTO, content_type)
+
+
+@pytest.mark.parametrize("coding", ["gzip", "BR", "identity, gzip"])
+def test_a_body_that_is_compressed_once_more_is_refused_as_that(coding: str) -> None:
+    sender = Sender([PHOTO])
+    with pytest.raises(UnsupportedMediaType, match=f"Content-Encoding is '{coding}'. Send the body as it is"):
+        read(sender, "image/jpeg", content_encoding=coding)
+    assert sender.num_asked == 0
+    assert read(PHOTO, "image/jpeg", content_encoding="Identity") == PHOTO
+
+
+def test_an_announced_length_over_the_limit_is_refused_before_anything_is_read() -> None:
+    sender = Sender([PHOTO])
+    with pytest.raises(UploadTooLarge, match="20,000,001 bytes are announced; at most 20,000,000"):
+        read(sender, "image/jpeg", 20_000_000, content_length="20000001")
+    assert sender.num_asked == 0
+
+
+@pytest.mark.parametrize("content_type", ["image/png", "application/json", "multipart/form-data; boundary=x"])
+def test_a_body_without_length_is_read_to_the_limit_and_not_beyond(content_type: str) -> None:
+    sender = Sender(
+        [b"--x\r\nContent-Disposition: form-data; name=image; filename=p\r\n\r\n", *[b" " * 100] * 50]
+    )
+    with pytest.raises(UploadTooLarge):
+        read(sender, content_type, 1000)
+    assert sender.num_asked <= 12
+
+
+def test_a_body_of_just_the_limit_is_taken() -> None:
+    assert read(PHOTO, "image/png", len(PHOTO)) == PHOTO
+    with pytest.raises(UploadTooLarge):
+        read(Sender([PHOTO, b"1"]), "image/png", len(PHOTO))
+
+
+@pytest.mark.parametrize("content_type", ["image/png", "application/json", "multipart/form-data; boundary=x"])
+def test_a_caller_who_hangs_up_ends_the_reading(content_type: str) -> None:
+    with pytest.raises(ClientDisconnect):
+        read(Sender([b"--x\r\n"], hangs_up=True), content_type)
+
+
+def test_a_form_with_another_field_names_what_it_holds() -> None:
+    with pytest.raises(MissingField, match=r"'picture'.*'image'"):
+        read(*form([("picture", ("p.jpg", PHOTO))]))
+
+
+def test_a_form_with_the_photo_as_text_asks_for_a_file() -> None:
+    with pytest.raises(MissingField, match="file name"):
+        read(*form([("image", (None, b"text"))]))
+
+
+def test_a_form_with_two_photos_is_refused() -> None:
+    with pytest.raises(InvalidForm, match="one photo"):
+        read(*form([("image", ("1.jpg", PHOTO)), ("image", ("2.jpg", PHOTO))]))
+
+
+def test_options_in_the_body_are_sent_to_the_query() -> None:
+    with pytest.raises(InvalidParameter, match=r"'eye'.*query"):
+        read(*form([("image", ("p.jpg", PHOTO)), ("eye", (None, b"left"))]))
+    with pytest.raises(InvalidParameter, match=r"'eye'.*query"):
+        read(as_json({"image": "aaaa", "eye": "left"}), "application/json")
+
+
+def test_a_form_that_is_cut_off_is_refused() -> None:
+    body, content_type = form([("image", ("p.jpg", PHOTO))])
+    for end in (0, 10, 100, 1000, len(body) - 10):
+        with pytest.raises((InvalidForm, EmptyBody)):
+            read(body[:end], content_type)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"{", "not JSON"),
+        (b"\xff\xfe", "not JSON"),
+        (b"[" * 100_000, "not JSON"),
+        (b'{"image": 1' + b"0" * 5000 + b"}", "not JSON"),
+        (b"[]", "not an object"),
+        (b'"text"', "not an object"),
+        (b'{"image": 3}', "no string"),
+        (b'{"image": null}', "no string"),
+        (b'{"image": "data:image/png;base64,aaaa"}', "data URL"),
+        (b'{"image": "aaa"}', "not base64"),
+        (b'{"image": "a-_a"}', "not base64"),
+        (b'{"image": "aa\\naa"}', "not base64"),
+        ('{"image": "ä"}'.encode(), "not base64"),
+    ],
+)
+def test_json_that_is_wrong_says_why(body: bytes, said: str) -> None:
+    with pytest.raises(InvalidJson, match=said):
+        read(body, "application/json")
+
+
+@pytest.mark.parametrize("document", [{}, {"picture": "aaaa"}])
+def test_json_without_the_field_says_so(document: object) -> None:
+    with pytest.raises(MissingField, match='"image"'):
+        read(as_json(document), "application/json")
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.binary(max_size=200),
+    st.sampled_from(
+        ["application/json", "multipart/form-data; boundary=x", "multipart/form-data; charset=x; boundary=x"]
+    ),
+    st.sampled_from(
+        [
+            b"",
+            b"--x\r\n",
+            b'--x\r\nContent-Disposition: form-data; name="image"; filename="p"\r\n\r\n',
+            b'{"image":',
+        ]
+    ),
+)
+def test_any_body_is_read_or_refused_by_an_error_of_ours(
+    body: bytes, content_type: str, start: bytes
+) -> None:
+    try:
+        assert isinstance(read(start + body, content_type), bytes)
+    except Eye2FaceError as error:
+        assert str(error)

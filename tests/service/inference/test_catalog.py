@@ -1,0 +1,127 @@
+"""Which models are there, what is said of each, and which one answers."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from service.errors import ModelNotFound
+from service.http.app import create_app
+from service.inference import synthesizer
+from service.inference.catalog import Catalogue
+from service.inference.synthesizer import model_path
+from service.settings import Settings
+from tests.fake_finders import seen_right, tiny_finder
+from tests.fakes import tiny_model
+from tests.service.shapes import check_problem, check_stamps
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Path:
+    """A folder with a good model, one of another contract, one that is none, and an eye finder."""
+    folder = tmp_path / "mounted"
+    tiny_model(folder / "good.onnx")
+    tiny_model(folder / "old.onnx", contract_version="0")
+    tiny_finder(folder / "finder.onnx", [seen_right(100, 100, 40)])
+    (folder / "rubbish.onnx").write_bytes(b"no model at all")
+    return folder
+
+
+def test_every_file_is_listed_with_what_it_says_or_its_problem(mounted: Path) -> None:
+    entries = {entry.name: entry for entry in Catalogue(mounted).list() if entry.source == "mounted"}
+    assert set(entries) == {"good", "old", "finder", "rubbish"}
+    assert entries["good"].info is not None and entries["good"].info.name == "tiny"
+    assert entries["finder"].info is not None and entries["finder"].info.name == "tiny_finder"
+    assert entries["good"].num_bytes == (mounted / "good.onnx").stat().st_size
+    assert "contract version 0" in (entries["old"].problem or "")
+    assert "cannot be loaded" in (entries["rubbish"].problem or "")
+    assert not any(str(mounted) in (entry.problem or "") for entry in entries.values())
+
+
+def test_the_shipped_model_is_listed() -> None:
+    shipped = [entry for entry in Catalogue(None).list() if entry.name == "synthesizer"]
+    assert [(entry.source, entry.problem) for entry in shipped] == [("shipped", None)]
+
+
+def test_a_file_is_read_once_and_again_when_it_changes(
+    mounted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalogue = Catalogue(mounted)
+    before = catalogue.list()
+    read: list[Path] = []
+    real = synthesizer.open_on_cpu
+
+    def count(path: Path, *, num_threads: int) -> object:
+        read.append(path)
+        return real(path, num_threads=num_threads)
+
+    monkeypatch.setattr(synthesizer, "open_on_cpu", count)
+    assert [entry.info for entry in catalogue.list()] == [entry.info for entry in before]
+    assert read == []
+    tiny_model(mounted / "good.onnx", version="0.0.2")
+    (mounted / "rubbish.onnx").unlink()
+    entries = {entry.name: entry for entry in catalogue.list()}
+    assert read == [mounted / "good.onnx"]
+    assert entries["good"].info is not None and entries["good"].info.version == "0.0.2"
+    assert "rubbish" not in entries
+
+
+def test_a_mounted_model_goes_before_a_shipped_one_of_its_name(tmp_path: Path) -> None:
+    own = tiny_model(tmp_path / "synthesizer.onnx")
+    assert model_path("synthesizer", tmp_path) == own
+    assert model_path("synthesizer") != own
+    with pytest.raises(ModelNotFound, match=r"Found here: .*synthesizer"):
+        model_path("none", tmp_path)
+
+
+def test_a_folder_that_is_not_there_is_no_empty_one(tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFound, match="EYE2FACE_MODELS_DIR"):
+        model_path("synthesizer", tmp_path / "nowhere")
+
+
+def test_the_route_tells_size_part_licence_training_data_metrics_and_who_answers(mounted: Path) -> None:
+    settings = Settings(model="good", models_dir=str(mounted), device="cpu")
+    with TestClient(create_app(settings)) as client:
+        answer = client.get("/models")
+        check_stamps(answer)
+        document = answer.json()
+        assert set(document) == {
+            "answering", "device", "last_failure", "models", "not_for_identification", "request_id"
+        }  # fmt: skip
+        assert (document["device"], document["last_failure"]) == ("cpu", None)
+        listed = {each["name"]: each for each in document["models"]}
+        assert [name for name, each in listed.items() if each["answers"]] == ["good"]
+        assert listed["good"]["about"] == document["answering"]
+        about = document["answering"]
+        assert (about["part"], about["licence_class"], about["training_data"]) == ("eye", "open", "none")
+        assert (about["metrics"], about["eye_size"], about["face_size"]) == ({"l2": 0.5}, 64, 128)
+        assert about["sha256"] == hashlib.sha256((mounted / "good.onnx").read_bytes()).hexdigest()
+        assert listed["finder"]["about"]["part"] == "eye_finder"
+        assert listed["rubbish"]["about"] is None and listed["rubbish"]["problem"]
+        # The file changes, the model in memory does not.
+        (mounted / "good.onnx").write_bytes(b"rubbish")
+        document = client.get("/models").json()
+        assert document["answering"] == about
+        assert not any(each["answers"] for each in document["models"])
+
+
+def test_a_model_beside_the_folders_is_listed_too(tmp_path: Path) -> None:
+    model = tiny_model(tmp_path / "mine.onnx")
+    with TestClient(create_app(Settings(model=str(model), device="cpu"))) as client:
+        document = client.get("/models").json()
+    assert [(each["name"], each["source"]) for each in document["models"] if each["answers"]] == [
+        ("mine", "path")
+    ]
+    assert str(tmp_path) not in str(document)
+
+
+def test_the_route_wants_a_key_and_a_folder(mounted: Path) -> None:
+    hashes = (hashlib.sha256(b"first").hexdigest(),)
+    settings = Settings(model="good", models_dir=str(mounted), device="cpu", api_keys=hashes)
+    with TestClient(create_app(settings)) as client:
+        check_problem(client.get("/models"), 401, "unauthorized")
+        key = {"X-API-Key": "first"}
+        assert client.get("/models", headers=key).status_code == 200
+        mounted.rename(mounted.with_name("gone"))
+        check_problem(client.get("/models", headers=key), 503, "model_not_found")

@@ -1,0 +1,59 @@
+"""Which models are refused because of what they draw."""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pytest
+
+from service.errors import ModelSelfTestFailed
+from service.inference.self_test import check_model, draw_eye
+from service.inference.synthesizer import Synthesizer, model_path
+from service.vision.images import Image
+from tests.fakes import spoil, tiny_model
+
+
+def test_the_shipped_model_passes() -> None:
+    check_model(Synthesizer.load(model_path("synthesizer"), device="cpu"))
+
+
+@pytest.mark.parametrize("eye_size", [16, 64, 65])
+def test_a_model_of_any_size_passes_that_answers_what_it_sees(tmp_path: Path, eye_size: int) -> None:
+    model = tiny_model(tmp_path / "tiny.onnx", eye_size, 2 * eye_size)
+    check_model(Synthesizer.load(model, device="cpu"))
+
+
+@pytest.mark.parametrize(("how", "message"), [("black", "one single colour"), ("same", "the same face")])
+def test_a_model_that_draws_no_faces_is_refused(
+    tmp_path: Path, how: Literal["black", "same"], message: str
+) -> None:
+    model = Synthesizer.load(spoil(tiny_model(tmp_path / "tiny.onnx"), how), device="cpu")
+    with pytest.raises(ModelSelfTestFailed, match=f"The model tiny 0.0.1 draws .*{message}"):
+        check_model(model)
+
+
+class Odd(Synthesizer):
+    """The tiny model, with a fault that only more than one eye at once brings out."""
+
+    def __call__(self, eyes_BHWC: Image) -> Image:
+        return np.roll(super().__call__(eyes_BHWC), 1, axis=0)
+
+
+def test_a_model_that_mixes_up_its_batch_is_refused(tmp_path: Path) -> None:
+    model = Odd.load(tiny_model(tmp_path / "tiny.onnx"), device="cpu")
+    with pytest.raises(ModelSelfTestFailed, match="when it draws two at once"):
+        check_model(model)
+
+
+def test_a_model_that_cannot_be_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelSelfTestFailed, match=r"cannot be run \(.*Reshape"):
+        check_model(Synthesizer.load(spoil(tiny_model(tmp_path / "tiny.onnx"), "crash"), device="cpu"))
+
+
+def test_the_drawn_eye_has_skin_white_iris_and_pupil() -> None:
+    eye = draw_eye(64, skin=(224, 178, 150), iris=(90, 60, 30))
+    assert eye.shape == (64, 64, 3) and eye.dtype == np.uint8
+    assert tuple(eye[32, 32]) == (12, 10, 10)
+    assert tuple(eye[32, 40]) == (90, 60, 30)
+    assert tuple(eye[32, 50]) == (235, 232, 228)
+    assert eye[2, 32, 0] > eye[2, 32, 2] > 100

@@ -1,0 +1,126 @@
+"""Memory: what there is, and that pixels never take more than their part of it."""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from service.runtime import memory
+from service.runtime.cgroups import find_folders
+from service.runtime.memory import Budget, count_memory
+
+MB = 1 << 20
+
+
+def look_away() -> None:
+    """Nobody minds how long it takes."""
+
+
+@pytest.mark.parametrize("name", ["memory.max", "memory.limit_in_bytes"])
+def test_the_least_limit_counts(tmp_path: Path, name: str) -> None:
+    above, own = tmp_path / "above", tmp_path / "own"
+    for folder, limit in ((above, 300 * MB), (own, 200 * MB)):
+        folder.mkdir()
+        (folder / name).write_text(f"{limit}\n")
+    assert count_memory([above, own]) == count_memory([own, above]) == 200 * MB
+
+
+@pytest.mark.parametrize("text", ["max", str(2**63 - 4096), "", "nonsense"])
+def test_without_a_limit_the_machines_memory_counts(tmp_path: Path, text: str) -> None:
+    (tmp_path / "memory.max").write_text(text)
+    (total,) = [line for line in Path("/proc/meminfo").read_text().splitlines() if "MemTotal" in line]
+    assert count_memory([tmp_path]) == int(total.split()[1]) * 1024
+
+
+@pytest.mark.parametrize(
+    ("told", "found"),
+    [
+        ("0::/system.slice/eye2face.service", {"system.slice", "system.slice/eye2face.service"}),
+        ("5:cpu,memory:/docker/abc\n1:name=systemd:/other", {"memory/docker", "memory/docker/abc"}),
+        ("9:memory:/\n0::/", set()),
+        (None, set()),
+    ],
+)
+def test_the_folders_of_our_group_are_looked_at_and_those_above(
+    tmp_path: Path, told: str | None, found: set[str]
+) -> None:
+    own = tmp_path / "cgroup"
+    if told is not None:
+        own.write_text(f"{told}\n")
+    expected = {Path("/x"), Path("/x/memory"), *(Path("/x") / each for each in found)}
+    assert set(find_folders("memory", Path("/x"), own)) == expected
+
+
+def test_more_than_there_is_goes_to_one_alone_and_the_next_one_waits() -> None:
+    budget = Budget(100 * MB, 2)
+    events: list[str] = []
+
+    def take(name: str) -> None:
+        with budget.lend(90 * MB, look_away):
+            events.append(f"{name} has it")
+            time.sleep(0.2)
+            events.append(f"{name} is done")
+
+    with ThreadPoolExecutor(3) as threads:
+        list(threads.map(take, "abc"))
+    assert [event[2:] for event in events] == ["has it", "is done"] * 3
+
+
+def test_what_fits_is_had_at_once() -> None:
+    budget = Budget(400 * MB, 2)
+    with ExitStack() as lent:
+        for _ in range(2):
+            lent.enter_context(budget.lend(100 * MB, look_away))
+
+
+def test_a_small_photo_does_not_wait_for_large_ones() -> None:
+    budget = Budget(100 * MB, 2)
+    with ThreadPoolExecutor(1) as threads, budget.lend(90 * MB, look_away):
+        done = threading.Event()
+
+        def give_up() -> None:
+            if done.is_set():
+                raise TimeoutError
+
+        waiting = threads.submit(budget.lend(90 * MB, give_up).__enter__)
+        time.sleep(0.1)
+        assert not waiting.done()
+        with budget.lend(budget.unasked, look_away):
+            done.set()
+        with pytest.raises(TimeoutError):
+            waiting.result(10)
+
+
+def test_who_gives_up_waiting_takes_nothing_along() -> None:
+    def give_up() -> None:
+        raise TimeoutError
+
+    budget = Budget(100 * MB, 1)
+    with budget.lend(60 * MB, look_away):
+        for _ in range(3):
+            with pytest.raises(TimeoutError), budget.lend(60 * MB, give_up):
+                raise AssertionError("it was not free")
+    with pytest.raises(KeyError), budget.lend(60 * MB, give_up):
+        raise KeyError
+    with budget.lend(60 * MB, give_up):
+        pass
+
+
+def test_what_users_have_without_asking_is_at_most_half() -> None:
+    for num_users in (1, 3, 100):
+        budget = Budget(100 * MB, num_users)
+        assert 0 < budget.unasked * num_users <= 50 * MB
+
+
+def test_where_nothing_can_be_said_of_what_goes_first_it_is_not_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "_OUT_OF_MEMORY", tmp_path / "none")
+    memory.go_before_others()
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "none").write_text("700\n")
+    memory.go_before_others()
+    assert (tmp_path / "none").read_text() == "1000"

@@ -1,0 +1,416 @@
+import io
+import struct
+import time
+import zlib
+from typing import Any
+
+import cv2
+import numpy as np
+import PIL.Image
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service import errors
+from service.vision.image_header import MAX_CHUNKS, MIN_SIDE_PX
+from service.vision.images import (
+    FaceFormat,
+    Header,
+    Image,
+    Reduce,
+    count_bytes,
+    decode,
+    encode,
+    halve,
+    overhang,
+    read_header,
+)
+from tests import fakes
+
+pytestmark = pytest.mark.beside_others
+
+MAX_PIXELS = 50_000_000
+TWICE: dict[Reduce, Reduce] = {1: 2, 2: 4, 4: 8}
+FORMATS = ("jpeg", "png", "webp", "bmp")
+
+
+def png_chunk(name: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+
+def png_header(width: int, height: int) -> bytes:
+    return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+
+
+def png_bomb(side: int) -> bytes:
+    rows = zlib.compressobj(9)
+    row = bytes(1 + side)
+    idat = b"".join(rows.compress(row) for _ in range(side)) + rows.flush()
+    return png_header(side, side) + png_chunk(b"IDAT", idat) + png_chunk(b"IEND", b"")
+
+
+def read(data: bytes, max_pixels: int = MAX_PIXELS) -> Image:
+    return decode(data, read_header(data, max_pixels=max_pixels))
+
+
+def difference(photo: Image, other: Image) -> float:
+    return float(np.abs(photo.astype(float) - other.astype(float)).mean())
+
+
+def part(width: int = 400, height: int = 300) -> Image:
+    return fakes.astronaut()[:height, :width]
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_the_header_tells_format_and_size(format: str) -> None:
+    header = read_header(fakes.encoded(part(), format), max_pixels=MAX_PIXELS)
+    assert (header.format, header.width, header.height, header.orientation) == (format, 400, 300, 1)
+
+
+@pytest.mark.parametrize("options", [{"lossless": True}, {"quality": 80}])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_every_kind_of_webp_tells_its_size(mode: str, options: dict[str, object]) -> None:
+    data = fakes.encoded(PIL.Image.fromarray(part()).convert(mode), "webp", **options)
+    assert read_header(data, max_pixels=MAX_PIXELS) == Header("webp", 400, 300)
+
+
+@pytest.mark.parametrize("format", ["png", "webp"])
+@pytest.mark.parametrize(("alpha", "shows"), [(None, False), (128, True)])
+def test_a_header_tells_what_may_show_through(format: str, alpha: int | None, shows: bool) -> None:
+    pixels = part() if alpha is None else np.dstack([part(), np.full((300, 400), alpha, np.uint8)])
+    header = read_header(fakes.encoded(pixels, format, lossless=True), max_pixels=MAX_PIXELS)
+    assert header.may_show_through == shows
+    assert count_bytes(header) == 300 * 400 * (16 if shows else 9)
+
+
+@pytest.mark.parametrize("format", ["png", "bmp"])
+def test_a_lossless_picture_comes_back_as_it_was(format: str) -> None:
+    np.testing.assert_array_equal(read(fakes.encoded(part(), format)), part())
+
+
+def test_a_face_as_png_comes_back_as_it_was_in_fewer_bytes_than_opencv_would_take() -> None:
+    face = cv2.resize(fakes.astronaut()[30:190, 150:310], (128, 128), interpolation=cv2.INTER_AREA)
+    png = encode(np.asarray(face, np.uint8), "png")
+    np.testing.assert_array_equal(read(png), face)
+    assert len(png) < 0.97 * len(cv2.imencode(".png", face[..., ::-1])[1])
+
+
+def test_a_bmp_stored_from_the_top_is_upright() -> None:
+    picture = fakes.encoded(part(), "bmp")
+    rows = np.frombuffer(picture[54:], np.uint8).reshape(300, -1)[::-1].tobytes()
+    from_top = picture[:22] + struct.pack("<i", -300) + picture[26:54] + rows
+    np.testing.assert_array_equal(read(from_top), part())
+
+
+# What is no picture that we can use
+
+
+def test_an_empty_body_is_refused() -> None:
+    with pytest.raises(errors.EmptyBody, match="No bytes were sent"):
+        read_header(b"", max_pixels=MAX_PIXELS)
+
+
+@pytest.mark.parametrize(
+    "data", [b"hello", b"{}", b"\xff\xd8", b"\x89PNG", b"RIFF0000WAVE", b"BM some text", bytes(99)]
+)
+def test_what_is_no_picture_is_refused(data: bytes) -> None:
+    with pytest.raises(errors.NotAnImage):
+        read_header(data, max_pixels=MAX_PIXELS)
+
+
+@pytest.mark.parametrize("name", ["GIF", "TIFF", "AVIF", "JPEG2000"])
+def test_another_format_is_refused_by_its_name(name: str) -> None:
+    data = fakes.encoded(part(64, 64), name)
+    with pytest.raises(errors.UnsupportedFormat, match=name.replace("G2", "G 2")):
+        read_header(data, max_pixels=MAX_PIXELS)
+
+
+@pytest.mark.parametrize("brand", [b"heic", b"heix", b"hevc", b"mif1"])
+def test_a_photo_of_an_iphone_is_named_as_heic(brand: bytes) -> None:
+    with pytest.raises(errors.UnsupportedFormat, match="HEIC"):
+        read_header(b"\0\0\0\x18ftyp" + brand + bytes(16), max_pixels=MAX_PIXELS)
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("kept", [0.001, 0.01, 0.1, 0.5, 0.9, 0.999])
+def test_a_truncated_jpeg_is_noticed(kept: float, progressive: bool) -> None:
+    data = fakes.encoded(fakes.astronaut(), "jpeg", progressive=progressive)
+    with pytest.raises(errors.ImageCorrupt):
+        read(data[: int(len(data) * kept)])
+
+
+@pytest.mark.parametrize("reduce", [2, 4, 8])
+def test_a_truncated_jpeg_is_noticed_at_a_reduced_scale_too(reduce: Reduce) -> None:
+    data = fakes.encoded(fakes.astronaut(), "jpeg")
+    cut = data[: len(data) * 4 // 5]
+    with pytest.raises(errors.ImageCorrupt):
+        decode(cut, read_header(cut, max_pixels=MAX_PIXELS), reduce=reduce)
+
+
+@pytest.mark.parametrize("kept", [0.0005, 0.01, 0.5, 0.99])
+@pytest.mark.parametrize("format", ["png", "webp", "bmp"])
+def test_other_truncated_pictures_are_noticed(format: str, kept: float) -> None:
+    data = fakes.encoded(fakes.astronaut(), format)
+    with pytest.raises(errors.ImageCorrupt):
+        read(data[: max(18, int(len(data) * kept))])
+
+
+@pytest.mark.parametrize(("width", "height"), [(0, 0), (0, 100), (100, 0), (MIN_SIDE_PX - 1, 100)])
+def test_a_picture_without_pixels_is_too_small(width: int, height: int) -> None:
+    with pytest.raises(errors.ImageTooSmall, match=f"{width} x {height}"):
+        read_header(png_header(width, height), max_pixels=MAX_PIXELS)
+
+
+def test_a_65_byte_png_that_claims_ten_thousand_million_pixels_is_refused() -> None:
+    data = png_header(100_000, 100_000) + png_chunk(b"IDAT", b"12345678") + png_chunk(b"IEND", b"")
+    assert len(data) == 65
+    with pytest.raises(errors.ImageTooLarge, match="100,000 x 100,000"):
+        read_header(data, max_pixels=MAX_PIXELS)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "refusals"),
+    [
+        (2**20 + 1, 1, errors.ImageCorrupt),
+        (100_000, 100_000, (errors.ImageCorrupt, errors.OutOfMemory)),  # as much memory as there is
+    ],
+)
+def test_opencv_itself_refuses_what_a_header_hides(width: int, height: int, refusals: Any) -> None:
+    # The second line: had the size got past read_header, OpenCV would still not decode it.
+    data = png_header(width, height) + png_chunk(b"IDAT", b"12345678") + png_chunk(b"IEND", b"")
+    with pytest.raises(refusals):
+        decode(data, Header("png", width, height))
+
+
+def test_a_png_bomb_is_refused_from_its_header() -> None:
+    data = png_bomb(12_000)
+    assert len(data) < 200_000
+    begin = time.thread_time()
+    with pytest.raises(errors.ImageTooLarge, match="12,000 x 12,000"):
+        read_header(data, max_pixels=MAX_PIXELS)
+    assert time.thread_time() - begin < 0.05
+
+
+def test_the_pixel_limit_itself_is_still_taken() -> None:
+    assert read_header(png_header(5_000, 10_000), max_pixels=MAX_PIXELS).width == 5_000
+    with pytest.raises(errors.ImageTooLarge):
+        read_header(png_header(5_000, 10_001), max_pixels=MAX_PIXELS)
+
+
+def test_a_jpeg_of_countless_scans_is_refused() -> None:
+    data = fakes.encoded(part(), "jpeg", progressive=True)
+    assert 1 < data.count(b"\xff\xda") < 20
+    scan = data.rindex(b"\xff\xda")
+    with pytest.raises(errors.ImageCorrupt, match="scans"):
+        read_header(data[:-2] + data[scan:-2] * 1000 + data[-2:], max_pixels=MAX_PIXELS)
+
+
+@pytest.mark.parametrize("filler", [b"\xff", b"\xff\xe0\0\2", b"\0", b"\xff\0", b"\xff\x01"])
+def test_a_jpeg_of_endless_filler_is_refused_at_once(filler: bytes) -> None:
+    data = b"\xff\xd8\xff\xe0\0\2" + filler * (20_000_000 // len(filler))
+    begin = time.thread_time()
+    with pytest.raises(errors.ImageCorrupt):
+        read_header(data, max_pixels=MAX_PIXELS)
+    assert time.thread_time() - begin < 1
+
+
+def test_a_png_of_endless_chunks_is_refused_at_once() -> None:
+    data = png_header(100, 100) + png_chunk(b"teXt", b"") * (10 * MAX_CHUNKS)
+    begin = time.thread_time()
+    with pytest.raises(errors.ImageCorrupt, match="50,000 parts"):
+        read_header(data, max_pixels=MAX_PIXELS)
+    assert time.thread_time() - begin < 0.5
+
+
+@pytest.mark.parametrize("name", [b"IDAT", b"tEXt", b"fdAT"])
+@pytest.mark.parametrize("length", [2_000_000, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFF])
+def test_a_png_whose_chunk_claims_more_than_there_is_takes_no_memory(name: bytes, length: int) -> None:
+    whole = fakes.encoded(part(), "png")
+    data = whole[:33] + struct.pack(">I", length) + name + whole[41:]
+    begin = time.thread_time()
+    with pytest.raises(errors.ImageCorrupt, match=f"claims {length:,} bytes"):
+        read(data)
+    assert time.thread_time() - begin < 0.1  # OpenCV zeroes two gigabytes in a second
+
+
+def test_a_png_in_thousands_of_chunks_is_read_to_its_end() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (140, 140, 3), np.uint8)
+    whole = fakes.encoded(picture, "png")
+    begin, end = whole.index(b"IDAT") + 4, whole.rindex(b"IEND") - 8
+    pixels = whole[begin:end]
+    pieces = [png_chunk(b"IDAT", pixels[start : start + 10]) for start in range(0, len(pixels), 10)]
+    exif = fakes.turned(part(64, 48), 6, "png")
+    at = exif.index(b"eXIf") - 4
+    (length,) = struct.unpack_from(">I", exif, at)
+    data = whole[:33] + b"".join(pieces) + exif[at : at + 12 + length] + whole[-12:]
+    assert len(pieces) > 5000
+    assert read_header(data, max_pixels=MAX_PIXELS).orientation == 6
+    assert np.array_equal(read(data), np.rot90(picture, -1))
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@settings(max_examples=150)
+@given(
+    edits=st.lists(st.tuples(st.integers(0, 1500), st.integers(0, 255)), max_size=12),
+    cut=st.integers(0, 5000),
+)
+def test_hostile_bytes_never_meet_another_error(format: str, edits: list[tuple[int, int]], cut: int) -> None:
+    data = bytearray(
+        fakes.turned(part(64, 48), 6, format) if format != "bmp" else fakes.encoded(part(64, 48), "bmp")
+    )
+    for position, value in edits:
+        data[position % len(data)] = value
+    try:
+        read(bytes(data[: len(data) - cut]), max_pixels=1_000_000)
+    except errors.ImageError as error:
+        assert str(error).endswith(".")
+
+
+@given(
+    st.binary(max_size=300),
+    st.sampled_from([b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM\0\0\0\0\0\0\0\0"]),
+)
+def test_random_bytes_never_meet_another_error(noise: bytes, magic: bytes) -> None:
+    with pytest.raises(errors.ImageError):
+        read(magic + noise, max_pixels=1_000_000)
+
+
+# Uncommon pictures that answer properly
+
+
+def test_a_cmyk_jpeg_has_its_colours() -> None:
+    data = fakes.encoded(PIL.Image.fromarray(part()).convert("CMYK"), "jpeg", quality=95)
+    assert difference(read(data), part()) < 3  # JPEG at quality 95 is 1.4 off
+
+
+def test_a_16_bit_png_has_its_colours() -> None:
+    done, data = cv2.imencode(".png", part()[:, :, ::-1].astype(np.uint16) * 257)
+    assert done
+    np.testing.assert_array_equal(read(data.tobytes()), part())
+
+
+def test_a_16_bit_grey_png_is_grey() -> None:
+    grey = part()[:, :, 1]
+    data = fakes.encoded(PIL.Image.fromarray(grey.astype(np.uint16) * 257))
+    np.testing.assert_array_equal(read(data), np.dstack([grey] * 3))
+
+
+@pytest.mark.parametrize("format", ["png", "bmp"])
+def test_a_palette_picture_has_its_colours(format: str) -> None:
+    picture = PIL.Image.fromarray(part()).convert("P")
+    np.testing.assert_array_equal(read(fakes.encoded(picture, format)), np.asarray(picture.convert("RGB")))
+
+
+@pytest.mark.parametrize("mode", ["L", "1"])
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_grey_picture_has_three_equal_channels(format: str, mode: str) -> None:
+    photo = read(fakes.encoded(PIL.Image.fromarray(part()).convert(mode), format))
+    assert photo.shape == (300, 400, 3)
+    np.testing.assert_array_equal(photo[:, :, 0], photo[:, :, 2])
+
+
+@pytest.mark.parametrize(("format", "options"), [("png", {}), ("webp", {"lossless": True, "exact": True})])
+def test_what_is_transparent_is_laid_over_white(format: str, options: dict[str, object]) -> None:
+    alpha = np.zeros((300, 400), np.uint8)
+    alpha[:, 100:] = 128
+    alpha[:, 200:] = 255
+    photo = read(fakes.encoded(np.dstack([part(), alpha]), format, **options))
+    assert (photo[:, :100] == 255).all()
+    np.testing.assert_array_equal(photo[:, 200:], part()[:, 200:])
+    half = part()[:, 100:200] * (128 / 255) + 255 * (127 / 255)
+    np.testing.assert_allclose(photo[:, 100:200], half, atol=1)  # rounding of the two terms
+
+
+def test_a_palette_with_a_transparent_colour_is_laid_over_white() -> None:
+    picture = PIL.Image.fromarray(part()).convert("P")
+    index = int(np.asarray(picture)[0, 0])
+    photo = read(fakes.encoded(picture, "png", transparency=index))
+    assert (photo[np.asarray(picture) == index] == 255).all()
+    assert difference(photo, np.asarray(picture.convert("RGB"))) > 0
+
+
+@pytest.mark.parametrize("format", ["png", "webp"])
+def test_an_animation_shows_its_first_frame(format: str) -> None:
+    frames = [PIL.Image.fromarray(part()), PIL.Image.fromarray(part()[::-1])]
+    options = {"lossless": True} if format == "webp" else {}
+    data = fakes.encoded(frames[0], format, save_all=True, append_images=frames[1:], **options)
+    np.testing.assert_array_equal(read(data), part())
+
+
+# Orientation and reduced scale
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("format", ["png", "webp"])
+def test_all_orientations_give_the_same_pixels(format: str, orientation: int) -> None:
+    options = {"lossless": True} if format == "webp" else {}
+    data = fakes.turned(part(), orientation, format, **options)
+    header = read_header(data, max_pixels=MAX_PIXELS)
+    assert (header.orientation, header.upright_width, header.upright_height) == (orientation, 400, 300)
+    np.testing.assert_array_equal(read(data), part())
+
+
+@pytest.mark.parametrize("reduce", [1, 2, 4, 8])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_jpeg_is_upright_at_every_scale(orientation: int, reduce: Reduce) -> None:
+    whole = part(400, 296)  # whole blocks of 8
+    data = fakes.turned(whole, orientation, quality=98, subsampling=0)
+    photo = decode(data, read_header(data, max_pixels=MAX_PIXELS), reduce=reduce)
+    small = cv2.resize(whole, (400 // reduce, 296 // reduce), interpolation=cv2.INTER_AREA)
+    # Blocks of a JPEG differ from turn to turn, and its scaling is not quite the mean over an area;
+    # a picture turned wrongly is more than 50 off.
+    assert photo.shape == small.shape
+    assert difference(photo, np.asarray(small, dtype=np.uint8)) < 3
+
+
+@pytest.mark.parametrize("reduce", [2, 4, 8])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_point_of_the_reduced_picture_is_found_at_full_size(orientation: int, reduce: Reduce) -> None:
+    photo = np.full((203, 301, 3), 255, np.uint8)  # no side is a multiple of 8
+    photo[90:106, 144:160] = 0
+    data = fakes.turned(photo, orientation, quality=98, subsampling=0)
+    header = read_header(data, max_pixels=MAX_PIXELS)
+    dark = 255.0 - decode(data, header, reduce=reduce)[:, :, 0]
+    dark[dark < 16] = 0
+    y, x = (float((np.indices(dark.shape)[axis] * dark).sum() / dark.sum()) for axis in (0, 1))
+    beyond_x, beyond_y = overhang(header, reduce)
+    at_full_size = ((x + 0.5) * reduce - 0.5 - beyond_x, (y + 0.5) * reduce - 0.5 - beyond_y)
+    assert at_full_size == pytest.approx((151.5, 97.5), abs=0.15)
+
+
+@pytest.mark.parametrize("reduce", [1, 2, 4])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_half_a_picture_is_what_would_be_decoded_at_half_its_scale(orientation: int, reduce: Reduce) -> None:
+    data = fakes.turned(part(397, 299), orientation, quality=98, subsampling=0)  # odd at every scale
+    header = read_header(data, max_pixels=MAX_PIXELS)
+    half = halve(decode(data, header, reduce=reduce), header)
+    small = decode(data, header, reduce=TWICE[reduce])
+    assert half.shape == small.shape
+    assert difference(half, small) < 1  # 6 to 9 where the repeated pixels are on the wrong side
+
+
+@pytest.mark.parametrize(
+    "exif", [b"", b"II*\0", b"II*\0\xff\xff\xff\xff", b"MM\0*\0\0\0\x08\xff\xff", b"nonsense" * 9]
+)
+def test_a_broken_exif_block_means_not_turned(exif: bytes) -> None:
+    data = fakes.encoded(part(), "jpeg")
+    broken = data[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 8) + b"Exif\0\0" + exif + data[2:]
+    assert read_header(broken, max_pixels=MAX_PIXELS).orientation == 1
+
+
+def test_only_a_jpeg_is_decoded_at_a_reduced_scale() -> None:
+    data = fakes.encoded(part())
+    with pytest.raises(ValueError, match="only a JPEG"):
+        decode(data, read_header(data, max_pixels=MAX_PIXELS), reduce=2)
+
+
+# Writing
+
+
+@pytest.mark.parametrize(
+    ("format", "name", "limit"), [("png", "PNG", 0), ("jpeg", "JPEG", 3), ("webp", "WEBP", 5)]
+)
+def test_a_face_is_written_in_the_format_asked_for(format: FaceFormat, name: str, limit: float) -> None:
+    picture = PIL.Image.open(io.BytesIO(encode(part(128, 128), format)))
+    assert (picture.format, picture.size) == (name, (128, 128))
+    assert difference(np.asarray(picture), part(128, 128)) <= limit

@@ -1,0 +1,100 @@
+"""The finder's commands, one after the other, on copies of one photo: trained, exported, measured."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from service.inference.eye_finder import LearnedEyeFinder
+from tests.fake_finders import seen_left, seen_right, tiny_finder
+from tests.fakes import tiny_model
+from tests.training.labelled_astronaut import write_scenes
+from training.cli.finder import SHIPPED
+from training.cli.main import app
+from training.data.store import PairsError
+from training.finder.label_errors import read_files
+from training.finder.negatives import from_folder
+from training.finder.train import load_scenes
+
+
+def run(*arguments: object) -> str:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_a_finder_is_trained_exported_and_measured(tmp_path: Path) -> None:
+    data = write_scenes(tmp_path / "data", 12)
+    model, numbers = tmp_path / "finder.onnx", tmp_path / "numbers.json"
+    assert "finished" in run("train-finder", data, tmp_path / "run", "--steps", 1)
+    assert " MB, eyes count from" in run(
+        "export-finder", tmp_path / "run", data, model, "--licence-class", "open", "--limit", 1
+    )
+    assert "finished" in run(
+        "train-refiner", data, tmp_path / "closer", "--finder", model, "--pictures", 20, "--steps", 1
+    )
+    run(  # of the network of that file, which is exported but once
+        *("export-finder", model, data, model, "--refiner", tmp_path / "closer"),
+        *("--licence-class", "open", "--limit", 1),
+    )
+    assert LearnedEyeFinder.load(model)._refiner is not None
+    info = LearnedEyeFinder.load(model).info
+    assert (info.licence_class, info.training_data) == ("open", "data: 12 open")
+    assert 0 < info.threshold <= 1
+    shown = run("evaluate-finder", data, model, "--no-haar", "--limit", 1, "--out", numbers)
+    assert "| found: frontal |" in shown
+    assert "haar" not in shown
+    assert numbers.is_file()
+
+
+def test_more_pictures_of_nobody_come_from_a_folder(tmp_path: Path) -> None:
+    data = write_scenes(tmp_path / "data", 12)
+    nobody = tmp_path / "nobody"
+    nobody.mkdir()
+    for number in range(20):
+        cv2.imwrite(str(nobody / f"{number}.png"), np.full((40, 40, 3), 10 * number, np.uint8))
+    run("train-finder", data, tmp_path / "run", "--steps", 1, "--nobody", nobody)
+    model, limits = tmp_path / "finder.onnx", ("--limit", 1, "--nobody", nobody)
+    run("export-finder", SHIPPED, data, model, "--licence-class", "open", *limits)
+    shown = run("evaluate-finder", data, model, "--no-haar", "--out", tmp_path / "numbers.json", *limits)
+    num_measured = 2 * len(list(from_folder(nobody, "dev")))
+    assert f"| false eyes a picture, nobody: a folder | {num_measured} pictures |" in shown
+
+
+def test_photos_are_served_and_timed(drawn_csv: Path, tmp_path: Path) -> None:
+    models = (
+        "--model", tiny_finder(tmp_path / "f.onnx", []), "--synthesizer", tiny_model(tmp_path / "s.onnx"),
+    )  # fmt: skip
+    shown = run(
+        "serve-finder", drawn_csv, "--split", "train", "--limit", 2, "--refused", tmp_path / "r.png", *models
+    )
+    assert "| refused: no_eye_found | 2 |" in shown
+    assert "| CPU ms to decode and search a 12 MP JPEG of " in shown
+    assert (tmp_path / "r.png").is_file()
+
+
+def test_data_that_are_not_there_are_named(tmp_path: Path) -> None:
+    with pytest.raises(PairsError, match="holds neither"):
+        run("train-finder", tmp_path, tmp_path / "run")
+
+
+def test_doubted_labels_are_left_out_of_the_next_run(tmp_path: Path) -> None:
+    data, doubted = write_scenes(tmp_path / "data", 12), tmp_path / "doubted.csv"
+    beside = [seen_right(0.5 * 203, 0.5 * 111, 27, 9.0), seen_left(0.5 * 246, 0.5 * 113, 27, 9.0)]
+    shown = run(
+        "doubt-labels",
+        data,
+        "--model",
+        tiny_finder(tmp_path / "f.onnx", beside),
+        "--out",
+        doubted,
+        "--limit",
+        2,
+    )
+    assert "4 labels of 2 of 2 photos are doubted" in shown
+    assert doubted.with_suffix(".png").is_file()
+    left = load_scenes(data, 0, without=read_files(doubted)).photos
+    assert len(load_scenes(data, 0).photos) - len(left) == 2
+    assert "finished" in run("train-finder", data, tmp_path / "run", "--steps", 1, "--without", doubted)

@@ -1,0 +1,171 @@
+"""The command `python -m training`, from drawn photos to a served model, and its failures."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests import fakes
+from tests.training.perceptual import write_archives
+from training.cli import main as cli
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
+    """Runs the command in this process and returns its exit code."""
+    monkeypatch.setattr(sys, "argv", ["eye2face-train", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    code = ended.value.code
+    return code if isinstance(code, int) else int(code is not None)
+
+
+def test_photos_become_a_model_that_the_service_runs(
+    tmp_path: Path, drawn_csv: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, run, model = tmp_path / "data", tmp_path / "run", tmp_path / "mine.onnx"
+    archives, scores = write_archives(tmp_path), tmp_path / "scores.json"
+    assert call(monkeypatch, "prepare", drawn_csv, data) == 0
+    assert call(monkeypatch, "train", data, run, "--recipe", "tiny", "--steps", "3") == 0
+    evaluate = ("evaluate", data, f"mine={run}", "--split", "train", "--perceptual", archives)
+    assert call(monkeypatch, *evaluate, "--out", scores, "--grid", tmp_path / "private" / "grid.png") == 0
+    assert "| mean face |" in capsys.readouterr().out
+    assert (tmp_path / "private" / "grid.png").exists() and not list(tmp_path.glob("*.png"))
+    export = ("export", run, data, model, "--licence-class", "open", "--scores", scores, "--system", "mine")
+    assert call(monkeypatch, *export) == 0
+    eye2face = [sys.executable, "-m", "service", "doctor"]
+    told = subprocess.run(eye2face, env={"EYE2FACE_MODEL": str(model)}, capture_output=True, text=True)
+    assert told.returncode == 0, told.stderr
+    assert "mine" in told.stdout and "open" in told.stdout
+    assert json.loads(scores.read_text())["split"] == "train"
+
+    described = json.loads((run / "run.json").read_text())
+    described["data"]["rows_by_licence"] = {"open": 10, "unstated": 2}
+    (run / "run.json").write_text(json.dumps(described))
+    model.unlink()
+    assert call(monkeypatch, *export) == 1
+    assert "learned from photos whose licence is unstated" in capsys.readouterr().err and not model.exists()
+
+
+def test_photos_that_give_no_pair_are_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "text.jpg").write_text("no photo")
+    assert call(monkeypatch, "prepare", tmp_path / "photos", tmp_path / "out") == 1
+    told = capsys.readouterr()
+    assert "left out, unreadable: 1" in told.out
+    assert f"no photo gave a pair: mend {tmp_path}/photos, remove {tmp_path}/out" in told.err
+
+
+@pytest.mark.parametrize(("licence", "refused"), [("research", "research"), ("open", None)])
+def test_a_model_is_as_open_as_what_it_began_with(
+    tmp_path: Path, drawn_folder: Path, run: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str], licence: str, refused: str | None,
+) -> None:  # fmt: skip
+    """By the file that a run began with, and by the run that another began with."""
+    model = tmp_path / "start.onnx"
+    assert call(monkeypatch, "export", run, drawn_folder, model, "--licence-class", licence) == 0
+    start: Path = model
+    for name in ("first", "second"):
+        folder = tmp_path / name
+        begin = ("train", drawn_folder, folder, "--recipe", "tiny", "--steps", "1", "--start-from", start)
+        assert call(monkeypatch, *begin) == 0
+        start = folder
+        if name == "first" and not refused:
+            continue  # an export that is made takes seconds; the second's looks at the first's start as well
+        capsys.readouterr()
+        code = call(
+            monkeypatch, "export", folder, drawn_folder, tmp_path / "x.onnx", "--licence-class", "open"
+        )
+        assert code == (1 if refused else 0)
+        if refused:
+            assert f"learned from photos whose licence is {refused}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("train", "nowhere", "run"), "nowhere does not exist: make it with 'python -m training prepare"),
+        (("train", "nowhere", "run", "--recipe", "gan"), "no recipe is named 'gan'; there are std-128"),
+        (("prepare", "nowhere", "out"), "nowhere"),
+        (("prepare", "nowhere", "out", "--layout", "zip"), "--layout is 'zip', expected one of auto, csv"),
+        (("evaluate", "nowhere", "std=x.onnx"), "nowhere does not exist"),
+        (("train-encoder", "nowhere", "out"), "nowhere does not exist"),
+        (("experiment", "nowhere"), "nowhere does not exist"),
+        (("experiment", "nowhere", "--split", "train"), "--split is 'train', expected val or dev"),
+        (("experiment", "nowhere", "--only", "l3"), "--only ['l3'] names no system; there are"),
+        (("report", "nowhere", "--results", "none.jsonl"), "none.jsonl holds no results yet"),
+        (("export", "nowhere", "data", "x.onnx", "--licence-class", "open"), "nowhere holds no run"),
+    ],
+)
+def test_a_failure_is_one_sentence(
+    arguments: tuple[str, ...], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert call(monkeypatch, *arguments) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("eye2face-train: ") and sentence in told and told.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("mine=x.onnx", "--split", "test"), "--split is 'test', expected train, dev or val"),
+        (("models/synthesizer.onnx",), "write NAME=PATH"),
+        (("mine=x.onnx",), "x.onnx"),
+        (("mine=.",), "expected an .onnx file or the folder of a run"),
+    ],
+)
+def test_systems_that_cannot_be_evaluated_are_named(
+    arguments: tuple[str, ...], sentence: str, tmp_path: Path, drawn_folder: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert call(monkeypatch, "evaluate", drawn_folder, *arguments) == 1
+    assert sentence in capsys.readouterr().err
+
+
+def test_options_of_a_run_are_written_beside_its_weights(
+    tmp_path: Path, drawn_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("--recipe", "l1-128", "--steps", "1", "--float32", "--seed", "3", "--checkpoint-every", "1")
+    assert call(monkeypatch, "train", drawn_folder, tmp_path / "run", *options, "--accelerator", "cpu") == 0
+    described = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert described["recipe"]["precision"] == "32-true" and described["recipe"]["num_steps"] == 1
+    assert described["seed"] == 3
+
+
+def test_the_experiment_ends_in_a_table_in_a_document(
+    tmp_path: Path, drawn_csv: Path, archives: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, out, results = tmp_path / "data", tmp_path / "runs", tmp_path / "results.jsonl"
+    document = tmp_path / "README.md"
+    document.write_text("<!-- EXPERIMENT -->\n<!-- /EXPERIMENT -->\n")
+    assert call(monkeypatch, "prepare", drawn_csv, data, "--face-size", "64") == 0
+    encoder = ("train-encoder", data, out / "encoder", "--steps", "1")
+    assert call(monkeypatch, *encoder) == 0
+    where = ("--out", out, "--results", results)
+    only = ("--only", "mean face", "--encoder-steps", "1", "--perceptual", archives)
+    assert call(monkeypatch, "experiment", data, *where, *only) == 0
+    assert call(monkeypatch, "report", data, *where, "--into", document) == 0
+    assert "| mean face | " in document.read_text() and (out / "report.html").exists()
+
+
+def test_parity_is_measured_on_labelled_photos(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo, card = fakes.astronaut(), tmp_path / "card.md"
+    (tmp_path / "astronaut.png").write_bytes(fakes.encoded(photo, "png"))
+    (right_x, right_y), (left_x, left_y) = fakes.ASTRONAUT_RIGHT_EYE, fakes.ASTRONAUT_LEFT_EYE
+    csv = tmp_path / "labels.csv"
+    csv.write_text(
+        "file,split,right_eye_x,right_eye_y,left_eye_x,left_eye_y\n"
+        f"astronaut.png,val,{right_x},{right_y},{left_x},{left_y}\n"
+    )
+    card.write_text("<!-- PARITY --><!-- /PARITY -->")
+    model = fakes.tiny_model(tmp_path / "tiny.onnx")
+    assert call(monkeypatch, "parity", csv, model, "--split", "val", "--into", card) == 0
+    assert "| eyes_found | 1 |" in card.read_text() and "| centre | 0.0" in capsys.readouterr().out

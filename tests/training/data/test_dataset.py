@@ -1,0 +1,155 @@
+"""Samples, their order and their jitter: the same for the same seed, wherever a run begins."""
+
+from dataclasses import replace
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+
+from training.data.dataset import (
+    LONGEST_MOTION_PX,
+    EyeFacePairs,
+    Jitter,
+    ResumableSampler,
+    SampleKey,
+    jitter_eye,
+)
+from training.data.store import Pairs
+
+NOTHING = Jitter(turn_deg=0, shift=0, zoom=0, gamma=0, blur=0, noise=0, small=0)
+
+
+def test_without_jitter_the_eye_is_the_services_crop(drawn_pairs: Pairs) -> None:
+    dataset = EyeFacePairs(drawn_pairs, "train")
+    for index, (row, side) in enumerate(dataset.samples):
+        eye, _ = dataset[index]
+        assert np.array_equal(eye.permute(1, 2, 0).numpy(), drawn_pairs.eyes[row, side])
+
+
+def test_the_face_of_a_left_eye_is_mirrored(drawn_pairs: Pairs) -> None:
+    dataset = EyeFacePairs(drawn_pairs, "train")
+    row = dataset.samples[0, 0]
+    right, left = (index for index, sample in enumerate(dataset.samples) if sample[0] == row)
+    assert torch.equal(dataset[right][1], dataset[left][1].flip(2))
+
+
+def test_an_eye_that_is_not_ok_is_no_sample(drawn_pairs: Pairs) -> None:
+    rows = drawn_pairs.rows.copy()
+    rows["left_ok"] = False
+    pairs = Pairs(drawn_pairs.faces, drawn_pairs.eyes, drawn_pairs.eyes_wide, rows, drawn_pairs.manifest)
+    assert set(EyeFacePairs(pairs, "train").samples[:, 1]) == {0}
+
+
+def test_an_empty_split_is_refused_by_name(drawn_pairs: Pairs) -> None:
+    rows = drawn_pairs.rows.copy()
+    rows["split"] = "train"
+    pairs = Pairs(drawn_pairs.faces, drawn_pairs.eyes, drawn_pairs.eyes_wide, rows, drawn_pairs.manifest)
+    with pytest.raises(ValueError, match="'val'"):
+        EyeFacePairs(pairs, "val")
+
+
+def test_jitter_depends_on_seed_epoch_and_index_alone(drawn_pairs: Pairs) -> None:
+    first, again = (EyeFacePairs(drawn_pairs, "train", jitter=Jitter(), seed=3) for _ in range(2))
+    other = EyeFacePairs(drawn_pairs, "train", jitter=Jitter(), seed=4)
+    key = SampleKey(epoch=2, index=5)
+    eye, face = first[key]
+    first[SampleKey(0, 0)]  # what was drawn before does not matter
+    assert torch.equal(first[key][0], eye) and torch.equal(again[key][0], eye)
+    assert not torch.equal(other[key][0], eye)
+    assert not torch.equal(first[SampleKey(epoch=3, index=5)][0], eye)
+    assert torch.equal(other[key][1], face)  # the face is never jittered
+
+
+def test_jitter_of_nothing_leaves_the_middle_of_the_wide_eye(drawn_pairs: Pairs) -> None:
+    wide = drawn_pairs.eyes_wide[0, 0]
+    assert np.array_equal(jitter_eye(wide, 64, NOTHING, np.random.default_rng(0)), wide[16:80, 16:80])
+
+
+def test_the_widest_jitter_stays_within_the_wide_eye() -> None:
+    widest = Jitter(turn_deg=8, shift=0.05, zoom=0.15, gamma=0, blur=0, noise=0, small=0)
+    # White inside, black on the border: if the border were read, black would show.
+    wide = np.pad(np.full((94, 94, 3), 255, np.uint8), ((1, 1), (1, 1), (0, 0)))
+    assert min(jitter_eye(wide, 64, widest, np.random.default_rng(seed)).min() for seed in range(500)) == 255
+
+
+def test_a_sampler_that_begins_later_goes_on_exactly() -> None:
+    weights = np.full(20, 1 / 20)
+    whole = list(islice(ResumableSampler(weights, 4, seed=1), 17))
+    assert list(islice(ResumableSampler(weights, 4, seed=1, first_step=7), 10)) == whole[7:]
+
+
+def test_the_processes_of_a_run_share_each_batch() -> None:
+    weights = np.full(20, 1 / 20)
+    whole = next(iter(ResumableSampler(weights, 8, seed=1)))
+    parts = [next(iter(ResumableSampler(weights, 8, seed=1, rank=rank, world_size=2))) for rank in (0, 1)]
+    assert sorted(parts[0] + parts[1], key=lambda key: key.index) == sorted(whole, key=lambda key: key.index)
+
+
+@pytest.mark.parametrize(("power", "expected"), [(1.0, 0.75), (0.0, 0.5)])
+def test_sources_are_balanced_by_the_power(drawn_pairs: Pairs, power: float, expected: float) -> None:
+    rows = drawn_pairs.rows.copy()
+    rows["split"] = "train"
+    rows["source"] = ["rare"] * (len(rows) // 4) + ["common"] * (len(rows) - len(rows) // 4)
+    pairs = Pairs(drawn_pairs.faces, drawn_pairs.eyes, drawn_pairs.eyes_wide, rows, drawn_pairs.manifest)
+    dataset = EyeFacePairs(pairs, "train")
+    common = pairs.rows["source"][dataset.samples[:, 0]] == "common"
+    assert dataset.balanced_weights(power)[common].sum() == pytest.approx(expected, abs=0.03)
+
+
+def test_the_other_eye_follows_the_first(drawn_pairs: Pairs) -> None:
+    alone, both = (EyeFacePairs(drawn_pairs, "train", num_eyes=num) for num in (1, 2))
+    for index, (row, side) in enumerate(both.samples):
+        eyes, face = both[index]
+        assert torch.equal(eyes[:3], alone[index][0]) and torch.equal(face, alone[index][1])
+        assert np.array_equal(eyes[3:].permute(1, 2, 0).numpy(), drawn_pairs.eyes[row, 1 - side])
+
+
+def test_a_second_eye_leaves_the_jitter_of_the_first_as_it_is(drawn_pairs: Pairs) -> None:
+    alone, both = (
+        EyeFacePairs(drawn_pairs, "train", jitter=Jitter(), seed=3, num_eyes=num) for num in (1, 2)
+    )
+    assert torch.equal(both[SampleKey(1, 2)][0][:3], alone[SampleKey(1, 2)][0])
+
+
+def test_motion_blurs_along_one_line_and_keeps_the_light() -> None:
+    wide = np.zeros((96, 96, 3), np.uint8)
+    wide[48, 48] = 255
+    for seed in range(10):
+        eye = jitter_eye(wide, 64, replace(NOTHING, motion=1), np.random.default_rng(seed))[..., 0]
+        y, x = np.nonzero(eye > 8)
+        spread = np.linalg.eigvalsh(np.cov(np.stack([x, y]), aweights=eye[y, x]))
+        assert 1 < len(x) <= 2 * (LONGEST_MOTION_PX + 2) and spread[0] < 0.5
+        assert int(eye.sum()) == pytest.approx(255, rel=0.15)
+
+
+def test_compression_loses_detail_but_no_colour() -> None:
+    wide = np.zeros((96, 96, 3), np.uint8)
+    wide[:] = (200, 120, 40)
+    plain = jitter_eye(wide, 64, replace(NOTHING, jpeg=1), np.random.default_rng(0))
+    assert np.abs(plain.astype(int) - (200, 120, 40)).max() <= 6
+    noisy = np.random.default_rng(0).integers(0, 255, (96, 96, 3), dtype=np.uint8)
+    eye = jitter_eye(noisy, 64, replace(NOTHING, jpeg=1), np.random.default_rng(0))
+    assert np.abs(eye.astype(int) - noisy[16:80, 16:80]).mean() > 20
+
+
+def test_kinds_of_jitter_that_came_later_draw_nothing_where_they_are_not_wanted(drawn_pairs: Pairs) -> None:
+    wide = drawn_pairs.eyes_wide[0, 0]
+    numbers = np.random.default_rng(3)
+    # Turn, zoom, two of shift; small, blur; gamma and gain; noise: as many as before.
+    jitter_eye(wide, 64, replace(NOTHING, turn_deg=8), numbers)
+    expected = np.random.default_rng(3)
+    expected.random(9)
+    assert numbers.random() == expected.random()
+
+
+def test_faces_that_were_narrow_in_their_photo_are_left_out(drawn_pairs: Pairs) -> None:
+    widths = drawn_pairs.rows["eye_distance_px"] / 0.32
+    least = float(np.median(widths))
+    dataset = EyeFacePairs(drawn_pairs, "train", min_face_px=least)
+    chosen = widths[dataset.samples[:, 0]]
+    assert len(chosen) and (chosen >= least).all()
+    everyone = EyeFacePairs(drawn_pairs, "train")
+    assert len(dataset) == (widths[everyone.samples[:, 0]] >= least).sum() < len(everyone)
+    with pytest.raises(ValueError, match="no row of the split 'train' with a face of 5000 px or wider"):
+        EyeFacePairs(drawn_pairs, "train", min_face_px=5000)

@@ -1,0 +1,163 @@
+"""The numbers of the report, on systems whose scores are known."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from service.errors import ModelContractUnknown
+from service.vision.eyes import Image
+from tests.fakes import tiny_model
+from tests.training.perceptual import write_archives
+from training.data.dataset import EyeFacePairs
+from training.data.store import Pairs
+from training.evaluation import evaluate as evaluation
+from training.evaluation.evaluate import Moments
+from training.loop.run_folder import NoRun
+from training.synthesizer.recipes import RECIPES
+from training.synthesizer.train import RunSettings, train
+from training.synthesizer.vgg import Features, load_features, report_layers
+
+
+@pytest.fixture(scope="module")
+def features(tmp_path_factory: pytest.TempPathFactory, drawn_pairs: Pairs) -> Features:
+    archives = str(write_archives(tmp_path_factory.mktemp("archives")))
+    found = load_features(archives, report_layers(archives))
+    evaluation.calibrate(found, drawn_pairs)
+    return found
+
+
+@pytest.fixture(scope="module")
+def dataset(drawn_pairs: Pairs) -> EyeFacePairs:
+    return EyeFacePairs(drawn_pairs, "train")
+
+
+def truth(dataset: EyeFacePairs) -> Callable[[Image], Image]:
+    """A system that answers with the true faces, in the order in which they are asked for."""
+    faces = iter([dataset[i][1].permute(1, 2, 0).numpy() for i in range(len(dataset))])
+    return lambda eyes: np.stack([next(faces) for _ in eyes])
+
+
+def test_true_faces_score_perfectly(dataset: EyeFacePairs, features: Features) -> None:
+    scores = evaluation.evaluate({"truth": truth(dataset)}, dataset, features, progress=False)["truth"]
+    assert (scores.l2, scores.feature_loss, scores.std_features, scores.std_map_features) == (0, 0, 0, 0)
+    assert scores.sigma_ratio == 1.0 and scores.ssim == pytest.approx(1.0)
+    assert scores.frequency_error == 0.0 and scores.num_samples == len(dataset)
+
+
+def test_the_mean_face_has_no_variety_and_the_variance_as_its_error(
+    drawn_pairs: Pairs, dataset: EyeFacePairs, features: Features
+) -> None:
+    systems = {"mean face": evaluation.mean_face(drawn_pairs)}
+    scores = evaluation.evaluate(systems, dataset, features, progress=False)["mean face"]
+    faces = np.stack([dataset[i][1].numpy() for i in range(len(dataset))]) / 255
+    assert scores.sigma_ratio == 0.0
+    assert scores.l2 == pytest.approx(faces.var(axis=0).mean(), rel=1e-3)
+    assert scores.std_features > 0 and scores.std_features == pytest.approx(scores.std_map_features)
+
+
+def test_half_of_the_deviation_is_half_the_sigma(dataset: EyeFacePairs, features: Features) -> None:
+    true = truth(dataset)
+    mean = np.mean([dataset[i][1].permute(1, 2, 0).numpy() for i in range(len(dataset))], axis=0)
+    systems = {"half": lambda eyes: np.round(mean + (true(eyes) - mean) / 2).astype(np.uint8)}
+    scores = evaluation.evaluate(systems, dataset, features, progress=False)["half"]
+    assert scores.sigma_ratio == pytest.approx(0.5, abs=0.01)
+
+
+def test_half_of_the_contrast_is_an_octave_off_in_every_frequency(
+    dataset: EyeFacePairs, features: Features
+) -> None:
+    true = truth(dataset)
+    systems = {"half": lambda eyes: np.round(true(eyes) / 2).astype(np.uint8)}
+    scores = evaluation.evaluate(systems, dataset, features, progress=False)["half"]
+    assert scores.frequency_error == pytest.approx(1.0, abs=0.1)  # rounded, to half levels of the finest
+
+
+def test_a_faint_grid_is_off_in_its_frequencies(dataset: EyeFacePairs, features: Features) -> None:
+    true, other = truth(dataset), truth(dataset)
+    columns = (4 * (np.arange(128) % 2)).astype(np.uint8)[:, None]
+    systems = {
+        "grid": lambda eyes: np.minimum(true(eyes), 250) + columns,
+        "none": lambda eyes: np.minimum(other(eyes), 250),
+    }
+    scores = evaluation.evaluate(systems, dataset, features, progress=False)
+    assert scores["grid"].frequency_error > 20 * scores["none"].frequency_error
+    assert scores["grid"].sigma_ratio == pytest.approx(scores["none"].sigma_ratio)
+
+
+def test_moments_over_batches_equal_those_over_all() -> None:
+    values = torch.rand(20, 3, 4, 4)
+    moments = Moments()
+    for part in torch.split(values, 7):
+        moments.add(part)
+    torch.testing.assert_close(moments.std(), values.double().std(0, unbiased=False))
+
+
+def test_the_table_has_a_row_a_system(dataset: EyeFacePairs, features: Features) -> None:
+    scores = evaluation.evaluate({"truth": truth(dataset)}, dataset, features, progress=False)
+    head, _, row = evaluation.table(scores).splitlines()
+    assert head.startswith("| system | l2 | feature_loss |") and row.startswith("| truth | 0.0000 |")
+
+
+def test_a_run_and_its_export_are_both_systems(tmp_path: Path, drawn_pairs: Pairs) -> None:
+    recipe = replace(RECIPES["tiny"], num_steps=2, batch_size=4)
+    train(recipe, drawn_pairs, RunSettings(tmp_path / "run", "", accelerator="cpu"))
+    for path in (tmp_path / "run", tiny_model(tmp_path / "tiny.onnx")):
+        faces = evaluation.load_system(path)(drawn_pairs.eyes[:3, 0])
+        assert faces.shape == (3, 128, 128, 3) and faces.dtype == np.uint8
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(NoRun, match=r"expected an \.onnx file or the folder of a run"):
+        evaluation.load_system(tmp_path)
+
+
+def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.onnx"
+    path.write_bytes(b"rubbish")
+    with pytest.raises(ModelContractUnknown):
+        evaluation.load_system(path)
+
+
+def test_the_written_scores_name_their_layers(
+    tmp_path: Path, dataset: EyeFacePairs, features: Features
+) -> None:
+    scores = evaluation.evaluate({"truth": truth(dataset)}, dataset, features, progress=False)
+    evaluation.write_scores(tmp_path / "scores.json", "train", features, scores, {"data": "drawn"})
+    written = json.loads((tmp_path / "scores.json").read_text())
+    assert written["scores"]["truth"]["sigma_ratio"] == 1.0 and written["data"] == "drawn"
+    assert "genuine relu1_1 / " in written["layers"] and "distilled relu5_1 / " in written["layers"]
+
+
+def test_other_systems_are_kept_if_they_were_measured_alike(
+    tmp_path: Path, dataset: EyeFacePairs, features: Features
+) -> None:
+    path, facts = tmp_path / "scores.json", {"data": "drawn"}
+    for name in ("first", "second", "second"):
+        scores = evaluation.evaluate({name: truth(dataset)}, dataset, features, progress=False)
+        evaluation.write_scores(path, "train", features, scores, facts, keep=True)
+    before = path.read_text()
+    assert list(json.loads(before)["scores"]) == ["first", "second"]
+    with pytest.raises(ValueError, match="write to another file"):
+        evaluation.write_scores(path, "dev", features, scores, facts, keep=True)
+    assert path.read_text() == before
+    evaluation.write_scores(path, "dev", features, scores, facts)
+    assert list(json.loads(path.read_text())["scores"]) == ["second"]
+
+
+def test_a_run_without_noise_has_no_guesses(tmp_path: Path, drawn_pairs: Pairs) -> None:
+    recipe = replace(RECIPES["tiny"], num_steps=1, batch_size=4)
+    train(recipe, drawn_pairs, RunSettings(tmp_path, "", accelerator="cpu"))
+    with pytest.raises(ValueError, match="has no noise"):
+        evaluation.load_guesses(tmp_path, seed=0)
+
+
+def test_smaller_faces_are_enlarged_and_others_stay_as_they_are() -> None:
+    small = np.full((2, 32, 32, 3), 100, np.uint8)
+    drawn = evaluation.enlarged(lambda eyes: small, 128)(small)
+    assert drawn.shape == (2, 128, 128, 3) and (drawn == 100).all()
+    assert evaluation.enlarged(lambda eyes: small, 32)(small) is small

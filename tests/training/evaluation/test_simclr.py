@@ -1,0 +1,103 @@
+"""The face encoder: it learns, the same for the same seed, and answers clearly where it is not."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from training.data.dataset import EyeFacePairs
+from training.data.store import Pairs
+from training.evaluation.simclr import (
+    EncoderRecipe,
+    FaceEncoder,
+    NoEncoder,
+    contrast,
+    random_view,
+    read_encoder,
+    train_encoder,
+)
+
+TINY = EncoderRecipe(num_steps=3, batch_size=8, widths=(8, 8), head_size=4)
+
+
+def test_embeddings_have_one_length_whatever_the_size_of_the_face() -> None:
+    encoder = FaceEncoder((8, 16)).eval()
+    for size in (64, 128):
+        embedded = encoder(torch.rand(3, 3, size, size))
+        torch.testing.assert_close(embedded.square().mean(1), torch.ones(3))
+
+
+def test_the_contrast_is_low_where_views_find_their_partner() -> None:
+    own = torch.eye(4)
+    assert contrast(own, own, 0.1).item() < 0.01 < contrast(own, own.roll(1, 0), 0.1).item()
+
+
+def test_views_are_other_pictures_of_the_same_size_and_the_same_again_from_the_same_seed() -> None:
+    faces = torch.rand(4, 3, 64, 64)
+    first, again, other = (random_view(faces, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))
+    assert first.shape == faces.shape and torch.equal(first, again) and not torch.equal(first, other)
+    assert first.min() >= 0 and first.max() <= 1
+
+
+def test_training_repeats_itself_and_a_trained_one_stays(tmp_path: Path, small_pairs: Pairs) -> None:
+    encoders = [
+        read_encoder(train_encoder(TINY, small_pairs, tmp_path / name, progress=False))[0] for name in "ab"
+    ]
+    for first, second in zip(*(encoder.state_dict().values() for encoder in encoders), strict=True):
+        assert torch.equal(first, second)
+    before = (tmp_path / "a" / "encoder.pt").read_bytes()
+    train_encoder(TINY, small_pairs, tmp_path / "a", progress=False)
+    assert (tmp_path / "a" / "encoder.pt").read_bytes() == before
+    with pytest.raises(NoEncoder, match="holds another encoder"):
+        train_encoder(replace(TINY, seed=1), small_pairs, tmp_path / "a", progress=False)
+
+
+def test_it_learns_to_find_a_face_again(tmp_path: Path, small_pairs: Pairs) -> None:
+    dataset = EyeFacePairs(small_pairs, "train")
+    faces = torch.stack([dataset[i][1] for i in range(len(dataset))]).float() / 255
+
+    def found(encoder: FaceEncoder) -> float:
+        generator = torch.Generator().manual_seed(9)
+        hits = []
+        for _ in range(10):
+            with torch.no_grad():
+                first, second = (encoder(random_view(faces, generator)) for _ in range(2))
+            hits.append(torch.cdist(first, second).argmin(1) == torch.arange(len(faces)))
+        return torch.stack(hits).float().mean().item()
+
+    torch.manual_seed(0)
+    widths = (16, 32, 32)
+    recipe = EncoderRecipe(num_steps=60, batch_size=16, widths=widths, head_size=16)
+    trained, _ = read_encoder(train_encoder(recipe, small_pairs, tmp_path, progress=False))
+    assert found(trained) > 1.2 * found(FaceEncoder(widths).eval())
+
+
+@pytest.mark.parametrize("units", [{}, {"avx512_bf16": True}], ids=["float32", "bfloat16"])
+def test_it_says_in_what_it_computed_and_stays_where_that_differs(
+    tmp_path: Path, small_pairs: Pairs, monkeypatch: pytest.MonkeyPatch, units: dict[str, bool]
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: units)
+    seen: set[torch.dtype] = set()
+    patched = torch.nn.Conv2d.forward
+
+    def look(layer: torch.nn.Conv2d, pixels: torch.Tensor) -> torch.Tensor:
+        answer = patched(layer, pixels)
+        seen.add(answer.dtype)
+        return answer
+
+    monkeypatch.setattr(torch.nn.Conv2d, "forward", look)
+    train_encoder(TINY, small_pairs, tmp_path, progress=False)
+    told = json.loads((tmp_path / "encoder.json").read_text())
+    assert told["precision"] == ("bf16-mixed" if units else "32-true")
+    assert seen == ({torch.bfloat16} if units else {torch.float32})
+    before = (tmp_path / "encoder.pt").read_bytes()
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {} if units else {"bf16": True})
+    train_encoder(TINY, small_pairs, tmp_path, progress=False)
+    assert (tmp_path / "encoder.pt").read_bytes() == before
+
+
+def test_a_folder_without_an_encoder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(NoEncoder, match="make it with 'train-encoder'"):
+        read_encoder(tmp_path)

@@ -1,0 +1,54 @@
+"""The measure of what serving adds, on drawn faces whose eyes are known."""
+
+from pathlib import Path
+
+import pytest
+
+from service.vision.eyes import Eye, eyes_from_points
+from service.vision.images import Image
+from tests.fakes import tiny_model
+from training.data.photos import Photo, list_photos
+from training.evaluation.train_serve_gap import measure_parity
+
+
+@pytest.fixture(scope="module")
+def photos(drawn_csv: Path) -> list[Photo]:
+    return list_photos(drawn_csv, "csv", dev_part=0.05, seed=0)[:4]
+
+
+class MovedFinder:
+    """Knows the labels of the photos in their order, and is off by a part of the eye distance."""
+
+    def __init__(self, photos: list[Photo], off: float) -> None:
+        self.points = iter([photo.eyes for photo in photos if photo.eyes])
+        self.off = off
+
+    def find(self, photo: Image) -> list[Eye]:
+        right, left = next(self.points)
+        distance = left[0] - right[0]
+        moved = ((x + self.off * distance, y) for x, y in (right, left))
+        return list(eyes_from_points(*moved))
+
+
+def test_a_finder_that_is_right_adds_nothing(photos: list[Photo], tmp_path: Path) -> None:
+    measured = measure_parity(photos, MovedFinder(photos, 0), tiny_model(tmp_path / "m.onnx"), progress=False)
+    assert (measured.num_photos, measured.eyes_found) == (4, 1.0)
+    assert (measured.centre, measured.roll_deg, measured.size) == (0, 0, 0)
+    assert (measured.crop_by_finder, measured.face_by_finder) == (0, 0)
+
+
+def test_a_finder_that_is_off_is_measured(photos: list[Photo], tmp_path: Path) -> None:
+    finder = MovedFinder(photos, 0.1)
+    measured = measure_parity(photos, finder, tiny_model(tmp_path / "m.onnx"), progress=False)
+    assert measured.centre == pytest.approx(0.1, rel=0.05)  # the heads are turned by a few degrees
+    assert measured.crop_by_finder > 1 and measured.face_by_finder > 1
+
+
+def test_the_reduced_decode_moves_a_crop_by_less_than_two_levels(photos: list[Photo], tmp_path: Path) -> None:
+    measured = measure_parity(photos, MovedFinder(photos, 0), tiny_model(tmp_path / "m.onnx"), progress=False)
+    assert 0 < measured.crop_by_decode < 2
+
+
+def test_a_finder_that_finds_nothing_is_an_error(photos: list[Photo], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="none of the labelled eyes in 4 photos"):
+        measure_parity(photos, MovedFinder(photos, 0.5), tiny_model(tmp_path / "m.onnx"), progress=False)

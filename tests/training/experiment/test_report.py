@@ -1,0 +1,78 @@
+"""The table that README shows, and where it goes."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from training.experiment.report import ReportError, metrics_of, put_between_marks, render
+
+ROW = {
+    "l2": 0.04,
+    "feature_loss": 0.5,
+    "std_features": 0.1,
+    "std_map_features": 0.2,
+    "sigma_ratio": 0.9,
+    "ssim": 0.4,
+    "frequency_error": 0.8,
+}
+
+
+@pytest.fixture
+def scores_file(tmp_path: Path) -> Path:
+    half = {name: value / 2 for name, value in ROW.items()}
+    scores = {
+        name: {**row, "num_samples": 7} for name, row in (("std", half), ("l1", ROW), ("mean face", ROW))
+    }
+    path = tmp_path / "scores.json"
+    path.write_text(json.dumps({"split": "val", "layers": "genuine relu1_1 / 30", "scores": scores}))
+    return path
+
+
+def test_the_table_has_every_system_and_its_ratio_to_l1(scores_file: Path) -> None:
+    lines = render(scores_file).splitlines()
+    assert lines[0].startswith("| 7 eyes of the split `val` | L2 | feature loss |")
+    assert "| l1 | 0.0400 | 0.5000 | 0.1000 | 0.2000 | 0.9000 | 0.4000 | 0.8000 |" in lines
+    assert "| *std over l1* | 0.50 × | 0.50 × | 0.50 × | 0.50 × | 0.50 × | 0.50 × | 0.50 × |" in lines
+    assert not any("mean face over" in line for line in lines)
+    assert "genuine relu1_1 / 30" in lines[-1]
+
+
+def test_what_was_not_measured_has_a_dash(scores_file: Path) -> None:
+    written = json.loads(scores_file.read_text())
+    del written["scores"]["l1"]["frequency_error"]
+    scores_file.write_text(json.dumps(written))
+    lines = render(scores_file).splitlines()
+    assert "| l1 | 0.0400 | 0.5000 | 0.1000 | 0.2000 | 0.9000 | 0.4000 | – |" in lines
+    assert "| *std over l1* | 0.50 × | 0.50 × | 0.50 × | 0.50 × | 0.50 × | 0.50 × | – |" in lines
+
+
+def test_the_text_goes_between_the_marks_and_nowhere_else(tmp_path: Path) -> None:
+    document = tmp_path / "README.md"
+    document.write_text("before\n<!-- RESULTS -->\nold\n<!-- /RESULTS -->\nafter\n")
+    put_between_marks(document, "RESULTS", "new")
+    assert document.read_text() == "before\n<!-- RESULTS -->\nnew\n<!-- /RESULTS -->\nafter\n"
+
+
+@pytest.mark.parametrize("content", ["no marks", "<!-- RESULTS -->\nnever ended"])
+def test_a_document_without_marks_is_left_alone(tmp_path: Path, content: str) -> None:
+    document = tmp_path / "README.md"
+    document.write_text(content)
+    with pytest.raises(ReportError, match="lacks the marks"):
+        put_between_marks(document, "RESULTS", "new")
+    assert document.read_text() == content
+
+
+def test_the_numbers_of_one_system_are_read_by_its_name(scores_file: Path) -> None:
+    assert metrics_of(scores_file, "l1") == {**ROW, "num_samples": 7}
+    with pytest.raises(ReportError, match="no system 'gan'; there are std, l1, mean face"):
+        metrics_of(scores_file, "gan")
+
+
+@pytest.mark.parametrize("content", [None, "not json", "[]", '{"scores": {}}'])
+def test_a_file_that_evaluate_did_not_write_is_named(tmp_path: Path, content: str | None) -> None:
+    path = tmp_path / "scores.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(ReportError, match=r"scores\.json is not what 'evaluate' writes"):
+        render(path)

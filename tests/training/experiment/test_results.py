@@ -1,0 +1,89 @@
+"""The file of results: appended to, read, and never two runs under one name."""
+
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from training.cli.experiment import render_experiment
+from training.experiment.results import Key, ResultsError, Row, append, find, read_results, stands
+from training.experiment.run import PLAN
+from training.synthesizer.objectives import OBJECTIVES
+from training.synthesizer.recipes import RECIPES, describe
+from training.synthesizer.train import described_objective
+
+ROW: Row = {"system": "l1-64", "seed": 0, "split": "val", "recipe": {"num_steps": 5}, "metrics": {"l2": 0.1}}
+
+
+def test_rows_come_back_as_they_were_written(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "results.jsonl"
+    assert read_results(path) == []
+    append(path, ROW)
+    append(path, {**ROW, "seed": 1})
+    assert read_results(path) == [ROW, {**ROW, "seed": 1}]
+    assert find(read_results(path), Key("l1-64", 1, "val")) == {**ROW, "seed": 1}
+    assert find(read_results(path), Key("l1-64", 0, "dev")) is None
+
+
+def test_a_later_line_of_the_same_name_adds_to_the_first(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    for row in (
+        {**ROW, "slices": {"dark": {"l2": 1.0}}},
+        {**ROW, "seed": 1},
+        {"system": "l1-64", "seed": 0, "split": "val", "metrics": {}, "slices": {"made dark": {"l2": 2.0}}},
+    ):
+        append(path, row)
+    slices = {"dark": {"l2": 1.0}, "made dark": {"l2": 2.0}}
+    assert read_results(path) == [{**ROW, "slices": slices}, {**ROW, "seed": 1}]
+
+
+def test_a_run_stands_when_its_name_and_recipe_do() -> None:
+    assert stands([ROW], {**ROW, "metrics": None}) and not stands([ROW], {**ROW, "seed": 1})
+
+
+@pytest.mark.parametrize("part", ["recipe", "objective", "critic", "data"])
+def test_another_run_of_the_same_name_is_refused(part: str) -> None:
+    with pytest.raises(ResultsError, match=f"another {part}"):
+        stands([ROW], {**ROW, part: {"other": 1}})
+
+
+ROOT = Path(__file__).parents[3]
+COMMITTED = read_results(ROOT / "training" / "results.jsonl")
+
+
+def test_readmes_tables_are_made_of_the_committed_rows() -> None:
+    told = (ROOT / "README.md").read_text("utf-8").partition("<!-- EXPERIMENT -->")[2]
+    assert told.partition("<!-- /EXPERIMENT -->")[0].strip() == render_experiment(COMMITTED)
+
+
+@pytest.mark.parametrize("row", [row for row in COMMITTED if "recipe" in row], ids=lambda row: row["system"])
+def test_every_committed_row_stands_for_its_recipe_of_today(row: Row) -> None:
+    assert row["system"] in {entry.system for entry in PLAN}
+    recipe = RECIPES[row["system"]]
+    today = {**row, "recipe": describe(recipe), **described_objective(OBJECTIVES[recipe.objective])}
+    assert stands([row], today)
+
+
+def test_a_row_from_before_a_field_was_there_stands_only_for_its_default() -> None:
+    new = {**ROW, "recipe": describe(RECIPES["std-64"])}
+    old = deepcopy(new)
+    del old["recipe"]["part"], old["recipe"]["model"]["num_eyes"], old["recipe"]["jitter"]["small"]
+    assert stands([old], new)
+    for other in (
+        replace(RECIPES["std-64"], part="mouth"),
+        replace(RECIPES["std-64"], model=replace(RECIPES["std-64"].model, num_eyes=2)),
+        replace(RECIPES["std-64"], jitter=replace(RECIPES["std-64"].jitter, small=0.5)),
+    ):
+        with pytest.raises(ResultsError, match="another recipe"):
+            stands([old], {**ROW, "recipe": describe(other)})
+
+
+@pytest.mark.parametrize("line", ["not json", "[]", '{"system": "l1-64"}'])
+def test_a_damaged_line_is_named(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "results.jsonl"
+    append(path, ROW)
+    with path.open("a") as file:
+        file.write(line + "\n")
+    with pytest.raises(ResultsError, match="line 2 of"):
+        read_results(path)

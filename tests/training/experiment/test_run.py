@@ -1,0 +1,200 @@
+"""The experiment from pairs to a page, with budgets of two steps."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from training.data.store import Pairs, PairsError
+from training.evaluation.simclr import EncoderRecipe
+from training.experiment.html import write_page
+from training.experiment.results import ResultsError, read_results
+from training.experiment.run import BASELINES, PLAN, Entry, Experiment, ExperimentSettings
+from training.experiment.tables import by_system, render_flaws, render_results
+from training.synthesizer.recipes import RECIPES
+
+SYSTEMS = ("l1-64", "std-64", "mean face", "nearest training eye", "amplified l1", "l2-64", "bound")
+SMALL = (
+    *(Entry(name) for name in SYSTEMS), Entry("l1-64", 1), Entry("guesses-64"), Entry("one guess of many"),
+    Entry("cgan-two-eyes-64"), Entry("mouth-64"),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_batches() -> Iterator[None]:
+    """Steps of 16 samples, not 64: they are what takes time here."""
+    small = {name: replace(recipe, batch_size=16) for name, recipe in RECIPES.items()}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("training.experiment.run.RECIPES", small)
+        yield
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory, archives: str) -> ExperimentSettings:
+    folder = tmp_path_factory.mktemp("experiment")
+    encoder = EncoderRecipe(num_steps=2, batch_size=8, widths=(8,))
+    return ExperimentSettings(folder / "runs", folder / "results.jsonl", archives, "val", 2, encoder)
+
+
+@pytest.fixture(scope="module")
+def finished(settings: ExperimentSettings, small_pairs: Pairs) -> ExperimentSettings:
+    Experiment(small_pairs, settings).run(SMALL)
+    return settings
+
+
+def test_every_run_of_the_plan_has_a_recipe_or_is_a_baseline() -> None:
+    assert len(set(PLAN)) == len(PLAN)
+    assert all(entry.system in RECIPES or entry.system in BASELINES for entry in PLAN)
+    for system in ("l1-64", "std-64"):
+        assert {entry.seed for entry in PLAN if entry.system == system} == {0, 1, 2}
+
+
+def test_trained_runs_of_the_plan_have_equal_budgets() -> None:
+    recipes = [RECIPES[entry.system] for entry in PLAN if entry.system in RECIPES]
+    assert len({(recipe.num_steps, recipe.batch_size, recipe.learning_rate) for recipe in recipes}) == 1
+
+
+def test_what_a_baseline_is_made_of_comes_before_it() -> None:
+    made: set[str] = set()
+    for entry in PLAN:
+        assert BASELINES.get(entry.system) in {None, *made}
+        made.add(entry.system)
+
+
+def test_every_entry_leaves_a_row_with_all_that_is_needed_to_repeat_it(finished: ExperimentSettings) -> None:
+    rows = read_results(finished.results)
+    assert [Entry(row["system"], row["seed"]) for row in rows] == list(SMALL)
+    trained = [row for row in rows if "recipe" in row]
+    assert {row["system"] for row in trained} == {
+        "l1-64", "std-64", "l2-64", "guesses-64", "cgan-two-eyes-64", "mouth-64",
+    }  # fmt: skip
+    for row in trained:
+        assert row["recipe"]["num_steps"] == 2 and row["seconds"] > 0 and row["samples_per_second"] > 0
+        assert row["commit"] and row["objective"] and row["data"]["rows_sha256"]
+        assert row["metrics"]["num_samples"] > 0 and row["measured_with"]["features"]
+    assert rows[-2]["critic"]["sees_eyes"] is True and rows[0]["critic"] is None
+
+
+def test_a_mouth_is_one_sample_a_face_and_says_so_in_the_table(finished: ExperimentSettings) -> None:
+    rows = {row["system"]: row for row in read_results(finished.results)}
+    num_eyes, num_mouths = (rows[name]["metrics"]["num_samples"] for name in ("std-64", "mouth-64"))
+    assert num_eyes == 2 * num_mouths and rows["mouth-64"]["recipe"]["part"] == "mouth"
+    assert rows["mouth-64"]["measured_with"] == rows["std-64"]["measured_with"]
+    assert f"| mouth-64, {num_mouths} crops | " in render_results(list(rows.values()))
+
+
+def test_a_part_that_the_pairs_lack_is_refused(finished: ExperimentSettings, small_pairs: Pairs) -> None:
+    with pytest.raises(PairsError, match="no crops of the nose"):
+        Experiment(small_pairs, finished).run([Entry("nose-64")])
+
+
+def test_a_guess_is_not_the_central_one_and_two_are_some_distance_apart(finished: ExperimentSettings) -> None:
+    rows = read_results(finished.results)
+    found = {row["system"]: row["metrics"] for row in rows}
+    central, drawn = found["guesses-64"], found["one guess of many"]
+    assert set(drawn) - set(central) == {"guess_distance_vgg", "guess_distance_encoder"}
+    assert drawn["l2"] != central["l2"] and drawn["sigma_ratio"] > central["sigma_ratio"]
+    assert 0 < drawn["guess_distance_vgg"] < 2 and 0 < drawn["guess_distance_encoder"] < 2
+    assert f"other noise are {drawn['guess_distance_vgg']:.3f} (VGG)" in render_results(rows)
+
+
+def test_the_bound_is_that_of_the_l2_run(finished: ExperimentSettings) -> None:
+    rows = {row["system"]: row["metrics"] for row in read_results(finished.results)}
+    bound = rows["bound"]
+    assert 1.0 <= bound["by_component"] <= 2.0
+    assert bound["l2_by_component"] == pytest.approx(bound["by_component"] * rows["l2-64"]["l2"])
+
+
+def test_a_second_start_makes_nothing_twice(finished: ExperimentSettings, small_pairs: Pairs) -> None:
+    before = finished.results.read_bytes()
+    again = Experiment(small_pairs, finished)
+    again.run(SMALL)
+    assert finished.results.read_bytes() == before
+
+
+def test_a_lost_row_comes_back_the_same(
+    finished: ExperimentSettings, small_pairs: Pairs, tmp_path: Path
+) -> None:
+    rows = read_results(finished.results)
+    shorter = tmp_path / "shorter.jsonl"
+    shorter.write_text("".join(json.dumps(row) + "\n" for row in rows if row["system"] != "std-64"))
+    Experiment(small_pairs, replace(finished, results=shorter)).run([Entry("std-64")])
+    (before,) = by_system(rows)["std-64"]
+    assert read_results(shorter)[-1]["metrics"] == before["metrics"]
+
+
+def test_a_row_from_before_eyes_were_spoilt_gets_the_slices_alone(
+    finished: ExperimentSettings, small_pairs: Pairs, tmp_path: Path
+) -> None:
+    rows = read_results(finished.results)
+    old = [row | {"slices": {}} if row["system"] == "std-64" else row for row in rows]
+    results = tmp_path / "old.jsonl"
+    results.write_text("".join(json.dumps(row) + "\n" for row in old))
+    assert "std-64" not in render_flaws(old)
+    for _ in range(2):
+        Experiment(small_pairs, replace(finished, results=results)).run(SMALL)
+    assert read_results(results) == rows and len(results.read_text().splitlines()) == len(rows) + 1
+
+
+@pytest.mark.parametrize("gone", ["the run", "its commit"])
+def test_a_row_whose_run_is_not_here_stays_as_it_is(
+    finished: ExperimentSettings, small_pairs: Pairs, tmp_path: Path, gone: str
+) -> None:
+    (row,) = by_system(read_results(finished.results))["std-64"]
+    commit = "another" if gone == "its commit" else row["commit"]
+    results = tmp_path / "old.jsonl"
+    results.write_text(json.dumps(row | {"slices": {}, "commit": commit}) + "\n")
+    before = results.read_bytes()
+    out = tmp_path / "empty" if gone == "the run" else finished.out
+    Experiment(small_pairs, replace(finished, results=results, out=out)).run([Entry("std-64")])
+    assert results.read_bytes() == before
+
+
+def test_the_table_of_spoilt_eyes_has_a_row_a_system(finished: ExperimentSettings) -> None:
+    rows = read_results(finished.results)
+    lines = render_flaws(rows).splitlines()
+    assert [line.split(" | ")[0] for line in lines[2:4]] == ["| l1-64, 2 seeds", "| std-64"]
+    (std,) = by_system(rows)["std-64"]
+    head = [each.strip() for each in lines[0].split("|")]
+    for name in ("made dark", "background"):
+        value = lines[3].split("|")[head.index(f"L2: {name}")]
+        assert float(value) == pytest.approx(std["slices"][name]["l2"], abs=1e-4)
+
+
+def test_another_length_is_another_run(finished: ExperimentSettings, small_pairs: Pairs) -> None:
+    with pytest.raises(ResultsError, match="another recipe"):
+        Experiment(small_pairs, replace(finished, num_steps=3)).run(SMALL)
+
+
+def test_a_baseline_without_its_run_is_refused(
+    settings: ExperimentSettings, small_pairs: Pairs, tmp_path: Path
+) -> None:
+    elsewhere = replace(settings, out=tmp_path / "runs", results=tmp_path / "results.jsonl")
+    with pytest.raises(ResultsError, match="'amplified l1' is made of the run 'l1-64'"):
+        Experiment(small_pairs, elsewhere).run([Entry("amplified l1")])
+
+
+def test_the_table_has_a_row_a_system_and_its_notes(finished: ExperimentSettings) -> None:
+    text = render_results(read_results(finished.results))
+    lines = text.splitlines()
+    assert lines[2].startswith("| l1-64, 2 seeds | ") and " ± " in lines[2].split("|")[2]
+    assert [line.split(" | ")[0] for line in lines[3:7]] == [
+        "| std-64", "| mean face", "| nearest training eye", "| amplified l1",
+    ]  # fmt: skip
+    assert "Every run sees 32 samples in 2 steps" in text
+    assert "Full variance must cost at least" in text and "genuine relu1_1" in text
+
+
+def test_the_page_shows_tables_curves_and_pictures(
+    finished: ExperimentSettings, small_pairs: Pairs, tmp_path: Path
+) -> None:
+    page = tmp_path / "private" / "report.html"
+    write_page(page, read_results(finished.results), small_pairs, finished.out)
+    text = page.read_text()
+    for heading in ("Numbers", "Distortion and perception", "Pictures", "Curves", "Variety: std-64"):
+        assert heading in text
+    # Two planes, a grid, two of variety, one enlarged, and a curve for each of the six trained systems.
+    assert text.count("data:image/png;base64,") == 12
+    assert "http" not in text

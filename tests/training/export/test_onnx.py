@@ -1,0 +1,96 @@
+"""The exported file: the contract, the facts, and equality with torch."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from service.inference.synthesizer import Synthesizer, open_on_cpu
+from tests.training.exported import FACTS
+from training.data.store import Pairs
+from training.export import onnx as exporting
+from training.export.onnx import ExportDiffers, difference_to_torch, export
+from training.loop.previews import draw_faces
+from training.loop.run_folder import load_average
+from training.synthesizer.autoencoder import Autoencoder
+from training.synthesizer.recipes import RECIPES
+from training.synthesizer.train import RunSettings, train
+
+
+def test_onnx_runtime_draws_what_torch_draws(run: Path, exported: Path, drawn_pairs: Pairs) -> None:
+    eyes = drawn_pairs.eyes[:, 1]
+    assert difference_to_torch(exported, load_average(run), eyes) <= 1
+
+
+def test_the_service_reads_the_facts_back(exported: Path) -> None:
+    info = Synthesizer.load(exported, device="cpu").info
+    assert (info.name, info.version, info.part, info.licence_class) == ("tiny", "7", "eye", "open")
+    assert (info.eye_size, info.face_size, info.metrics) == (64, 128, {"l2": 0.25})
+
+
+def test_any_number_of_eyes_is_one_call(exported: Path, drawn_pairs: Pairs) -> None:
+    synthesizer = Synthesizer.load(exported, device="cpu")
+    together = synthesizer(drawn_pairs.eyes[:5, 0])
+    alone = np.concatenate([synthesizer(drawn_pairs.eyes[i : i + 1, 0]) for i in range(5)])
+    assert np.abs(together.astype(int) - alone).max() <= 1
+
+
+def test_large_weights_are_stored_as_float16_and_no_batch_norm_is_left(exported: Path) -> None:
+    graph = onnx.load(exported).graph
+    large = [tensor for tensor in graph.initializer if np.prod(tensor.dims) >= exporting.SMALLEST_HALVED]
+    assert large and all(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in large)
+    assert "BatchNormalization" not in {node.op_type for node in graph.node}
+
+
+def test_convolutions_behind_an_upsampling_work_on_the_small_picture(exported: Path) -> None:
+    kinds = [node.op_type for node in onnx.load(exported).graph.node]
+    assert "Resize" not in kinds and "Concat" in kinds
+
+
+def test_an_export_that_differs_is_refused_and_writes_nothing(
+    run: Path, drawn_pairs: Pairs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def brighter(model: Autoencoder, eyes: np.ndarray) -> np.ndarray:
+        faces = draw_faces(model, eyes).astype(int) + 2
+        return np.asarray(np.clip(faces, 0, 255), dtype=np.uint8)
+
+    monkeypatch.setattr(exporting, "draw_faces", brighter)
+    with pytest.raises(ExportDiffers, match=r"differ by [23] of 255"):
+        export(run, tmp_path / "never.onnx", FACTS, drawn_pairs.eyes[:4, 0])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_metadata_names_the_contract(exported: Path) -> None:
+    properties = {entry.key: entry.value for entry in onnx.load(exported).metadata_props}
+    assert properties["eye2face.contract_version"] == "1"
+    assert json.loads(properties["eye2face.metrics"]) == {"l2": 0.25}
+
+
+def test_a_model_of_two_eyes_is_not_exported(drawn_pairs: Pairs, tmp_path: Path) -> None:
+    tiny = RECIPES["tiny"]
+    recipe = replace(tiny, num_steps=1, batch_size=4, model=replace(tiny.model, num_eyes=2))
+    run = train(recipe, drawn_pairs, RunSettings(tmp_path / "run", "", accelerator="cpu"))
+    with pytest.raises(ValueError, match="draws from 2 eyes"):
+        export(run, tmp_path / "never.onnx", FACTS, drawn_pairs.eyes[:4, 0])
+
+
+def test_a_model_with_noise_takes_it_or_draws_its_central_guess(
+    tmp_path: Path, drawn_pairs: Pairs, archives: str
+) -> None:
+    tiny = RECIPES["tiny"]
+    recipe = replace(
+        tiny, num_steps=2, batch_size=8, objective="guesses", model=replace(tiny.model, noise_size=3)
+    )
+    run = train(recipe, drawn_pairs, RunSettings(tmp_path / "run", archives, accelerator="cpu"))
+    path, eyes = tmp_path / "guesses.onnx", drawn_pairs.eyes[:5, 0]
+    assert export(run, path, FACTS, drawn_pairs.eyes[:, 0]) <= 1
+    central = Synthesizer.load(path, device="cpu")(eyes)
+    session = open_on_cpu(path, num_threads=1)
+    for noise in (torch.zeros(1, 3), 5 * torch.ones(1, 3), 5 * torch.randn(5, 3)):
+        (faces,) = session.run(["faces"], {"eyes": eyes, "noise": noise.numpy()})
+        assert np.abs(faces.astype(int) - draw_faces(load_average(run), eyes, noise)).max() <= 1
+        assert np.array_equal(faces, central) == (not noise.any())

@@ -1,0 +1,124 @@
+"""The exported finder: the same candidates as in torch, at any size, with its facts, in under a megabyte."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from service.inference.detections import Candidate
+from service.inference.eye_finder import LearnedEyeFinder
+from service.inference.refiner import close_crop
+from tests.fakes import astronaut
+from training.finder.detector import STRIDE, EyeFinderNet
+from training.finder.export import (
+    NUM_CANDIDATES,
+    CloseToRefined,
+    FinderFacts,
+    PictureToCandidates,
+    read_network,
+    refiner_to_onnx,
+    to_onnx,
+    write_finder,
+)
+from training.finder.refiner_model import RefinerNet
+
+FACTS = FinderFacts(
+    "7", "nobody", "open", "abc", threshold=0.25, score_weights=(1.0, 0.5, 0.25, 0.125, 0.0, 2.0, 3.0, 4.0)
+)
+
+
+@pytest.fixture(scope="module")
+def net() -> EyeFinderNet:
+    torch.manual_seed(0)
+    return EyeFinderNet().eval()
+
+
+@pytest.fixture(scope="module")
+def exported(net: EyeFinderNet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("finder") / "eye_finder.onnx"
+    write_finder(to_onnx(net), path, FACTS, {"recall": 0.5})
+    return path
+
+
+@pytest.mark.parametrize("size", [(64, 64), (256, 320), (96, 640)])
+def test_onnx_runtime_sees_what_torch_sees_at_any_size(
+    exported: Path, net: EyeFinderNet, size: tuple[int, int]
+) -> None:
+    picture = np.ascontiguousarray(np.resize(astronaut(), (1, *size, 3)))
+    finder = LearnedEyeFinder.load(exported)
+    (seen,) = finder._session.run(["candidates"], {"picture": picture})
+    with torch.no_grad():
+        expected = PictureToCandidates(net)(torch.from_numpy(picture)).numpy()
+    assert seen.shape == (NUM_CANDIDATES, 9)
+    peaks = expected[:, 0] > -20
+    # Logits agree to float32; where two are equal their order may differ, so they are compared sorted.
+    np.testing.assert_allclose(seen[peaks, 0], expected[peaks, 0], atol=1e-3)
+    np.testing.assert_allclose(seen[:3], expected[:3], rtol=1e-3, atol=1e-2)
+
+
+def test_a_peak_of_the_heat_map_is_decoded_to_its_place(net: EyeFinderNet) -> None:
+    class OnePeak(EyeFinderNet):
+        def forward(self, pixels_BCHW: torch.Tensor) -> torch.Tensor:
+            maps = torch.zeros(1, 9, 20, 24)
+            maps[0, 0] = -5
+            maps[0, 0, 7, 11] = 2
+            maps[0, 1:, 7, 11] = torch.tensor([0.25, -0.5, 0.0, 0.0, 1.0, 0.0, 1.0, 0.0])
+            return maps
+
+    rows = PictureToCandidates(OnePeak())(torch.zeros(1, 80, 96, 3, dtype=torch.uint8))
+    expected = [2, 11.25 * STRIDE + 1.5, 6.5 * STRIDE + 1.5, 32, 0.5, 1, 0, 1, 0]
+    assert rows[0].tolist() == pytest.approx(expected)
+
+
+def test_the_file_says_what_it_is(exported: Path) -> None:
+    info = LearnedEyeFinder.load(exported).info
+    assert (info.name, info.version, info.training_data, info.licence_class) == (
+        "eye_finder",
+        "7",
+        "nobody",
+        "open",
+    )
+    assert (info.threshold, info.score_weights) == (0.25, (1.0, 0.5, 0.25, 0.125, 0.0, 2.0, 3.0, 4.0))
+    assert info.metrics == {"recall": 0.5}
+    onnx.checker.check_model(onnx.load(exported), full_check=True)
+
+
+def test_the_file_is_smaller_than_a_megabyte(exported: Path) -> None:
+    assert exported.stat().st_size < 1_000_000
+
+
+def test_the_closer_look_in_the_file_answers_as_torch_does(exported: Path, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    refiner = RefinerNet().eval()
+    path = tmp_path / "eye_finder.onnx"
+    write_finder(read_network(exported), path, FACTS, {}, refiner_to_onnx(refiner))
+    finder = LearnedEyeFinder.load(path)
+    seen = [
+        Candidate(220, 110, 44, 0.1, 5, 1.0, 44, (264, 110)),
+        Candidate(90, 90, 20, 0.9, -9, 1.0, 20, (70, 90)),
+    ]
+    assert finder._refiner is not None
+    refined = finder._refiner.refine(astronaut(), seen)
+    close = np.stack([close_crop(astronaut(), each) for each in seen])
+    with torch.no_grad():
+        expected = CloseToRefined(refiner)(torch.from_numpy(close)).numpy()
+    assert [each.close_logit for each in refined] == pytest.approx(list(expected[:, 0]), abs=2e-2)
+    moved = [
+        np.hypot(new.x - old.x, new.y - old.y) / old.distance for new, old in zip(refined, seen, strict=True)
+    ]
+    assert moved == pytest.approx(list(np.hypot(expected[:, 1], expected[:, 2])), abs=1e-2)
+    assert path.stat().st_size < 1_000_000
+
+
+def test_a_file_gives_back_its_network(exported: Path, tmp_path: Path) -> None:
+    network = read_network(exported)
+    assert not network.metadata_props
+    write_finder(network, tmp_path / "again.onnx", FACTS, {})
+    picture = np.ascontiguousarray(np.resize(astronaut(), (1, 64, 64, 3)))
+    one, other = (
+        LearnedEyeFinder.load(path)._session.run(["candidates"], {"picture": picture})[0]
+        for path in (exported, tmp_path / "again.onnx")
+    )
+    np.testing.assert_array_equal(one, other)

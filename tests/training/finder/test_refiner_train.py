@@ -1,0 +1,147 @@
+"""The closer look's training: labels as the service reads them, moved crops, killed runs."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from service.inference.detections import Candidate
+from service.inference.refiner import CLOSE_PER_DISTANCE, CLOSE_PX, Refiner, close_crop
+from tests.fake_finders import seen_right, tiny_finder
+from tests.training.labelled_astronaut import photo
+from training.finder.refiner_crops import LABELS, WIDE_PX, WIDEN, label_candidates
+from training.finder.refiner_model import RefinerNet, loss, moved_anew
+from training.finder.refiner_train import RefinerSettings, load_refiner, train_refiner
+from training.finder.scenes import DrawnEye, Scenes
+from training.loop.checkpoint import CheckpointError
+from training.synthesizer.recipes import RefinerRecipe
+from training.synthesizer.train import RunConflict
+
+NO_MORE = np.random.default_rng(8)  # whose first numbers add neither missed eyes nor random places
+
+
+def guessed(x: float, y: float, distance: float, roll_deg: float, left: float) -> Candidate:
+    return Candidate(x, y, distance, left, roll_deg, 1.0, distance, (x + 10, y))
+
+
+class Answering:
+    """Stands for a session: answers the rows that it was given."""
+
+    def __init__(self, rows: list[tuple[float, ...]]) -> None:
+        self.rows = rows
+
+    def run(self, _: list[str], inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+        assert inputs["close"].shape == (len(self.rows), CLOSE_PX, CLOSE_PX, 3)
+        return [np.array(self.rows)]
+
+
+@pytest.mark.parametrize("left", [0.1, 0.9])
+@pytest.mark.parametrize("eye_is_left", [False, True])
+def test_what_is_labelled_is_what_the_service_reads(left: float, eye_is_left: bool) -> None:
+    seen = guessed(100, 90, 40, 25, left)
+    eye = DrawnEye(106, 86, 46, math.radians(33), eye_is_left, sure=True)
+    ((_, label),) = list(label_candidates([seen], [eye], NO_MORE))
+    (found,) = Refiner(Answering([(3.0, *label[1:5], label[5] * 2 - 1)])).refine(
+        np.zeros((200, 200, 3), np.uint8), [seen]
+    )
+    assert (found.x, found.y, found.distance) == pytest.approx((eye.x, eye.y, eye.distance))
+    assert found.roll_deg == pytest.approx(33)
+    assert (found.left > 0.5) == eye_is_left
+    assert found.close_logit == 3.0
+
+
+def test_nothing_is_asked_where_nothing_was_seen() -> None:
+    assert Refiner(Answering([])).refine(np.zeros((9, 9, 3), np.uint8), []) == []
+
+
+def test_only_what_is_surely_no_eye_is_labelled_so() -> None:
+    eye = DrawnEye(100, 100, 40, 0.0, left=False, sure=True)
+    unsure = DrawnEye(200, 100, 40, 0.0, left=False, sure=False)
+    seen = [guessed(x, 100, 40, 0, 0.0) for x in (104, 116, 150, 205)]
+    labelled = [(each.x, label[0]) for each, label in label_candidates(seen, [eye, unsure], NO_MORE)]
+    assert labelled == [(104, 1.0), (150, 0.0)]
+
+
+def test_a_crop_that_is_moved_shows_the_eye_where_its_label_says() -> None:
+    seen = guessed(100, 100, 40, 0, 0.0)
+    picture = np.zeros((200, 200, 3), np.uint8)
+    picture[92:95, 107:110] = 255
+    eye = DrawnEye(108, 93, 40, 0.0, left=False, sure=True)
+    ((_, label),) = list(label_candidates([seen], [eye], NO_MORE))
+    wide = torch.from_numpy(close_crop(picture, seen, size=WIDE_PX, widen=WIDEN)).permute(2, 0, 1).float()
+    random = torch.Generator().manual_seed(3)
+    close, labels = moved_anew(wide.repeat(64, 1, 1, 1), torch.tensor([label] * 64), random)
+    middle, per_px = (CLOSE_PX - 1) / 2, CLOSE_PER_DISTANCE / CLOSE_PX
+    for crop, moved in zip(close[:, 0], labels, strict=True):
+        row, column = divmod(int(crop.argmax()), CLOSE_PX)
+        assert (column - middle) * per_px == pytest.approx(float(moved[1]), abs=0.06)
+        assert (row - middle) * per_px == pytest.approx(float(moved[2]), abs=0.06)
+    assert float(labels[:, 1].std()) > 0.02
+
+
+def test_what_is_no_eye_teaches_no_place() -> None:
+    answers, labels = torch.randn(4, len(LABELS)), torch.zeros(4, len(LABELS))
+    _, terms = loss(answers, labels)
+    assert (float(terms["place"]), float(terms["side"])) == (0.0, 0.0)
+    assert float(terms["eye"]) > 0
+
+
+@pytest.fixture(scope="module")
+def scenes() -> Scenes:
+    return Scenes([photo()], [np.zeros((64, 64, 3), np.uint8)])
+
+
+RECIPE = RefinerRecipe(num_pictures=6, num_steps=4, batch_size=4, warmup_steps=1)
+
+
+def test_a_longer_run_goes_on_where_the_shorter_one_ended(scenes: Scenes, tmp_path: Path) -> None:
+    finder = tiny_finder(tmp_path / "f.onnx", [seen_right(100, 100, 40)])
+    whole = train_refiner(RECIPE, scenes, RefinerSettings(tmp_path / "whole", finder, checkpoint_every=1))
+    settings = RefinerSettings(tmp_path / "killed", finder, checkpoint_every=2, log_every=3)
+
+    class Killed(Exception):
+        pass
+
+    def dies(step: int) -> None:
+        if step == 3:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train_refiner(RECIPE, scenes, settings, after_step=dies)
+    killed = train_refiner(RECIPE, scenes, settings)
+    one, other = load_refiner(whole).state_dict(), load_refiner(killed).state_dict()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_finished_run_keeps_what_it_says_of_itself(
+    scenes: Scenes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = RefinerSettings(tmp_path / "run", tiny_finder(tmp_path / "f.onnx", [seen_right(100, 100, 40)]))
+    said = (train_refiner(RECIPE, scenes, settings) / "run.json").read_bytes()
+    monkeypatch.setattr("training.finder.train.commit_hash", lambda: "a later one")
+    assert (train_refiner(RECIPE, scenes, settings) / "run.json").read_bytes() == said
+    longer = train_refiner(replace(RECIPE, num_steps=5), scenes, settings)
+    assert "a later one" in (longer / "run.json").read_text()
+
+
+def test_a_folder_of_another_recipe_is_refused(scenes: Scenes, tmp_path: Path) -> None:
+    finder = tiny_finder(tmp_path / "f.onnx", [seen_right(100, 100, 40)])
+    settings = RefinerSettings(tmp_path / "run", finder)
+    train_refiner(RECIPE, scenes, settings)
+    with pytest.raises(RunConflict, match="another recipe"):
+        train_refiner(RefinerRecipe(seed=1), scenes, settings)
+
+
+def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="train the refiner first"):
+        load_refiner(tmp_path)
+
+
+def test_a_dark_crop_is_no_other(scenes: Scenes) -> None:
+    torch.manual_seed(0)
+    net = RefinerNet().eval()
+    bright = torch.rand(1, 3, CLOSE_PX, CLOSE_PX) * 255
+    assert torch.allclose(net(bright), net(bright * 0.5), atol=0.1)

@@ -1,0 +1,117 @@
+"""Training pictures: drawn again from the same number, with eyes where they say they are."""
+
+import numpy as np
+import pytest
+
+from service.vision.eyes import Image
+from tests.training.labelled_astronaut import photo
+from training.finder.labels import LabelledPhoto, Person
+from training.finder.negatives import MEASURED, TRAINED, background, packaged, parts_without_people
+from training.finder.occlusions import cover_face, paint_over_eyes, spoil
+from training.finder.scenes import LARGEST, SIDE, SMALLEST, Scenes, _label, _paste, _similarity
+
+EMPTY: Image = np.full((80, 90, 3), 120, np.uint8)
+
+
+@pytest.fixture(scope="module")
+def scenes() -> Scenes:
+    return Scenes([photo(), photo("several-faces")], [EMPTY], seed=3)
+
+
+def test_the_same_number_is_the_same_picture(scenes: Scenes) -> None:
+    for index in range(12):
+        (one, eyes), (again, same) = scenes.draw(index), scenes.draw(index)
+        assert np.array_equal(one, again)
+        assert eyes == same
+
+
+def test_pictures_have_their_size_and_sure_eyes_lie_inside(scenes: Scenes) -> None:
+    drawn = [scenes.draw(index) for index in range(60)]
+    assert all(picture.shape == (SIDE, SIDE, 3) and picture.dtype == np.uint8 for picture, _ in drawn)
+    sure = [eye for _, eyes in drawn for eye in eyes if eye.sure]
+    assert len(sure) > 40
+    assert all(0 <= eye.x < SIDE and 0 <= eye.y < SIDE for eye in sure)
+    assert all(SMALLEST <= eye.distance <= LARGEST for eye in sure)
+    assert any(not eyes for _, eyes in drawn)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_an_eye_is_where_its_label_says(flip: bool) -> None:
+    marked = np.zeros((100, 100, 3), np.uint8)
+    marked[40:45, 30:35] = (255, 0, 0)
+    marked[40:45, 60:65] = (0, 255, 0)
+    points = np.array([[32, 42], [62, 42], [47, 60]], np.float32)
+    scene = LabelledPhoto("m.png", "face", marked, (Person(points, (True, True), 60.0),))
+    move = _similarity(points[:2].mean(0), np.array([120.0, 130.0]), 1.7, 0.4, flip=flip)
+    canvas = np.zeros((SIDE, SIDE, 3), np.uint8)
+    rng = np.random.default_rng(4)
+    _paste(canvas, marked, move, rng)
+    eyes = _label(canvas.copy(), scene, move, np.random.default_rng(1))
+    assert [eye.left for eye in eyes] == [False, True]
+    # A mirrored right eye looks like a left one: the colours change places.
+    colours = [1, 0] if flip else [0, 1]
+    for eye, colour in zip(eyes, colours, strict=True):
+        v, u = np.nonzero(canvas[..., colour] > 128)
+        assert (u.mean(), v.mean()) == pytest.approx((eye.x, eye.y), abs=0.3)
+        assert eye.distance == pytest.approx(30 * 1.7)
+    assert eyes[0].roll == pytest.approx(0.4, abs=1e-5)
+
+
+def test_a_shrunk_photo_keeps_its_eyes_in_place() -> None:
+    marked = np.zeros((301, 299, 3), np.uint8)
+    marked[180:200, 100:120] = 255
+    move = _similarity(np.array([109.5, 189.5]), np.array([80.0, 70.0]), 0.2, 0.0, flip=False)
+    canvas = np.zeros((SIDE, SIDE, 3), np.uint8)
+    _paste(canvas, marked, move, np.random.default_rng(0))
+    weights = canvas[..., 0].astype(float)
+    v, u = np.mgrid[0:SIDE, 0:SIDE]
+    centre = (u * weights).sum() / weights.sum(), (v * weights).sum() / weights.sum()
+    assert centre == pytest.approx((80, 70), abs=0.2)
+
+
+def test_scenes_want_photos_and_pictures_of_nobody() -> None:
+    with pytest.raises(ValueError, match="no labelled photo"):
+        Scenes([], [EMPTY])
+
+
+def test_covering_a_face_keeps_its_eyes_unless_it_says_so() -> None:
+    points = photo().people[0].points
+    for seed in range(40):
+        picture = photo().pixels.copy()
+        gone = cover_face(picture, points, np.random.default_rng(seed))
+        before = photo().pixels
+        for eye, is_gone in zip(points[:2], gone, strict=True):
+            x, y = (round(float(value)) for value in eye)
+            same = np.array_equal(picture[y - 2 : y + 3, x - 2 : x + 3], before[y - 2 : y + 3, x - 2 : x + 3])
+            assert not (is_gone and same)
+
+
+def test_eyes_painted_over_are_changed_and_little_else_is() -> None:
+    painted = photo().pixels.copy()
+    paint_over_eyes(painted, photo().people[0].points, np.random.default_rng(0))
+    changed = np.abs(painted.astype(int) - photo().pixels).sum(2) > 0
+    assert changed[101, 203] and changed[103, 246]
+    assert 0 < changed.mean() < 0.02
+
+
+def test_a_spoiled_picture_is_still_a_picture() -> None:
+    for seed in range(20):
+        spoiled = spoil(photo().pixels, np.random.default_rng(seed))
+        assert spoiled.shape == (512, 512, 3)
+        assert spoiled.dtype == np.uint8
+
+
+def test_pictures_of_nobody_are_learned_from_or_measured_on_not_both() -> None:
+    assert not set(MEASURED) & set(TRAINED)
+    assert all(picture.ndim == 3 and picture.dtype == np.uint8 for picture in packaged([*MEASURED, *TRAINED]))
+
+
+def test_backgrounds_have_the_size_asked_for() -> None:
+    for seed in range(20):
+        assert background([EMPTY], 64, np.random.default_rng(seed)).shape == (64, 64, 3)
+
+
+def test_the_parts_beside_the_astronaut_do_not_show_her_eyes() -> None:
+    parts = list(parts_without_people([photo()]))
+    assert len(parts) == 3
+    assert list(parts_without_people([photo("several-faces"), photo(num_people=2)])) == []

@@ -1,0 +1,80 @@
+"""The autoencoder: its shapes, its cost and what it refuses."""
+
+import pytest
+import torch
+
+from training.synthesizer.autoencoder import Autoencoder, ModelConfig, grow, half_as_large, num_macs
+
+
+def test_an_eye_becomes_a_face_between_0_and_1() -> None:
+    faces = Autoencoder(ModelConfig()).eval()(torch.rand(2, 3, 64, 64))
+    assert faces.shape == (2, 3, 128, 128) and faces.dtype == torch.float32
+    assert faces.min() >= 0 and faces.max() <= 1
+
+
+@pytest.mark.parametrize(("eye_size", "face_size"), [(32, 64), (96, 256), (64, 64)])
+def test_other_sizes_follow_from_the_configuration(eye_size: int, face_size: int) -> None:
+    config = ModelConfig(eye_size=eye_size, face_size=face_size, encoder_widths=(8, 8), decoder_widths=(8, 8))
+    assert Autoencoder(config)(torch.rand(2, 3, eye_size, eye_size)).shape == (2, 3, face_size, face_size)
+
+
+def test_a_face_costs_at_most_half_a_billion_multiplications() -> None:
+    assert 0.4e9 < num_macs(ModelConfig()) <= 0.5e9
+
+
+def test_the_multiplications_of_a_known_model_are_counted() -> None:
+    config = ModelConfig(eye_size=4, face_size=8, encoder_widths=(2,), vector_size=3, decoder_widths=(5,))
+    encoder, to_vector, from_vector = 4 * 4 * 2 * 27, 2 * 2 * 2 * 3, 3 * 5 * 2 * 2
+    decoder, to_pixels = 4 * 4 * 5 * 45, 4 * 4 * 12 * 45
+    assert num_macs(config) == encoder + to_vector + from_vector + decoder + to_pixels
+
+
+def test_too_many_halvings_are_refused() -> None:
+    with pytest.raises(ValueError, match="more blocks"):
+        Autoencoder(ModelConfig(eye_size=4))
+
+
+def test_a_fresh_model_draws_no_checkerboard() -> None:
+    faces = Autoencoder(ModelConfig()).eval()(torch.rand(1, 3, 64, 64)).reshape(3, 64, 2, 64, 2)
+    spread = faces.amax((2, 4)) - faces.amin((2, 4))
+    assert spread.max() == 0.0
+
+
+def test_noise_makes_many_faces_of_one_eye_and_zeros_the_central_one() -> None:
+    model = Autoencoder(ModelConfig(face_size=64, decoder_widths=(32, 16, 8), noise_size=4)).eval()
+    eyes = torch.rand(1, 3, 64, 64).expand(3, -1, -1, -1)
+    faces = model(eyes, torch.tensor([[0.0], [1.0], [-1.0]]).expand(3, 4))
+    torch.testing.assert_close(model(eyes), faces[:1].expand(3, -1, -1, -1))
+    assert (faces[1] - faces[0]).abs().max() > 1e-4 < (faces[1] - faces[2]).abs().max()
+
+
+LARGE = ModelConfig(face_size=128, encoder_widths=(8, 8), decoder_widths=(8, 8, 6, 4))
+
+
+def test_a_model_goes_on_where_a_smaller_one_ends() -> None:
+    small = Autoencoder(half_as_large(LARGE)).eval()
+    assert small.config.face_size == 64 and small.config.decoder_widths == (8, 8, 6)
+    large = grow(small, LARGE).eval()
+    eyes = torch.rand(2, 3, 64, 64)
+    assert large(eyes).shape == (2, 3, 128, 128)
+    vectors = small.to_vector(small.encoder(eyes - 0.5).flatten(1))
+    torch.testing.assert_close(large.to_vector(large.encoder(eyes - 0.5).flatten(1)), vectors)
+    coarse = small.from_vector(vectors).unflatten(1, (-1, small.coarsest, small.coarsest))
+    torch.testing.assert_close(large.decoder[:-2](coarse), small.decoder(coarse))
+
+
+def test_it_goes_on_from_nothing_else() -> None:
+    with pytest.raises(ValueError, match="cannot go on from one of"):
+        grow(Autoencoder(LARGE), LARGE)
+
+
+def test_only_the_end_learns_and_the_rest_takes_no_moments() -> None:
+    model = Autoencoder(LARGE)
+    model.keep_all_but_the_end()
+    learning = {name.split(".")[0] for name, each in model.named_parameters() if each.requires_grad}
+    assert learning == {"decoder", "to_pixels"}
+    before = {name: each.clone() for name, each in model.state_dict().items()}
+    model.train()(torch.rand(4, 3, 64, 64)).mean().backward()
+    moved = {name for name, each in model.state_dict().items() if not torch.equal(each, before[name])}
+    assert moved == {f"decoder.7.1.{name}" for name in ("running_mean", "running_var", "num_batches_tracked")}
+    assert {n.split(".")[0] for n, p in model.named_parameters() if p.grad is not None} == learning

@@ -1,0 +1,77 @@
+"""Objectives: sums of weighted terms."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from training.synthesizer.discriminator import CriticConfig
+from training.synthesizer.moments import TargetStatistics
+from training.synthesizer.objectives import LOSSES, OBJECTIVES, Batch, Objective
+
+
+def _batch() -> Batch:
+    pred, true = torch.rand(4, 3, 8, 8), torch.rand(4, 3, 8, 8)
+    statistics = TargetStatistics()
+    statistics.add([true])
+    return Batch(
+        pred, true, [pred], [true], [1.0],
+        statistics.mean(), statistics.std(4), statistics.directions([true]),
+        pred_scores=torch.rand(4, 1, 2, 2),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_the_total_is_the_weighted_sum_of_the_terms(name: str) -> None:
+    objective = OBJECTIVES[name]
+    total, terms = objective(_batch())
+    assert set(terms) == set(objective.weights)
+    assert total.item() == pytest.approx(sum(objective.weights[term] * terms[term].item() for term in terms))
+
+
+def test_places_reach_every_loss_that_has_positions() -> None:
+    batch = _batch()
+    places = torch.ones(8, 8)
+    places[:, :4] = 0.1
+    unmoved = {
+        name for name, loss in LOSSES.items() if loss(batch).equal(loss(replace(batch, places=places)))
+    }
+    assert unmoved == {"covariance_features", "frequencies", "total_variation", "adversarial"}
+
+
+def test_an_unknown_loss_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="'lpips'"):
+        Objective({"lpips": 1.0})
+
+
+def test_only_objectives_with_features_need_the_perceptual_network() -> None:
+    assert not OBJECTIVES["l1"].needs_features
+    assert OBJECTIVES["feature"].needs_features and OBJECTIVES["std"].needs_features
+
+
+def test_only_steady_targets_and_covariances_need_statistics() -> None:
+    assert {name for name, objective in OBJECTIVES.items() if objective.needs_statistics} == {
+        "std-e",
+        "std-f",
+        "std-g",
+        "std-h",
+        "std-half-l2",
+    }
+
+
+def test_a_critic_and_its_loss_come_together() -> None:
+    for objective in ({"l1": 1.0}, CriticConfig()), ({"adversarial": 1.0}, None):
+        with pytest.raises(ValueError, match="both a critic and the loss 'adversarial'"):
+            Objective(*objective)
+
+
+def test_only_guesses_are_drawn_twice() -> None:
+    assert {name: each.num_guesses for name, each in OBJECTIVES.items() if each.num_guesses != 1} == {
+        "guesses": 2
+    }
+
+
+def test_half_of_what_binds_a_guess_to_the_truth_drives_two_apart() -> None:
+    weights = OBJECTIVES["guesses"].weights
+    assert weights["between_guesses"] == -weights["l1"] / 2
+    assert weights["between_guesses_features"] == -weights["feature"] / 2

@@ -1,0 +1,282 @@
+"""Training runs: they learn, and a killed one ends exactly as an undisturbed one."""
+
+import json
+import multiprocessing
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from tests.training import tiny_run
+from training.data.store import Pairs
+from training.loop import checkpoint as checkpoints
+from training.loop.run_folder import load_average, read_stats
+from training.synthesizer.autoencoder import grow, half_as_large
+from training.synthesizer.recipes import RECIPES, Recipe
+from training.synthesizer.train import RunConflict, RunSettings, decay_at, learning_rate, train
+
+TINY = replace(RECIPES["tiny"], num_steps=6, batch_size=8, warmup_steps=2)
+
+
+def settings_of(folder: Path, **changes: object) -> RunSettings:
+    return replace(RunSettings(folder, "", accelerator="cpu", log_every=1), **changes)  # type: ignore[arg-type]
+
+
+def test_a_run_leaves_its_description_statistics_pictures_and_checkpoint(
+    tmp_path: Path, drawn_pairs: Pairs
+) -> None:
+    train(TINY, drawn_pairs, settings_of(tmp_path))
+    files = {path.name for path in tmp_path.iterdir()}
+    assert files == {"run.json", "stats.jsonl", "checkpoint.pt", "curves.png", "grid.png"}
+    described = json.loads((tmp_path / "run.json").read_text())
+    assert described["recipe"]["num_steps"] == 6 and described["objective"] == {"l1": 1.0}
+    assert [line["step"] for line in read_stats(tmp_path)] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_run_learns(tmp_path: Path, drawn_pairs: Pairs) -> None:
+    train(replace(TINY, num_steps=40), drawn_pairs, settings_of(tmp_path))
+    losses = [line["l1"] for line in read_stats(tmp_path)]
+    assert sum(losses[-5:]) < 0.75 * sum(losses[:5])
+
+
+@pytest.mark.parametrize("num_steps", [6, 4])
+def test_a_finished_run_is_not_run_again(
+    tmp_path: Path, drawn_pairs: Pairs, monkeypatch: pytest.MonkeyPatch, num_steps: int
+) -> None:
+    train(TINY, drawn_pairs, settings_of(tmp_path))
+    kept = [tmp_path / "checkpoint.pt", tmp_path / "run.json"]
+    before = [path.read_bytes() for path in kept]
+    monkeypatch.setattr("training.synthesizer.train.commit_hash", lambda: "a later one")
+    train(replace(TINY, num_steps=num_steps), drawn_pairs, settings_of(tmp_path))
+    assert [path.read_bytes() for path in kept] == before
+    train(replace(TINY, num_steps=8), drawn_pairs, settings_of(tmp_path))
+    described = json.loads((tmp_path / "run.json").read_text())
+    assert described["commit"] == "a later one" and described["recipe"]["num_steps"] == 8
+
+
+def test_a_longer_run_goes_on_from_a_shorter_one(tmp_path: Path, drawn_pairs: Pairs) -> None:
+    train(TINY, drawn_pairs, settings_of(tmp_path))
+    train(replace(TINY, num_steps=8), drawn_pairs, settings_of(tmp_path))
+    assert [line["step"] for line in read_stats(tmp_path)] == list(range(1, 9))
+
+
+@pytest.mark.parametrize(
+    ("changed", "seed", "named"), [(replace(TINY, batch_size=4), 0, "recipe"), (TINY, 1, "seed")]
+)
+def test_a_folder_of_another_run_is_refused(
+    tmp_path: Path, drawn_pairs: Pairs, changed: Recipe, seed: int, named: str
+) -> None:
+    train(TINY, drawn_pairs, settings_of(tmp_path))
+    with pytest.raises(RunConflict, match=f"another {named}"):
+        train(changed, drawn_pairs, settings_of(tmp_path, seed=seed))
+
+
+def test_a_run_from_before_a_field_was_there_goes_on(tmp_path: Path, drawn_pairs: Pairs) -> None:
+    train(TINY, drawn_pairs, settings_of(tmp_path))
+    described = json.loads((tmp_path / "run.json").read_text())
+    del described["recipe"]["part"], described["recipe"]["model"]["num_eyes"]
+    (tmp_path / "run.json").write_text(json.dumps(described))
+    train(replace(TINY, num_steps=8), drawn_pairs, settings_of(tmp_path))
+    assert [line["step"] for line in read_stats(tmp_path)] == list(range(1, 9))
+
+
+def test_a_run_may_begin_with_the_weights_of_another(tmp_path: Path, drawn_pairs: Pairs) -> None:
+    train(replace(TINY, num_steps=40), drawn_pairs, settings_of(tmp_path / "first"))
+    settings = settings_of(tmp_path / "second", start_from=tmp_path / "first")
+    train(replace(TINY, num_steps=1, learning_rate=0.0), drawn_pairs, settings)
+    first, second = (load_average(tmp_path / name).to_pixels.weight for name in ("first", "second"))
+    assert torch.equal(first, second)
+    described = json.loads((tmp_path / "second" / "run.json").read_text())
+    assert described["start_from"]["recipe"]["num_steps"] == 40
+
+
+GROWN = replace(TINY, grow=True, window=32, model=replace(TINY.model, decoder_widths=(64, 64, 32, 16)))
+SMALL = replace(TINY, model=half_as_large(GROWN.model))
+
+
+def test_a_run_goes_on_with_a_model_of_half_the_side(
+    tmp_path: Path, small_pairs: Pairs, drawn_pairs: Pairs
+) -> None:
+    start = train(SMALL, small_pairs, settings_of(tmp_path / "small"))
+    small = load_average(start)
+    for folder, steps in (("whole", 6), ("parts", 3), ("parts", 6)):
+        settings = settings_of(tmp_path / folder, start_from=start)
+        train(replace(GROWN, num_steps=steps), drawn_pairs, settings)
+    whole, parts = (load_average(tmp_path / name).state_dict() for name in ("whole", "parts"))
+    assert all(torch.equal(each, parts[name]) for name, each in whole.items())
+    kept = {name: each for name, each in small.state_dict().items() if not name.startswith("to_pixels")}
+    for name, each in kept.items():
+        torch.testing.assert_close(whole[name], each)
+    assert not torch.equal(whole["to_pixels.weight"], grow(small, GROWN.model).to_pixels.weight)
+
+
+def test_what_grows_must_begin_with_something(tmp_path: Path, drawn_pairs: Pairs) -> None:
+    with pytest.raises(ValueError, match="name it with --start-from"):
+        train(GROWN, drawn_pairs, settings_of(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("changed", [{"objective": "std-h"}, {"background_weight": 0.5}], ids=str)
+def test_a_window_and_what_knows_places_are_refused(
+    tmp_path: Path, drawn_pairs: Pairs, changed: dict[str, Any]
+) -> None:
+    with pytest.raises(ValueError, match="looks through a window"):
+        train(replace(TINY, window=32, **changed), drawn_pairs, settings_of(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_pairs_of_another_size_are_refused_before_anything_is_written(
+    tmp_path: Path, drawn_pairs: Pairs
+) -> None:
+    larger = replace(TINY, model=replace(TINY.model, face_size=256))
+    with pytest.raises(ValueError, match="prepare them at these sizes"):
+        train(larger, drawn_pairs, settings_of(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_learning_rate_warms_up_stays_and_falls_to_zero() -> None:
+    recipe = replace(TINY, num_steps=100, warmup_steps=10, cooldown_part=0.5, learning_rate=1.0)
+    rates = [learning_rate(recipe, step) for step in (0, 9, 50, 75, 100)]
+    assert rates == pytest.approx([0.1, 1.0, 1.0, 0.5, 0.0])
+
+
+def test_the_average_forgets_its_start() -> None:
+    assert decay_at(0.998, 0) == pytest.approx(0.1)
+    assert decay_at(0.998, 10**6) == 0.998
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, small_folder: Path, archives: str) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "undisturbed"
+    command = [sys.executable, "-m", "tests.training.tiny_run", str(small_folder), str(run), archives, "std"]
+    subprocess.run(command, stderr=subprocess.DEVNULL, check=True)
+    return run
+
+
+class Starts(Protocol):
+    def __call__(self, run: Path, *options: str, objective: str = "std") -> BaseProcess: ...
+
+
+@pytest.fixture(scope="module")
+def start(small_folder: Path, archives: str) -> Starts:
+    """Begins or resumes the run of tests/training/tiny_run.py in a process of its own. It comes of one that
+    has imported torch and done nothing else: to import takes longer than the run."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.training.tiny_run"])
+
+    def begin(run: Path, *options: str, objective: str = "std") -> BaseProcess:
+        arguments = [str(small_folder), str(run), archives, objective, *options]
+        process = context.Process(target=tiny_run.main, args=[arguments])
+        process.start()
+        return process
+
+    return begin
+
+
+def exit_code(process: BaseProcess) -> int | None:
+    """Once it has ended."""
+    process.join(120)
+    return process.exitcode
+
+
+def test_killed_at_a_random_step_a_run_ends_bitwise_the_same(
+    tmp_path: Path, start: Starts, undisturbed: Path
+) -> None:
+    run = tmp_path / "killed"
+    process = start(run)
+    wanted = random.randrange(4, 21)
+    stats = run / "stats.jsonl"
+    while not stats.exists() or len(stats.read_text().splitlines()) < wanted:
+        assert process.is_alive()
+        time.sleep(0.002)
+    process.kill()
+    assert exit_code(process) == -signal.SIGKILL
+    assert exit_code(start(run)) == 0
+    assert_equal_runs(run, undisturbed, note=f"killed after step {wanted}")
+
+
+def test_killed_while_it_writes_a_checkpoint_a_run_ends_bitwise_the_same(
+    tmp_path: Path, start: Starts, undisturbed: Path
+) -> None:
+    run = tmp_path / "killed"
+    assert exit_code(start(run, "--die-while-saving", "5")) == -signal.SIGKILL
+    assert (run / "checkpoint.pt.new").exists()
+    assert exit_code(start(run)) == 0
+    assert_equal_runs(run, undisturbed, note="killed while saving")
+
+
+@pytest.mark.parametrize("objective", ["cgan", "std-f"])
+def test_a_critic_and_running_targets_go_on_bitwise_the_same(
+    tmp_path: Path, start: Starts, objective: str
+) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    undisturbed = start(whole, objective=objective)
+    process = start(killed, "--die-while-saving", "5", objective=objective)
+    assert exit_code(process) == -signal.SIGKILL
+    assert exit_code(undisturbed) == 0
+    assert exit_code(start(killed, objective=objective)) == 0
+    assert_equal_runs(killed, whole, note=objective)
+
+
+def assert_equal_runs(run: Path, other: Path, *, note: str) -> None:
+    """Every logged loss and every number of the last checkpoint is the same to the bit."""
+    lines, other_lines = (
+        [{k: v for k, v in line.items() if k != "seconds_per_step"} for line in read_stats(folder)]
+        for folder in (run, other)
+    )
+    assert lines == other_lines, note
+    state, other_state = checkpoints.load(run), checkpoints.load(other)
+    assert state is not None and other_state is not None
+    assert state["step"] == other_state["step"] == 24
+    for part in ("model", "average"):
+        for name, value in state[part].items():
+            assert torch.equal(value, other_state[part][name]), f"{note}: {part} {name}"
+    moments = [state["optimizer"]["state"][0]["exp_avg"], other_state["optimizer"]["state"][0]["exp_avg"]]
+    assert torch.equal(moments[0], moments[1]), note
+    assert torch.equal(state["random"]["torch"], other_state["random"]["torch"]), note
+
+
+GUESSING = replace(TINY, objective="guesses", model=replace(TINY.model, noise_size=3))
+
+
+def test_a_run_of_guesses_logs_their_distance_and_draws_them_into_its_grid(
+    tmp_path: Path, drawn_pairs: Pairs, archives: str
+) -> None:
+    train(GUESSING, drawn_pairs, settings_of(tmp_path, perceptual=archives))
+    lines = list(read_stats(tmp_path))
+    assert all(line["between_guesses"] > 0 and line["between_guesses_features"] > 0 for line in lines)
+    grid, one = cv2.imread(str(tmp_path / "grid.png")), drawn_pairs.faces.shape[1]
+    # Eye, central guess, four more, true face.
+    assert grid is not None and grid.shape[0] == 7 * one
+    assert not np.array_equal(grid[one : 2 * one], grid[2 * one : 3 * one])
+
+
+def test_the_noise_of_a_run_goes_on_where_it_was(tmp_path: Path, drawn_pairs: Pairs, archives: str) -> None:
+    whole, stopped = (settings_of(tmp_path / name, perceptual=archives) for name in ("whole", "stopped"))
+    train(replace(GUESSING, num_steps=4, cooldown_part=0.0), drawn_pairs, whole)
+    for num_steps in (2, 4):
+        train(replace(GUESSING, num_steps=num_steps, cooldown_part=0.0), drawn_pairs, stopped)
+    first, second = (
+        [line["between_guesses"] for line in read_stats(each.folder)] for each in (whole, stopped)
+    )
+    assert first == second
+
+
+@pytest.mark.parametrize("changes", [{"objective": "l1"}, {"model": TINY.model}])
+def test_noise_and_an_objective_of_guesses_come_together(
+    tmp_path: Path, drawn_pairs: Pairs, changes: dict[str, object]
+) -> None:
+    recipe = replace(GUESSING, **changes)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="noise is for guesses"):
+        train(recipe, drawn_pairs, settings_of(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()

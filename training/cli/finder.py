@@ -1,0 +1,225 @@
+"""Commands: `train-finder`, `train-refiner`, `doubt-labels`, `export-`, `evaluate-` and `serve-finder`."""
+
+import tempfile
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from tqdm import tqdm
+
+from service.decoding.reader import ReadHere
+from service.inference.eye_finder import LearnedEyeFinder
+from service.inference.synthesizer import Synthesizer
+from service.pipeline import Pipeline
+from service.vision.eyes import EyeFinder, HaarEyeFinder
+from training.data.photos import find_layout, list_photos
+from training.data.prepare import MAX_PIXELS
+from training.experiment.report import put_between_marks
+from training.finder import calibration as scores
+from training.finder import end_to_end as serving
+from training.finder import evaluate as evaluation
+from training.finder.export import FinderFacts, read_network, refiner_to_onnx, to_onnx, write_finder
+from training.finder.label_errors import doubts, read_files, sheet, write_doubts
+from training.finder.labels import licences, load_photos
+from training.finder.negatives import FITTED
+from training.finder.refiner_train import RefinerSettings, load_refiner, train_refiner
+from training.finder.test_sets import (
+    NOBODY,
+    NUM_PARTS_EACH,
+    Case,
+    cases_of_a_folder,
+    cases_of_an_animal,
+    cases_of_nobody,
+    cases_put_together,
+    cases_with_people,
+)
+from training.finder.train import FinderSettings, load_average, load_scenes, train_finder
+from training.synthesizer.recipes import FinderRecipe, RefinerRecipe
+from training.synthesizer.train import commit_hash
+
+SHIPPED, DRAWS = Path("models/eye_finder.onnx"), Path("models/synthesizer.onnx")
+REFINER = RefinerRecipe()
+
+Data = Annotated[Path, typer.Argument(help="Folder with scenes.csv, faces.csv or both, and their pictures.")]
+Run = Annotated[Path, typer.Argument(help="Folder of the run; an unfinished run there goes on.")]
+Limit = Annotated[
+    int | None, typer.Option(help="At most so many pictures of each CSV and parts of each picture of nobody.")
+]
+
+Nobody = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of more pictures without people; by their names a tenth of them serves to fit "
+        "the threshold, two tenths to measure false eyes."
+    ),
+]
+
+Into = Annotated[Path | None, typer.Option(help="Document with marks to put the numbers between.")]
+
+
+def train(  # noqa: PLR0913  every option is an argument
+    data: Data,
+    run: Run,
+    steps: Annotated[int, typer.Option()] = FinderRecipe().num_steps,
+    seed: Annotated[int, typer.Option()] = 0,
+    workers: Annotated[int, typer.Option(help="Processes that draw pictures.")] = 0,
+    nobody: Nobody = None,
+    without: Annotated[Path | None, typer.Option(help="CSV of `doubt-labels`: photos to leave out.")] = None,
+) -> None:
+    """Train the eye finder; killed at any moment, the same command goes on exactly there."""
+    recipe = FinderRecipe(num_steps=steps, seed=seed)
+    settings = FinderSettings(run, num_workers=workers)
+    doubted = read_files(without) if without else frozenset[str]()
+    scenes = load_scenes(data, seed, nobody, without=doubted)
+    typer.echo(f"finished: {train_finder(recipe, scenes, settings)}")
+
+
+def doubt(
+    data: Data,
+    model: Annotated[Path, typer.Option(help="The .onnx file of an eye finder.")] = SHIPPED,
+    out: Annotated[Path, typer.Option(help="CSV to write.")] = Path("runs/doubted.csv"),
+    limit: Limit = None,
+) -> None:
+    """Write which labels of the training part the finder doubts, and draw them beside it as PNG."""
+    photos = load_photos(data, "train", limit=limit)
+    doubted = sorted(doubts(tqdm(photos), LearnedEyeFinder.load(model)), key=lambda each: -each.apart)
+    write_doubts(out, doubted)
+    sheet(photos, doubted, out.with_suffix(".png"))
+    num_files = len({each.file for each in doubted})
+    typer.echo(f"{out}: {len(doubted)} labels of {num_files} of {len(photos)} photos are doubted")
+
+
+def train_closer(  # noqa: PLR0913  every option is an argument
+    data: Data,
+    run: Run,
+    finder: Annotated[
+        Path, typer.Option(help="The .onnx file of a finder; its candidates are learned from.")
+    ] = SHIPPED,
+    pictures: Annotated[
+        int, typer.Option(help="So many drawn pictures are searched.")
+    ] = REFINER.num_pictures,
+    steps: Annotated[int, typer.Option()] = REFINER.num_steps,
+    seed: Annotated[int, typer.Option()] = 0,
+    workers: Annotated[int, typer.Option(help="Processes that draw and search pictures.")] = 0,
+    nobody: Nobody = None,
+) -> None:
+    """Train the finder's closer look; killed at any moment, the same command goes on exactly there."""
+    recipe = RefinerRecipe(num_pictures=pictures, num_steps=steps, seed=seed)
+    settings = RefinerSettings(run, finder, num_workers=workers)
+    typer.echo(f"finished: {train_refiner(recipe, load_scenes(data, seed, nobody), settings)}")
+
+
+def export(  # noqa: PLR0913  every option is an argument
+    run: Annotated[
+        Path, typer.Argument(help="Folder of the finder's run, or a file whose network stays as it is.")
+    ],
+    data: Data,
+    out: Annotated[Path, typer.Argument(help="The .onnx file to write.")],
+    licence_class: Annotated[str, typer.Option(help="Who may use the model: research or open.")],
+    version: Annotated[str, typer.Option(help="Version of the model.")] = "1",
+    refiner: Annotated[
+        Path | None, typer.Option(help="Run of `train-refiner`; without it there is no closer look.")
+    ] = None,
+    limit: Limit = None,
+    nobody: Nobody = None,
+) -> None:
+    """Write a run's eye finder as ONNX, its scores and threshold fitted on pictures kept out of training."""
+    model = read_network(run) if run.is_file() else to_onnx(load_average(run))
+    closer = refiner_to_onnx(load_refiner(refiner)) if refiner else None
+    photos = load_photos(data, "fit", measured=True, limit=limit)
+    num_parts = min(NUM_PARTS_EACH, limit or NUM_PARTS_EACH)
+    empty = list(cases_of_nobody(photos, names=FITTED, num_parts_each=num_parts))
+    empty += cases_of_a_folder(nobody, "fit") if nobody else []
+    facts = FinderFacts(version, f"{data.name}: {licences(data)}", licence_class, commit_hash())
+    with tempfile.TemporaryDirectory() as folder:
+        draft = Path(folder) / "eye_finder.onnx"
+        num_empty = Counter(case.kind for case in empty if case.kind.startswith(NOBODY))
+        for _ in range(2):  # which looks are taken depends on the scores: now on drafts, then on final ones
+            write_finder(model, draft, facts, {}, closer)
+            judged = scores.judge(LearnedEyeFinder.load(draft), [*cases_with_people(photos), *empty])
+            weights = scores.fit_weights(judged)
+            threshold = scores.fit_threshold(judged, weights, num_empty)
+            facts = replace(facts, score_weights=weights, threshold=threshold)
+    metrics = {
+        "candidates_fitted_on": float(len(judged.right)),
+        "pictures_of_nobody": float(num_empty.total()),
+    }
+    write_finder(model, out, facts, metrics, closer)
+    typer.echo(f"{out}: {out.stat().st_size / 1e6:.2f} MB, eyes count from a score of {threshold:.3f}")
+
+
+def evaluate(  # noqa: PLR0913  every option is an argument
+    data: Data,
+    model: Annotated[Path, typer.Argument(help="The .onnx file of an eye finder.")] = SHIPPED,
+    haar: Annotated[bool, typer.Option(help="Measure OpenCV's Haar cascades beside it.")] = True,
+    limit: Limit = None,
+    nobody: Nobody = None,
+    out: Annotated[Path, typer.Option(help="Where the numbers go as JSON.")] = Path("runs/eye_finder.json"),
+    into: Into = None,
+) -> None:
+    """Print what the eye finder finds on pictures kept out of training, by kind, with 95 % intervals."""
+    photos = load_photos(data, "dev", measured=True, limit=limit)
+    empty = cases_of_nobody(photos, num_parts_each=min(NUM_PARTS_EACH, limit or NUM_PARTS_EACH))
+    cases: list[Case] = [
+        *cases_with_people(photos),
+        *cases_put_together(photos),
+        *empty,
+        *(cases_of_a_folder(nobody, "dev") if nobody else ()),
+        *cases_of_an_animal(),
+    ]
+    finders: dict[str, EyeFinder] = {"learned": LearnedEyeFinder.load(model)}
+    if haar:
+        finders["haar"] = HaarEyeFinder()
+    numbers = {
+        name: evaluation.sum_up(evaluation.measure(finder, cases, title=name))
+        for name, finder in finders.items()
+    }
+    evaluation.write_numbers(out, numbers)
+    text = (
+        f"{len(photos)} photos kept out of training; an eye is found within "
+        f"{evaluation.FOUND_WITHIN:.0%} of the eye distance; in brackets 95 % intervals (Wilson).\n\n"
+        + evaluation.table(numbers)
+    )
+    typer.echo(text)
+    typer.echo(f"numbers: {out}")
+    if into is not None:
+        put_between_marks(into, "FOUND", text)
+
+
+def serve(  # noqa: PLR0913  every option is an argument
+    source: Annotated[Path, typer.Argument(help="Labelled photos, as for `prepare`.")],
+    model: Annotated[Path, typer.Option(help="The .onnx file of an eye finder.")] = SHIPPED,
+    synthesizer: Annotated[Path, typer.Option(help="The .onnx file that draws faces.")] = DRAWS,
+    split: Annotated[str, typer.Option(help="train, dev or val.")] = "dev",
+    limit: Annotated[int | None, typer.Option(help="At most so many photos.")] = None,
+    refused: Annotated[Path, typer.Option(help="Where the refused photos are drawn.")] = Path(
+        "runs/refused.png"
+    ),
+    into: Into = None,
+) -> None:
+    """Print which labelled photos get a face in the service, why not, and how long the search takes."""
+    photos = list_photos(source, find_layout(source), dev_part=0.05, seed=0)
+    chosen = [photo for photo in photos if photo.split == split][:limit]
+    finder = LearnedEyeFinder.load(model)
+    pipeline = Pipeline(ReadHere(finder, max_pixels=MAX_PIXELS), Synthesizer.load(synthesizer, device="cpu"))
+    served = serving.serve(chosen, pipeline, finder, HaarEyeFinder())
+    spent = serving.milliseconds(finder)
+    times = [f"| CPU ms to {name}, median | {each:.1f} |" for name, each in spent.items()]
+    text = "\n".join([served.table(f"`{split}`"), *times])
+    typer.echo(text)
+    num_refused = serving.refused_sheet(served, chosen, refused)
+    typer.echo(f"{num_refused} refused photos of `{split}`: {refused}")
+    if into is not None:
+        put_between_marks(into, "SERVED", text)
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Adds the six commands to the application."""
+    app.command("train-finder")(train)
+    app.command("train-refiner")(train_closer)
+    app.command("doubt-labels")(doubt)
+    app.command("export-finder")(export)
+    app.command("evaluate-finder")(evaluate)
+    app.command("serve-finder")(serve)

@@ -1,0 +1,366 @@
+"""`python -m training prepare | train | evaluate | export`: arguments in, one clear sentence on failure."""
+
+import json
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+
+import numpy as np
+import typer
+
+from service.errors import Eye2FaceError
+from service.inference.eye_finder import open_eye_finder
+from service.vision.eyes import Image
+from training.cli.experiment import add_experiment_commands
+from training.cli.finder import add_commands
+from training.data.dataset import EyeFacePairs
+from training.data.face_alignment import FACE_SIZE
+from training.data.face_parts import add_part
+from training.data.photos import find_layout, list_photos
+from training.data.prepare import PrepareSettings
+from training.data.prepare import prepare as prepare_pairs
+from training.data.store import Pairs, PairsError, Split, open_pairs
+from training.evaluation import evaluate as evaluation
+from training.evaluation.simclr import NoEncoder
+from training.evaluation.train_serve_gap import measure_parity
+from training.experiment import report
+from training.experiment.results import ResultsError
+from training.export import float16
+from training.export import onnx as exporting
+from training.export import quantize as quantizing
+from training.export.importing import NotExported
+from training.loop import previews as pictures
+from training.loop.checkpoint import CheckpointError
+from training.loop.run_folder import NoRun, read_description
+from training.loop.step_times import time_steps as time_recipe
+from training.synthesizer.recipes import RECIPES
+from training.synthesizer.train import RunConflict, RunSettings
+from training.synthesizer.train import train as train_run
+from training.synthesizer.vgg import TORCHVISION_URL, FeaturesUnavailable, load_features, report_layers
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
+
+OURS = (
+    Eye2FaceError,
+    PairsError,
+    CheckpointError,
+    FeaturesUnavailable,
+    RunConflict,
+    NoRun,
+    NotExported,
+    NoEncoder,
+    ResultsError,
+    report.ReportError,
+    exporting.ExportDiffers,
+    ValueError,
+)
+"""What ends a command with its sentence and exit code 1, not with a traceback."""
+
+Data = Annotated[Path, typer.Argument(help="Folder that `prepare` wrote.")]
+Perceptual = Annotated[
+    str,
+    typer.Option(help="VGG19 weights: torchvision's file, its URL, or the folder of the two .npz archives."),
+]
+Finder = Annotated[
+    Literal["learned", "haar"],
+    typer.Option(help="Our network, or OpenCV's cascades."),
+]
+
+
+@app.command()
+def prepare(  # noqa: PLR0913  every option is an argument
+    source: Annotated[Path, typer.Argument(help="A labelled CSV, a folder of photos, or CelebA's folder.")],
+    out: Annotated[Path, typer.Argument(help="Folder for the arrays.")],
+    layout: Annotated[str, typer.Option(help="auto, csv, folder or celeba.")] = "auto",
+    limit: Annotated[int | None, typer.Option(help="At most so many photos, chosen by hash.")] = None,
+    licence: Annotated[
+        list[str] | None, typer.Option(help="Take only photos under this licence; may stand several times.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Decides which persons are `dev`.")] = 0,
+    face_size: Annotated[int, typer.Option(help="Side of the faces, in pixels.")] = FACE_SIZE,
+    part: Annotated[
+        Literal["eye", "mouth", "nose"], typer.Option(help="Add the crops of this part to those of the eyes.")
+    ] = "eye",
+    finder: Finder = "learned",
+) -> None:
+    """Turn photos into pairs of eye and face; a second run goes on where the first stopped."""
+    layouts = ("auto", "csv", "folder", "celeba")
+    if layout not in layouts:
+        raise ValueError(f"--layout is {layout!r}, expected one of {', '.join(layouts)}")
+    chosen = cast(Literal["auto", "csv", "folder", "celeba"], layout)
+    settings = PrepareSettings(
+        source=source, out=out, layout=chosen, limit=limit, licences=tuple(licence or ()), seed=seed,
+        face_size=face_size,
+    )  # fmt: skip
+    opened = open_eye_finder(finder)
+    manifest = prepare_pairs(settings, finder=opened)
+    if part != "eye":
+        add_part(settings, part, finder=opened)
+    typer.echo(
+        f"{out}: {manifest['num_rows']} faces of {manifest['num_photos']} photos {manifest['rows_by_split']}"
+    )
+    for reason, count in sorted(manifest["left_out_by_reason"].items()):
+        typer.echo(f"  left out, {reason}: {count}")
+    if manifest["num_rows"] == 0:
+        raise PairsError(f"no photo gave a pair: mend {source}, remove {out}, and prepare it again")
+
+
+@app.command()
+def train(  # noqa: PLR0913  every option is an argument
+    data: Data,
+    run: Annotated[Path, typer.Argument(help="Folder of the run; an unfinished run there goes on.")],
+    recipe: Annotated[str, typer.Option(help=f"One of {', '.join(RECIPES)}.")] = "std-128",
+    steps: Annotated[int | None, typer.Option(help="Another length than the recipe's.")] = None,
+    seed: Annotated[int, typer.Option(help="Decides every random choice of the run.")] = 0,
+    start_from: Annotated[
+        Path | None, typer.Option(help="Begin with the weights of this finished run, or of an exported file.")
+    ] = None,
+    perceptual: Perceptual = TORCHVISION_URL,
+    float32: Annotated[
+        bool, typer.Option("--float32", help="Compute in float32, whatever the recipe says.")
+    ] = False,
+    checkpoint_every: Annotated[int, typer.Option(help="Steps between two checkpoints.")] = 200,
+    accelerator: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    devices: Annotated[int, typer.Option(help="How many processes share each batch.")] = 1,
+    workers: Annotated[int, typer.Option(help="Processes that load data.")] = 0,
+) -> None:
+    """Train one recipe; killed at any moment, the same command goes on exactly there."""
+    if recipe not in RECIPES:
+        raise ValueError(f"no recipe is named {recipe!r}; there are {', '.join(RECIPES)}")
+    chosen = replace(RECIPES[recipe], num_steps=steps or RECIPES[recipe].num_steps)
+    if float32:
+        chosen = replace(chosen, precision="32-true")
+    settings = RunSettings(
+        run,
+        perceptual,
+        seed=seed,
+        start_from=start_from,
+        accelerator=accelerator,
+        devices=devices,
+        checkpoint_every=checkpoint_every,
+        num_workers=workers,
+    )
+    typer.echo(f"finished: {train_run(chosen, open_pairs(data), settings)}")
+
+
+@app.command(name="time-steps")
+def time_steps(
+    data: Data,
+    recipe: Annotated[str, typer.Option(help=f"One of {', '.join(RECIPES)}.")] = "std-128",
+    perceptual: Perceptual = TORCHVISION_URL,
+    rounds: Annotated[int, typer.Option(min=1, help="Steps of each kind; the medians are shown.")] = 5,
+    accelerator: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Say how fast a recipe trains here, and which part of a step takes how much of it."""
+    if recipe not in RECIPES:
+        raise ValueError(f"no recipe is named {recipe!r}; there are {', '.join(RECIPES)}")
+    times = time_recipe(RECIPES[recipe], open_pairs(data), perceptual, accelerator=accelerator, rounds=rounds)
+    typer.echo(f"{recipe}: {times.describe()}")
+
+
+@app.command()
+def evaluate(  # noqa: PLR0913  every option is an argument
+    data: Data,
+    systems: Annotated[list[str], typer.Argument(help="NAME=PATH of .onnx files or folders of runs.")],
+    split: Annotated[str, typer.Option(help="train, dev or val.")] = "val",
+    perceptual: Perceptual = TORCHVISION_URL,
+    part: Annotated[Literal["eye", "mouth", "nose"], typer.Option(help="What the systems see.")] = "eye",
+    out: Annotated[Path, typer.Option(help="JSON of the numbers.")] = Path("runs/evaluation.json"),
+    grid: Annotated[Path, typer.Option(help="PNG of eyes, drawn and true faces.")] = Path(
+        "runs/evaluation.png"
+    ),
+    min_face_px: Annotated[
+        float, typer.Option(help="Leave out faces that were narrower in their photo.")
+    ] = 0.0,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave other systems' numbers in that JSON.")] = False,
+) -> None:
+    """Print what each system scores on a split, the mean face beside it, and draw a grid.
+
+    The grid shows true faces, so it does not go where the numbers go.
+    """
+    pairs = open_pairs(data).of_part(part)
+    dataset = EyeFacePairs(pairs, _split(split), num_eyes=pairs.eyes.shape[1], min_face_px=min_face_px)
+    side = pairs.faces.shape[1]
+    drawing = {
+        name: evaluation.enlarged(evaluation.load_system(Path(path), part), side)
+        for name, path in map(_name_and_path, systems)
+    }
+    features = load_features(perceptual, report_layers(perceptual))
+    evaluation.calibrate(features, pairs)
+    drawing["mean face"] = evaluation.mean_face(pairs)
+    scores = evaluation.evaluate(drawing, dataset, features)
+    facts = {"data": pairs.manifest["settings"]["source"]}
+    if min_face_px:
+        facts["faces"] = f"{min_face_px:g} px wide or wider in their photo"
+    evaluation.write_scores(out, split, features, scores, facts, keep=keep)
+    _draw_grid(grid, dataset, drawing)
+    typer.echo(f"{len(dataset)} {part}s of the split {split!r}; features: {evaluation.describe(features)}")
+    typer.echo(evaluation.table(scores))
+    typer.echo(f"numbers: {out}, pictures: {grid}")
+
+
+@app.command()
+def export(  # noqa: PLR0913  every option is an argument
+    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    data: Data,
+    out: Annotated[Path, typer.Argument(help="The .onnx file to write.")],
+    licence_class: Annotated[str, typer.Option(help="Who may use the model: research or open.")],
+    scores: Annotated[
+        Path | None, typer.Option(help="JSON of `evaluate` whose numbers go into the file.")
+    ] = None,
+    system: Annotated[str, typer.Option(help="The name in that JSON.")] = "std",
+    version: Annotated[str, typer.Option(help="Version of the model.")] = "1",
+    float32: Annotated[
+        bool, typer.Option("--float32", help="Store weights as float32, not float16.")
+    ] = False,
+) -> None:
+    """Write a run as the ONNX file that the service runs, proved equal to torch on real crops."""
+    described = read_description(run)
+    others = sorted(_licences(described) - {"open"})
+    if licence_class == "open" and others:
+        raise ValueError(
+            f"{run} learned from photos whose licence is {', '.join(others)}: only a model that saw none but "
+            "open ones is open (prepare --licence open)"
+        )
+    metrics = report.metrics_of(scores, system) if scores else {}
+    facts = exporting.ModelFacts(
+        name=out.stem, version=version, recipe=described["recipe"]["name"],
+        objective=_objective(described), training_data=_training_data(described["data"]),
+        licence_class=licence_class, commit=described["commit"], metrics=metrics,
+        part=described["data"]["settings"]["part"],
+    )  # fmt: skip
+    check = _eyes_to_check(open_pairs(data).of_part(described["data"]["settings"]["part"]))
+    difference = exporting.export(run, out, facts, check, half=not float32)
+    typer.echo(
+        f"{out}: {out.stat().st_size / 1e6:.1f} MB, "
+        f"at most {difference} of 255 from torch on {len(check)} eyes"
+    )
+
+
+@app.command()
+def quantize(
+    model: Annotated[Path, typer.Argument(help="An exported .onnx file.")],
+    data: Data,
+    out: Annotated[Path, typer.Argument(help="The .onnx file in 8 bits to write.")],
+    split: Annotated[str, typer.Option(help="What to compare the two on: dev or val.")] = "val",
+    perceptual: Perceptual = TORCHVISION_URL,
+    numbers: Annotated[Path | None, typer.Option(help="JSON to write the comparison to.")] = None,
+) -> None:
+    """Write a model in 8 bits, with ranges seen on `train` eyes, and print what it gains and loses."""
+    pairs = open_pairs(data)
+    quantizing.quantize(model, out, quantizing.calibration_eyes(pairs))
+    costs = quantizing.compare({"float32": model, "int8": out}, pairs, _split(split), perceptual)
+    text = json.dumps({"split": split, **{name: asdict(cost) for name, cost in costs.items()}}, indent=1)
+    typer.echo(text)
+    if numbers is not None:
+        numbers.parent.mkdir(parents=True, exist_ok=True)
+        numbers.write_text(text + "\n", encoding="utf-8")
+
+
+@app.command(name="float16")
+def to_float16(
+    model: Annotated[Path, typer.Argument(help="An exported .onnx file.")],
+    out: Annotated[Path, typer.Argument(help="The .onnx file to write.")],
+) -> None:
+    """Write a model whose arithmetic is float16, for a GPU, proved to draw the same faces."""
+    difference = float16.to_float16(model, out)
+    typer.echo(f"{out}: at most {difference} of 255 from {model} on {float16.NUM_EYES} drawn eyes")
+
+
+@app.command()
+def table(
+    scores: Annotated[Path, typer.Argument(help="JSON of `evaluate`.")],
+    into: Annotated[Path | None, typer.Option(help="Document with marks to put the table between.")] = None,
+) -> None:
+    """Print the numbers of `evaluate` as README shows them, or put them there."""
+    text = report.render(scores)
+    typer.echo(text)
+    if into is not None:
+        report.put_between_marks(into, "RESULTS", text)
+
+
+@app.command()
+def parity(
+    source: Annotated[Path, typer.Argument(help="Labelled photos, as for `prepare`.")],
+    model: Annotated[Path, typer.Argument(help="An .onnx file.")],
+    split: Annotated[str, typer.Option(help="train, dev or val.")] = "dev",
+    limit: Annotated[int, typer.Option(help="At most so many photos.")] = 100,
+    into: Annotated[Path | None, typer.Option(help="Document with marks to put the numbers between.")] = None,
+    finder: Finder = "learned",
+) -> None:
+    """Print what the eye finder and the reduced decode of serving add to training's crops."""
+    photos = list_photos(source, find_layout(source), dev_part=0.05, seed=0)
+    chosen = [photo for photo in photos if photo.split == _split(split)][:limit]
+    measured = measure_parity(chosen, open_eye_finder(finder), model)
+    rows = [f"| {name} | {value:.4g} |" for name, value in asdict(measured).items()]
+    text = "\n".join([f"| {len(chosen)} photos of `{split}`, finder {finder} | median |", "|---|---|", *rows])
+    typer.echo(text)
+    if into is not None:
+        report.put_between_marks(into, "PARITY", text)
+
+
+add_experiment_commands(app)
+add_commands(app)
+
+
+def main() -> None:
+    """The command; our own errors become one sentence and exit code 1."""
+    try:
+        app(standalone_mode=True)
+    except OURS as error:
+        print(f"eye2face-train: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+def _split(text: str) -> Split:
+    if text not in ("train", "dev", "val"):
+        raise ValueError(f"--split is {text!r}, expected train, dev or val")
+    return cast(Split, text)
+
+
+def _name_and_path(text: str) -> tuple[str, str]:
+    name, equals, path = text.partition("=")
+    if not equals:
+        raise ValueError(
+            f"{text!r} names no system: write NAME=PATH, for example std=models/synthesizer.onnx"
+        )
+    return name, path
+
+
+def _objective(described: dict[str, Any]) -> str:
+    terms = " + ".join(f"{weight:g} {name}" for name, weight in described["objective"].items())
+    return f"{described['recipe']['objective']}: {terms}"
+
+
+def _licences(described: dict[str, Any]) -> set[str]:
+    """Those of the photos that a run learned from, and of what it started from."""
+    start = described.get("start_from") or {}
+    found = set(described["data"]["rows_by_licence"])
+    if "data" in start:
+        found |= _licences(start)
+    elif start:
+        found.add(start.get("eye2face.licence_class", "unstated"))
+    return found
+
+
+def _training_data(data: dict[str, dict[str, object]]) -> str:
+    licences = ", ".join(f"{count} {licence}" for licence, count in sorted(data["rows_by_licence"].items()))
+    return f"{data['settings']['source']} (faces by licence, all splits: {licences})"
+
+
+def _eyes_to_check(pairs: Pairs) -> Image:
+    rows = np.linspace(0, len(pairs.eyes) - 1, min(128, len(pairs.eyes))).astype(int)
+    return np.concatenate(list(pairs.eyes[rows].swapaxes(0, 1)))
+
+
+def _draw_grid(
+    path: Path, dataset: EyeFacePairs, systems: dict[str, evaluation.Draw], num_eyes: int = 15
+) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    samples = [dataset[int(i)] for i in np.linspace(0, len(dataset) - 1, num_eyes)]
+    eyes, faces = (
+        np.stack([np.ascontiguousarray(sample[part].permute(1, 2, 0)) for sample in samples])
+        for part in (0, 1)
+    )
+    pictures.write_rows(path, [eyes[..., :3], *(draw(eyes) for draw in systems.values()), faces])

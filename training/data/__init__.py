@@ -1,0 +1,1 @@
+"""From photos to pairs of eye and face: sources, alignment, storage, augmentation."""

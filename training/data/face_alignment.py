@@ -1,0 +1,73 @@
+"""Pairs of eye and face: the aligned target, the array layout on disk, and what a batch holds.
+
+Letters of shapes: N faces, E = 2 eyes of a face (0 right, 1 left and mirrored), B batch,
+S side of the eye, W side of the wider eye that jitter is cut from, F side of the face.
+"""
+
+import math
+
+import cv2
+import numpy as np
+
+from service.vision.eyes import Image
+
+RIGHT_EYE_AT = (0.34, 0.38)
+LEFT_EYE_AT = (0.66, 0.38)
+"""Where the aligned face has its eyes, in parts of its side. Source: design.md, section 3."""
+
+MAX_OUTSIDE = 0.05
+"""Targets with more than this part beyond the photo are left out."""
+
+EYE_SIZE, WIDE_SIZE, FACE_SIZE = 64, 96, 128
+WIDE_CONTEXT = WIDE_SIZE / EYE_SIZE
+
+
+def align_face(
+    photo: Image, right: tuple[float, float], left: tuple[float, float], size: int
+) -> tuple[Image, float]:
+    """The face as size x size x 3 uint8, upright and at a fixed place, and the part of it beyond the photo.
+
+    `right` and `left` are the subject's eye centres in pixels of `photo`. Beyond the photo its
+    border is replicated.
+
+    Raises:
+        ValueError: the eyes are at the same point.
+    """
+    dx, dy = left[0] - right[0], left[1] - right[1]
+    distance = math.hypot(dx, dy)
+    if not distance > 0:
+        raise ValueError("the two eyes are at the same point")
+    # As in crop_eye: at most a halving by linear interpolation, then an average by area.
+    frame_px = distance / (LEFT_EYE_AT[0] - RIGHT_EYE_AT[0])
+    canvas = size if frame_px <= size else 2 * size
+    if frame_px > 2 * canvas:
+        shrink = 2 * canvas / frame_px
+        small = cv2.resize(photo, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
+        photo = np.asarray(small, dtype=np.uint8)
+        right, left = _scaled(right, shrink), _scaled(left, shrink)
+        dx, dy, frame_px = dx * shrink, dy * shrink, frame_px * shrink
+    step = frame_px / canvas
+    cos, sin = dx / math.hypot(dx, dy) * step, dy / math.hypot(dx, dy) * step
+    u, v = (RIGHT_EYE_AT[0] * canvas - 0.5, RIGHT_EYE_AT[1] * canvas - 0.5)
+    frame_to_photo = np.array(
+        [[cos, -sin, right[0] - cos * u + sin * v], [sin, cos, right[1] - sin * u - cos * v]]
+    )
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    border = cv2.BORDER_REPLICATE
+    face = cv2.warpAffine(photo, frame_to_photo, (canvas, canvas), flags=flags, borderMode=border)
+    if canvas != size:
+        face = cv2.resize(face, (size, size), interpolation=cv2.INTER_AREA)
+    return np.asarray(face, dtype=np.uint8), _part_outside(frame_to_photo, canvas, photo.shape)
+
+
+def _scaled(point: tuple[float, float], scale: float) -> tuple[float, float]:
+    return (point[0] + 0.5) * scale - 0.5, (point[1] + 0.5) * scale - 0.5
+
+
+def _part_outside(frame_to_photo: np.ndarray, size: int, photo_shape: tuple[int, ...]) -> float:
+    grid = np.linspace(0, size - 1, 64)
+    u, v = np.meshgrid(grid, grid)
+    points = frame_to_photo @ np.stack([u.ravel(), v.ravel(), np.ones(u.size)])
+    height, width = photo_shape[:2]
+    inside = (points[0] > -1) & (points[0] < width) & (points[1] > -1) & (points[1] < height)
+    return 1.0 - float(inside.mean())

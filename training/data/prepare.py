@@ -1,0 +1,235 @@
+"""Photos in, a folder of pairs of eye and face out; see training/data/store.py for what the folder holds.
+
+Photos are taken in a fixed order, a chunk at a time, and a second run goes on after the last chunk
+of the first (see training/data/growing.py). With labels the geometry comes from them, without from an
+eye finder; the crops are service.vision.eyes.crop_eye's in both cases.
+"""
+
+import hashlib
+import math
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from tqdm import tqdm
+
+from service.errors import ImageError
+from service.vision.eyes import CROP_VERSION, Eye, EyeFinder, HaarEyeFinder, Image, crop_eye, eyes_from_points
+from service.vision.images import decode, read_header
+from training.data.face_alignment import EYE_SIZE, FACE_SIZE, MAX_OUTSIDE, WIDE_SIZE, align_face
+from training.data.filters import (
+    FILTER_VERSION,
+    MAX_COLOUR,
+    MAX_LABEL_SPREAD,
+    MIN_EYE_DISTANCE_PX,
+    MIN_SHARPNESS,
+    brightness,
+    colour,
+    sharpness,
+    usable_eyes,
+)
+from training.data.growing import PROGRESS, GrowingFolder, Pair, refuse_change
+from training.data.photos import Layout, Photo, find_layout, list_photos
+from training.data.store import Manifest, PairsError, Settings, read_manifest
+
+Reason = Literal[
+    "photo_missing",
+    "unreadable",
+    "no_eye",
+    "one_eye_only",
+    "doubtful_label",
+    "too_small",
+    "outside_photo",
+    "blurred",
+    "eyes_covered",
+]
+"""Why a photo is left out, in the order in which it is looked at."""
+
+MAX_PIXELS = 200_000_000
+"""More is taken for a mistake; a photo of this size decodes to 600 MB."""
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareSettings:
+    """What to prepare and how; `limit` takes a sample, `dev_part` of the training persons become `dev`.
+
+    `licences` takes only the photos under them, all if it is empty: a model may be used as freely as what
+    it learned from.
+
+    `chunk` is the number of photos between two notes of progress: 128 are about 17 MB of rows, and at
+    most that much work is done twice. It does not change what comes out.
+    """
+
+    source: Path
+    out: Path
+    layout: Layout = "auto"
+    limit: int | None = None
+    licences: tuple[str, ...] = ()
+    dev_part: float = 0.05
+    seed: int = 0
+    eye_size: int = EYE_SIZE
+    wide_size: int = WIDE_SIZE
+    face_size: int = FACE_SIZE
+    chunk: int = 128
+
+
+def prepare(settings: PrepareSettings, *, finder: EyeFinder | None = None, progress: bool = True) -> Manifest:
+    """Makes or completes the folder `settings.out`, and answers its manifest.
+
+    `finder` gives the points of photos without labels, the Haar finder if none is given. A complete
+    folder is left as it is.
+
+    Raises:
+        PairsError: the source cannot be used, or the folder was begun from other photos or settings.
+    """
+    layout = find_layout(settings.source) if settings.layout == "auto" else settings.layout
+    photos = photos_of(settings)
+    if not any(photo.path.is_file() for photo in photos):
+        raise PairsError(f"none of the {len(photos)} photos is there; the first were {photos[0].path}")
+    if not all(photo.labelled for photo in photos):
+        finder = finder or HaarEyeFinder()
+    wanted = _settings_of(settings, layout, photos, finder)
+    manifest = read_manifest(settings.out)
+    if manifest is not None:
+        refuse_change(manifest["settings"], wanted, settings.out)
+        (settings.out / PROGRESS).unlink(missing_ok=True)
+        say(f"{settings.out} is complete with {manifest['num_rows']} rows: nothing to do", progress)
+        return manifest
+    folder = GrowingFolder(settings.out, wanted)
+    if folder.num_photos:
+        say(f"{settings.out}: going on after {folder.num_photos} of {len(photos)} photos", progress)
+    _fill(folder, photos, settings, finder, progress=progress)
+    return folder.finish()
+
+
+def photos_of(settings: PrepareSettings) -> list[Photo]:
+    """The photos to prepare, in their order."""
+    layout = find_layout(settings.source) if settings.layout == "auto" else settings.layout
+    return list_photos(
+        settings.source,
+        layout,
+        dev_part=settings.dev_part,
+        seed=settings.seed,
+        limit=settings.limit,
+        licences=settings.licences,
+    )
+
+
+def _fill(
+    folder: GrowingFolder,
+    photos: list[Photo],
+    settings: PrepareSettings,
+    finder: EyeFinder | None,
+    *,
+    progress: bool,
+) -> None:
+    """Adds what the photos give that are not done yet."""
+    done = folder.num_photos
+    with tqdm(total=len(photos), initial=done, unit="photo", desc="prepare", disable=not progress) as bar:
+        while folder.num_photos < len(photos):
+            chunk = photos[folder.num_photos : folder.num_photos + settings.chunk]
+            made = [make_pair(photo, settings, finder) for photo in chunk]
+            left_out: list[tuple[str, ...]] = [
+                (photo.file, photo.split, photo.source, reason)
+                for photo, reason in zip(chunk, made, strict=True)
+                if not isinstance(reason, Pair)
+            ]
+            folder.add(len(chunk), [pair for pair in made if isinstance(pair, Pair)], left_out)
+            bar.update(len(chunk))
+
+
+def make_pair(photo: Photo, settings: PrepareSettings, finder: EyeFinder | None = None) -> Pair | Reason:
+    """The pair of one photo, or why there is none."""
+    if photo.label_spread is not None and photo.label_spread > MAX_LABEL_SPREAD:
+        return "doubtful_label"
+    if photo.labelled and photo.eyes is None:
+        return "no_eye"
+    if not photo.path.is_file():
+        return "photo_missing"
+    try:
+        pixels = read_pixels(photo)
+    except ImageError:
+        return "unreadable"
+    eyes = eyes_of(photo, pixels, finder)
+    return cut_pair(pixels, eyes, photo, settings) if isinstance(eyes, tuple) else eyes
+
+
+def read_pixels(photo: Photo) -> Image:
+    """The photo upright, H x W x 3 uint8 RGB."""
+    data = photo.path.read_bytes()
+    return decode(data, read_header(data, max_pixels=MAX_PIXELS))
+
+
+def eyes_of(photo: Photo, pixels: Image, finder: EyeFinder | None) -> tuple[Eye, Eye] | Reason:
+    """The right and the left eye, from the labels where there are any."""
+    return eyes_from_points(*photo.eyes) if photo.eyes else _find_both(pixels, finder)
+
+
+def cut_pair(pixels: Image, eyes: tuple[Eye, Eye], photo: Photo, settings: PrepareSettings) -> Pair | Reason:
+    """The pair of a decoded photo whose right and left eye are known, or why it is not good enough."""
+    right, left = eyes
+    height, width = pixels.shape[:2]
+    if not all(0 <= eye.x < width and 0 <= eye.y < height for eye in eyes):
+        return "outside_photo"
+    distance_px = math.hypot(left.x - right.x, left.y - right.y)
+    if distance_px < MIN_EYE_DISTANCE_PX:
+        return "too_small"
+    face, outside = align_face(pixels, (right.x, right.y), (left.x, left.y), settings.face_size)
+    if outside > MAX_OUTSIDE:
+        return "outside_photo"
+    if sharpness(face) < MIN_SHARPNESS:
+        return "blurred"
+    size, wide = settings.eye_size, settings.wide_size
+    eyes_EHWC = np.stack([crop_eye(pixels, eye, size) for eye in eyes])
+    right_ok, left_ok = usable_eyes(face, eyes_EHWC)
+    if not (right_ok or left_ok):
+        return "eyes_covered"
+    wide_EHWC = np.stack([crop_eye(pixels, eye, wide, context=wide / size) for eye in eyes])
+    row = (
+        *(photo.file, photo.split, photo.source, photo.licence, photo.person),
+        *(f"{colour(face) < MAX_COLOUR:d}", f"{distance_px:.2f}", f"{right.size_px:.2f}"),
+        *(f"{right.roll_deg:.2f}", f"{brightness(eyes_EHWC):.4f}", f"{right_ok:d}", f"{left_ok:d}"),
+    )
+    return Pair(face, eyes_EHWC, wide_EHWC, row)
+
+
+def _find_both(pixels: Image, finder: EyeFinder | None) -> tuple[Eye, Eye] | Reason:
+    """The eyes of the largest person, their geometry taken from both centres as it is with labels."""
+    assert finder is not None
+    by_side = {eye.side: eye for eye in finder.find(pixels) if eye.person == 0}
+    if len(by_side) < 2:
+        return "one_eye_only" if by_side else "no_eye"
+    right, left = by_side["right"], by_side["left"]
+    return eyes_from_points((right.x, right.y), (left.x, left.y), score=min(right.score, left.score))
+
+
+def _settings_of(
+    settings: PrepareSettings, layout: str, photos: list[Photo], finder: EyeFinder | None
+) -> Settings:
+    digest = hashlib.sha256()
+    for photo in photos:
+        size = photo.path.stat().st_size if photo.path.is_file() else None
+        digest.update(repr((replace(photo, path=Path()), size)).encode())
+    return {
+        "layout": layout,
+        "source": settings.source.resolve().name,
+        "points": "labels" if all(photo.labelled for photo in photos) else type(finder).__name__,
+        "part": "eye",
+        "limit": settings.limit,
+        "dev_part": settings.dev_part,
+        "seed": settings.seed,
+        "eye_size": settings.eye_size,
+        "wide_size": settings.wide_size,
+        "face_size": settings.face_size,
+        "crop_version": CROP_VERSION,
+        "filter_version": FILTER_VERSION,
+        "fingerprint": digest.hexdigest(),
+    }
+
+
+def say(sentence: str, progress: bool) -> None:
+    """Tells it where progress is told."""
+    if progress:
+        print(sentence, file=sys.stderr)

@@ -1,0 +1,223 @@
+"""A finished folder of pairs: what it holds, and how it is opened without reading it into memory.
+
+Knows files; knows nothing of photos or filters. Letters of shapes: N rows (one face each), E = 2
+eyes of a face (0 right, 1 left and mirrored), S side of the eye, W side of the wider eye, F side of
+the face. A finished folder holds
+
+    faces.npy      uint8 [N, F, F, 3]     the aligned target, not mirrored
+    eyes.npy       uint8 [N, E, S, S, 3]  what service.vision.eyes.crop_eye gives
+    eyes_wide.npy  uint8 [N, E, W, W, 3]  the same with context W / S, for jittered crops
+    rows.csv       one line per row: see ROW_COLUMNS
+    left_out.csv   one line per photo left out, with the reason
+    manifest.json  written last: a folder without it is not complete
+
+and, where `prepare --part mouth` added them (or those of the nose),
+
+    mouth.npy      uint8 [N, S, S, 3]     one crop a face, not mirrored
+    mouth_wide.npy uint8 [N, W, W, 3]     the same with context W / S
+    mouth.json     written last: without it the part is not complete
+"""
+
+import csv
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal, TypedDict, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.vision.eyes import CROP_VERSION, Image
+
+Split = Literal["train", "dev", "val"]
+Part = Literal["eye", "mouth", "nose"]
+"""What of the face the model sees."""
+
+OTHER_PARTS: tuple[Part, ...] = ("mouth", "nose")
+
+PART_VERSION = 1
+"""Changes whenever the bytes of a part's crops change for the same photo and eyes."""
+
+MANIFEST = "manifest.json"
+ARRAYS = ("faces", "eyes", "eyes_wide")
+
+ROW_COLUMNS = {
+    "file": "U",
+    "split": "U",
+    "source": "U",
+    "licence": "U",
+    "person": "U",
+    "monochrome": "?",
+    "eye_distance_px": "f4",
+    "eye_size_px": "f4",
+    "roll_deg": "f4",
+    "light": "f4",
+    "right_ok": "?",
+    "left_ok": "?",
+}
+"""The columns of rows.csv and their NumPy types. `light` is the mean luma of both eye crops, 0…1; an eye
+that is not `ok` shows nothing."""
+
+LEFT_OUT_COLUMNS = ("file", "split", "source", "reason")
+
+
+class PairsError(Exception):
+    """Photos or a folder of pairs that cannot be used; the message says what to do."""
+
+
+class Settings(TypedDict):
+    """What decides the bytes of a folder: another value of any of these is another folder."""
+
+    layout: str
+    source: str
+    points: str
+    part: str
+    limit: int | None
+    dev_part: float
+    seed: int
+    eye_size: int
+    wide_size: int
+    face_size: int
+    crop_version: int
+    filter_version: int
+    fingerprint: str
+
+
+class Manifest(TypedDict):
+    """What manifest.json holds: how the folder was made and how many photos were taken and left out."""
+
+    settings: Settings
+    num_photos: int
+    num_rows: int
+    num_eyes_not_ok: int
+    rows_by_split: dict[str, int]
+    rows_by_source: dict[str, dict[str, int]]
+    rows_by_licence: dict[str, int]
+    left_out_by_reason: dict[str, int]
+    left_out_by_source: dict[str, dict[str, int]]
+    rows_sha256: str
+
+
+class PartManifest(TypedDict):
+    """What mouth.json or nose.json holds: of which part and which rows the crops are."""
+
+    part: Part
+    part_version: int
+    rows_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """A finished folder, its arrays mapped into memory and read only where they are touched.
+
+    `others` are the crops of other parts than the eye, N x S x S x 3 and N x W x W x 3.
+    """
+
+    faces: Image
+    eyes: Image
+    eyes_wide: Image
+    rows: NDArray[np.void]
+    manifest: Manifest
+    others: Mapping[Part, tuple[Image, Image]] = field(default_factory=dict)
+
+    def of_part(self, part: Part) -> "Pairs":
+        """The same faces with the crops of `part` where the eyes were: E = 1, every row is a sample.
+
+        Raises:
+            PairsError: the folder has no crops of that part.
+        """
+        if part == self.manifest["settings"]["part"]:
+            return self
+        if part not in self.others:
+            raise PairsError(
+                f"this folder of pairs holds no crops of the {part}: add them with "
+                f"'python -m training prepare SOURCE FOLDER --part {part}' and the options it was made with"
+            )
+        crops, wide = self.others[part]
+        rows = self.rows.copy()
+        rows["right_ok"], rows["left_ok"] = True, False
+        settings: Settings = {**self.manifest["settings"], "part": part}
+        manifest: Manifest = {**self.manifest, "settings": settings}
+        return replace(self, eyes=crops[:, None], eyes_wide=wide[:, None], rows=rows, manifest=manifest)
+
+
+def open_pairs(folder: Path) -> Pairs:
+    """The pairs that `prepare` wrote into `folder`; `rows` is a structured array of ROW_COLUMNS.
+
+    Raises:
+        PairsError: the folder is missing, incomplete, damaged, or of another crop version.
+    """
+    manifest = read_manifest(folder)
+    if manifest is None:
+        state = "is not complete" if folder.is_dir() else "does not exist"
+        raise PairsError(f"{folder} {state}: make it with 'python -m training prepare SOURCE {folder}'")
+    found = manifest["settings"]["crop_version"]
+    if found != CROP_VERSION:
+        raise PairsError(
+            f"{folder} holds crops of version {found}, this code makes {CROP_VERSION}: prepare it anew"
+        )
+    faces, eyes, eyes_wide = (_open_array(folder / f"{name}.npy", manifest["num_rows"]) for name in ARRAYS)
+    rows = _read_rows(folder / "rows.csv")
+    if len(rows) != manifest["num_rows"]:
+        raise PairsError(f"{folder}/rows.csv has {len(rows)} rows, its manifest says {manifest['num_rows']}")
+    others = {part: _open_part(folder, part, manifest) for part in OTHER_PARTS if has_part(folder, part)}
+    return Pairs(faces, eyes, eyes_wide, rows, manifest, others)
+
+
+def has_part(folder: Path, part: Part) -> bool:
+    """Whether the folder holds all crops of that part."""
+    return (folder / f"{part}.json").is_file()
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """The manifest of a complete folder, None when there is none yet."""
+    try:
+        return cast(Manifest, json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except json.JSONDecodeError as error:
+        raise PairsError(
+            f"{folder / MANIFEST} is damaged ({error}): remove the folder and prepare it anew"
+        ) from error
+
+
+def _open_part(folder: Path, part: Part, manifest: Manifest) -> tuple[Image, Image]:
+    path = folder / f"{part}.json"
+    expected: PartManifest = {
+        "part": part, "part_version": PART_VERSION, "rows_sha256": manifest["rows_sha256"],
+    }  # fmt: skip
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise PairsError(f"{path} is damaged ({error}): remove it and prepare the part anew") from error
+    if found != expected:
+        raise PairsError(f"{path} says {found}, expected {expected}: remove it and prepare the part anew")
+    crops, wide = (
+        _open_array(folder / f"{name}.npy", manifest["num_rows"]) for name in (part, f"{part}_wide")
+    )
+    return crops, wide
+
+
+def _open_array(path: Path, num_rows: int) -> Image:
+    try:
+        array = np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError) as error:
+        raise PairsError(f"{path} cannot be read ({error}): remove the folder and prepare it anew") from error
+    if len(array) != num_rows:
+        raise PairsError(f"{path} has {len(array)} rows, the manifest says {num_rows}: prepare it anew")
+    return cast(Image, array)
+
+
+def _read_rows(path: Path) -> NDArray[np.void]:
+    with path.open(newline="", encoding="utf-8") as lines:
+        table = list(csv.DictReader(lines))
+    columns = {name: _column([row[name] for row in table], kind) for name, kind in ROW_COLUMNS.items()}
+    rows = np.empty(len(table), dtype=[(name, column.dtype) for name, column in columns.items()])
+    for name, column in columns.items():
+        rows[name] = column
+    return rows
+
+
+def _column(texts: list[str], kind: str) -> NDArray[np.generic]:
+    return np.array([text == "1" for text in texts] if kind == "?" else texts).astype(kind)

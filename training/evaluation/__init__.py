@@ -1,0 +1,1 @@
+"""Metrics, baselines and the comparison of systems on held-out people."""

@@ -1,0 +1,187 @@
+"""Everything that systems are measured against on one split, computed once; and the measuring of a system.
+
+Letters of shapes: N samples of the split, M training faces, F side of the face, E numbers of an embedding.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from service.vision.eyes import Image
+from training.data.corruptions import FLAWS
+from training.data.dataset import EyeFacePairs
+from training.data.store import Pairs, Part, Split
+from training.evaluation import evaluate as evaluation
+from training.evaluation import metrics
+from training.evaluation.embeddings import Embed, embed_all, encoder_embedding, load_vgg, vgg_embedding
+from training.evaluation.evaluate import Draw, to_unit
+from training.evaluation.simclr import FaceEncoder
+from training.synthesizer.regions import face_region
+from training.synthesizer.vgg import Features, load_features, report_layers
+
+Metrics = dict[str, float]
+
+SLICES: dict[str, Callable[[NDArray[np.void]], NDArray[np.bool_]]] = {
+    "dark": lambda rows: rows["light"] < 0.4,
+    "bright": lambda rows: rows["light"] > 0.62,
+    "eye below 28 px": lambda rows: rows["eye_size_px"] < 28,
+    "eye from 42 px": lambda rows: rows["eye_size_px"] >= 42,
+    "tilted by 5° or more": lambda rows: np.abs(rows["roll_deg"]) >= 5,
+    "monochrome": lambda rows: rows["monochrome"],
+}
+"""Parts of a split by what `prepare` wrote of each row; the sources are added to them."""
+
+IN_FACE, BACKGROUND = "inside the face", "background"
+"""Parts of the picture, not of the split: only their squared error is told."""
+
+MIN_SLICE = 20
+"""A mean over fewer samples says nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One way of seeing faces: its name, and the true (N x E) and the training faces (M x E) so seen."""
+
+    name: str
+    embed: Embed
+    true: Tensor
+    train: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Yardstick:
+    """The true side of one split as seen by one part, its faces N x F x F x 3.
+
+    `features` are the report's, calibrated.
+    """
+
+    split: Split
+    dataset: EyeFacePairs
+    features: Features
+    true: Image
+    rows: NDArray[np.void]
+    sides: tuple[Side, ...]
+
+    def draw(self, system: Draw) -> Image:
+        """The system's faces for all eyes of the split; it is given both eyes along the last axis,
+        or the one other part."""
+        return draw_split(system, self.dataset)
+
+    def measure(self, drawn_NHWC: Image) -> tuple[Metrics, dict[str, Metrics]]:
+        """Every number of the drawn faces, and some of them on slices of the split."""
+        faces = iter(drawn_NHWC)
+
+        def answer(eyes: Image) -> Image:
+            return np.stack([next(faces) for _ in eyes])
+
+        scores = evaluation.evaluate({"it": answer}, self.dataset, self.features, progress=False)["it"]
+        pred, true = to_unit(drawn_NHWC), to_unit(self.true)
+        numbers: Metrics = {
+            **asdict(scores),
+            "diversity_ratio": metrics.diversity_ratio(pred, true),
+            "sharpness_ratio": metrics.sharpness_ratio(pred, true),
+        }
+        embeddings = [embed_all(side.embed, drawn_NHWC) for side in self.sides]
+        per_sample = self._per_sample(pred, embeddings)
+        for side, embedded in zip(self.sides, embeddings, strict=True):
+            distance = metrics.kid(embedded, side.true)
+            rank = metrics.mean_over_persons(per_sample[f"rank_{side.name}"], self.rows["person"])
+            numbers |= {
+                f"kid_{side.name}": distance.value,
+                f"kid_{side.name}_error": distance.error,
+                f"rank_{side.name}": rank.value,
+                f"rank_{side.name}_error": rank.error,
+                f"memorisation_{side.name}": metrics.memorisation_ratio(embedded, side.true, side.train),
+            }
+        return numbers, _slices(per_sample, self.rows) | _regions(pred, true)
+
+    def measure_flaws(self, system: Draw) -> dict[str, Metrics]:
+        """Some numbers of the system on eyes that are spoilt in each way of `training.data.corruptions`."""
+        found = {}
+        for name, flaw in FLAWS.items():
+            spoilt = EyeFacePairs(self.dataset.pairs, self.split, jitter=flaw, num_eyes=self.dataset.num_eyes)
+            drawn = draw_split(system, spoilt)
+            embeddings = [embed_all(side.embed, drawn) for side in self.sides]
+            values = self._per_sample(to_unit(drawn), embeddings)
+            means = {number: float(each.mean()) for number, each in values.items()}
+            found[name] = {"num_samples": len(drawn)} | means
+        return found
+
+    def measure_guesses(self, one: Image, other: Image) -> Metrics:
+        """How far two guesses of each eye are from each other, by each way of seeing."""
+        return {
+            f"guess_distance_{side.name}": metrics.guess_distance(
+                embed_all(side.embed, one), embed_all(side.embed, other), side.true
+            )
+            for side in self.sides
+        }
+
+    def _per_sample(self, pred: Tensor, embeddings: list[Tensor]) -> dict[str, NDArray[np.float64]]:
+        """Squared error and, by each way of seeing, rank of the true face of each sample."""
+        squares = (pred - to_unit(self.true)).square().mean((1, 2, 3)).double().numpy()
+        return {"l2": squares} | {
+            f"rank_{side.name}": metrics.ranks_of_true_face(embedded, side.true, self.rows["person"])
+            for side, embedded in zip(self.sides, embeddings, strict=True)
+        }
+
+
+def make_yardstick(
+    pairs: Pairs, split: Split, perceptual: str, encoder: FaceEncoder, part: Part = "eye"
+) -> Yardstick:
+    """Reads the split and embeds its true faces and those of `train`.
+
+    Features are weighed by the faces of eyes whatever the part, so that losses compare.
+
+    Raises:
+        PairsError: the pairs have no crops of the part.
+    """
+    seen = pairs.of_part(part)
+    features = load_features(perceptual, report_layers(perceptual))
+    evaluation.calibrate(features, pairs)
+    vgg, _ = load_vgg(perceptual)
+    evaluation.calibrate(vgg, pairs)
+    dataset = EyeFacePairs(seen, split, num_eyes=seen.eyes.shape[1])
+    true, train = true_faces(dataset), true_faces(EyeFacePairs(seen, "train"))
+    sides = tuple(
+        Side(name, embed, embed_all(embed, true), embed_all(embed, train))
+        for name, embed in (("vgg", vgg_embedding(vgg)), ("encoder", encoder_embedding(encoder)))
+    )
+    return Yardstick(split, dataset, features, true, pairs.rows[dataset.samples[:, 0]], sides)
+
+
+def true_faces(dataset: EyeFacePairs) -> Image:
+    """The faces of a split, N x F x F x 3, those of left eyes mirrored."""
+    faces: Image = dataset.pairs.faces[dataset.samples[:, 0]]
+    left = dataset.samples[:, 1] == 1
+    faces[left] = faces[left][:, :, ::-1]
+    return faces
+
+
+def draw_split(system: Draw, dataset: EyeFacePairs, batch_size: int = 64) -> Image:
+    """A system's faces for all eyes of a split, in its order."""
+    drawn = []
+    for start in range(0, len(dataset), batch_size):
+        eyes = [dataset[i][0] for i in range(start, min(start + batch_size, len(dataset)))]
+        drawn.append(system(np.ascontiguousarray(torch.stack(eyes).permute(0, 2, 3, 1).numpy())))
+    return np.concatenate(drawn)
+
+
+def _regions(pred: Tensor, true: Tensor) -> dict[str, Metrics]:
+    squares_FF, region = (pred - true).square().mean((0, 1)), face_region(pred.shape[-1]) == 1
+    places = ((IN_FACE, region), (BACKGROUND, ~region))
+    return {name: {"num_samples": len(pred), "l2": squares_FF[mask].mean().item()} for name, mask in places}
+
+
+def _slices(per_sample: dict[str, NDArray[np.float64]], rows: NDArray[np.void]) -> dict[str, Metrics]:
+    chosen = {name: choose(rows) for name, choose in SLICES.items()}
+    chosen |= {f"source {source}": rows["source"] == source for source in np.unique(rows["source"])}
+    return {
+        name: {"num_samples": int(mask.sum())}
+        | {number: float(values[mask].mean()) for number, values in per_sample.items()}
+        for name, mask in chosen.items()
+        if mask.sum() >= MIN_SLICE
+    }

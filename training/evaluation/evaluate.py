@@ -1,0 +1,267 @@
+"""The honest numbers: how far drawn faces are from the true ones, and whether they vary as much.
+
+Every system is a function from eyes to faces, so a shipped file, a run's checkpoint and a mean face
+are measured alike. Letters of shapes: B batch, C channels, H and W height and width.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, astuple, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torchmetrics.functional.image import structural_similarity_index_measure
+from tqdm import tqdm
+
+from service.inference.synthesizer import Synthesizer
+from service.vision.eyes import Image
+from training.data.dataset import EyeFacePairs
+from training.data.store import Pairs, Part
+from training.evaluation.metrics import perceptual_distance
+from training.loop import previews as pictures
+from training.loop.run_folder import load_average
+from training.synthesizer import losses
+from training.synthesizer.vgg import Features
+
+Draw = Callable[[Image], Image]
+"""Faces B x F x F x 3 from eyes B x S x S x 3, both uint8; a person's other eye may follow the first along
+the last axis, for the systems that look at both."""
+
+NUM_CALIBRATION_FACES = 256
+BATCH_SIZE = 16
+
+_LEAST_POWER = 1e-9
+"""Of a frequency that is not there at all, so that its logarithm is finite."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """One system's numbers on one split; features are those of the report (see `describe`).
+
+    l2: mean squared error over RGB in 0…1.
+    feature_loss: `losses.feature`: mean over layers of mean |f(pred) − f(true)|, each over its scale.
+    std_features: `losses.std_scalar_features` over the whole split, not a batch: the seed's third column.
+    std_map_features: the same, position by position.
+    sigma_ratio: mean over pixels of the standard deviation over the split, drawn over true; 1 is full.
+    perceptual: `metrics.perceptual_distance`.
+    ssim: structural similarity. Source: Wang et al. 2004; torchmetrics.
+    frequency_error: mean over the `losses.frequencies` of blocks, of |log2| of their root mean square, drawn
+        over true; 0 where each is as strong as in true faces, 1 where it is half or twice as strong.
+    """
+
+    l2: float
+    feature_loss: float
+    std_features: float
+    std_map_features: float
+    sigma_ratio: float
+    ssim: float
+    perceptual: float
+    frequency_error: float
+    num_samples: int
+
+
+class Moments:
+    """First and second moments of each position over a split, added up in float64."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.sum: Tensor | float = 0.0
+        self.sum_of_squares: Tensor | float = 0.0
+
+    def add(self, batch_BCHW: Tensor) -> None:
+        """Counts a batch in."""
+        batch = batch_BCHW.double()
+        self.count += len(batch)
+        self.sum = self.sum + batch.sum(0)
+        self.sum_of_squares = self.sum_of_squares + batch.square().sum(0)
+
+    def std(self) -> Tensor:
+        """The standard deviation of each position."""
+        assert isinstance(self.sum, Tensor) and isinstance(self.sum_of_squares, Tensor)
+        mean = self.sum / self.count
+        return (self.sum_of_squares / self.count - mean.square()).clamp_min(0).sqrt()
+
+
+class Totals:
+    """Adds up one system's numbers batch by batch, so that no split has to fit into memory."""
+
+    def __init__(self, layer_weights: list[float]) -> None:
+        self.weights = layer_weights
+        self.sums = {"l2": 0.0, "feature_loss": 0.0, "ssim": 0.0, "perceptual": 0.0}
+        self.pixels = Moments()
+        self.features = [Moments() for _ in layer_weights]
+        self.power: Tensor | float = 0.0
+        self.count = 0
+
+    def add(
+        self, pred: Tensor, true: Tensor, pred_features: list[Tensor], true_features: list[Tensor]
+    ) -> None:
+        """Counts a batch of drawn and true faces in."""
+        num = len(pred)
+        self.count += num
+        self.sums["l2"] += losses.l2(pred, true).item() * num
+        self.sums["feature_loss"] += losses.feature(pred_features, true_features, self.weights).item() * num
+        ssim = structural_similarity_index_measure(pred, true, data_range=1.0)
+        assert isinstance(ssim, Tensor)
+        self.sums["ssim"] += ssim.item() * num
+        self.sums["perceptual"] += perceptual_distance(pred_features, true_features) * num
+        self.pixels.add(pred)
+        self.power = self.power + losses.frequencies(pred).double().square().sum((0, 2, 3))
+        for moments, activations in zip(self.features, pred_features, strict=True):
+            moments.add(activations)
+
+    def scores(self, true: "Totals") -> Scores:
+        """The numbers, given the totals of the true faces against themselves."""
+        means = {name: total / self.count for name, total in self.sums.items()}
+        scalar = pixelwise = 0.0
+        for weight, mine, real in zip(self.weights, self.features, true.features, strict=True):
+            scalar += weight * abs(mine.std().mean() - real.std().mean()).item()
+            pixelwise += weight * (mine.std() - real.std()).abs().mean().item()
+        ratio = (self.pixels.std().mean() / true.pixels.std().mean()).item()
+        assert isinstance(self.power, Tensor) and isinstance(true.power, Tensor)
+        powers = self.power.clamp_min(_LEAST_POWER) / true.power.clamp_min(_LEAST_POWER)
+        octaves = (powers.log2() / 2).abs().mean().item()
+        return Scores(
+            means["l2"], means["feature_loss"], scalar, pixelwise, ratio, means["ssim"], means["perceptual"],
+            octaves, self.count,
+        )  # fmt: skip
+
+
+@torch.no_grad()
+def evaluate(
+    systems: Mapping[str, Draw], dataset: EyeFacePairs, features: Features, *, progress: bool = True
+) -> dict[str, Scores]:
+    """The scores of each system on all samples of the data set, statistics over all of them at once."""
+    totals = {name: Totals(features.weights) for name in systems}
+    real = Totals(features.weights)
+    for eyes, faces in tqdm(list(_chunks(dataset)), desc="evaluate", disable=not progress):
+        true = to_unit(faces)
+        true_features = features(true)
+        real.add(true, true, true_features, true_features)
+        for name, draw in systems.items():
+            pred = to_unit(draw(eyes))
+            totals[name].add(pred, true, features(pred), true_features)
+    return {name: total.scores(real) for name, total in totals.items()}
+
+
+def calibrate(features: Features, pairs: Pairs) -> None:
+    """Sets the layers' scales on faces spread over the `train` split: the same for every system and split."""
+    train = EyeFacePairs(pairs, "train")
+    chosen = np.linspace(0, len(train) - 1, min(NUM_CALIBRATION_FACES, len(train))).astype(int)
+    features.calibrate(torch.stack([train[int(i)][1] for i in chosen]).float() / 255)
+
+
+def mean_face(pairs: Pairs) -> Draw:
+    """The system that answers every eye with the mean of the `train` faces."""
+    train = EyeFacePairs(pairs, "train")
+    total = np.zeros(pairs.faces.shape[1:], dtype=np.float64)
+    for row, side in train.samples:
+        face = pairs.faces[row]
+        total += face[:, ::-1] if side == 1 else face
+    mean = np.round(total / len(train)).astype(np.uint8)
+    return lambda eyes: np.repeat(mean[None], len(eyes), axis=0)
+
+
+def load_system(path: Path, part: Part = "eye") -> Draw:
+    """The system behind an exported `.onnx` file or a run's folder (its averaged weights).
+
+    Raises:
+        NoRun: the path is neither.
+        ModelError: the file is no model of the service's contract, or one that sees another part.
+    """
+    if path.suffix == ".onnx":
+        synthesizer = Synthesizer.load(path, device="cpu", num_threads=torch.get_num_threads(), part=part)
+        return lambda eyes: synthesizer(eyes[..., :3])
+    model = load_average(path)
+    return lambda eyes: pictures.draw_faces(model, eyes[..., : 3 * model.config.num_eyes])
+
+
+def enlarged(system: Draw, side: int) -> Draw:
+    """The system with its faces enlarged to that side, where they are smaller; cubic."""
+
+    def draw(eyes: Image) -> Image:
+        faces = system(eyes)
+        if faces.shape[1] >= side:
+            return faces
+        return np.stack([cv2.resize(face, (side, side), interpolation=cv2.INTER_CUBIC) for face in faces])
+
+    return draw
+
+
+def load_guesses(path: Path, seed: int) -> Draw:
+    """The system that draws another guess of each eye it is shown, of a run whose model has noise.
+
+    Raises:
+        NoRun: the folder holds none.
+        ValueError: its model has no noise.
+    """
+    model = load_average(path)
+    if not model.config.noise_size:
+        raise ValueError(f"the model of {path} has no noise, so it has one guess alone")
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(eyes: Image) -> Image:
+        noise = torch.randn(len(eyes), model.config.noise_size, generator=generator)
+        return pictures.draw_faces(model, eyes[..., : 3 * model.config.num_eyes], noise)
+
+    return draw
+
+
+def to_unit(faces_BHWC: Image) -> Tensor:
+    """Float32 B x 3 x H x W in 0…1 from uint8 B x H x W x 3."""
+    return torch.from_numpy(np.ascontiguousarray(faces_BHWC)).permute(0, 3, 1, 2).float() / 255
+
+
+def describe(features: Features) -> str:
+    """Which layers were used and their scales, for the head of a report."""
+    scales: NDArray[np.float32] = features.get_buffer("scales").numpy()
+    return ", ".join(
+        f"{layer.name} / {scale:.4g}" for layer, scale in zip(features.layers, scales, strict=True)
+    )
+
+
+def write_scores(
+    path: Path, split: str, features: Features, scores: Mapping[str, Scores], facts: dict[str, str],
+    *, keep: bool = False,
+) -> None:  # fmt: skip
+    """Writes the scores as JSON with what is needed to read them; `keep` leaves those of other systems there.
+
+    Raises:
+        ValueError: `keep`, and the file's scores are of other photos or features.
+    """
+    whole: dict[str, Any] = {"split": split, "layers": describe(features), **facts}
+    kept: dict[str, Any] = {}
+    if keep and path.exists():
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+        kept = earlier.pop("scores")
+        if earlier != whole:
+            raise ValueError(
+                f"the scores in {path} are of {earlier}, these of {whole}: write to another file"
+            )
+    whole["scores"] = kept | {name: asdict(score) for name, score in scores.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+
+
+def table(scores: Mapping[str, Scores]) -> str:
+    """The scores as a Markdown table, one row a system."""
+    names = [field.name for field in fields(Scores)]
+    lines = ["| system | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    for system, score in scores.items():
+        values = [f"{value:.4f}" if isinstance(value, float) else str(value) for value in astuple(score)]
+        lines.append(f"| {system} | " + " | ".join(values) + " |")
+    return "\n".join(lines)
+
+
+def _chunks(dataset: EyeFacePairs) -> Iterator[tuple[Image, Image]]:
+    for start in range(0, len(dataset), BATCH_SIZE):
+        samples = [dataset[i] for i in range(start, min(start + BATCH_SIZE, len(dataset)))]
+        yield tuple(  # type: ignore[misc]
+            np.ascontiguousarray(torch.stack(parts).permute(0, 2, 3, 1).numpy())
+            for parts in zip(*samples, strict=True)
+        )

@@ -1,0 +1,121 @@
+"""The numbers of the experiment, one function each, on whole splits.
+
+For the rest see `training.evaluation.evaluate`.
+
+Letters of shapes: N faces of a split, M training faces, B batch, C channels, H and W height and width,
+E numbers of an embedding. Faces are in 0…1; embeddings are of `training.evaluation.embeddings`.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+from torchmetrics.image.kid import maximum_mean_discrepancy, poly_kernel
+
+NUM_SUBSETS = 100
+NUM_RESAMPLES = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A number with what it may be off: a standard deviation, or half of a 95 % interval."""
+
+    value: float
+    error: float
+
+
+def std_ratio(pred_NHWC: NDArray[np.uint8], true_NHWC: NDArray[np.uint8]) -> float:
+    """Mean over pixels of the deviation over the split, drawn over true; 1 is full variance."""
+    drawn, real = (each.std(0, dtype=np.float32).mean() for each in (pred_NHWC, true_NHWC))
+    return float(drawn / real)
+
+
+def perceptual_distance(pred: list[Tensor], true: list[Tensor]) -> float:
+    """Squared difference of features whose channels are scaled to length 1 at each place, layers alike.
+
+    Source: Zhang et al. 2018 (LPIPS), without its learned weights of channels.
+    """
+    per_layer = [
+        (functional.normalize(p, dim=1) - functional.normalize(t, dim=1)).square().sum(1).mean().item()
+        for p, t in zip(pred, true, strict=True)
+    ]
+    return sum(per_layer) / len(per_layer)
+
+
+def kid(pred_NE: Tensor, true_NE: Tensor, seed: int = 0) -> Estimate:
+    """Kernel distance of two sets of embeddings: the mean over subsets, and their standard deviation.
+
+    Source: Bińkowski et al. 2018: unbiased MMD², kernel (x·y / E + 1)³. Subsets are half of the split.
+    """
+    rng = np.random.default_rng(seed)
+    size = max(2, len(true_NE) // 2)
+    of_true, of_pred, between = (
+        poly_kernel(a, b) for a, b in ((true_NE, true_NE), (pred_NE, pred_NE), (true_NE, pred_NE))
+    )
+    values = []
+    for _ in range(NUM_SUBSETS):
+        true, pred = (torch.from_numpy(rng.permutation(len(each))[:size]) for each in (true_NE, pred_NE))
+        kernels = of_true[true][:, true], between[true][:, pred], of_pred[pred][:, pred]
+        values.append(maximum_mean_discrepancy(*kernels).item())
+    return Estimate(float(np.mean(values)), float(np.std(values)))
+
+
+def diversity_ratio(pred_NCHW: Tensor, true_NCHW: Tensor) -> float:
+    """Mean distance between two drawn faces over that between two true ones; 0 where all are alike."""
+    return (torch.pdist(pred_NCHW.flatten(1)).mean() / torch.pdist(true_NCHW.flatten(1)).mean()).item()
+
+
+def guess_distance(one_NE: Tensor, other_NE: Tensor, true_NE: Tensor) -> float:
+    """Mean distance between two guesses of the same eye over that between two true faces.
+
+    0 where an eye has but one face, 1 where its guesses differ as much as people do.
+    """
+    between = functional.pairwise_distance(one_NE, other_NE, eps=0).mean()
+    return (between / torch.pdist(true_NE).mean()).item()
+
+
+def sharpness_ratio(pred_NCHW: Tensor, true_NCHW: Tensor) -> float:
+    """Mean square of the Laplacian of the luma, drawn over true; below 1 is blurred."""
+    return (_laplacian_energy(pred_NCHW) / _laplacian_energy(true_NCHW)).item()
+
+
+def ranks_of_true_face(pred_NE: Tensor, true_NE: Tensor, persons: NDArray[np.str_]) -> NDArray[np.float64]:
+    """For each drawn face, the part of other persons' faces that are nearer to it than the true one.
+
+    0 is best, chance 0.5; ties count half. The same person's other photos are left out.
+    """
+    distances = torch.cdist(pred_NE, true_NE).double().numpy()
+    own = distances.diagonal()[:, None]
+    others = persons[:, None] != persons[None, :]
+    nearer = (distances < own) + 0.5 * (distances == own)
+    return np.asarray((nearer * others).sum(1) / others.sum(1).clip(1), dtype=np.float64)
+
+
+def mean_over_persons(values: NDArray[np.float64], persons: NDArray[np.str_], seed: int = 0) -> Estimate:
+    """The mean of samples, and half of its 95 % interval from drawing persons anew, samples and all."""
+    _, owner = np.unique(persons, return_inverse=True)
+    sums, counts = np.bincount(owner, values), np.bincount(owner)
+    rng = np.random.default_rng(seed)
+    drawn = rng.integers(len(counts), size=(NUM_RESAMPLES, len(counts)))
+    means = sums[drawn].sum(1) / counts[drawn].sum(1)
+    low, high = np.quantile(means, (0.025, 0.975))
+    return Estimate(float(values.mean()), float(high - low) / 2)
+
+
+def memorisation_ratio(pred_NE: Tensor, true_NE: Tensor, train_ME: Tensor) -> float:
+    """Mean distance to the nearest training face, drawn over true; well below 1, faces are recited."""
+    return (_nearest(pred_NE, train_ME).mean() / _nearest(true_NE, train_ME).mean()).item()
+
+
+def _nearest(faces_NE: Tensor, train_ME: Tensor) -> Tensor:
+    return torch.cat([torch.cdist(part, train_ME).min(1).values for part in torch.split(faces_NE, 64)])
+
+
+def _laplacian_energy(faces_NCHW: Tensor) -> Tensor:
+    # Source of the luma: ITU-R BT.601.
+    luma = (faces_NCHW * torch.tensor([0.299, 0.587, 0.114]).reshape(3, 1, 1)).sum(1, keepdim=True)
+    kernel = torch.tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]]).reshape(1, 1, 3, 3)
+    return functional.conv2d(luma, kernel).square().mean()

@@ -1,0 +1,245 @@
+"""The experiment: every objective and every baseline, trained with equal budgets and measured alike.
+
+`PLAN` is the order. A run that stands in the results is skipped, so the same command goes on where it
+was killed, and several processes may share the plan with `only`.
+"""
+
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from training.data.corruptions import FLAWS
+from training.data.dataset import EyeFacePairs
+from training.data.store import Pairs, Part, Split
+from training.evaluation import evaluate as evaluation
+from training.evaluation.baselines import amplified, nearest_eye
+from training.evaluation.benchmark import Metrics, Yardstick, draw_split, make_yardstick, true_faces
+from training.evaluation.embeddings import load_vgg
+from training.evaluation.perception_distortion import NUM_COMPONENTS, measure_bound
+from training.evaluation.simclr import EncoderRecipe, read_encoder, train_encoder
+from training.experiment.results import Key, ResultsError, Row, append, find, key_of, read_results, stands
+from training.experiment.tables import BOUND
+from training.loop.run_folder import read_description, read_stats
+from training.synthesizer.objectives import OBJECTIVES
+from training.synthesizer.recipes import RECIPES, Recipe, describe
+from training.synthesizer.train import RunSettings, commit_hash, described_objective, train
+
+MEAN_FACE, NEAREST_EYE, AMPLIFIED = "mean face", "nearest training eye", "amplified l1"
+ANY_GUESS = "one guess of many"
+BASELINES = {MEAN_FACE: None, NEAREST_EYE: None, AMPLIFIED: "l1-64", BOUND: "l2-64", ANY_GUESS: "guesses-64"}
+"""What needs no training, and the recipe whose run with seed 0 it is made of."""
+
+DRAWN = "drawn-{split}.npy"
+"""The faces that a run drew, in its folder; made of real eyes, so they stay there."""
+
+NUM_PCA_FACES = 4000
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One row to come: a recipe with a seed, or a baseline."""
+
+    system: str
+    seed: int = 0
+
+
+PLAN = (
+    *(Entry(name) for name in ("l1-64", "std-64", MEAN_FACE, NEAREST_EYE, AMPLIFIED, "l2-64", BOUND)),
+    *(Entry(name) for name in ("feature-64", "std-a-64", "std-b-64", "std-c-64", "std-e-64", "std-f-64")),
+    *(Entry(name) for name in ("std-g-64", "std-h-64")),
+    *(Entry(name) for name in ("gan-64", "cgan-64", "cgan-two-eyes-64", "std-half-64", "std-half-l2-64")),
+    *(Entry(name, seed) for seed in (1, 2) for name in ("l1-64", "std-64", "std-h-64", "std-half-l2-64")),
+    *(Entry(name) for name in ("std-64-no-jitter", "hard-64", "face-weight-64", "unbalanced-64")),
+    *(Entry(name) for name in ("guesses-64", ANY_GUESS, "mouth-64", "nose-64")),
+)
+"""The most important first."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentSettings:
+    """Where and how the plan is carried out; `num_steps` replaces the recipes' length, for trials."""
+
+    out: Path
+    results: Path
+    perceptual: str
+    split: Split = "val"
+    num_steps: int | None = None
+    encoder: EncoderRecipe = field(default_factory=EncoderRecipe)
+    accelerator: str = "auto"
+    devices: int = 1
+
+
+class Experiment:
+    """Carries out entries of the plan, one after another."""
+
+    def __init__(self, pairs: Pairs, settings: ExperimentSettings) -> None:
+        self.pairs, self.settings = pairs, settings
+        self._yardsticks: dict[Part, Yardstick] = {}
+
+    def run(self, plan: Iterable[Entry] = PLAN) -> None:
+        """Appends a row for each entry that has none, and to a row from before eyes were spoilt the
+        slices of them, where its run still lies in its folder.
+
+        Raises:
+            ResultsError: another run stands under the same name, or a baseline lacks what it is made of.
+        """
+        for entry in plan:
+            known, rows = self._described(entry), read_results(self.settings.results)
+            if not stands(rows, known):
+                tqdm.write(f"{entry.system}, seed {entry.seed}")
+                append(self.settings.results, {**known, **self._made(entry)})
+            elif self._lacks_flaws(entry, find(rows, key_of(known))):
+                tqdm.write(f"{entry.system}, seed {entry.seed}: spoilt eyes")
+                slices = self._measured(entry)["slices"]
+                append(self.settings.results, {**asdict(key_of(known)), "metrics": {}, "slices": slices})
+
+    def yardstick(self, part: Part = "eye") -> Yardstick:
+        """What all systems that see a part are measured against, made when it is first needed."""
+        if part not in self._yardsticks:
+            folder = train_encoder(self.settings.encoder, self.pairs, self.settings.out / "encoder")
+            encoder, _ = read_encoder(folder)
+            self._yardsticks[part] = make_yardstick(
+                self.pairs, self.settings.split, self.settings.perceptual, encoder, part
+            )
+        return self._yardsticks[part]
+
+    def _described(self, entry: Entry) -> Row:
+        """What is known of a row before it is made."""
+        described: Row = {**asdict(entry), "split": self.settings.split}
+        if entry.system not in BASELINES:
+            recipe = self._recipe(entry.system)
+            described["recipe"] = describe(recipe)
+            described |= described_objective(OBJECTIVES[recipe.objective])
+        settings = self.pairs.manifest["settings"]
+        described["data"] = {
+            "source": settings["source"], "face_size": settings["face_size"],
+            "rows_sha256": self.pairs.manifest["rows_sha256"],
+        }  # fmt: skip
+        return described
+
+    def _made(self, entry: Entry) -> Row:
+        """Trains if need be, and measures."""
+        needed = BASELINES.get(entry.system)
+        if (
+            needed is not None
+            and not (self._folder(needed, 0) / DRAWN.format(split=self.settings.split)).exists()
+        ):
+            raise ResultsError(f"{entry.system!r} is made of the run {needed!r}: let it be made first")
+        facts: Row = {"commit": commit_hash(), "cores": _num_cores()}
+        if entry.system == BOUND:
+            return {**facts, "metrics": self._bound()}
+        if entry.system not in BASELINES:
+            facts |= self._train(entry)
+        return facts | self._measured(entry)
+
+    def _measured(self, entry: Entry) -> Row:
+        """The numbers of a system whose run, if it needs one, is finished; keeps what it draws."""
+        yardstick = self.yardstick(self._part(entry))
+        system, more = self._system(entry)
+        drawn = draw_split(system, yardstick.dataset)
+        self._drawn(entry).parent.mkdir(parents=True, exist_ok=True)
+        np.save(self._drawn(entry), drawn)
+        numbers, slices = yardstick.measure(drawn)
+        return {
+            "measured_with": self._described_yardstick(yardstick),
+            "metrics": numbers | more,
+            "slices": slices | yardstick.measure_flaws(system),
+        }
+
+    def _lacks_flaws(self, entry: Entry, row: Row | None) -> bool:
+        """Whether a trained row has none of the slices of spoilt eyes, and its run is here to be measured."""
+        folder = self._folder(entry.system, entry.seed)
+        if row is None or "recipe" not in row or set(FLAWS) <= set(row["slices"]):
+            return False
+        return (folder / "run.json").exists() and read_description(folder)["commit"] == row["commit"]
+
+    def _train(self, entry: Entry) -> Row:
+        recipe, folder = self._recipe(entry.system), self._folder(entry.system, entry.seed)
+        settings = RunSettings(
+            folder, self.settings.perceptual, entry.seed, accelerator=self.settings.accelerator,
+            devices=self.settings.devices, checkpoint_every=100,
+        )  # fmt: skip
+        train(recipe, self.pairs, settings)
+        lines = list(read_stats(folder))
+        steps = np.diff([0, *(line["step"] for line in lines)])
+        per_step = np.array([line["seconds_per_step"] for line in lines])
+        described = read_description(folder)
+        return {
+            "seconds": round(float((steps * per_step).sum()), 1),
+            "samples_per_second": round(recipe.batch_size / float(np.median(per_step)), 1),
+            "precision": described["precision"],
+            "commit": described["commit"],
+        }
+
+    def _system(self, entry: Entry) -> tuple[evaluation.Draw, Metrics]:
+        """What draws the faces of a row, and numbers of its making."""
+        if entry.system == MEAN_FACE:
+            return evaluation.mean_face(self.pairs), {}
+        if entry.system == NEAREST_EYE:
+            return nearest_eye(self.pairs), {}
+        if entry.system == AMPLIFIED:
+            system, factor = amplified(self._run("l1-64"), self.pairs, self._development())
+            return system, {"factor": factor}
+        if entry.system == ANY_GUESS:
+            return evaluation.load_guesses(self._folder("guesses-64", 0), seed=0), self._measure_guesses()
+        return self._run(entry.system, entry.seed), {}
+
+    def _measure_guesses(self) -> Metrics:
+        yardstick, folder = self.yardstick(), self._folder("guesses-64", 0)
+        one, other = (yardstick.draw(evaluation.load_guesses(folder, seed)) for seed in (1, 2))
+        return yardstick.measure_guesses(one, other)
+
+    def _bound(self) -> Metrics:
+        """The bound on the development split, and what it says for the l2 model's error on this split."""
+        development = self._development()
+        train_faces = true_faces(EyeFacePairs(self.pairs, "train"))
+        chosen = np.linspace(0, len(train_faces) - 1, min(NUM_PCA_FACES, len(train_faces))).astype(int)
+        faces = (draw_split(self._run("l2-64"), development), true_faces(development), train_faces[chosen])
+        pred, true, train = (torch.from_numpy(np.ascontiguousarray(each)).flatten(1) / 255 for each in faces)
+        bound = asdict(measure_bound(pred, true, train, NUM_COMPONENTS))
+        l2_row = find(read_results(self.settings.results), Key("l2-64", 0, self.settings.split))
+        if l2_row is None:
+            raise ResultsError("the bound is made of the numbers of 'l2-64': let it be measured first")
+        least = l2_row["metrics"]["l2"]
+        return bound | {f"l2_{form}": factor * least for form, factor in bound.items()}
+
+    def _described_yardstick(self, yardstick: Yardstick) -> dict[str, Any]:
+        return {
+            "features": evaluation.describe(yardstick.features),
+            "vgg": load_vgg(self.settings.perceptual)[1],
+            "encoder": asdict(self.settings.encoder),
+        }
+
+    def _development(self) -> EyeFacePairs:
+        return EyeFacePairs(self.pairs, "dev", num_eyes=2)
+
+    def _part(self, entry: Entry) -> Part:
+        return "eye" if entry.system in BASELINES else RECIPES[entry.system].part
+
+    def _recipe(self, name: str) -> Recipe:
+        recipe = RECIPES[name]
+        return replace(recipe, num_steps=self.settings.num_steps or recipe.num_steps)
+
+    def _run(self, system: str, seed: int = 0) -> evaluation.Draw:
+        return evaluation.load_system(self._folder(system, seed))
+
+    def _drawn(self, entry: Entry) -> Path:
+        return self._folder(entry.system, entry.seed) / DRAWN.format(split=self.settings.split)
+
+    def _folder(self, system: str, seed: int) -> Path:
+        return folder_of(self.settings.out, system, seed)
+
+
+def folder_of(out: Path, system: str, seed: int) -> Path:
+    """Where a run of the experiment lies."""
+    return out / f"{system.replace(' ', '-')}-seed{seed}"
+
+
+def _num_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

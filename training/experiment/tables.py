@@ -1,0 +1,157 @@
+"""The experiment's results as tables: a row a system, seeds together as mean ± spread."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from training.data.corruptions import FLAWS
+from training.evaluation.benchmark import BACKGROUND, IN_FACE
+from training.experiment.results import Row
+
+BOUND = "bound"
+NOT_MEASURED = "–"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One reported number: its name in the results, its heading, its digits, and whether it has an error."""
+
+    key: str
+    heading: str
+    digits: int = 3
+    has_error: bool = False
+    factor: float = 1.0
+
+
+COLUMNS = (
+    Column("l2", "L2", 4),
+    Column("feature_loss", "feature loss"),
+    Column("std_features", "std loss of features"),
+    Column("std_map_features", "the same by position"),
+    Column("sigma_ratio", "σ ratio"),
+    Column("ssim", "SSIM"),
+    Column("perceptual", "perceptual distance"),
+    Column("frequency_error", "frequencies off", 2),
+    Column("kid_vgg", "KID, VGG", 4, True),
+    Column("kid_encoder", "KID, encoder", 4, True),
+    Column("diversity_ratio", "diversity ratio"),
+    Column("sharpness_ratio", "sharpness"),
+    Column("rank_vgg", "rank, VGG, %", 1, True, 100),
+    Column("rank_encoder", "rank, encoder, %", 1, True, 100),
+    Column("memorisation_vgg", "distance to training, VGG"),
+    Column("memorisation_encoder", "the same, encoder"),
+)
+
+SLICED = (Column("l2", "L2", 4), Column("rank_encoder", "rank, encoder, %", 1, factor=100))
+
+
+def main_rows(rows: list[Row]) -> list[Row]:
+    """The rows of the split that the tables are of: `val`, or what there is."""
+    split = "val" if any(row["split"] == "val" for row in rows) else rows[0]["split"]
+    return [row for row in rows if row["split"] == split]
+
+
+def by_system(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """The rows of each system, its seeds together, in the order of the file; without the bound."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        if row["system"] != BOUND:
+            found.setdefault(row["system"], []).append(row)
+    return found
+
+
+def cell(rows: list[Row], column: Column) -> str:
+    """One number of a system: its mean, and after ± the spread over seeds or, of one seed, its error."""
+    if any(column.key not in row["metrics"] for row in rows):
+        return NOT_MEASURED
+    values = np.array([row["metrics"][column.key] for row in rows]) * column.factor
+    text = f"{values.mean():.{column.digits}f}"
+    if len(values) > 1:
+        return f"{text} ± {values.std(ddof=1):.{column.digits}f}"
+    if column.has_error:
+        error = rows[0]["metrics"][f"{column.key}_error"] * column.factor
+        return f"{text} ± {error:.{column.digits}f}"
+    return text
+
+
+def render_results(rows: list[Row]) -> str:
+    """The experiment's tables in Markdown: numbers, budgets, the bound."""
+    rows = main_rows(rows)
+    systems = by_system(rows)
+    num_samples = next(iter(systems.values()))[0]["metrics"]["num_samples"]
+    split = rows[0]["split"]
+    lines = [_line([f"{num_samples} eyes of `{split}`", *(column.heading for column in COLUMNS)])]
+    lines.append("|---" * (len(COLUMNS) + 1) + "|")
+    for name, runs in systems.items():
+        label = _label(name, runs)
+        if runs[0]["metrics"]["num_samples"] != num_samples:
+            label += f", {runs[0]['metrics']['num_samples']} crops"
+        lines.append(_line([label, *(cell(runs, column) for column in COLUMNS)]))
+    return "\n".join([*lines, "", *_notes(rows)])
+
+
+def render_flaws(rows: list[Row]) -> str:
+    """What spoilt eyes cost, and where in the picture the error lies, in Markdown.
+
+    Rows that were measured before there were such slices are left out; empty without any.
+    """
+    systems = by_system(row for row in main_rows(rows) if set(FLAWS) <= set(row.get("slices", {})))
+    if not systems:
+        return ""
+    eyes, (squares, _) = ("as they are", *FLAWS), SLICED
+    columns = [(name, column) for column in SLICED for name in eyes]
+    columns += [(name, squares) for name in (IN_FACE, BACKGROUND)]
+    lines = [_line(["eyes", *(f"{column.heading}: {name}" for name, column in columns)])]
+    lines.append("|---" * (len(columns) + 1) + "|")
+    for system, runs in systems.items():
+        cells = [
+            cell([{"metrics": row["slices"].get(name, row["metrics"])} for row in runs], column)
+            for name, column in columns
+        ]
+        lines.append(_line([_label(system, runs), *cells]))
+    return "\n".join(lines)
+
+
+def _label(system: str, runs: list[Row]) -> str:
+    return system if len(runs) == 1 else f"{system}, {len(runs)} seeds"
+
+
+def _notes(rows: list[Row]) -> list[str]:
+    notes = []
+    trained = [row for row in rows if row.get("recipe")]
+    if trained:
+        recipe, seconds = trained[0]["recipe"], [row["seconds"] for row in trained]
+        speeds = [row["samples_per_second"] for row in trained]
+        num = recipe["num_steps"] * recipe["batch_size"]
+        notes.append(
+            f"Every run sees {num:,} samples in {recipe['num_steps']} steps: {min(seconds):.0f} to "
+            f"{max(seconds):.0f} seconds, {min(speeds):.0f} to {max(speeds):.0f} samples a second, "
+            f"on {trained[0]['cores']} cores."
+        )
+    for row in rows:
+        if "guess_distance_vgg" in row["metrics"]:
+            vgg, encoder = (row["metrics"][f"guess_distance_{side}"] for side in ("vgg", "encoder"))
+            notes.append(
+                f"Two faces drawn from one eye with other noise are {vgg:.3f} (VGG) and {encoder:.3f} "
+                f"(encoder) of the distance apart that two true faces are."
+            )
+        if row["system"] == BOUND:
+            found = row["metrics"]
+            notes.append(
+                f"Full variance must cost at least {found['by_component']:.2f} × the L2 of `l2-64` by "
+                f"principal component, an L2 of {found['l2_by_component']:.4f}; as one number "
+                f"{found['scalar']:.2f} ×, pixel by pixel {found['by_pixel']:.2f} ×."
+            )
+    measured = next((row["measured_with"] for row in rows if "measured_with" in row), None)
+    if measured:
+        notes.append(
+            f"Features of the loss columns: {measured['features']}. KID, rank and distance to training: "
+            f"{measured['vgg']}, and a face encoder trained by contrast for "
+            f"{measured['encoder']['num_steps']} steps on no objective of these."
+        )
+    return notes
+
+
+def _line(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cells) + " |"

@@ -1,0 +1,1 @@
+"""From a PyTorch checkpoint to the ONNX file that the service runs."""

@@ -1,0 +1,216 @@
+"""A run's checkpoint as the ONNX file that the service runs, proved equal to torch.
+
+The file is the whole contract (design.md, section 3): `eyes` uint8 [batch, S, S, 3] in, `faces`
+uint8 [batch, F, F, 3] out, both RGB, scaling inside the graph, facts in the metadata. A model with noise
+takes `noise` float32 [batch or 1, N], too; whoever leaves it out gets the central guess.
+"""
+
+import json
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+
+from service.inference.synthesizer import Synthesizer
+from service.vision.eyes import CROP_VERSION, Image
+from training.export.polyphase import work_on_small_pictures
+from training.loop.previews import draw_faces
+from training.loop.run_folder import load_average
+from training.synthesizer.autoencoder import Autoencoder
+
+CONTRACT_VERSION = 1
+OPSET = 18
+MAX_DIFFERENCE = 1
+"""How far ONNX Runtime may be from torch, in levels of 255. Source: design.md, section 3."""
+
+SMALLEST_HALVED = 1024
+"""Weights of fewer numbers (biases) stay float32: they take no room."""
+
+
+class ExportDiffers(Exception):
+    """The exported file does not draw what torch draws."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What the file says of itself beside its sizes."""
+
+    name: str
+    version: str
+    recipe: str
+    objective: str
+    training_data: str
+    licence_class: str
+    commit: str
+    metrics: Mapping[str, float]
+    part: str = "eye"
+
+
+class PixelsToPixels(nn.Module):
+    """The autoencoder with the service's scaling around it."""
+
+    def __init__(self, autoencoder: Autoencoder) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder
+
+    def forward(self, eyes_BHWC: Tensor, noise_BN: Tensor | None = None) -> Tensor:
+        """Faces B x F x F x 3 uint8 from eyes B x S x S x 3 uint8."""
+        faces: Tensor = self.autoencoder(eyes_BHWC.permute(0, 3, 1, 2).float() / 255, noise_BN)
+        return (faces * 255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def export(run: Path, path: Path, facts: ModelFacts, check_eyes_BHWC: Image, *, half: bool = True) -> int:
+    """Writes the run's averaged model to `path` and returns the largest difference to torch, in levels.
+
+    With `half` the large weights are stored as float16 (the arithmetic stays float32).
+
+    Raises:
+        ExportDiffers: more than one level on the eyes to check with; nothing is written.
+        ValueError: the model wants both eyes, which the contract does not know.
+    """
+    average = load_average(run)
+    if average.config.num_eyes != 1:
+        raise ValueError(f"{run} draws from {average.config.num_eyes} eyes, a served model from one")
+    with tempfile.TemporaryDirectory() as folder:
+        draft = Path(folder) / "draft.onnx"
+        _to_onnx(average, draft, check_eyes_BHWC[:2])
+        model = onnx.load(draft)
+        drop_traces(model)
+        work_on_small_pictures(model)
+        if average.config.noise_size:
+            _make_noise_optional(model)
+        if half:
+            halve_weights(model)
+        _write_facts(model, facts, average)
+        onnx.checker.check_model(model, full_check=True)
+        onnx.save(model, draft)
+        difference = difference_to_torch(draft, average, check_eyes_BHWC, facts.part)
+        if difference > MAX_DIFFERENCE:
+            raise ExportDiffers(
+                f"ONNX Runtime and torch differ by {difference} of 255, at most {MAX_DIFFERENCE} is allowed"
+                + ("; try --float32" if half else "")
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_suffix(".new")
+        beside.write_bytes(draft.read_bytes())
+        beside.replace(path)
+    return difference
+
+
+@contextmanager
+def quiet_exporter() -> Iterator[None]:
+    """Inside, torch's exporter neither warns of itself nor of a torchvision that nobody needs."""
+    log = logging.getLogger("torch.onnx")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(level)
+
+
+def drop_traces(model: onnx.ModelProto) -> None:
+    """Takes out where in whose folder each node was made; of a small model that is a seventh of the file."""
+    for node in model.graph.node:
+        del node.metadata_props[:]
+
+
+def difference_to_torch(path: Path, average: Autoencoder, eyes_BHWC: Image, part: str = "eye") -> int:
+    """The largest difference of a pixel between the file in ONNX Runtime and the model in torch."""
+    synthesizer = Synthesizer.load(path, device="cpu", num_threads=1, part=part)
+    exported = synthesizer(eyes_BHWC).astype(np.int16)
+    return int(np.abs(exported - draw_faces(average, eyes_BHWC)).max())
+
+
+def _to_onnx(average: Autoencoder, path: Path, example_BHWC: Image) -> None:
+    example = torch.from_numpy(np.ascontiguousarray(example_BHWC))
+    with quiet_exporter():
+        _convert(average, path, example)
+
+
+def _convert(average: Autoencoder, path: Path, example: Tensor) -> None:
+    inputs = {"eyes": example}
+    shapes: list[dict[int, Any] | None] = [{0: torch.export.Dim("batch")}]
+    if average.config.noise_size:
+        inputs["noise"] = torch.zeros(1, average.config.noise_size)
+        shapes.append(None)
+    torch.onnx.export(
+        PixelsToPixels(average).eval(), tuple(inputs.values()), str(path), input_names=list(inputs),
+        output_names=["faces"], dynamic_shapes=tuple(shapes), opset_version=OPSET, dynamo=True,
+        external_data=False, verbose=False,
+    )  # fmt: skip
+
+
+def _make_noise_optional(model: onnx.ModelProto) -> None:
+    """Gives the input `noise` zeros that stand where it is left out, and lets each eye have its own."""
+    (noise,) = (each for each in model.graph.input if each.name == "noise")
+    shape = noise.type.tensor_type.shape.dim
+    zeros = np.zeros((1, shape[1].dim_value), np.float32)
+    shape[0].Clear()
+    shape[0].dim_param = "guesses"
+    # The graph expands it to the batch, so one row or as many as there are eyes will do.
+    model.graph.initializer.append(numpy_helper.from_array(zeros, "noise"))
+
+
+def halve_weights(model: onnx.ModelProto) -> None:
+    """Stores large float32 weights as float16 behind a Cast, which ONNX Runtime folds at load."""
+    graph = model.graph
+    casts = []
+    for tensor in graph.initializer:
+        if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < SMALLEST_HALVED:
+            continue
+        name = tensor.name
+        halved = numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), f"{name}.float16")
+        tensor.CopyFrom(halved)
+        casts.append(helper.make_node("Cast", [halved.name], [name], to=TensorProto.FLOAT))
+    nodes = list(graph.node)
+    del graph.node[:]
+    graph.node.extend([*casts, *nodes])
+
+
+def widen_weights(model: onnx.ModelProto) -> None:
+    """Undoes `halve_weights`: what converts a model wants float32 weights that no Cast stands before."""
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    nodes = []
+    for node in model.graph.node:
+        if node.op_type == "Cast" and node.input[0] in stored:
+            tensor = stored[node.input[0]]
+            wide = numpy_helper.to_array(tensor).astype(np.float32)
+            tensor.CopyFrom(numpy_helper.from_array(wide, node.output[0]))
+        else:
+            nodes.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+
+
+def _write_facts(model: onnx.ModelProto, facts: ModelFacts, average: Autoencoder) -> None:
+    written = {
+        "contract_version": CONTRACT_VERSION,
+        "crop_version": CROP_VERSION,
+        "name": facts.name,
+        "version": facts.version,
+        "part": facts.part,
+        "eye_size": average.config.eye_size,
+        "face_size": average.config.face_size,
+        "recipe": facts.recipe,
+        "objective": facts.objective,
+        "training_data": facts.training_data,
+        "licence_class": facts.licence_class,
+        "commit": facts.commit,
+        "date": datetime.now(UTC).date().isoformat(),
+        "metrics": json.dumps(dict(facts.metrics)),
+    }
+    helper.set_model_props(model, {f"eye2face.{key}": str(value) for key, value in written.items()})

@@ -1,0 +1,1 @@
+"""The eye finder and its refiner: labels, training scenes, models, calibration, evaluation."""

@@ -1,0 +1,156 @@
+"""The trained eye finder as the ONNX file that the service runs, decoded inside the graph.
+
+Contract: `picture` uint8 [1, H, W, 3] RGB in, H and W multiples of 32 and 64 at least; `candidates` float32
+[NUM_CANDIDATES, 9] out, the surest first: logit of being an eye; x, y of its centre and the distance between
+the eyes, in pixels; probability of the left eye; cosine and sine of the roll, clockwise; where the
+partner eye is relative to this eye, in eye distances. Letters of shapes: H, W as above, K candidates.
+"""
+
+import base64
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import onnx
+import torch
+import torch.nn.functional as F
+from onnx import helper
+from torch import Tensor, nn
+
+from service.inference.eye_finder import FINDER_CONTRACT_VERSION
+from service.inference.refiner import CLOSE_PX
+from training.export.onnx import drop_traces, halve_weights, quiet_exporter
+from training.finder.detector import DISTANCE_UNIT_PX, STRIDE, EyeFinderNet
+from training.finder.refiner_model import RefinerNet
+
+OPSET = 18
+NUM_CANDIDATES = 64
+NO_PEAK = -30.0
+"""The logit of what is no peak of the heat map: a chance of 1e-13."""
+
+UNCALIBRATED = (0.5, 1.0, 0.2, 0.2, 0.5, 0.0, 0.0, 0.0)
+"""With these, about the same looks are taken as with the weights to come."""
+
+
+@dataclass(frozen=True, slots=True)
+class FinderFacts:
+    """What the file says of itself; see `service.inference.eye_finder.FinderInfo`."""
+
+    version: str
+    training_data: str
+    licence_class: str
+    commit: str
+    threshold: float = 0.3
+    score_weights: tuple[float, ...] = UNCALIBRATED
+    name: str = "eye_finder"
+
+
+class PictureToCandidates(nn.Module):
+    """The network with the service's pixels before it and the decoding of its maps behind it."""
+
+    def __init__(self, net: EyeFinderNet) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, picture_BHWC: Tensor) -> Tensor:
+        """Candidates K x 9 of one picture 1 x H x W x 3 uint8."""
+        maps = self.net(picture_BHWC.permute(0, 3, 1, 2).float())
+        logit = maps[:, :1]
+        is_peak = F.max_pool2d(logit, 3, stride=1, padding=1) == logit
+        peaks = torch.where(is_peak, logit, NO_PEAK).flatten()
+        best, place = torch.topk(peaks, NUM_CANDIDATES)
+        # Counted, not computed from `place`: the exporter knows no remainder by a width that is not fixed.
+        ones = torch.ones_like(logit[0])
+        cells = torch.cat([ones.cumsum(2) - 1, ones.cumsum(1) - 1, maps[0, 1:]])
+        values = cells.flatten(1)[:, place]
+        column, row, offset_x, offset_y, size, left, cos, sin, partner_x, partner_y = values.unbind(0)
+        x = (column + offset_x) * STRIDE + (STRIDE - 1) / 2
+        y = (row + offset_y) * STRIDE + (STRIDE - 1) / 2
+        distance = size.exp() * DISTANCE_UNIT_PX
+        return torch.stack([best, x, y, distance, left.sigmoid(), cos, sin, partner_x, partner_y], 1)
+
+
+class CloseToRefined(nn.Module):
+    """The refiner with the service's pixels before it; what it moves is at most an eye distance."""
+
+    def __init__(self, net: RefinerNet) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, close_BHWC: Tensor) -> Tensor:
+        """Answers B x 6 of close crops B x H x W x 3 uint8; see `training.finder.refiner_crops.LABELS`."""
+        answers = self.net(close_BHWC.permute(0, 3, 1, 2).float())
+        return torch.cat([answers[:, :1], answers[:, 1:5].clamp(-1, 1), answers[:, 5:]], 1)
+
+
+def to_onnx(net: EyeFinderNet) -> onnx.ModelProto:
+    """The network with its decoding as an ONNX graph, without facts."""
+    with tempfile.TemporaryDirectory() as folder, quiet_exporter():
+        draft = Path(folder) / "draft.onnx"
+        _convert(net, draft)
+        model = onnx.load(draft)
+    drop_traces(model)
+    halve_weights(model)
+    return model
+
+
+def read_network(path: Path) -> onnx.ModelProto:
+    """The graph of a finder's file, without facts and refiner, its weights halved."""
+    model = onnx.load(path)
+    del model.metadata_props[:]
+    halve_weights(model)
+    return model
+
+
+def refiner_to_onnx(net: RefinerNet) -> onnx.ModelProto:
+    """The refiner's network as an ONNX graph: see `service.inference.refiner.Refiner`."""
+    with tempfile.TemporaryDirectory() as folder, quiet_exporter():
+        draft = Path(folder) / "draft.onnx"
+        example = torch.zeros(2, CLOSE_PX, CLOSE_PX, 3, dtype=torch.uint8)
+        torch.onnx.export(
+            CloseToRefined(net).eval(), (example,), str(draft),
+            input_names=["close"], output_names=["refined"], opset_version=OPSET, dynamo=True,
+            dynamic_shapes=({0: torch.export.Dim("batch")},), external_data=False, verbose=False,
+        )  # fmt: skip
+        model = onnx.load(draft)
+    drop_traces(model)
+    halve_weights(model)
+    return model
+
+
+def write_finder(
+    model: onnx.ModelProto,
+    path: Path,
+    facts: FinderFacts,
+    metrics: Mapping[str, float],
+    refiner: onnx.ModelProto | None = None,
+) -> None:
+    """Writes the graph with its facts, among them the refiner, to `path`, whole or not at all."""
+    written = {
+        **asdict(facts),
+        "contract_version": FINDER_CONTRACT_VERSION,
+        "part": "eye_finder",
+        "date": datetime.now(UTC).date().isoformat(),
+        "score_weights": json.dumps(list(facts.score_weights)),
+        "metrics": json.dumps(dict(metrics)),
+        "refiner": base64.b64encode(refiner.SerializeToString()).decode() if refiner else "",
+    }
+    helper.set_model_props(model, {f"eye2face.{key}": str(value) for key, value in written.items()})
+    onnx.checker.check_model(model, full_check=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(".new")
+    onnx.save(model, beside)
+    beside.replace(path)
+
+
+def _convert(net: EyeFinderNet, path: Path) -> None:
+    # Sizes are given in 32s, so that the exporter knows that the maps of all strides fit onto each other.
+    height, width = (torch.export.Dim(name, min=2, max=128) for name in ("height", "width"))
+    torch.onnx.export(
+        PictureToCandidates(net).eval(), (torch.zeros(1, 256, 320, 3, dtype=torch.uint8),), str(path),
+        input_names=["picture"], output_names=["candidates"], opset_version=OPSET, dynamo=True,
+        dynamic_shapes=({1: 32 * height, 2: 32 * width},), external_data=False, verbose=False,
+    )  # fmt: skip

@@ -1,0 +1,156 @@
+"""Pictures that show no human eye: scikit-image's, and the parts of photos beside and below the only person.
+
+Those of scikit-image that show a face (astronaut, camera, coins, and the cat, who has eyes) are left out; the
+others are divided into pictures to learn from, to fit the threshold on, and to measure false eyes on.
+ A folder of more such pictures is divided by their names.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+import skimage.data
+
+from service.vision.eyes import Image
+from training.data.photos import part_of_hash
+from training.data.store import PairsError
+from training.finder.labels import LabelledPhoto
+from training.finder.occlusions import Rng
+
+TRAINED = (
+    *("brick", "cell", "checkerboard", "colorwheel", "grass", "horse", "immunohistochemistry", "logo"),
+    *("microaneurysms", "page", "retina", "rocket", "shepp_logan_phantom", "stereo_motorcycle"),
+)
+FITTED = ("clock", "gravel", "text")
+MEASURED = ("coffee", "hubble_deep_field", "moon")
+
+SMALLEST_PART_PX = 56
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
+LONG_SIDE_PX = 640
+
+_MEASURED_PART, _FITTED_PART = 0.2, 0.1
+"""How much of a folder's pictures false eyes are measured and the threshold is fitted on."""
+
+
+def packaged(names: Iterable[str]) -> list[Image]:
+    """Pictures that ship with scikit-image, as H x W x 3 uint8, at most 640 px long."""
+    return [_as_picture(getattr(skimage.data, name)()) for name in names]
+
+
+def from_folder(folder: Path, part: Literal["train", "fit", "dev"]) -> Iterator[Image]:
+    """One part of the pictures in a folder and below it, at most LONG_SIDE_PX long.
+
+    Raises:
+        PairsError: the folder holds no pictures, or one of them cannot be read.
+    """
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    if not paths:
+        raise PairsError(f"{folder} holds no pictures ({', '.join(sorted(SUFFIXES))})")
+    for path in paths:
+        place = part_of_hash(0, path.relative_to(folder).as_posix())
+        measured, fitted = place < _MEASURED_PART, place < _MEASURED_PART + _FITTED_PART
+        if part == ("dev" if measured else "fit" if fitted else "train"):
+            stored = cv2.imread(str(path))
+            if stored is None:
+                raise PairsError(f"{path} is not a picture that can be read")
+            yield _at_most(np.asarray(cv2.cvtColor(stored, cv2.COLOR_BGR2RGB), np.uint8))
+
+
+def parts_without_people(photos: Iterable[LabelledPhoto]) -> Iterator[Image]:
+    """The pixels left, right and below of the only person of a photo, as far as they are large enough."""
+    for photo in photos:
+        if len(photo.people) != 1 or photo.kind == "several-faces":
+            continue
+        (person,) = photo.people
+        # In profile the eyes are near each other, and the face's box tells more.
+        reach = max(2.3 * person.distance, person.face_px)
+        left, right = person.points[:, 0].min() - reach, person.points[:, 0].max() + reach
+        below = person.points[:, 1].max() + reach
+        whole = photo.pixels
+        for part in (whole[:, : max(0, int(left))], whole[:, int(right) :], whole[int(below) :]):
+            if min(part.shape[:2]) >= SMALLEST_PART_PX:
+                yield np.ascontiguousarray(part)
+
+
+def background(empty: Sequence[Image], size: int, rng: Rng) -> Image:
+    """A size x size x 3 picture of nobody: a part of a real one, or plain, noise or drawn shapes."""
+    kind = rng.random()
+    if kind < 0.7:
+        return random_part(empty[int(rng.integers(len(empty)))], size, rng)
+    if kind < 0.76:
+        return np.full((size, size, 3), rng.integers(0, 256, 3), np.uint8)
+    cells = int(rng.integers(2, 64))
+    coarse = rng.integers(0, 256, (cells, cells, 3 if rng.random() < 0.6 else 1), np.uint8)
+    grown = cv2.resize(coarse, (size, size), interpolation=int(rng.choice([0, 1, 2]))).reshape(size, size, -1)
+    picture: Image = np.broadcast_to(grown, (size, size, 3)).astype(np.uint8)
+    if kind > 0.86:
+        _draw_shapes(picture, rng)
+    return picture
+
+
+def random_part(picture: Image, size: int, rng: Rng) -> Image:
+    """A turned or mirrored part of a picture, between all of it and a few pixels."""
+    height, width = picture.shape[:2]
+    side = max(12, int(min(height, width) * rng.uniform(0.15, 1.0)))
+    left, top = int(rng.integers(max(1, width - side))), int(rng.integers(max(1, height - side)))
+    part = picture[top : top + side, left : left + side]
+    part = np.rot90(part, int(rng.integers(4)))[:, :: int(rng.choice([-1, 1]))]
+    interpolation = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
+    resized = cv2.resize(np.ascontiguousarray(part), (size, size), interpolation=interpolation)
+    if rng.random() < 0.3:
+        resized = resized[..., rng.permutation(3)]
+    return np.ascontiguousarray(resized, dtype=np.uint8)
+
+
+def _as_picture(stored: object) -> Image:
+    pixels = np.asarray(stored[0] if isinstance(stored, tuple) else stored)
+    if pixels.dtype != np.uint8:
+        pixels = (pixels.astype(np.float64) / max(1e-9, float(pixels.max())) * 255).astype(np.uint8)
+    if pixels.ndim == 2:
+        pixels = np.repeat(pixels[..., None], 3, axis=2)
+    pixels = np.ascontiguousarray(pixels[..., :3])
+    return _at_most(np.asarray(pixels, dtype=np.uint8))
+
+
+def _at_most(pixels: Image) -> Image:
+    """The picture, shrunk to LONG_SIDE_PX if it is longer."""
+    shrink = LONG_SIDE_PX / max(pixels.shape[:2])
+    if shrink >= 1:
+        return pixels
+    small = cv2.resize(pixels, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
+    return np.asarray(small, dtype=np.uint8)
+
+
+def _draw_shapes(picture: Image, rng: Rng) -> None:
+    """Circles, rings, lines and letters: round and dark things that are no eyes."""
+    side = picture.shape[0]
+    for _ in range(int(rng.integers(1, 25))):
+        at = tuple(int(value) for value in rng.integers(0, side, 2))
+        size = int(rng.integers(2, 40))
+        colour = tuple(float(value) for value in rng.integers(0, 256, 3))
+        thick = int(rng.choice([-1, 1, 3]))
+        kind = int(rng.integers(4))
+        if kind == 0:
+            cv2.circle(picture, at, size, colour, thick, cv2.LINE_AA)
+        elif kind == 1:
+            cv2.ellipse(
+                picture,
+                at,
+                (size, max(1, size // 2)),
+                rng.uniform(0, 180),
+                0,
+                360,
+                colour,
+                thick,
+                cv2.LINE_AA,
+            )
+        elif kind == 2:
+            end = tuple(int(value) for value in rng.integers(0, side, 2))
+            cv2.line(picture, at, end, colour, int(rng.integers(1, 9)), cv2.LINE_AA)
+        else:
+            cv2.putText(
+                picture, chr(int(rng.integers(48, 123))), at, int(rng.integers(4)), size / 12, colour, 2
+            )

@@ -1,0 +1,246 @@
+"""What hides or spoils eyes in training pictures: masks, helmets, hands, glasses, bad light, blur, noise.
+
+Everything is drawn by code into the picture that is given. Points are P x 2: right eye, left eye, nose.
+"""
+
+import math
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from service.vision.eyes import Image
+
+Points = NDArray[np.float32]
+Rng = np.random.Generator
+
+COVERED = 0.35
+"""Part of the people in training pictures whose face is covered somewhere."""
+
+
+def cover_face(picture: Image, points: Points, rng: Rng) -> list[bool]:
+    """Draws something over the face at random, and tells whether the right and left eye are gone."""
+    kind = rng.choice(["mask", "hat", "both", "hand", "glasses", "dark glasses", "patch"],
+                      p=[0.36, 0.16, 0.12, 0.1, 0.14, 0.06, 0.06])  # fmt: skip
+    if kind in ("mask", "both"):
+        cover_with_mask(picture, points, rng)
+    if kind in ("hat", "both"):
+        _fill(picture, points, _hat_outline(rng), rng)
+    if kind == "hand":
+        _draw_fingers(picture, points, rng)
+    if kind == "glasses":
+        _draw_glasses(picture, points, rng, dark=False)
+    if kind == "dark glasses":
+        _draw_glasses(picture, points, rng, dark=True)
+    if kind == "patch":
+        side = int(rng.integers(2))
+        _paint(picture, points[side], rng.uniform(0.3, 0.5) * _distance(points), _colour(rng), rng)
+        return [side == 0, side == 1]
+    return [kind == "dark glasses"] * 2
+
+
+def cover_with_mask(picture: Image, points: Points, rng: Rng) -> None:
+    """Draws a mask or scarf over nose and mouth."""
+    _fill(picture, points, _mask_outline(rng), rng)
+
+
+def paint_over_eyes(picture: Image, points: Points, rng: Rng) -> None:
+    """Covers both eyes softly with pixels of the cheek below or the forehead above them."""
+    distance = _distance(points)
+    down = _frame(points)[1]
+    for eye in points[:2]:
+        radius = max(1.5, distance * float(rng.uniform(0.28, 0.4)))
+        box = _box(picture, eye, radius * 1.6)
+        away = down * distance * float(rng.choice([-1.0, 1.0]) * rng.uniform(0.45, 0.7))
+        moved = np.array([[1, 0, away[0] + box[0]], [0, 1, away[1] + box[1]]], np.float64)
+        width, height = box[2] - box[0], box[3] - box[1]
+        if width < 2 or height < 2:
+            continue
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        skin = cv2.warpAffine(picture, moved, (width, height), flags=flags, borderMode=cv2.BORDER_REFLECT)
+        part = picture[box[1] : box[3], box[0] : box[2]]
+        v, u = np.mgrid[0:height, 0:width]
+        r = np.hypot(u + box[0] - eye[0], v + box[1] - eye[1]) / radius
+        alpha = np.clip(3.2 - 2.4 * r, 0, 1)[..., None]
+        part[:] = (part * (1 - alpha) + skin * alpha).astype(np.uint8)
+
+
+def spoil(picture: Image, rng: Rng, *, mild: bool = False) -> Image:
+    """The picture as a poor camera would give it; `mild` spares detail, for small eyes."""
+    spoiled: NDArray[Any] = _light(picture, rng)
+    softness = 0.5 if mild else 1.0
+    if rng.random() < 0.15:
+        spoiled = cv2.GaussianBlur(spoiled, (0, 0), rng.uniform(0.4, 2.0 * softness))
+    if rng.random() < 0.12:
+        spoiled = cv2.filter2D(spoiled, -1, _streak(int(rng.integers(3, int(4 + 8 * softness))), rng))
+    if rng.random() < 0.15:
+        height, width = spoiled.shape[:2]
+        fewer = 1 / rng.uniform(1.2, 1 + 2 * softness)
+        small = cv2.resize(spoiled, None, fx=fewer, fy=fewer, interpolation=cv2.INTER_AREA)
+        spoiled = cv2.resize(small, (width, height), interpolation=int(rng.choice([0, 1, 2])))
+    if rng.random() < 0.35:
+        spoiled = _add_noise(spoiled, rng.uniform(2, 14), rng)
+    if rng.random() < 0.4:
+        quality = int(rng.integers(20, 92))
+        spoiled = _as_jpeg(spoiled, quality)
+    return np.asarray(spoiled, dtype=np.uint8)
+
+
+def _light(picture: Image, rng: Rng) -> Image:
+    lit = picture
+    if rng.random() < 0.2:
+        lit = np.asarray(cv2.cvtColor(cv2.cvtColor(lit, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB), np.uint8)
+    if rng.random() < 0.1:
+        lit = _glare(lit, rng)
+    steps = np.arange(256, dtype=np.float32)[:, None] / 255
+    gain = rng.uniform(0.06, 0.35) if rng.random() < 0.25 else rng.uniform(0.6, 1.3)
+    colour = rng.uniform(0.85, 1.15, 3) if rng.random() < 0.4 else np.ones(3)
+    curve = np.clip(
+        (steps ** rng.uniform(0.65, 1.5) * gain * colour + rng.uniform(-0.04, 0.06)) * 255, 0, 255
+    )
+    lit = np.asarray(cv2.LUT(lit, np.ascontiguousarray(curve.astype(np.uint8)[:, None])), np.uint8)
+    if gain < 0.35 and rng.random() < 0.6:
+        lit = _add_noise(lit, rng.uniform(1, 4), rng)
+    return lit
+
+
+def _as_jpeg(picture: Image, quality: int) -> Image:
+    _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), dtype=np.uint8)
+
+
+def _add_noise(picture: Image, sigma: float, rng: Rng) -> Image:
+    # Drawing 200,000 normal numbers takes longer than all the rest: a small field is drawn and tiled askew.
+    height, width = picture.shape[:2]
+    field = rng.normal(0, sigma, (67, 71, 3 if rng.random() < 0.7 else 1)).astype(np.int16)
+    rows, columns = -(-height // 67), -(-width // 71)
+    noise = np.tile(field, (rows, columns, 3 // field.shape[2]))[:height, :width]
+    return np.asarray(np.clip(picture + noise, 0, 255), dtype=np.uint8)
+
+
+def _glare(picture: Image, rng: Rng) -> Image:
+    height, width = picture.shape[:2]
+    x, y, reach = rng.uniform(0, width), rng.uniform(0, height), rng.uniform(0.08, 0.5) * width
+    v, u = np.ogrid[0:height, 0:width]
+    light = np.exp(-((u - x) ** 2) / (2 * reach**2)) * np.exp(-((v - y) ** 2) / (2 * reach**2))
+    light *= rng.uniform(60, 200)
+    return np.asarray(np.clip(picture + light[..., None], 0, 255), dtype=np.uint8)
+
+
+def _streak(length: int, rng: Rng) -> NDArray[np.float32]:
+    kernel = np.zeros((length, length), np.float32)
+    angle = rng.uniform(0, math.pi)
+    dx, dy = math.cos(angle) * length / 2, math.sin(angle) * length / 2
+    middle = (length - 1) / 2
+    start, end = (middle - dx, middle - dy), (middle + dx, middle + dy)
+    cv2.line(kernel, (round(start[0]), round(start[1])), (round(end[0]), round(end[1])), 1.0)
+    return kernel / max(1.0, float(kernel.sum()))
+
+
+def _distance(points: Points) -> float:
+    return float(np.hypot(*(points[1] - points[0])))
+
+
+def _frame(points: Points) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Unit vectors along the eyes, from right to left, and down the face."""
+    across = (points[1] - points[0]) / max(1e-6, _distance(points))
+    down = np.array([-across[1], across[0]], np.float32)
+    return across, down if down @ (points[2] - points[0]) >= 0 else -down
+
+
+def _mask_outline(rng: Rng) -> NDArray[np.float64]:
+    """A mask or scarf over nose and mouth, in eye distances from the middle between the eyes."""
+    top, side = rng.uniform(0.28, 0.5), rng.uniform(0.95, 1.25)
+    ear, jaw = rng.uniform(0.3, 0.75), rng.uniform(1.3, 1.8)
+    bottom = rng.uniform(1.75, 2.3)
+    right = [(-0.25, top), (-side, ear), (-side * 0.95, jaw), (-0.45, bottom)]
+    return np.array(right + [(-x, y) for x, y in reversed(right)])
+
+
+def _hat_outline(rng: Rng) -> NDArray[np.float64]:
+    """A hat, hood or helmet down to the brows, in eye distances from the middle between the eyes."""
+    brim, side, top = -rng.uniform(0.3, 0.6), rng.uniform(0.95, 1.6), -rng.uniform(1.4, 2.6)
+    low = brim + rng.uniform(-0.1, 0.5)
+    right = [(-0.4, top), (-side * 0.9, top * 0.7), (-side, low), (-0.8, brim)]
+    return np.array(right + [(-x, y) for x, y in reversed(right)])
+
+
+def _fill(picture: Image, points: Points, outline: NDArray[np.float64], rng: Rng) -> None:
+    across, down = _frame(points)
+    distance = _distance(points)
+    shaken = outline + rng.normal(0, 0.04, outline.shape)
+    corners = points[:2].mean(0) + distance * (shaken[:, :1] * across + shaken[:, 1:] * down)
+    x0, y0 = np.maximum(np.floor(corners.min(0)).astype(int), 0)
+    x1, y1 = np.minimum(np.ceil(corners.max(0)).astype(int) + 1, (picture.shape[1], picture.shape[0]))
+    if x1 - x0 < 2 or y1 - y0 < 2:
+        return
+    part = picture[y0:y1, x0:x1]
+    inside = np.zeros(part.shape[:2], np.uint8)
+    fixed = np.round((corners - (x0, y0)) * 16).astype(np.int32)
+    cv2.fillPoly(inside, [fixed], 255, lineType=cv2.LINE_AA, shift=4)
+    alpha = inside[..., None].astype(np.float32) / 255
+    part[:] = (part * (1 - alpha) + _cloth(part.shape[:2], rng) * alpha).astype(np.uint8)
+
+
+def _cloth(shape: tuple[int, int], rng: Rng) -> NDArray[np.float32]:
+    height, width = shape
+    coarse = rng.normal(0, rng.uniform(2, 40), (int(rng.integers(2, 9)), int(rng.integers(2, 9)), 1))
+    folds = cv2.resize(coarse.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)[..., None]
+    if rng.random() < 0.25:
+        v, u = np.ogrid[0:height, 0:width]
+        period = rng.uniform(0.05, 0.4) * width + 2
+        waves = np.sin((u * rng.uniform(-1, 1) + v * rng.uniform(-1, 1)) * 2 * math.pi / period)
+        folds = folds + waves[..., None] * rng.uniform(-60, 60, 3)
+    return np.clip(_colour(rng) + folds, 0, 255).astype(np.float32)
+
+
+def _colour(rng: Rng) -> NDArray[np.float64]:
+    grey = rng.uniform(5, 250)
+    return np.clip(grey + (rng.normal(0, 60, 3) if rng.random() < 0.6 else 0), 0, 255) * np.ones(3)
+
+
+def _draw_fingers(picture: Image, points: Points, rng: Rng) -> None:
+    across, down = _frame(points)
+    distance = _distance(points)
+    skin = np.array([200, 150, 120]) * rng.uniform(0.3, 1.2)
+    base = points[:2].mean(0) + distance * (across * rng.uniform(-1, 1) + down * rng.uniform(0.6, 1.6))
+    angle = rng.uniform(0, 2 * math.pi)
+    for finger in range(int(rng.integers(2, 5))):
+        start = base + distance * 0.3 * finger * across
+        way = distance * rng.uniform(0.5, 1.0) * np.array([math.cos(angle), abs(math.sin(angle))])
+        colour = tuple(float(value) for value in np.clip(skin + rng.normal(0, 8), 0, 255))
+        thick = max(1, round(distance * 0.27))
+        ends = [(round(float(x)), round(float(y))) for x, y in (start, start + way)]
+        cv2.line(picture, ends[0], ends[1], colour, thick, cv2.LINE_AA)
+
+
+def _draw_glasses(picture: Image, points: Points, rng: Rng, *, dark: bool) -> None:
+    distance = _distance(points)
+    colour = tuple(float(value) for value in _colour(rng) * (0.3 if dark else 1.0))
+    axes = tuple(
+        max(1, round(distance * part)) for part in (rng.uniform(0.32, 0.42), rng.uniform(0.24, 0.36))
+    )
+    turn = math.degrees(math.atan2(*(points[1] - points[0])[::-1]))
+    thick = -1 if dark else max(1, round(distance * rng.uniform(0.02, 0.07)))
+    for eye in points[:2]:
+        centre = (round(float(eye[0])), round(float(eye[1])))
+        cv2.ellipse(picture, centre, axes, turn, 0, 360, colour, thick, cv2.LINE_AA)
+    across = (points[1] - points[0]) / 3
+    bridge = [tuple(round(float(value)) for value in points[0] + across * step) for step in (1.1, 1.9)]
+    cv2.line(picture, bridge[0], bridge[1], colour, max(1, abs(thick)), cv2.LINE_AA)
+
+
+def _paint(picture: Image, at: Points, radius: float, colour: NDArray[np.float64], rng: Rng) -> None:
+    centre = (round(float(at[0])), round(float(at[1])))
+    axes = (max(1, round(radius)), max(1, round(radius * rng.uniform(0.7, 1.1))))
+    fill = tuple(float(value) for value in colour)
+    cv2.ellipse(picture, centre, axes, rng.uniform(0, 90), 0, 360, fill, -1, cv2.LINE_AA)
+
+
+def _box(picture: Image, at: Points, reach: float) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom of the square around a point, as far as it is in the picture."""
+    height, width = picture.shape[:2]
+    left, right = (int(np.clip(at[0] + sign * reach, 0, width)) for sign in (-1, 1))
+    top, bottom = (int(np.clip(at[1] + sign * reach, 0, height)) for sign in (-1, 1))
+    return left, top, right, bottom

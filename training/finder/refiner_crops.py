@@ -1,0 +1,153 @@
+"""What the refiner learns from: close crops of what the finder takes for eyes in drawn training pictures.
+
+Each picture of `Scenes` is searched by a finder's network; its candidates near a labelled eye show an eye,
+the others none. The crops are wider than what the network sees, for training moves them anew each time.
+Letters of shapes: N crops, W side of a wide crop.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from service.inference.detections import Candidate, each_once, read_candidate
+from service.inference.refiner import close_crop
+from service.inference.synthesizer import open_on_cpu
+from training.finder.occlusions import Rng
+from training.finder.scenes import LARGEST, SMALLEST, DrawnEye, Scenes
+
+WIDEN = 1.5
+WIDE_PX = 72
+"""Wide crops show WIDEN times as much as the network will see, at its resolution."""
+
+HARDLY = -4.0
+"""Candidates of a lower logit are no use: every picture has hundreds."""
+
+AN_EYE, NO_EYE = 0.3, 0.5
+"""A candidate this near an eye, in eye distances, shows it; one farther than NO_EYE shows none."""
+
+MOST_PER_PICTURE = 6
+MISSED, ANYWHERE = 0.5, 0.3
+"""How often an eye without a candidate is shown all the same, and a random place of a picture."""
+
+Labels = NDArray[np.float32]
+LABELS = ("is an eye", "right", "down", "log growth", "turn", "other side")
+"""Columns of the labels N x 6: where the eye is in the crop's axes, in the candidate's eye distances; the
+logarithm of the true distance over the candidate's; the roll to add in the crop, in radians; whether the side
+is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class CloseCrops:
+    """Wide crops N x W x W x 3 uint8 and their labels."""
+
+    crops: NDArray[np.uint8]
+    labels: Labels
+
+    def __len__(self) -> int:
+        return len(self.crops)
+
+
+def gather(scenes: Scenes, finder: Path, indices: Sequence[int], *, num_workers: int = 0) -> CloseCrops:
+    """The close crops of the drawn pictures of these numbers."""
+    cv2.setNumThreads(1)  # OpenCV's own threads do not live on in the loader's processes
+    # Left as arrays: as tensors each would hold a file descriptor open between the processes.
+    loader = DataLoader(
+        _Searched(scenes, finder, indices), batch_size=None, num_workers=num_workers, collate_fn=_as_they_are
+    )
+    found = list(tqdm(loader, desc="gather", total=len(indices), mininterval=10))
+    crops, labels = zip(*found, strict=True)
+    return CloseCrops(np.concatenate(crops), np.concatenate(labels))
+
+
+def _as_they_are(found: Any) -> Any:
+    return found
+
+
+class _Searched(Dataset[tuple[NDArray[np.uint8], Labels]]):
+    """Picture number i as its close crops and their labels."""
+
+    def __init__(self, scenes: Scenes, finder: Path, indices: Sequence[int]) -> None:
+        self.scenes, self.finder, self.indices = scenes, finder, indices
+        self._session: Any = None
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, place: int) -> tuple[NDArray[np.uint8], Labels]:
+        if self._session is None:  # opened in the worker: a session cannot be sent to another process
+            cv2.setNumThreads(1)
+            self._session = open_on_cpu(self.finder, num_threads=1)
+        index = self.indices[place]
+        picture, eyes = self.scenes.draw(index)
+        (rows,) = self._session.run(["candidates"], {"picture": picture[None]})
+        seen = each_once([read_candidate(row, 1, 1) for row in rows[rows[:, 0] >= HARDLY].tolist()])
+        rng = np.random.default_rng((self.scenes.seed, index, 1))
+        labelled = list(label_candidates(seen, eyes, rng))
+        crops = [close_crop(picture, each, size=WIDE_PX, widen=WIDEN) for each, _ in labelled]
+        labels = [label for _, label in labelled]
+        return (
+            np.array(crops, np.uint8).reshape(-1, WIDE_PX, WIDE_PX, 3),
+            np.array(labels, np.float32).reshape(-1, len(LABELS)),
+        )
+
+
+def label_candidates(
+    seen: Sequence[Candidate], eyes: Sequence[DrawnEye], rng: Rng
+) -> Iterator[tuple[Candidate, tuple[float, ...]]]:
+    """Candidates that are known to be eyes or none, some missed eyes and random places, with labels."""
+    missed = [eye for eye in eyes if eye.sure]
+    num_false = 0
+    for each in seen:
+        if not SMALLEST / 2 <= each.distance <= 2 * LARGEST:
+            continue
+        near = min(eyes, key=lambda eye: _apart(each, eye), default=None)
+        if near is not None and near.sure and _apart(each, near) <= AN_EYE:
+            missed = [eye for eye in missed if eye is not near]
+            yield each, _label(each, near)
+        elif (near is None or _apart(each, near) > NO_EYE) and num_false < MOST_PER_PICTURE:
+            num_false += 1
+            yield each, (0.0,) * len(LABELS)
+    for eye in missed:
+        if rng.random() < MISSED:
+            guess = _guess(eye, rng)
+            yield guess, _label(guess, eye)
+    if rng.random() < ANYWHERE:
+        place = _anywhere(rng)
+        if all(_apart(place, eye) > NO_EYE for eye in eyes):
+            yield place, (0.0,) * len(LABELS)
+
+
+def _apart(seen: Candidate, eye: DrawnEye) -> float:
+    return math.hypot(seen.x - eye.x, seen.y - eye.y) / max(eye.distance, 1.0)
+
+
+def _label(seen: Candidate, eye: DrawnEye) -> tuple[float, ...]:
+    roll = math.radians(seen.roll_deg)
+    dx, dy = (eye.x - seen.x) / seen.distance, (eye.y - seen.y) / seen.distance
+    mirror = -1.0 if seen.left > 0.5 else 1.0
+    right, down = dx * math.cos(roll) + dy * math.sin(roll), dy * math.cos(roll) - dx * math.sin(roll)
+    turn = (eye.roll - roll + math.pi) % (2 * math.pi) - math.pi
+    other = float((seen.left > 0.5) != eye.left)
+    return 1.0, mirror * right, down, math.log(eye.distance / seen.distance), mirror * turn, other
+
+
+def _guess(eye: DrawnEye, rng: Rng) -> Candidate:
+    """About where the eye is, as wrong as the finder is at times."""
+    x, y = (float(value) for value in (eye.x, eye.y) + rng.normal(0, 0.08, 2) * eye.distance)
+    distance = eye.distance * math.exp(rng.normal(0, 0.12))
+    roll_deg = math.degrees(eye.roll) + rng.normal(0, 8)
+    return Candidate(x, y, distance, float(eye.left), roll_deg, 0.0, distance, (x, y))
+
+
+def _anywhere(rng: Rng) -> Candidate:
+    x, y = (float(value) for value in rng.uniform(0, 256, 2))
+    distance = math.exp(rng.uniform(math.log(SMALLEST), math.log(LARGEST)))
+    return Candidate(x, y, distance, float(rng.integers(2)), rng.uniform(-60, 60), 0.0, distance, (x, y))

@@ -1,0 +1,263 @@
+"""The pictures that the eye finder learns from: labelled people put together anew, and pictures of nobody.
+
+Everything random is a function of (seed, index). Letters of shapes: N eyes of a picture, P = 3 points of
+a person (right eye, left eye, nose). Right and left are the subject's.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from service.vision.eyes import Image
+from training.finder.labels import LabelledPhoto
+from training.finder.negatives import background, random_part
+from training.finder.occlusions import COVERED, Points, Rng, cover_face, paint_over_eyes, spoil
+from training.finder.rounds import draw_round_thing
+
+SIDE = 256
+SMALLEST, LARGEST = 6.0, 260.0
+"""Distances between the eyes that are learned, in pixels of the training picture; larger ones are looked at
+in a smaller picture."""
+
+MODES = {"person": 0.30, "close-up": 0.13, "crowd": 0.20, "whole": 0.05, "nobody": 0.32}
+
+PEOPLE_WITHOUT_EYES = 0.4
+"""Part of the pictures of nobody that show a body, or a face whose eyes are painted over."""
+
+ROUND_THINGS = 0.5
+"""Part of the pictures of nothing but backgrounds into which balls, cups and wheels are drawn."""
+
+KIND_WEIGHTS = {"masked": 5.0, "several-faces": 4.0, "tilted": 5.0, "profile": 2.0, "dark": 3.0,
+                "other": 1.0, "face": 0.8}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnEye:
+    """One eye of a training picture, or, if it is not sure, a place where nothing is learned.
+
+    `roll` is the angle of the head in radians, clockwise; `left` says which eye it is.
+    """
+
+    x: float
+    y: float
+    distance: float
+    roll: float
+    left: bool
+    sure: bool
+
+
+class Scenes:
+    """Draws training pictures from labelled photos and from pictures that show nobody."""
+
+    def __init__(self, photos: Sequence[LabelledPhoto], empty: Sequence[Image], *, seed: int = 0) -> None:
+        if not photos or not empty:
+            raise ValueError("there is no labelled photo, or no picture without people, to draw from")
+        self.photos, self.empty, self.seed = photos, empty, seed
+        weights = np.array([KIND_WEIGHTS[photo.kind] for photo in photos])
+        self._bounds = np.cumsum(weights / weights.sum())
+        self._crowded = [photo for photo in photos if len(photo.people) > 1] or photos
+
+    def draw(self, index: int) -> tuple[Image, list[DrawnEye]]:
+        """One picture SIDE x SIDE x 3 and its eyes."""
+        rng = np.random.default_rng((self.seed, index))
+        mode = str(rng.choice(list(MODES), p=list(MODES.values())))
+        picture = background(self.empty, SIDE, rng)
+        eyes: list[DrawnEye] = []
+        if mode == "nobody" and rng.random() < PEOPLE_WITHOUT_EYES:
+            picture = self._nobody(rng, picture)
+        elif mode == "nobody" and rng.random() < ROUND_THINGS:
+            for _ in range(int(rng.integers(1, 4))):
+                draw_round_thing(picture, rng, self.empty)
+        elif mode == "crowd":
+            picture, eyes = self._crowd(rng, picture)
+        elif mode != "nobody":
+            picture, eyes = self._one(rng, picture, mode)
+        small = any(eye.distance < 16 for eye in eyes if eye.sure)
+        return spoil(picture, rng, mild=small), eyes
+
+    def _photo(self, rng: Rng) -> LabelledPhoto:
+        return self.photos[min(int(np.searchsorted(self._bounds, rng.random())), len(self.photos) - 1)]
+
+    def _one(self, rng: Rng, canvas: Image, mode: str) -> tuple[Image, list[DrawnEye]]:
+        """One photo, moved so that a person of it is where and as large as the mode asks."""
+        whole = mode == "whole"
+        photo = (
+            self._crowded[int(rng.integers(len(self._crowded)))]
+            if whole and rng.random() < 0.7
+            else self._photo(rng)
+        )
+        person = photo.people[rng.integers(len(photo.people))]
+        if whole:
+            scale = SIDE / max(photo.pixels.shape[:2]) * rng.uniform(0.8, 1.6)
+        else:
+            low, high = (7.0, 90.0) if mode == "person" else (80.0, LARGEST)
+            scale = math.exp(rng.uniform(math.log(low), math.log(high))) / max(person.distance, 1.0)
+        if whole:
+            centre, at = np.array(photo.pixels.shape[1::-1]) / 2, rng.uniform(0.35, 0.65, 2) * SIDE
+        else:
+            centre = person.points[int(rng.integers(2))]
+            at = rng.uniform(0.06, 0.94, 2) * SIDE if mode == "person" else rng.uniform(0.15, 0.85, 2) * SIDE
+        move = _similarity(centre, at, scale, _turn(rng), flip=bool(rng.random() < 0.5))
+        picture = _paste(canvas, photo.pixels, move, rng)
+        return picture, _label(picture, photo, move, rng)
+
+    def _crowd(self, rng: Rng, canvas: Image) -> tuple[Image, list[DrawnEye]]:
+        """Several people cut out and pasted side by side, the nearer ones over the farther ones."""
+        typical = math.exp(rng.uniform(math.log(SMALLEST + 1), math.log(40)))
+        eyes: list[DrawnEye] = []
+        for _ in range(int(rng.integers(2, int(6 + min(12, 200 / typical))))):
+            photo = self._photo(rng)
+            person = photo.people[rng.integers(len(photo.people))]
+            scale = typical * math.exp(rng.normal(0, 0.25)) / max(person.distance, 1.0)
+            at = rng.uniform(0.04, 0.96, 2) * SIDE
+            turn = _turn(rng) if rng.random() < 0.3 else math.radians(rng.normal(0, 8))
+            move = _similarity(person.points[:2].mean(0), at, scale, turn, flip=bool(rng.random() < 0.5))
+            alpha = _around(person.points, move, rng)
+            eyes = [eye for eye in (_hidden_behind(eye, alpha) for eye in eyes) if eye is not None]
+            x, y, width, height = cv2.boundingRect(alpha)
+            here = slice(y, y + height), slice(x, x + width)
+            pasted = canvas.copy()
+            if width and height:
+                _paste(pasted[here], photo.pixels, move - [[0, 0, x], [0, 0, y]], rng)
+            new = _label(pasted, photo, move, rng)
+            shown = alpha[here][..., None].astype(np.int16)
+            canvas[here] = canvas[here] + (pasted[here].astype(np.int16) - canvas[here]) * shown // 255
+            eyes += [eye for eye in (_cut_off(eye, alpha) for eye in new) if eye is not None]
+        return canvas, eyes
+
+    def _nobody(self, rng: Rng, canvas: Image) -> Image:
+        """A photo of somebody, of whom only the body is shown, or whose eyes are painted over."""
+        photo = self._photo(rng)
+        person = photo.people[rng.integers(len(photo.people))]
+        distance = max(person.distance, 1.0)
+        if rng.random() < 0.35 and len(photo.people) == 1:
+            body = _below_face(photo)
+            if min(body.shape[:2]) >= 24:
+                return random_part(body, SIDE, rng)
+        painted = photo.pixels.copy()
+        for each in photo.people:
+            paint_over_eyes(painted, each.points, rng)
+        scale = math.exp(rng.uniform(math.log(8), math.log(220))) / distance
+        at = rng.uniform(0.1, 0.9, 2) * SIDE
+        centre = person.points[2] + rng.normal(0, 0.4, 2) * distance
+        move = _similarity(centre, at, scale, _turn(rng), flip=False)
+        return _paste(canvas, painted, move, rng)
+
+
+def _turn(rng: Rng) -> float:
+    """A head's additional tilt in radians: mostly little, else anything to 60 degrees."""
+    return math.radians(rng.normal(0, 7) if rng.random() < 0.55 else rng.uniform(-60, 60))
+
+
+def _similarity(
+    centre: NDArray[np.floating], at: NDArray[np.floating], scale: float, turn: float, *, flip: bool
+) -> NDArray[np.float64]:
+    """The 2 x 3 matrix that brings `centre` to `at`, turned clockwise, mirrored before if `flip`."""
+    cos, sin = math.cos(turn) * scale, math.sin(turn) * scale
+    matrix = np.array([[-cos if flip else cos, -sin], [-sin if flip else sin, cos]])
+    return np.hstack([matrix, (np.asarray(at) - matrix @ np.asarray(centre))[:, None]])
+
+
+def _paste(canvas: Image, photo: Image, move: NDArray[np.float64], rng: Rng) -> Image:
+    """Draws the moved photo into the canvas; what is beyond it stays, or repeats its border."""
+    scale = float(np.hypot(move[0, 0], move[1, 0]))
+    if scale < 0.7:
+        shrink = min(1.0, scale * rng.uniform(1.0, 1.4))
+        whole = photo.shape[1::-1]
+        size = max(2, round(whole[0] * shrink)), max(2, round(whole[1] * shrink))
+        while shrink < 0.4 and min(photo.shape[:2]) > 32:  # by two goes ten times faster than by 2.01
+            half = (photo.shape[1] // 2, photo.shape[0] // 2)
+            even = photo[: 2 * half[1], : 2 * half[0]]
+            photo, shrink = (
+                np.asarray(cv2.resize(even, half, interpolation=cv2.INTER_AREA), np.uint8),
+                shrink * 2,
+            )
+        photo = np.asarray(cv2.resize(photo, size, interpolation=cv2.INTER_AREA), np.uint8)
+        ratio = np.array([whole[0] / size[0], whole[1] / size[1]])
+        shift = move[:, :2] @ (ratio / 2 - 0.5)
+        move = np.hstack([move[:, :2] * ratio, (move[:, 2] + shift)[:, None]])
+    border = cv2.BORDER_REPLICATE if rng.random() < 0.25 else cv2.BORDER_TRANSPARENT
+    size = (canvas.shape[1], canvas.shape[0])
+    cv2.warpAffine(photo, move, size, dst=canvas, flags=cv2.INTER_LINEAR, borderMode=border)
+    return canvas
+
+
+def _label(picture: Image, photo: LabelledPhoto, move: NDArray[np.float64], rng: Rng) -> list[DrawnEye]:
+    """The eyes of a moved photo's people, some of whom are covered on the way."""
+    mirrored = bool(np.linalg.det(move[:, :2]) < 0)
+    eyes = []
+    for person in photo.people:
+        points = (person.points @ move[:, :2].T + move[:, 2]).astype(np.float32)
+        sure = list(person.sure)
+        if mirrored:
+            points, sure = points[[1, 0, 2]], sure[::-1]
+        gone = cover_face(picture, points, rng) if rng.random() < COVERED else [False, False]
+        dx, dy = (float(value) for value in points[1] - points[0])
+        distance, roll = math.hypot(dx, dy), math.atan2(dy, dx)
+        for side in (0, 1):
+            if not gone[side]:
+                eye = DrawnEye(
+                    float(points[side, 0]), float(points[side, 1]), distance, roll, side == 1, sure[side]
+                )
+                eyes.append(_at_border(eye))
+    return [
+        eye
+        for eye in eyes
+        if -eye.distance < eye.x < SIDE + eye.distance and -eye.distance < eye.y < SIDE + eye.distance
+    ]
+
+
+def _at_border(eye: DrawnEye) -> DrawnEye:
+    """The eye, no longer sure if it is too small, too large, or cut by the picture's border."""
+    margin = 0.1 * eye.distance
+    inside = margin <= eye.x <= SIDE - 1 - margin and margin <= eye.y <= SIDE - 1 - margin
+    return eye if inside and SMALLEST <= eye.distance <= LARGEST else replace(eye, sure=False)
+
+
+def _around(points: Points, move: NDArray[np.float64], rng: Rng) -> NDArray[np.uint8]:
+    """How much of a pasted person shows at each pixel, 255 is all: an ellipse of head, neck and shoulders."""
+    moved = points @ move[:, :2].T + move[:, 2]
+    across = moved[1] - moved[0]
+    distance = float(np.hypot(*across))
+    centre = moved[:2].mean(0) * 0.5 + moved[2] * 0.5
+    axes = (round(distance * rng.uniform(1.1, 1.9)), round(distance * rng.uniform(1.7, 2.6)))
+    turn = math.degrees(math.atan2(across[1], across[0]))
+    alpha = np.zeros((SIDE, SIDE), np.uint8)
+    at = (round(float(centre[0])), round(float(centre[1])))
+    cv2.ellipse(alpha, at, axes, turn, 0, 360, 255, -1, cv2.LINE_AA)
+    return alpha
+
+
+def _near(alpha: NDArray[np.uint8], eye: DrawnEye, reach: float) -> NDArray[np.uint8]:
+    left, top = max(0, int(eye.x - reach)), max(0, int(eye.y - reach))
+    return (
+        alpha[top : int(eye.y + reach) + 1, left : int(eye.x + reach) + 1]
+        if min(eye.x, eye.y) > -reach
+        else alpha[:0]
+    )
+
+
+def _hidden_behind(eye: DrawnEye, alpha: NDArray[np.uint8]) -> DrawnEye | None:
+    """The eye after something was pasted over: gone, partly hidden (no longer sure), or as it was."""
+    part = _near(alpha, eye, 0.25 * eye.distance)
+    if not part.size or part.max() < 77:
+        return eye
+    return None if part.min() > 178 else replace(eye, sure=False)
+
+
+def _cut_off(eye: DrawnEye, alpha: NDArray[np.uint8]) -> DrawnEye | None:
+    """A pasted person's eye: gone where the cut-out does not reach, not sure at its edge."""
+    part = _near(alpha, eye, 0.25 * eye.distance)
+    if not part.size or part.max() < 77:
+        return None
+    return eye if part.min() > 178 else replace(eye, sure=False)
+
+
+def _below_face(photo: LabelledPhoto) -> Image:
+    person = photo.people[0]
+    top = int(person.points[:2, 1].max() + 2.1 * person.distance)
+    return photo.pixels[top:] if top < photo.pixels.shape[0] else photo.pixels[:0]

@@ -1,0 +1,1 @@
+"""The autoencoder, its losses and objectives, its recipes, and their training."""

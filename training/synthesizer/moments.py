@@ -1,0 +1,72 @@
+"""What a run learns about the true faces' features as it goes: running moments, and fixed directions.
+
+A batch's own mean and deviation are noisy targets; the running ones are steady.
+Source: dos Santos et al. 2019, "Learning Implicit Generative Models by Matching Perceptual Features".
+Letters of shapes: B batch, C channels, H and W height and width, K directions.
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from training.synthesizer.losses import mean_over_batch, over_processes
+
+NUM_DIRECTIONS = 64
+"""As many as a batch has faces: covariances of more could not be told from noise."""
+
+
+class TargetStatistics:
+    """Moments of the features of the true faces, each position's, over about 1 / (1 − decay) batches."""
+
+    def __init__(self, decay: float = 0.98) -> None:
+        self.decay = decay
+        self.weight = 0.0
+        self.means: list[Tensor] = []
+        self.squares: list[Tensor] = []
+        self._directions: list[Tensor] = []
+
+    @torch.no_grad()
+    def add(self, features: list[Tensor]) -> None:
+        """Counts a (global) batch of true faces in."""
+        if not self.means:
+            self.means = [torch.zeros_like(each[0], dtype=torch.float32) for each in features]
+            self.squares = [torch.zeros_like(mean) for mean in self.means]
+        for mean, square, each in zip(self.means, self.squares, features, strict=True):
+            mean.lerp_(over_processes(mean_over_batch(each)), 1 - self.decay)
+            squares = mean_over_batch(each, lambda part: part.float().square())
+            square.lerp_(over_processes(squares), 1 - self.decay)
+        self.weight = self.decay * self.weight + 1 - self.decay
+
+    def mean(self) -> list[Tensor]:
+        """Each layer's mean, C x H x W."""
+        return [mean / self.weight for mean in self.means]
+
+    def std(self, batch_size: int) -> list[Tensor]:
+        """Each layer's deviation as a batch of that size shows it: (B − 1) / B of the whole variance."""
+        part = (batch_size - 1) / batch_size
+        return [
+            ((square / self.weight - mean.square()).clamp_min(0) * part).sqrt()
+            for square, mean in zip(self.squares, self.mean(), strict=True)
+        ]
+
+    def directions(self, features: list[Tensor]) -> list[Tensor]:
+        """Each layer's random directions, (C·H·W) x K, the same in every run and process."""
+        if not self._directions:
+            generator = torch.Generator().manual_seed(0)
+            for each in features:
+                size = each[0].numel()
+                drawn = torch.randn(size, NUM_DIRECTIONS, generator=generator) / math.sqrt(size)
+                self._directions.append(drawn.to(each.device))
+        return self._directions
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint must hold."""
+        return {"weight": self.weight, "means": self.means, "squares": self.squares}
+
+    def restore(self, state: dict[str, Any], device: torch.device) -> None:
+        """Goes on from a checkpoint."""
+        self.weight = state["weight"]
+        self.means = [mean.to(device) for mean in state["means"]]
+        self.squares = [square.to(device) for square in state["squares"]]

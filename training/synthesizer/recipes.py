@@ -1,0 +1,179 @@
+"""Named recipes: everything that decides a training run but its data, its seed and its folder.
+
+A new recipe is `dataclasses.replace(RECIPES[...], ...)`; each run writes its recipe beside its weights.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+from training.data.dataset import Jitter
+from training.data.store import Part
+from training.synthesizer.autoencoder import ModelConfig
+
+Precision = Literal["32-true", "bf16-mixed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """One run.
+
+    `source_power` balances the sources (see `EyeFacePairs.balanced_weights`); `convs` are the layers of
+    VGG19 (after the ReLU) whose features the objective compares, all of the same weight; `part` is what
+    of the face the model sees; a loss in the background costs `background_weight` of one in the face.
+    With `grow` the run begins with a model of half the face's side, whose end alone learns, from faces that
+    were at least `min_face_px` wide in their photo. With `window` each step's losses see a square of that
+    side, at the same place, chosen at random, in all faces of the batch. With `squeeze` a
+    model that it begins with is squeezed first, if it is not yet (`training.synthesizer.squeezing`).
+
+    A new field gets the default that every run before it had: see `completed`.
+    """
+
+    name: str
+    objective: str
+    model: ModelConfig = field(default_factory=ModelConfig)
+    jitter: Jitter = field(default_factory=Jitter)
+    num_steps: int = 3000
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    warmup_steps: int = 100
+    cooldown_part: float = 0.3
+    ema_decay: float = 0.998
+    source_power: float = 0.5
+    convs: tuple[str, ...] = ("2_1", "3_1", "4_1", "5_1")
+    precision: Precision = "bf16-mixed"
+    part: Part = "eye"
+    background_weight: float = 1.0
+    grow: bool = False
+    min_face_px: float = 0.0
+    window: int | None = None
+    squeeze: bool = False
+
+
+def describe(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as it stands in `run.json` and in the results."""
+    as_json: dict[str, Any] = json.loads(json.dumps(asdict(recipe)))
+    return as_json
+
+
+def completed(written: Mapping[str, Any]) -> dict[str, Any]:
+    """A described recipe with the defaults of the fields that came after it was written."""
+    defaults = describe(Recipe("", ""))
+    inner = {name: {**defaults[name], **written[name]} for name in ("model", "jitter") if name in written}
+    return {**defaults, **written, **inner}
+
+
+@dataclass(frozen=True, slots=True)
+class FinderRecipe:
+    """What decides the trained finder, beside the data."""
+
+    num_steps: int = 6000
+    batch_size: int = 24
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.01
+    warmup_steps: int = 200
+    cooldown_part: float = 0.5
+    ema_decay: float = 0.998
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RefinerRecipe:
+    """What decides the trained refiner, beside the data and the finder whose candidates it sees."""
+
+    num_pictures: int = 30_000
+    num_steps: int = 9000
+    batch_size: int = 256
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.02
+    warmup_steps: int = 200
+    cooldown_part: float = 0.6
+    ema_decay: float = 0.998
+    seed: int = 0
+
+
+STEPS_64 = 600
+"""38,000 samples: about five minutes of two cores where the loss looks at features."""
+
+STD_128 = Recipe("std-128", "std")
+
+STD_64 = Recipe(
+    "std-64", "std", num_steps=STEPS_64, warmup_steps=50, ema_decay=0.99, cooldown_part=0.4,
+    model=ModelConfig(face_size=64, encoder_widths=(24, 48, 96, 192), decoder_widths=(192, 128, 64)),
+    convs=("1_1", *STD_128.convs),
+)  # fmt: skip
+"""The experiment's: all of its runs see as many samples."""
+
+NOISE_SIZE = 16
+
+NO_JITTER = Jitter(turn_deg=0, shift=0, zoom=0, gamma=0, blur=0, noise=0, small=0)
+
+HARD_JITTER = Jitter(
+    turn_deg=25, shift=0.1, zoom=0.2, gamma=1.0, blur=0.25, noise=0.4, small=0.5, motion=0.25, jpeg=0.4
+)
+"""Beyond what most photos have; where it leaves the wide crop, the border's pixels are repeated."""
+
+_RECIPES = (
+    STD_128,
+    # Without relu1_1, which holds more than half of all positions, a step takes two thirds of the time,
+    # but nothing sees a pattern of single pixels: so the last steps are made with it.
+    replace(
+        STD_128, name="std-128-fine", num_steps=600, learning_rate=5e-4, cooldown_part=0.7,
+        convs=("1_1", *STD_128.convs),
+    ),
+    # Goes on from a shipped model, whose finest detail was a grid (see DECISIONS, "The shipped models drew a
+    # grid"): steady targets, and the frequencies of pixels.
+    replace(
+        STD_128, name="std-128-long", objective="std-h", num_steps=1400, learning_rate=6e-4,
+        cooldown_part=0.5, convs=("1_1", *STD_128.convs),
+    ),
+    # Goes on from a finished model with fewer numbers between its layers: see DECISIONS, "Squeezed".
+    replace(
+        STD_128, name="std-128-slim", objective="std-h", num_steps=1000, learning_rate=5e-4,
+        cooldown_part=0.6, convs=("1_1", *STD_128.convs), squeeze=True,
+        model=ModelConfig(vector_size=96, squeezed_widths=(128, 160, 96, 64)),
+    ),
+    # Twice the side, from a finished model: see DECISIONS, "256 px, tried and not shipped".
+    replace(
+        STD_128, name="std-256", objective="std-frequencies", num_steps=700, warmup_steps=20,
+        ema_decay=0.99, cooldown_part=0.6, convs=("1_1", *STD_128.convs), grow=True, min_face_px=200,
+        window=128, model=ModelConfig(face_size=256, decoder_widths=(256, 160, 96, 32, 24)),
+    ),
+    # For few photos or little time: both steps above in one.
+    replace(
+        STD_128, name="std-128-short", num_steps=1000, warmup_steps=50, ema_decay=0.99, cooldown_part=0.5,
+        convs=("1_1", *STD_128.convs),
+    ),
+    # As many steps as the first two together: the yardstick of an equal budget.
+    replace(STD_128, name="l1-128", objective="l1", num_steps=3600),
+    replace(STD_128, name="feature-128", objective="feature", num_steps=3600),
+    replace(
+        STD_128, name="tiny", objective="l1", precision="32-true", num_steps=200, batch_size=16,
+        warmup_steps=10, ema_decay=0.95,
+        model=ModelConfig(encoder_widths=(16, 32, 64, 64), vector_size=64, decoder_widths=(64, 64, 32, 16)),
+    ),
+    STD_64,
+    *(
+        replace(STD_64, name=f"{objective}-64", objective=objective)
+        for objective in (
+            *("l1", "l2", "feature", "std-a", "std-b", "std-c"),
+            *("std-e", "std-f", "std-g", "std-h", "std-half", "std-half-l2", "gan", "cgan"),
+        )
+    ),
+    replace(
+        STD_64, name="cgan-two-eyes-64", objective="cgan-two-eyes", model=replace(STD_64.model, num_eyes=2)
+    ),
+    replace(STD_64, name="std-64-no-jitter", jitter=NO_JITTER),
+    replace(STD_64, name="hard-64", jitter=HARD_JITTER),
+    replace(STD_64, name="face-weight-64", background_weight=0.3),
+    replace(STD_64, name="unbalanced-64", source_power=1.0),
+    replace(
+        STD_64, name="guesses-64", objective="guesses", model=replace(STD_64.model, noise_size=NOISE_SIZE)
+    ),
+    replace(STD_64, name="mouth-64", part="mouth"),
+    replace(STD_64, name="nose-64", part="nose"),
+)  # fmt: skip
+
+RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in _RECIPES}
