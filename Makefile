@@ -51,13 +51,13 @@ format: $(EVERYTHING) ## mend what ruff can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(EVERYTHING) bench/.venv/.stamp ## speed beside floor and peers, into README.md; takes hours (BENCH='--rounds 1 ...')
+bench: $(EVERYTHING) bench/.venv/.stamp ## speed beside floor and peers, into docs/benchmarks.md; takes hours (BENCH='--rounds 1 ...')
 	$(BIN)/python -m bench.run $(BENCH)
 	$(BIN)/python -m bench.table --into
 
 experiment: $(EVERYTHING) ## train and compare every objective on DATA=data/faces64 (hours; resumes)
 	$(BIN)/python -m training experiment $(DATA) --out $(RUNS) $(if $(PERCEPTUAL),--perceptual $(PERCEPTUAL))
-	$(BIN)/python -m training report $(DATA) --out $(RUNS) --into README.md
+	$(BIN)/python -m training report $(DATA) --out $(RUNS) --into docs/results.md
 
 clean: ## remove .venv, caches and build products; data/ and runs/ stay
 	rm -rf .venv bench/.venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

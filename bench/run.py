@@ -4,7 +4,7 @@
     python -m bench.run --rounds 1 --seconds 1 --only eye2face,mosec
 
 In each round every contender is started anew and asked for both photos; the floor of a photo is measured
-beside each. Writes bench/results.json; `python -m bench.table` makes the README's table of it.
+beside each. Writes bench/results.json; `python -m bench.table` makes the table of docs/benchmarks.md of it.
 """
 
 import argparse

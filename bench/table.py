@@ -1,7 +1,7 @@
-"""bench/results.json as the README's table: medians over the rounds, each beside the floor of its round.
+"""The table of docs/benchmarks.md from bench/results.json: medians over rounds, relative to the floor.
 
 python -m bench.table            prints it
-python -m bench.table --into     writes it between the marks in README.md
+python -m bench.table --into     writes it between the marks in docs/benchmarks.md
 """
 
 import argparse
@@ -85,7 +85,7 @@ def _cell(records: Records, name: str, case: Case, most: int) -> str:
 
 
 def main() -> None:
-    """Prints the table, or writes it into the README."""
+    """Prints the table, or writes it into docs/benchmarks.md."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--into", action="store_true")
@@ -94,9 +94,9 @@ def main() -> None:
     if not given.into:
         print(table)
         return
-    readme = ROOT / "README.md"
-    before, _, rest = readme.read_text().partition(BEGIN)
-    readme.write_text(f"{before}{BEGIN}\n{table}\n{END}{rest.partition(END)[2]}")
+    document = ROOT / "docs" / "benchmarks.md"
+    before, _, rest = document.read_text().partition(BEGIN)
+    document.write_text(f"{before}{BEGIN}\n{table}\n{END}{rest.partition(END)[2]}")
 
 
 if __name__ == "__main__":

@@ -33,11 +33,13 @@ README = (ROOT / "README.md").read_text()
 DOCUMENTS = sorted(
     path for each in ("*", "docs/*", "deploy/*/*", "models/*") for path in ROOT.glob(f"{each}.md")
 )
+TEXT = "\n".join(path.read_text() for path in DOCUMENTS)
 
 
-def _rows(heading: str) -> list[list[str]]:
-    """The cells of the last table under a heading of the README."""
-    section = re.split(r"^## ", README.split(f"\n## {heading}\n")[1], flags=re.M)[0]
+def _rows(document: str, heading: str) -> list[list[str]]:
+    """The cells of the last table under a heading of a document in docs/."""
+    text = (ROOT / "docs" / document).read_text()
+    section = re.split(r"^## ", text.split(f"\n## {heading}\n")[1], flags=re.M)[0]
     tables = [block for block in section.split("\n\n") if block.startswith("|")]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in tables[-1].splitlines()[2:]]
 
@@ -51,9 +53,12 @@ def _concrete(kind: type[Eye2FaceError] = Eye2FaceError) -> Iterator[type[Eye2Fa
         yield from _concrete(each)
 
 
-@pytest.mark.parametrize(("heading", "kind"), [("Settings", Settings), ("Bridge to an NVR", BridgeSettings)])
+@pytest.mark.parametrize(("heading", "kind"), [("Service", Settings), ("Bridge", BridgeSettings)])
 def test_the_table_of_settings_is_the_settings(heading: str, kind: type[BaseSettings]) -> None:
-    shown = {name.strip("`"): (default.strip("`"), what) for name, default, what in _rows(heading)}
+    shown = {
+        name.strip("`"): (default.strip("`"), what)
+        for name, default, what in _rows("configuration.md", heading)
+    }
     settings = {
         name: (_as_text(field.default), field.description)
         for name, field in zip(_variables(kind), kind.model_fields.values(), strict=True)
@@ -72,7 +77,7 @@ def _as_text(default: object) -> str:
 
 
 def test_the_table_of_errors_is_the_tree_of_errors() -> None:
-    shown = {code.strip("`"): (int(status), what) for status, code, what in _rows("HTTP")}
+    shown = {code.strip("`"): (int(status), what) for status, code, what in _rows("http-api.md", "Routes")}
     assert shown == {kind.code: (kind.status, kind.title) for kind in _concrete()}
 
 
@@ -103,9 +108,9 @@ def test_every_make_target_is_explained() -> None:
     assert {line.split()[1] for line in said.splitlines()} == set(phony.split())
 
 
-def test_every_route_that_the_readme_names_is_served_and_none_is_left_out() -> None:
+def test_every_route_that_the_documents_name_is_served_and_none_is_left_out() -> None:
     app = create_app(Settings())
-    shown = set(re.findall(r"`(GET|POST) (/[a-z/]*)`", README))
+    shown = set(re.findall(r"`(GET|POST) (/[a-z/]*)`", TEXT))
     client = TestClient(app)  # not started: what is there answers 503, what is not 404
     missing = {pair for pair in shown if client.request(*pair).status_code in (404, 405)}
     described = {(method.upper(), path) for path, item in app.openapi()["paths"].items() for method in item}
@@ -117,12 +122,12 @@ def test_every_route_that_the_readme_names_is_served_and_none_is_left_out() -> N
     ("prefix", "app"),
     [(".venv/bin/eye2face ", service.cli.main.app), (".venv/bin/python -m training ", training.cli.main.app)],
 )
-def test_the_readmes_commands_exist_and_take_their_arguments_and_none_is_left_out(
+def test_the_documents_commands_exist_and_take_their_arguments_and_none_is_left_out(
     prefix: str, app: typer.Typer
 ) -> None:
     group = typer.main.get_command(app)
     assert isinstance(group, TyperGroup)
-    lines = [line.removeprefix(prefix) for line in README.splitlines() if line.startswith(prefix)]
+    lines = [line.removeprefix(prefix) for line in TEXT.splitlines() if line.startswith(prefix)]
     for line in lines:
         name, *arguments = shlex.split(line, comments=True)
         group.commands[name].make_context(name, arguments)
@@ -175,9 +180,9 @@ def test_the_readmes_curl_examples_each_write_a_face(serving: str, tmp_path: Pat
             assert face.size == (128, 128), example
 
 
-def test_the_readmes_python_example_draws_a_face(serving: str, tmp_path: Path) -> None:
+def test_the_python_example_draws_a_face(serving: str, tmp_path: Path) -> None:
     (example,) = [
-        block for block in re.findall(r"```python\n(.*?)```", README, flags=re.S) if "Client" in block
+        block for block in re.findall(r"```python\n(.*?)```", TEXT, flags=re.S) if "Client" in block
     ]
     (tmp_path / "photo.jpg").write_bytes(encoded(astronaut(), "jpeg"))
     told = example.replace("http://127.0.0.1:8000", serving).replace("photo.jpg", str(tmp_path / "photo.jpg"))

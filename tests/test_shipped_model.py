@@ -111,12 +111,12 @@ def test_the_open_models_numbers_are_those_of_its_card(open_synthesizer: Synthes
     assert scores["open"]["feature_loss"] < scores["mean face"]["feature_loss"]
 
 
-def test_its_numbers_are_those_of_the_evaluation_and_of_the_readme(synthesizer: Synthesizer) -> None:
+def test_its_numbers_are_those_of_the_evaluation_and_of_the_documents(synthesizer: Synthesizer) -> None:
     scores_file = MODELS / "evaluation.json"
     written = json.loads(scores_file.read_text())
     assert written["split"] == "val"
     assert synthesizer.info.metrics == pytest.approx(written["scores"]["std"], abs=1e-3)
-    for document in (ROOT / "README.md", MODELS / "MODEL_CARD.md"):
+    for document in (ROOT / "docs" / "results.md", MODELS / "MODEL_CARD.md"):
         assert report.render(scores_file) in document.read_text(), document.name
 
 

@@ -1,4 +1,4 @@
-"""The table beside peers: README's is that of the results in the repository."""
+"""The table beside peers: docs/benchmarks.md shows that of the results in the repository."""
 
 import json
 
@@ -7,8 +7,8 @@ from bench.servers import ROOT
 from bench.table import BEGIN, END, write_table
 
 
-def test_readmes_table_is_made_of_the_committed_results() -> None:
-    told = (ROOT / "README.md").read_text("utf-8").partition(BEGIN)[2].partition(END)[0]
+def test_the_documents_table_is_made_of_the_committed_results() -> None:
+    told = (ROOT / "docs" / "benchmarks.md").read_text("utf-8").partition(BEGIN)[2].partition(END)[0]
     assert told.strip() == write_table(json.loads(RESULTS.read_text("utf-8"))).strip()
 
 

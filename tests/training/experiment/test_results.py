@@ -49,11 +49,11 @@ def test_another_run_of_the_same_name_is_refused(part: str) -> None:
 
 
 ROOT = Path(__file__).parents[3]
-COMMITTED = read_results(ROOT / "training" / "results.jsonl")
+COMMITTED = read_results(ROOT / "training" / "experiment" / "results.jsonl")
 
 
-def test_readmes_tables_are_made_of_the_committed_rows() -> None:
-    told = (ROOT / "README.md").read_text("utf-8").partition("<!-- EXPERIMENT -->")[2]
+def test_the_documents_tables_are_made_of_the_committed_rows() -> None:
+    told = (ROOT / "docs" / "results.md").read_text("utf-8").partition("<!-- EXPERIMENT -->")[2]
     assert told.partition("<!-- /EXPERIMENT -->")[0].strip() == render_experiment(COMMITTED)
 
 
