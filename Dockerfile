@@ -15,6 +15,7 @@ RUN python3 -m compileall -q --invalidation-mode unchecked-hash \
         "$(python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')"
 COPY constraints.txt pyproject.toml README.md LICENSE ./
 COPY models ./models
+COPY eye2face ./eye2face
 COPY service ./service
 COPY training ./training
 

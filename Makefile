@@ -61,7 +61,7 @@ experiment: $(EVERYTHING) ## train and compare every objective on DATA=data/face
 
 clean: ## remove .venv, caches and build products; data/ and runs/ stay
 	rm -rf .venv bench/.venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
-	find service training tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find eye2face service training tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(SERVICE): $(STAMPS)/venv pyproject.toml constraints.txt
 	@# The two builds of ONNX Runtime are one module: the other one goes first.

@@ -165,6 +165,14 @@ def test_the_client_takes_nothing_of_the_service_but_its_errors() -> None:
             assert _rooms(tree, "service") <= {"client", "errors"}, name
 
 
+def test_the_public_name_takes_the_client_and_the_errors_alone_and_nothing_of_ours_needs_it() -> None:
+    (tree,) = dict(_trees("eye2face")).values()
+    assert _tops(tree) == {"service"}
+    assert _rooms(tree, "service") == {"client", "errors"}
+    for name, other in [*_trees("service"), *_trees("training")]:
+        assert "eye2face" not in _tops(other), name
+
+
 def test_only_images_translates_the_errors_of_opencv() -> None:
     for name, tree in _trees("service"):
         caught = [node.type for node in ast.walk(tree) if isinstance(node, ast.ExceptHandler) and node.type]

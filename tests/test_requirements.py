@@ -14,7 +14,7 @@ pytestmark = pytest.mark.beside_others
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-OURS = {"service", "training", "tests", "bench"}
+OURS = {"eye2face", "service", "training", "tests", "bench"}
 PARTS_OF = {"starlette": "fastapi", "pydantic-core": "pydantic"}
 """Distributions that another one is made around and that come with it."""
 SHARED_BY = {"opentelemetry": ["opentelemetry-api"]}

@@ -45,12 +45,29 @@ def test_the_wheel_holds_what_the_checkout_holds(wheel: Path) -> None:
         path.relative_to(ROOT).as_posix() for path in (ROOT / "service/http/web").rglob("*") if path.is_file()
     }
     assert models | web <= names
+    assert {"eye2face/__init__.py", "eye2face/py.typed", "service/py.typed"} <= names
     strange = {name.split("/")[0] for name in names} - {
+        "eye2face",
         "service",
         "training",
         f"eye2face-{__version__}.dist-info",
     }
     assert not strange
+
+
+CALLER = """
+from eye2face import Client
+
+face: int = Client().synthesize("photo.jpg")
+"""
+
+
+def test_a_type_checker_sees_the_types_of_the_installed_client(elsewhere: Path) -> None:
+    (elsewhere / "caller.py").write_text(CALLER)
+    mypy = [sys.executable, "-m", "mypy", "--python-executable", _python(elsewhere), "caller.py"]
+    told = _run(mypy, elsewhere, check=False).stdout
+    assert 'expression has type "bytes", variable has type "int"' in told
+    assert "Found 1 error" in told
 
 
 def test_without_a_runtime_the_command_says_which_extra_to_install(elsewhere: Path) -> None:
