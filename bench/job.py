@@ -11,7 +11,7 @@ import numpy as np
 
 from service.inference.eye_finder import open_eye_finder
 from service.inference.synthesizer import ModelInfo, Run, Synthesizer, model_path
-from service.pipeline import Choice, EyeCrop, Face, as_face, choose_crops
+from service.pipeline import EyeCrop, Face, SynthesisOptions, as_face, select_crops
 from service.provenance import finish
 from service.settings import Settings
 from service.vision.images import Image
@@ -63,7 +63,7 @@ class Job:
     def crop(self, photo: bytes) -> EyeCrop:
         """The best eye of the largest person."""
         opened = Photo(photo, max_pixels=self._max_pixels)
-        return choose_crops(opened, Choice(), self._finder, self._draw.info.eye_size).crops[0]
+        return select_crops(opened, SynthesisOptions(), self._finder, self._draw.info.eye_size).crops[0]
 
     def draw(self, crops: list[EyeCrop]) -> list[Face]:
         """A face for each eye, in one call of the model."""

@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Literal, Self
 import numpy as np
 
 from service.decoding.messages import carry
-from service.decoding.reader import ReadHere, Reading
+from service.decoding.reader import InProcessReader, PhotoReader
 from service.errors import EyeRefused, NoEyeFound, NoSuchEye, NoSuchPerson, ReadingFailed
 from service.inference.synthesizer import Synthesizer
 from service.runtime.coalescing import SharedCall, Steps, run_alone
 from service.vision.eyes import Eye, ServedFinder
 from service.vision.images import Image
 from service.vision.overlay import draw_eyes
-from service.vision.photo import Clock, Photo
-from service.vision.quality import Gates, Quality
+from service.vision.photo import Photo, StageTimer
+from service.vision.quality import Quality, QualityThresholds
 
 if TYPE_CHECKING:  # as in service.decoding.reader
     from service.settings import Settings
@@ -42,7 +42,7 @@ _CLEARLY = 1.25
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class SynthesisOptions:
     """Which eyes of a photo become faces.
 
     `person` counts from 0, the largest first. `eye="auto"` takes the eye that is seen better. With
@@ -57,7 +57,7 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
-class SeenEye:
+class MeasuredEye:
     """An eye in the upright photo, and how well it is seen."""
 
     eye: Eye
@@ -74,7 +74,7 @@ class EyeCrop:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class RejectedEye:
     """An eye that was chosen, and why no face is drawn from it."""
 
     eye: Eye
@@ -82,14 +82,14 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class SelectedCrops:
     """The crops that become faces, what was refused on the way, and what the picture was taken for.
 
     `num_left_out` people are more than may be drawn from one photo.
     """
 
     crops: list[EyeCrop]
-    refused: list[Refused]
+    refused: list[RejectedEye]
     input: Literal["photo", "eye"]
     num_left_out: int
 
@@ -104,12 +104,12 @@ class Face:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class PhotoEyes:
     """Size of the upright photo, its eyes, and what scored too low (None: the finder does not tell)."""
 
     width: int
     height: int
-    eyes: list[SeenEye]
+    eyes: list[MeasuredEye]
     doubtful: list[Eye] | None
 
 
@@ -121,13 +121,13 @@ class Synthesis:
     """
 
     faces: list[Face]
-    refused: list[Refused]
+    refused: list[RejectedEye]
     input: Literal["photo", "eye"]
     num_left_out: int
     timings_ms: dict[str, float]
 
 
-carry(Eye, Quality, SeenEye, EyeCrop, Refused, Chosen, Found)
+carry(Eye, Quality, MeasuredEye, EyeCrop, RejectedEye, SelectedCrops, PhotoEyes)
 
 
 class Pipeline:
@@ -135,17 +135,17 @@ class Pipeline:
 
     def __init__(
         self,
-        read: Reading,
+        read: PhotoReader,
         synthesizer: Synthesizer,
         *,
-        gates: Gates | None = None,
+        thresholds: QualityThresholds | None = None,
         draw: Callable[[Image], Image] | None = None,
     ) -> None:
         """`draw` is called in place of the synthesizer, for instance to run it in batches."""
         self._read = read
         self._draw = draw or synthesizer
         self._eye_size = synthesizer.info.eye_size
-        self._gates = gates or Gates()
+        self._gates = thresholds or QualityThresholds()
 
     @classmethod
     def open(
@@ -154,27 +154,34 @@ class Pipeline:
         synthesizer: Synthesizer,
         *,
         draw: Callable[[Image], Image] | None = None,
-        read: Reading | None = None,
+        read: PhotoReader | None = None,
     ) -> Self:
         """The pipeline that the settings ask for; it reads photos in the thread that calls if not by `read`.
 
         Raises:
             ModelError: the eye finder cannot be used.
         """
-        return cls(read or ReadHere.open(settings), synthesizer, gates=gates_of(settings), draw=draw)
+        return cls(
+            read or InProcessReader.open(settings),
+            synthesizer,
+            thresholds=quality_thresholds(settings),
+            draw=draw,
+        )
 
-    def find(self, data: bytes, clock: Clock | None = None) -> Found:
+    def find(self, data: bytes, timer: StageTimer | None = None) -> PhotoEyes:
         """Every eye in the photo, people largest first; none is no error.
 
         Raises:
             ImageError: the bytes are not a picture that can be used.
         """
-        found = self._read(data, find_eyes, clock or Clock())
-        if type(found) is not Found:
+        found = self._read(data, find_eyes, timer or StageTimer())
+        if type(found) is not PhotoEyes:
             raise ReadingFailed("The photo's reading gave no eyes.")
         return found
 
-    def synthesize(self, data: bytes, choice: Choice, clock: Clock | None = None) -> Synthesis:
+    def synthesize(
+        self, data: bytes, options: SynthesisOptions, timer: StageTimer | None = None
+    ) -> Synthesis:
         """One face for each eye that was chosen and can be seen well enough.
 
         Raises:
@@ -182,33 +189,37 @@ class Pipeline:
             NoEyeFound, NoSuchPerson, NoSuchEye: the photo does not show what was chosen.
             EyeRefused: it shows it too badly.
         """
-        return run_alone(self.steps(data, choice, clock or Clock()))
+        return run_alone(self.steps(data, options, timer or StageTimer()))
 
-    def steps(self, data: bytes, choice: Choice, clock: Clock) -> Steps[Synthesis]:
+    def steps(self, data: bytes, options: SynthesisOptions, timer: StageTimer) -> Steps[Synthesis]:
         """The same in steps: the eyes of several photos may become faces in one call of the model."""
         # The photo goes before the model runs: many may wait for it, and none needs its pixels.
-        choose = partial(choose_crops, choice=choice, size=self._eye_size, gates=self._gates)
-        chosen = yield from self._read.steps(data, choose, clock)
-        clock.check()
-        self._check(chosen, choice)
+        choose = partial(select_crops, options=options, size=self._eye_size, thresholds=self._gates)
+        chosen = yield from self._read.steps(data, choose, timer)
+        timer.check()
+        self._check(chosen, options)
         call = SharedCall(self._draw_each, [crop.pixels for crop in chosen.crops])
         yield call
-        clock.add("infer", call.took_ms)
+        timer.add("infer", call.took_ms)
         faces = [as_face(crop, pixels) for crop, pixels in zip(chosen.crops, call.results, strict=True)]
-        return Synthesis(faces, chosen.refused, chosen.input, chosen.num_left_out, clock.spent_ms)
+        return Synthesis(faces, chosen.refused, chosen.input, chosen.num_left_out, timer.spent_ms)
 
-    def _check(self, chosen: object, choice: Choice) -> None:
+    def _check(self, chosen: object, options: SynthesisOptions) -> None:
         """Raises ReadingFailed: it is not what was asked for; others would suffer, as they share the call."""
-        most = choice.max_people if choice.person == "all" else 1
+        most = options.max_people if options.person == "all" else 1
         size = (self._eye_size, self._eye_size, 3)
-        if type(chosen) is not Chosen or not chosen.crops or len(chosen.crops[:most]) < len(chosen.crops):
+        if (
+            type(chosen) is not SelectedCrops
+            or not chosen.crops
+            or len(chosen.crops[:most]) < len(chosen.crops)
+        ):
             raise ReadingFailed("The photo's reading gave no crops, or too many.")
         if not all(crop.pixels.shape == size and crop.pixels.dtype == np.uint8 for crop in chosen.crops):
             raise ReadingFailed("The photo's reading gave crops of another size than was asked for.")
 
-    def overlay(self, data: bytes, clock: Clock | None = None) -> Image:
+    def overlay(self, data: bytes, timer: StageTimer | None = None) -> Image:
         """The upright photo, its long side at most 1280 px, with every eye drawn into it."""
-        drawn = self._read(data, draw_found, clock or Clock())
+        drawn = self._read(data, draw_overlay, timer or StageTimer())
         if not (type(drawn) is np.ndarray and drawn.ndim == 3 and drawn.shape[2] == 3 and drawn.size):
             raise ReadingFailed("The photo's reading gave no picture.")
         return drawn
@@ -217,14 +228,14 @@ class Pipeline:
         return list(self._draw(np.stack(eyes)))
 
 
-def find_eyes(photo: Photo, finder: ServedFinder) -> Found:
+def find_eyes(photo: Photo, finder: ServedFinder) -> PhotoEyes:
     """Every eye in the photo and how well it is seen, people largest first."""
     sight = photo.look(finder)
-    eyes = [SeenEye(eye, photo.measure(eye)) for eye in sight.eyes]
-    return Found(photo.width, photo.height, eyes, sight.doubtful)
+    eyes = [MeasuredEye(eye, photo.measure(eye)) for eye in sight.eyes]
+    return PhotoEyes(photo.width, photo.height, eyes, sight.doubtful)
 
 
-def draw_found(photo: Photo, finder: ServedFinder) -> Image:
+def draw_overlay(photo: Photo, finder: ServedFinder) -> Image:
     """The photo as the finder saw it, with every eye and what it was not sure of drawn into it."""
     sight, reduce = photo.look(finder), photo.look_reduce(finder)
     eyes = [photo.shrunk(eye, reduce) for eye in sight.eyes]
@@ -232,52 +243,57 @@ def draw_found(photo: Photo, finder: ServedFinder) -> Image:
     return draw_eyes(photo.pixels(reduce), eyes, doubtful)
 
 
-def gates_of(settings: "Settings") -> Gates:
+def quality_thresholds(settings: "Settings") -> QualityThresholds:
     """What the settings ask of an eye."""
-    return Gates(settings.min_eye_px, settings.min_eye_light, settings.min_eye_sharpness)
+    return QualityThresholds(settings.min_eye_px, settings.min_eye_light, settings.min_eye_sharpness)
 
 
-def choose_crops(
-    photo: Photo, choice: Choice, finder: ServedFinder, size: int, *, gates: Gates | None = None
-) -> Chosen:
+def select_crops(
+    photo: Photo,
+    options: SynthesisOptions,
+    finder: ServedFinder,
+    size: int,
+    *,
+    thresholds: QualityThresholds | None = None,
+) -> SelectedCrops:
     """The crop of each eye that was chosen, one a person, where the gates let one through.
 
     Raises:
         NoEyeFound, NoSuchPerson, NoSuchEye: the photo does not show what was chosen.
         EyeRefused: it shows it too badly; the error is that of the first person's better eye.
     """
-    kind, people = _choose_eyes(photo, choice, finder)
+    kind, people = _choose_eyes(photo, options, finder)
     crops: list[EyeCrop] = []
-    refused: list[Refused] = []
-    for eyes in people[: choice.max_people]:
-        seen = [SeenEye(eye, photo.measure(eye, size)) for eye in eyes]
+    refused: list[RejectedEye] = []
+    for eyes in people[: options.max_people]:
+        seen = [MeasuredEye(eye, photo.measure(eye, size)) for eye in eyes]
         for each in sorted(seen, key=lambda one: -_merit(one, size)):
-            error = (gates or Gates()).refusal(each.quality)
+            error = (thresholds or QualityThresholds()).refusal(each.quality)
             if error is None:
                 crops.append(EyeCrop(photo.crop(each.eye, size), each.eye, each.quality))
                 break
-            refused.append(Refused(each.eye, error))
+            refused.append(RejectedEye(each.eye, error))
     if not crops:
         raise refused[0].error
-    num_left_out = len(people) - len(people[: choice.max_people])
-    return Chosen(crops, refused, kind, num_left_out)
+    num_left_out = len(people) - len(people[: options.max_people])
+    return SelectedCrops(crops, refused, kind, num_left_out)
 
 
 def _choose_eyes(
-    photo: Photo, choice: Choice, finder: ServedFinder
+    photo: Photo, options: SynthesisOptions, finder: ServedFinder
 ) -> tuple[Literal["photo", "eye"], list[list[Eye]]]:
     """What the picture is, and the eyes that may be taken of each person who was chosen."""
-    if choice.input == "eye":
-        return "eye", [[_central_square(photo, choice)]]
+    if options.input == "eye":
+        return "eye", [[_central_square(photo, options)]]
     people = _find_people(photo, finder)
-    wanted = _choose_people(people, choice)
-    eyes = [[eye for eye in eyes if choice.eye in ("auto", eye.side)] for eyes in wanted]
+    wanted = _choose_people(people, options)
+    eyes = [[eye for eye in eyes if options.eye in ("auto", eye.side)] for eyes in wanted]
     if not any(eyes):
         raise NoSuchEye(
-            f"The {choice.eye} eye was asked for, but only the other one was found. "
-            f"Ask for eye={'right' if choice.eye == 'left' else 'left'} or eye=auto."
+            f"The {options.eye} eye was asked for, but only the other one was found. "
+            f"Ask for eye={'right' if options.eye == 'left' else 'left'} or eye=auto."
         )
-    close = choice.input == "auto" and len(people) == 1 and _is_close_up(photo, people[0])
+    close = options.input == "auto" and len(people) == 1 and _is_close_up(photo, people[0])
     return "eye" if close else "photo", [each for each in eyes if each]
 
 
@@ -302,20 +318,20 @@ def _is_close_up(photo: Photo, eyes: list[Eye]) -> bool:
     return max(eye.size_px for eye in eyes) >= CLOSE_UP * min(photo.width, photo.height)
 
 
-def _central_square(photo: Photo, choice: Choice) -> Eye:
+def _central_square(photo: Photo, options: SynthesisOptions) -> Eye:
     return Eye(
         x=(photo.width - 1) / 2,
         y=(photo.height - 1) / 2,
         size_px=min(photo.width, photo.height),
         roll_deg=0.0,
-        side="left" if choice.eye == "left" else "right",
+        side="left" if options.eye == "left" else "right",
     )
 
 
-def _choose_people(people: dict[int, list[Eye]], choice: Choice) -> list[list[Eye]]:
-    if choice.person == "all":
+def _choose_people(people: dict[int, list[Eye]], options: SynthesisOptions) -> list[list[Eye]]:
+    if options.person == "all":
         return list(people.values())
-    number = 0 if choice.person == "largest" else choice.person
+    number = 0 if options.person == "largest" else options.person
     if number not in people:
         raise NoSuchPerson(
             f"person={number} was asked for, but the photo shows {len(people)}: "
@@ -324,7 +340,7 @@ def _choose_people(people: dict[int, list[Eye]], choice: Choice) -> list[list[Ey
     return [people[number]]
 
 
-def _merit(seen: SeenEye, size: int) -> float:
+def _merit(seen: MeasuredEye, size: int) -> float:
     """Of one person's eyes the larger and sharper is taken, the right one unless the left is clearly better.
 
     A finder's score tells how sure it is, not how well the eye is seen, and moves with a JPEG's blocks:

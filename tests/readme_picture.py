@@ -10,9 +10,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from service.decoding.reader import ReadHere
+from service.decoding.reader import InProcessReader
 from service.inference.synthesizer import Synthesizer, model_path
-from service.pipeline import Choice, Pipeline
+from service.pipeline import Pipeline, SynthesisOptions
 from service.vision.eyes import HaarEyeFinder, Image, crop_eye
 from tests import fakes
 
@@ -26,8 +26,8 @@ def draw_picture() -> tuple[Image, Image]:
     """The whole picture, and the drawn face alone, F x F x 3."""
     photo = fakes.astronaut()
     synthesizer = Synthesizer.load(model_path("synthesizer"), device="cpu")
-    pipeline = Pipeline(ReadHere(HaarEyeFinder(), max_pixels=photo.size), synthesizer)
-    face = pipeline.synthesize(fakes.encoded(photo), Choice()).faces[0]
+    pipeline = Pipeline(InProcessReader(HaarEyeFinder(), max_pixels=photo.size), synthesizer)
+    face = pipeline.synthesize(fakes.encoded(photo), SynthesisOptions()).faces[0]
     crop = crop_eye(photo, face.eye, synthesizer.info.eye_size)
     shown = photo.copy()
     corners = cv2.boxPoints(((face.eye.x, face.eye.y), (face.eye.size_px,) * 2, face.eye.roll_deg))

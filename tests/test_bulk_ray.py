@@ -100,11 +100,11 @@ def test_a_machine_with_another_model_or_service_is_named(monkeypatch: pytest.Mo
 
     from service.folder.draw import ClusterFailed, Question, name_run
     from service.folder.ray import _RemoteWorker
-    from service.pipeline import Choice
+    from service.pipeline import SynthesisOptions
     from service.settings import Settings
 
     monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: "10.0.0.7")  # there is none without a node
-    settings, question = Settings(), Question(Choice(), "png")
+    settings, question = Settings(), Question(SynthesisOptions(), "png")
     _RemoteWorker(settings, question, name_run(settings, question))
     with pytest.raises(ClusterFailed, match="the same on all"):
         _RemoteWorker(settings, question, "another run")

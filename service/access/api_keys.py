@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.errors import Unauthorized
-from service.runtime.file_changes import Changes
+from service.runtime.file_changes import FileWatcher
 
 _LINE = re.compile(r"([0-9a-fA-F]{64})(?:\s+(.*))?")
 _log = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ class KeyStore:
         """Raises BadKeys when there is a path but no file of keys."""
         self._own = tuple(map(Key, hashes))
         self._path = path
-        self._changes = Changes() if path is None else Changes(path)
+        self._changes = FileWatcher() if path is None else FileWatcher(path)
         self._ring = KeyRing(self._own)
         if path is not None:
             self._ring = KeyRing((*self._own, *read_keys(path)))
@@ -87,7 +87,7 @@ class KeyStore:
 
     def ring(self) -> KeyRing:
         """The keys that count now. A file that became unreadable changes nothing, and the log says so."""
-        if self._path is not None and self._changes.came():
+        if self._path is not None and self._changes.changed():
             self._reload(self._path)
         return self._ring
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from service.runtime.file_changes import Changes
+from service.runtime.file_changes import FileWatcher
 
 HANDSHAKE_TIMEOUT_S: Final = 10.0
 """As long as the head of a request may take; asyncio would wait for a minute."""
@@ -34,13 +34,13 @@ class Certificate:
             BadCertificate: a file cannot be read, or they do not hold a certificate and its key.
         """
         self._path, self._key = path, key or path
-        self._changes = Changes(self._path, self._key)
+        self._changes = FileWatcher(self._path, self._key)
         self._newest = self.context = load(self._path, self._key)
         """What a server is given; it shows the newest certificate that can be used."""
         self.context.sni_callback = self._show  # called for clients who name no server, too
 
     def _show(self, handshake: ssl.SSLObject | ssl.SSLSocket, name: str | None, _: ssl.SSLContext) -> None:
-        if self._changes.came():
+        if self._changes.changed():
             self._reload()
         handshake.context = self._newest
 

@@ -14,10 +14,10 @@ import cv2
 import numpy as np
 
 from service import __version__
-from service.decoding.reader import ReadHere
+from service.decoding.reader import InProcessReader
 from service.inference.eye_finder import LearnedEyeFinder, open_eye_finder
 from service.inference.synthesizer import Synthesizer
-from service.pipeline import Choice, Pipeline
+from service.pipeline import Pipeline, SynthesisOptions
 from service.runtime.host import count_cores
 from service.vision.eyes import HaarEyeFinder
 from service.vision.images import encode
@@ -86,14 +86,14 @@ def examine_speed(synthesizer: Synthesizer) -> dict[str, str]:
     """Median times of one face: the model alone, and from PNG bytes to face with the eye given."""
     size = synthesizer.info.eye_size
     eye = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
-    pipeline = Pipeline(ReadHere(HaarEyeFinder(), max_pixels=size * size), synthesizer)
+    pipeline = Pipeline(InProcessReader(HaarEyeFinder(), max_pixels=size * size), synthesizer)
     photo = encode(eye, "png")
     model_ms, path_ms = [], []
     for _ in range(_NUM_RUNS):
         begin = time.perf_counter()
         synthesizer(eye[np.newaxis])
         middle = time.perf_counter()
-        pipeline.synthesize(photo, Choice(input="eye"))
+        pipeline.synthesize(photo, SynthesisOptions(input="eye"))
         model_ms.append((middle - begin) * 1000)
         path_ms.append((time.perf_counter() - middle) * 1000)
     return {

@@ -29,9 +29,9 @@ from service.folder.draw import Bulk, ClusterFailed, Outcome, Question, Worker, 
 from service.folder.manifest import NAME, Manifest, write_parquet
 from service.inference.eye_finder import open_eye_finder
 from service.inference.synthesizer import Synthesizer, model_path
-from service.pipeline import Choice, Found, draw_found, find_eyes
+from service.pipeline import PhotoEyes, SynthesisOptions, draw_overlay, find_eyes
 from service.runtime.host import count_cores
-from service.runtime.signals import hold_hangups
+from service.runtime.signals import block_sighup
 from service.settings import BridgeSettings, Settings, warn_of_unknown
 from service.vision.images import encode
 from service.vision.photo import Photo
@@ -78,7 +78,7 @@ def serve(
     device: _Device = None,
 ) -> None:
     """Start the HTTP service. Other settings come from the environment, EYE2FACE_..."""
-    hold_hangups()  # until the model is loaded
+    block_sighup()  # until the model is loaded
     from service.http.server import run_server  # FastAPI and uvicorn, which no other command needs
     from service.observability.tracing import refuse_untraceable
 
@@ -113,7 +113,7 @@ def synthesize(  # noqa: PLR0913  every option is an argument
     What became of each stands in manifest.jsonl beside the faces (and in manifest.parquet where pyarrow is
     installed). After a kill the same command goes on where it was. No input is ever overwritten.
     """
-    question = Question(Choice(eye=eye, person=_parse_person(person), input=input), format)
+    question = Question(SynthesisOptions(eye=eye, person=_parse_person(person), input=input), format)
     output.mkdir(parents=True, exist_ok=True)
     with _open_manifest(output) as manifest:
         faces = {(output / name).resolve() for name in manifest.outputs}
@@ -191,7 +191,7 @@ def eyes(
     photo = Photo(file.read_bytes(), max_pixels=settings.max_pixels)
     found = find_eyes(photo, finder)
     if overlay is not None:
-        overlay.write_bytes(encode(draw_found(photo, finder), "png"))
+        overlay.write_bytes(encode(draw_overlay(photo, finder), "png"))
     if as_json:
         typer.echo(json.dumps(_as_answer(found, all=all), indent=2))
         return
@@ -204,7 +204,7 @@ def eyes(
     Console().print(table if found.eyes else "No eye was found.")
 
 
-def _as_answer(found: Found, *, all: bool) -> dict[str, Any]:
+def _as_answer(found: PhotoEyes, *, all: bool) -> dict[str, Any]:
     eyes = [asdict(seen.eye) | {"quality": asdict(seen.quality)} for seen in found.eyes]
     answer: dict[str, Any] = {"width": found.width, "height": found.height, "eyes": eyes}
     if all and found.doubtful is not None:

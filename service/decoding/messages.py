@@ -40,13 +40,13 @@ _MAX_BYTES: Final = 16 << 20
 
 _LENGTHS: Final = struct.Struct("!II")
 _CHUNK_BYTES: Final = 1 << 20
-_LOOK_S: Final = 0.05
+_POLL_S: Final = 0.05
 _TOLD_BY_READING: Final = (ImageError, NoEyeFound, NoSuchPerson, NoSuchEye, EyeRefused, ModelError)
 
 _kinds: dict[str, type] = {}
 
 
-class NotUnderstood(EOFError):
+class InvalidMessage(EOFError):
     """What the other end says is of no use, and no more is to be had of it."""
 
     def __init__(self, why: object) -> None:
@@ -96,7 +96,7 @@ def unpack(message: bytes) -> Any:
         begin = _LENGTHS.size + num_told
         return _Values(memoryview(message)[begin:]).of_all(json.loads(message[_LENGTHS.size : begin]))
     except Exception as error:  # noqa: BLE001  # there are too many ways to be wrong
-        raise NotUnderstood(f"{type(error).__name__}: {error}") from None
+        raise InvalidMessage(f"{type(error).__name__}: {error}") from None
 
 
 class _Values:
@@ -207,7 +207,7 @@ def _printable(text: str) -> str:
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
-class Line:
+class WorkerConnection:
     """A connection to a process that nobody trusts: it is never waited for without an end.
 
     At the other end is a `multiprocessing.connection.Connection`, which tells a message's length before it.
@@ -237,7 +237,7 @@ class Line:
             try:
                 sent = self._end.sendmsg(parts)
             except BlockingIOError:
-                self._departures.poll(_LOOK_S * 1000)
+                self._departures.poll(_POLL_S * 1000)
                 check()
                 continue
             while parts and sent >= len(parts[0]):
@@ -254,7 +254,7 @@ class Line:
         """
         (size,) = self._LENGTH.unpack(self._take(self._LENGTH.size, check))
         if not 0 <= size <= _MAX_BYTES:
-            raise NotUnderstood(f"a message of {size} bytes, expected at most {_MAX_BYTES}")
+            raise InvalidMessage(f"a message of {size} bytes, expected at most {_MAX_BYTES}")
         return unpack(self._take(size, check))
 
     def close(self) -> None:
@@ -264,7 +264,7 @@ class Line:
     def _take(self, size: int, check: Callable[[], None]) -> bytes:
         chunks: list[bytes] = []
         while size:
-            while not self.arrives(_LOOK_S):
+            while not self.arrives(_POLL_S):
                 check()
             chunk = self._end.recv(min(size, _CHUNK_BYTES))
             if not chunk:

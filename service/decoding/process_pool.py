@@ -23,13 +23,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
-from service.decoding.messages import Line, NotUnderstood
-from service.decoding.reader import PART_OF_MEMORY, ReadHere, Reading, Task
+from service.decoding.messages import InvalidMessage, WorkerConnection
+from service.decoding.reader import PIXELS_PART_OF_MEMORY, InProcessReader, PhotoReader, PhotoTask
 from service.errors import Eye2FaceError, ModelError, NotReady, ReadingFailed, SandboxMissing
 from service.runtime.coalescing import SharedCall, Steps, run_alone
-from service.runtime.memory import Budget, count_memory
+from service.runtime.memory import MemoryBudget, count_memory
 from service.settings import Sandbox, Settings
-from service.vision.photo import STAGES, Clock
+from service.vision.photo import STAGES, StageTimer
 
 T = TypeVar("T")
 
@@ -43,24 +43,24 @@ _ONE_THREAD: Final = {"OPENBLAS_NUM_THREADS": "1"}
 """NumPy's and OpenCV's copies of OpenBLAS, which nothing here asks, would each begin a thread for every core:
 on 64 cores 64 processes of 127 threads, more than a container may have."""
 
-_PASSED_ON: Final = (
+_INHERITED_VARIABLES: Final = (
     "GLIBC_", "HOME", "LANG", "LC_", "LD_", "MALLOC_", "OMP_", "OPENCV_", "ORT_", "PATH", "PYTHON", "TMPDIR",
     "TZ", "VIRTUAL_ENV",
 )  # fmt: skip
 """How the names begin of what these processes see of the environment, where secrets are as well."""
 
-_TASKS: Final = ("service.pipeline",)
+_TASK_MODULES: Final = ("service.pipeline",)
 """The modules of the tasks: a process that is shut in imports no more."""
 
 _MOST_BYTES_A_PIXEL: Final = 32
 """Beyond what any photo's pixels take (`service.vision.images.count_bytes`)."""
 
-_LOOK_S: Final = 0.05
+_POLL_S: Final = 0.05
 _ROOT: Final = Path(__file__).parents[2]
 _log = logging.getLogger(__name__)
 
 
-class Readers:
+class ProcessPoolReader:
     """Reads photos in processes of their own, each one photo after the other.
 
     Calls come from the workers of a pool, whose core is free for others while they wait. Work in steps sends
@@ -80,19 +80,19 @@ class Readers:
         self._cores = cores or threading.Semaphore()
         self.last_failure: str | None = None
         """Why no process could be started the last time; None if one could."""
-        memory = Budget(count_memory() // PART_OF_MEMORY, number)
-        self._all = [_Reader(eye_finder, max_pixels, memory, sandbox) for _ in range(number)]
-        self._idle: queue.LifoQueue[_Reader] = queue.LifoQueue()
+        memory = MemoryBudget(count_memory() // PIXELS_PART_OF_MEMORY, number)
+        self._all = [_WorkerProcess(eye_finder, max_pixels, memory, sandbox) for _ in range(number)]
+        self._idle: queue.LifoQueue[_WorkerProcess] = queue.LifoQueue()
         try:
             for reader in self._all:
                 reader.start()
             for reader in self._all:
-                reader.make_ready(Clock())
+                reader.make_ready(StageTimer())
                 self._idle.put(reader)
         except BaseException:
             self.close()
             raise
-        if why := self._all[0].not_shut_in:
+        if why := self._all[0].not_sandboxed:
             _log.warning("the processes that read photos are in no sandbox: %s", why)
 
     @property
@@ -100,21 +100,21 @@ class Readers:
         """The processes that were started and did not end yet, as far as is known."""
         return [pid for reader in self._all if (pid := reader.pid) is not None]
 
-    def __call__(self, data: bytes, task: Task[T], clock: Clock) -> T:
-        """What the task gives; see `Reading`. A process that ends is replaced before the next photo."""
-        return run_alone(self.steps(data, task, clock))
+    def __call__(self, data: bytes, task: PhotoTask[T], timer: StageTimer) -> T:
+        """What the task gives; see `PhotoReader`. A process that ends is replaced before the next photo."""
+        return run_alone(self.steps(data, task, timer))
 
-    def steps(self, data: bytes, task: Task[T], clock: Clock) -> Steps[T]:
+    def steps(self, data: bytes, task: PhotoTask[T], timer: StageTimer) -> Steps[T]:
         """The same in steps."""
-        call: SharedCall[_Question, _Reply] = SharedCall(self._read, [_Question(data, task, clock)])
+        call: SharedCall[_Question, _Reply] = SharedCall(self._read, [_Question(data, task, timer)])
         yield call
-        clock.check()
+        timer.check()
         (reply,) = call.results
         left_ms = sum(reply.spent_ms.values())  # told at once, they followed one another
         for name, spent_ms in reply.spent_ms.items():
             left_ms -= spent_ms
             if spent_ms:
-                clock.add(name, spent_ms, ago_ms=left_ms)
+                timer.add(name, spent_ms, ago_ms=left_ms)
         if reply.error is not None:
             raise reply.error
         answer: T = reply.result
@@ -123,14 +123,14 @@ class Readers:
     def _read(self, questions: Sequence["_Question"]) -> Sequence["_Reply"]:
         self._cores.release()
         try:
-            with self._ready(questions[0].clock) as reader:
+            with self._ready(questions[0].timer) as reader:
                 return reader.ask(questions)
         finally:
             self._cores.acquire()
 
     def test(self) -> None:
         """Raises ModelError: no process can be started."""
-        with self._ready(Clock()):
+        with self._ready(StageTimer()):
             pass
 
     def close(self) -> None:
@@ -139,12 +139,12 @@ class Readers:
             reader.stop()
 
     @contextmanager
-    def _ready(self, clock: Clock) -> "Iterator[_Reader]":
+    def _ready(self, timer: StageTimer) -> "Iterator[_WorkerProcess]":
         """A process that nobody else asks meanwhile."""
-        reader = self._take(clock)
+        reader = self._take(timer)
         try:
             try:
-                reader.make_ready(clock)
+                reader.make_ready(timer)
             except ModelError as error:
                 self.last_failure = str(error)
                 raise
@@ -153,11 +153,11 @@ class Readers:
         finally:
             self._idle.put(reader)
 
-    def _take(self, clock: Clock) -> "_Reader":
+    def _take(self, timer: StageTimer) -> "_WorkerProcess":
         while True:
-            clock.check()
+            timer.check()
             try:
-                return self._idle.get(timeout=_LOOK_S)
+                return self._idle.get(timeout=_POLL_S)
             except queue.Empty:
                 continue
 
@@ -167,8 +167,8 @@ class _Question:
     """A photo, what is to be done with it, and the clock of who waits."""
 
     data: bytes
-    task: Task[Any]
-    clock: Clock
+    task: PhotoTask[Any]
+    timer: StageTimer
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +180,7 @@ class _Reply:
     spent_ms: dict[str, float]
 
 
-class _Grace:
+class _GracePeriod:
     """What a process may still take once nobody waits for it any more."""
 
     def __init__(self) -> None:
@@ -193,19 +193,19 @@ class _Grace:
         return now >= self._until
 
 
-class _Reader:
+class _WorkerProcess:
     """One process and the connection to it; used by one thread at a time."""
 
-    def __init__(self, eye_finder: str, max_pixels: int, memory: Budget, sandbox: Sandbox) -> None:
-        numbers = map(str, (max_pixels, memory.unasked, memory.kept))
-        self._arguments = [eye_finder, sandbox, *numbers, *_TASKS]
+    def __init__(self, eye_finder: str, max_pixels: int, memory: MemoryBudget, sandbox: Sandbox) -> None:
+        numbers = map(str, (max_pixels, memory.unreserved_bytes, memory.trim_above_bytes))
+        self._arguments = [eye_finder, sandbox, *numbers, *_TASK_MODULES]
         self._memory = memory
         self._sandbox = sandbox
         self._max_pixels = max_pixels
-        self.not_shut_in = ""
+        self.not_sandboxed = ""
         """Why it is in no sandbox, although it should be."""
         self._process: subprocess.Popen[bytes] | None = None
-        self._line: Line | None = None
+        self._line: WorkerConnection | None = None
         self._is_ready = False
         self._started = 0.0
 
@@ -228,15 +228,15 @@ class _Reader:
                 ]
                 self._process = subprocess.Popen(
                     command, stdin=subprocess.DEVNULL, cwd=_ROOT, pass_fds=[theirs.fileno()],
-                    env=_passed_on(os.environ),
+                    env=_worker_environment(os.environ),
                     start_new_session=True,  # Ctrl+C is for the service, which ends them in good order
                 )  # fmt: skip
-                self._line = Line(ours.dup())
+                self._line = WorkerConnection(ours.dup())
                 self._started = time.monotonic()
         except OSError as error:
             raise NotReady(f"A process that reads photos cannot be started: {error}.") from error
 
-    def make_ready(self, clock: Clock) -> None:
+    def make_ready(self, timer: StageTimer) -> None:
         """Starts the process if there is none, and waits until it is ready.
 
         Raises:
@@ -251,8 +251,8 @@ class _Reader:
         if self._is_ready:
             return
         try:
-            while not self._connected().arrives(_LOOK_S):
-                clock.check()  # it goes on starting for the next photo
+            while not self._connected().arrives(_POLL_S):
+                timer.check()  # it goes on starting for the next photo
                 self._check_start()
             told = self._connected().receive(self._check_start)
         except (EOFError, OSError) as lost:
@@ -261,10 +261,10 @@ class _Reader:
         if isinstance(told, Eye2FaceError):
             self.stop()
             raise told
-        self.not_shut_in = str(told)
-        if self.not_shut_in and self._sandbox == "required":
+        self.not_sandboxed = str(told)
+        if self.not_sandboxed and self._sandbox == "required":
             self.stop()
-            raise SandboxMissing(f"Photos cannot be read in a sandbox, as asked for: {self.not_shut_in}.")
+            raise SandboxMissing(f"Photos cannot be read in a sandbox, as asked for: {self.not_sandboxed}.")
         self._is_ready = True
 
     def ask(self, questions: "Sequence[_Question]") -> "list[_Reply]":
@@ -275,8 +275,8 @@ class _Reader:
             Eye2FaceError: what a clock does, where the process was still at it; it is cut.
         """
         for question in questions:
-            question.clock.check()
-        check = partial(self._check, questions, _Grace())
+            question.timer.check()
+        check = partial(self._check, questions, _GracePeriod())
         try:
             line = self._connected()
             told = [(question.data, question.task) for question in questions]
@@ -286,9 +286,9 @@ class _Reader:
                 while type(answer := line.receive(check)) is int:
                     num_lent += 1
                     if num_lent > len(questions) or not 0 < answer <= _MOST_BYTES_A_PIXEL * self._max_pixels:
-                        raise NotUnderstood(f"{answer} bytes for photo {num_lent} of {len(questions)}")
+                        raise InvalidMessage(f"{answer} bytes for photo {num_lent} of {len(questions)}")
                     lent.close()  # of the photo before, which is gone
-                    lent.enter_context(self._memory.lend(answer, check))
+                    lent.enter_context(self._memory.reserve(answer, check))
                     line.send(b"", check)
             return _replies(answer, len(questions), within_s=time.monotonic() - begin)
         except (EOFError, OSError) as lost:
@@ -311,11 +311,11 @@ class _Reader:
             self.stop()
             raise NotReady(f"A process that reads photos was not ready after {START_S:.0f} s.")
 
-    def _check(self, questions: "Sequence[_Question]", grace: "_Grace") -> None:
+    def _check(self, questions: "Sequence[_Question]", grace: "_GracePeriod") -> None:
         """Raises what a clock does, once the process is gone; it may still come to the end of its photos."""
         try:
             for question in questions:
-                question.clock.check()
+                question.timer.check()
         except BaseException:
             if grace.is_over():
                 _log.warning("process %s was still at a photo that nobody waits for, and is cut", self.pid)
@@ -324,23 +324,23 @@ class _Reader:
 
     def _died(self, lost: Exception) -> ReadingFailed:
         process = self._process
-        if isinstance(lost, NotUnderstood):
+        if isinstance(lost, InvalidMessage):
             _log.error("what a process that reads photos says is %s", lost)
         self.stop()
-        how = "ended" if process is None else _describe_end(process.returncode)
+        how = "ended" if process is None else _describe_exit(process.returncode)
         _log.error("the process that read a photo %s; another one takes its place", how)
         return ReadingFailed(
             f"The process that read the photo {how}, and the service goes on with another one. "
             "Send the photo once more; if it meets this again, tell who runs the service the request id."
         )
 
-    def _connected(self) -> Line:
+    def _connected(self) -> WorkerConnection:
         if self._line is None:
             raise EOFError
         return self._line
 
 
-def open_reading(number: int, settings: Settings, cores: threading.Semaphore | None = None) -> Reading:
+def open_reader(number: int, settings: Settings, cores: threading.Semaphore | None = None) -> PhotoReader:
     """So many processes that read photos as the settings ask; without any the threads that ask do it.
 
     `cores` are those of the threads' pool.
@@ -349,15 +349,17 @@ def open_reading(number: int, settings: Settings, cores: threading.Semaphore | N
         ModelError: the eye finder cannot be used, or no process can be started.
     """
     if number == 0:
-        return ReadHere.open(settings)
-    return Readers(
+        return InProcessReader.open(settings)
+    return ProcessPoolReader(
         number, settings.eye_finder, max_pixels=settings.max_pixels, cores=cores, sandbox=settings.sandbox
     )
 
 
-def _passed_on(environment: Mapping[str, str]) -> dict[str, str]:
+def _worker_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """What a process that reads photos sees of the environment."""
-    return {name: value for name, value in environment.items() if name.startswith(_PASSED_ON)} | _ONE_THREAD
+    return {
+        name: value for name, value in environment.items() if name.startswith(_INHERITED_VARIABLES)
+    } | _ONE_THREAD
 
 
 def _replies(answer: Any, number: int, *, within_s: float) -> "list[_Reply]":
@@ -371,11 +373,11 @@ def _replies(answer: Any, number: int, *, within_s: float) -> "list[_Reply]":
                 if not (name in STAGES and type(spent_ms) is float and 0 <= spent_ms <= 1000 * within_s):
                     raise ValueError("times are of another kind, or longer than it took")
     except Exception as error:
-        raise NotUnderstood(error) from error
+        raise InvalidMessage(error) from error
     if len(replies) != number:
-        raise NotUnderstood(f"{len(replies)} replies for {number} photos")
+        raise InvalidMessage(f"{len(replies)} replies for {number} photos")
     return replies
 
 
-def _describe_end(code: int) -> str:
+def _describe_exit(code: int) -> str:
     return f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"

@@ -10,38 +10,38 @@ from typing import TYPE_CHECKING, Final, Protocol, Self, TypeVar
 from service.inference.eye_finder import open_eye_finder
 from service.runtime.coalescing import Steps
 from service.runtime.host import count_cores
-from service.runtime.memory import Budget, count_memory, give_back_memory
+from service.runtime.memory import MemoryBudget, count_memory, trim_heap
 from service.vision.eyes import ServedFinder
 from service.vision.images import telling_of_memory
-from service.vision.photo import Clock, Photo
+from service.vision.photo import Photo, StageTimer
 
 if TYPE_CHECKING:  # pydantic takes 11 MB of each process that reads, which has no settings
     from service.settings import Settings
 
 T = TypeVar("T", covariant=True)
 
-PART_OF_MEMORY: Final = 2
+PIXELS_PART_OF_MEMORY: Final = 2
 """One of so many parts of the memory that there is may be taken by pixels at once: three small files of 50
 million pixels each would else end a service that has 2 GB."""
 
 Memory = tuple[Callable[[int, Callable[[], None]], AbstractContextManager[None]], int]
-"""`lend` and `kept` of a `Budget`."""
+"""`lend` and `kept` of a `MemoryBudget`."""
 
 
-class Task(Protocol[T]):
+class PhotoTask(Protocol[T]):
     """What is done with a photo: a function of a module, or a `partial` of one, that others can import."""
 
     def __call__(self, photo: Photo, *, finder: ServedFinder) -> T:
         """What is wanted of the photo."""
 
 
-class Reading(Protocol):
+class PhotoReader(Protocol):
     """Does tasks with photos; may be shared by threads."""
 
     last_failure: str | None
     """Why no photo could be read the last time; None if it could."""
 
-    def __call__(self, data: bytes, task: Task[T], clock: Clock) -> T:
+    def __call__(self, data: bytes, task: PhotoTask[T], timer: StageTimer) -> T:
         """What the task gives for the photo of these bytes; the clock counts what it took.
 
         Raises:
@@ -52,7 +52,7 @@ class Reading(Protocol):
             RuntimeError: the task failed in another process by an error that is none of ours.
         """
 
-    def steps(self, data: bytes, task: Task[T], clock: Clock) -> Steps[T]:
+    def steps(self, data: bytes, task: PhotoTask[T], timer: StageTimer) -> Steps[T]:
         """The same in steps."""
 
     def test(self) -> None:
@@ -62,7 +62,7 @@ class Reading(Protocol):
         """Ends what reads; no photo may come any more."""
 
 
-class ReadHere:
+class InProcessReader:
     """Reads photos in the thread that asks."""
 
     def __init__(self, finder: ServedFinder, *, max_pixels: int, num_threads: int = 0) -> None:
@@ -70,7 +70,7 @@ class ReadHere:
         self.last_failure: str | None = None
         self._finder = finder
         self._max_pixels = max_pixels
-        self._memory = Budget(count_memory() // PART_OF_MEMORY, num_threads or count_cores() + 1)
+        self._memory = MemoryBudget(count_memory() // PIXELS_PART_OF_MEMORY, num_threads or count_cores() + 1)
 
     @classmethod
     def open(cls, settings: "Settings") -> Self:
@@ -78,15 +78,17 @@ class ReadHere:
         finder = open_eye_finder(settings.eye_finder)
         return cls(finder, max_pixels=settings.max_pixels, num_threads=settings.num_threads)
 
-    def __call__(self, data: bytes, task: Task[T], clock: Clock) -> T:
-        """What the task gives; see `Reading`."""
+    def __call__(self, data: bytes, task: PhotoTask[T], timer: StageTimer) -> T:
+        """What the task gives; see `PhotoReader`."""
         memory = self._memory
-        return do(task, data, self._finder, self._max_pixels, clock, (memory.lend, memory.kept))
+        return read_photo(
+            task, data, self._finder, self._max_pixels, timer, (memory.reserve, memory.trim_above_bytes)
+        )
 
-    def steps(self, data: bytes, task: Task[T], clock: Clock) -> Steps[T]:
+    def steps(self, data: bytes, task: PhotoTask[T], timer: StageTimer) -> Steps[T]:
         """The same in steps: it needs nobody else."""
         yield from ()
-        return self(data, task, clock)
+        return self(data, task, timer)
 
     def test(self) -> None:
         """Nothing: who asks is there to read."""
@@ -95,18 +97,20 @@ class ReadHere:
         """Nothing: there is nothing to end."""
 
 
-def do(task: Task[T], data: bytes, finder: ServedFinder, max_pixels: int, clock: Clock, memory: Memory) -> T:
+def read_photo(
+    task: PhotoTask[T], data: bytes, finder: ServedFinder, max_pixels: int, timer: StageTimer, memory: Memory
+) -> T:
     """What the task gives for the photo of these bytes, whose memory is lent before and freed after.
 
     Raises:
         Eye2FaceError: what `Photo`, the task or the lending raises.
     """
-    lend, kept_bytes = memory
-    photo = Photo(data, max_pixels=max_pixels, clock=clock)
-    with lend(photo.num_bytes, clock.check), telling_of_memory():
+    lend, trim_above_bytes = memory
+    photo = Photo(data, max_pixels=max_pixels, timer=timer)
+    with lend(photo.num_bytes, timer.check), telling_of_memory():
         try:
             return task(photo, finder=finder)
         finally:
             photo.forget()
-            if photo.num_bytes > kept_bytes:
-                give_back_memory()
+            if photo.num_bytes > trim_above_bytes:
+                trim_heap()

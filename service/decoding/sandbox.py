@@ -53,7 +53,7 @@ class _Comparison(ctypes.Structure):
     )
 
 
-def shut_in() -> None:
+def enter_sandbox() -> None:
     """Shuts this process in, with all its threads. Everything it needs must be open and imported before.
 
     Raises:
@@ -106,7 +106,7 @@ def _check() -> None:
 
 if __name__ == "__main__":
     try:
-        shut_in()
+        enter_sandbox()
     except SandboxUnavailable as unavailable:
         print(f"none: {unavailable}")
     else:

@@ -16,23 +16,28 @@ from typing import Any
 import cv2
 
 from service.decoding.messages import pack
-from service.decoding.reader import Memory, Task, do
-from service.decoding.sandbox import SandboxUnavailable, shut_in
+from service.decoding.reader import Memory, PhotoTask, read_photo
+from service.decoding.sandbox import SandboxUnavailable, enter_sandbox
 from service.errors import Eye2FaceError
 from service.inference.eye_finder import open_eye_finder
-from service.runtime.memory import go_before_others, keep_freed_memory, settle_objects
+from service.runtime.memory import freeze_garbage_collector, keep_freed_memory, prefer_oom_kill
 from service.vision.eyes import ServedFinder
-from service.vision.photo import Clock
+from service.vision.photo import StageTimer
 
 
 def main(
-    connection: Connection, finder: ServedFinder, *, max_pixels: int, unasked_bytes: int, kept_bytes: int
+    connection: Connection,
+    finder: ServedFinder,
+    *,
+    max_pixels: int,
+    unreserved_bytes: int,
+    trim_above_bytes: int,
 ) -> None:
     """Reads photo after photo, until the other end of the connection is gone; asks for much memory before."""
 
     @contextmanager
     def ask(num_bytes: int, check: Callable[[], None]) -> Iterator[None]:
-        if num_bytes > unasked_bytes:
+        if num_bytes > unreserved_bytes:
             connection.send_bytes(pack(num_bytes))
             connection.recv_bytes()
         yield
@@ -42,7 +47,7 @@ def main(
             asked = pickle.loads(connection.recv_bytes())
         except (EOFError, OSError):
             return
-        replies = [_read_one(data, task, finder, max_pixels, (ask, kept_bytes)) for data, task in asked]
+        replies = [_read_one(data, task, finder, max_pixels, (ask, trim_above_bytes)) for data, task in asked]
         try:
             connection.send_bytes(_packed(replies))
         except OSError:
@@ -57,26 +62,26 @@ def _packed(replies: "list[tuple[object, Exception | None, dict[str, float]]]") 
 
 
 def _read_one(
-    data: bytes, task: Task[Any], finder: ServedFinder, max_pixels: int, memory: Memory
+    data: bytes, task: PhotoTask[Any], finder: ServedFinder, max_pixels: int, memory: Memory
 ) -> tuple[object, Exception | None, dict[str, float]]:
     """What a `_Reply` holds; as that class has another name here, it is not sent itself."""
-    clock = Clock()
+    timer = StageTimer()
     try:
-        result = do(task, data, finder, max_pixels, clock, memory)
+        result = read_photo(task, data, finder, max_pixels, timer, memory)
     except Eye2FaceError as known:
-        return None, known, clock.spent_ms
+        return None, known, timer.spent_ms
     except Exception as unknown:  # noqa: BLE001  # whatever it is, it is told to who asked
         error = RuntimeError(f"{type(unknown).__name__}: {unknown}")
         error.add_note(traceback.format_exc())  # it itself may not be one that can be sent
-        return None, error, clock.spent_ms
-    return result, None, clock.spent_ms
+        return None, error, timer.spent_ms
+    return result, None, timer.spent_ms
 
 
-def _shut_in() -> str:
+def _enter_sandbox() -> str:
     """Why this process is in no sandbox from here on; empty if it is, and then it writes into no log."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
-        shut_in()
+        enter_sandbox()
     except SandboxUnavailable as error:
         return str(error)
     for output in (1, 2):
@@ -86,9 +91,9 @@ def _shut_in() -> str:
 
 def _start() -> None:
     descriptor, eye_finder, sandbox, *numbers = sys.argv[1:7]
-    max_pixels, unasked_bytes, kept_bytes = map(int, numbers)
+    max_pixels, unreserved_bytes, trim_above_bytes = map(int, numbers)
     keep_freed_memory()
-    go_before_others()
+    prefer_oom_kill()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # damaged pictures are no news
     cv2.setNumThreads(1)
     connection = Connection(int(descriptor))
@@ -99,9 +104,15 @@ def _start() -> None:
         return
     for module in sys.argv[7:]:
         importlib.import_module(module)
-    settle_objects()
-    connection.send_bytes(pack("" if sandbox == "off" else _shut_in()))
-    main(connection, finder, max_pixels=max_pixels, unasked_bytes=unasked_bytes, kept_bytes=kept_bytes)
+    freeze_garbage_collector()
+    connection.send_bytes(pack("" if sandbox == "off" else _enter_sandbox()))
+    main(
+        connection,
+        finder,
+        max_pixels=max_pixels,
+        unreserved_bytes=unreserved_bytes,
+        trim_above_bytes=trim_above_bytes,
+    )
 
 
 if __name__ == "__main__":

@@ -8,11 +8,11 @@ import numpy as np
 from service.inference.synthesizer import Synthesizer
 from service.observability.metrics import Metrics
 from service.runtime.batching import MicroBatcher
-from service.runtime.coalescing import TOGETHER
+from service.runtime.coalescing import MAX_TOGETHER
 from service.vision.images import Image
 
 
-class Drawer:
+class DeviceRunner:
     """The model on its device: called as it is on a CPU, in batches by a thread of its own on a GPU."""
 
     def __init__(
@@ -51,7 +51,7 @@ class Drawer:
 
     def _warm(self, num_callers: int) -> None:
         """Takes the memory of as many calls at once as there may be, so that no rush makes it grow."""
-        eyes_BHWC = np.repeat(self._black_eye(), TOGETHER, axis=0)
+        eyes_BHWC = np.repeat(self._black_eye(), MAX_TOGETHER, axis=0)
         with ThreadPoolExecutor(num_callers, "warm") as threads:
             list(threads.map(self.synthesizer, [eyes_BHWC] * num_callers))
 

@@ -10,20 +10,20 @@ from typing import Final, Self, TypeVar
 
 import cv2
 
-from service.decoding.process_pool import open_reading
-from service.decoding.reader import Reading
-from service.engine.device_runner import Drawer
-from service.engine.model_reload import LiveModel, Loaded
+from service.decoding.process_pool import open_reader
+from service.decoding.reader import PhotoReader
+from service.engine.device_runner import DeviceRunner
+from service.engine.model_reload import LoadedModel, ReloadableModel
 from service.errors import NotReady, Overloaded, SandboxMissing
 from service.inference.synthesizer import Synthesizer
 from service.observability.metrics import Metrics
 from service.observability.tracing import follow_stages
 from service.pipeline import Pipeline
-from service.runtime.coalescing import TOGETHER, Steps
+from service.runtime.coalescing import MAX_TOGETHER, Steps
 from service.runtime.host import count_cores
-from service.runtime.worker_pool import Job, Ticket, WorkerPool
+from service.runtime.worker_pool import CancellationToken, WorkerPool, WorkItem
 from service.settings import Settings
-from service.vision.photo import Clock
+from service.vision.photo import StageTimer
 
 T = TypeVar("T")
 _Answer = asyncio.Future[None]
@@ -61,11 +61,11 @@ class Engine:
         self.settings = settings
         self._num_cores = num_cores
         self._cores = cores
-        self._reading: Reading | None = None
+        self._reading: PhotoReader | None = None
         num_at_once = settings.num_threads or num_cores + _SPARE
-        draw_with = partial(Drawer, cores=cores, metrics=metrics, num_callers=num_at_once)
-        load = partial(Loaded.open, settings, draw_with, self._read_with)
-        self.live = LiveModel(load(), load, self._show_model)
+        run_with = partial(DeviceRunner, cores=cores, metrics=metrics, num_callers=num_at_once)
+        load = partial(LoadedModel.open, settings, run_with, self._read_with)
+        self.model = ReloadableModel(load(), load, self._show_model)
         on_gpu = self.synthesizer.device == "cuda"
         num_workers = num_cores * _WAITING_PER_CORE if on_gpu else num_at_once
         self.pool = WorkerPool(
@@ -73,13 +73,13 @@ class Engine:
             num_cores=num_cores if on_gpu else num_workers,
             max_queued=settings.max_queued,
             max_wait_s=settings.max_wait_ms / 1000,
-            max_at_once=TOGETHER,
+            max_at_once=MAX_TOGETHER,
             cores=cores if on_gpu else None,
         )
-        self._self_test: Job[None] | None = None
-        self._reading_test: Job[None] | None = None
+        self._self_test: WorkItem[None] | None = None
+        self._reading_test: WorkItem[None] | None = None
         self._test_failed = False
-        self._show_model(self.live.current)
+        self._show_model(self.model.current)
         self._show(metrics)
 
     @classmethod
@@ -95,19 +95,19 @@ class Engine:
     @property
     def synthesizer(self) -> Synthesizer:
         """The model that answers now; a request takes `live.current` once instead."""
-        return self.live.current.synthesizer
+        return self.model.current.synthesizer
 
     @property
     def pipeline(self) -> Pipeline:
         """The pipeline of the same model."""
-        return self.live.current.pipeline
+        return self.model.current.pipeline
 
     @property
-    def drawer(self) -> Drawer:
+    def runner(self) -> DeviceRunner:
         """The same model on its device."""
-        return self.live.current.drawer
+        return self.model.current.runner
 
-    def submit(self, work: Callable[[Clock], T | Steps[T]], *, max_ms: float) -> Job[T]:
+    def submit(self, work: Callable[[StageTimer], T | Steps[T]], *, max_ms: float) -> WorkItem[T]:
         """Lets a worker do `work`; its clock stops it where the answer is no longer wanted.
 
         Raises:
@@ -116,17 +116,17 @@ class Engine:
 
         follow = follow_stages()
 
-        def measured(ticket: Ticket) -> "Steps[T]":
-            waited_s = time.monotonic() - ticket.arrived
+        def measured(token: CancellationToken) -> "Steps[T]":
+            waited_s = time.monotonic() - token.arrived
             self._metrics.count_wait(waited_s)
             if follow is not None:
                 follow("queue", waited_s * 1000, 0.0)
-            clock = Clock(ticket.check, follow)
+            timer = StageTimer(token.check, follow)
             try:
-                result = work(clock)
+                result = work(timer)
                 return (yield from result) if isinstance(result, Generator) else result
             finally:
-                self._metrics.count_stages(clock.spent_ms)
+                self._metrics.count_stages(timer.spent_ms)
 
         return self.pool.submit(measured, max_ms=max_ms)
 
@@ -145,7 +145,7 @@ class Engine:
             reasons.append(f"{state.num_workers - state.num_alive} of {state.num_workers} workers died")
         if state.shortest_busy_s > STUCK_S:
             reasons.append(f"every worker hangs, for {state.shortest_busy_s:.0f} s at least")
-        if not self.drawer.is_alive:
+        if not self.runner.is_alive:
             reasons.append("the thread that runs the model died")
         reasons += [why for why in (self._why_the_model_fails(), self._why_reading_fails()) if why]
         if reasons:
@@ -154,12 +154,12 @@ class Engine:
     def close(self) -> bool:
         """Ends the workers; False if some still work at photos that nobody waits for."""
         ended = self.pool.close(_LINGER_S)
-        self.drawer.close()
+        self.runner.close()
         if self._reading is not None:
             self._reading.close()
         return ended
 
-    def _read_with(self, synthesizer: Synthesizer) -> Reading:
+    def _read_with(self, synthesizer: Synthesizer) -> PhotoReader:
         """What reads the photos for this model: the same for every one that follows."""
         if self._reading is None:
             number = self.settings.num_readers
@@ -169,7 +169,7 @@ class Engine:
                 number = min(self._num_cores, _MOST_READERS) if wanted else 0
             if number == 0 and in_sandbox:
                 raise SandboxMissing("EYE2FACE_SANDBOX=required: with EYE2FACE_NUM_READERS=0 there is none.")
-            self._reading = open_reading(number, self.settings, self._cores)
+            self._reading = open_reader(number, self.settings, self._cores)
         return self._reading
 
     def _why_the_model_fails(self) -> str | None:
@@ -177,7 +177,7 @@ class Engine:
         if last.error is None:
             self._test_failed = False
             return None
-        self._self_test = self._test_again(self._self_test, self.drawer.test, self._note_test)
+        self._self_test = self._test_again(self._self_test, self.runner.test, self._note_test)
         if not self._test_failed and last.num_failed < FAILURES:
             return None
         what = "its test too" if self._test_failed else f"{last.num_failed} times in a row"
@@ -190,8 +190,8 @@ class Engine:
         return f"photos cannot be read: {failure}"
 
     def _test_again(
-        self, last: Job[None] | None, test: Callable[[], None], note: Callable[[_Answer], None]
-    ) -> Job[None] | None:
+        self, last: WorkItem[None] | None, test: Callable[[], None], note: Callable[[_Answer], None]
+    ) -> WorkItem[None] | None:
         """Asks a worker for a test: after a failure nobody may send photos any more."""
         if last is not None and not last.answer.done():
             return last
@@ -206,7 +206,7 @@ class Engine:
         if not answer.cancelled():
             self._test_failed = answer.exception() is not None
 
-    def _show_model(self, loaded: Loaded) -> None:
+    def _show_model(self, loaded: LoadedModel) -> None:
         names = ("name", "version", "part", "licence_class", "sha256")
         facts = {k: str(v) for k, v in asdict(loaded.synthesizer.info).items() if k in names}
         self._metrics.show_model(facts | {"device": loaded.synthesizer.device})

@@ -14,35 +14,35 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from service.decoding.reader import Reading
-from service.engine.device_runner import Drawer
+from service.decoding.reader import PhotoReader
+from service.engine.device_runner import DeviceRunner
 from service.errors import Eye2FaceError
 from service.inference.self_test import check_model
 from service.inference.synthesizer import Synthesizer, model_path
 from service.pipeline import Pipeline
-from service.runtime.file_changes import signature
-from service.runtime.signals import act_on_hangup
+from service.runtime.file_changes import file_signature
+from service.runtime.signals import on_sighup
 from service.settings import Settings
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
-class Loaded:
+class LoadedModel:
     """A model that passed its test, its device and pipeline, and what its file was like when it was read."""
 
     path: Path
     signature: object
     synthesizer: Synthesizer
-    drawer: Drawer
+    runner: DeviceRunner
     pipeline: Pipeline
 
     @classmethod
     def open(
         cls,
         settings: Settings,
-        draw_with: Callable[[Synthesizer], Drawer],
-        read_with: Callable[[Synthesizer], Reading],
+        run_with: Callable[[Synthesizer], DeviceRunner],
+        read_with: Callable[[Synthesizer], PhotoReader],
     ) -> Self:
         """The model that the settings name, as its file is now.
 
@@ -50,14 +50,14 @@ class Loaded:
             ModelError: it cannot be used, or fails its self-test.
         """
         path = model_path(settings.model, settings.mounted)
-        as_read = signature(path)  # before reading: what is written meanwhile counts as a change
+        as_read = file_signature(path)  # before reading: what is written meanwhile counts as a change
         synthesizer = Synthesizer.load(path, device=settings.device)
         check_model(synthesizer)
-        reading, drawer = read_with(synthesizer), draw_with(synthesizer)
-        pipeline = Pipeline.open(settings, synthesizer, draw=drawer, read=reading)
-        loaded = cls(path, as_read, synthesizer, drawer, pipeline)
+        reading, runner = read_with(synthesizer), run_with(synthesizer)
+        pipeline = Pipeline.open(settings, synthesizer, draw=runner, read=reading)
+        loaded = cls(path, as_read, synthesizer, runner, pipeline)
         # On a GPU it has a thread, which ends when the last request lets go of it; that may be anywhere.
-        weakref.finalize(loaded, threading.Thread(target=drawer.close).start).atexit = False
+        weakref.finalize(loaded, threading.Thread(target=runner.close).start).atexit = False
         return loaded
 
     def __str__(self) -> str:
@@ -65,11 +65,14 @@ class Loaded:
         return f"{info.name} {info.version} ({info.sha256[:12]}) on {self.synthesizer.device}"
 
 
-class LiveModel:
+class ReloadableModel:
     """Holds the model in use; `reload` puts the one that is in its place now into use."""
 
     def __init__(
-        self, loaded: Loaded, load: Callable[[], Loaded], announce: Callable[[Loaded], None] | None = None
+        self,
+        loaded: LoadedModel,
+        load: Callable[[], LoadedModel],
+        announce: Callable[[LoadedModel], None] | None = None,
     ) -> None:
         self.current = loaded
         self._announce = announce
@@ -99,7 +102,7 @@ class LiveModel:
         while True:
             await asyncio.sleep(every_s)
             try:
-                now = signature(locate())
+                now = file_signature(locate())
             except Eye2FaceError:  # it is gone, or not there yet
                 continue
             if now == before and now not in (tried, self.current.signature):
@@ -114,7 +117,7 @@ class LiveModel:
 
 
 @asynccontextmanager
-async def keep_live(live: LiveModel, settings: Settings) -> AsyncIterator[None]:
+async def watch_for_reloads(live: ReloadableModel, settings: Settings) -> AsyncIterator[None]:
     """Reloads the model on SIGHUP, and if the settings say so when its file changes, until it is left."""
     tasks: set[asyncio.Task[object]] = set()
 
@@ -125,7 +128,7 @@ async def keep_live(live: LiveModel, settings: Settings) -> AsyncIterator[None]:
     if settings.model_watch_s:
         locate = lambda: model_path(settings.model, settings.mounted)  # noqa: E731
         start(asyncio.create_task(live.follow(locate, settings.model_watch_s)))
-    forget_hangup = act_on_hangup(lambda: start(asyncio.create_task(live.reload())))
+    forget_hangup = on_sighup(lambda: start(asyncio.create_task(live.reload())))
     try:
         yield
     finally:

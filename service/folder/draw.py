@@ -21,13 +21,13 @@ from service import __version__
 from service.errors import Eye2FaceError
 from service.folder.manifest import Manifest, Row
 from service.inference.synthesizer import Synthesizer, model_path, read_model_info
-from service.pipeline import Choice, Pipeline, Synthesis
+from service.pipeline import Pipeline, Synthesis, SynthesisOptions
 from service.provenance import finish
-from service.runtime.coalescing import TOGETHER, Steps, run_alone, run_together
+from service.runtime.coalescing import MAX_TOGETHER, Steps, run_alone, run_together
 from service.settings import Settings
 from service.vision.eyes import Eye
 from service.vision.images import FaceFormat
-from service.vision.photo import Clock
+from service.vision.photo import StageTimer
 
 
 class ClusterFailed(Exception):
@@ -52,7 +52,7 @@ class Outcome:
 class Question:
     """What is asked of every photo, and how a face is answered."""
 
-    choice: Choice
+    options: SynthesisOptions
     format: FaceFormat
 
 
@@ -113,7 +113,7 @@ def draw_here(worker: "Worker", bulk: Bulk, photos: list[Path], num_threads: int
 
     cv2.setNumThreads(1)
     tasks = bulk.plan(photos)
-    num_together = max(1, min(TOGETHER, len(tasks) // num_threads))  # every thread has something to do
+    num_together = max(1, min(MAX_TOGETHER, len(tasks) // num_threads))  # every thread has something to do
     parts = [tasks[start : start + num_together] for start in range(0, len(tasks), num_together)]
     with ThreadPoolExecutor(num_threads, "eye2face") as threads:
         try:
@@ -160,7 +160,7 @@ class Worker:
             return Drawn(task.photo, [], {})
         faces: dict[str, bytes] = {}
         try:
-            synthesis = yield from self._pipeline.steps(data, self._question.choice, Clock())
+            synthesis = yield from self._pipeline.steps(data, self._question.options, StageTimer())
             rows = self._finish(synthesis, task.stem, name, sha256, faces)
         except Eye2FaceError as error:
             rows = [self._row(name, sha256, error=(error.code, str(error)))]
@@ -172,10 +172,10 @@ class Worker:
         self, synthesis: Synthesis, stem: str, name: str, sha256: str, faces: dict[str, bytes]
     ) -> list[Row]:
         """The rows; puts the faces into `faces`."""
-        choice, format = self._question.choice, self._question.format
+        options, format = self._question.options, self._question.format
         rows = []
         for face in synthesis.faces:
-            person = face.eye.person if choice.person == "all" else 0
+            person = face.eye.person if options.person == "all" else 0
             output = _name_face(stem, person, format)
             faces[output] = finish(face, format)
             rows.append(self._row(name, sha256, eye=face.eye, quality=asdict(face.quality), output=output))
@@ -214,9 +214,9 @@ def name_run(settings: Settings, question: Question, model_sha256: str | None = 
     """
     if model_sha256 is None:
         model_sha256 = read_model_info(model_path(settings.model, settings.mounted)).sha256
-    gates = settings.min_eye_px, settings.min_eye_light, settings.min_eye_sharpness
-    limits = settings.eye_finder, settings.max_pixels, *gates
-    decided = [__version__, model_sha256, question.format, asdict(question.choice), limits]
+    thresholds = settings.min_eye_px, settings.min_eye_light, settings.min_eye_sharpness
+    limits = settings.eye_finder, settings.max_pixels, *thresholds
+    decided = [__version__, model_sha256, question.format, asdict(question.options), limits]
     return hashlib.sha256(json.dumps(decided).encode()).hexdigest()[:12]
 
 

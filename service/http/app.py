@@ -22,7 +22,7 @@ from service import __version__
 from service.access.admission import CORS, Gate, check_key, require_key
 from service.access.rate_limits import UploadLimit
 from service.engine.engine import Engine
-from service.engine.model_reload import keep_live
+from service.engine.model_reload import watch_for_reloads
 from service.errors import NotAcceptable, NotFound, NotReady
 from service.http import pages
 from service.http.batch import ZIP, BatchAnswer, Outcome, join_json, join_zip
@@ -58,15 +58,15 @@ from service.http.responses import (
 from service.inference.catalog import Catalogue
 from service.observability.metrics import MEDIA_TYPE, Metrics
 from service.observability.tracing import is_set_up, refuse_untraceable, warn_if_untold
-from service.pipeline import Choice
+from service.pipeline import SynthesisOptions
 from service.provenance import finish
 from service.runtime.coalescing import Steps
 from service.runtime.host import count_cores
 from service.runtime.memory import count_memory
-from service.runtime.worker_pool import Job
+from service.runtime.worker_pool import WorkItem
 from service.settings import Settings, warn_of_unknown
 from service.vision.images import FaceFormat, encode
-from service.vision.photo import Clock
+from service.vision.photo import StageTimer
 
 T = TypeVar("T")
 _JSON = "application/json"
@@ -150,7 +150,7 @@ async def _live(app: FastAPI) -> AsyncIterator[_State]:
         warn_if_untold()
     engine = Engine.open(app.state.settings, app.state.metrics)
     try:
-        async with keep_live(engine.live, app.state.settings):
+        async with watch_for_reloads(engine.model, app.state.settings):
             yield {"engine": engine}
     finally:
         await asyncio.to_thread(engine.close)
@@ -194,7 +194,7 @@ async def readyz(request: Request) -> Readiness:
 @_catalogue.get("/models", summary="Which models are there?", responses=MODELS_RESPONSES)
 async def models(request: Request) -> ModelsAnswer:
     """The shipped and mounted models, what they learned from, how they may be used, which one answers."""
-    live, catalogue = _find_engine(request).live, request.app.state.catalogue
+    live, catalogue = _find_engine(request).model, request.app.state.catalogue
     entries = await asyncio.to_thread(catalogue.list, live.current.path)
     return answer_models(entries, live, request.state.request_id)
 
@@ -229,15 +229,15 @@ async def synthesize(request: Request) -> Response:
     engine, query = _find_engine(request), read_query(request, SynthesizeQuery)
     media_type = _choose_form(request, query)
     photo = await _read(request, engine)
-    choice = _choose(query, engine.settings.max_people)
+    options = _choose(query, engine.settings.max_people)
     request_id: str = request.state.request_id
-    model = engine.live.current  # to the end of this request, whatever takes its place
+    model = engine.model.current  # to the end of this request, whatever takes its place
 
-    def draw(clock: Clock) -> "Steps[bytes]":
-        synthesis = yield from model.pipeline.steps(photo, choice, clock)
+    def draw(timer: StageTimer) -> "Steps[bytes]":
+        synthesis = yield from model.pipeline.steps(photo, options, timer)
         if media_type == _JSON:
-            return answer_faces(synthesis, query.format or "png", model.synthesizer, request_id, clock)
-        with clock.span("encode"):
+            return answer_faces(synthesis, query.format or "png", model.synthesizer, request_id, timer)
+        with timer.span("encode"):
             return finish(synthesis.faces[0], _format_of(media_type))
 
     face: bytes = await _run(request, engine, draw)
@@ -264,16 +264,16 @@ async def synthesize_batch(request: Request) -> Response:
         max_files=settings.max_batch_photos,
     )
     request.app.state.gate.charge(request, len(uploads) - 1)
-    choice, format = _choose(query, settings.max_people), query.format or "png"
+    options, format = _choose(query, settings.max_people), query.format or "png"
     request_id: str = request.state.request_id
-    model = engine.live.current
+    model = engine.model.current
 
-    def draw(upload: Upload, clock: Clock) -> "Steps[Outcome]":
+    def draw(upload: Upload, timer: StageTimer) -> "Steps[Outcome]":
         refuse_size(len(upload.data), settings.max_upload_bytes)
-        synthesis = yield from model.pipeline.steps(upload.data, choice, clock)
+        synthesis = yield from model.pipeline.steps(upload.data, options, timer)
         if media_type == ZIP:
             return Outcome(upload.file_name, faces=[finish(face, format) for face in synthesis.faces])
-        answer = answer_faces(synthesis, format, model.synthesizer, request_id, clock)
+        answer = answer_faces(synthesis, format, model.synthesizer, request_id, timer)
         return Outcome(upload.file_name, answer)
 
     outcomes = await _run_all(request, engine, draw, uploads)
@@ -295,12 +295,12 @@ async def eyes(request: Request) -> Response:
     media_type = _accepted(request, ("image/png" if query.overlay else _JSON,))
     photo = await _read(request, engine)
     request_id: str = request.state.request_id
-    pipeline = engine.live.current.pipeline
+    pipeline = engine.model.current.pipeline
 
-    def look(clock: Clock) -> bytes:
+    def look(timer: StageTimer) -> bytes:
         if query.overlay:
-            return encode(pipeline.overlay(photo, clock), "png")
-        return answer_eyes(pipeline.find(photo, clock), request_id, all=query.all)
+            return encode(pipeline.overlay(photo, timer), "png")
+        return answer_eyes(pipeline.find(photo, timer), request_id, all=query.all)
 
     return Response(await _run(request, engine, look), media_type=media_type)
 
@@ -313,7 +313,7 @@ async def _read(request: Request, engine: Engine) -> bytes:
 
 
 async def _run(
-    request: Request, engine: Engine, work: Callable[[Clock], Steps[T]] | Callable[[Clock], T]
+    request: Request, engine: Engine, work: Callable[[StageTimer], Steps[T]] | Callable[[StageTimer], T]
 ) -> T:
     """Lets a worker do it, as long as the caller is there and its time is not over."""
     job = engine.submit(work, max_ms=min(engine.settings.deadline_ms, read_deadline_ms(request)))
@@ -325,14 +325,17 @@ async def _run(
 
 
 async def _run_all(
-    request: Request, engine: Engine, work: Callable[[Upload, Clock], Steps[Outcome]], uploads: list[Upload]
+    request: Request,
+    engine: Engine,
+    work: Callable[[Upload, StageTimer], Steps[Outcome]],
+    uploads: list[Upload],
 ) -> list[Outcome]:
     """Lets workers do it for each upload, a few at once; one deadline and one caller stand for all."""
     settings = engine.settings
     deadline_ms = min(settings.deadline_ms, read_deadline_ms(request))
     end = time.monotonic() + deadline_ms / 1000
     turns = asyncio.Semaphore(settings.num_threads or count_cores())  # others want theirs in between
-    running: set[Job[Outcome]] = set()
+    running: set[WorkItem[Outcome]] = set()
     left: list[Exception] = []
 
     def leave(error: Exception) -> None:
@@ -344,7 +347,7 @@ async def _run_all(
         async with turns:
             if left:
                 raise left[0]
-            job: Job[Outcome] | None = None
+            job: WorkItem[Outcome] | None = None
             try:
                 job = engine.submit(partial(work, upload), max_ms=max(1.0, (end - time.monotonic()) * 1000))
                 running.add(job)
@@ -363,8 +366,8 @@ async def _run_all(
 
 
 @lru_cache(maxsize=256)
-def _choose(query: SynthesizeQuery, max_people: int) -> Choice:
-    return Choice(eye=query.eye, person=query.person, input=query.input, max_people=max_people)
+def _choose(query: SynthesizeQuery, max_people: int) -> SynthesisOptions:
+    return SynthesisOptions(eye=query.eye, person=query.person, input=query.input, max_people=max_people)
 
 
 def _choose_form(request: Request, query: SynthesizeQuery) -> str:

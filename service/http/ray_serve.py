@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.http.app import create_app
 from service.observability.logs import configure_logs
-from service.runtime.memory import keep_freed_memory, settle_objects
+from service.runtime.memory import freeze_garbage_collector, keep_freed_memory
 from service.settings import Settings
 
 _AT_ONCE_PER_CORE: Final = 4
@@ -120,7 +120,7 @@ class Stateful:
 
             async def send_and_settle(message: Message) -> None:
                 if message["type"] == "lifespan.startup.complete":
-                    settle_objects()
+                    freeze_garbage_collector()
                 await send(message)
 
             await self._app(scope, receive, send_and_settle)

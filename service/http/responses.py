@@ -11,13 +11,13 @@ from typing import Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.engine.model_reload import LiveModel, Loaded
+from service.engine.model_reload import LoadedModel, ReloadableModel
 from service.inference.catalog import Entry
 from service.inference.synthesizer import Synthesizer
-from service.pipeline import Face, Found, Refused, SeenEye, Synthesis
+from service.pipeline import Face, MeasuredEye, PhotoEyes, RejectedEye, Synthesis
 from service.provenance import finish
 from service.vision.images import FaceFormat
-from service.vision.photo import Clock
+from service.vision.photo import StageTimer
 
 PROBLEM_JSON: Final = "application/problem+json"
 
@@ -204,10 +204,10 @@ class Problem(Answer):
 
 
 def answer_faces(
-    synthesis: Synthesis, format: FaceFormat, synthesizer: Synthesizer, request_id: str, clock: Clock
+    synthesis: Synthesis, format: FaceFormat, synthesizer: Synthesizer, request_id: str, timer: StageTimer
 ) -> bytes:
     """The JSON of `/synthesize`: every face as a file, and how it was made."""
-    with clock.span("encode"):
+    with timer.span("encode"):
         files = [finish(face, format) for face in synthesis.faces]
     answer = SynthesisAnswer(
         faces=[_face(face, file, format) for face, file in zip(synthesis.faces, files, strict=True)],
@@ -216,13 +216,13 @@ def answer_faces(
         num_left_out=synthesis.num_left_out,
         model=ModelShape.model_validate(synthesizer.info),
         device=synthesizer.device,
-        timings_ms=clock.spent_ms,
+        timings_ms=timer.spent_ms,
         request_id=request_id,
     )
     return answer.model_dump_json().encode()
 
 
-def answer_eyes(found: Found, request_id: str, *, all: bool) -> bytes:
+def answer_eyes(found: PhotoEyes, request_id: str, *, all: bool) -> bytes:
     """The JSON of `/eyes`; with `all` also what scored below the threshold, where the finder tells."""
     below = None
     if all and found.doubtful is not None:
@@ -237,7 +237,7 @@ def answer_eyes(found: Found, request_id: str, *, all: bool) -> bytes:
     return answer.model_dump_json(exclude_none=True).encode()
 
 
-def answer_models(entries: Sequence[Entry], live: LiveModel, request_id: str) -> ModelsAnswer:
+def answer_models(entries: Sequence[Entry], live: ReloadableModel, request_id: str) -> ModelsAnswer:
     """The JSON of `/models`."""
     current = live.current
     return ModelsAnswer(
@@ -249,7 +249,7 @@ def answer_models(entries: Sequence[Entry], live: LiveModel, request_id: str) ->
     )
 
 
-def _listed(entry: Entry, current: Loaded) -> ListedModel:
+def _listed(entry: Entry, current: LoadedModel) -> ListedModel:
     about = None if entry.info is None else CardShape.model_validate(entry.info)
     return ListedModel(
         name=entry.name,
@@ -272,12 +272,12 @@ def _face(face: Face, file: bytes, format: FaceFormat) -> FaceShape:
     )
 
 
-def _refused(refused: Refused) -> RefusedShape:
+def _refused(refused: RejectedEye) -> RefusedShape:
     eye = EyeShape.model_validate(refused.eye)
     return RefusedShape(code=refused.error.code, detail=str(refused.error), eye=eye)
 
 
-def _seen(seen: SeenEye) -> SeenEyeShape:
+def _seen(seen: MeasuredEye) -> SeenEyeShape:
     quality = QualityShape.model_validate(seen.quality)
     return SeenEyeShape(**EyeShape.model_validate(seen.eye).model_dump(), quality=quality)
 

@@ -17,7 +17,7 @@ from service.errors import Eye2FaceError
 from service.http.app import create_app
 from service.http.protocol import PromptHttp
 from service.observability.logs import configure_logs
-from service.runtime.memory import keep_freed_memory, settle_objects
+from service.runtime.memory import freeze_garbage_collector, keep_freed_memory
 from service.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -107,7 +107,7 @@ class _Server(uvicorn.Server):
             await super().startup(sockets)
         if not self.started:
             return
-        settle_objects()
+        freeze_garbage_collector()
         host, port = self.servers[0].sockets[0].getsockname()[:2]
         scheme = "https" if self.config.is_ssl else "http"
         address = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"

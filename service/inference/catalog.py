@@ -8,7 +8,7 @@ from typing import Final, Literal
 from service.errors import ModelContractUnknown, ModelError
 from service.inference.eye_finder import FinderInfo, LearnedEyeFinder
 from service.inference.synthesizer import ModelInfo, list_models, read_model_info
-from service.runtime.file_changes import signature
+from service.runtime.file_changes import file_signature
 
 Source = Literal["shipped", "mounted", "path"]
 
@@ -49,7 +49,7 @@ class Catalogue:
             )
 
     def _look(self, path: Path, source: Source) -> tuple[object, Entry]:
-        now = signature(path)
+        now = file_signature(path)
         before, entry = self._seen.get(path, (None, None))
         if entry is None or before != now:
             entry = _read(path, source)

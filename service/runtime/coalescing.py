@@ -13,7 +13,7 @@ T = TypeVar("T")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-TOGETHER: Final = 4
+MAX_TOGETHER: Final = 4
 """Photos that are worked on together where many wait. Two, six and eight gave no more, on two cores."""
 
 

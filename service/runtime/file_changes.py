@@ -8,7 +8,7 @@ CHECK_EVERY_S: Final = 1.0
 """So long after it was written, at the most, a file that is asked about counts."""
 
 
-def signature(path: Path) -> object:
+def file_signature(path: Path) -> object:
     """What differs when a file is written or replaced; a file that is not there has a signature, too."""
     try:
         status = path.stat()
@@ -17,7 +17,7 @@ def signature(path: Path) -> object:
     return status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev, status.st_size
 
 
-class Changes:
+class FileWatcher:
     """Looks at files as often as CHECK_EVERY_S allows, however often it is asked.
 
     To be made before they are read: what is written meanwhile is then seen the next time.
@@ -28,7 +28,7 @@ class Changes:
         self._seen = self._look()
         self._next_check = 0.0
 
-    def came(self) -> bool:
+    def changed(self) -> bool:
         """Whether one of the files was written or replaced since it was last seen."""
         now = time.monotonic()
         if now < self._next_check:
@@ -38,4 +38,4 @@ class Changes:
         return self._seen != before
 
     def _look(self) -> list[object]:
-        return [signature(path) for path in self._paths]
+        return [file_signature(path) for path in self._paths]

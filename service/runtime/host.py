@@ -1,23 +1,45 @@
-"""How many cores this process may use: its affinity and its cgroup's quota, not the host's number."""
+"""What this process may use of its host: cores by affinity and quota, and the cgroups whose limits hold."""
 
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Final
 
-from service.runtime.cgroups import find_folders
+CGROUP_ROOT: Final = Path("/sys/fs/cgroup")
+_OWN_CGROUP: Final = Path("/proc/self/cgroup")
 
 
-def count_cores(cgroups: Iterable[Path] | None = None) -> int:
+def count_cores(folders: Iterable[Path] | None = None) -> int:
     """The cores that the process may keep busy, at least 1; half a core of quota counts as one.
 
-    `cgroups`: the folders whose quotas hold.
+    `folders`: the cgroups whose quotas hold; by default those of this process.
     """
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quotas = [
-        quota for folder in cgroups or find_folders("cpu") if (quota := _read_quota(folder)) is not None
+        quota for folder in folders or cgroup_folders("cpu") if (quota := _read_quota(folder)) is not None
     ]
     return max(1, min(affinity, *map(math.ceil, quotas)) if quotas else affinity)
+
+
+def cgroup_folders(controller: str, root: Path = CGROUP_ROOT, own: Path = _OWN_CGROUP) -> Iterator[Path]:
+    """The folders of the cgroups whose limits hold for this process: its own and all above it.
+
+    In version 2 these lie under `root`, in version 1 under `root`/`controller`; some may not exist. In a
+    container the mounted root is its own group. Source: cgroups(7).
+    """
+    yield root
+    yield root / controller
+    try:
+        lines = own.read_text().splitlines()
+    except OSError:  # no Linux
+        return
+    for line in lines:
+        hierarchy, controllers, group = line.split(":", 2)
+        if hierarchy == "0" or controller in controllers.split(","):
+            mounted = root if hierarchy == "0" else root / controller
+            path = Path(group.lstrip("/"))
+            yield from (mounted / each for each in (path, *path.parents))
 
 
 def _read_quota(folder: Path) -> float | None:

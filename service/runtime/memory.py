@@ -10,26 +10,26 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from service.runtime.cgroups import find_folders
+from service.runtime.host import cgroup_folders
 
-_OUT_OF_MEMORY: Final = Path("/proc/self/oom_score_adj")
+_OOM_SCORE: Final = Path("/proc/self/oom_score_adj")
 """From -1000, never, to 1000, first, in thousandths of the memory that there is. Source: proc(5)."""
 
-_LOOK_S: Final = 0.05
-_UNASKED_BYTES: Final = 64 << 20
+_POLL_S: Final = 0.05
+_UNRESERVED_BYTES: Final = 64 << 20
 """Photos of 7 million pixels, 4 million if they may be transparent."""
 
-_KEPT_BYTES: Final = 256 << 20
+_TRIM_ABOVE_BYTES: Final = 256 << 20
 """Photos of 28 million pixels: those of telephones, which are mostly decoded smaller, come more than once."""
 
 
-def count_memory(cgroups: Iterable[Path] | None = None) -> int:
+def count_memory(folders: Iterable[Path] | None = None) -> int:
     """The bytes that the process may have: the machine's, or the limit of its cgroup if that is less.
 
-    `cgroups`: the folders whose limits hold.
+    `folders`: the cgroups whose limits hold; by default those of this process.
     """
     limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")] if hasattr(os, "sysconf") else []
-    for folder in cgroups or find_folders("memory"):
+    for folder in folders or cgroup_folders("memory"):
         for name in ("memory.max", "memory.limit_in_bytes"):  # of version 2 and 1
             try:
                 limits.append(int((folder / name).read_text()))
@@ -38,7 +38,7 @@ def count_memory(cgroups: Iterable[Path] | None = None) -> int:
     return min(limits, default=1 << 30)
 
 
-class Budget:
+class MemoryBudget:
     """So many bytes for pixels, which a few threads or processes share, each at one photo.
 
     Who wants more than is left waits, in the order in which they came, or whoever wants much would wait for
@@ -47,55 +47,55 @@ class Budget:
 
     def __init__(self, num_bytes: int, num_users: int) -> None:
         each = num_bytes // (2 * num_users)
-        self.unasked = min(_UNASKED_BYTES, each)
+        self.unreserved_bytes = min(_UNRESERVED_BYTES, each)
         """What each user has beside all others."""
-        self.kept = min(_KEPT_BYTES, each)
+        self.trim_above_bytes = min(_TRIM_ABOVE_BYTES, each)
         """After a photo of more a user gives back to the system what was freed."""
-        self._left = num_bytes - self.unasked * num_users
-        self._num_lent = 0
-        self._door = threading.Lock()
-        self._given_back = threading.Condition(threading.Lock())
+        self._left = num_bytes - self.unreserved_bytes * num_users
+        self._num_reserved = 0
+        self._turn = threading.Lock()
+        self._released = threading.Condition(threading.Lock())
 
     @contextmanager
-    def lend(self, num_bytes: int, check: Callable[[], None]) -> Iterator[None]:
+    def reserve(self, num_bytes: int, check: Callable[[], None]) -> Iterator[None]:
         """Waits until the bytes are there, and gives them back in the end; raises what `check` does."""
-        if num_bytes <= self.unasked:
+        if num_bytes <= self.unreserved_bytes:
             yield
             return
         self._take(num_bytes, check)
         try:
             yield
         finally:
-            with self._given_back:
+            with self._released:
                 self._left += num_bytes
-                self._num_lent -= 1
-                self._given_back.notify()
+                self._num_reserved -= 1
+                self._released.notify()
 
     def _take(self, num_bytes: int, check: Callable[[], None]) -> None:
-        while not self._door.acquire(timeout=_LOOK_S):
+        while not self._turn.acquire(timeout=_POLL_S):
             check()
         try:
-            with self._given_back:
-                while self._num_lent and num_bytes > self._left:
-                    self._given_back.wait(_LOOK_S)
+            with self._released:
+                while self._num_reserved and num_bytes > self._left:
+                    self._released.wait(_POLL_S)
                     check()
                 self._left -= num_bytes
-                self._num_lent += 1
+                self._num_reserved += 1
         finally:
-            self._door.release()
+            self._turn.release()
 
 
-def give_back_memory() -> None:
+def trim_heap() -> None:
     """Gives the system what was freed; after a large photo, which may be the last one for long."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform.startswith("linux") else None
     if trim is not None:  # glibc
         trim(0)
 
 
-def go_before_others() -> None:
+def prefer_oom_kill() -> None:
     """Lets Linux end this process first, should memory run out: another one takes its place."""
     with suppress(OSError):  # there is no such file, or it may not be written
-        _OUT_OF_MEMORY.write_text(str(min(1000, int(_OUT_OF_MEMORY.read_text()) + 500)))
+        _OOM_SCORE.write_text(str(min(1000, int(_OOM_SCORE.read_text()) + 500)))
 
 
 def keep_freed_memory() -> bool:
@@ -116,7 +116,7 @@ def keep_freed_memory() -> bool:
     return 0 not in [mallopt(name, value) for name, value in values.items()]
 
 
-def settle_objects() -> None:
+def freeze_garbage_collector() -> None:
     """Takes all objects that are there out of the rounds of Python's collector; to be called once, ready.
 
     What was imported and loaded stays to the end. Without this the collector went through all of it every

@@ -11,13 +11,13 @@ import threading
 from collections.abc import Callable
 
 
-def hold_hangups() -> None:
-    """Keeps a SIGHUP until `act_on_hangup` says what to do; by itself it would end the process."""
+def block_sighup() -> None:
+    """Keeps a SIGHUP until `on_sighup` says what to do; by itself it would end the process."""
     if _gets_signals():
         signal.signal(signal.SIGHUP, _Hangups())
 
 
-def act_on_hangup(act: Callable[[], None]) -> Callable[[], object]:
+def on_sighup(act: Callable[[], None]) -> Callable[[], object]:
     """Acts on each SIGHUP, and on one that was held; gives what undoes that."""
     if not _gets_signals():
         return lambda: None

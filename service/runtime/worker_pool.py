@@ -29,7 +29,7 @@ _LONG_S: Final = 0.1
 _log = logging.getLogger(__name__)
 
 
-class Ticket:
+class CancellationToken:
     """Whether the answer to a piece of work is still wanted; shared by the loop and a worker."""
 
     def __init__(self, deadline: float) -> None:
@@ -56,11 +56,11 @@ class Ticket:
 
 
 @dataclass(eq=False, slots=True)
-class Job(Generic[T]):
+class WorkItem(Generic[T]):
     """One piece of work and its answer to come, which belongs to the event loop that asked."""
 
-    work: Callable[[Ticket], T | Steps[T]]
-    ticket: Ticket
+    work: Callable[[CancellationToken], T | Steps[T]]
+    token: CancellationToken
     answer: "asyncio.Future[T]"
     timer: asyncio.TimerHandle | None = None
     """Ends the wait when the time is over."""
@@ -72,10 +72,10 @@ class Job(Generic[T]):
     def advance(self, made: SharedCall[Any, Any] | None = None) -> SharedCall[Any, Any] | None:
         """Begins, or goes on from a call that was made: to the next call, or to the outcome (None)."""
         try:
-            self.ticket.check()
+            self.token.check()
             if self.steps is not None and made is not None:
                 return go_on(self.steps, made)
-            result = self.work(self.ticket)
+            result = self.work(self.token)
             if isinstance(result, Generator):
                 self.steps = result
                 return next(self.steps)
@@ -95,7 +95,7 @@ class Job(Generic[T]):
 
     def fail(self, error: Exception) -> None:
         """Ends the wait; called in the loop. Work that runs stops at its next check."""
-        self.ticket.dropped = True
+        self.token.dropped = True
         self._answer(None, error)
 
     def stop_waiting(self) -> None:
@@ -117,9 +117,9 @@ class Job(Generic[T]):
             self.answer.set_exception(error)
 
 
-def _settle(jobs: Sequence[Job[Any]]) -> None:
+def _settle(jobs: Sequence[WorkItem[Any]]) -> None:
     """Hands outcomes to the loops that asked, each woken once for all that is its own; called by a worker."""
-    by_loop: dict[asyncio.AbstractEventLoop, list[Job[Any]]] = {}
+    by_loop: dict[asyncio.AbstractEventLoop, list[WorkItem[Any]]] = {}
     for job in jobs:
         by_loop.setdefault(job.answer.get_loop(), []).append(job)
     for loop, its in by_loop.items():
@@ -129,7 +129,7 @@ def _settle(jobs: Sequence[Job[Any]]) -> None:
             _log.warning("an answer came after the end")
 
 
-def _publish(jobs: Sequence[Job[Any]]) -> None:
+def _publish(jobs: Sequence[WorkItem[Any]]) -> None:
     for job in jobs:
         job.publish()
 
@@ -168,7 +168,7 @@ class WorkerPool:
         self._max_queued = max_queued
         self._max_wait_s = max_wait_s
         self._max_at_once = max_at_once
-        self._queue: deque[Job[Any]] = deque()
+        self._queue: deque[WorkItem[Any]] = deque()
         self._lock = threading.Lock()
         self._idle: list[threading.Lock] = []
         """Held by each worker without work until somebody opens it; the last one went idle last. A condition
@@ -180,7 +180,7 @@ class WorkerPool:
         """Workers whose thread ended and was not replaced yet; to ask each thread takes longer."""
         self._threads = [self._start(number) for number in range(num_workers)]
 
-    def submit(self, work: Callable[[Ticket], T | Steps[T]], *, max_ms: float) -> Job[T]:
+    def submit(self, work: Callable[[CancellationToken], T | Steps[T]], *, max_ms: float) -> WorkItem[T]:
         """The job, to be done within `max_ms`; its `answer` is to be awaited in the running event loop.
 
         Work that is still queued when its time is over, or that is dropped, is never begun.
@@ -192,7 +192,7 @@ class WorkerPool:
         if self._num_lost:
             self.replace_dead()
         loop = asyncio.get_running_loop()
-        job = Job(work, Ticket(time.monotonic() + max_ms / 1000), loop.create_future())
+        job = WorkItem(work, CancellationToken(time.monotonic() + max_ms / 1000), loop.create_future())
         with self._lock:
             if self._closing:
                 raise NotReady(
@@ -205,10 +205,10 @@ class WorkerPool:
         job.timer = loop.call_later(max_ms / 1000, self._expire, job)
         return job
 
-    def drop(self, job: Job[Any]) -> None:
+    def drop(self, job: WorkItem[Any]) -> None:
         """Forgets a job whose answer nobody waits for; one that runs stops at its next check."""
         job.stop_waiting()
-        job.ticket.dropped = True
+        job.token.dropped = True
         with self._lock:
             if job in self._queue:
                 self._queue.remove(job)
@@ -269,9 +269,9 @@ class WorkerPool:
             retry_after_s=max(1, math.ceil(expected_s)),
         )
 
-    def _expire(self, job: Job[Any]) -> None:
+    def _expire(self, job: WorkItem[Any]) -> None:
         self.drop(job)
-        job.fail(DeadlineExceeded(job.ticket.explain()))
+        job.fail(DeadlineExceeded(job.token.explain()))
 
     def _start(self, number: int) -> threading.Thread:
         # Daemons: a worker that hangs in a device's driver must not keep the process from ending.
@@ -297,10 +297,10 @@ class WorkerPool:
                 self._begun[number] = None
             del job  # or the photo would stay until the next one comes
 
-    def _perform(self, job: Job[Any] | None, begun: float) -> int:
+    def _perform(self, job: WorkItem[Any] | None, begun: float) -> int:
         """Does the work and settles it, and as much other work as shares its calls; how many pieces."""
-        waiting: list[tuple[Job[Any], SharedCall[Any, Any]]] = []
-        done: list[Job[Any]] = []
+        waiting: list[tuple[WorkItem[Any], SharedCall[Any, Any]]] = []
+        done: list[WorkItem[Any]] = []
         while job is not None:
             if (call := job.advance()) is None:
                 done.append(job)
@@ -317,7 +317,7 @@ class WorkerPool:
         _settle(done)
         return num_taken
 
-    def _take_another(self, num_taken: int, begun: float) -> Job[Any] | None:
+    def _take_another(self, num_taken: int, begun: float) -> WorkItem[Any] | None:
         """One more to do at once, where so many wait that every worker finds as many."""
         if num_taken >= self._max_at_once or time.monotonic() - begun > _LONG_S:
             return None
@@ -325,7 +325,7 @@ class WorkerPool:
             enough = len(self._queue) + num_taken >= (num_taken + 1) * len(self._begun)
             return self._queue.popleft() if enough else None
 
-    def _take(self) -> Job[Any] | None:
+    def _take(self) -> WorkItem[Any] | None:
         woken = threading.Lock()
         woken.acquire()
         while True:

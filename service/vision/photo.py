@@ -24,13 +24,13 @@ _FINER: dict[Reduce, Reduce] = {2: 1, 4: 2, 8: 4}
 class Photo:
     """One photo, decoded as little as possible; where it is, eyes are in pixels of its full size."""
 
-    def __init__(self, data: bytes, *, max_pixels: int, clock: "Clock | None" = None) -> None:
+    def __init__(self, data: bytes, *, max_pixels: int, timer: "StageTimer | None" = None) -> None:
         self._data = data
         self._header = read_header(data, max_pixels=max_pixels)
         self._decoded: dict[Reduce, Image] = {}
         self.width = self._header.upright_width
         self.height = self._header.upright_height
-        self.clock = clock or Clock()
+        self.timer = timer or StageTimer()
 
     @property
     def num_bytes(self) -> int:
@@ -45,7 +45,7 @@ class Photo:
         """What the finder sees at the smallest scale that shows it everything."""
         reduce = self.look_reduce(finder)
         pixels = self._coarse(reduce)
-        with self.clock.span("find"):
+        with self.timer.span("find"):
             seen = finder.look(pixels)
             doubtful = seen.doubtful
             return Sight(
@@ -61,20 +61,20 @@ class Photo:
         """The eye, size x size x 3, from pixels at least as fine as the crop, where the photo has them."""
         reduce = self._sharp_enough(eye, size)
         pixels = self.pixels(reduce)
-        with self.clock.span("crop"):
+        with self.timer.span("crop"):
             return crop_eye(pixels, self.shrunk(eye, reduce), size)
 
     def measure(self, eye: Eye, size: int = MEASURED_PX) -> Quality:
         """How well the eye is seen, from pixels as fine as a crop of this size needs: it may follow."""
         reduce = self._sharp_enough(eye, size)
         pixels = self.pixels(reduce)
-        with self.clock.span("crop"):
+        with self.timer.span("crop"):
             return measure_quality(pixels, self.shrunk(eye, reduce), size_px=eye.size_px)
 
     def pixels(self, reduce: Reduce) -> Image:
         """The photo decoded at 1/`reduce`, once."""
         if reduce not in self._decoded:
-            with self.clock.span("decode"):
+            with self.timer.span("decode"):
                 self._decoded[reduce] = decode(self._data, self._header, reduce=reduce)
         return self._decoded[reduce]
 
@@ -86,7 +86,7 @@ class Photo:
         """
         if reduce not in self._decoded and reduce > 1:
             finer = self.pixels(_FINER[reduce])
-            with self.clock.span("decode"):
+            with self.timer.span("decode"):
                 self._decoded[reduce] = halve(finer, self._header)
         return self.pixels(reduce)
 
@@ -115,7 +115,7 @@ class Photo:
 
 
 @dataclass(slots=True)
-class Clock:
+class StageTimer:
     """Adds up the milliseconds spent under each name; `check` is called before each and may stop the work."""
 
     check: Callable[[], None] = lambda: None

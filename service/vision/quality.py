@@ -50,7 +50,7 @@ class Quality:
 
 
 @dataclass(frozen=True, slots=True)
-class Gates:
+class QualityThresholds:
     """The least that an eye must have to become a face; 0 lets every eye through."""
 
     min_px: float = 0.0

@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from service.decoding.reader import Task
+from service.decoding.reader import PhotoTask
 from service.vision.eyes import ServedFinder
 from service.vision.photo import Photo
 
@@ -27,7 +27,7 @@ def fail(photo: Photo, *, finder: ServedFinder) -> int:
     raise ZeroDivisionError("a mistake")
 
 
-def sleeping(seconds: float) -> Task[int]:
+def sleeping(seconds: float) -> PhotoTask[int]:
     """`sleep` for so long."""
     return partial(sleep, seconds=seconds)
 
@@ -70,7 +70,7 @@ def say(message: bytes, photo: Photo, *, finder: ServedFinder) -> None:
     time.sleep(60)
 
 
-def saying(message: bytes) -> Task[Any]:
+def saying(message: bytes) -> PhotoTask[Any]:
     """`say` these."""
     return partial(say, message)
 

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from service.decoding.reader import ReadHere
+from service.decoding.reader import InProcessReader
 from service.errors import (
     EyeRefused,
     EyeTooBlurred,
@@ -21,18 +21,18 @@ from service.errors import (
     ReadingFailed,
 )
 from service.inference.synthesizer import Synthesizer
-from service.pipeline import Choice, Chosen, EyeCrop, Pipeline, gates_of
+from service.pipeline import EyeCrop, Pipeline, SelectedCrops, SynthesisOptions, quality_thresholds
 from service.settings import Settings
 from service.vision.eyes import Eye, Image, Sight, crop_eye
-from service.vision.photo import Clock
-from service.vision.quality import Gates, Quality
+from service.vision.photo import StageTimer
+from service.vision.quality import Quality, QualityThresholds
 from tests import fakes
 
 pytestmark = pytest.mark.beside_others
 
 RIGHT, LEFT = fakes.astronaut_eyes()
 MAX_PIXELS = 50_000_000
-GATES = gates_of(Settings())
+GATES = quality_thresholds(Settings())
 
 
 @pytest.fixture(scope="module")
@@ -59,12 +59,12 @@ def parts(*eyes: Eye, side: float = 512) -> fakes.KnownEyes:
 
 
 def pipeline(synthesizer: Synthesizer, *eyes: Eye) -> Pipeline:
-    return Pipeline(ReadHere(parts(*eyes), max_pixels=MAX_PIXELS), synthesizer)
+    return Pipeline(InProcessReader(parts(*eyes), max_pixels=MAX_PIXELS), synthesizer)
 
 
 def pipeline_of(photo: Image, synthesizer: Synthesizer, *eyes: Eye) -> Pipeline:
     """A pipeline that finds these eyes in a square photo."""
-    return Pipeline(ReadHere(parts(*eyes, side=len(photo)), max_pixels=MAX_PIXELS), synthesizer)
+    return Pipeline(InProcessReader(parts(*eyes, side=len(photo)), max_pixels=MAX_PIXELS), synthesizer)
 
 
 def difference(photo: Image, other: Image) -> float:
@@ -83,7 +83,7 @@ def enlarged(factor: int) -> Image:
 
 def test_a_right_eye_becomes_a_face(synthesizer: Synthesizer) -> None:
     result = pipeline(synthesizer, RIGHT, LEFT).synthesize(
-        fakes.encoded(fakes.astronaut()), Choice(eye="right")
+        fakes.encoded(fakes.astronaut()), SynthesisOptions(eye="right")
     )
     (face,) = result.faces
     assert face.pixels.shape == (128, 128, 3)
@@ -96,7 +96,7 @@ def test_a_right_eye_becomes_a_face(synthesizer: Synthesizer) -> None:
 
 def test_the_face_of_a_left_eye_is_mirrored_back(synthesizer: Synthesizer) -> None:
     pipe = pipeline(synthesizer, RIGHT, LEFT)
-    (face,) = pipe.synthesize(fakes.encoded(fakes.astronaut()), Choice(eye="left")).faces
+    (face,) = pipe.synthesize(fakes.encoded(fakes.astronaut()), SynthesisOptions(eye="left")).faces
     assert face.eye.side == "left"
     np.testing.assert_array_equal(face.pixels[:, ::-1][::2, ::2], crop_eye(fakes.astronaut(), face.eye, 64))
 
@@ -107,15 +107,17 @@ def test_the_mirrored_photo_gives_the_mirrored_face(synthesizer: Synthesizer) ->
         Eye(511 - eye.x, eye.y, eye.size_px, -eye.roll_deg, "left" if eye.side == "right" else "right")
         for eye in (RIGHT, LEFT)
     ]
-    (face,) = pipeline(synthesizer, RIGHT).synthesize(fakes.encoded(photo), Choice()).faces
-    (other,) = pipeline(synthesizer, mirrored[0]).synthesize(fakes.encoded(photo[:, ::-1]), Choice()).faces
+    (face,) = pipeline(synthesizer, RIGHT).synthesize(fakes.encoded(photo), SynthesisOptions()).faces
+    (other,) = (
+        pipeline(synthesizer, mirrored[0]).synthesize(fakes.encoded(photo[:, ::-1]), SynthesisOptions()).faces
+    )
     assert difference(face.pixels[:, ::-1], other.pixels) < 4  # the model answers on a grid from one side
 
 
 def test_the_left_eye_is_taken_where_it_is_clearly_better_seen(synthesizer: Synthesizer) -> None:
     blurred = fakes.astronaut().copy()
     blurred[80:120, 180:225] = cv2.GaussianBlur(blurred[80:120, 180:225], (0, 0), 4)
-    face = pipeline(synthesizer, RIGHT, LEFT).synthesize(fakes.encoded(blurred), Choice()).faces[0]
+    face = pipeline(synthesizer, RIGHT, LEFT).synthesize(fakes.encoded(blurred), SynthesisOptions()).faces[0]
     assert face.eye.side == "left"
 
 
@@ -123,7 +125,9 @@ def test_the_left_eye_is_taken_where_it_is_clearly_better_seen(synthesizer: Synt
 def test_of_eyes_seen_alike_the_right_one_is_taken(synthesizer: Synthesizer, score: float) -> None:
     left = Eye(LEFT.x, LEFT.y, LEFT.size_px, LEFT.roll_deg, "left", score=score)
     photo = fakes.encoded(fakes.astronaut())
-    assert pipeline(synthesizer, RIGHT, left).synthesize(photo, Choice()).faces[0].eye.side == "right"
+    assert (
+        pipeline(synthesizer, RIGHT, left).synthesize(photo, SynthesisOptions()).faces[0].eye.side == "right"
+    )
 
 
 def test_of_more_people_than_may_be_drawn_the_largest_are_and_the_rest_is_counted(
@@ -131,38 +135,45 @@ def test_of_more_people_than_may_be_drawn_the_largest_are_and_the_rest_is_counte
 ) -> None:
     people = [replace(RIGHT, person=number) for number in range(5)]
     photo, pipe = fakes.encoded(fakes.astronaut()), pipeline(synthesizer, *people)
-    some = pipe.synthesize(photo, Choice(person="all", max_people=3))
+    some = pipe.synthesize(photo, SynthesisOptions(person="all", max_people=3))
     assert ([face.eye.person for face in some.faces], some.num_left_out) == ([0, 1, 2], 2)
-    every = pipe.synthesize(photo, Choice(person="all", max_people=5))
+    every = pipe.synthesize(photo, SynthesisOptions(person="all", max_people=5))
     assert (len(every.faces), every.num_left_out) == (5, 0)
-    assert pipe.synthesize(photo, Choice(person=4, max_people=1)).faces[0].eye.person == 4
+    assert pipe.synthesize(photo, SynthesisOptions(person=4, max_people=1)).faces[0].eye.person == 4
 
 
 def test_people_are_chosen_by_number(synthesizer: Synthesizer) -> None:
     photo = fakes.encoded(fakes.astronaut())
     second = Eye(300, 300, 40, 0, "left", person=1)
     pipe = pipeline(synthesizer, RIGHT, LEFT, second)
-    assert [face.eye.person for face in pipe.synthesize(photo, Choice(person="all")).faces] == [0, 1]
-    assert [face.eye.person for face in pipe.synthesize(photo, Choice(person="largest")).faces] == [0]
-    assert [face.eye.person for face in pipe.synthesize(photo, Choice(person=1)).faces] == [1]
-    assert [face.eye.person for face in pipe.synthesize(photo, Choice(person="all", eye="right")).faces] == [
+    assert [face.eye.person for face in pipe.synthesize(photo, SynthesisOptions(person="all")).faces] == [
+        0,
+        1,
+    ]
+    assert [face.eye.person for face in pipe.synthesize(photo, SynthesisOptions(person="largest")).faces] == [
         0
     ]
+    assert [face.eye.person for face in pipe.synthesize(photo, SynthesisOptions(person=1)).faces] == [1]
+    assert [
+        face.eye.person for face in pipe.synthesize(photo, SynthesisOptions(person="all", eye="right")).faces
+    ] == [0]
     with pytest.raises(NoSuchPerson, match=r"person=2 .* shows 2.*from 0 .* to 1"):
-        pipe.synthesize(photo, Choice(person=2))
+        pipe.synthesize(photo, SynthesisOptions(person=2))
     with pytest.raises(NoSuchPerson):
-        pipe.synthesize(photo, Choice(person=-1))
+        pipe.synthesize(photo, SynthesisOptions(person=-1))
 
 
 def test_an_eye_that_is_hidden_is_not_replaced_by_the_other(synthesizer: Synthesizer) -> None:
     with pytest.raises(NoSuchEye, match=r"left eye .* eye=right or eye=auto"):
-        pipeline(synthesizer, RIGHT).synthesize(fakes.encoded(fakes.astronaut()), Choice(eye="left"))
+        pipeline(synthesizer, RIGHT).synthesize(
+            fakes.encoded(fakes.astronaut()), SynthesisOptions(eye="left")
+        )
 
 
 def test_a_photo_without_eyes_gives_no_face_and_no_eyes(synthesizer: Synthesizer) -> None:
     photo = fakes.encoded(fakes.astronaut())
     with pytest.raises(NoEyeFound, match=r"512 x 512 .* input=eye"):
-        pipeline(synthesizer).synthesize(photo, Choice())
+        pipeline(synthesizer).synthesize(photo, SynthesisOptions())
     assert pipeline(synthesizer).find(photo).eyes == []
 
 
@@ -172,8 +183,8 @@ def test_who_finds_no_eye_says_how_many_were_in_doubt(
 ) -> None:
     finder = fakes.KnownEyes([], doubtful)
     with pytest.raises(NoEyeFound) as caught:
-        Pipeline(ReadHere(finder, max_pixels=MAX_PIXELS), synthesizer).synthesize(
-            fakes.encoded(fakes.astronaut()), Choice()
+        Pipeline(InProcessReader(finder, max_pixels=MAX_PIXELS), synthesizer).synthesize(
+            fakes.encoded(fakes.astronaut()), SynthesisOptions()
         )
     assert caught.value.members == ({} if told is None else {"num_below_threshold": told})
     assert ("below the finder's threshold" in str(caught.value)) == (told is not None)
@@ -192,7 +203,7 @@ def test_auto_tells_a_close_up_from_a_photo_and_takes_the_eye_where_it_was_found
     synthesizer: Synthesizer, margin: float, input: str
 ) -> None:
     photo, eye = close_up(margin)
-    result = pipeline_of(photo, synthesizer, eye).synthesize(fakes.encoded(photo), Choice())
+    result = pipeline_of(photo, synthesizer, eye).synthesize(fakes.encoded(photo), SynthesisOptions())
     assert result.input == input
     assert (result.faces[0].eye.x, result.faces[0].eye.size_px) == pytest.approx((eye.x, eye.size_px))
 
@@ -200,15 +211,15 @@ def test_auto_tells_a_close_up_from_a_photo_and_takes_the_eye_where_it_was_found
 def test_a_close_up_is_a_photo_to_whom_says_so_and_an_eye_is_an_eye(synthesizer: Synthesizer) -> None:
     photo, eye = close_up(1.5)
     pipe = pipeline_of(photo, synthesizer, eye)
-    assert pipe.synthesize(fakes.encoded(photo), Choice(input="photo")).input == "photo"
-    assert pipe.synthesize(fakes.encoded(fakes.astronaut()), Choice(input="eye")).input == "eye"
+    assert pipe.synthesize(fakes.encoded(photo), SynthesisOptions(input="photo")).input == "photo"
+    assert pipe.synthesize(fakes.encoded(fakes.astronaut()), SynthesisOptions(input="eye")).input == "eye"
 
 
 def test_two_people_are_no_close_up_however_large(synthesizer: Synthesizer) -> None:
     photo, eye = close_up(1.5)
     other = replace(eye, person=1, side="left")
     assert (
-        pipeline_of(photo, synthesizer, eye, other).synthesize(fakes.encoded(photo), Choice()).input
+        pipeline_of(photo, synthesizer, eye, other).synthesize(fakes.encoded(photo), SynthesisOptions()).input
         == "photo"
     )
 
@@ -216,7 +227,7 @@ def test_two_people_are_no_close_up_however_large(synthesizer: Synthesizer) -> N
 def test_auto_without_an_eye_invents_none_of_a_close_up(synthesizer: Synthesizer) -> None:
     photo, _ = close_up(1.2)
     with pytest.raises(NoEyeFound):
-        pipeline_of(photo, synthesizer).synthesize(fakes.encoded(photo), Choice())
+        pipeline_of(photo, synthesizer).synthesize(fakes.encoded(photo), SynthesisOptions())
 
 
 def half_smeared() -> Image:
@@ -226,14 +237,14 @@ def half_smeared() -> Image:
     return photo
 
 
-def gated(*eyes: Eye, synthesizer: Synthesizer, gates: Gates = GATES) -> Pipeline:
-    return Pipeline(ReadHere(parts(*eyes), max_pixels=MAX_PIXELS), synthesizer, gates=gates)
+def gated(*eyes: Eye, synthesizer: Synthesizer, thresholds: QualityThresholds = GATES) -> Pipeline:
+    return Pipeline(InProcessReader(parts(*eyes), max_pixels=MAX_PIXELS), synthesizer, thresholds=thresholds)
 
 
 def test_a_refused_eye_is_not_drawn_from(synthesizer: Synthesizer) -> None:
     with pytest.raises(EyeTooBlurred, match="MIN_EYE_SHARPNESS"):
         gated(RIGHT, LEFT, synthesizer=synthesizer).synthesize(
-            fakes.encoded(half_smeared()), Choice(eye="right")
+            fakes.encoded(half_smeared()), SynthesisOptions(eye="right")
         )
 
 
@@ -242,8 +253,8 @@ def test_in_the_place_of_a_refused_eye_auto_takes_the_persons_other_and_tells(
 ) -> None:
     shadowed = fakes.astronaut().copy()
     shadowed[:, :226] = np.rint(shadowed[:, :226] * 0.3)
-    pipe = gated(RIGHT, LEFT, synthesizer=synthesizer, gates=Gates(min_light=0.4))
-    result = pipe.synthesize(fakes.encoded(shadowed), Choice())
+    pipe = gated(RIGHT, LEFT, synthesizer=synthesizer, thresholds=QualityThresholds(min_light=0.4))
+    result = pipe.synthesize(fakes.encoded(shadowed), SynthesisOptions())
     assert [face.eye.side for face in result.faces] == ["left"]
     assert [(each.eye.side, type(each.error)) for each in result.refused] == [("right", EyeTooDark)]
 
@@ -251,13 +262,13 @@ def test_in_the_place_of_a_refused_eye_auto_takes_the_persons_other_and_tells(
 def test_where_both_eyes_are_refused_the_better_one_speaks(synthesizer: Synthesizer) -> None:
     both = gated(replace(RIGHT, size_px=3.0), replace(LEFT, size_px=4.0), synthesizer=synthesizer)
     with pytest.raises(EyeTooSmall, match=r"4\.0 pixels"):
-        both.synthesize(fakes.encoded(fakes.astronaut()), Choice())
+        both.synthesize(fakes.encoded(fakes.astronaut()), SynthesisOptions())
 
 
 def test_the_refused_do_not_keep_the_others_from_their_faces(synthesizer: Synthesizer) -> None:
     people = [replace(RIGHT, size_px=4.0), replace(LEFT, person=1), replace(RIGHT, size_px=3.0, person=2)]
     result = gated(*people, synthesizer=synthesizer).synthesize(
-        fakes.encoded(fakes.astronaut()), Choice(person="all")
+        fakes.encoded(fakes.astronaut()), SynthesisOptions(person="all")
     )
     assert [face.eye.person for face in result.faces] == [1]
     assert [(each.eye.person, type(each.error)) for each in result.refused] == [
@@ -270,7 +281,7 @@ def test_where_all_are_refused_the_first_says_why(synthesizer: Synthesizer) -> N
     people = [replace(RIGHT, size_px=4.0), replace(LEFT, size_px=3.0, person=1)]
     with pytest.raises(EyeTooSmall, match=r"4\.0 pixels"):
         gated(*people, synthesizer=synthesizer).synthesize(
-            fakes.encoded(fakes.astronaut()), Choice(person="all")
+            fakes.encoded(fakes.astronaut()), SynthesisOptions(person="all")
         )
 
 
@@ -285,19 +296,19 @@ def test_a_picture_of_an_eye_passes_the_same_gates(
     synthesizer: Synthesizer, spoilt: Callable[[Image], Image], error: type[EyeRefused]
 ) -> None:
     photo, _ = close_up(1.0)
-    choice = Choice(input="eye")
-    assert gated(synthesizer=synthesizer).synthesize(fakes.encoded(photo), choice).input == "eye"
+    options = SynthesisOptions(input="eye")
+    assert gated(synthesizer=synthesizer).synthesize(fakes.encoded(photo), options).input == "eye"
     data = fakes.encoded(np.asarray(spoilt(photo), dtype=np.uint8))
     with pytest.raises(error):
-        gated(synthesizer=synthesizer).synthesize(data, choice)
-    assert gated(synthesizer=synthesizer, gates=Gates()).synthesize(data, choice).faces
+        gated(synthesizer=synthesizer).synthesize(data, options)
+    assert gated(synthesizer=synthesizer, thresholds=QualityThresholds()).synthesize(data, options).faces
 
 
 def test_the_quality_of_every_eye_is_told_alike_by_both_questions(synthesizer: Synthesizer) -> None:
     data = fakes.encoded(enlarged(4), "jpeg", quality=95)
     eyes = [replace(eye, x=4 * eye.x, y=4 * eye.y, size_px=4 * eye.size_px) for eye in (RIGHT, LEFT)]
-    pipe = Pipeline(ReadHere(parts(*eyes, side=2048), max_pixels=MAX_PIXELS), synthesizer)
-    (right, _), (face,) = pipe.find(data).eyes, pipe.synthesize(data, Choice(eye="right")).faces
+    pipe = Pipeline(InProcessReader(parts(*eyes, side=2048), max_pixels=MAX_PIXELS), synthesizer)
+    (right, _), (face,) = pipe.find(data).eyes, pipe.synthesize(data, SynthesisOptions(eye="right")).faces
     assert right.quality.sharpness == pytest.approx(face.quality.sharpness, abs=0.02)
     assert right.quality.size_px == face.quality.size_px == pytest.approx(4 * RIGHT.size_px)
 
@@ -305,7 +316,7 @@ def test_the_quality_of_every_eye_is_told_alike_by_both_questions(synthesizer: S
 def test_what_was_in_doubt_is_found_in_pixels_of_the_whole_photo(synthesizer: Synthesizer) -> None:
     finder = fakes.KnownEyes([], [Eye(0.5, 0.5, 0.1, 0.0, "left", 0.2)])
     data = fakes.encoded(enlarged(4), "jpeg")
-    doubtful = Pipeline(ReadHere(finder, max_pixels=MAX_PIXELS), synthesizer).find(data).doubtful
+    doubtful = Pipeline(InProcessReader(finder, max_pixels=MAX_PIXELS), synthesizer).find(data).doubtful
     assert doubtful is not None
     (eye,) = doubtful
     assert (eye.x, eye.size_px) == pytest.approx((1024.5, 204.8))
@@ -313,9 +324,9 @@ def test_what_was_in_doubt_is_found_in_pixels_of_the_whole_photo(synthesizer: Sy
 
 def test_bad_pictures_are_refused_before_anything_is_sought(synthesizer: Synthesizer) -> None:
     with pytest.raises(NotAnImage):
-        pipeline(synthesizer, RIGHT).synthesize(b"hello", Choice())
+        pipeline(synthesizer, RIGHT).synthesize(b"hello", SynthesisOptions())
     with pytest.raises(ImageTooLarge):
-        Pipeline(ReadHere(parts(RIGHT), max_pixels=512 * 511), synthesizer).find(
+        Pipeline(InProcessReader(parts(RIGHT), max_pixels=512 * 511), synthesizer).find(
             fakes.encoded(fakes.astronaut())
         )
 
@@ -323,8 +334,8 @@ def test_bad_pictures_are_refused_before_anything_is_sought(synthesizer: Synthes
 @pytest.mark.parametrize(("eye", "side"), [("auto", "right"), ("right", "right"), ("left", "left")])
 def test_a_picture_of_an_eye_is_its_central_square(synthesizer: Synthesizer, eye: str, side: str) -> None:
     photo = fakes.astronaut()[:100, :200]
-    choice = Choice(eye=eye, input="eye")  # type: ignore[arg-type]
-    (face,) = pipeline(synthesizer).synthesize(fakes.encoded(photo), choice).faces
+    options = SynthesisOptions(eye=eye, input="eye")  # type: ignore[arg-type]
+    (face,) = pipeline(synthesizer).synthesize(fakes.encoded(photo), options).faces
     assert face.eye == Eye(99.5, 49.5, 100, 0.0, side)  # type: ignore[arg-type]
     np.testing.assert_array_equal(
         shown(face.pixels if side == "right" else face.pixels[:, ::-1]), crop_eye(photo, face.eye, 64)
@@ -360,9 +371,9 @@ def test_every_orientation_gives_the_same_face(synthesizer: Synthesizer, orienta
                 for e in eyes
             ]
 
-    pipe = Pipeline(ReadHere(Finder(), max_pixels=MAX_PIXELS), synthesizer)
+    pipe = Pipeline(InProcessReader(Finder(), max_pixels=MAX_PIXELS), synthesizer)
     assert (found := pipe.find(data)).width == 2043 and found.height == 2045
-    (face,) = pipe.synthesize(data, Choice(eye="right")).faces
+    (face,) = pipe.synthesize(data, SynthesisOptions(eye="right")).faces
     assert math.dist((face.eye.x, face.eye.y), (eyes[0].x, eyes[0].y)) < 1e-6
     assert difference(shown(face.pixels), crop_eye(photo, eyes[0], 64)) < 1.5  # quality 95
 
@@ -384,12 +395,12 @@ def test_the_overlay_of_a_large_photo_is_1280_px(synthesizer: Synthesizer) -> No
     assert pipeline(synthesizer, RIGHT).overlay(data).shape == (1280, 1280, 3)
 
 
-class Lying(ReadHere):
+class Lying(InProcessReader):
     """Answers as one does over whose process a photo has got power."""
 
     answer: Any = None
 
-    def steps(self, data: bytes, task: Any, clock: Clock) -> Any:
+    def steps(self, data: bytes, task: Any, timer: StageTimer) -> Any:
         yield from ()
         return self.answer
 
@@ -398,9 +409,9 @@ CROP = EyeCrop(np.zeros((64, 64, 3), np.uint8), RIGHT, Quality(30.0, 0.5, 0.5, 0
 
 
 @pytest.mark.parametrize("answer", [
-    None, 3, Chosen([], [], "photo", 0), Chosen([CROP, CROP], [], "photo", 0),
-    Chosen([replace(CROP, pixels=CROP.pixels[1:])], [], "photo", 0),
-    Chosen([replace(CROP, pixels=CROP.pixels.astype(np.float32))], [], "photo", 0),
+    None, 3, SelectedCrops([], [], "photo", 0), SelectedCrops([CROP, CROP], [], "photo", 0),
+    SelectedCrops([replace(CROP, pixels=CROP.pixels[1:])], [], "photo", 0),
+    SelectedCrops([replace(CROP, pixels=CROP.pixels.astype(np.float32))], [], "photo", 0),
 ])  # fmt: skip
 def test_an_answer_to_something_else_spoils_no_call_that_others_share(
     synthesizer: Synthesizer, answer: Any
@@ -408,19 +419,19 @@ def test_an_answer_to_something_else_spoils_no_call_that_others_share(
     lying = Lying(parts(RIGHT), max_pixels=MAX_PIXELS)
     lying.answer = answer
     with pytest.raises(ReadingFailed, match="The photo's reading gave"):
-        Pipeline(lying, synthesizer).synthesize(b"", Choice())
-    lying.answer = Chosen([CROP] * 3, [], "photo", 0)
-    assert len(Pipeline(lying, synthesizer).synthesize(b"", Choice(person="all")).faces) == 3
+        Pipeline(lying, synthesizer).synthesize(b"", SynthesisOptions())
+    lying.answer = SelectedCrops([CROP] * 3, [], "photo", 0)
+    assert len(Pipeline(lying, synthesizer).synthesize(b"", SynthesisOptions(person="all")).faces) == 3
     with pytest.raises(ReadingFailed, match="or too many"):
-        Pipeline(lying, synthesizer).synthesize(b"", Choice(person="all", max_people=2))
+        Pipeline(lying, synthesizer).synthesize(b"", SynthesisOptions(person="all", max_people=2))
 
 
 @pytest.mark.parametrize(
     "answer", [None, CROP, [], np.zeros((3, 3), np.uint8), np.zeros((0, 3, 3), np.uint8)]
 )
 def test_an_answer_to_something_else_is_no_eyes_and_no_picture(synthesizer: Synthesizer, answer: Any) -> None:
-    class Telling(ReadHere):
-        def __call__(self, data: bytes, task: Any, clock: Clock) -> Any:
+    class Telling(InProcessReader):
+        def __call__(self, data: bytes, task: Any, timer: StageTimer) -> Any:
             return answer
 
     telling = Pipeline(Telling(parts(RIGHT), max_pixels=MAX_PIXELS), synthesizer)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from tqdm import tqdm
 
-from service.decoding.reader import ReadHere
+from service.decoding.reader import InProcessReader
 from service.inference.eye_finder import LearnedEyeFinder
 from service.inference.synthesizer import Synthesizer
 from service.pipeline import Pipeline
@@ -203,7 +203,9 @@ def serve(  # noqa: PLR0913  every option is an argument
     photos = list_photos(source, find_layout(source), dev_part=0.05, seed=0)
     chosen = [photo for photo in photos if photo.split == split][:limit]
     finder = LearnedEyeFinder.load(model)
-    pipeline = Pipeline(ReadHere(finder, max_pixels=MAX_PIXELS), Synthesizer.load(synthesizer, device="cpu"))
+    pipeline = Pipeline(
+        InProcessReader(finder, max_pixels=MAX_PIXELS), Synthesizer.load(synthesizer, device="cpu")
+    )
     served = serving.serve(chosen, pipeline, finder, HaarEyeFinder())
     spent = serving.milliseconds(finder)
     times = [f"| CPU ms to {name}, median | {each:.1f} |" for name, each in spent.items()]

@@ -17,7 +17,7 @@ import skimage.data
 from tqdm import tqdm
 
 from service.errors import EyeRefused, ImageError, NoEyeFound
-from service.pipeline import Choice, Pipeline
+from service.pipeline import Pipeline, SynthesisOptions
 from service.vision.eyes import (
     CROP_PER_EYE_DISTANCE,
     Eye,
@@ -135,7 +135,7 @@ def _shows_an_eye(pixels: Image, photo: Photo) -> bool:
 
 def _answer(pipeline: Pipeline, data: bytes) -> str:
     try:
-        pipeline.synthesize(data, Choice())
+        pipeline.synthesize(data, SynthesisOptions())
     except (ImageError, NoEyeFound, EyeRefused) as error:
         return error.code
     return "face"

@@ -306,14 +306,14 @@ def test_freed_memory_is_kept_for_the_next_photo() -> None:
 
 SETTLED = """
 import gc
-from service.runtime.memory import settle_objects
+from service.runtime.memory import freeze_garbage_collector
 
 class Cycle:
     def __init__(self):
         self.itself = self
 
 kept = [Cycle() for _ in range(1000)]
-settle_objects()
+freeze_garbage_collector()
 print(gc.get_freeze_count() > 1000, sum(isinstance(each, Cycle) for each in gc.get_objects()))
 """
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.decoding.messages import MAX_TEXT, NotUnderstood, pack, unpack
+from service.decoding.messages import MAX_TEXT, InvalidMessage, pack, unpack
 from service.errors import EyeTooSmall, ImageCorrupt, ModelNotFound, NoEyeFound, Unauthorized
-from service.pipeline import Chosen, EyeCrop, Found, Refused, SeenEye
+from service.pipeline import EyeCrop, MeasuredEye, PhotoEyes, RejectedEye, SelectedCrops
 from service.vision.eyes import Eye
 from service.vision.quality import Quality
 
@@ -29,7 +29,7 @@ def message(told: str, data: bytes = b"") -> bytes:
 
 @pytest.mark.parametrize("value", [
     None, True, 3, 2.5, "text", [1.5, {"a": "b"}], EYE, [EYE, EYE],
-    Found(3, 4, [SeenEye(EYE, QUALITY)], None), Found(3, 4, [], [EYE]),
+    PhotoEyes(3, 4, [MeasuredEye(EYE, QUALITY)], None), PhotoEyes(3, 4, [], [EYE]),
 ])  # fmt: skip
 def test_values_come_back(value: object) -> None:
     assert unpack(pack(value)) == value
@@ -42,9 +42,9 @@ def test_arrays_come_back() -> None:
 
 
 def test_what_was_chosen_of_a_photo_comes_back() -> None:
-    refused = Refused(EYE, EyeTooSmall("too small"))
-    told = unpack(pack(Chosen([EyeCrop(PIXELS, EYE, QUALITY)], [refused], "photo", 2)))
-    assert type(told) is Chosen and (told.input, told.num_left_out) == ("photo", 2)
+    refused = RejectedEye(EYE, EyeTooSmall("too small"))
+    told = unpack(pack(SelectedCrops([EyeCrop(PIXELS, EYE, QUALITY)], [refused], "photo", 2)))
+    assert type(told) is SelectedCrops and (told.input, told.num_left_out) == ("photo", 2)
     assert np.array_equal(told.crops[0].pixels, PIXELS) and told.crops[0].eye == EYE
     assert type(told.refused[0].error) is EyeTooSmall and str(told.refused[0].error) == "too small"
 
@@ -98,9 +98,10 @@ EYE_TOLD = [1.0, 2.0, 30.0, 4.0, "left", 1.0, 0]
     *({"Eye": [*EYE_TOLD[:i], None, *EYE_TOLD[i + 1 :]]} for i in range(7)),
     *({"Eye": [*EYE_TOLD[:i], True, *EYE_TOLD[i + 1 :]]} for i in range(7)),
     *({"Eye": [*EYE_TOLD[:i], "up", *EYE_TOLD[i + 1 :]]} for i in range(7)),
-    {"Found": [1, 2, [{"Eye": EYE_TOLD}], None]}, {"Found": [1, 2, {"Eye": EYE_TOLD}, None]},
-    {"Found": [1, 2, [], [3]]}, {"Found": [1.5, 2, [], None]}, {"Refused": [{"Eye": EYE_TOLD}, "text"]},
-    {"Chosen": [[], [], "elsewhere", 0]}, {"EyeCrop": [3, {"Eye": EYE_TOLD}, 4]},
+    {"PhotoEyes": [1, 2, [{"Eye": EYE_TOLD}], None]}, {"PhotoEyes": [1, 2, {"Eye": EYE_TOLD}, None]},
+    {"PhotoEyes": [1, 2, [], [3]]}, {"PhotoEyes": [1.5, 2, [], None]},
+    {"RejectedEye": [{"Eye": EYE_TOLD}, "text"]},
+    {"SelectedCrops": [[], [], "elsewhere", 0]}, {"EyeCrop": [3, {"Eye": EYE_TOLD}, 4]},
     {"error": Unauthorized.code, "message": "x", "members": {}},
     {"error": "internal_error", "message": "x", "members": {}},
     {"error": "no_eye_found", "message": 3, "members": {}}, {"error": "no_eye_found", "message": "x"},
@@ -111,13 +112,13 @@ EYE_TOLD = [1.0, 2.0, 30.0, 4.0, "left", 1.0, 0]
     {"array": [0, 0, 0, 0]}, {"array": None}, {"array": [0.0]},
 ], ids=str)  # fmt: skip
 def test_what_is_of_another_form_is_refused(told: Any) -> None:
-    with pytest.raises(NotUnderstood):
+    with pytest.raises(InvalidMessage):
         unpack(message(json.dumps(told)))
 
 
 @pytest.mark.parametrize("told", ["NaN", "Infinity", "1e999"])
 def test_an_eye_is_at_a_number(told: str) -> None:
-    with pytest.raises(NotUnderstood):
+    with pytest.raises(InvalidMessage):
         unpack(message(f'{{"Eye": [1.0, 2.0, 30.0, {told}, "left", 1.0, 0]}}'))
 
 
@@ -128,13 +129,13 @@ def test_an_eye_is_at_a_number(told: str) -> None:
     message("[" * 100_000), message('{"a":' * 100_000), message("9" * 5000), b"\x80\x04N.",
 ], ids=lambda data: repr(data[:20]))  # fmt: skip
 def test_bytes_that_are_no_message_are_refused(data: bytes) -> None:
-    with pytest.raises(NotUnderstood) as refused:
+    with pytest.raises(InvalidMessage) as refused:
         unpack(data)
     assert "\n" not in str(refused.value) and len(str(refused.value)) < 300
 
 
 def test_a_message_takes_no_more_memory_and_time_than_its_length_allows() -> None:
-    with pytest.raises(NotUnderstood):
+    with pytest.raises(InvalidMessage):
         unpack(message("[" + "[]," * (1 << 20) + "[]]"))  # too long
     worst = message("[" + "[]," * (1 << 18) + "[]]")
     tracemalloc.start()

@@ -22,9 +22,9 @@ import numpy as np
 import pytest
 
 from service.decoding import process_pool as processes
-from service.decoding.messages import NotUnderstood
-from service.decoding.process_pool import Readers
-from service.decoding.reader import ReadHere
+from service.decoding.messages import InvalidMessage
+from service.decoding.process_pool import ProcessPoolReader
+from service.decoding.reader import InProcessReader
 from service.errors import (
     DeadlineExceeded,
     ImageCorrupt,
@@ -36,10 +36,10 @@ from service.errors import (
     SandboxMissing,
 )
 from service.inference.eye_finder import open_eye_finder
-from service.pipeline import Choice, choose_crops, draw_found, find_eyes
+from service.pipeline import SynthesisOptions, draw_overlay, find_eyes, select_crops
 from service.runtime.coalescing import go_on, make_calls
 from service.vision.eyes import ServedFinder
-from service.vision.photo import Clock, Photo
+from service.vision.photo import Photo, StageTimer
 from tests.fakes import astronaut, encoded
 from tests.running import ROOT, running_service
 from tests.service.tasks import (
@@ -58,21 +58,21 @@ from tests.service.tasks import (
 
 MAX_PIXELS = 10**7
 JPEG = {"content-type": "image/jpeg"}
-CHOOSE = partial(choose_crops, choice=Choice(), size=64)
+CHOOSE = partial(select_crops, options=SynthesisOptions(), size=64)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _tasks_of_the_tests() -> Iterator[None]:
     """Processes know the tests' tasks as well, before they are shut in."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(processes, "_TASKS", (*processes._TASKS, "tests.service.tasks"))
+        patch.setattr(processes, "_TASK_MODULES", (*processes._TASK_MODULES, "tests.service.tasks"))
         yield
 
 
 @contextmanager
-def readers(number: int = 1) -> Iterator[Readers]:
+def readers(number: int = 1) -> Iterator[ProcessPoolReader]:
     """So many, ended in the end."""
-    made = Readers(number, "haar", max_pixels=MAX_PIXELS)
+    made = ProcessPoolReader(number, "haar", max_pixels=MAX_PIXELS)
     try:
         yield made
     finally:
@@ -80,7 +80,7 @@ def readers(number: int = 1) -> Iterator[Readers]:
 
 
 @pytest.fixture(scope="module")
-def one() -> Iterator[Readers]:
+def one() -> Iterator[ProcessPoolReader]:
     """One process, for the tests that leave it in good order."""
     with readers() as made:
         yield made
@@ -115,7 +115,7 @@ def kill(pid: int) -> None:
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
 
 
-def within(seconds: float) -> Clock:
+def within(seconds: float) -> StageTimer:
     """A clock that stops the work after so long, as a request's deadline does."""
     until = time.monotonic() + seconds
 
@@ -123,53 +123,53 @@ def within(seconds: float) -> Clock:
         if time.monotonic() > until:
             raise DeadlineExceeded("too late")
 
-    return Clock(check)
+    return StageTimer(check)
 
 
-def test_a_process_finds_crops_and_draws_what_a_thread_does(one: Readers, photo: bytes) -> None:
-    here = ReadHere(open_eye_finder("haar"), max_pixels=MAX_PIXELS)
-    clock = Clock()
-    there_crops, here_crops = one(photo, CHOOSE, clock), here(photo, CHOOSE, Clock())
+def test_a_process_finds_crops_and_draws_what_a_thread_does(one: ProcessPoolReader, photo: bytes) -> None:
+    here = InProcessReader(open_eye_finder("haar"), max_pixels=MAX_PIXELS)
+    timer = StageTimer()
+    there_crops, here_crops = one(photo, CHOOSE, timer), here(photo, CHOOSE, StageTimer())
     assert there_crops.crops[0].eye == here_crops.crops[0].eye
     assert np.array_equal(there_crops.crops[0].pixels, here_crops.crops[0].pixels)
-    assert one(photo, find_eyes, Clock()) == here(photo, find_eyes, Clock())
-    assert np.array_equal(one(photo, draw_found, Clock()), here(photo, draw_found, Clock()))
-    assert clock.spent_ms["decode"] > 0 and clock.spent_ms["find"] > 0 and clock.spent_ms["infer"] == 0
+    assert one(photo, find_eyes, StageTimer()) == here(photo, find_eyes, StageTimer())
+    assert np.array_equal(one(photo, draw_overlay, StageTimer()), here(photo, draw_overlay, StageTimer()))
+    assert timer.spent_ms["decode"] > 0 and timer.spent_ms["find"] > 0 and timer.spent_ms["infer"] == 0
 
 
-def test_errors_come_over_as_they_are(one: Readers, photo: bytes) -> None:
-    here = ReadHere(open_eye_finder("haar"), max_pixels=MAX_PIXELS)
+def test_errors_come_over_as_they_are(one: ProcessPoolReader, photo: bytes) -> None:
+    here = InProcessReader(open_eye_finder("haar"), max_pixels=MAX_PIXELS)
     nothing = encoded(np.full((200, 300, 3), 90, np.uint8), "png")
     for data, kind in ((nothing, NoEyeFound), (photo[:3000], ImageCorrupt)):
         with pytest.raises(kind) as there:
-            one(data, CHOOSE, Clock())
+            one(data, CHOOSE, StageTimer())
         with pytest.raises(kind) as expected:
-            here(data, CHOOSE, Clock())
+            here(data, CHOOSE, StageTimer())
         assert str(there.value) == str(expected.value)
         assert there.value.members == expected.value.members
 
 
 def test_a_learned_finders_doubts_come_over_too() -> None:
-    made = Readers(1, "learned", max_pixels=MAX_PIXELS)
+    made = ProcessPoolReader(1, "learned", max_pixels=MAX_PIXELS)
     try:
         with pytest.raises(NoEyeFound) as met:
-            made(encoded(np.full((200, 300, 3), 90, np.uint8), "png"), CHOOSE, Clock())
+            made(encoded(np.full((200, 300, 3), 90, np.uint8), "png"), CHOOSE, StageTimer())
     finally:
         made.close()
     assert "num_below_threshold" in met.value.members
 
 
-def test_a_mistake_is_told_and_the_process_goes_on(one: Readers, photo: bytes) -> None:
-    pid = one(photo, sleeping(0), Clock())
+def test_a_mistake_is_told_and_the_process_goes_on(one: ProcessPoolReader, photo: bytes) -> None:
+    pid = one(photo, sleeping(0), StageTimer())
     with pytest.raises(RuntimeError, match="ZeroDivisionError: a mistake") as met:
-        one(photo, fail, Clock())
+        one(photo, fail, StageTimer())
     assert "in fail" in met.value.__notes__[0]  # where it was, for the log
-    assert one(photo, sleeping(0), Clock()) == pid
+    assert one(photo, sleeping(0), StageTimer()) == pid
 
 
 def test_as_many_photos_are_read_at_once_as_there_are_processes(photo: bytes) -> None:
     with readers(2) as made, ThreadPoolExecutor(4) as threads:
-        asked = [threads.submit(made, photo, sleeping(0.2), Clock()) for _ in range(4)]
+        asked = [threads.submit(made, photo, sleeping(0.2), StageTimer()) for _ in range(4)]
         assert {each.result() for each in asked} == set(made.pids)
 
 
@@ -180,9 +180,9 @@ def test_a_process_that_dies_at_a_photo_is_told_and_replaced(
         (pid,) = made.pids
         threading.Timer(0.2, os.kill, (pid, signal.SIGKILL)).start()
         with pytest.raises(ReadingFailed, match=r"was ended by signal 9, and the service goes on"):
-            made(photo, sleeping(30), Clock())
+            made(photo, sleeping(30), StageTimer())
         assert "was ended by signal 9; another one takes its place" in caplog.text
-        assert made(photo, find_eyes, Clock()).eyes
+        assert made(photo, find_eyes, StageTimer()).eyes
         assert made.pids != [pid]
 
 
@@ -190,7 +190,7 @@ def test_one_that_died_idle_is_replaced_before_the_next_photo(photo: bytes) -> N
     with readers() as made:
         (pid,) = made.pids
         kill(pid)
-        assert made(photo, find_eyes, Clock()).eyes
+        assert made(photo, find_eyes, StageTimer()).eyes
 
 
 def test_a_photo_that_nobody_waits_for_any_more_is_cut(
@@ -204,7 +204,7 @@ def test_a_photo_that_nobody_waits_for_any_more_is_cut(
         assert time.monotonic() - begin < 5
         wait_for_end([pid])
         assert "nobody waits for" in caplog.text
-        assert made(photo, find_eyes, Clock()).eyes
+        assert made(photo, find_eyes, StageTimer()).eyes
 
 
 def test_one_that_is_soon_done_with_it_is_kept(photo: bytes) -> None:
@@ -212,10 +212,10 @@ def test_one_that_is_soon_done_with_it_is_kept(photo: bytes) -> None:
         with pytest.raises(DeadlineExceeded):
             made(photo, sleeping(0.3), within(0.1))
         (pid,) = made.pids
-        assert made(photo, sleeping(0), Clock()) == pid
+        assert made(photo, sleeping(0), StageTimer()) == pid
 
 
-def read_together(made: Readers, *wanted: tuple[bytes, Any, Clock]) -> list[Any]:
+def read_together(made: ProcessPoolReader, *wanted: tuple[bytes, Any, StageTimer]) -> list[Any]:
     """What each was given or met, read in one call."""
     begun = [made.steps(*each) for each in wanted]
     calls = [next(steps) for steps in begun]
@@ -233,21 +233,24 @@ def read_together(made: Readers, *wanted: tuple[bytes, Any, Clock]) -> list[Any]
 
 def test_several_photos_are_read_by_one_process_and_each_meets_its_own_error(photo: bytes) -> None:
     nothing = encoded(np.full((200, 300, 3), 90, np.uint8), "png")
-    clocks = [Clock() for _ in range(4)]
+    clocks = [StageTimer() for _ in range(4)]
     wanted = [(photo, CHOOSE), (nothing, CHOOSE), (photo[:3000], CHOOSE), (photo, sleeping(0))]
     with readers(2) as made:
-        asked = [(*each, clock) for each, clock in zip(wanted, clocks, strict=True)]
+        asked = [(*each, timer) for each, timer in zip(wanted, clocks, strict=True)]
         chosen, none, corrupt, pid = read_together(made, *asked)
-        assert np.array_equal(chosen.crops[0].pixels, made(photo, CHOOSE, Clock()).crops[0].pixels)
+        assert np.array_equal(chosen.crops[0].pixels, made(photo, CHOOSE, StageTimer()).crops[0].pixels)
         assert isinstance(none, NoEyeFound) and isinstance(corrupt, ImageCorrupt)
         assert pid in made.pids
-    assert [clock.spent_ms["find"] > 0 for clock in clocks] == [True, True, False, False]
+    assert [timer.spent_ms["find"] > 0 for timer in clocks] == [True, True, False, False]
 
 
 def test_one_that_kills_its_process_spoils_no_photo_that_came_with_it(photo: bytes) -> None:
     with readers() as made:
         first, killed, last = read_together(
-            made, (photo, find_eyes, Clock()), (photo, die, Clock()), (photo, find_eyes, Clock())
+            made,
+            (photo, find_eyes, StageTimer()),
+            (photo, die, StageTimer()),
+            (photo, find_eyes, StageTimer()),
         )
         assert isinstance(killed, ReadingFailed)
         assert first.eyes and first.eyes == last.eyes
@@ -257,7 +260,10 @@ def test_one_whose_time_is_over_costs_the_others_little(photo: bytes) -> None:
     with readers() as made:
         begin = time.monotonic()
         first, late, last = read_together(
-            made, (photo, find_eyes, Clock()), (photo, sleeping(60), within(0.2)), (photo, find_eyes, Clock())
+            made,
+            (photo, find_eyes, StageTimer()),
+            (photo, sleeping(60), within(0.2)),
+            (photo, find_eyes, StageTimer()),
         )
         assert isinstance(late, DeadlineExceeded)
         assert first.eyes and first.eyes == last.eyes
@@ -267,8 +273,8 @@ def test_one_whose_time_is_over_costs_the_others_little(photo: bytes) -> None:
 @pytest.fixture
 def room_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine with memory for one of the test's photos at a time."""
-    for module in ("readers", "reading"):
-        monkeypatch.setattr(f"service.{module}.count_memory", lambda: 4096)
+    for module in ("process_pool", "reader"):
+        monkeypatch.setattr(f"service.decoding.{module}.count_memory", lambda: 4096)
 
 
 @pytest.fixture(params=["processes", "threads"])
@@ -276,9 +282,9 @@ def short(room_for_one: None, request: pytest.FixtureRequest) -> Iterator[Any]:
     """What reads photos there, in either way."""
     in_processes = request.param == "processes"
     made = (
-        Readers(2, "haar", max_pixels=MAX_PIXELS)
+        ProcessPoolReader(2, "haar", max_pixels=MAX_PIXELS)
         if in_processes
-        else ReadHere(open_eye_finder("haar"), max_pixels=MAX_PIXELS)
+        else InProcessReader(open_eye_finder("haar"), max_pixels=MAX_PIXELS)
     )
     yield made
     made.close()
@@ -286,26 +292,30 @@ def short(room_for_one: None, request: pytest.FixtureRequest) -> Iterator[Any]:
 
 def test_where_memory_lacks_photos_are_read_one_after_the_other(photo: bytes, short: Any) -> None:
     with ThreadPoolExecutor(4) as threads:
-        asked = [threads.submit(short, photo, note_times, Clock()) for _ in range(4)]
+        asked = [threads.submit(short, photo, note_times, StageTimer()) for _ in range(4)]
         times = sorted(each.result() for each in asked)
     assert all(done <= begin for (_, done), (begin, _) in pairwise(times))
-    assert short(photo, find_eyes, Clock()).eyes
+    assert short(photo, find_eyes, StageTimer()).eyes
 
 
 def test_who_waits_for_memory_in_vain_is_told_in_time(photo: bytes, short: Any) -> None:
     with ThreadPoolExecutor(1) as threads:
-        asked = threads.submit(short, photo, sleeping(2), Clock())
+        asked = threads.submit(short, photo, sleeping(2), StageTimer())
         time.sleep(0.2)
         with pytest.raises(DeadlineExceeded):
             short(photo, find_eyes, within(0.2))
         assert isinstance(asked.result(), int)
-    assert short(photo, find_eyes, Clock()).eyes
+    assert short(photo, find_eyes, StageTimer()).eyes
 
 
 @pytest.mark.usefixtures("room_for_one")
 def test_of_several_photos_each_has_its_memory_in_turn(photo: bytes) -> None:
     with readers() as made:
-        wanted = [(photo, CHOOSE, Clock()), (photo[:3000], CHOOSE, Clock()), (photo, find_eyes, Clock())]
+        wanted = [
+            (photo, CHOOSE, StageTimer()),
+            (photo[:3000], CHOOSE, StageTimer()),
+            (photo, find_eyes, StageTimer()),
+        ]
         chosen, corrupt, found = read_together(made, *wanted)
         assert chosen.crops and isinstance(corrupt, ImageCorrupt) and found.eyes
 
@@ -315,8 +325,8 @@ def test_a_process_that_dies_gives_its_memory_back(photo: bytes) -> None:
     with readers() as made:
         for _ in range(2):
             with pytest.raises(ReadingFailed):
-                made(photo, die, Clock())
-        assert made(photo, find_eyes, Clock()).eyes
+                made(photo, die, StageTimer())
+        assert made(photo, find_eyes, StageTimer()).eyes
 
 
 AFTER_A_LARGE_PHOTO = """
@@ -326,7 +336,7 @@ import numpy as np
 from service.runtime import memory
 from service.decoding import reader as reading
 from service.inference.eye_finder import open_eye_finder
-from service.vision.photo import Clock
+from service.vision.photo import StageTimer
 from service.pipeline import find_eyes
 from tests.fakes import encoded
 
@@ -334,14 +344,14 @@ memory.keep_freed_memory()
 reading.count_memory = lambda: int(sys.argv[1])
 photo = encoded(np.full((5000, 5000, 3), 90, np.uint8), "png")
 read = reading.ReadHere(open_eye_finder("haar"), max_pixels=25_000_000)
-read(encoded(np.full((200, 200, 3), 90, np.uint8), "png"), find_eyes, Clock())
+read(encoded(np.full((200, 200, 3), 90, np.uint8), "png"), find_eyes, StageTimer())
 memory.give_back_memory()
 
 def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 before = resident()
-read(photo, find_eyes, Clock())
+read(photo, find_eyes, StageTimer())
 print(resident() - before)
 """
 
@@ -369,13 +379,13 @@ def test_a_photo_that_an_error_still_holds_has_no_pixels(photo: bytes) -> None:
         raise KeyError
 
     with pytest.raises(KeyError):
-        ReadHere(open_eye_finder("haar"), max_pixels=MAX_PIXELS)(photo, keep, Clock())
+        InProcessReader(open_eye_finder("haar"), max_pixels=MAX_PIXELS)(photo, keep, StageTimer())
     assert not held[0]._decoded
 
 
 def test_who_waits_for_a_process_in_vain_is_told_in_time(photo: bytes) -> None:
     with readers() as made, ThreadPoolExecutor(1) as threads:
-        asked = threads.submit(made, photo, sleeping(1), Clock())
+        asked = threads.submit(made, photo, sleeping(1), StageTimer())
         time.sleep(0.1)
         with pytest.raises(DeadlineExceeded):
             made(photo, find_eyes, within(0.2))
@@ -388,38 +398,40 @@ def test_a_finder_that_cannot_be_used_is_told_at_the_start(
     shutil.copytree(ROOT / "service", tmp_path / "service")  # and no models beside it
     monkeypatch.setattr(processes, "_ROOT", tmp_path)
     with pytest.raises(ModelNotFound, match="no model 'eye_finder'"):
-        Readers(2, "learned", max_pixels=MAX_PIXELS)
+        ProcessPoolReader(2, "learned", max_pixels=MAX_PIXELS)
 
 
 def test_one_that_ends_at_its_start_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "service").mkdir()
-    (tmp_path / "service" / "__init__.py").touch()
-    (tmp_path / "service" / "reader.py").write_text("raise SystemExit(3)")
+    decoding = tmp_path / "service" / "decoding"
+    decoding.mkdir(parents=True)
+    for folder in (decoding.parent, decoding):
+        (folder / "__init__.py").touch()
+    (decoding / "worker.py").write_text("raise SystemExit(3)")
     monkeypatch.setattr(processes, "_ROOT", tmp_path)
     with pytest.raises(NotReady, match="ended while it started"):
-        Readers(2, "haar", max_pixels=MAX_PIXELS)
+        ProcessPoolReader(2, "haar", max_pixels=MAX_PIXELS)
 
 
-def test_a_process_is_shut_in_and_sees_no_secrets(
+def test_a_process_is_enter_sandbox_and_sees_no_secrets(
     photo: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("EYE2FACE_API_KEYS", "secret")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     with readers() as made:
-        reached = made(photo, look_around, Clock())
+        reached = made(photo, look_around, StageTimer())
         assert "PATH" in reached
-        assert all(name.startswith((*processes._PASSED_ON, "OPENBLAS_")) for name in reached)
+        assert all(name.startswith((*processes._INHERITED_VARIABLES, "OPENBLAS_")) for name in reached)
         assert "secret" not in Path(f"/proc/{made.pids[0]}/environ").read_text()
     assert "sandbox" not in caplog.text
 
 
 @pytest.mark.parametrize(("sandbox", "forged"), [("required", 0), ("off", 2)])
-def test_one_that_is_shut_in_writes_nothing_into_the_log(
+def test_one_that_is_enter_sandbox_writes_nothing_into_the_log(
     photo: bytes, capfd: pytest.CaptureFixture[str], sandbox: Any, forged: int
 ) -> None:
-    made = Readers(1, "haar", max_pixels=MAX_PIXELS, sandbox=sandbox)
+    made = ProcessPoolReader(1, "haar", max_pixels=MAX_PIXELS, sandbox=sandbox)
     try:
-        made(photo, forge_the_log, Clock())
+        made(photo, forge_the_log, StageTimer())
     finally:
         made.close()
     assert "".join(capfd.readouterr()).count("forged") == forged
@@ -429,10 +441,10 @@ def test_one_that_is_shut_in_writes_nothing_into_the_log(
 def test_without_a_sandbox_photos_are_read_too_and_the_log_tells(
     photo: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, sandbox: Any, told: bool
 ) -> None:
-    monkeypatch.setattr(processes, "_TASKS", ("tests.service.no_sandbox", *processes._TASKS))
-    made = Readers(2, "haar", max_pixels=MAX_PIXELS, sandbox=sandbox)
+    monkeypatch.setattr(processes, "_TASK_MODULES", ("tests.service.no_sandbox", *processes._TASK_MODULES))
+    made = ProcessPoolReader(2, "haar", max_pixels=MAX_PIXELS, sandbox=sandbox)
     try:
-        assert any("listdir" in each or "lambda" in each for each in made(photo, look_around, Clock()))
+        assert any("listdir" in each or "lambda" in each for each in made(photo, look_around, StageTimer()))
     finally:
         made.close()
     assert caplog.text.count("are in no sandbox: libseccomp.so.2 is missing") == told
@@ -441,9 +453,9 @@ def test_without_a_sandbox_photos_are_read_too_and_the_log_tells(
 def test_where_a_sandbox_is_required_and_there_is_none_no_process_is_started(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(processes, "_TASKS", ("tests.service.no_sandbox", *processes._TASKS))
+    monkeypatch.setattr(processes, "_TASK_MODULES", ("tests.service.no_sandbox", *processes._TASK_MODULES))
     with pytest.raises(SandboxMissing, match=r"as asked for: libseccomp\.so\.2 is missing"):
-        Readers(2, "haar", max_pixels=MAX_PIXELS, sandbox="required")
+        ProcessPoolReader(2, "haar", max_pixels=MAX_PIXELS, sandbox="required")
 
 
 def message_of(told: str, *, size: int | None = None) -> bytes:
@@ -476,7 +488,7 @@ def test_one_that_says_what_is_no_answer_is_ended(
         assert any("not understood" in each and why in each for each in told), told
         assert not any("\n" in each for each in told)
         wait_for_end([pid])
-        assert made(photo, find_eyes, Clock()).eyes
+        assert made(photo, find_eyes, StageTimer()).eyes
 
 
 @pytest.mark.parametrize("message", [b"", b"\0", b"\0\0\1\0half", message_of("5000")])
@@ -486,15 +498,15 @@ def test_one_that_says_half_of_something_holds_nobody_up(photo: bytes, message: 
         with pytest.raises(DeadlineExceeded):
             made(photo, saying(message), within(0.2))
         assert time.monotonic() - begin < 5
-        assert made(photo, find_eyes, Clock()).eyes
+        assert made(photo, find_eyes, StageTimer()).eyes
 
 
 def test_what_one_says_unasked_is_no_answer_to_the_next_one(photo: bytes) -> None:
     with readers() as made:
         (pid,) = made.pids
         answer = message_of("[[3, null, {}]]")
-        assert made(photo, saying(answer * 2), Clock()) == 3  # it is no worse than a wrong answer
-        assert made(photo, find_eyes, Clock()).eyes
+        assert made(photo, saying(answer * 2), StageTimer()) == 3  # it is no worse than a wrong answer
+        assert made(photo, find_eyes, StageTimer()).eyes
         assert made.pids != [pid]
 
 
@@ -511,11 +523,11 @@ def test_one_that_takes_no_photo_holds_nobody_up() -> None:
 
 
 def test_a_task_that_gives_what_is_not_carried_is_a_mistake_and_the_process_goes_on(
-    one: Readers, photo: bytes
+    one: ProcessPoolReader, photo: bytes
 ) -> None:
     with pytest.raises(RuntimeError, match="is not carried"):
-        one(photo, answer_otherwise, Clock())
-    assert one(photo, find_eyes, Clock()).eyes
+        one(photo, answer_otherwise, StageTimer())
+    assert one(photo, find_eyes, StageTimer()).eyes
 
 
 @pytest.mark.parametrize("answer", [
@@ -524,7 +536,7 @@ def test_a_task_that_gives_what_is_not_carried_is_a_mistake_and_the_process_goes
     [(None, None, None)], [(None, None, {"find": 1})], [(None, None, {"find": 1e300})],
 ])  # fmt: skip
 def test_an_answer_of_another_form_is_not_understood(answer: Any) -> None:
-    with pytest.raises(NotUnderstood):
+    with pytest.raises(InvalidMessage):
         processes._replies(answer, 1, within_s=2.0)
     assert processes._replies([(3, None, {"find": 1.0})], 1, within_s=2.0)[0].result == 3
 
@@ -537,27 +549,27 @@ def test_where_no_process_can_be_started_the_photo_is_refused_and_the_next_one_t
         with monkeypatch.context() as broken:
             broken.setattr(sys, "executable", "/nowhere/python")
             with pytest.raises(NotReady, match="cannot be started"):
-                made(photo, find_eyes, Clock())
+                made(photo, find_eyes, StageTimer())
             with pytest.raises(NotReady):
                 made.test()
             assert "cannot be started" in (made.last_failure or "")
         made.test()
-        assert made.last_failure is None and made(photo, find_eyes, Clock()).eyes
+        assert made.last_failure is None and made(photo, find_eyes, StageTimer()).eyes
 
 
 def test_one_that_does_not_get_ready_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "START_S", 0.0)
     with pytest.raises(NotReady, match="was not ready after"):
-        Readers(1, "haar", max_pixels=MAX_PIXELS)
+        ProcessPoolReader(1, "haar", max_pixels=MAX_PIXELS)
 
 
-def test_a_process_has_one_thread_however_many_cores_there_are(one: Readers, photo: bytes) -> None:
-    one(photo, CHOOSE, Clock())
+def test_a_process_has_one_thread_however_many_cores_there_are(one: ProcessPoolReader, photo: bytes) -> None:
+    one(photo, CHOOSE, StageTimer())
     (pid,) = one.pids
     assert len(list(Path(f"/proc/{pid}/task").iterdir())) == 1
 
 
-def test_should_memory_run_out_a_process_that_reads_goes_before_the_service(one: Readers) -> None:
+def test_should_memory_run_out_a_process_that_reads_goes_before_the_service(one: ProcessPoolReader) -> None:
     theirs, ours = (int(Path(f"/proc/{pid}/oom_score_adj").read_text()) for pid in (one.pids[0], "self"))
     assert theirs == min(1000, ours + 500)
 
@@ -573,7 +585,7 @@ def test_a_process_imports_nothing_that_it_does_not_need() -> None:
 
 def test_processes_end_when_who_started_them_is_killed() -> None:
     script = (
-        "from service.decoding.process_pool import Readers\n"
+        "from service.decoding.process_pool import ProcessPoolReader\n"
         "print(*Readers(2, 'haar', max_pixels=100).pids, flush=True)\n"
         "input()"
     )
@@ -626,18 +638,18 @@ def command_of(pid: int) -> str:
 
 
 @pytest.mark.parametrize("task", [lack_memory, lack_memory_in_opencv])
-def test_too_little_memory_is_told_as_what_it_is(one: Readers, photo: bytes, task: Any) -> None:
-    for read in (one, ReadHere(open_eye_finder("haar"), max_pixels=MAX_PIXELS)):
+def test_too_little_memory_is_told_as_what_it_is(one: ProcessPoolReader, photo: bytes, task: Any) -> None:
+    for read in (one, InProcessReader(open_eye_finder("haar"), max_pixels=MAX_PIXELS)):
         with pytest.raises(OutOfMemory, match="too little memory"):
-            read(photo, task, Clock())
-        assert read(photo, find_eyes, Clock()).eyes
+            read(photo, task, StageTimer())
+        assert read(photo, find_eyes, StageTimer()).eyes
 
 
-def test_another_error_of_opencv_is_a_mistake(one: Readers, photo: bytes) -> None:
+def test_another_error_of_opencv_is_a_mistake(one: ProcessPoolReader, photo: bytes) -> None:
     with pytest.raises(RuntimeError, match="inv_scale_x"):
-        one(photo, misuse_opencv, Clock())
+        one(photo, misuse_opencv, StageTimer())
     with pytest.raises(cv2.error, match="inv_scale_x"):
-        ReadHere(open_eye_finder("haar"), max_pixels=MAX_PIXELS)(photo, misuse_opencv, Clock())
+        InProcessReader(open_eye_finder("haar"), max_pixels=MAX_PIXELS)(photo, misuse_opencv, StageTimer())
 
 
 LITTLE_MEMORY = """
@@ -645,16 +657,16 @@ import resource, sys
 from pathlib import Path
 from service.errors import Eye2FaceError
 from service.inference.eye_finder import open_eye_finder
-from service.vision.photo import Clock
+from service.vision.photo import StageTimer
 from service.pipeline import find_eyes
-from service.decoding.reader import ReadHere
+from service.decoding.reader import InProcessReader
 
-read = ReadHere(open_eye_finder("haar"), max_pixels=50_000_000)
+read = InProcessReader(open_eye_finder("haar"), max_pixels=50_000_000)
 has = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (has + 60_000_000,) * 2)
 for path in sys.argv[1:]:
     try:
-        print(len(read(Path(path).read_bytes(), find_eyes, Clock()).eyes), "eyes")
+        print(len(read(Path(path).read_bytes(), find_eyes, StageTimer()).eyes), "eyes")
     except Eye2FaceError as error:
         print(error.code)
 """

@@ -37,10 +37,10 @@ def test_it_computes_and_prints_and_all_else_is_refused() -> None:
     told = run(f"""
         import mmap, os, resource, socket, sys, threading, time
         import numpy as np
-        from service.decoding.sandbox import shut_in
+        from service.decoding.sandbox import enter_sandbox
 
         attempts = {{name: compile(code, name, "eval") for name, code in {ATTEMPTS!r}.items()}}
-        shut_in()
+        enter_sandbox()
         for name, code in attempts.items():
             try:
                 eval(code)
@@ -63,10 +63,10 @@ def test_it_computes_and_prints_and_all_else_is_refused() -> None:
 
 def test_a_crash_leaves_no_photo_on_the_disk() -> None:
     told = run("""
-        from service.decoding.sandbox import shut_in
+        from service.decoding.sandbox import enter_sandbox
 
         limits = open("/proc/self/limits")
-        shut_in()
+        enter_sandbox()
         print(*[line for line in limits if "core" in line])
         """)
     assert told.split()[:6] == ["Max", "core", "file", "size", "0", "0"]
@@ -83,7 +83,7 @@ def test_a_crash_leaves_no_photo_on_the_disk() -> None:
     ("sandbox._ALLOW = 0x12345678", "libseccomp refuses a rule for read: EINVAL"),
 ])  # fmt: skip
 def test_where_it_cannot_be_it_says_why(before: str, why: str) -> None:
-    code = f"import sys\nfrom service import sandbox\n{before}\n" + textwrap.dedent("""
+    code = f"import sys\nfrom service.decoding import sandbox\n{before}\n" + textwrap.dedent("""
         try:
             sandbox.shut_in()
         except sandbox.SandboxUnavailable as error:

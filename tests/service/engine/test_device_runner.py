@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.engine.device_runner import Drawer
+from service.engine.device_runner import DeviceRunner
 from service.inference.synthesizer import Synthesizer
 from service.observability.metrics import Metrics
-from service.runtime.coalescing import TOGETHER
+from service.runtime.coalescing import MAX_TOGETHER
 from service.vision.images import Image
 from tests.fakes import tiny_model
 
@@ -34,6 +34,6 @@ class Counting(Synthesizer):
 def test_it_is_warmed_by_as_many_calls_at_once_as_may_come(tmp_path: Path, num_callers: int) -> None:
     synthesizer = Counting.load(tiny_model(tmp_path / "tiny.onnx"), device="cpu")
     synthesizer.sizes, synthesizer.together = Counter(), threading.Barrier(num_callers)
-    drawer = Drawer(synthesizer, threading.Semaphore(1), Metrics(), num_callers=num_callers)
-    assert synthesizer.sizes == {TOGETHER: num_callers}
-    assert drawer(np.zeros((1, 64, 64, 3), np.uint8)).shape == (1, 128, 128, 3)
+    runner = DeviceRunner(synthesizer, threading.Semaphore(1), Metrics(), num_callers=num_callers)
+    assert synthesizer.sizes == {MAX_TOGETHER: num_callers}
+    assert runner(np.zeros((1, 64, 64, 3), np.uint8)).shape == (1, 128, 128, 3)

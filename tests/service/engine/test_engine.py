@@ -20,7 +20,7 @@ import pytest
 from starlette.requests import ClientDisconnect, Request
 from starlette.testclient import TestClient
 
-from service.decoding.process_pool import Readers
+from service.decoding.process_pool import ProcessPoolReader
 from service.engine import engine as engine_module
 from service.engine.engine import FAILURES, Engine
 from service.errors import SandboxMissing
@@ -29,10 +29,10 @@ from service.http.deadlines import noticing_leave
 from service.http.protocol import CALLER, Caller, PromptHttp
 from service.inference.synthesizer import Synthesizer
 from service.observability.metrics import Metrics
-from service.pipeline import Choice
+from service.pipeline import SynthesisOptions
 from service.runtime.batching import BATCH_SIZES
 from service.settings import Settings
-from service.vision.photo import Clock
+from service.vision.photo import StageTimer
 from tests.fakes import astronaut, encoded, failing_model
 from tests.running import served_here
 from tests.service.shapes import check_problem
@@ -130,7 +130,7 @@ def test_photos_that_wait_are_drawn_together_and_each_gets_its_own_face(model: P
         alone = [ask(eye).content for eye in eyes]
         assert len(set(alone)) == len(alone)
         sizes: list[int] = []
-        engine.drawer.synthesizer = noting(engine.drawer.synthesizer, sizes)
+        engine.runner.synthesizer = noting(engine.runner.synthesizer, sizes)
         with Held(client, engine):
             asked = [threads.submit(ask, eye) for eye in [grey_eye, *eyes]]
             wait_for(lambda: engine.pool.state().num_queued == len(asked))
@@ -202,11 +202,11 @@ def test_work_whose_caller_leaves_stops_at_its_next_check(model: Path, http: Any
         engine: Engine = state["engine"]
         begun, ended = threading.Event(), threading.Event()
 
-        def work(data: bytes, choice: Choice, clock: Clock) -> None:
+        def work(data: bytes, options: SynthesisOptions, timer: StageTimer) -> None:
             begun.set()
             try:
                 for _ in range(1000):
-                    clock.check()
+                    timer.check()
                     time.sleep(0.01)
             finally:
                 ended.set()
@@ -280,7 +280,7 @@ def test_after_failures_in_a_row_the_service_is_not_ready_until_the_model_runs_a
 
 def readers_of(engine: Engine) -> list[int]:
     """The processes that read its photos."""
-    assert isinstance(engine._reading, Readers)
+    assert isinstance(engine._reading, ProcessPoolReader)
     return engine._reading.pids
 
 
@@ -304,7 +304,7 @@ def test_where_no_reader_can_be_started_the_service_is_not_ready_until_one_can(
 def test_readers_are_the_same_for_the_model_that_follows(tmp_path: Path) -> None:
     with a_service(failing_model(tmp_path / "failing.onnx"), num_readers=1) as (client, engine):
         before, first = readers_of(engine), engine.pipeline
-        assert client.portal is not None and client.portal.call(engine.live.reload)
+        assert client.portal is not None and client.portal.call(engine.model.reload)
         assert engine.pipeline is not first
         assert client.post("/synthesize?input=eye", content=EYE, headers=PNG).status_code == 200
         assert readers_of(engine) == before
@@ -312,14 +312,14 @@ def test_readers_are_the_same_for_the_model_that_follows(tmp_path: Path) -> None
 
 def test_a_model_that_fails_its_test_is_a_reason_not_to_be_ready(tmp_path: Path) -> None:
     with a_service(failing_model(tmp_path / "failing.onnx")) as (client, engine):
-        black_eye = engine.drawer._black_eye
-        engine.drawer._black_eye = lambda: np.full_like(black_eye(), 255)  # type: ignore[method-assign]
+        black_eye = engine.runner._black_eye
+        engine.runner._black_eye = lambda: np.full_like(black_eye(), 255)  # type: ignore[method-assign]
         fail(client, 1)
         assert client.get("/readyz").status_code == 200
         wait_for(lambda: client.get("/readyz").status_code == 503)
         detail = check_problem(client.get("/readyz"), 503, "not_ready")["detail"]
         assert re.search(r"the model failed \d+ s ago, its test too \(", detail)
-        engine.drawer._black_eye = black_eye  # type: ignore[method-assign]
+        engine.runner._black_eye = black_eye  # type: ignore[method-assign]
         wait_for(lambda: client.get("/readyz").status_code == 200)
 
 
@@ -416,7 +416,7 @@ def test_beside_a_device_as_many_processes_read_as_there_are_cores_unless_told(
     monkeypatch.setattr(engine_module, "_MOST_READERS", most)
     engine = Engine.open(Settings.model_validate({"model": str(model)} | given), Metrics())
     try:
-        assert isinstance(engine._reading, Readers) and len(engine._reading.pids) == num_readers
+        assert isinstance(engine._reading, ProcessPoolReader) and len(engine._reading.pids) == num_readers
         assert engine.pool.state().num_workers == num_workers
     finally:
         engine.close()
@@ -448,7 +448,7 @@ def test_on_a_device_photos_share_batches_and_each_gets_its_own_face(model: Path
 def test_a_device_thread_that_died_is_a_reason_not_to_be_ready_and_nobody_waits_for_it(model: Path) -> None:
     with a_service(model) as (client, engine):
         assert client.get("/readyz").status_code == 200
-        engine.drawer._batcher._run = lambda _: sys.exit()  # type: ignore[union-attr]
+        engine.runner._batcher._run = lambda _: sys.exit()  # type: ignore[union-attr]
         answer = client.post("/synthesize?input=eye", content=EYE, headers=PNG)
         check_problem(answer, 503, "not_ready")
         unready = check_problem(client.get("/readyz"), 503, "not_ready")

@@ -18,9 +18,9 @@ from typing import Any, Literal
 import httpx
 import pytest
 
-from service.decoding.process_pool import open_reading
-from service.engine.device_runner import Drawer
-from service.engine.model_reload import LiveModel, Loaded, keep_live
+from service.decoding.process_pool import open_reader
+from service.engine.device_runner import DeviceRunner
+from service.engine.model_reload import LoadedModel, ReloadableModel, watch_for_reloads
 from service.errors import ModelSelfTestFailed
 from service.http.app import create_app
 from service.observability.metrics import Metrics
@@ -30,13 +30,13 @@ from tests.fakes import KnownEyes, spoil, tiny_model
 from tests.running import ROOT, find_free_port, running_service, serving, wait_until_ready
 
 
-def load(settings: Settings) -> Loaded:
+def load(settings: Settings) -> LoadedModel:
     """The model of the settings, as the engine loads it."""
     cores, metrics = threading.Semaphore(1), Metrics()
-    return Loaded.open(
+    return LoadedModel.open(
         settings,
-        lambda synthesizer: Drawer(synthesizer, cores, metrics),
-        lambda _: open_reading(0, settings),
+        lambda synthesizer: DeviceRunner(synthesizer, cores, metrics),
+        lambda _: open_reader(0, settings),
     )
 
 
@@ -183,9 +183,9 @@ def test_a_model_that_fails_its_self_test_keeps_the_old_one(
     place = tiny_model(tmp_path / "tiny.onnx", version="1")
     settings = Settings(model=str(place), device="cpu")
 
-    async def swap() -> LiveModel:
-        live = LiveModel(load(settings), lambda: load(settings))
-        async with keep_live(live, settings):
+    async def swap() -> ReloadableModel:
+        live = ReloadableModel(load(settings), lambda: load(settings))
+        async with watch_for_reloads(live, settings):
             spoil(tiny_model(place, version="2"), how)
             assert not await live.reload()
             return live
@@ -200,10 +200,10 @@ def test_a_model_that_fails_its_self_test_keeps_the_old_one(
 def test_whatever_the_new_file_does_the_old_one_stays(tmp_path: Path) -> None:
     loaded = load(Settings(model=str(tiny_model(tmp_path / "tiny.onnx")), device="cpu"))
 
-    def fail() -> Loaded:
+    def fail() -> LoadedModel:
         raise MemoryError("no room")
 
-    live = LiveModel(loaded, fail)
+    live = ReloadableModel(loaded, fail)
     assert not asyncio.run(live.reload())
     assert (live.current, live.last_failure) == (loaded, "MemoryError: no room")
 
@@ -251,9 +251,9 @@ def test_a_half_written_file_is_left_alone_until_it_stays_as_it_is(tmp_path: Pat
     whole = tiny_model(tmp_path / "2.onnx", version="2").read_bytes()
     settings = Settings(model=str(place), device="cpu", model_watch_s=0.2)
 
-    async def write_slowly() -> LiveModel:
-        live = LiveModel(load(settings), lambda: load(settings))
-        async with keep_live(live, settings):
+    async def write_slowly() -> ReloadableModel:
+        live = ReloadableModel(load(settings), lambda: load(settings))
+        async with watch_for_reloads(live, settings):
             with place.open("wb") as file:
                 for start in range(0, len(whole), len(whole) // 8):
                     file.write(whole[start : start + len(whole) // 8])

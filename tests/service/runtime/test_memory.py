@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from service.runtime import memory
-from service.runtime.cgroups import find_folders
-from service.runtime.memory import Budget, count_memory
+from service.runtime.host import cgroup_folders
+from service.runtime.memory import MemoryBudget, count_memory
 
 MB = 1 << 20
 
@@ -51,15 +51,15 @@ def test_the_folders_of_our_group_are_looked_at_and_those_above(
     if told is not None:
         own.write_text(f"{told}\n")
     expected = {Path("/x"), Path("/x/memory"), *(Path("/x") / each for each in found)}
-    assert set(find_folders("memory", Path("/x"), own)) == expected
+    assert set(cgroup_folders("memory", Path("/x"), own)) == expected
 
 
 def test_more_than_there_is_goes_to_one_alone_and_the_next_one_waits() -> None:
-    budget = Budget(100 * MB, 2)
+    budget = MemoryBudget(100 * MB, 2)
     events: list[str] = []
 
     def take(name: str) -> None:
-        with budget.lend(90 * MB, look_away):
+        with budget.reserve(90 * MB, look_away):
             events.append(f"{name} has it")
             time.sleep(0.2)
             events.append(f"{name} is done")
@@ -70,25 +70,25 @@ def test_more_than_there_is_goes_to_one_alone_and_the_next_one_waits() -> None:
 
 
 def test_what_fits_is_had_at_once() -> None:
-    budget = Budget(400 * MB, 2)
+    budget = MemoryBudget(400 * MB, 2)
     with ExitStack() as lent:
         for _ in range(2):
-            lent.enter_context(budget.lend(100 * MB, look_away))
+            lent.enter_context(budget.reserve(100 * MB, look_away))
 
 
 def test_a_small_photo_does_not_wait_for_large_ones() -> None:
-    budget = Budget(100 * MB, 2)
-    with ThreadPoolExecutor(1) as threads, budget.lend(90 * MB, look_away):
+    budget = MemoryBudget(100 * MB, 2)
+    with ThreadPoolExecutor(1) as threads, budget.reserve(90 * MB, look_away):
         done = threading.Event()
 
         def give_up() -> None:
             if done.is_set():
                 raise TimeoutError
 
-        waiting = threads.submit(budget.lend(90 * MB, give_up).__enter__)
+        waiting = threads.submit(budget.reserve(90 * MB, give_up).__enter__)
         time.sleep(0.1)
         assert not waiting.done()
-        with budget.lend(budget.unasked, look_away):
+        with budget.reserve(budget.unreserved_bytes, look_away):
             done.set()
         with pytest.raises(TimeoutError):
             waiting.result(10)
@@ -98,29 +98,29 @@ def test_who_gives_up_waiting_takes_nothing_along() -> None:
     def give_up() -> None:
         raise TimeoutError
 
-    budget = Budget(100 * MB, 1)
-    with budget.lend(60 * MB, look_away):
+    budget = MemoryBudget(100 * MB, 1)
+    with budget.reserve(60 * MB, look_away):
         for _ in range(3):
-            with pytest.raises(TimeoutError), budget.lend(60 * MB, give_up):
+            with pytest.raises(TimeoutError), budget.reserve(60 * MB, give_up):
                 raise AssertionError("it was not free")
-    with pytest.raises(KeyError), budget.lend(60 * MB, give_up):
+    with pytest.raises(KeyError), budget.reserve(60 * MB, give_up):
         raise KeyError
-    with budget.lend(60 * MB, give_up):
+    with budget.reserve(60 * MB, give_up):
         pass
 
 
 def test_what_users_have_without_asking_is_at_most_half() -> None:
     for num_users in (1, 3, 100):
-        budget = Budget(100 * MB, num_users)
-        assert 0 < budget.unasked * num_users <= 50 * MB
+        budget = MemoryBudget(100 * MB, num_users)
+        assert 0 < budget.unreserved_bytes * num_users <= 50 * MB
 
 
 def test_where_nothing_can_be_said_of_what_goes_first_it_is_not_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory, "_OUT_OF_MEMORY", tmp_path / "none")
-    memory.go_before_others()
+    monkeypatch.setattr(memory, "_OOM_SCORE", tmp_path / "none")
+    memory.prefer_oom_kill()
     assert not list(tmp_path.iterdir())
     (tmp_path / "none").write_text("700\n")
-    memory.go_before_others()
+    memory.prefer_oom_kill()
     assert (tmp_path / "none").read_text() == "1000"

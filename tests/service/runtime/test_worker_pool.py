@@ -11,7 +11,7 @@ import pytest
 
 from service.errors import DeadlineExceeded, NotReady, Overloaded
 from service.runtime.coalescing import SharedCall, Steps
-from service.runtime.worker_pool import Job, Ticket, WorkerPool
+from service.runtime.worker_pool import CancellationToken, WorkerPool, WorkItem
 from tests.running import kill
 
 
@@ -30,13 +30,13 @@ class Gate:
     def __init__(self) -> None:
         self.begun, self.opened = threading.Event(), threading.Event()
 
-    def __call__(self, ticket: Ticket) -> str:
+    def __call__(self, token: CancellationToken) -> str:
         self.begun.set()
         assert self.opened.wait(10)
         return "through"
 
 
-async def held(pool: WorkerPool, num_workers: int = 1) -> tuple[Gate, list[Job[str]]]:
+async def held(pool: WorkerPool, num_workers: int = 1) -> tuple[Gate, list[WorkItem[str]]]:
     """Occupies every worker with work that waits at one gate."""
     gate = Gate()
     jobs = [pool.submit(gate, max_ms=10_000) for _ in range(num_workers)]
@@ -56,7 +56,7 @@ def test_each_asker_gets_the_answer_to_its_own_work() -> None:
 
 @pytest.mark.parametrize("error", [ValueError("odd"), StopIteration(), SystemExit(3), KeyboardInterrupt()])
 def test_what_the_work_raises_reaches_who_asked_and_the_worker_lives_on(error: BaseException) -> None:
-    def fail(ticket: Ticket) -> None:
+    def fail(token: CancellationToken) -> None:
         raise error
 
     async def ask() -> None:
@@ -148,10 +148,10 @@ def test_queued_work_whose_time_is_over_is_told_so_in_time_and_never_begun() -> 
 def test_work_that_nobody_waits_for_is_never_begun_and_running_work_stops_at_its_next_check() -> None:
     stopped = threading.Event()
 
-    def long_work(ticket: Ticket) -> None:
+    def long_work(token: CancellationToken) -> None:
         try:
             while True:
-                ticket.check()
+                token.check()
                 time.sleep(0.001)
         except DeadlineExceeded:
             stopped.set()
@@ -250,7 +250,7 @@ class Model:
     def asked(self, number: int) -> "Any":
         """Work that wants the model's result for the number, and answers ten times that."""
 
-        def work(ticket: Ticket) -> Steps[int]:
+        def work(token: CancellationToken) -> Steps[int]:
             call = SharedCall(self, [number])
             yield call
             return 10 * call.results[0]
@@ -258,7 +258,7 @@ class Model:
         return work
 
 
-async def answers(jobs: list[Job[Any]]) -> list[Any]:
+async def answers(jobs: list[WorkItem[Any]]) -> list[Any]:
     return await asyncio.gather(*(job.answer for job in jobs), return_exceptions=True)
 
 
@@ -334,18 +334,18 @@ def test_work_of_every_kind_can_be_done_at_once() -> None:
     """Work without steps, an error before and after a call, and one whose asker leaves in between."""
     model = Model()
 
-    def raises(ticket: Ticket) -> Steps[int]:
+    def raises(token: CancellationToken) -> Steps[int]:
         yield SharedCall(model, [1])
         raise KeyError("after the call")
 
-    def raises_early(ticket: Ticket) -> Steps[int]:
+    def raises_early(token: CancellationToken) -> Steps[int]:
         raise StopIteration
         yield
 
     closed: list[str] = []
 
-    def leaves(ticket: Ticket) -> Steps[int]:
-        ticket.dropped = True
+    def leaves(token: CancellationToken) -> Steps[int]:
+        token.dropped = True
         try:
             yield SharedCall(model, [2])
         finally:
@@ -370,7 +370,7 @@ def test_a_call_that_ends_its_thread_is_told_to_all_who_share_it_and_the_worker_
     def exits(items: Sequence[int]) -> list[int]:
         raise SystemExit
 
-    def asks(ticket: Ticket) -> Steps[int]:
+    def asks(token: CancellationToken) -> Steps[int]:
         yield SharedCall(exits, [1])
         return 1
 

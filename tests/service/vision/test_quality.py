@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 
 from service.errors import EyeRefused, EyeTooBlurred, EyeTooDark, EyeTooSmall
-from service.pipeline import gates_of
+from service.pipeline import quality_thresholds
 from service.settings import Settings
 from service.vision.eyes import Eye, Image, crop_eye, eyes_from_points
-from service.vision.quality import MEASURED_PX, Gates, Quality, measure_quality
+from service.vision.quality import MEASURED_PX, Quality, QualityThresholds, measure_quality
 from tests import fakes
 from tests.drawn_faces import draw_photos
 
 pytestmark = pytest.mark.beside_others
 
-DEFAULT = gates_of(Settings())
+DEFAULT = quality_thresholds(Settings())
 RIGHT, LEFT = fakes.astronaut_eyes()
 
 
@@ -125,20 +125,25 @@ HOPELESS = Quality(size_px=2.0, sharpness=0.01, brightness=0.001, contrast=0.001
 @pytest.mark.parametrize(
     ("gates", "says"),
     [
-        (Gates(min_px=5), r"2\.0 pixels wide; at least 5 .*more pixels.*EYE2FACE_MIN_EYE_PX=0"),
+        (QualityThresholds(min_px=5), r"2\.0 pixels wide; at least 5 .*more pixels.*EYE2FACE_MIN_EYE_PX=0"),
         (
-            Gates(min_light=0.05),
+            QualityThresholds(min_light=0.05),
             r"0\.002 of full light; at least 0\.05 .*more light.*EYE2FACE_MIN_EYE_LIGHT=0",
         ),
-        (Gates(min_sharpness=0.3), r"0\.01; at least 0\.3 .*in focus.*EYE2FACE_MIN_EYE_SHARPNESS=0"),
+        (
+            QualityThresholds(min_sharpness=0.3),
+            r"0\.01; at least 0\.3 .*in focus.*EYE2FACE_MIN_EYE_SHARPNESS=0",
+        ),
     ],
 )
-def test_a_refusal_says_what_was_measured_what_is_asked_and_how_to_go_on(gates: Gates, says: str) -> None:
-    error = gates.refusal(HOPELESS)
+def test_a_refusal_says_what_was_measured_what_is_asked_and_how_to_go_on(
+    thresholds: QualityThresholds, says: str
+) -> None:
+    error = thresholds.refusal(HOPELESS)
     assert error is not None
     with pytest.raises(EyeRefused, match=says):
         raise error
 
 
 def test_gates_at_zero_let_everything_through() -> None:
-    assert Gates().refusal(HOPELESS) is None
+    assert QualityThresholds().refusal(HOPELESS) is None

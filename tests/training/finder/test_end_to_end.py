@@ -6,13 +6,13 @@ from pathlib import Path
 import cv2
 import pytest
 
-from service.decoding.reader import ReadHere
+from service.decoding.reader import InProcessReader
 from service.inference.eye_finder import LearnedEyeFinder
 from service.inference.synthesizer import Synthesizer
 from service.pipeline import Pipeline
 from service.vision.eyes import CROP_PER_EYE_DISTANCE, Eye, Sight, eyes_from_points
 from service.vision.images import Image
-from service.vision.quality import Gates
+from service.vision.quality import QualityThresholds
 from tests.fake_finders import tiny_finder
 from tests.fakes import tiny_model
 from training.data.photos import Photo, list_photos
@@ -47,7 +47,9 @@ def synthesizer(tmp_path_factory: pytest.TempPathFactory) -> Synthesizer:
 
 
 def any_eye(finder: Labelled | LearnedEyeFinder, synthesizer: Synthesizer) -> Pipeline:
-    return Pipeline(ReadHere(finder, max_pixels=10**7), synthesizer, gates=Gates(0, 0, 0))
+    return Pipeline(
+        InProcessReader(finder, max_pixels=10**7), synthesizer, thresholds=QualityThresholds(0, 0, 0)
+    )
 
 
 def test_a_photo_whose_eyes_are_found_gets_a_face(photos: list[Photo], synthesizer: Synthesizer) -> None:
