@@ -30,6 +30,7 @@ SERVICE = (
 """Folders and top modules of `service`, from the ground up: each imports only what stands in a line above."""
 
 TRAINING = (
+    ("errors",),
     ("data",),
     ("loop",),
     ("synthesizer",),

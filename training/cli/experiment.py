@@ -6,7 +6,8 @@ from typing import Annotated, cast
 
 import typer
 
-from training.data.store import Split, open_pairs
+from training.data.splits import Split
+from training.data.store import open_pairs
 from training.evaluation.simclr import EncoderRecipe
 from training.evaluation.simclr import train_encoder as train_it
 from training.experiment.goals import list_goals, render_goals

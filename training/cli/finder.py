@@ -128,10 +128,10 @@ def export(  # noqa: PLR0913  every option is an argument
     """Write a run's eye finder as ONNX, its scores and threshold fitted on pictures kept out of training."""
     model = read_network(run) if run.is_file() else to_onnx(load_average(run))
     closer = refiner_to_onnx(load_refiner(refiner)) if refiner else None
-    photos = load_photos(data, "fit", measured=True, limit=limit)
+    photos = load_photos(data, "calibration", measured=True, limit=limit)
     num_parts = min(NUM_PARTS_EACH, limit or NUM_PARTS_EACH)
     empty = list(cases_of_nobody(photos, names=FITTED, num_parts_each=num_parts))
-    empty += cases_of_a_folder(nobody, "fit") if nobody else []
+    empty += cases_of_a_folder(nobody, "calibration") if nobody else []
     facts = FinderFacts(version, f"{data.name}: {licences(data)}", licence_class, commit_hash())
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / "eye_finder.onnx"

@@ -20,7 +20,9 @@ from training.data.face_parts import add_part
 from training.data.photos import find_layout, list_photos
 from training.data.prepare import PrepareSettings
 from training.data.prepare import prepare as prepare_pairs
-from training.data.store import Pairs, PairsError, Split, open_pairs
+from training.data.splits import Split
+from training.data.store import Pairs, open_pairs
+from training.errors import DataError
 from training.evaluation import evaluate as evaluation
 from training.evaluation.simclr import NoEncoder
 from training.evaluation.train_serve_gap import measure_parity
@@ -43,7 +45,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pret
 
 OURS = (
     Eye2FaceError,
-    PairsError,
+    DataError,
     CheckpointError,
     FeaturesUnavailable,
     RunConflict,
@@ -103,7 +105,7 @@ def prepare(  # noqa: PLR0913  every option is an argument
     for reason, count in sorted(manifest["left_out_by_reason"].items()):
         typer.echo(f"  left out, {reason}: {count}")
     if manifest["num_rows"] == 0:
-        raise PairsError(f"no photo gave a pair: mend {source}, remove {out}, and prepare it again")
+        raise DataError(f"no photo gave a pair: mend {source}, remove {out}, and prepare it again")
 
 
 @app.command()

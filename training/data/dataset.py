@@ -19,7 +19,8 @@ from torch.utils.data import Dataset, Sampler
 
 from service.vision.eyes import Image
 from training.data.face_alignment import LEFT_EYE_AT, RIGHT_EYE_AT
-from training.data.store import Pairs, Split
+from training.data.splits import Split
+from training.data.store import Pairs
 
 
 @dataclass(frozen=True, slots=True)

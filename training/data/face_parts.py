@@ -41,7 +41,7 @@ def add_part(
     Killed, it goes on after the last chunk; a part that is there stays.
 
     Raises:
-        PairsError: as `prepare`.
+        DataError: as `prepare`.
     """
     manifest = prepare(settings, finder=finder, progress=progress)
     out, size, wide = settings.out, settings.eye_size, settings.wide_size

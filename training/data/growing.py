@@ -20,15 +20,8 @@ from typing import TypedDict, cast
 import numpy as np
 
 from service.vision.eyes import Image
-from training.data.store import (
-    ARRAYS,
-    LEFT_OUT_COLUMNS,
-    MANIFEST,
-    ROW_COLUMNS,
-    Manifest,
-    PairsError,
-    Settings,
-)
+from training.data.store import ARRAYS, LEFT_OUT_COLUMNS, MANIFEST, ROW_COLUMNS, Manifest, Settings
+from training.errors import DataError
 
 PROGRESS = "progress.json"
 COLUMNS = {"rows.csv": tuple(ROW_COLUMNS), "left_out.csv": LEFT_OUT_COLUMNS}
@@ -60,7 +53,7 @@ class GrowingFolder:
     """The files of a folder of pairs while it grows; the first `num_photos` photos are done.
 
     Raises:
-        PairsError: the folder was begun with other settings, or holds other files.
+        DataError: the folder was begun with other settings, or holds other files.
     """
 
     def __init__(self, out: Path, settings: Settings) -> None:
@@ -113,7 +106,7 @@ class GrowingFolder:
             return
         found = path.stat().st_size if path.exists() else 0
         if found < size:
-            raise PairsError(f"{path} has {found} bytes, {size} are needed to go on: remove its folder")
+            raise DataError(f"{path} has {found} bytes, {size} are needed to go on: remove its folder")
         os.truncate(path, size)
 
     def _append_lines(self, name: str, lines: list[tuple[str, ...]]) -> int:
@@ -128,14 +121,14 @@ def refuse_change(found: Settings, wanted: Settings, out: Path) -> None:
     """Lets equal settings pass.
 
     Raises:
-        PairsError: they differ; the message names what does.
+        DataError: they differ; the message names what does.
     """
     before, now = cast(dict[str, object], found), cast(dict[str, object], wanted)
     changed = [
         f"{key} was {before.get(key)!r}, is {now[key]!r}" for key in now if before.get(key) != now[key]
     ]
     if changed:
-        raise PairsError(
+        raise DataError(
             f"{out} was made from other photos or settings ({'; '.join(changed)}): "
             "name another folder, or remove this one"
         )
@@ -148,7 +141,7 @@ def _read_progress(out: Path, settings: Settings) -> Progress:
         ours = {*COLUMNS, *(f"{name}.npy" for name in ARRAYS), f"{PROGRESS}.new"}
         others = sorted(path.name for path in out.iterdir() if path.name not in ours) if out.is_dir() else []
         if others:
-            raise PairsError(f"{out} holds other files ({others[0]}, for one): name a new folder") from None
+            raise DataError(f"{out} holds other files ({others[0]}, for one): name a new folder") from None
         return {"settings": settings, "num_photos": 0, "num_rows": 0, "table_bytes": {}}
     refuse_change(progress["settings"], settings, out)
     return progress
@@ -207,12 +200,12 @@ class GrowingArray:
         """Drops everything after the first `num_rows` rows (an earlier run may have been killed there).
 
         Raises:
-            PairsError: the file holds fewer rows than that.
+            DataError: the file holds fewer rows than that.
         """
         size = HEADER_BYTES + num_rows * int(np.prod(self._row_shape))
         found = self._path.stat().st_size if self._path.exists() else 0
         if num_rows and found < size:
-            raise PairsError(f"{self._path} has {found} bytes, {size} are needed to go on: remove its folder")
+            raise DataError(f"{self._path} has {found} bytes, {size} are needed to go on: remove its folder")
         with self._path.open("ab") as file:
             file.truncate(size)
 

@@ -8,21 +8,19 @@ Knows file formats; decodes no pixel. Right and left are the subject's.
 """
 
 import csv
-import hashlib
 import math
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, cast, get_args
 
-from training.data.store import PairsError, Split
+from training.data.splits import DEV_PART, VAL_PART, Split, hash_fraction, split_by_person
+from training.errors import DataError
 
 Layout = Literal["auto", "csv", "folder", "celeba"]
 Point = tuple[float, float]
 
 PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
-FOLDER_VAL_PART = 0.05
-"""Part of the persons of a plain folder kept for the final numbers."""
 
 CSV_COLUMNS = ("file", "split", "right_eye_x", "right_eye_y", "left_eye_x", "left_eye_y")
 CELEBA_FILES = ("identity_CelebA.txt", "list_eval_partition.txt", "list_landmarks_align_celeba.txt")
@@ -48,12 +46,12 @@ def find_layout(source: Path) -> Literal["csv", "folder", "celeba"]:
     """The layout that `source` has.
 
     Raises:
-        PairsError: there is nothing at `source`.
+        DataError: there is nothing at `source`.
     """
     if source.is_file():
         return "csv"
     if not source.is_dir():
-        raise PairsError(
+        raise DataError(
             f"{source} does not exist: expected a labelled CSV, a folder of photos, or CelebA's folder"
         )
     return "celeba" if all((source / name).is_file() for name in CELEBA_FILES) else "folder"
@@ -63,35 +61,32 @@ def list_photos(
     source: Path,
     layout: Literal["csv", "folder", "celeba"],
     *,
-    dev_part: float,
-    seed: int,
+    dev_part: float = DEV_PART,
+    seed: int = 0,
     limit: int | None = None,
     licences: Collection[str] = (),
 ) -> list[Photo]:
-    """All photos of `source` in a fixed order; with `limit` that many, chosen by a hash with the seed.
+    """All photos of `source` in a fixed order; with `limit` that many, chosen by a hash of `seed` and file.
 
     With `licences` only those under one of them; the rest stay in the same splits.
 
     Raises:
-        PairsError: the source lacks files, columns, or photos under these licences.
+        DataError: the source lacks files, columns, or photos under these licences.
     """
-    if layout == "csv":
-        photos = _dev_by_person(from_csv(source), dev_part, seed)
-    elif layout == "celeba":
-        photos = list(from_celeba(source))
-    else:
-        photos = _dev_by_person(from_folder(source, seed), dev_part, seed)
-    photos = _one_split_each(photos)
+    read = {"csv": from_csv, "folder": from_folder, "celeba": from_celeba}[layout]
+    photos = list(read(source))
+    splits = split_by_person(((photo.person, photo.split) for photo in photos), dev_part=dev_part)
+    photos = [replace(photo, split=splits[photo.person]) for photo in photos]
     if not photos:
-        raise PairsError(f"{source} holds no photos (layout {layout})")
+        raise DataError(f"{source} holds no photos (layout {layout})")
     if licences:
         there = sorted({photo.licence for photo in photos})
         photos = [photo for photo in photos if photo.licence in licences]
         if not photos:
             wanted, found = ", ".join(sorted(licences)), ", ".join(there)
-            raise PairsError(f"{source} holds no photos under the licence {wanted}, only under {found}")
+            raise DataError(f"{source} holds no photos under the licence {wanted}, only under {found}")
     if limit is not None and limit < len(photos):
-        chosen = sorted(photos, key=lambda photo: part_of_hash(seed, photo.file))[:limit]
+        chosen = sorted(photos, key=lambda photo: hash_fraction(photo.file, seed))[:limit]
         names = {photo.file for photo in chosen}
         photos = [photo for photo in photos if photo.file in names]
     return photos
@@ -104,36 +99,56 @@ def from_csv(path: Path) -> Iterator[Photo]:
     A file is relative to the folder that is named like the CSV, without `.csv`, or else to the CSV's own.
     """
     folder = path.with_suffix("") if path.with_suffix("").is_dir() else path.parent
+    for row in read_table(path, CSV_COLUMNS):
+        yield _photo_of_row(row, folder, path.stem)
+
+
+def read_table(path: Path, columns: Collection[str]) -> Iterator[dict[str, str]]:
+    """The rows of a CSV in UTF-8 that has at least these columns.
+
+    Raises:
+        DataError: there is no such file, it is no CSV, or it lacks columns.
+    """
     try:
         # utf-8-sig: spreadsheets begin their files with a mark.
         with path.open(newline="", encoding="utf-8-sig") as lines:
-            reader = csv.DictReader(lines)
-            missing = [name for name in CSV_COLUMNS if name not in (reader.fieldnames or [])]
+            reader = csv.DictReader(lines, restval="")
+            missing = [name for name in columns if name not in (reader.fieldnames or [])]
             if missing:
-                raise PairsError(f"{path} lacks the columns {', '.join(missing)}")
-            for row in reader:
-                yield _photo_of_row(row, folder, path.stem)
+                raise DataError(f"{path} lacks the columns {', '.join(missing)}")
+            yield from reader
+    except FileNotFoundError as error:
+        raise DataError(f"there is no file {path}") from error
     except (UnicodeDecodeError, csv.Error) as error:
-        raise PairsError(f"{path} is no CSV in UTF-8: {error}") from error
+        raise DataError(f"{path} is no CSV in UTF-8: {error}") from error
 
 
 def _photo_of_row(row: dict[str, str], folder: Path, name: str) -> Photo:
-    split = cast(Split, row["split"])
-    if not row["file"] or split not in get_args(Split):
-        raise PairsError(f"{row['file']!r} has the split {split!r}, expected a file and train, dev or val")
     right_x, right_y, left_x, left_y, spread = (
-        _number(row.get(name), row["file"]) for name in (*CSV_COLUMNS[2:], "label_spread")
+        read_number(row.get(name), row["file"]) for name in (*CSV_COLUMNS[2:], "label_spread")
     )
     return Photo(
         path=folder / row["file"],
         file=row["file"],
-        split=split,
+        split=read_split(row),
         source=row.get("source") or name,
         licence=row.get("licence") or "unstated",
         person=row.get("person") or row["file"],
         eyes=_both(right_x, right_y, left_x, left_y),
         label_spread=spread,
     )
+
+
+def read_split(row: Mapping[str, str]) -> Split:
+    """The split that a row names, `train` where the table has no such column.
+
+    Raises:
+        DataError: it names another one, or no file; the message names the file.
+    """
+    split = row.get("split", "train")
+    if not row["file"] or split not in get_args(Split):
+        raise DataError(f"{row['file']!r} has the split {split!r}, expected a file and train, dev or val")
+    return cast(Split, split)
 
 
 def _both(
@@ -144,11 +159,11 @@ def _both(
     return (right_x, right_y), (left_x, left_y)
 
 
-def _number(text: str | None, file: str) -> float | None:
-    """None for an empty cell.
+def read_number(text: str | None, file: str) -> float | None:
+    """The number in a cell of the row of `file`; None for an empty cell.
 
     Raises:
-        PairsError: it is no finite number; the message names the file.
+        DataError: it is no finite number; the message names the file.
     """
     if not text:
         return None
@@ -157,11 +172,11 @@ def _number(text: str | None, file: str) -> float | None:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise PairsError(f"{file} has {text!r} where a number or nothing was expected")
+        raise DataError(f"{file} has {text!r} where a number or nothing was expected")
     return value
 
 
-def from_folder(folder: Path, seed: int) -> Iterator[Photo]:
+def from_folder(folder: Path) -> Iterator[Photo]:
     """The photos below a folder; a person is the sub-folder a photo lies in, or else the photo itself."""
     paths = sorted(
         path for path in folder.rglob("*") if path.suffix.lower() in PHOTO_SUFFIXES and path.is_file()
@@ -169,7 +184,7 @@ def from_folder(folder: Path, seed: int) -> Iterator[Photo]:
     for path in paths:
         file = path.relative_to(folder).as_posix()
         person = Path(file).parent.as_posix() if "/" in file else file
-        split: Split = "val" if part_of_hash(seed, f"val {person}") < FOLDER_VAL_PART else "train"
+        split: Split = "val" if hash_fraction(f"val {person}") < VAL_PART else "train"
         yield Photo(path, file, split, folder.resolve().name, "unstated", person, labelled=False)
 
 
@@ -180,13 +195,13 @@ def from_celeba(folder: Path) -> Iterator[Photo]:
     """
     missing = [name for name in CELEBA_FILES if not (folder / name).is_file()]
     if missing:
-        raise PairsError(f"{folder} lacks {', '.join(missing)} of CelebA's layout")
+        raise DataError(f"{folder} lacks {', '.join(missing)} of CelebA's layout")
     persons, parts, landmarks = (dict(_named_lines(folder / name)) for name in CELEBA_FILES)
     for file in sorted(parts):
-        points = [_number(text, file) for text in landmarks.get(file, ())[:4]]
+        points = [read_number(text, file) for text in landmarks.get(file, ())[:4]]
         right_x, right_y, left_x, left_y = points if len(points) == 4 else [None] * 4
         if parts[file][0] not in CELEBA_SPLITS:
-            raise PairsError(f"{file} is in partition {parts[file][0]!r}, expected 0, 1 or 2")
+            raise DataError(f"{file} is in partition {parts[file][0]!r}, expected 0, 1 or 2")
         person = persons[file][0] if file in persons else file
         split = CELEBA_SPLITS[parts[file][0]]
         eyes = _both(right_x, right_y, left_x, left_y)
@@ -200,31 +215,3 @@ def _named_lines(path: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
             name, *values = line.split() or [""]
             if Path(name).suffix.lower() in PHOTO_SUFFIXES and values:
                 yield name, tuple(values)
-
-
-def _dev_by_person(photos: Iterable[Photo], dev_part: float, seed: int) -> list[Photo]:
-    """With a part of the training persons as `dev`, where none is named so."""
-    photos = list(photos)
-    if any(photo.split == "dev" for photo in photos):
-        return photos
-    return [
-        replace(photo, split="dev")
-        if photo.split == "train" and part_of_hash(seed, photo.person) < dev_part
-        else photo
-        for photo in photos
-    ]
-
-
-def _one_split_each(photos: list[Photo]) -> list[Photo]:
-    """A person met in two splits goes wholly to the one that is further from training."""
-    order: list[Split] = ["train", "dev", "val"]
-    furthest: dict[str, Split] = {}
-    for photo in photos:
-        furthest[photo.person] = max(photo.split, furthest.get(photo.person, "train"), key=order.index)
-    return [replace(photo, split=furthest[photo.person]) for photo in photos]
-
-
-def part_of_hash(seed: int, name: str) -> float:
-    """A number in 0…1, spread evenly over names, the same on every machine."""
-    digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64

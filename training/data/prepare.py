@@ -32,7 +32,8 @@ from training.data.filters import (
 )
 from training.data.growing import PROGRESS, GrowingFolder, Pair, refuse_change
 from training.data.photos import Layout, Photo, find_layout, list_photos
-from training.data.store import Manifest, PairsError, Settings, read_manifest
+from training.data.store import Manifest, Settings, read_manifest
+from training.errors import DataError
 
 Reason = Literal[
     "photo_missing",
@@ -82,12 +83,12 @@ def prepare(settings: PrepareSettings, *, finder: EyeFinder | None = None, progr
     folder is left as it is.
 
     Raises:
-        PairsError: the source cannot be used, or the folder was begun from other photos or settings.
+        DataError: the source cannot be used, or the folder was begun from other photos or settings.
     """
     layout = find_layout(settings.source) if settings.layout == "auto" else settings.layout
     photos = photos_of(settings)
     if not any(photo.path.is_file() for photo in photos):
-        raise PairsError(f"none of the {len(photos)} photos is there; the first were {photos[0].path}")
+        raise DataError(f"none of the {len(photos)} photos is there; the first were {photos[0].path}")
     if not all(photo.labelled for photo in photos):
         finder = finder or HaarEyeFinder()
     wanted = _settings_of(settings, layout, photos, finder)

@@ -29,8 +29,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.vision.eyes import CROP_VERSION, Image
+from training.errors import DataError
 
-Split = Literal["train", "dev", "val"]
 Part = Literal["eye", "mouth", "nose"]
 """What of the face the model sees."""
 
@@ -60,10 +60,6 @@ ROW_COLUMNS = {
 that is not `ok` shows nothing."""
 
 LEFT_OUT_COLUMNS = ("file", "split", "source", "reason")
-
-
-class PairsError(Exception):
-    """Photos or a folder of pairs that cannot be used; the message says what to do."""
 
 
 class Settings(TypedDict):
@@ -125,12 +121,12 @@ class Pairs:
         """The same faces with the crops of `part` where the eyes were: E = 1, every row is a sample.
 
         Raises:
-            PairsError: the folder has no crops of that part.
+            DataError: the folder has no crops of that part.
         """
         if part == self.manifest["settings"]["part"]:
             return self
         if part not in self.others:
-            raise PairsError(
+            raise DataError(
                 f"this folder of pairs holds no crops of the {part}: add them with "
                 f"'python -m training prepare SOURCE FOLDER --part {part}' and the options it was made with"
             )
@@ -146,21 +142,21 @@ def open_pairs(folder: Path) -> Pairs:
     """The pairs that `prepare` wrote into `folder`; `rows` is a structured array of ROW_COLUMNS.
 
     Raises:
-        PairsError: the folder is missing, incomplete, damaged, or of another crop version.
+        DataError: the folder is missing, incomplete, damaged, or of another crop version.
     """
     manifest = read_manifest(folder)
     if manifest is None:
         state = "is not complete" if folder.is_dir() else "does not exist"
-        raise PairsError(f"{folder} {state}: make it with 'python -m training prepare SOURCE {folder}'")
+        raise DataError(f"{folder} {state}: make it with 'python -m training prepare SOURCE {folder}'")
     found = manifest["settings"]["crop_version"]
     if found != CROP_VERSION:
-        raise PairsError(
+        raise DataError(
             f"{folder} holds crops of version {found}, this code makes {CROP_VERSION}: prepare it anew"
         )
     faces, eyes, eyes_wide = (_open_array(folder / f"{name}.npy", manifest["num_rows"]) for name in ARRAYS)
     rows = _read_rows(folder / "rows.csv")
     if len(rows) != manifest["num_rows"]:
-        raise PairsError(f"{folder}/rows.csv has {len(rows)} rows, its manifest says {manifest['num_rows']}")
+        raise DataError(f"{folder}/rows.csv has {len(rows)} rows, its manifest says {manifest['num_rows']}")
     others = {part: _open_part(folder, part, manifest) for part in OTHER_PARTS if has_part(folder, part)}
     return Pairs(faces, eyes, eyes_wide, rows, manifest, others)
 
@@ -177,7 +173,7 @@ def read_manifest(folder: Path) -> Manifest | None:
     except FileNotFoundError:
         return None
     except json.JSONDecodeError as error:
-        raise PairsError(
+        raise DataError(
             f"{folder / MANIFEST} is damaged ({error}): remove the folder and prepare it anew"
         ) from error
 
@@ -190,9 +186,9 @@ def _open_part(folder: Path, part: Part, manifest: Manifest) -> tuple[Image, Ima
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
-        raise PairsError(f"{path} is damaged ({error}): remove it and prepare the part anew") from error
+        raise DataError(f"{path} is damaged ({error}): remove it and prepare the part anew") from error
     if found != expected:
-        raise PairsError(f"{path} says {found}, expected {expected}: remove it and prepare the part anew")
+        raise DataError(f"{path} says {found}, expected {expected}: remove it and prepare the part anew")
     crops, wide = (
         _open_array(folder / f"{name}.npy", manifest["num_rows"]) for name in (part, f"{part}_wide")
     )
@@ -203,9 +199,9 @@ def _open_array(path: Path, num_rows: int) -> Image:
     try:
         array = np.load(path, mmap_mode="r")
     except (OSError, ValueError, EOFError) as error:
-        raise PairsError(f"{path} cannot be read ({error}): remove the folder and prepare it anew") from error
+        raise DataError(f"{path} cannot be read ({error}): remove the folder and prepare it anew") from error
     if len(array) != num_rows:
-        raise PairsError(f"{path} has {len(array)} rows, the manifest says {num_rows}: prepare it anew")
+        raise DataError(f"{path} has {len(array)} rows, the manifest says {num_rows}: prepare it anew")
     return cast(Image, array)
 
 

@@ -14,7 +14,8 @@ from torch import Tensor
 from service.vision.eyes import Image
 from training.data.corruptions import FLAWS
 from training.data.dataset import EyeFacePairs
-from training.data.store import Pairs, Part, Split
+from training.data.splits import Split
+from training.data.store import Pairs, Part
 from training.evaluation import evaluate as evaluation
 from training.evaluation import metrics
 from training.evaluation.embeddings import Embed, embed_all, encoder_embedding, load_vgg, vgg_embedding
@@ -137,7 +138,7 @@ def make_yardstick(
     Features are weighed by the faces of eyes whatever the part, so that losses compare.
 
     Raises:
-        PairsError: the pairs have no crops of the part.
+        DataError: the pairs have no crops of the part.
     """
     seen = pairs.of_part(part)
     features = load_features(perceptual, report_layers(perceptual))

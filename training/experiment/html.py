@@ -17,7 +17,8 @@ from matplotlib.figure import Figure
 
 from service.vision.eyes import Image
 from training.data.dataset import EyeFacePairs
-from training.data.store import Pairs, Split
+from training.data.splits import Split
+from training.data.store import Pairs
 from training.evaluation.benchmark import Metrics, true_faces
 from training.experiment.goals import list_goals
 from training.experiment.results import Row

@@ -16,7 +16,8 @@ from tqdm import tqdm
 
 from training.data.corruptions import FLAWS
 from training.data.dataset import EyeFacePairs
-from training.data.store import Pairs, Part, Split
+from training.data.splits import Split
+from training.data.store import Pairs, Part
 from training.evaluation import evaluate as evaluation
 from training.evaluation.baselines import amplified, nearest_eye
 from training.evaluation.benchmark import Metrics, Yardstick, draw_split, make_yardstick, true_faces

@@ -20,7 +20,8 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from service.inference.synthesizer import Synthesizer
 from service.vision.eyes import Image
 from training.data.dataset import EyeFacePairs
-from training.data.store import Pairs, Split
+from training.data.splits import Split
+from training.data.store import Pairs
 from training.evaluation import evaluate as evaluation
 from training.evaluation import metrics
 from training.evaluation.benchmark import draw_split, true_faces

@@ -11,7 +11,7 @@ import numpy as np
 
 from service.vision.eyes import Eye, EyeFinder, Image
 from service.vision.images import encode
-from training.data.store import PairsError
+from training.data.photos import read_table
 from training.finder.evaluate import FOUND_WITHIN, SURE_SCORE
 from training.finder.labels import LabelledPhoto
 
@@ -61,16 +61,9 @@ def read_files(path: Path) -> frozenset[str]:
     """The files that a CSV of doubts names.
 
     Raises:
-        PairsError: there is no such file, or it has no column `file`.
+        DataError: there is no such file, or it has no column `file`.
     """
-    try:
-        with path.open(newline="", encoding="utf-8") as lines:
-            reader = csv.DictReader(lines)
-            if "file" not in (reader.fieldnames or ()):
-                raise PairsError(f"{path} has no column 'file': write it with doubt-labels")
-            return frozenset(row["file"] for row in reader)
-    except FileNotFoundError as error:
-        raise PairsError(f"there is no {path}: write it with doubt-labels") from error
+    return frozenset(row["file"] for row in read_table(path, ["file"]))
 
 
 def sheet(photos: Iterable[LabelledPhoto], doubted: Sequence[Doubt], path: Path, *, limit: int = 96) -> None:

@@ -4,29 +4,37 @@ Knows the two CSV files of whole pictures (scenes) and of single faces; knows no
 Letters of shapes: P = 3 points of a person: right eye, left eye, nose; right and left are the subject's.
 """
 
-import csv
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Literal
+from typing import get_args
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from service.vision.eyes import Image
-from training.data.photos import part_of_hash
-from training.data.store import PairsError
-
-Part = Literal["train", "fit", "dev", "val"]
+from training.data.face_alignment import LEFT_EYE_AT, RIGHT_EYE_AT
+from training.data.face_parts import PLACES
+from training.data.photos import CSV_COLUMNS, read_number, read_split, read_table
+from training.data.splits import FinderSplit, split_with_calibration
+from training.errors import DataError
 
 DEV_PART = {"scenes": 0.2, "faces": 0.05}
-FIT_PART = {"scenes": 0.06, "faces": 0.03}
-"""Parts of the pictures that are kept out of training, by the hash of the file's name: on `dev` the finder is
-measured, on `fit` its scores and threshold are fitted."""
+CALIBRATION_PART = {"scenes": 0.06, "faces": 0.03}
+"""Parts of the people of each table that are kept out of training: on `dev` the finder is measured, on
+`calibration` its scores and threshold are fitted."""
+
+COLUMNS = tuple(name for name in CSV_COLUMNS if name != "split")
+"""What a table needs. It may have `split`, `person`, `kind`, `nose_x`, `nose_y`, `face_w`, `label_spread`."""
+
+FACE_PER_EYE_DISTANCE = 2.15
+"""Width of a face's box where the table has none: the median of 10,895 labelled faces."""
+
+Row = Mapping[str, str]
 
 SURE_SPREAD = 0.08
 """Measured are only labels whose repetitions agree so well, in eye distances."""
@@ -66,66 +74,97 @@ class LabelledPhoto:
 
 
 def load_photos(
-    data: Path, part: Part, *, measured: bool = False, limit: int | None = None
+    data: Path, split: FinderSplit, *, measured: bool = False, limit: int | None = None
 ) -> list[LabelledPhoto]:
-    """All usable photos of one part, decoded; `limit` takes the first so many of each file.
+    """All usable photos of one split, decoded; `limit` takes the first so many of each table.
 
     `measured` asks for the stricter rule of what is sure. A picture of which any row has no points is left
     out: somebody may be in it whom nobody labelled.
 
     Raises:
-        PairsError: the folder holds neither scenes.csv nor faces.csv.
+        DataError: the folder holds neither scenes.csv nor faces.csv, or one of them cannot be used.
     """
-    found = [name for name in ("scenes", "faces") if (data / f"{name}.csv").is_file()]
-    if not found:
-        raise PairsError(f"{data} holds neither scenes.csv nor faces.csv")
-    return [photo for name in found for photo in _load(data, name, part, measured, limit)]
+    tables = {
+        name: sorted(read_table(data / f"{name}.csv", COLUMNS), key=lambda row: row["file"])
+        for name in ("scenes", "faces")
+        if (data / f"{name}.csv").is_file()
+    }
+    if not tables:
+        raise DataError(f"{data} holds neither scenes.csv nor faces.csv")
+    splits = _split_people(tables)
+    photos: list[LabelledPhoto] = []
+    for name, rows in tables.items():
+        grouped = (list(group) for _, group in groupby(rows, key=lambda row: row["file"]))
+        chosen = [group for group in grouped if _furthest(splits[_person_of(row)] for row in group) == split]
+        complete = (group for group in chosen[:limit] if all(row["right_eye_x"] for row in group))
+        photos += [_read_photo(data / name, group, measured) for group in complete]
+    return photos
 
 
 def licences(data: Path) -> str:
-    """How many rows of the CSV files are under which licence, for the model's metadata."""
+    """How many rows of the tables are under which licence, for the model's metadata."""
     counts: Counter[str] = Counter()
     for path in sorted(data.glob("*.csv")):
-        with path.open(newline="", encoding="utf-8") as lines:
-            counts.update(row.get("licence") or "unstated" for row in csv.DictReader(lines))
+        counts.update(row.get("licence") or "unstated" for row in read_table(path, COLUMNS))
     return ", ".join(f"{count} {licence}" for licence, count in sorted(counts.items()))
 
 
-def _load(data: Path, name: str, part: Part, measured: bool, limit: int | None) -> Iterator[LabelledPhoto]:
-    with (data / f"{name}.csv").open(newline="", encoding="utf-8") as lines:
-        rows = sorted(csv.DictReader(lines), key=lambda row: row["file"])
-    files = [(file, list(group)) for file, group in groupby(rows, key=lambda row: row["file"])]
-    chosen = [(file, group) for file, group in files if _part_of(name, file, group[0]) == part]
-    for file, group in chosen[:limit]:
-        if any(not row["right_eye_x"] for row in group):
-            continue
-        stored = cv2.imread(str(data / name / file))
-        if stored is None:
-            raise PairsError(f"{data / name / file} is not a picture that can be read")
-        pixels = np.asarray(cv2.cvtColor(stored, cv2.COLOR_BGR2RGB), dtype=np.uint8)
-        kinds = {row.get("kind") or "face" for row in group}
-        kind = "several-faces" if len(group) > 1 else kinds.pop()
-        yield LabelledPhoto(file, kind, pixels, tuple(_person(row, measured) for row in group))
+def _split_people(tables: Mapping[str, Sequence[Row]]) -> dict[str, FinderSplit]:
+    """Everybody's split; whom one table holds out is held out of all."""
+    splits: dict[str, FinderSplit] = {}
+    for name, rows in tables.items():
+        named = [(_person_of(row), read_split(row)) for row in rows]
+        of_table = split_with_calibration(
+            named, dev_part=DEV_PART[name], calibration_part=CALIBRATION_PART[name]
+        )
+        for person, split in of_table.items():
+            splits[person] = _furthest([split, splits.get(person, "train")])
+    return splits
 
 
-def _part_of(name: str, file: str, row: dict[str, str]) -> Part:
-    if row.get("split") == "val":
-        return "val"
-    place = part_of_hash(0, file)
-    if place < DEV_PART[name]:
-        return "dev"
-    return "fit" if place < DEV_PART[name] + FIT_PART[name] else "train"
+def _furthest(splits: Iterable[FinderSplit]) -> FinderSplit:
+    return max(splits, key=get_args(FinderSplit).index)
 
 
-def _person(row: dict[str, str], measured: bool) -> Person:
-    names = ("right_eye", "left_eye", "nose")
-    points = np.array([[float(row[f"{each}_x"]), float(row[f"{each}_y"])] for each in names], np.float32)
+def _person_of(row: Row) -> str:
+    return row.get("person") or row["file"]
+
+
+def _read_photo(folder: Path, rows: Sequence[Row], measured: bool) -> LabelledPhoto:
+    file = rows[0]["file"]
+    stored = cv2.imread(str(folder / file))
+    if stored is None:
+        raise DataError(f"{folder / file} is not a picture that can be read")
+    pixels = np.asarray(cv2.cvtColor(stored, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+    kind = "several-faces" if len(rows) > 1 else rows[0].get("kind") or "face"
+    return LabelledPhoto(file, kind, pixels, tuple(_read_person(row, measured) for row in rows))
+
+
+def _read_person(row: Row, measured: bool) -> Person:
+    right, left = (_point(row, name) for name in ("right_eye", "left_eye"))
+    if right is None or left is None:
+        raise DataError(f"{row['file']} has only some coordinates of an eye")
+    points = np.array([right, left, _point(row, "nose") or _usual_nose(right, left)], np.float32)
+    distance = math.dist(right, left)
+    face_px = read_number(row.get("face_w"), row["file"]) or FACE_PER_EYE_DISTANCE * distance
     allowed = SURE_SPREAD if measured else TRAINED_SPREAD.get(row.get("kind", ""), TRAINED_SPREAD_OTHERWISE)
-    spread = float(row["label_spread"] or math.inf)  # labelled once only: nothing to compare with
+    spread = read_number(row.get("label_spread"), row["file"])
+    # An empty cell: labelled once only, with nothing to compare. No such column: all labels are exact.
+    agreed = "label_spread" not in row or (spread is not None and spread <= allowed)
     yaw = _yaw(points)
-    agreed = spread <= allowed
-    sure = agreed and yaw > -PROFILE_YAW, agreed and yaw < PROFILE_YAW
-    return Person(points, sure, float(row["face_w"]))
+    return Person(points, (agreed and yaw > -PROFILE_YAW, agreed and yaw < PROFILE_YAW), face_px)
+
+
+def _point(row: Row, name: str) -> tuple[float, float] | None:
+    x, y = (read_number(row.get(f"{name}_{axis}"), row["file"]) for axis in "xy")
+    return None if x is None or y is None else (x, y)
+
+
+def _usual_nose(right: tuple[float, float], left: tuple[float, float]) -> tuple[float, float]:
+    """Where the tip of the nose is in a face that looks straight ahead."""
+    down = (PLACES["nose"].y - RIGHT_EYE_AT[1]) / (LEFT_EYE_AT[0] - RIGHT_EYE_AT[0])
+    dx, dy = left[0] - right[0], left[1] - right[1]
+    return (right[0] + left[0]) / 2 - down * dy, (right[1] + left[1]) / 2 + down * dx
 
 
 def _yaw(points: NDArray[np.float32]) -> float:

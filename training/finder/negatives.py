@@ -7,15 +7,14 @@ others are divided into pictures to learn from, to fit the threshold on, and to 
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal
 
 import cv2
 import numpy as np
 import skimage.data
 
 from service.vision.eyes import Image
-from training.data.photos import part_of_hash
-from training.data.store import PairsError
+from training.data.splits import FinderSplit, split_with_calibration
+from training.errors import DataError
 from training.finder.labels import LabelledPhoto
 from training.finder.occlusions import Rng
 
@@ -31,7 +30,7 @@ SMALLEST_PART_PX = 56
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 LONG_SIDE_PX = 640
 
-_MEASURED_PART, _FITTED_PART = 0.2, 0.1
+_DEV_PART, _CALIBRATION_PART = 0.2, 0.1
 """How much of a folder's pictures false eyes are measured and the threshold is fitted on."""
 
 
@@ -40,22 +39,24 @@ def packaged(names: Iterable[str]) -> list[Image]:
     return [_as_picture(getattr(skimage.data, name)()) for name in names]
 
 
-def from_folder(folder: Path, part: Literal["train", "fit", "dev"]) -> Iterator[Image]:
-    """One part of the pictures in a folder and below it, at most LONG_SIDE_PX long.
+def from_folder(folder: Path, split: FinderSplit) -> Iterator[Image]:
+    """One split of the pictures in a folder and below it, at most LONG_SIDE_PX long.
 
     Raises:
-        PairsError: the folder holds no pictures, or one of them cannot be read.
+        DataError: the folder holds no pictures, or one of them cannot be read.
     """
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     if not paths:
-        raise PairsError(f"{folder} holds no pictures ({', '.join(sorted(SUFFIXES))})")
-    for path in paths:
-        place = part_of_hash(0, path.relative_to(folder).as_posix())
-        measured, fitted = place < _MEASURED_PART, place < _MEASURED_PART + _FITTED_PART
-        if part == ("dev" if measured else "fit" if fitted else "train"):
+        raise DataError(f"{folder} holds no pictures ({', '.join(sorted(SUFFIXES))})")
+    by_name = {path.relative_to(folder).as_posix(): path for path in paths}
+    splits = split_with_calibration(
+        ((name, "train") for name in by_name), dev_part=_DEV_PART, calibration_part=_CALIBRATION_PART
+    )
+    for name, path in by_name.items():
+        if splits[name] == split:
             stored = cv2.imread(str(path))
             if stored is None:
-                raise PairsError(f"{path} is not a picture that can be read")
+                raise DataError(f"{path} is not a picture that can be read")
             yield _at_most(np.asarray(cv2.cvtColor(stored, cv2.COLOR_BGR2RGB), np.uint8))
 
 

@@ -9,13 +9,13 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from service.vision.eyes import Image
+from training.data.splits import FinderSplit
 from training.finder.labels import LabelledPhoto, Person
 from training.finder.negatives import MEASURED, from_folder, packaged, parts_without_people
 from training.finder.occlusions import Rng, cover_with_mask, paint_over_eyes
@@ -124,14 +124,14 @@ def cases_of_nobody(
             yield Case(PAINTED_OVER, painted, ())
 
 
-def cases_of_a_folder(folder: Path, part: Literal["fit", "dev"]) -> list[Case]:
-    """One part of a folder's pictures of nobody: each whole, and a square of it.
+def cases_of_a_folder(folder: Path, split: FinderSplit) -> list[Case]:
+    """One split of a folder's pictures of nobody: each whole, and a square of it.
 
     Raises:
-        PairsError: the folder holds no pictures, or one of them cannot be read.
+        DataError: the folder holds no pictures, or one of them cannot be read.
     """
     rng = np.random.default_rng(5)
-    shown = (each for picture in from_folder(folder, part) for each in (picture, _square(picture, rng)))
+    shown = (each for picture in from_folder(folder, split) for each in (picture, _square(picture, rng)))
     return [Case(f"{NOBODY}a folder", each, ()) for each in shown]
 
 

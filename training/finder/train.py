@@ -65,7 +65,7 @@ def load_scenes(
     """What is learned from: the `train` part of the labelled photos `without` some, and pictures of nobody.
 
     Raises:
-        PairsError: `data` holds no labelled photos, or `nobody` no pictures.
+        DataError: `data` holds no labelled photos, or `nobody` no pictures.
     """
     photos: list[LabelledPhoto] = [photo for photo in load_photos(data, "train") if photo.file not in without]
     more = from_folder(nobody, "train") if nobody else ()

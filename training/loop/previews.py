@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from service.vision.eyes import Image
 from training.data.dataset import EyeFacePairs
-from training.data.store import Pairs, Split
+from training.data.splits import Split
+from training.data.store import Pairs
 from training.synthesizer.autoencoder import Autoencoder
 
 matplotlib.use("Agg")

@@ -69,7 +69,7 @@ def time_steps(
 
     Raises:
         FeaturesUnavailable: the objective needs features and there are none.
-        PairsError: the pairs have no crops of the recipe's part.
+        DataError: the pairs have no crops of the recipe's part.
         ValueError: they have other sizes than the recipe's model.
     """
     pairs = pairs.of_part(recipe.part)

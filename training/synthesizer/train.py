@@ -79,7 +79,7 @@ def train(recipe: Recipe, pairs: Pairs, settings: RunSettings) -> Path:
         ValueError: the pairs have other sizes than the recipe's model, or it has noise and an objective
             that does not compare guesses, or the other way round; it grows or squeezes and nothing
             is named to start from; it looks through a window and its objective knows places.
-        PairsError: they have no crops of the recipe's part.
+        DataError: they have no crops of the recipe's part.
     """
     pairs = pairs.of_part(recipe.part)
     check_sizes(recipe, pairs)

@@ -13,7 +13,7 @@ from tests.fakes import tiny_model
 from tests.training.labelled_astronaut import write_scenes
 from training.cli.finder import SHIPPED
 from training.cli.main import app
-from training.data.store import PairsError
+from training.errors import DataError
 from training.finder.label_errors import read_files
 from training.finder.negatives import from_folder
 from training.finder.train import load_scenes
@@ -76,7 +76,7 @@ def test_photos_are_served_and_timed(drawn_csv: Path, tmp_path: Path) -> None:
 
 
 def test_data_that_are_not_there_are_named(tmp_path: Path) -> None:
-    with pytest.raises(PairsError, match="holds neither"):
+    with pytest.raises(DataError, match="holds neither"):
         run("train-finder", tmp_path, tmp_path / "run")
 
 

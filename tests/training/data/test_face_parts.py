@@ -19,7 +19,8 @@ from training.data.face_alignment import align_face
 from training.data.face_parts import add_part, part_at
 from training.data.photos import Photo, from_csv
 from training.data.prepare import PrepareSettings, photos_of, prepare, read_pixels
-from training.data.store import Pairs, PairsError, Part, open_pairs
+from training.data.store import Pairs, Part, open_pairs
+from training.errors import DataError
 from training.evaluation import evaluate as evaluation
 from training.export.onnx import ModelFacts, export
 from training.synthesizer.recipes import RECIPES
@@ -133,7 +134,7 @@ def test_a_folder_of_another_finder_is_refused(tmp_path: Path, drawn_csv: Path) 
     shutil.copyfile(sorted(drawn_csv.with_suffix("").iterdir())[0], folder / "one.jpg")
     settings = PrepareSettings(folder, tmp_path / "pairs")
     prepare(settings, finder=HaarEyeFinder(), progress=False)
-    with pytest.raises(PairsError, match="points was 'HaarEyeFinder', is 'KnownEyes'"):
+    with pytest.raises(DataError, match="points was 'HaarEyeFinder', is 'KnownEyes'"):
         add_part(settings, "mouth", finder=KnownEyes(), progress=False)
 
 
@@ -151,7 +152,7 @@ def test_pairs_of_a_part_have_one_sample_a_row_and_the_faces_unmirrored(small_pa
 
 
 def test_a_folder_without_a_part_says_how_to_add_it(drawn_pairs: Pairs) -> None:
-    with pytest.raises(PairsError, match=r"no crops of the nose: add them with .* --part nose"):
+    with pytest.raises(DataError, match=r"no crops of the nose: add them with .* --part nose"):
         drawn_pairs.of_part("nose")
 
 
@@ -160,7 +161,7 @@ def test_a_folder_without_a_part_says_how_to_add_it(drawn_pairs: Pairs) -> None:
 )
 def test_a_damaged_note_of_a_part_is_named(settings: PrepareSettings, written: str, said: str) -> None:
     (settings.out / "mouth.json").write_text(written)
-    with pytest.raises(PairsError, match=rf"mouth\.json.*{said}"):
+    with pytest.raises(DataError, match=rf"mouth\.json.*{said}"):
         open_pairs(settings.out)
 
 
@@ -168,7 +169,7 @@ def test_a_damaged_note_of_a_part_is_named(settings: PrepareSettings, written: s
 def test_a_damaged_array_of_a_part_is_named(settings: PrepareSettings, name: str) -> None:
     add_part(settings, "mouth", progress=False)
     (settings.out / name).write_bytes(b"")
-    with pytest.raises(PairsError, match=rf"{name} cannot be read"):
+    with pytest.raises(DataError, match=rf"{name} cannot be read"):
         open_pairs(settings.out)
 
 
@@ -177,7 +178,7 @@ def test_a_model_of_a_part_says_so_and_the_service_refuses_it(
 ) -> None:
     recipe = replace(RECIPES["tiny"], part="mouth", num_steps=2, batch_size=4)
     recipe = replace(recipe, model=replace(recipe.model, face_size=64))
-    with pytest.raises(PairsError, match="no crops of the mouth"):
+    with pytest.raises(DataError, match="no crops of the mouth"):
         train(recipe, drawn_pairs, RunSettings(tmp_path / "never", "", accelerator="cpu"))
     run = train(recipe, small_pairs, RunSettings(tmp_path / "run", "", accelerator="cpu"))
     assert json.loads((run / "run.json").read_text())["data"]["settings"]["part"] == "mouth"

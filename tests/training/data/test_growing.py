@@ -13,7 +13,8 @@ import pytest
 from service.vision.eyes import CROP_VERSION
 from training.data.growing import PROGRESS, GrowingFolder, Pair
 from training.data.prepare import PrepareSettings, prepare
-from training.data.store import PairsError, Settings, open_pairs, read_manifest
+from training.data.store import Settings, open_pairs, read_manifest
+from training.errors import DataError
 
 ROOT = Path(__file__).parents[3]
 
@@ -147,19 +148,19 @@ def test_a_file_shorter_than_its_note_is_refused(tmp_path: Path, name: str) -> N
     GrowingFolder(tmp_path, SMALL).add(1, [small_pair(7)], [])
     with (tmp_path / name).open("ab") as file:
         file.truncate(20)
-    with pytest.raises(PairsError, match=rf"{name} has 20 bytes, \d+ are needed"):
+    with pytest.raises(DataError, match=rf"{name} has 20 bytes, \d+ are needed"):
         GrowingFolder(tmp_path, SMALL)
 
 
 def test_an_unfinished_folder_goes_on_only_with_the_same_settings(tmp_path: Path) -> None:
     GrowingFolder(tmp_path, SMALL).add(1, [small_pair(7)], [])
-    with pytest.raises(PairsError, match="seed was 0, is 1"):
+    with pytest.raises(DataError, match="seed was 0, is 1"):
         GrowingFolder(tmp_path, {**SMALL, "seed": 1})
 
 
 def test_a_folder_with_other_files_is_refused_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / "holiday.jpg").write_bytes(b"mine")
-    with pytest.raises(PairsError, match=r"holiday\.jpg"):
+    with pytest.raises(DataError, match=r"holiday\.jpg"):
         GrowingFolder(tmp_path, SMALL)
     assert [path.name for path in tmp_path.iterdir()] == ["holiday.jpg"]
 

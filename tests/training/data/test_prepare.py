@@ -18,7 +18,8 @@ from tests.drawn_people import Shot, make_person
 from tests.fakes import KnownEyes, astronaut
 from training.data.face_alignment import align_face
 from training.data.prepare import PrepareSettings, prepare
-from training.data.store import Pairs, PairsError, open_pairs
+from training.data.store import Pairs, open_pairs
+from training.errors import DataError
 
 
 def left_out(folder: Path) -> dict[str, str]:
@@ -82,7 +83,7 @@ def test_other_settings_are_refused(
     drawn_csv: Path, drawn_folder: Path, change: dict[str, int], message: str
 ) -> None:
     settings = PrepareSettings(drawn_csv, drawn_folder)
-    with pytest.raises(PairsError, match=message):
+    with pytest.raises(DataError, match=message):
         prepare(replace(settings, **change), progress=False)  # type: ignore[arg-type]
 
 
@@ -90,7 +91,7 @@ def test_other_photos_are_refused(tmp_path: Path, drawn_photos: list[DrawnPhoto]
     source = write_csv(tmp_path / "source", drawn_photos[:3])
     prepare(PrepareSettings(source, tmp_path / "out"), progress=False)
     (tmp_path / "source" / "faces" / "drawn-00001.jpg").write_bytes(encode(drawn_photos[4].pixels, "jpeg"))
-    with pytest.raises(PairsError, match="fingerprint was"):
+    with pytest.raises(DataError, match="fingerprint was"):
         prepare(PrepareSettings(source, tmp_path / "out"), progress=False)
 
 
@@ -139,7 +140,7 @@ def test_each_flaw_is_left_out_under_its_own_name(tmp_path: Path) -> None:
 def test_photos_of_which_none_is_there_are_refused_before_anything_is_written(tmp_path: Path) -> None:
     source = write_csv(tmp_path, [draw_photo(make_person(1), Shot())])
     elsewhere = source.rename(tmp_path / "other.csv")
-    with pytest.raises(PairsError, match=f"none of the 1 photos is there; the first were {tmp_path}/"):
+    with pytest.raises(DataError, match=f"none of the 1 photos is there; the first were {tmp_path}/"):
         prepare(PrepareSettings(elsewhere, tmp_path / "out"), progress=False)
     assert not (tmp_path / "out").exists()
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from service.vision.eyes import CROP_VERSION
-from training.data.store import ARRAYS, Pairs, PairsError, open_pairs
+from training.data.store import ARRAYS, Pairs, open_pairs
+from training.errors import DataError
 
 
 @pytest.fixture
@@ -36,13 +37,13 @@ def test_rows_have_the_types_of_their_columns(drawn_pairs: Pairs) -> None:
 
 
 def test_a_missing_folder_says_how_to_make_it(tmp_path: Path) -> None:
-    with pytest.raises(PairsError, match="does not exist: make it with"):
+    with pytest.raises(DataError, match="does not exist: make it with"):
         open_pairs(tmp_path / "nothing")
 
 
 def test_a_folder_without_manifest_is_not_complete(own_folder: Path) -> None:
     (own_folder / "manifest.json").unlink()
-    with pytest.raises(PairsError, match="is not complete"):
+    with pytest.raises(DataError, match="is not complete"):
         open_pairs(own_folder)
 
 
@@ -51,7 +52,7 @@ def test_another_crop_version_is_refused(own_folder: Path) -> None:
     manifest["settings"]["crop_version"] = CROP_VERSION + 1
     (own_folder / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(
-        PairsError, match=f"crops of version {CROP_VERSION + 1}, this code makes {CROP_VERSION}"
+        DataError, match=f"crops of version {CROP_VERSION + 1}, this code makes {CROP_VERSION}"
     ):
         open_pairs(own_folder)
 
@@ -63,18 +64,18 @@ def test_a_damaged_array_is_named(own_folder: Path, damage: str) -> None:
         path.unlink()
     else:
         path.write_bytes(path.read_bytes()[:5000])
-    with pytest.raises(PairsError, match=r"eyes\.npy cannot be read"):
+    with pytest.raises(DataError, match=r"eyes\.npy cannot be read"):
         open_pairs(own_folder)
 
 
 def test_rows_that_do_not_match_the_arrays_are_refused(own_folder: Path) -> None:
     lines = (own_folder / "rows.csv").read_text().splitlines(keepends=True)
     (own_folder / "rows.csv").write_text("".join(lines[:-1]))
-    with pytest.raises(PairsError, match=r"rows\.csv has \d+ rows"):
+    with pytest.raises(DataError, match=r"rows\.csv has \d+ rows"):
         open_pairs(own_folder)
 
 
 def test_a_damaged_manifest_is_named(own_folder: Path) -> None:
     (own_folder / "manifest.json").write_text("{")
-    with pytest.raises(PairsError, match="damaged"):
+    with pytest.raises(DataError, match="damaged"):
         open_pairs(own_folder)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from training.data.store import Pairs, PairsError
+from training.data.store import Pairs
+from training.errors import DataError
 from training.evaluation.simclr import EncoderRecipe
 from training.experiment.html import write_page
 from training.experiment.results import ResultsError, read_results
@@ -86,7 +87,7 @@ def test_a_mouth_is_one_sample_a_face_and_says_so_in_the_table(finished: Experim
 
 
 def test_a_part_that_the_pairs_lack_is_refused(finished: ExperimentSettings, small_pairs: Pairs) -> None:
-    with pytest.raises(PairsError, match="no crops of the nose"):
+    with pytest.raises(DataError, match="no crops of the nose"):
         Experiment(small_pairs, finished).run([Entry("nose-64")])
 
 

@@ -11,7 +11,7 @@ from service.vision.eyes import Eye
 from service.vision.images import Image
 from tests.fakes import ASTRONAUT_LEFT_EYE, ASTRONAUT_RIGHT_EYE, astronaut_eyes
 from tests.training.labelled_astronaut import photo
-from training.data.store import PairsError
+from training.errors import DataError
 from training.finder.label_errors import doubts, read_files, sheet, write_doubts
 from training.finder.labels import LabelledPhoto, Person
 
@@ -74,8 +74,8 @@ def test_no_doubts_are_no_picture(tmp_path: Path) -> None:
 
 
 def test_a_csv_that_is_not_there_or_another_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(PairsError, match=r"no .*none\.csv"):
+    with pytest.raises(DataError, match=r"no file .*none\.csv"):
         read_files(tmp_path / "none.csv")
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(PairsError, match="no column 'file'"):
+    with pytest.raises(DataError, match="lacks the columns file"):
         read_files(tmp_path / "other.csv")

@@ -6,11 +6,13 @@ import cv2
 import numpy as np
 import pytest
 
-from training.data.store import PairsError
+from training.data.splits import FinderSplit
+from training.errors import DataError
 from training.finder.negatives import LONG_SIDE_PX, from_folder
 from training.finder.test_sets import NOBODY, cases_of_a_folder
 
 NUM_PICTURES = 60
+SPLITS: tuple[FinderSplit, ...] = ("train", "calibration", "dev")
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_each_picture_serves_one_purpose(folder: Path) -> None:
-    levels = [{int(each[0, 0, 0]) for each in from_folder(folder, part)} for part in ("train", "fit", "dev")]
+    levels = [{int(each[0, 0, 0]) for each in from_folder(folder, split)} for split in SPLITS]
     assert set().union(*levels) == set(range(NUM_PICTURES))
     assert sum(map(len, levels)) == NUM_PICTURES
     assert all(levels)
@@ -41,21 +43,21 @@ def test_a_name_keeps_its_purpose_when_others_come(folder: Path, tmp_path: Path)
 
 def test_large_pictures_are_shrunk(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "large.jpg"), np.zeros((100, 2000, 3), np.uint8))
-    (shown,) = [each for part in ("train", "fit", "dev") for each in from_folder(tmp_path, part)]
+    (shown,) = [each for split in SPLITS for each in from_folder(tmp_path, split)]
     assert shown.shape == (32, LONG_SIDE_PX, 3)
 
 
 def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no picture")
-    with pytest.raises(PairsError, match="holds no pictures"):
+    with pytest.raises(DataError, match="holds no pictures"):
         list(from_folder(tmp_path, "train"))
 
 
 def test_a_picture_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
-    with pytest.raises(PairsError, match=r"broken\.jpg is not a picture"):
-        for part in ("train", "fit", "dev"):
-            list(from_folder(tmp_path, part))
+    with pytest.raises(DataError, match=r"broken\.jpg is not a picture"):
+        for split in SPLITS:
+            list(from_folder(tmp_path, split))
 
 
 def test_each_measured_picture_is_shown_whole_and_in_part(folder: Path) -> None:
