@@ -24,7 +24,7 @@ _PREFIX = "EYE2FACE_"
 
 # Into each pod Kubernetes puts variables for every Service of its namespace: for one named eye2face
 # EYE2FACE_PORT=tcp://10.0.0.7:80, EYE2FACE_SERVICE_HOST and EYE2FACE_PORT_80_TCP_ADDR, among others.
-_LINK = re.compile(r"(tcp|udp|sctp)://\S+")
+_LINK_VALUE = re.compile(r"(tcp|udp|sctp)://\S+")
 _LINK_NAME = re.compile(r".*_(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)")
 
 _log = logging.getLogger(__name__)
@@ -144,8 +144,8 @@ class Settings(BaseSettings):
 
     @field_validator("port", mode="before")
     @classmethod
-    def _pass_over_link(cls, value: object) -> object:
-        is_link = isinstance(value, str) and _LINK.fullmatch(value)
+    def _ignore_service_link(cls, value: object) -> object:
+        is_link = isinstance(value, str) and _LINK_VALUE.fullmatch(value)
         return cls.model_fields["port"].default if is_link else value
 
     @field_validator("api_keys", "cors_origins", mode="before")
@@ -189,12 +189,12 @@ class Settings(BaseSettings):
         return Path(self.tls_cert_file), Path(self.tls_key_file) if self.tls_key_file else None
 
     @property
-    def mounted(self) -> Path | None:
+    def models_folder(self) -> Path | None:
         """The folder of mounted models."""
         return Path(self.models_dir) if self.models_dir else None
 
     @property
-    def on_loopback(self) -> bool:
+    def is_on_loopback(self) -> bool:
         """Whether only this machine can reach the service."""
         if self.host == "localhost":
             return True
@@ -203,13 +203,13 @@ class Settings(BaseSettings):
         except ValueError:  # some other name: it may mean any address
             return False
 
-    def refuse_exposure(self) -> Self:
+    def check_exposure(self) -> Self:
         """These settings, if whoever can reach the service is meant to.
 
         Raises:
             ValueError: beyond loopback, with neither API keys nor `allow_anonymous`.
         """
-        if self.on_loopback or self.api_keys or self.api_keys_file or self.allow_anonymous:
+        if self.is_on_loopback or self.api_keys or self.api_keys_file or self.allow_anonymous:
             return self
         raise ValueError(
             f"host {self.host} can be reached from other machines, and no API keys are set: "
@@ -302,7 +302,7 @@ class BridgeSettings(BaseSettings):
         return self
 
 
-def warn_of_unknown() -> None:
+def warn_about_unknown_variables() -> None:
     """Logs each variable of the environment that is named like a setting and is none: a slip of the pen."""
     known = [f"{_PREFIX}{name.upper()}" for name in Settings.model_fields]
     known += [f"{_PREFIX}BRIDGE_{name.upper()}" for name in BridgeSettings.model_fields]

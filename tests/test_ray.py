@@ -90,9 +90,9 @@ def test_a_replica_that_is_not_told_who_can_reach_it_wants_keys(monkeypatch: pyt
 
     monkeypatch.delenv("EYE2FACE_HOST", raising=False)
     with pytest.raises(ValueError, match="EYE2FACE_API_KEYS"):
-        settle(Settings(), 1).refuse_exposure()
+        settle(Settings(), 1).check_exposure()
     monkeypatch.setenv("EYE2FACE_HOST", "127.0.0.1")
-    assert settle(Settings(), 3).refuse_exposure().num_threads == 3
+    assert settle(Settings(), 3).check_exposure().num_threads == 3
     monkeypatch.setenv("EYE2FACE_NUM_THREADS", "2")
     assert settle(Settings(), 3).num_threads == 2
 

@@ -32,7 +32,7 @@ from service.inference.synthesizer import Synthesizer, model_path
 from service.pipeline import PhotoEyes, SynthesisOptions, draw_overlay, find_eyes
 from service.runtime.host import count_cores
 from service.runtime.signals import block_sighup
-from service.settings import BridgeSettings, Settings, warn_of_unknown
+from service.settings import BridgeSettings, Settings, warn_about_unknown_variables
 from service.vision.images import encode
 from service.vision.photo import Photo
 
@@ -84,7 +84,7 @@ def serve(
 
     settings = _settings(host=host, port=port, model=model, device=device)
     try:
-        settings.refuse_exposure()
+        settings.check_exposure()
         if settings.tracing:
             refuse_untraceable()
     except ValueError as error:
@@ -132,7 +132,7 @@ def _draw(
     question: Question, output: Path, manifest: Manifest, photos: list[Path], ray: str | None
 ) -> Iterator[Outcome]:
     settings = _settings()
-    warn_of_unknown()
+    warn_about_unknown_variables()
     bulk = Bulk(output, manifest, name_run(settings, question))
     if ray is not None:
         try:
@@ -186,7 +186,7 @@ def eyes(
 ) -> None:
     """Print the eyes that the finder sees, in pixels of the upright photo, the largest person first."""
     settings = _settings()
-    warn_of_unknown()
+    warn_about_unknown_variables()
     finder = open_eye_finder(settings.eye_finder)
     photo = Photo(file.read_bytes(), max_pixels=settings.max_pixels)
     found = find_eyes(photo, finder)
@@ -225,7 +225,7 @@ def bridge() -> None:
     settings = BridgeSettings()
     logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of every request
-    warn_of_unknown()
+    warn_about_unknown_variables()
     try:
         running = Bridge(settings)
     except ValueError as error:
@@ -239,11 +239,11 @@ def bridge() -> None:
 def doctor(model: _Model = None, device: _Device = None) -> None:
     """Print versions, cores, the model, the device it really runs on, and the time of one run."""
     settings = _settings(model=model, device=device)
-    warn_of_unknown()
+    warn_about_unknown_variables()
     _print_facts(examine_versions())
     _print_facts(examine_sandbox())
     _print_facts(examine_finder(settings.eye_finder))
-    synthesizer = Synthesizer.load(model_path(settings.model, settings.mounted), device=settings.device)
+    synthesizer = Synthesizer.load(model_path(settings.model, settings.models_folder), device=settings.device)
     _print_facts(examine_model(synthesizer))
     _print_facts(examine_speed(synthesizer))
 

@@ -49,7 +49,7 @@ class LoadedModel:
         Raises:
             ModelError: it cannot be used, or fails its self-test.
         """
-        path = model_path(settings.model, settings.mounted)
+        path = model_path(settings.model, settings.models_folder)
         as_read = file_signature(path)  # before reading: what is written meanwhile counts as a change
         synthesizer = Synthesizer.load(path, device=settings.device)
         check_model(synthesizer)
@@ -126,7 +126,7 @@ async def watch_for_reloads(live: ReloadableModel, settings: Settings) -> AsyncI
         task.add_done_callback(tasks.discard)
 
     if settings.model_watch_s:
-        locate = lambda: model_path(settings.model, settings.mounted)  # noqa: E731
+        locate = lambda: model_path(settings.model, settings.models_folder)  # noqa: E731
         start(asyncio.create_task(live.follow(locate, settings.model_watch_s)))
     forget_hangup = on_sighup(lambda: start(asyncio.create_task(live.reload())))
     try:

@@ -134,7 +134,9 @@ class Worker:
             ModelError: it cannot be used.
         """
         synthesizer = Synthesizer.load(
-            model_path(settings.model, settings.mounted), device=settings.device, num_threads=num_threads
+            model_path(settings.model, settings.models_folder),
+            device=settings.device,
+            num_threads=num_threads,
         )
         self._pipeline = Pipeline.open(settings, synthesizer)
         self._question = question
@@ -213,7 +215,7 @@ def name_run(settings: Settings, question: Question, model_sha256: str | None = 
         ModelError: there is no such model.
     """
     if model_sha256 is None:
-        model_sha256 = read_model_info(model_path(settings.model, settings.mounted)).sha256
+        model_sha256 = read_model_info(model_path(settings.model, settings.models_folder)).sha256
     thresholds = settings.min_eye_px, settings.min_eye_light, settings.min_eye_sharpness
     limits = settings.eye_finder, settings.max_pixels, *thresholds
     decided = [__version__, model_sha256, question.format, asdict(question.options), limits]

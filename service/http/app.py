@@ -64,7 +64,7 @@ from service.runtime.coalescing import Steps
 from service.runtime.host import count_cores
 from service.runtime.memory import count_memory
 from service.runtime.worker_pool import WorkItem
-from service.settings import Settings, warn_of_unknown
+from service.settings import Settings, warn_about_unknown_variables
 from service.vision.images import FaceFormat, encode
 from service.vision.photo import StageTimer
 
@@ -105,7 +105,7 @@ def create_app(settings: Settings) -> FastAPI:
         ValueError: it would trace, and what that needs is not installed.
         BadKeys: the file of keys cannot be used.
     """
-    settings.refuse_exposure()
+    settings.check_exposure()
     if settings.tracing:
         refuse_untraceable()
     app = FastAPI(
@@ -119,7 +119,7 @@ def create_app(settings: Settings) -> FastAPI:
         telemetry=_TRACED | {"auto_configure": not is_set_up()} if settings.tracing else _UNTRACED,
     )
     app.state.settings = settings
-    app.state.catalogue = Catalogue(settings.mounted)
+    app.state.catalogue = Catalogue(settings.models_folder)
     app.state.gate = Gate.open(settings)
     app.state.uploads = UploadLimit(count_memory() // _PART_OF_MEMORY)
     app.state.metrics = Metrics()
@@ -145,7 +145,7 @@ def create_app(settings: Settings) -> FastAPI:
 
 @asynccontextmanager
 async def _live(app: FastAPI) -> AsyncIterator[_State]:
-    warn_of_unknown()
+    warn_about_unknown_variables()
     if app.state.settings.tracing:
         warn_if_untold()
     engine = Engine.open(app.state.settings, app.state.metrics)

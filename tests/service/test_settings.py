@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from service.settings import BridgeSettings, Settings, read_secret, warn_of_unknown
+from service.settings import BridgeSettings, Settings, read_secret, warn_about_unknown_variables
 
 KEY_HASH = hashlib.sha256(b"open sesame").hexdigest()
 
@@ -151,7 +151,7 @@ def test_what_kubernetes_sets_for_a_service_of_our_name_is_passed_over(
     for name, value in LINKS.items():
         monkeypatch.setenv(name, value)
     assert Settings().port == 8000
-    warn_of_unknown()
+    warn_about_unknown_variables()
     assert caplog.text == ""
 
 
@@ -164,7 +164,7 @@ def test_a_variable_that_is_no_setting_is_told_with_what_may_be_meant_and_not_it
     wrong = {"EYE2FACE_API_KEY": "open sesame", "EYE2FACE_BRIDGE_MQTT_HOSTS": "x", "EYE2FACE_COLOUR": "red"}
     for name, value in {**known, **wrong}.items():
         monkeypatch.setenv(name, value)
-    warn_of_unknown()
+    warn_about_unknown_variables()
     assert [record.getMessage() for record in caplog.records] == [
         "EYE2FACE_API_KEY is no setting and changes nothing; is EYE2FACE_API_KEYS meant?",
         "EYE2FACE_BRIDGE_MQTT_HOSTS is no setting and changes nothing; is EYE2FACE_BRIDGE_MQTT_HOST meant?",
@@ -193,15 +193,15 @@ def test_a_key_without_a_certificate_is_refused() -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
 def test_loopback_needs_no_key(host: str) -> None:
-    assert Settings(host=host).refuse_exposure().host == host
+    assert Settings(host=host).check_exposure().host == host
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.7", "eye2face.example", ""])
 def test_beyond_loopback_a_key_or_leave_is_wanted(host: str) -> None:
     with pytest.raises(ValueError, match="EYE2FACE_API_KEYS"):
-        Settings(host=host).refuse_exposure()
-    assert Settings(host=host, api_keys=(KEY_HASH,)).refuse_exposure()
-    assert Settings(host=host, allow_anonymous=True).refuse_exposure()
+        Settings(host=host).check_exposure()
+    assert Settings(host=host, api_keys=(KEY_HASH,)).check_exposure()
+    assert Settings(host=host, allow_anonymous=True).check_exposure()
 
 
 @pytest.mark.parametrize(
