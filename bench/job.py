@@ -10,9 +10,9 @@ from typing import Final, Literal, Self
 import numpy as np
 
 from service.inference.eye_finder import open_eye_finder
-from service.inference.synthesizer import ModelInfo, Run, Synthesizer, model_path
+from service.inference.synthesizer import ModelInfo, ModelRun, Synthesizer, model_path
 from service.pipeline import EyeCrop, Face, SynthesisOptions, as_face, select_crops
-from service.provenance import finish
+from service.provenance import encode_synthetic
 from service.settings import Settings
 from service.vision.images import Image
 from service.vision.photo import Photo
@@ -43,7 +43,7 @@ class StandIn(Synthesizer):
             time.sleep(CALL_S + ITEM_S * len(eyes_BHWC))
         factor = self.info.face_size // self.info.eye_size
         faces_BHWC: Image = eyes_BHWC.repeat(factor, axis=1).repeat(factor, axis=2)
-        self.last_run = Run(time.monotonic(), (time.monotonic() - begin) * 1000, None)
+        self.last_run = ModelRun(time.monotonic(), (time.monotonic() - begin) * 1000, None)
         return faces_BHWC
 
 
@@ -76,7 +76,7 @@ class Job:
 
     def encode(self, face: Face) -> bytes:
         """The face as PNG."""
-        return finish(face, "png")
+        return encode_synthetic(face, "png")
 
     def __call__(self, photo: bytes) -> bytes:
         """All of it, in the thread that calls."""

@@ -2,11 +2,11 @@
 
 bytes -> Header           images.read_header   nothing decoded; what cannot be used is refused here
       -> Image            images.decode        upright; a JPEG at little more than the scale that serves
-      -> Sight            ServedFinder.look    eyes in pixels of the upright photo at full size
+      -> EyeDetections            ServedFinder.look    eyes in pixels of the upright photo at full size
       -> Quality          measure_quality      what is seen too badly is refused by Gates
       -> EyeCrop          crop_eye             S x S, a left eye mirrored, from the sharpest pixels
       -> Face             Synthesizer          F x F, mirrored back for a left eye
-      -> bytes            marking.finish       outside of this file: the seam every face leaves through
+      -> bytes            provenance.encode_synthetic outside of this file: the seam every face leaves through
 """
 
 from collections.abc import Callable, Sequence
@@ -110,7 +110,7 @@ class PhotoEyes:
     width: int
     height: int
     eyes: list[MeasuredEye]
-    doubtful: list[Eye] | None
+    below_threshold: list[Eye] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,17 +230,17 @@ class Pipeline:
 
 def find_eyes(photo: Photo, finder: ServedFinder) -> PhotoEyes:
     """Every eye in the photo and how well it is seen, people largest first."""
-    sight = photo.look(finder)
-    eyes = [MeasuredEye(eye, photo.measure(eye)) for eye in sight.eyes]
-    return PhotoEyes(photo.width, photo.height, eyes, sight.doubtful)
+    detections = photo.detect(finder)
+    eyes = [MeasuredEye(eye, photo.measure(eye)) for eye in detections.eyes]
+    return PhotoEyes(photo.width, photo.height, eyes, detections.below_threshold)
 
 
 def draw_overlay(photo: Photo, finder: ServedFinder) -> Image:
     """The photo as the finder saw it, with every eye and what it was not sure of drawn into it."""
-    sight, reduce = photo.look(finder), photo.look_reduce(finder)
-    eyes = [photo.shrunk(eye, reduce) for eye in sight.eyes]
-    doubtful = [photo.shrunk(eye, reduce) for eye in sight.doubtful or ()]
-    return draw_eyes(photo.pixels(reduce), eyes, doubtful)
+    detections, reduce = photo.detect(finder), photo.detection_reduce(finder)
+    eyes = [photo.shrunk(eye, reduce) for eye in detections.eyes]
+    below_threshold = [photo.shrunk(eye, reduce) for eye in detections.below_threshold or ()]
+    return draw_eyes(photo.pixels(reduce), eyes, below_threshold)
 
 
 def quality_thresholds(settings: "Settings") -> QualityThresholds:
@@ -299,13 +299,13 @@ def _choose_eyes(
 
 def _find_people(photo: Photo, finder: ServedFinder) -> dict[int, list[Eye]]:
     """The eyes of each person, who are numbered from 0, the largest first."""
-    sight = photo.look(finder)
+    detections = photo.detect(finder)
     people: dict[int, list[Eye]] = {}
-    for eye in sight.eyes:
+    for eye in detections.eyes:
         people.setdefault(eye.person, []).append(eye)
     if people:
         return people
-    number = None if sight.doubtful is None else len(sight.doubtful)
+    number = None if detections.below_threshold is None else len(detections.below_threshold)
     doubts = "" if number is None else f"; {number} candidates scored below the finder's threshold"
     raise NoEyeFound(
         f"No eye was found in the photo of {photo.width} x {photo.height} pixels{doubts}. Send a photo with "

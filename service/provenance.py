@@ -23,7 +23,7 @@ _XMP = (
 ).encode()
 
 
-def finish(face: Face, format: FaceFormat) -> bytes:
+def encode_synthetic(face: Face, format: FaceFormat) -> bytes:
     """The face as a file that says it is synthetic."""
     file = encode(face.pixels, format)
     if format == "png":

@@ -18,7 +18,7 @@ import PIL.Image
 import skimage.data
 from onnx import TensorProto, helper, numpy_helper
 
-from service.vision.eyes import CROP_VERSION, Eye, Image, Sight, eyes_from_points
+from service.vision.eyes import CROP_VERSION, Eye, EyeDetections, Image, eyes_from_points
 
 ASTRONAUT_RIGHT_EYE = (203.0, 101.0)
 ASTRONAUT_LEFT_EYE = (246.5, 103.0)
@@ -147,15 +147,15 @@ class KnownEyes:
     """An EyeFinder that answers the same eyes for every photo, given in parts of its width and height."""
 
     parts: Sequence[Eye] = ()
-    doubtful: Sequence[Eye] | None = None
-    look_side_px: int = 1000
+    below_threshold: Sequence[Eye] | None = None
+    input_side_px: int = 1000
 
     def find(self, photo: Image) -> list[Eye]:
-        return self.look(photo).eyes
+        return self.detect(photo).eyes
 
-    def look(self, photo: Image) -> Sight:
-        doubtful = None if self.doubtful is None else _in_pixels(self.doubtful, photo)
-        return Sight(_in_pixels(self.parts, photo), doubtful)
+    def detect(self, photo: Image) -> EyeDetections:
+        below_threshold = None if self.below_threshold is None else _in_pixels(self.below_threshold, photo)
+        return EyeDetections(_in_pixels(self.parts, photo), below_threshold)
 
 
 def _in_pixels(parts: Sequence[Eye], photo: Image) -> list[Eye]:

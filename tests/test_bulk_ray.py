@@ -98,16 +98,16 @@ def test_without_a_cluster_or_with_another_model_there_the_command_says_so_in_on
 def test_a_machine_with_another_model_or_service_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     import ray.util
 
-    from service.folder.draw import ClusterFailed, Question, name_run
-    from service.folder.ray import _RemoteWorker
+    from service.folder.draw import ClusterError, FolderOptions, run_fingerprint
+    from service.folder.ray import _RayWorker
     from service.pipeline import SynthesisOptions
     from service.settings import Settings
 
     monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: "10.0.0.7")  # there is none without a node
-    settings, question = Settings(), Question(SynthesisOptions(), "png")
-    _RemoteWorker(settings, question, name_run(settings, question))
-    with pytest.raises(ClusterFailed, match="the same on all"):
-        _RemoteWorker(settings, question, "another run")
+    settings, options = Settings(), FolderOptions(SynthesisOptions(), "png")
+    _RayWorker(settings, options, run_fingerprint(settings, options))
+    with pytest.raises(ClusterError, match="the same on all"):
+        _RayWorker(settings, options, "another run")
 
 
 def test_a_node_that_is_killed_costs_no_photo(cluster: Running, tmp_path: Path) -> None:

@@ -38,8 +38,8 @@ def test_all_that_is_asked_for_is_counted_by_the_service() -> None:
     metrics = pytest.importorskip("service.observability.metrics", reason="the service counts nothing yet")
     queries = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
     asked = set(re.findall(r"eye2face_\w+", " ".join([*queries, *(alert["expr"] for alert in ALERTS)])))
-    sources = "".join(path.read_text() for path in (ROOT / "service").glob("*.py"))
-    shown = {f"eye2face_{name}" for name in re.findall(r'show_state\(\s*"(\w+)"', sources)}
+    sources = "".join(path.read_text() for path in (ROOT / "service").rglob("*.py"))
+    shown = {f"eye2face_{name}" for name in re.findall(r'add_gauge\(\s*"(\w+)"', sources)}
     counted = {family.name for family in metrics.Metrics().registry.collect()} | shown
     assert {re.sub(r"_(total|bucket|sum|count|info)$", "", name) for name in asked} <= counted
 

@@ -44,7 +44,7 @@ def serve_hollow() -> None:
         return nothing
 
     Pipeline.steps = steps  # type: ignore[method-assign]
-    app.finish = lambda face, format: FACE
+    app.encode_synthetic = lambda face, format: FACE
     run_server(Settings(port=PORT))
 
 

@@ -15,18 +15,18 @@ import time
 from typing import Final
 
 from service.access.tls import trust
-from service.bridge.deduplication import Job, Once
+from service.bridge.deduplication import Deduplicator, PendingEvent
 from service.bridge.frigate import (
     MAX_EVENT_BYTES,
     MAX_SNAPSHOT_BYTES,
-    Filter,
-    Frigate,
+    EventFilter,
+    FrigateClient,
     FrigateError,
     read_event,
     read_snapshot,
 )
-from service.bridge.messages import announce, tell_error, tell_face
-from service.bridge.mqtt import Access, Broker, Closed, Message, Receipt
+from service.bridge.messages import discovery_message, error_message, result_message
+from service.bridge.mqtt import ConnectionClosed, DeliveryTag, Message, MqttConnection, MqttOptions
 from service.client.client import Client
 from service.client.retries import Retry
 from service.errors import Eye2FaceError
@@ -63,9 +63,9 @@ class Bridge:
             InvalidParameter: the service's address is none.
         """
         self._settings = settings
-        self._filter = Filter.of(settings)
+        self._filter = EventFilter.of(settings)
         verify = trust(settings.ca_file) if settings.ca_file else True
-        self._frigate = Frigate(
+        self._frigate = FrigateClient(
             settings.frigate,
             token=read_secret(settings.frigate_token_file),
             deadline_s=settings.deadline_s,
@@ -78,9 +78,9 @@ class Bridge:
             retry=Retry(max_tries=10, deadline_s=settings.deadline_s),
             verify=verify,
         )
-        self._broker = Broker(_access(settings), self._receive, self._forget_announcements)
-        self._once = Once(settings.memory_file)
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._mqtt = MqttConnection(_mqtt_options(settings), self._receive, self._forget_announcements)
+        self._deduplicator = Deduplicator(settings.memory_file)
+        self._pending: queue.SimpleQueue[PendingEvent | None] = queue.SimpleQueue()
         self._waiting_bytes = 0
         self._announced: set[str] = set()
         self._lock = threading.Lock()
@@ -95,17 +95,17 @@ class Bridge:
         ]
         for worker in workers:
             worker.start()
-        self._broker.open()
+        self._mqtt.open()
         self._stopping.wait()
         end = time.monotonic() + _STOP_S
         for _ in workers:
-            self._jobs.put(None)
+            self._pending.put(None)
         for worker in workers:
             worker.join(max(0.0, end - time.monotonic()))
-        self._broker.close()
+        self._mqtt.close()
         self._frigate.close()
         self._service.close()
-        self._once.close()
+        self._deduplicator.close()
 
     def stop(self) -> None:
         """Ends `run` soon."""
@@ -115,16 +115,16 @@ class Bridge:
         """Takes a message or not; in the line's thread, which must survive whatever a message does."""
         try:
             if (done_with := self._take(message)) is not None:
-                self._broker.acknowledge(done_with)
+                self._mqtt.acknowledge(done_with)
         except FrigateError as error:
-            self._mention(error)
-            self._broker.acknowledge(message.receipt)
+            self._report(error)
+            self._mqtt.acknowledge(message.tag)
         except Exception:  # noqa: BLE001  # our mistake about one message must not end the line for all
             _log.exception("a message on %s was dropped", message.topic[:100])
-            self._broker.acknowledge(message.receipt)
+            self._mqtt.acknowledge(message.tag)
 
-    def _take(self, message: Message) -> Receipt | None:
-        """The receipt that can go back now; None if the message waits until its sighting is done, or for
+    def _take(self, message: Message) -> DeliveryTag | None:
+        """The tag that can go back now; None if the message waits until its event is done, or for
         the next start.
 
         Raises:
@@ -134,77 +134,78 @@ class Bridge:
         if self._stopping.is_set():
             return None
         if message.retained or not message.payload:  # of an earlier time, or the end of a retained one
-            return message.receipt
+            return message.tag
         if self._settings.source == "events":
-            sighting = read_event(message.payload)
+            event = read_event(message.payload)
         else:
-            sighting = read_snapshot(message.topic, message.payload)
-        if not self._filter.takes(sighting):
-            return message.receipt
-        job = Job(sighting, message.receipt)
-        done_with = self._once.take(job)
+            event = read_snapshot(message.topic, message.payload)
+        if not self._filter.matches(event):
+            return message.tag
+        pending = PendingEvent(event, message.tag)
+        done_with = self._deduplicator.accept(pending)
         if done_with is None:
-            self._enqueue(job)
+            self._enqueue(pending)
         return done_with
 
-    def _enqueue(self, job: Job) -> None:
-        too_many = self._jobs.qsize() >= self._settings.max_waiting
-        if too_many or self._waiting_bytes + job.num_bytes > _MAX_WAITING_BYTES:
-            self._once.give_up(job)
+    def _enqueue(self, pending: PendingEvent) -> None:
+        too_many = self._pending.qsize() >= self._settings.max_waiting
+        if too_many or self._waiting_bytes + pending.num_bytes > _MAX_WAITING_BYTES:
+            self._deduplicator.release(pending)
             raise BridgeFull(
-                f"{self._jobs.qsize()} events wait already; {job.sighting.key[:64]} of {job.sighting.camera} "
-                "is not taken. Allow more workers or a faster service, or filter more."
+                f"{self._pending.qsize()} events wait already; {pending.event.key[:64]} of "
+                f"{pending.event.camera} is not taken. Allow more workers or a faster service, "
+                "or filter more."
             )
         with self._lock:
-            self._waiting_bytes += job.num_bytes
-        self._jobs.put(job)
+            self._waiting_bytes += pending.num_bytes
+        self._pending.put(pending)
 
-    def _mention(self, error: FrigateError) -> None:
+    def _report(self, error: FrigateError) -> None:
         """Says that a message was not taken, once a second at most: a flood of them makes no other."""
         now = time.monotonic()
         if now - self._mentioned_at < _MENTION_EVERY_S:
             return
         self._mentioned_at = now
         _log.warning("%s", error)
-        self._broker.mention(f"{self._settings.topic}/error", tell_error(error))
+        self._mqtt.publish_unconfirmed(f"{self._settings.topic}/error", error_message(error))
 
     def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
+        while (pending := self._pending.get()) is not None:
             with self._lock:
-                self._waiting_bytes -= job.num_bytes
+                self._waiting_bytes -= pending.num_bytes
             try:
-                self._serve(job)
-            except Closed:  # unacknowledged, so it comes again at the next start
+                self._serve(pending)
+            except ConnectionClosed:  # unacknowledged, so it comes again at the next start
                 return
-            self._broker.acknowledge(self._once.finish(job))
+            self._mqtt.acknowledge(self._deduplicator.complete(pending))
 
-    def _serve(self, job: Job) -> None:
+    def _serve(self, pending: PendingEvent) -> None:
         """Publishes a face, or why there is none."""
-        sighting = job.sighting
-        base = f"{self._settings.topic}/{sighting.camera}"
+        event = pending.event
+        base = f"{self._settings.topic}/{event.camera}"
         try:
-            image, result = self._draw(job)
+            image, result = self._draw(pending)
         except Exception as error:  # noqa: BLE001  # whatever one event meets, the others are worked on
-            self._broker.publish(f"{base}/error", tell_error(_known(error), sighting))
+            self._mqtt.publish(f"{base}/error", error_message(_known(error), event))
             return
-        self._announce(sighting.camera)
-        self._broker.publish(f"{base}/image", image)
-        self._broker.publish(f"{base}/result", result)
+        self._announce(event.camera)
+        self._mqtt.publish(f"{base}/image", image)
+        self._mqtt.publish(f"{base}/result", result)
 
-    def _draw(self, job: Job) -> tuple[bytes, str]:
+    def _draw(self, pending: PendingEvent) -> tuple[bytes, str]:
         """The face of the largest person, and what is told of it."""
         start = time.monotonic()
-        sighting = job.sighting
-        photo = sighting.snapshot
+        event = pending.event
+        photo = event.snapshot
         if photo is None:
-            assert sighting.event_id is not None
-            photo = self._frigate.fetch_snapshot(sighting.event_id)
+            assert event.event_id is not None
+            photo = self._frigate.fetch_snapshot(event.event_id)
         fetched = time.monotonic()
         synthesis = self._service.synthesize_faces(photo, person="largest", format=self._settings.format)
-        waited, snapshot, service = start - job.taken_at, fetched - start, time.monotonic() - fetched
+        waited, snapshot, service = start - pending.taken_at, fetched - start, time.monotonic() - fetched
         timings = {"waited": waited, "snapshot": snapshot, "service": service}
         timings_ms = {name: round(seconds * 1000, 1) for name, seconds in timings.items()}
-        return synthesis.faces[0].image, tell_face(sighting, synthesis, timings_ms)
+        return synthesis.faces[0].image, result_message(event, synthesis, timings_ms)
 
     def _announce(self, camera: str) -> None:
         """Tells Home Assistant of the camera's image, the first time."""
@@ -214,20 +215,20 @@ class Bridge:
             if camera in self._announced or len(self._announced) >= MAX_CAMERAS:
                 return
             self._announced.add(camera)
-        self._broker.publish(*announce(self._settings, camera), retain=True)
+        self._mqtt.publish(*discovery_message(self._settings, camera), retain=True)
 
     def _forget_announcements(self) -> None:
         with self._lock:
             self._announced.clear()
 
 
-def _access(settings: BridgeSettings) -> Access:
+def _mqtt_options(settings: BridgeSettings) -> MqttOptions:
     if settings.source == "events":
         subscriptions, largest = [f"{settings.frigate_topic}/events"], MAX_EVENT_BYTES
     else:
         subscriptions = [f"{settings.frigate_topic}/+/{label}/snapshot" for label in settings.labels]
         largest = MAX_SNAPSHOT_BYTES
-    return Access(
+    return MqttOptions(
         host=settings.mqtt_host,
         port=settings.mqtt_port,
         trust=trust(settings.mqtt_ca_file) if settings.mqtt_tls else None,

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TextIO
 
-from service.bridge.frigate import Sighting
-from service.bridge.mqtt import Receipt
+from service.bridge.frigate import CameraEvent
+from service.bridge.mqtt import DeliveryTag
 
 MAX_REMEMBERED: Final = 20_000
 """Sightings that are known to be done: days of events, a few MB."""
@@ -23,21 +23,21 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class Job:
-    """A sighting that was taken, and the receipt that goes back when it is done."""
+class PendingEvent:
+    """A event that was taken, and the tag that goes back when it is done."""
 
-    sighting: Sighting
-    receipt: Receipt
+    event: CameraEvent
+    tag: DeliveryTag
     taken_at: float = field(default_factory=time.monotonic)
 
     @property
     def num_bytes(self) -> int:
         """What it takes of memory beside its names."""
-        return len(self.sighting.snapshot or b"")
+        return len(self.event.snapshot or b"")
 
 
-class Once:
-    """Takes each sighting once; several threads may ask. The oldest ones that are done are forgotten."""
+class Deduplicator:
+    """Takes each event once; several threads may ask. The oldest ones that are done are forgotten."""
 
     def __init__(self, file: Path | None = None, *, max_remembered: int = MAX_REMEMBERED) -> None:
         """Knows what `file` remembers, and writes to it from now on.
@@ -47,7 +47,7 @@ class Once:
         """
         self._max_remembered = max_remembered
         self._lock = threading.Lock()
-        self._working: dict[str, Job] = {}
+        self._working: dict[str, PendingEvent] = {}
         self._done: OrderedDict[str, None] = OrderedDict()
         self._path = file
         self._file: TextIO | None = None
@@ -58,35 +58,35 @@ class Once:
                 self._done = OrderedDict.fromkeys(keys[-max_remembered:])
             self._rewrite(file)
 
-    def take(self, job: Job) -> Receipt | None:
-        """The receipt that can go back at once, because the sighting is known; None of a new one."""
-        key = job.sighting.key
+    def accept(self, pending: PendingEvent) -> DeliveryTag | None:
+        """The tag that can go back at once, because the event is known; None of a new one."""
+        key = pending.event.key
         with self._lock:
             if key in self._done:
                 self._done.move_to_end(key)
-                return job.receipt
+                return pending.tag
             working = self._working.get(key)
             if working is None:
-                self._working[key] = job
+                self._working[key] = pending
                 return None
-            # After a broken line the broker gives a message again: the receipt of the newer one is kept.
-            older, working.receipt = working.receipt, job.receipt
+            # After a broken line the broker gives a message again: the tag of the newer one is kept.
+            older, working.tag = working.tag, pending.tag
             return older
 
-    def finish(self, job: Job) -> Receipt:
-        """The sighting is done; the receipt that goes back now."""
-        key = job.sighting.key
+    def complete(self, pending: PendingEvent) -> DeliveryTag:
+        """The event is done; the tag that goes back now."""
+        key = pending.event.key
         with self._lock:
             self._done[key] = None
             while len(self._done) > self._max_remembered:
                 self._done.popitem(last=False)
             self._write(key)
-            return self._working.pop(key).receipt
+            return self._working.pop(key).tag
 
-    def give_up(self, job: Job) -> None:
-        """The sighting was not taken after all; another message about it may be."""
+    def release(self, pending: PendingEvent) -> None:
+        """The event was not taken after all; another message about it may be."""
         with self._lock:
-            self._working.pop(job.sighting.key)
+            self._working.pop(pending.event.key)
 
     def close(self) -> None:
         """Lets go of the file."""

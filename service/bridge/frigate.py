@@ -86,7 +86,7 @@ class _Place(_Shape):
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
+class CameraEvent:
     """Something that a camera saw. `key` is the same for all messages about the same thing."""
 
     key: str
@@ -101,7 +101,7 @@ class Sighting:
     """The picture, where it came with the message."""
 
 
-def read_event(payload: bytes) -> Sighting:
+def read_event(payload: bytes) -> CameraEvent:
     """What a message on `frigate/events` tells.
 
     Raises:
@@ -114,7 +114,7 @@ def read_event(payload: bytes) -> Sighting:
     except ValidationError as error:
         raise MessageRefused(f"An event is not as Frigate documents it: {_explain(error)}.") from None
     seen = event.after
-    return Sighting(
+    return CameraEvent(
         key=seen.id,
         camera=seen.camera,
         label=seen.label,
@@ -126,7 +126,7 @@ def read_event(payload: bytes) -> Sighting:
     )
 
 
-def read_snapshot(topic: str, payload: bytes) -> Sighting:
+def read_snapshot(topic: str, payload: bytes) -> CameraEvent:
     """What a message on `<prefix>/<camera>/<label>/snapshot` shows; the same picture has the same key.
 
     Raises:
@@ -140,7 +140,7 @@ def read_snapshot(topic: str, payload: bytes) -> Sighting:
     if not 0 < len(payload) <= MAX_SNAPSHOT_BYTES:
         raise MessageRefused(f"A snapshot has {len(payload):,} bytes; 1 to {MAX_SNAPSHOT_BYTES:,} are taken.")
     key = f"{place.camera}/{hashlib.sha256(payload).hexdigest()}"
-    return Sighting(key=key, camera=place.camera, label=place.label, snapshot=payload)
+    return CameraEvent(key=key, camera=place.camera, label=place.label, snapshot=payload)
 
 
 def _explain(error: ValidationError) -> str:
@@ -149,8 +149,8 @@ def _explain(error: ValidationError) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Filter:
-    """Which sightings become faces."""
+class EventFilter:
+    """Which events become faces."""
 
     cameras: frozenset[str]
     labels: frozenset[str]
@@ -169,19 +169,19 @@ class Filter:
             settings.when == "end",
         )
 
-    def takes(self, sighting: Sighting) -> bool:
-        """Whether the sighting is one, as it is known now; a later message about it may be."""
+    def matches(self, event: CameraEvent) -> bool:
+        """Whether the event passes, as it is known now; a later message about it may be."""
         return (
-            sighting.has_snapshot
-            and (not self.cameras or sighting.camera in self.cameras)
-            and sighting.label in self.labels
-            and (not self.zones or not self.zones.isdisjoint(sighting.zones))
-            and sighting.area >= self.min_area
-            and (sighting.ended or not self.only_ended)
+            event.has_snapshot
+            and (not self.cameras or event.camera in self.cameras)
+            and event.label in self.labels
+            and (not self.zones or not self.zones.isdisjoint(event.zones))
+            and event.area >= self.min_area
+            and (event.ended or not self.only_ended)
         )
 
 
-class Frigate:
+class FrigateClient:
     """Frigate's HTTP API at an address; threads may share one."""
 
     def __init__(

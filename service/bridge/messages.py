@@ -8,17 +8,17 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from service.bridge.frigate import Sighting
+from service.bridge.frigate import CameraEvent
 from service.client.models import Synthesis
 from service.errors import Eye2FaceError
 from service.settings import BridgeSettings
 
 
-def tell_face(sighting: Sighting, synthesis: Synthesis, timings_ms: dict[str, float]) -> str:
+def result_message(event: CameraEvent, synthesis: Synthesis, timings_ms: dict[str, float]) -> str:
     """What goes out beside a face: what it was drawn from, by which model, and which image it is."""
     face = synthesis.faces[0]
     return json.dumps(
-        _about(sighting)
+        _about(event)
         | {
             "format": face.format,
             "width": face.width,
@@ -36,15 +36,15 @@ def tell_face(sighting: Sighting, synthesis: Synthesis, timings_ms: dict[str, fl
     )
 
 
-def tell_error(error: Eye2FaceError, sighting: Sighting | None = None) -> str:
+def error_message(error: Eye2FaceError, event: CameraEvent | None = None) -> str:
     """Why there is no face; with `code`, `title` and `detail` as the service's problems have them."""
     told = {"code": error.code, "title": error.title, "detail": str(error)}
     if error.request_id:
         told["request_id"] = error.request_id
-    return json.dumps((_about(sighting) if sighting else {}) | told)
+    return json.dumps((_about(event) if event else {}) | told)
 
 
-def announce(settings: BridgeSettings, camera: str) -> tuple[str, str]:
+def discovery_message(settings: BridgeSettings, camera: str) -> tuple[str, str]:
     """The topic and the message that make Home Assistant show a camera's last face.
 
     Source: home-assistant.io/integrations/image.mqtt.
@@ -63,10 +63,10 @@ def announce(settings: BridgeSettings, camera: str) -> tuple[str, str]:
     return f"{settings.home_assistant_topic}/image/{node}/{camera}/config", json.dumps(config)
 
 
-def _about(sighting: Sighting) -> dict[str, Any]:
+def _about(event: CameraEvent) -> dict[str, Any]:
     return {
-        "event_id": sighting.event_id,
-        "camera": sighting.camera,
-        "label": sighting.label,
-        "zones": sighting.zones,
+        "event_id": event.event_id,
+        "camera": event.camera,
+        "label": event.label,
+        "zones": event.zones,
     }

@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Receipt:
+class DeliveryTag:
     """What goes back to the broker when a message's work is done; without it the message comes again."""
 
     mid: int
@@ -50,11 +50,11 @@ class Message:
     topic: str
     payload: bytes
     retained: bool
-    receipt: Receipt
+    tag: DeliveryTag
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
+class MqttOptions:
     """Where the broker is, who we are to it, and what we want of it."""
 
     host: str
@@ -70,18 +70,18 @@ class Access:
     """The topic that says `online`, and `offline` when we are gone."""
 
 
-class Closed(Exception):
+class ConnectionClosed(Exception):
     """The line was closed while a message waited to be handed over."""
 
 
-class Broker:
+class MqttConnection:
     """The line itself. `on_message` runs in the line's own thread: while it works, nothing more is read."""
 
     def __init__(
-        self, access: Access, on_message: Callable[[Message], None], on_new_session: Callable[[], None]
+        self, access: MqttOptions, on_message: Callable[[Message], None], on_new_session: Callable[[], None]
     ) -> None:
         """`on_new_session`: the broker knows nothing of earlier, retained messages perhaps included."""
-        self._access = access
+        self._options = access
         self._on_message = on_message
         self._on_new_session = on_new_session
         self._lock = threading.Lock()
@@ -108,9 +108,9 @@ class Broker:
         """Connects, now or as soon as the broker is there, and again whenever the line breaks."""
         wishes = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         wishes.SessionExpiryInterval = _SESSION_S
-        wishes.MaximumPacketSize = self._access.max_message_bytes  # larger ones stay with the broker
+        wishes.MaximumPacketSize = self._options.max_message_bytes  # larger ones stay with the broker
         self._client.connect_async(
-            self._access.host, self._access.port, _KEEPALIVE_S, clean_start=False, properties=wishes
+            self._options.host, self._options.port, _KEEPALIVE_S, clean_start=False, properties=wishes
         )
         self._client.loop_start()
 
@@ -118,7 +118,7 @@ class Broker:
         """Returns when the broker has the message, once, however often the line breaks until then.
 
         Raises:
-            Closed: the line was closed before.
+            ConnectionClosed: the line was closed before.
         """
         while True:
             with self._lock:
@@ -128,25 +128,25 @@ class Broker:
                 handed.rc = MQTTErrorCode.MQTT_ERR_SUCCESS  # it is kept, and goes out with the next line
             while session == self._session and not handed.is_published():
                 if self._closing.is_set():
-                    raise Closed
+                    raise ConnectionClosed
                 handed.wait_for_publish(_LOOK_UP_S)
             if handed.is_published():
                 return
 
-    def mention(self, topic: str, payload: bytes | str) -> None:
+    def publish_unconfirmed(self, topic: str, payload: bytes | str) -> None:
         """Publishes what may get lost, without waiting; for the line's own thread too."""
         self._client.publish(topic, payload, qos=0)
 
-    def acknowledge(self, receipt: Receipt) -> None:
+    def acknowledge(self, tag: DeliveryTag) -> None:
         """Tells the broker that it need not give the message again; one of an earlier line it will."""
         with self._lock:
-            if receipt.qos and self._online and receipt.connection == self._connection:
-                self._client.ack(receipt.mid, receipt.qos)
+            if tag.qos and self._online and tag.connection == self._connection:
+                self._client.ack(tag.mid, tag.qos)
 
     def close(self) -> None:
         """Says goodbye; what was not handed over by now stays unsent."""
         if self._online:
-            farewell = self._client.publish(self._access.availability, "offline", qos=1, retain=True)
+            farewell = self._client.publish(self._options.availability, "offline", qos=1, retain=True)
             if farewell.rc == MQTTErrorCode.MQTT_ERR_SUCCESS:
                 farewell.wait_for_publish(_FAREWELL_S)
         self._closing.set()
@@ -162,7 +162,7 @@ class Broker:
         properties: Properties | None,
     ) -> None:
         if reason.is_failure:
-            _log.error("the broker %s refuses: %s", self._access.host, reason)
+            _log.error("the broker %s refuses: %s", self._options.host, reason)
             return
         with self._lock:
             self._online, self._connection = True, self._connection + 1
@@ -170,15 +170,15 @@ class Broker:
                 client.drop_out_messages()  # `publish` sends them anew
                 self._session += 1
         options = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND)
-        client.subscribe([(topic, options) for topic in self._access.subscriptions])
-        client.publish(self._access.availability, "online", qos=1, retain=True)
+        client.subscribe([(topic, options) for topic in self._options.subscriptions])
+        client.publish(self._options.availability, "online", qos=1, retain=True)
         if not flags.session_present:
             self._on_new_session()
-        _log.info("connected to %s:%d", self._access.host, self._access.port)
+        _log.info("connected to %s:%d", self._options.host, self._options.port)
 
     def _failed(self, client: mqtt.Client, userdata: Any) -> None:
         reason = sys.exception()  # paho calls this where it caught it
-        _log.warning("%s:%d cannot be reached: %s", self._access.host, self._access.port, reason)
+        _log.warning("%s:%d cannot be reached: %s", self._options.host, self._options.port, reason)
 
     def _disconnected(
         self,
@@ -191,7 +191,7 @@ class Broker:
         with self._lock:
             self._online = False
         if not self._closing.is_set():
-            _log.warning("the line to %s broke: %s", self._access.host, reason)
+            _log.warning("the line to %s broke: %s", self._options.host, reason)
 
     def _received(self, client: mqtt.Client, userdata: Any, message: mqtt.MQTTMessage) -> None:
         try:
@@ -199,8 +199,8 @@ class Broker:
         except UnicodeDecodeError:  # none that we subscribe to
             client.ack(message.mid, message.qos)
             return
-        receipt = Receipt(message.mid, message.qos, self._connection)
-        self._on_message(Message(topic, bytes(message.payload), message.retain, receipt))
+        tag = DeliveryTag(message.mid, message.qos, self._connection)
+        self._on_message(Message(topic, bytes(message.payload), message.retain, tag))
 
 
 def _send_at_once(client: mqtt.Client, userdata: Any, line: Any) -> None:

@@ -63,7 +63,7 @@ def examine_finder(name: Literal["learned", "haar"]) -> dict[str, str]:
     times_ms = []
     for _ in range(_NUM_RUNS):
         begin = time.perf_counter()
-        finder.look(photo)
+        finder.detect(photo)
         times_ms.append((time.perf_counter() - begin) * 1000)
     about: str = name
     if isinstance(finder, LearnedEyeFinder):

@@ -25,7 +25,15 @@ from service.access.api_keys import BadKeys, Key, add_key, hash_key, make_key
 from service.access.tls import BadCertificate
 from service.cli.doctor import examine_finder, examine_model, examine_sandbox, examine_speed, examine_versions
 from service.errors import Eye2FaceError
-from service.folder.draw import Bulk, ClusterFailed, Outcome, Question, Worker, draw_here, name_run
+from service.folder.draw import (
+    ClusterError,
+    FolderOptions,
+    OutputFolder,
+    PhotoOutcome,
+    PhotoWorker,
+    draw_locally,
+    run_fingerprint,
+)
 from service.folder.manifest import NAME, Manifest, write_parquet
 from service.inference.eye_finder import open_eye_finder
 from service.inference.synthesizer import Synthesizer, model_path
@@ -57,7 +65,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         app(arguments, prog_name="eye2face")
     except (
-        Eye2FaceError, OSError, ValidationError, BadKeys, BadCertificate, ClusterFailed, _Refusal
+        Eye2FaceError, OSError, ValidationError, BadKeys, BadCertificate, ClusterError, _Refusal
     ) as error:  # fmt: skip
         typer.echo(f"eye2face: {_sentence(error)}", err=True)
         sys.exit(1)
@@ -80,13 +88,13 @@ def serve(
     """Start the HTTP service. Other settings come from the environment, EYE2FACE_..."""
     block_sighup()  # until the model is loaded
     from service.http.server import run_server  # FastAPI and uvicorn, which no other command needs
-    from service.observability.tracing import refuse_untraceable
+    from service.observability.tracing import require_tracing_packages
 
     settings = _settings(host=host, port=port, model=model, device=device)
     try:
         settings.check_exposure()
         if settings.tracing:
-            refuse_untraceable()
+            require_tracing_packages()
     except ValueError as error:
         raise _Refusal(str(error)) from None
     run_server(settings)
@@ -113,14 +121,14 @@ def synthesize(  # noqa: PLR0913  every option is an argument
     What became of each stands in manifest.jsonl beside the faces (and in manifest.parquet where pyarrow is
     installed). After a kill the same command goes on where it was. No input is ever overwritten.
     """
-    question = Question(SynthesisOptions(eye=eye, person=_parse_person(person), input=input), format)
+    options = FolderOptions(SynthesisOptions(eye=eye, person=_parse_person(person), input=input), format)
     output.mkdir(parents=True, exist_ok=True)
     with _open_manifest(output) as manifest:
         faces = {(output / name).resolve() for name in manifest.outputs}
         photos = [photo for photo in _list_photos(files) if photo.resolve() not in faces]
         if not photos:
             raise _Refusal(f"All that is there are faces that were drawn before, as {output / NAME} says.")
-        drawing = _draw(question, output, manifest, photos, ray)
+        drawing = _draw(options, output, manifest, photos, ray)
         shown = track(drawing, "Drawing faces", total=len(photos), console=Console(stderr=True))
         outcomes = {outcome.photo: outcome for outcome in shown}
         if find_spec("pyarrow"):
@@ -129,11 +137,11 @@ def synthesize(  # noqa: PLR0913  every option is an argument
 
 
 def _draw(
-    question: Question, output: Path, manifest: Manifest, photos: list[Path], ray: str | None
-) -> Iterator[Outcome]:
+    options: FolderOptions, output: Path, manifest: Manifest, photos: list[Path], ray: str | None
+) -> Iterator[PhotoOutcome]:
     settings = _settings()
     warn_about_unknown_variables()
-    bulk = Bulk(output, manifest, name_run(settings, question))
+    bulk = OutputFolder(output, manifest, run_fingerprint(settings, options))
     if ray is not None:
         try:
             from service.folder.ray import connect, draw_on_ray
@@ -142,11 +150,11 @@ def _draw(
                 raise
             raise _Refusal("--ray needs Ray: pip install 'eye2face[ray]'.") from None
         connect(ray)
-        return draw_on_ray(settings, question, bulk, photos)
+        return draw_on_ray(settings, options, bulk, photos)
     num_cores = count_cores()
     # Several photos: a core for each of them. One: all cores for it.
-    worker = Worker(settings, question, num_threads=num_cores if len(photos) == 1 else 1)
-    return draw_here(worker, bulk, photos, min(settings.num_threads or num_cores, len(photos)))
+    worker = PhotoWorker(settings, options, num_threads=num_cores if len(photos) == 1 else 1)
+    return draw_locally(worker, bulk, photos, min(settings.num_threads or num_cores, len(photos)))
 
 
 def _open_manifest(folder: Path) -> Manifest:
@@ -156,7 +164,7 @@ def _open_manifest(folder: Path) -> Manifest:
         raise _Refusal(str(error)) from None
 
 
-def _tell_outcomes(outcomes: list[Outcome], output: Path) -> None:
+def _tell_outcomes(outcomes: list[PhotoOutcome], output: Path) -> None:
     """Says on stderr what became of all photos; exit status 1 if one of them has no face."""
     failed = [each for each in outcomes if not each.has_face]
     num_before = sum(each.from_before for each in outcomes)
@@ -173,7 +181,7 @@ def _tell_outcomes(outcomes: list[Outcome], output: Path) -> None:
         raise typer.Exit(1)
 
 
-def _errors_of(outcome: Outcome) -> list[str]:
+def _errors_of(outcome: PhotoOutcome) -> list[str]:
     return [f"{outcome.photo}: {row['error']['detail']}" for row in outcome.rows if row["error"]]
 
 
@@ -207,9 +215,11 @@ def eyes(
 def _as_answer(found: PhotoEyes, *, all: bool) -> dict[str, Any]:
     eyes = [asdict(seen.eye) | {"quality": asdict(seen.quality)} for seen in found.eyes]
     answer: dict[str, Any] = {"width": found.width, "height": found.height, "eyes": eyes}
-    if all and found.doubtful is not None:
-        doubtful = [asdict(eye) for eye in found.doubtful]
-        answer["below_threshold"] = [{k: v for k, v in eye.items() if k != "person"} for eye in doubtful]
+    if all and found.below_threshold is not None:
+        below_threshold = [asdict(eye) for eye in found.below_threshold]
+        answer["below_threshold"] = [
+            {k: v for k, v in eye.items() if k != "person"} for eye in below_threshold
+        ]
     return answer
 
 

@@ -53,7 +53,7 @@ _TASK_MODULES: Final = ("service.pipeline",)
 """The modules of the tasks: a process that is shut in imports no more."""
 
 _MOST_BYTES_A_PIXEL: Final = 32
-"""Beyond what any photo's pixels take (`service.vision.images.count_bytes`)."""
+"""Beyond what any photo's pixels take (`service.vision.images.estimate_decode_bytes`)."""
 
 _POLL_S: Final = 0.05
 _ROOT: Final = Path(__file__).parents[2]

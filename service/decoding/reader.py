@@ -12,7 +12,7 @@ from service.runtime.coalescing import Steps
 from service.runtime.host import count_cores
 from service.runtime.memory import MemoryBudget, count_memory, trim_heap
 from service.vision.eyes import ServedFinder
-from service.vision.images import telling_of_memory
+from service.vision.images import translate_memory_errors
 from service.vision.photo import Photo, StageTimer
 
 if TYPE_CHECKING:  # pydantic takes 11 MB of each process that reads, which has no settings
@@ -107,7 +107,7 @@ def read_photo(
     """
     lend, trim_above_bytes = memory
     photo = Photo(data, max_pixels=max_pixels, timer=timer)
-    with lend(photo.num_bytes, timer.check), telling_of_memory():
+    with lend(photo.num_bytes, timer.check), translate_memory_errors():
         try:
             return task(photo, finder=finder)
         finally:

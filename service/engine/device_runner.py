@@ -23,7 +23,7 @@ class DeviceRunner:
         self._metrics = metrics
         self._batcher: MicroBatcher | None = None
         if synthesizer.device == "cuda":
-            self._batcher = MicroBatcher(synthesizer, cores, observe=metrics.count_batch)
+            self._batcher = MicroBatcher(synthesizer, cores, observe=metrics.observe_batch_size)
             self._batcher.warm(self._black_eye()[0])
         else:
             self._warm(num_callers)
@@ -32,7 +32,7 @@ class DeviceRunner:
         """Faces from eyes, as the synthesizer gives them."""
         if self._batcher is not None:
             return self._batcher(eyes_BHWC)
-        self._metrics.count_batch(len(eyes_BHWC))
+        self._metrics.observe_batch_size(len(eyes_BHWC))
         return self.synthesizer(eyes_BHWC)
 
     @property

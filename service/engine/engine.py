@@ -17,7 +17,7 @@ from service.engine.model_reload import LoadedModel, ReloadableModel
 from service.errors import NotReady, Overloaded, SandboxMissing
 from service.inference.synthesizer import Synthesizer
 from service.observability.metrics import Metrics
-from service.observability.tracing import follow_stages
+from service.observability.tracing import stage_spans
 from service.pipeline import Pipeline
 from service.runtime.coalescing import MAX_TOGETHER, Steps
 from service.runtime.host import count_cores
@@ -114,11 +114,11 @@ class Engine:
             Overloaded, NotReady: it is not taken.
         """
 
-        follow = follow_stages()
+        follow = stage_spans()
 
         def measured(token: CancellationToken) -> "Steps[T]":
             waited_s = time.monotonic() - token.arrived
-            self._metrics.count_wait(waited_s)
+            self._metrics.observe_queue_wait(waited_s)
             if follow is not None:
                 follow("queue", waited_s * 1000, 0.0)
             timer = StageTimer(token.check, follow)
@@ -126,7 +126,7 @@ class Engine:
                 result = work(timer)
                 return (yield from result) if isinstance(result, Generator) else result
             finally:
-                self._metrics.count_stages(timer.spent_ms)
+                self._metrics.observe_stages(timer.spent_ms)
 
         return self.pool.submit(measured, max_ms=max_ms)
 
@@ -209,18 +209,18 @@ class Engine:
     def _show_model(self, loaded: LoadedModel) -> None:
         names = ("name", "version", "part", "licence_class", "sha256")
         facts = {k: str(v) for k, v in asdict(loaded.synthesizer.info).items() if k in names}
-        self._metrics.show_model(facts | {"device": loaded.synthesizer.device})
+        self._metrics.set_model_info(facts | {"device": loaded.synthesizer.device})
 
     def _show(self, metrics: Metrics) -> None:
         pool = self.pool
-        metrics.show_state("queue_depth", "Photos that wait.", lambda: pool.state().num_queued)
-        metrics.show_state("workers", "Workers that live.", lambda: pool.state().num_alive)
-        metrics.show_state("workers_busy", "Workers at a photo.", lambda: pool.state().num_busy)
-        metrics.show_state(
+        metrics.add_gauge("queue_depth", "Photos that wait.", lambda: pool.state().num_queued)
+        metrics.add_gauge("workers", "Workers that live.", lambda: pool.state().num_alive)
+        metrics.add_gauge("workers_busy", "Workers at a photo.", lambda: pool.state().num_busy)
+        metrics.add_gauge(
             "inference_age_seconds", "Since the model last ran.",
             lambda: time.monotonic() - self.synthesizer.last_run.at,
         )  # fmt: skip
-        metrics.show_state(
+        metrics.add_gauge(
             "inference_ok", "1 if the model's last run succeeded.",
             lambda: float(self.synthesizer.last_run.error is None),
         )  # fmt: skip

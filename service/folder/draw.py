@@ -22,7 +22,7 @@ from service.errors import Eye2FaceError
 from service.folder.manifest import Manifest, Row
 from service.inference.synthesizer import Synthesizer, model_path, read_model_info
 from service.pipeline import Pipeline, Synthesis, SynthesisOptions
-from service.provenance import finish
+from service.provenance import encode_synthetic
 from service.runtime.coalescing import MAX_TOGETHER, Steps, run_alone, run_together
 from service.settings import Settings
 from service.vision.eyes import Eye
@@ -30,12 +30,12 @@ from service.vision.images import FaceFormat
 from service.vision.photo import StageTimer
 
 
-class ClusterFailed(Exception):
+class ClusterError(Exception):
     """The cluster is not there or cannot do what was asked; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class PhotoOutcome:
     """What became of one photo, and whether an earlier run had done it."""
 
     photo: Path
@@ -49,7 +49,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class FolderOptions:
     """What is asked of every photo, and how a face is answered."""
 
     options: SynthesisOptions
@@ -57,7 +57,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class PhotoTask:
     """One photo, how the names of its faces begin, and the bytes (SHA-256) of which all faces are there."""
 
     photo: Path
@@ -66,7 +66,7 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class DrawnPhoto:
     """What a worker made of one photo: rows and faces by name; no rows where its bytes were done before."""
 
     photo: Path
@@ -74,38 +74,42 @@ class Drawn:
     faces: dict[str, bytes]
 
 
-class Bulk:
-    """Draws faces of many photos into one folder, all of them with the same question."""
+class OutputFolder:
+    """Draws faces of many photos into one folder, all of them with the same options."""
 
     def __init__(self, folder: Path, manifest: Manifest, run: str) -> None:
-        """Goes on from what `manifest` says of `folder`; `run` is `name_run`'s."""
+        """Goes on from what `manifest` says of `folder`; `run` is `run_fingerprint`'s."""
         self._folder = folder
         self._manifest = manifest
         self.run: Final = run
 
-    def plan(self, photos: list[Path]) -> list[Task]:
+    def plan(self, photos: list[Path]) -> list[PhotoTask]:
         """What there is to do for each of the photos."""
         stems = _plan_names(photos, self._folder, self._manifest)
         done = [self._manifest.done(str(photo.absolute()), self.run) for photo in photos]
-        return [Task(*each) for each in zip(photos, stems, done, strict=True)]
+        return [PhotoTask(*each) for each in zip(photos, stems, done, strict=True)]
 
-    def keep(self, drawn: Drawn) -> None:
+    def keep(self, drawn: DrawnPhoto) -> None:
         """Writes the faces; may be called by several threads."""
         for name, face in drawn.faces.items():
             _write_whole(self._folder / name, face)
 
-    def note(self, drawn: Drawn) -> Outcome:
+    def note(self, drawn: DrawnPhoto) -> PhotoOutcome:
         """Writes the rows, once the faces are kept."""
         if not drawn.rows:
-            return Outcome(drawn.photo, self._manifest.rows[str(drawn.photo.absolute())], from_before=True)
+            return PhotoOutcome(
+                drawn.photo, self._manifest.rows[str(drawn.photo.absolute())], from_before=True
+            )
         self._manifest.add(drawn.rows)
-        return Outcome(drawn.photo, drawn.rows, from_before=False)
+        return PhotoOutcome(drawn.photo, drawn.rows, from_before=False)
 
 
-def draw_here(worker: "Worker", bulk: Bulk, photos: list[Path], num_threads: int) -> Iterator[Outcome]:
+def draw_locally(
+    worker: "PhotoWorker", bulk: OutputFolder, photos: list[Path], num_threads: int
+) -> Iterator[PhotoOutcome]:
     """The outcome of each photo, in the order in which they are finished, on this machine's cores."""
 
-    def draw(tasks: Sequence[Task]) -> list[Drawn]:
+    def draw(tasks: Sequence[PhotoTask]) -> list[DrawnPhoto]:
         several = worker.several(tasks)
         for drawn in several:
             bulk.keep(drawn)
@@ -124,10 +128,10 @@ def draw_here(worker: "Worker", bulk: Bulk, photos: list[Path], num_threads: int
             threads.shutdown(cancel_futures=True)
 
 
-class Worker:
+class PhotoWorker:
     """Reads a photo, draws its faces and says what became of it; writes nothing. May be shared by threads."""
 
-    def __init__(self, settings: Settings, question: Question, *, num_threads: int = 1) -> None:
+    def __init__(self, settings: Settings, options: FolderOptions, *, num_threads: int = 1) -> None:
         """Loads the model, which is given `num_threads` for each photo.
 
         Raises:
@@ -139,27 +143,27 @@ class Worker:
             num_threads=num_threads,
         )
         self._pipeline = Pipeline.open(settings, synthesizer)
-        self._question = question
-        self.run: Final = name_run(settings, question, synthesizer.info.sha256)
+        self._question = options
+        self.run: Final = run_fingerprint(settings, options, synthesizer.info.sha256)
 
-    def __call__(self, task: Task) -> Drawn:
+    def __call__(self, task: PhotoTask) -> DrawnPhoto:
         """What becomes of one photo, its problems included."""
         return run_alone(self._steps(task))
 
-    def several(self, tasks: Sequence[Task]) -> list[Drawn]:
+    def several(self, tasks: Sequence[PhotoTask]) -> list[DrawnPhoto]:
         """The same for several photos, whose faces are drawn in one call of the model."""
         return run_together([self._steps(task) for task in tasks])
 
-    def _steps(self, task: Task) -> Steps[Drawn]:
+    def _steps(self, task: PhotoTask) -> Steps[DrawnPhoto]:
         name = str(task.photo.absolute())
         try:
             data = task.photo.read_bytes()
         except OSError as error:
             detail = error.strerror or str(error)
-            return Drawn(task.photo, [self._row(name, None, error=("unreadable", detail))], {})
+            return DrawnPhoto(task.photo, [self._row(name, None, error=("unreadable", detail))], {})
         sha256 = hashlib.sha256(data).hexdigest()
         if sha256 == task.done_sha256:
-            return Drawn(task.photo, [], {})
+            return DrawnPhoto(task.photo, [], {})
         faces: dict[str, bytes] = {}
         try:
             synthesis = yield from self._pipeline.steps(data, self._question.options, StageTimer())
@@ -168,7 +172,7 @@ class Worker:
             rows = [self._row(name, sha256, error=(error.code, str(error)))]
         for row in rows:
             row["num_rows"] = len(rows)
-        return Drawn(task.photo, rows, faces)
+        return DrawnPhoto(task.photo, rows, faces)
 
     def _finish(
         self, synthesis: Synthesis, stem: str, name: str, sha256: str, faces: dict[str, bytes]
@@ -179,7 +183,7 @@ class Worker:
         for face in synthesis.faces:
             person = face.eye.person if options.person == "all" else 0
             output = _name_face(stem, person, format)
-            faces[output] = finish(face, format)
+            faces[output] = encode_synthetic(face, format)
             rows.append(self._row(name, sha256, eye=face.eye, quality=asdict(face.quality), output=output))
         for refused in synthesis.refused:
             error = refused.error.code, str(refused.error)
@@ -208,7 +212,7 @@ class Worker:
         )
 
 
-def name_run(settings: Settings, question: Question, model_sha256: str | None = None) -> str:
+def run_fingerprint(settings: Settings, options: FolderOptions, model_sha256: str | None = None) -> str:
     """A short name for all that decides which face a photo gets, the settings' model unless another is named.
 
     Raises:
@@ -218,7 +222,7 @@ def name_run(settings: Settings, question: Question, model_sha256: str | None = 
         model_sha256 = read_model_info(model_path(settings.model, settings.models_folder)).sha256
     thresholds = settings.min_eye_px, settings.min_eye_light, settings.min_eye_sharpness
     limits = settings.eye_finder, settings.max_pixels, *thresholds
-    decided = [__version__, model_sha256, question.format, asdict(question.options), limits]
+    decided = [__version__, model_sha256, options.format, asdict(options.options), limits]
     return hashlib.sha256(json.dumps(decided).encode()).hexdigest()[:12]
 
 

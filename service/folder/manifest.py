@@ -19,7 +19,7 @@ class Row(TypedDict):
 
     input: str
     sha256: str | None  # of the photo's bytes; None: it could not be read
-    run: str  # changes with the question, the settings and the model
+    run: str  # changes with the options, the settings and the model
     num_rows: int  # that the photo has in this run
     eye: dict[str, float | str] | None  # as POST /eyes has it
     quality: dict[str, float] | None

@@ -16,7 +16,14 @@ import ray
 import ray.data
 from ray.exceptions import RayError
 
-from service.folder.draw import Bulk, ClusterFailed, Drawn, Outcome, Question, Worker
+from service.folder.draw import (
+    ClusterError,
+    DrawnPhoto,
+    FolderOptions,
+    OutputFolder,
+    PhotoOutcome,
+    PhotoWorker,
+)
 from service.settings import Settings
 
 _PHOTOS_AT_ONCE: Final = 8
@@ -25,14 +32,14 @@ _MAX_BLOCKS: Final = 10_000
 _CONNECT_S: Final = 5.0
 
 
-class _RemoteWorker:
-    """A `Worker` in a process of Ray's, with a core of its own."""
+class _RayWorker:
+    """A `PhotoWorker` in a process of Ray's, with a core of its own."""
 
-    def __init__(self, settings: Settings, question: Question, run: str) -> None:
+    def __init__(self, settings: Settings, options: FolderOptions, run: str) -> None:
         cv2.setNumThreads(1)
-        self._worker = Worker(settings, question)
+        self._worker = PhotoWorker(settings, options)
         if self._worker.run != run:
-            raise ClusterFailed(
+            raise ClusterError(
                 f"{ray.util.get_node_ip_address()} has another version of the service or of the model "
                 "than this machine: install the same on all."
             )
@@ -45,7 +52,7 @@ def connect(address: str) -> None:
     """Joins a cluster: `HOST:PORT` of its first node, or `auto` for RAY_ADDRESS or that of this machine.
 
     Raises:
-        ClusterFailed: there is none.
+        ClusterError: there is none.
     """
     host, _, port = address.rpartition(":")
     try:
@@ -53,16 +60,18 @@ def connect(address: str) -> None:
             socket.create_connection((host, int(port)), timeout=_CONNECT_S).close()
         ray.init(address, log_to_driver=False, logging_level="error")
     except (OSError, RuntimeError, ValueError) as error:
-        raise ClusterFailed(f"No Ray cluster answers at {address}: {_last_line(error)}") from error
+        raise ClusterError(f"No Ray cluster answers at {address}: {_last_line(error)}") from error
 
 
-def draw_on_ray(settings: Settings, question: Question, bulk: Bulk, photos: list[Path]) -> Iterator[Outcome]:
+def draw_on_ray(
+    settings: Settings, options: FolderOptions, bulk: OutputFolder, photos: list[Path]
+) -> Iterator[PhotoOutcome]:
     """The outcome of each photo, in the order in which they are finished, on all cores of the cluster.
 
     With EYE2FACE_DEVICE=cuda each worker has a GPU, otherwise a core. Leaves the cluster at the end.
 
     Raises:
-        ClusterFailed: the cluster cannot do this.
+        ClusterError: the cluster cannot do this.
     """
     try:
         context = ray.data.DataContext.get_current()
@@ -70,23 +79,23 @@ def draw_on_ray(settings: Settings, question: Question, bulk: Bulk, photos: list
         needs = {"num_gpus": 1} if settings.device == "cuda" else {"num_cpus": 1}
         num_workers = int(ray.cluster_resources().get("GPU" if "num_gpus" in needs else "CPU", 0))
         if not num_workers:
-            raise ClusterFailed("The cluster has no GPU.")
+            raise ClusterError("The cluster has no GPU.")
         blocks = math.ceil(len(photos) / _PHOTOS_AT_ONCE)
         rows = ray.data.from_items(
             [{"task": pickle.dumps(task)} for task in bulk.plan(photos)],
             override_num_blocks=min(blocks, _MAX_BLOCKS),
         ).map(
-            _RemoteWorker,
-            fn_constructor_args=(settings, question, bulk.run),
+            _RayWorker,
+            fn_constructor_args=(settings, options, bulk.run),
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(num_workers, blocks)),
             **needs,
         )
         for row in rows.iter_rows():
-            drawn: Drawn = pickle.loads(row["drawn"])
+            drawn: DrawnPhoto = pickle.loads(row["drawn"])
             bulk.keep(drawn)
             yield bulk.note(drawn)
     except RayError as error:
-        raise ClusterFailed(_last_line(error)) from error
+        raise ClusterError(_last_line(error)) from error
     finally:
         ray.shutdown()
 

@@ -55,11 +55,11 @@ from service.http.responses import (
     answer_faces,
     answer_models,
 )
-from service.inference.catalog import Catalogue
+from service.inference.catalog import Catalog
 from service.observability.metrics import MEDIA_TYPE, Metrics
-from service.observability.tracing import is_set_up, refuse_untraceable, warn_if_untold
+from service.observability.tracing import is_configured, require_tracing_packages, warn_if_not_exported
 from service.pipeline import SynthesisOptions
-from service.provenance import finish
+from service.provenance import encode_synthetic
 from service.runtime.coalescing import Steps
 from service.runtime.host import count_cores
 from service.runtime.memory import count_memory
@@ -107,7 +107,7 @@ def create_app(settings: Settings) -> FastAPI:
     """
     settings.check_exposure()
     if settings.tracing:
-        refuse_untraceable()
+        require_tracing_packages()
     app = FastAPI(
         title="eye2face",
         version=__version__,
@@ -116,10 +116,10 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        telemetry=_TRACED | {"auto_configure": not is_set_up()} if settings.tracing else _UNTRACED,
+        telemetry=_TRACED | {"auto_configure": not is_configured()} if settings.tracing else _UNTRACED,
     )
     app.state.settings = settings
-    app.state.catalogue = Catalogue(settings.models_folder)
+    app.state.catalogue = Catalog(settings.models_folder)
     app.state.gate = Gate.open(settings)
     app.state.uploads = UploadLimit(count_memory() // _PART_OF_MEMORY)
     app.state.metrics = Metrics()
@@ -147,7 +147,7 @@ def create_app(settings: Settings) -> FastAPI:
 async def _live(app: FastAPI) -> AsyncIterator[_State]:
     warn_about_unknown_variables()
     if app.state.settings.tracing:
-        warn_if_untold()
+        warn_if_not_exported()
     engine = Engine.open(app.state.settings, app.state.metrics)
     try:
         async with watch_for_reloads(engine.model, app.state.settings):
@@ -238,7 +238,7 @@ async def synthesize(request: Request) -> Response:
         if media_type == _JSON:
             return answer_faces(synthesis, query.format or "png", model.synthesizer, request_id, timer)
         with timer.span("encode"):
-            return finish(synthesis.faces[0], _format_of(media_type))
+            return encode_synthetic(synthesis.faces[0], _format_of(media_type))
 
     face: bytes = await _run(request, engine, draw)
     return Response(face, 200, {"X-Device": model.synthesizer.device}, media_type)
@@ -272,7 +272,9 @@ async def synthesize_batch(request: Request) -> Response:
         refuse_size(len(upload.data), settings.max_upload_bytes)
         synthesis = yield from model.pipeline.steps(upload.data, options, timer)
         if media_type == ZIP:
-            return Outcome(upload.file_name, faces=[finish(face, format) for face in synthesis.faces])
+            return Outcome(
+                upload.file_name, faces=[encode_synthetic(face, format) for face in synthesis.faces]
+            )
         answer = answer_faces(synthesis, format, model.synthesizer, request_id, timer)
         return Outcome(upload.file_name, answer)
 

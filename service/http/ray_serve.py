@@ -15,7 +15,7 @@ from ray.serve.config import AutoscalingConfig
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.http.app import create_app
-from service.observability.logs import configure_logs
+from service.observability.logs import logging_config
 from service.runtime.memory import freeze_garbage_collector, keep_freed_memory
 from service.settings import Settings
 
@@ -76,7 +76,7 @@ class Replica:
         keep_freed_memory()
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # damaged pictures are no news
         settings = settle(Settings(), num_cores)
-        logging.config.dictConfig(configure_logs(settings.log_format, settings.log_level))
+        logging.config.dictConfig(logging_config(settings.log_format, settings.log_level))
         self._app = Stateful(create_app(settings))
 
     def __serve_build_asgi_app__(self) -> ASGIApp:  # Ray's name

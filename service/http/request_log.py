@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import Eye2FaceError
 from service.observability.metrics import Metrics
-from service.observability.tracing import note_request
+from service.observability.tracing import tag_request_span
 
 QUIET: Final = ("/livez", "/readyz", "/metrics")
 """Asked every few seconds; their answers are logged only if they are bad news."""
@@ -34,7 +34,7 @@ class Watch:
             await self._app(scope, receive, send)
             return
         begin = time.monotonic()
-        trace_id = note_request(scope["state"]["request_id"]) if self._traced else None
+        trace_id = tag_request_span(scope["state"]["request_id"]) if self._traced else None
         status = 500  # a crash is answered outside of this middleware
 
         async def send_watched(message: Message) -> None:

@@ -12,10 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.engine.model_reload import LoadedModel, ReloadableModel
-from service.inference.catalog import Entry
+from service.inference.catalog import CatalogEntry
 from service.inference.synthesizer import Synthesizer
 from service.pipeline import Face, MeasuredEye, PhotoEyes, RejectedEye, Synthesis
-from service.provenance import finish
+from service.provenance import encode_synthetic
 from service.vision.images import FaceFormat
 from service.vision.photo import StageTimer
 
@@ -208,7 +208,7 @@ def answer_faces(
 ) -> bytes:
     """The JSON of `/synthesize`: every face as a file, and how it was made."""
     with timer.span("encode"):
-        files = [finish(face, format) for face in synthesis.faces]
+        files = [encode_synthetic(face, format) for face in synthesis.faces]
     answer = SynthesisAnswer(
         faces=[_face(face, file, format) for face, file in zip(synthesis.faces, files, strict=True)],
         refused=[_refused(each) for each in synthesis.refused],
@@ -225,8 +225,8 @@ def answer_faces(
 def answer_eyes(found: PhotoEyes, request_id: str, *, all: bool) -> bytes:
     """The JSON of `/eyes`; with `all` also what scored below the threshold, where the finder tells."""
     below = None
-    if all and found.doubtful is not None:
-        below = [CandidateShape.model_validate(eye) for eye in found.doubtful]
+    if all and found.below_threshold is not None:
+        below = [CandidateShape.model_validate(eye) for eye in found.below_threshold]
     answer = EyesAnswer(
         width=found.width,
         height=found.height,
@@ -237,7 +237,7 @@ def answer_eyes(found: PhotoEyes, request_id: str, *, all: bool) -> bytes:
     return answer.model_dump_json(exclude_none=True).encode()
 
 
-def answer_models(entries: Sequence[Entry], live: ReloadableModel, request_id: str) -> ModelsAnswer:
+def answer_models(entries: Sequence[CatalogEntry], live: ReloadableModel, request_id: str) -> ModelsAnswer:
     """The JSON of `/models`."""
     current = live.current
     return ModelsAnswer(
@@ -249,7 +249,7 @@ def answer_models(entries: Sequence[Entry], live: ReloadableModel, request_id: s
     )
 
 
-def _listed(entry: Entry, current: LoadedModel) -> ListedModel:
+def _listed(entry: CatalogEntry, current: LoadedModel) -> ListedModel:
     about = None if entry.info is None else CardShape.model_validate(entry.info)
     return ListedModel(
         name=entry.name,

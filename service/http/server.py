@@ -16,7 +16,7 @@ from service.access.tls import Certificate, limited_tls
 from service.errors import Eye2FaceError
 from service.http.app import create_app
 from service.http.protocol import PromptHttp
-from service.observability.logs import configure_logs
+from service.observability.logs import logging_config
 from service.runtime.memory import freeze_garbage_collector, keep_freed_memory
 from service.settings import Settings
 
@@ -47,7 +47,7 @@ def run_server(settings: Settings) -> None:
         lifespan="on",
         server_header=False,
         access_log=False,  # ours tells the request's id and code
-        log_config=configure_logs(settings.log_format, settings.log_level),
+        log_config=logging_config(settings.log_format, settings.log_level),
         timeout_graceful_shutdown=math.ceil(settings.stop_timeout_s),
         ssl_context_factory=None if certificate is None else lambda *_: certificate.context,
     )

@@ -14,7 +14,7 @@ Source = Literal["shipped", "mounted", "path"]
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class CatalogEntry:
     """One file: what it says of itself, or the problem that keeps it from being used."""
 
     path: Path
@@ -29,15 +29,15 @@ class Entry:
         return self.path.stem
 
 
-class Catalogue:
+class Catalog:
     """Lists models; reads a file once, and again when it changes. May be shared by threads."""
 
     def __init__(self, mounted: Path | None) -> None:
         self._mounted = mounted
-        self._seen: dict[Path, tuple[object, Entry]] = {}
+        self._seen: dict[Path, tuple[object, CatalogEntry]] = {}
         self._lock: Final = threading.Lock()
 
-    def list(self, *others: Path) -> list[Entry]:
+    def list(self, *others: Path) -> list[CatalogEntry]:
         """Every model of the two folders by name, the mounted ones first, and the files beside them."""
         files: dict[Path, Source] = dict.fromkeys(others, "path")
         for path, is_mounted in list_models(self._mounted):
@@ -48,7 +48,7 @@ class Catalogue:
                 (entry for _, entry in self._seen.values()), key=lambda each: (each.source, each.name)
             )
 
-    def _look(self, path: Path, source: Source) -> tuple[object, Entry]:
+    def _look(self, path: Path, source: Source) -> tuple[object, CatalogEntry]:
         now = file_signature(path)
         before, entry = self._seen.get(path, (None, None))
         if entry is None or before != now:
@@ -56,15 +56,15 @@ class Catalogue:
         return now, entry
 
 
-def _read(path: Path, source: Source) -> Entry:
+def _read(path: Path, source: Source) -> CatalogEntry:
     try:
         num_bytes = path.stat().st_size
     except OSError as error:
-        return Entry(path, source, 0, None, f"{path.name} cannot be read ({error.strerror}).")
+        return CatalogEntry(path, source, 0, None, f"{path.name} cannot be read ({error.strerror}).")
     try:
-        return Entry(path, source, num_bytes, _read_info(path), None)
+        return CatalogEntry(path, source, num_bytes, _read_info(path), None)
     except ModelError as error:  # callers see it: no folder of the machine is told
-        return Entry(path, source, num_bytes, None, str(error).replace(str(path), path.name))
+        return CatalogEntry(path, source, num_bytes, None, str(error).replace(str(path), path.name))
 
 
 def _read_info(path: Path) -> ModelInfo | FinderInfo:

@@ -7,23 +7,23 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-_SAME_EYE = 0.4
+_NMS_DISTANCE = 0.4
 """Two candidates nearer than this, in distances between the eyes, are one eye."""
 
-_SMALL_PX, _AS_SURELY = 24.0, 2.0
+_SMALL_PX, _MAX_LOGIT_GAP = 24.0, 2.0
 """Below so many pixels between the eyes a finer look is believed on where the eye is, if its logit is not so
 much lower: of eyes 11 to 40 px apart, on six photos side by side, 3 % are then missed and not 8 %."""
 
-_PARTNERS = 0.35
+_PARTNER_TOLERANCE = 0.35
 """How far a partner may be from where an eye says it is, in distances between the eyes."""
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class Detection:
     """A peak of the heat map, in pixels; `partner` is where the same person's other eye should be.
 
-    `seen_px` is the distance between the eyes in pixels of the look; `close_logit` is what a closer look says
-    (see `service/inference/refiner.py`), 0 if there was none.
+    `input_distance_px` is the eye distance in pixels of the network's input; `refiner_logit` is 0
+    where there is no refiner.
     """
 
     x: float
@@ -32,36 +32,36 @@ class Candidate:
     left: float
     roll_deg: float
     logit: float
-    seen_px: float
+    input_distance_px: float
     partner: tuple[float, float]
-    close_logit: float = 0.0
+    refiner_logit: float = 0.0
 
     @property
-    def sureness(self) -> float:
+    def total_logit(self) -> float:
         """What both networks say."""
-        return self.logit + self.close_logit
+        return self.logit + self.refiner_logit
 
 
-def read_candidate(row: Sequence[float], grow_x: float, grow_y: float) -> Candidate:
+def decode_detection(row: Sequence[float], grow_x: float, grow_y: float) -> Detection:
     """A row of the network's answer, whose pixels are so much wider and higher than the photo's."""
     logit, x, y, distance, left, cos, sin, partner_x, partner_y = row
     grow = math.sqrt(grow_x * grow_y)
     centre = (x + 0.5) * grow_x - 0.5, (y + 0.5) * grow_y - 0.5
-    return Candidate(
+    return Detection(
         *centre, distance * grow, left, math.degrees(math.atan2(sin, cos)), logit, distance,
         partner=(centre[0] + partner_x * distance * grow_x, centre[1] + partner_y * distance * grow_y),
     )  # fmt: skip
 
 
-def each_once(found: Sequence[Candidate]) -> list[Candidate]:
+def suppress_non_maxima(found: Sequence[Detection]) -> list[Detection]:
     """The surest candidate of every place: the others near it are the same eye seen again.
 
     Of a small eye a finer look knows better where it is, if it saw the eye about as surely.
     """
-    places: list[list[Candidate]] = []
-    for each in sorted(found, key=lambda candidate: -candidate.sureness):
+    places: list[list[Detection]] = []
+    for each in sorted(found, key=lambda candidate: -candidate.total_logit):
         for place in places:
-            if _apart(each, place[0]) <= _SAME_EYE * max(each.distance, place[0].distance):
+            if _apart(each, place[0]) <= _NMS_DISTANCE * max(each.distance, place[0].distance):
                 place.append(each)
                 break
         else:
@@ -69,20 +69,23 @@ def each_once(found: Sequence[Candidate]) -> list[Candidate]:
     return [_as_seen_best(place) for place in places]
 
 
-def _as_seen_best(place: Sequence[Candidate]) -> Candidate:
+def _as_seen_best(place: Sequence[Detection]) -> Detection:
     """One eye out of what several looks saw of it, the surest first."""
     surest = place[0]
-    if surest.seen_px >= _SMALL_PX:
+    if surest.input_distance_px >= _SMALL_PX:
         return surest
-    finest = max((each for each in place if each.logit > surest.logit - _AS_SURELY), key=lambda c: c.seen_px)
+    finest = max(
+        (each for each in place if each.logit > surest.logit - _MAX_LOGIT_GAP),
+        key=lambda c: c.input_distance_px,
+    )
     return replace(finest, logit=surest.logit)
 
 
-def _apart(a: Candidate, b: Candidate) -> float:
+def _apart(a: Detection, b: Detection) -> float:
     return math.hypot(a.x - b.x, a.y - b.y)
 
 
-def pair_up(candidates: Sequence[Candidate]) -> list[tuple[int, int]]:
+def pair_eyes(candidates: Sequence[Detection]) -> list[tuple[int, int]]:
     """Indices of (right, left) eyes that name each other as partner, best agreement first, each eye once."""
     agreed: list[tuple[float, int, int]] = []
     for i, one in enumerate(candidates):
@@ -91,7 +94,7 @@ def pair_up(candidates: Sequence[Candidate]) -> list[tuple[int, int]]:
             if not 0.6 < one.distance / other.distance < 1.67:
                 continue
             off = math.dist(one.partner, (other.x, other.y)) + math.dist(other.partner, (one.x, one.y))
-            if off < _PARTNERS * (one.distance + other.distance):
+            if off < _PARTNER_TOLERANCE * (one.distance + other.distance):
                 right, left = (i, j) if one.left <= other.left else (j, i)
                 agreed.append((off / (one.distance + other.distance), right, left))
     taken: set[int] = set()

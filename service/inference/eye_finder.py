@@ -18,16 +18,16 @@ import cv2
 import numpy as np
 
 from service.errors import ModelContractUnknown
-from service.inference.detections import Candidate, each_once, pair_up, read_candidate
+from service.inference.detections import Detection, decode_detection, pair_eyes, suppress_non_maxima
 from service.inference.refiner import Refiner
-from service.inference.synthesizer import model_path, open_bytes_on_cpu, open_on_cpu
+from service.inference.synthesizer import model_path, open_bytes_on_cpu, open_cpu_session
 from service.vision.eyes import (
     CROP_PER_EYE_DISTANCE,
     Eye,
+    EyeDetections,
     HaarEyeFinder,
     ServedFinder,
     Side,
-    Sight,
     eyes_from_points,
 )
 from service.vision.images import Image
@@ -35,18 +35,18 @@ from service.vision.images import Image
 FINDER_CONTRACT_VERSION = 3
 """Names, types and meaning of the network's input, output and metadata: see `training/finder/export.py`."""
 
-FIRST_LOOK_PX, FINE_LOOK_PX, COARSE_LOOK_PX = 256, 640, 128
+BASE_SIDE_PX, FINE_SIDE_PX, COARSE_SIDE_PX = 256, 640, 128
 """Long sides at which the photo is looked at: finer where somebody small may be, coarser where nobody is seen
 yet, for the network was trained on distances between the eyes up to 260 px, and a close-up holds more."""
 
 SIDE_MULTIPLE = 32
-LARGEST_ENLARGING = 3.0
+MAX_UPSCALE = 3.0
 
-_HARDLY = -1.5
+_MIN_LOGIT = -1.5
 """Candidates of a lower logit, a chance of one in six, are not looked into."""
 
-WORTH_TELLING = 0.05
-"""What scores lower is no doubtful eye: the network has some fifty such places in any picture."""
+MIN_REPORTED_SCORE = 0.05
+"""Eyes of lower scores are not reported: the network has some fifty such places in any picture."""
 
 _SMALL_PX, _TINY_PX, _DOUBTED = 15.0, 5.0, 0.2
 """Where several people's eyes have fewer pixels in the first look, or one person's far fewer, or where so
@@ -60,7 +60,7 @@ _LARGE_PX = 80.0
 class FinderInfo:
     """What the file says of itself: who may use it, and how scores are calibrated.
 
-    `score_weights` are those of a logistic regression on what `Sighting.signs` holds; an eye counts from
+    `score_weights` are those of a logistic regression on what `ScoredEye.features` holds; an eye counts from
     `threshold` on.
     """
 
@@ -75,20 +75,20 @@ class FinderInfo:
     metrics: dict[str, float]
 
 
-NUM_SIGNS = 8
+NUM_CALIBRATION_FEATURES = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
+class ScoredEye:
     """A candidate as an eye, and what speaks for it.
 
-    `signs`: its logit and that of the closer look, its partner's two or 0, whether it has a partner, whether
+    `features`: its logit and the refiner's, its partner's two or 0, whether it has a partner, whether
     it has none though the place for one is in the picture, the logarithm of the distance between the eyes in
     pixels of the look over 32, and 1.
     """
 
     eye: Eye
-    signs: tuple[float, ...]
+    features: tuple[float, ...]
 
 
 class LearnedEyeFinder:
@@ -97,7 +97,7 @@ class LearnedEyeFinder:
     An eye's score is the part of eyes so scored that were right on pictures kept out of training.
     """
 
-    look_side_px = FINE_LOOK_PX
+    input_side_px = FINE_SIDE_PX
 
     def __init__(self, session: Any, info: FinderInfo, refiner: Refiner | None = None) -> None:
         self.info = info
@@ -113,55 +113,57 @@ class LearnedEyeFinder:
             ModelNotFound: there is no such file.
             ModelContractUnknown: it is not an eye finder of the contract that this service knows.
         """
-        session = open_on_cpu(path, num_threads=1)
+        session = open_cpu_session(path, num_threads=1)
         return cls(session, _read_info(session, path), _read_refiner(session, path))
 
     def find(self, photo: Image) -> list[Eye]:
         """Eyes in pixels of `photo` (H x W x 3 uint8 RGB), people largest first; empty if none."""
-        return self.look(photo).eyes
+        return self.detect(photo).eyes
 
-    def look(self, photo: Image) -> Sight:
+    def detect(self, photo: Image) -> EyeDetections:
         """The same eyes, and the candidates below the threshold that are worth a word."""
         every = self.find_all(photo)
         sure = [eye for eye in every if eye.score >= self.info.threshold]
-        doubtful = [eye for eye in every if WORTH_TELLING <= eye.score < self.info.threshold]
-        return Sight(_people_in_order(sure), doubtful)
+        below_threshold = [eye for eye in every if MIN_REPORTED_SCORE <= eye.score < self.info.threshold]
+        return EyeDetections(_people_in_order(sure), below_threshold)
 
     def find_all(self, photo: Image) -> list[Eye]:
         """Every candidate as an eye, those below the threshold too; people are numbered in no order."""
-        return [sighting.eye for sighting in self.sightings(photo)]
+        return [sighting.eye for sighting in self.score_eyes(photo)]
 
-    def sightings(self, photo: Image) -> list[Sighting]:
-        """What `find_all` answers, with the signs of each."""
-        seen = self._look(photo, FIRST_LOOK_PX)
+    def score_eyes(self, photo: Image) -> list[ScoredEye]:
+        """What `find_all` answers, with the features of each."""
+        seen = self._look(photo, BASE_SIDE_PX)
         found = self._as_eyes(seen, photo)
-        shrunk = min(LARGEST_ENLARGING, FIRST_LOOK_PX / max(photo.shape[:2]))
+        shrunk = min(MAX_UPSCALE, BASE_SIDE_PX / max(photo.shape[:2]))
         eyes = [replace(each.eye, size_px=each.eye.size_px * shrunk) for each in found]
         sure = [eye for eye in eyes if eye.score >= self.info.threshold]
         more = []
         if shrunk < 0.8 and (not sure or _may_hide_smaller(sure, eyes)):
-            more += self._look(photo, FINE_LOOK_PX)
+            more += self._look(photo, FINE_SIDE_PX)
         if not sure or max(eye.size_px for eye in sure) > _LARGE_PX:
-            more += self._look(photo, COARSE_LOOK_PX)
-        return self._as_eyes(each_once(seen + more), photo) if more else found
+            more += self._look(photo, COARSE_SIDE_PX)
+        return self._as_eyes(suppress_non_maxima(seen + more), photo) if more else found
 
-    def _look(self, photo: Image, long_side_px: int) -> list[Candidate]:
+    def _look(self, photo: Image, long_side_px: int) -> list[Detection]:
         """What the network sees at one scale, in pixels of the photo."""
         height, width = photo.shape[:2]
-        small, grow_x, grow_y = _shrunk(photo, min(LARGEST_ENLARGING, long_side_px / max(height, width)))
+        small, grow_x, grow_y = _shrunk(photo, min(MAX_UPSCALE, long_side_px / max(height, width)))
         right, below = -small.shape[1] % SIDE_MULTIPLE, -small.shape[0] % SIDE_MULTIPLE
         padded = cv2.copyMakeBorder(small, 0, below, 0, right, cv2.BORDER_REPLICATE)
         (rows,) = self._session.run(["candidates"], {"picture": padded[None]})
-        candidates = (read_candidate(row, grow_x, grow_y) for row in rows[rows[:, 0] >= _HARDLY].tolist())
+        candidates = (
+            decode_detection(row, grow_x, grow_y) for row in rows[rows[:, 0] >= _MIN_LOGIT].tolist()
+        )
         inside = [each for each in candidates if _is_inside((each.x, each.y), photo)]
         if self._refiner is None:
-            return each_once(inside)
-        return each_once(self._refiner.refine(photo, each_once(inside)))
+            return suppress_non_maxima(inside)
+        return suppress_non_maxima(self._refiner.refine(photo, suppress_non_maxima(inside)))
 
-    def _as_eyes(self, candidates: Sequence[Candidate], photo: Image) -> list[Sighting]:
-        pairs = pair_up(candidates)
+    def _as_eyes(self, candidates: Sequence[Detection], photo: Image) -> list[ScoredEye]:
+        pairs = pair_eyes(candidates)
         paired = {index for pair in pairs for index in pair}
-        found: list[Sighting] = []
+        found: list[ScoredEye] = []
         for person, (first, second) in enumerate(pairs):
             right, left = candidates[first], candidates[second]
             eyes = eyes_from_points((right.x, right.y), (left.x, left.y), person=person)
@@ -172,13 +174,15 @@ class LearnedEyeFinder:
             found.append(self._scored(_lonely_eye(each, person), each, None, missed))
         return found
 
-    def _scored(self, eye: Eye, seen: Candidate, partner: Candidate | None, missed: float) -> Sighting:
-        other, other_close, paired = (partner.logit, partner.close_logit, 1.0) if partner else (0.0, 0.0, 0.0)
-        size = math.log(seen.seen_px / 32)
-        signs = (seen.logit, seen.close_logit, other, other_close, paired, missed, size, 1.0)
-        logit = sum(weight * sign for weight, sign in zip(self.info.score_weights, signs, strict=True))
+    def _scored(self, eye: Eye, seen: Detection, partner: Detection | None, missed: float) -> ScoredEye:
+        other, other_close, paired = (
+            (partner.logit, partner.refiner_logit, 1.0) if partner else (0.0, 0.0, 0.0)
+        )
+        size = math.log(seen.input_distance_px / 32)
+        features = (seen.logit, seen.refiner_logit, other, other_close, paired, missed, size, 1.0)
+        logit = sum(weight * sign for weight, sign in zip(self.info.score_weights, features, strict=True))
         score = 1 / (1 + math.exp(-min(50.0, max(-50.0, logit))))
-        return Sighting(replace(eye, score=score), signs)
+        return ScoredEye(replace(eye, score=score), features)
 
 
 def _is_inside(point: tuple[float, float], photo: Image) -> bool:
@@ -211,7 +215,7 @@ def _shrunk(photo: Image, scale: float) -> tuple[Image, float, float]:
     return np.asarray(cv2.resize(small, size, interpolation=cv2.INTER_LINEAR), np.uint8), grow_x, grow_y
 
 
-def _lonely_eye(candidate: Candidate, person: int) -> Eye:
+def _lonely_eye(candidate: Detection, person: int) -> Eye:
     side: Side = "left" if candidate.left > 0.5 else "right"
     size_px = CROP_PER_EYE_DISTANCE * candidate.distance
     return Eye(candidate.x, candidate.y, size_px, candidate.roll_deg, side, person=person)
@@ -238,8 +242,8 @@ def _read_info(session: Any, path: Path) -> FinderInfo:
         )
     try:
         weights = tuple(float(each) for each in json.loads(metadata["score_weights"]))
-        if len(weights) != NUM_SIGNS:
-            raise ValueError(f"{len(weights)} score weights, expected {NUM_SIGNS}")
+        if len(weights) != NUM_CALIBRATION_FEATURES:
+            raise ValueError(f"{len(weights)} score weights, expected {NUM_CALIBRATION_FEATURES}")
         return FinderInfo(
             name=metadata["name"],
             version=metadata["version"],

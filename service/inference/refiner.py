@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from service.inference.detections import Candidate
+from service.inference.detections import Detection
 from service.vision.eyes import CROP_PER_EYE_DISTANCE, Eye, Image, Side, crop_eye
 
-CLOSE_PX, CLOSE_PER_DISTANCE = 48, 1.6
+REFINER_INPUT_PX, REFINER_CROP_PER_EYE_DISTANCE = 48, 1.6
 """Side of what the network sees, in pixels and in distances between the eyes."""
 
 
@@ -23,30 +23,32 @@ class Refiner:
     """Looks closer at candidates; may be shared by threads."""
 
     def __init__(self, session: Any) -> None:
-        """`session` takes `close` uint8 N x CLOSE_PX x CLOSE_PX x 3 and answers `refined` float32 N x 6."""
+        """`session` maps `close`, uint8 N x S x S x 3, S = REFINER_INPUT_PX, to `refined`, float32 N x 6."""
         self._session = session
 
-    def refine(self, photo: Image, candidates: Sequence[Candidate]) -> list[Candidate]:
+    def refine(self, photo: Image, candidates: Sequence[Detection]) -> list[Detection]:
         """The candidates of `photo`, H x W x 3 uint8, where the closer look sees them, with its logit."""
         if not candidates:
             return []
-        close_BHWC = np.stack([close_crop(photo, each) for each in candidates])
+        close_BHWC = np.stack([crop_for_refiner(photo, each) for each in candidates])
         (rows,) = self._session.run(["refined"], {"close": close_BHWC})
         return [_refined(each, row) for each, row in zip(candidates, rows.tolist(), strict=True)]
 
 
-def close_crop(photo: Image, candidate: Candidate, *, size: int = CLOSE_PX, widen: float = 1.0) -> Image:
-    """What the network sees of one, size x size x 3: upright, like a right eye, CLOSE_PER_DISTANCE wide.
+def crop_for_refiner(
+    photo: Image, candidate: Detection, *, size: int = REFINER_INPUT_PX, widen: float = 1.0
+) -> Image:
+    """The input of the refiner, size x size x 3: upright, a left eye mirrored.
 
     `widen` shows more around it.
     """
     size_px = CROP_PER_EYE_DISTANCE * candidate.distance
     side: Side = "left" if candidate.left > 0.5 else "right"
     eye = Eye(candidate.x, candidate.y, size_px, candidate.roll_deg, side)
-    return crop_eye(photo, eye, size, context=widen * CLOSE_PER_DISTANCE / CROP_PER_EYE_DISTANCE)
+    return crop_eye(photo, eye, size, context=widen * REFINER_CROP_PER_EYE_DISTANCE / CROP_PER_EYE_DISTANCE)
 
 
-def _refined(seen: Candidate, row: Sequence[float]) -> Candidate:
+def _refined(seen: Detection, row: Sequence[float]) -> Detection:
     """The candidate after a row of the network's answer, which is in the crop's axes and eye distances."""
     logit, right, down, log_growth, turn, other_side = row
     mirror = -1.0 if seen.left > 0.5 else 1.0
@@ -58,6 +60,7 @@ def _refined(seen: Candidate, row: Sequence[float]) -> Candidate:
     left = seen.left if other_side <= 0 else 1 - seen.left
     return replace(
         seen, x=seen.x + moved_x, y=seen.y + moved_y, distance=seen.distance * grow, left=left,
-        roll_deg=seen.roll_deg + mirror * math.degrees(turn), close_logit=logit, seen_px=seen.seen_px * grow,
+        roll_deg=seen.roll_deg + mirror * math.degrees(turn), refiner_logit=logit,
+        input_distance_px=seen.input_distance_px * grow,
         partner=(seen.partner[0] + moved_x, seen.partner[1] + moved_y),
     )  # fmt: skip

@@ -55,7 +55,7 @@ class ModelInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class ModelRun:
     """One run of the model: when it ended by the monotonic clock, how long it took, why it failed.
 
     `num_failed` runs in a row have failed, this one the last of them.
@@ -74,7 +74,7 @@ class Synthesizer:
         self.info = info
         self.device = device
         self._session = session
-        self.last_run = Run(time.monotonic(), 0.0, None)
+        self.last_run = ModelRun(time.monotonic(), 0.0, None)
         self(np.zeros((1, info.eye_size, info.eye_size, 3), np.uint8))  # the first run is slower: done here
 
     @classmethod
@@ -98,7 +98,7 @@ class Synthesizer:
             ModelContractUnknown: it is not a model that this service knows how to use.
             DeviceUnavailable: the model does not run on the GPU that was asked for.
         """
-        session = open_on_cpu(path, num_threads=num_threads)
+        session = open_cpu_session(path, num_threads=num_threads)
         runtime = _import_onnxruntime()
         info = _read_info(session, path, part)
         chosen: Device = "cpu"
@@ -131,11 +131,11 @@ class Synthesizer:
         finally:
             end = time.monotonic()
             num_failed = 0 if problem is None else self.last_run.num_failed + 1
-            self.last_run = Run(end, (end - begin) * 1000, problem, num_failed)
+            self.last_run = ModelRun(end, (end - begin) * 1000, problem, num_failed)
         return np.asarray(faces_BHWC, dtype=np.uint8)
 
 
-def open_on_cpu(path: Path, *, num_threads: int) -> Any:
+def open_cpu_session(path: Path, *, num_threads: int) -> Any:
     """An ONNX Runtime session of the model in `path`, on the CPU.
 
     Raises:
@@ -169,7 +169,7 @@ def read_model_info(path: Path) -> ModelInfo:
     Raises:
         RuntimeMissing, ModelNotFound, ModelContractUnknown: it cannot.
     """
-    return _read_info(open_on_cpu(path, num_threads=1), path, "eye")
+    return _read_info(open_cpu_session(path, num_threads=1), path, "eye")
 
 
 def model_path(name_or_path: str, mounted: Path | None = None) -> Path:

@@ -9,10 +9,10 @@ _FIELDS: Final = ("request_id", "method", "path", "status", "code", "ms", "clien
 """What a record may hold beside its sentence; given as `extra`."""
 
 
-def configure_logs(log_format: Literal["plain", "json"], level: str) -> dict[str, Any]:
+def logging_config(log_format: Literal["plain", "json"], level: str) -> dict[str, Any]:
     """A configuration for `logging.config`, uvicorn's own loggers included."""
     plain = {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}
-    chosen = {"()": JsonLines} if log_format == "json" else plain
+    chosen = {"()": JsonFormatter} if log_format == "json" else plain
     return {
         "version": 1,
         "disable_existing_loggers": False,
@@ -26,7 +26,7 @@ def configure_logs(log_format: Literal["plain", "json"], level: str) -> dict[str
     }
 
 
-class JsonLines(logging.Formatter):
+class JsonFormatter(logging.Formatter):
     """One JSON object a line: time, level, logger, message, and a request's fields."""
 
     def format(self, record: logging.LogRecord) -> str:

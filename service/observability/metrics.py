@@ -53,11 +53,11 @@ class Metrics:
         )
         self._model = Info("eye2face_model", "The model that answers.", registry=registry)
 
-    def show_state(self, name: str, meaning: str, read: Callable[[], float]) -> None:
+    def add_gauge(self, name: str, meaning: str, read: Callable[[], float]) -> None:
         """Adds a gauge that is read when somebody asks for the numbers."""
         Gauge(f"eye2face_{name}", meaning, registry=self.registry).set_function(read)
 
-    def show_model(self, facts: Mapping[str, str]) -> None:
+    def set_model_info(self, facts: Mapping[str, str]) -> None:
         """Names the model and the device that it runs on."""
         self._model.info(dict(facts))
 
@@ -74,7 +74,7 @@ class Metrics:
         """One request was answered with this problem."""
         self._problems.labels(code).inc()
 
-    def count_stages(self, spent_ms: Mapping[str, float]) -> None:
+    def observe_stages(self, spent_ms: Mapping[str, float]) -> None:
         """One photo was worked on; stages that it did not come to spent nothing."""
         for stage, ms in spent_ms.items():
             if ms <= 0:
@@ -84,11 +84,11 @@ class Metrics:
                 counted = self._by_stage[stage] = self._stages.labels(stage)
             counted.observe(ms / 1000)
 
-    def count_wait(self, seconds: float) -> None:
+    def observe_queue_wait(self, seconds: float) -> None:
         """A worker took a photo that had waited so long."""
         self._waits.observe(seconds)
 
-    def count_batch(self, num_items: int) -> None:
+    def observe_batch_size(self, num_items: int) -> None:
         """The model was called with so many eyes."""
         self._batches.observe(num_items)
 

@@ -13,7 +13,7 @@ from typing import Final
 from opentelemetry import trace
 from opentelemetry.trace import INVALID_TRACE_ID, ProxyTracerProvider, format_trace_id, set_span_in_context
 
-Follow = Callable[[str, float, float], None]
+StageObserver = Callable[[str, float, float], None]
 """Is told of each stage: its name, how long it took, and how long ago it ended, in milliseconds."""
 
 _NS_PER_MS: Final = 1_000_000
@@ -21,7 +21,7 @@ _NEEDED: Final = ("opentelemetry.sdk.trace", "opentelemetry.exporter.otlp.proto.
 _log = logging.getLogger(__name__)
 
 
-def refuse_untraceable() -> None:
+def require_tracing_packages() -> None:
     """Returns if what traces need is installed.
 
     Raises:
@@ -34,21 +34,21 @@ def refuse_untraceable() -> None:
         )
 
 
-def is_set_up() -> bool:
+def is_configured() -> bool:
     """Whether it is settled where traces go, by FastAPI or before by `opentelemetry-instrument`."""
     return not isinstance(trace.get_tracer_provider(), ProxyTracerProvider)
 
 
-def warn_if_untold() -> None:
+def warn_if_not_exported() -> None:
     """Says so if nobody has told where traces go; the service works without them."""
-    if not is_set_up():
+    if not is_configured():
         _log.warning(
             "EYE2FACE_TRACING is set, but no traces are sent: OTEL_EXPORTER_OTLP_ENDPOINT does not tell "
             "where to, or what is said above is wrong with it"
         )
 
 
-def follow_stages() -> Follow | None:
+def stage_spans() -> StageObserver | None:
     """Makes a span of each stage within that of the running request; None: the request is not traced."""
     request = trace.get_current_span()
     if not request.is_recording():
@@ -63,7 +63,7 @@ def follow_stages() -> Follow | None:
     return follow
 
 
-def note_request(request_id: str) -> str | None:
+def tag_request_span(request_id: str) -> str | None:
     """Puts the request's id into its span and returns the id of its trace; None: there is none."""
     span = trace.get_current_span()
     trace_id = span.get_span_context().trace_id

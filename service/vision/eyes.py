@@ -40,11 +40,11 @@ class Eye:
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class EyeDetections:
     """The eyes that a finder is sure of, and those that it is not (None: it does not tell)."""
 
     eyes: list[Eye]
-    doubtful: list[Eye] | None = None
+    below_threshold: list[Eye] | None = None
 
 
 class EyeFinder(Protocol):
@@ -58,11 +58,11 @@ class ServedFinder(EyeFinder, Protocol):
     """A finder that also says what to decode for it, and what it is not sure of."""
 
     @property
-    def look_side_px(self) -> int:
+    def input_side_px(self) -> int:
         """A photo with so long a side shows the finder all that it can see."""
 
-    def look(self, photo: Image) -> Sight:
-        """The eyes that `find` answers, and the doubtful ones with their people in no order."""
+    def detect(self, photo: Image) -> EyeDetections:
+        """The eyes that `find` answers, and the below_threshold ones with their people in no order."""
 
 
 def eyes_from_points(
@@ -150,14 +150,14 @@ class HaarEyeFinder:
     An eye's score is the cascade's weight over MAX_WEIGHT, at most 1; it ranks eyes, it is no probability.
     """
 
-    look_side_px = 1000  # a quarter of 12 MP, which decodes in a third of the time
+    input_side_px = 1000  # a quarter of 12 MP, which decodes in a third of the time
 
     def __init__(self) -> None:
         self._cascades = _Cascades()
 
-    def look(self, photo: Image) -> Sight:
+    def detect(self, photo: Image) -> EyeDetections:
         """What `find` answers; the cascades do not tell what they were not sure of."""
-        return Sight(self.find(photo))
+        return EyeDetections(self.find(photo))
 
     def find(self, photo: Image) -> list[Eye]:
         """Eyes in pixels of `photo` (H x W x 3 uint8 RGB), people largest first; empty if none."""

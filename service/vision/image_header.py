@@ -59,14 +59,14 @@ _OTHER_FORMATS = (
 class Header:
     """What a file says of its picture: width and height as stored, and the EXIF orientation 1 to 8.
 
-    `may_show_through`: some of its pixels may be transparent, as far as the file tells.
+    `may_have_alpha`: some of its pixels may be transparent, as far as the file tells.
     """
 
     format: ImageFormat
     width: int
     height: int
     orientation: int = 1
-    may_show_through: bool = False
+    may_have_alpha: bool = False
 
     @property
     def upright_width(self) -> int:
@@ -177,7 +177,7 @@ def _read_png(data: bytes) -> Header:
         raise _corrupt("PNG", "its header is cut off or broken")
     width, height = struct.unpack_from(">II", data, 16)
     colour_type = data[25]
-    shows_through = colour_type in (4, 6)  # grey or RGB, each with its own transparency
+    may_have_alpha = colour_type in (4, 6)  # grey or RGB, each with its own transparency
     orientation: int | None = None
     num_chunks = 0
     for name, start, end in _chunks(data, 33, ">I4s", trailer=4, limit=MAX_CHUNKS):
@@ -187,26 +187,26 @@ def _read_png(data: bytes) -> Header:
             raise _corrupt("PNG", f"it is cut off or damaged: a part of it claims {end - start:,} bytes")
         if name == b"eXIf" and orientation is None:
             orientation = _exif_orientation(data[start:end])
-        shows_through |= name in (b"tRNS", b"acTL")  # an animation: its frames may have holes
+        may_have_alpha |= name in (b"tRNS", b"acTL")  # an animation: its frames may have holes
         num_chunks += 1
     if num_chunks == MAX_CHUNKS:
         raise _corrupt("PNG", f"it has {MAX_CHUNKS:,} parts or more")
-    return Header("png", width, height, orientation or 1, shows_through)
+    return Header("png", width, height, orientation or 1, may_have_alpha)
 
 
 def _read_webp(data: bytes) -> Header:
     kind, body = data[12:16], data[20:30]
     flags = 0
-    shows_through = False
+    may_have_alpha = False
     if kind == b"VP8X" and len(body) == 10:
         flags = body[0]
-        shows_through = bool(flags & 0x12)  # transparency, or an animation
+        may_have_alpha = bool(flags & 0x12)  # transparency, or an animation
         width = 1 + int.from_bytes(body[4:7], "little")
         height = 1 + int.from_bytes(body[7:10], "little")
     elif kind == b"VP8L" and len(body) >= 5 and body[0] == 0x2F:
         bits = int.from_bytes(body[1:5], "little")
         width, height = 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
-        shows_through = bool(bits >> 28 & 1)
+        may_have_alpha = bool(bits >> 28 & 1)
     elif kind == b"VP8 " and len(body) == 10 and body[3:6] == b"\x9d\x01\x2a":
         width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", body, 6))
     else:
@@ -215,8 +215,8 @@ def _read_webp(data: bytes) -> Header:
         for name, start, end in _chunks(data, 12, "<4sI", trailer=0, limit=MAX_SEGMENTS):
             if name == b"EXIF" and end <= len(data):
                 exif = data[start:end].removeprefix(b"Exif\0\0")
-                return Header("webp", width, height, _exif_orientation(exif), shows_through)
-    return Header("webp", width, height, may_show_through=shows_through)
+                return Header("webp", width, height, _exif_orientation(exif), may_have_alpha)
+    return Header("webp", width, height, may_have_alpha=may_have_alpha)
 
 
 def _chunks(

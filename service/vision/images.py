@@ -17,13 +17,13 @@ __all__ = [
     "Image",
     "ImageFormat",
     "Reduce",
-    "count_bytes",
     "decode",
     "encode",
+    "estimate_decode_bytes",
     "halve",
     "overhang",
     "read_header",
-    "telling_of_memory",
+    "translate_memory_errors",
 ]
 
 Image = NDArray[np.uint8]
@@ -58,7 +58,7 @@ _WRITE_OPTIONS: dict[FaceFormat, list[int]] = {
 
 
 @contextmanager
-def telling_of_memory() -> Iterator[None]:
+def translate_memory_errors() -> Iterator[None]:
     """Makes an error of ours of numpy's and OpenCV's that there is no memory left.
 
     Raises:
@@ -95,7 +95,7 @@ def decode(data: bytes, header: Header, *, reduce: Reduce = 1) -> Image:
         raise ValueError(f"only a JPEG decodes at 1/{reduce}, not a {header.format}")
     # Only IMREAD_UNCHANGED keeps transparency, in more memory.
     # It ignores the orientation, as the other is told to.
-    keep_alpha = header.may_show_through
+    keep_alpha = header.may_have_alpha
     flags = cv2.IMREAD_UNCHANGED if keep_alpha else _READ_REDUCED[reduce] | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         stored = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
@@ -114,12 +114,12 @@ def decode(data: bytes, header: Header, *, reduce: Reduce = 1) -> Image:
     return _upright(pixels, header.orientation)
 
 
-def count_bytes(header: Header) -> int:
+def estimate_decode_bytes(header: Header) -> int:
     """The memory that a picture takes at the most while it is read.
 
     9 bytes a pixel were seen with BMP and CMYK JPEG, 16 with PNG of 16 bits for each of four channels.
     """
-    return header.width * header.height * (16 if header.may_show_through else 9)
+    return header.width * header.height * (16 if header.may_have_alpha else 9)
 
 
 def halve(photo: Image, header: Header) -> Image:
@@ -165,7 +165,7 @@ def encode(face: Image, format: FaceFormat) -> bytes:
 
 def _refuse_if_memory_lacks(size: tuple[int, int]) -> None:
     """OpenCV says of pixels that it has no room for what it says of damaged ones: nothing."""
-    with telling_of_memory():
+    with translate_memory_errors():
         np.empty((*size, _MOST_BYTES_PER_PIXEL), np.uint8)
 
 

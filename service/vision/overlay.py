@@ -22,7 +22,7 @@ _Box = tuple[int, int, int, int]
 """Left, top, right, bottom."""
 
 
-def draw_eyes(photo: Image, eyes: Sequence[Eye], doubtful: Sequence[Eye] = ()) -> Image:
+def draw_eyes(photo: Image, eyes: Sequence[Eye], below_threshold: Sequence[Eye] = ()) -> Image:
     """A copy of the photo with the square of each crop, its centre and a label in it.
 
     Its long side is between MIN_SIDE_PX and MAX_SIDE_PX, as nearly as whole steps of enlarging allow. Right
@@ -33,7 +33,7 @@ def draw_eyes(photo: Image, eyes: Sequence[Eye], doubtful: Sequence[Eye] = ()) -
     size = (max(1, round(photo.shape[1] * scale)), max(1, round(photo.shape[0] * scale)))
     interpolation = cv2.INTER_AREA if scale <= 1 else cv2.INTER_NEAREST
     drawn = np.asarray(cv2.resize(photo, size, interpolation=interpolation), dtype=np.uint8)
-    sure, unsure = ([_scaled(eye, scale) for eye in each] for each in (eyes, doubtful))
+    sure, unsure = ([_scaled(eye, scale) for eye in each] for each in (eyes, below_threshold))
     for eye in unsure:
         _draw_square(drawn, eye, _GREY, 1)
     for eye in sure:

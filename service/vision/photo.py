@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
-from service.vision.eyes import Eye, ServedFinder, Sight, crop_eye
-from service.vision.images import Image, Reduce, count_bytes, decode, halve, overhang, read_header
+from service.vision.eyes import Eye, EyeDetections, ServedFinder, crop_eye
+from service.vision.images import Image, Reduce, decode, estimate_decode_bytes, halve, overhang, read_header
 from service.vision.quality import MEASURED_PX, Quality, measure_quality
 
 if TYPE_CHECKING:  # a process that reads photos traces nothing
-    from service.observability.tracing import Follow
+    from service.observability.tracing import StageObserver
 
 STAGES: Final = ("decode", "find", "crop", "infer")
 _REDUCES: tuple[Reduce, ...] = (8, 4, 2, 1)
@@ -35,27 +35,27 @@ class Photo:
     @property
     def num_bytes(self) -> int:
         """The memory that its pixels take at the most."""
-        return count_bytes(self._header)
+        return estimate_decode_bytes(self._header)
 
     def forget(self) -> None:
         """Lets go of all pixels, whoever still holds the photo, such as an error that is on its way."""
         self._decoded.clear()
 
-    def look(self, finder: ServedFinder) -> Sight:
+    def detect(self, finder: ServedFinder) -> EyeDetections:
         """What the finder sees at the smallest scale that shows it everything."""
-        reduce = self.look_reduce(finder)
+        reduce = self.detection_reduce(finder)
         pixels = self._coarse(reduce)
         with self.timer.span("find"):
-            seen = finder.look(pixels)
-            doubtful = seen.doubtful
-            return Sight(
+            seen = finder.detect(pixels)
+            below_threshold = seen.below_threshold
+            return EyeDetections(
                 [self._grown(eye, reduce) for eye in seen.eyes],
-                None if doubtful is None else [self._grown(eye, reduce) for eye in doubtful],
+                None if below_threshold is None else [self._grown(eye, reduce) for eye in below_threshold],
             )
 
-    def look_reduce(self, finder: ServedFinder) -> Reduce:
+    def detection_reduce(self, finder: ServedFinder) -> Reduce:
         """The smallest scale that shows the finder everything."""
-        return self._smallest(max(self.width, self.height), finder.look_side_px)
+        return self._smallest(max(self.width, self.height), finder.input_side_px)
 
     def crop(self, eye: Eye, size: int) -> Image:
         """The eye, size x size x 3, from pixels at least as fine as the crop, where the photo has them."""
@@ -119,7 +119,7 @@ class StageTimer:
     """Adds up the milliseconds spent under each name; `check` is called before each and may stop the work."""
 
     check: Callable[[], None] = lambda: None
-    follow: "Follow | None" = None
+    follow: "StageObserver | None" = None
     spent_ms: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
 
     @contextmanager

@@ -23,7 +23,7 @@ from service.errors import (
 from service.inference.synthesizer import Synthesizer
 from service.pipeline import EyeCrop, Pipeline, SelectedCrops, SynthesisOptions, quality_thresholds
 from service.settings import Settings
-from service.vision.eyes import Eye, Image, Sight, crop_eye
+from service.vision.eyes import Eye, EyeDetections, Image, crop_eye
 from service.vision.photo import StageTimer
 from service.vision.quality import Quality, QualityThresholds
 from tests import fakes
@@ -177,11 +177,11 @@ def test_a_photo_without_eyes_gives_no_face_and_no_eyes(synthesizer: Synthesizer
     assert pipeline(synthesizer).find(photo).eyes == []
 
 
-@pytest.mark.parametrize(("doubtful", "told"), [([], 0), ([RIGHT, LEFT], 2), (None, None)])
+@pytest.mark.parametrize(("below_threshold", "told"), [([], 0), ([RIGHT, LEFT], 2), (None, None)])
 def test_who_finds_no_eye_says_how_many_were_in_doubt(
-    synthesizer: Synthesizer, doubtful: list[Eye] | None, told: int | None
+    synthesizer: Synthesizer, below_threshold: list[Eye] | None, told: int | None
 ) -> None:
-    finder = fakes.KnownEyes([], doubtful)
+    finder = fakes.KnownEyes([], below_threshold)
     with pytest.raises(NoEyeFound) as caught:
         Pipeline(InProcessReader(finder, max_pixels=MAX_PIXELS), synthesizer).synthesize(
             fakes.encoded(fakes.astronaut()), SynthesisOptions()
@@ -316,9 +316,11 @@ def test_the_quality_of_every_eye_is_told_alike_by_both_questions(synthesizer: S
 def test_what_was_in_doubt_is_found_in_pixels_of_the_whole_photo(synthesizer: Synthesizer) -> None:
     finder = fakes.KnownEyes([], [Eye(0.5, 0.5, 0.1, 0.0, "left", 0.2)])
     data = fakes.encoded(enlarged(4), "jpeg")
-    doubtful = Pipeline(InProcessReader(finder, max_pixels=MAX_PIXELS), synthesizer).find(data).doubtful
-    assert doubtful is not None
-    (eye,) = doubtful
+    below_threshold = (
+        Pipeline(InProcessReader(finder, max_pixels=MAX_PIXELS), synthesizer).find(data).below_threshold
+    )
+    assert below_threshold is not None
+    (eye,) = below_threshold
     assert (eye.x, eye.size_px) == pytest.approx((1024.5, 204.8))
 
 
@@ -352,10 +354,10 @@ def test_every_orientation_gives_the_same_face(synthesizer: Synthesizer, orienta
     data = fakes.turned(photo, orientation, quality=95)
 
     class Finder:
-        look_side_px = 1000
+        input_side_px = 1000
 
-        def look(self, seen: Image) -> Sight:
-            return Sight(self.find(seen))
+        def detect(self, seen: Image) -> EyeDetections:
+            return EyeDetections(self.find(seen))
 
         def find(self, seen: Image) -> list[Eye]:
             assert seen.shape == (1023, 1022, 3)  # decoded at a half

@@ -5,7 +5,7 @@ import PIL.Image
 import pytest
 
 from service.pipeline import Face
-from service.provenance import DIGITAL_SOURCE_TYPE, finish
+from service.provenance import DIGITAL_SOURCE_TYPE, encode_synthetic
 from service.vision.eyes import Image
 from service.vision.images import FaceFormat, decode, encode, read_header
 from service.vision.quality import measure_quality
@@ -21,7 +21,7 @@ def a_face(pixels: Image) -> Face:
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_another_reader_finds_the_mark(format: FaceFormat) -> None:
-    picture = PIL.Image.open(io.BytesIO(finish(a_face(fakes.astronaut()), format)))
+    picture = PIL.Image.open(io.BytesIO(encode_synthetic(a_face(fakes.astronaut()), format)))
     picture.load()  # PNG: what follows the pixels is read too
     xmp = picture.info["XML:com.adobe.xmp" if format == "png" else "xmp"]
     text = xmp if isinstance(xmp, str) else xmp.decode()
@@ -32,7 +32,7 @@ def test_another_reader_finds_the_mark(format: FaceFormat) -> None:
 @pytest.mark.parametrize("shape", [(128, 128, 3), (129, 127, 3), (96, 300, 3)])
 def test_the_mark_leaves_the_pixels_alone(format: FaceFormat, shape: tuple[int, int, int]) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    marked, plain = finish(a_face(pixels), format), encode(pixels, format)
+    marked, plain = encode_synthetic(a_face(pixels), format), encode(pixels, format)
     expected = np.asarray(PIL.Image.open(io.BytesIO(plain)).convert("RGB"))
     np.testing.assert_array_equal(np.asarray(PIL.Image.open(io.BytesIO(marked)).convert("RGB")), expected)
     ours = decode(marked, read_header(marked, max_pixels=10**6))
@@ -41,5 +41,5 @@ def test_the_mark_leaves_the_pixels_alone(format: FaceFormat, shape: tuple[int, 
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_face_carries_no_exif(format: FaceFormat) -> None:
-    picture = PIL.Image.open(io.BytesIO(finish(a_face(fakes.astronaut()), format)))
+    picture = PIL.Image.open(io.BytesIO(encode_synthetic(a_face(fakes.astronaut()), format)))
     assert not picture.getexif()

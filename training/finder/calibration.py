@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from service.inference.eye_finder import NUM_SIGNS, LearnedEyeFinder
+from service.inference.eye_finder import NUM_CALIBRATION_FEATURES, LearnedEyeFinder
 from training.finder.evaluate import is_right
 from training.finder.test_sets import NOBODY, Case
 
@@ -27,8 +27,8 @@ SMALLEST_THRESHOLD = 0.2
 class Judged:
     """Candidates of whom it is known whether they are eyes.
 
-    `features` N x NUM_SIGNS: see `service.inference.eye_finder.Sighting`. `nobody`: of which kind of pictures
-    of nobody its picture is; empty if it shows somebody, if only with the eyes painted over.
+    `features` N x NUM_CALIBRATION_FEATURES: see `service.inference.eye_finder.ScoredEye`. `nobody`: of which
+    kind of pictures of nobody its picture is; empty if it shows somebody, if only with the eyes painted over.
     """
 
     features: NDArray[np.float64]
@@ -42,20 +42,20 @@ def judge(finder: LearnedEyeFinder, cases: Iterable[Case]) -> Judged:
     judged: list[bool] = []
     nobody: list[str] = []
     for case in cases:
-        for seen in finder.sightings(case.picture):
+        for seen in finder.score_eyes(case.picture):
             right = is_right(seen.eye, case)
             if right is not None:
-                features.append(seen.signs)
+                features.append(seen.features)
                 judged.append(right)
                 nobody.append(case.kind if case.kind.startswith(NOBODY) else "")
-    signs = np.array(features, np.float64).reshape(-1, NUM_SIGNS)
-    return Judged(signs, np.array(judged, np.bool_), np.array(nobody, np.str_))
+    rows = np.array(features, np.float64).reshape(-1, NUM_CALIBRATION_FEATURES)
+    return Judged(rows, np.array(judged, np.bool_), np.array(nobody, np.str_))
 
 
 def fit_weights(judged: Judged) -> tuple[float, ...]:
     """The regression's weights, slightly drawn to zero."""
     x, y = torch.from_numpy(judged.features), torch.from_numpy(judged.right.astype(np.float64))
-    weights = torch.zeros(NUM_SIGNS, dtype=torch.float64, requires_grad=True)
+    weights = torch.zeros(NUM_CALIBRATION_FEATURES, dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS([weights], max_iter=200, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:

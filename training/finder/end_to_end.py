@@ -21,10 +21,10 @@ from service.pipeline import Pipeline, SynthesisOptions
 from service.vision.eyes import (
     CROP_PER_EYE_DISTANCE,
     Eye,
+    EyeDetections,
     EyeFinder,
     Image,
     ServedFinder,
-    Sight,
     crop_eye,
     eyes_from_points,
 )
@@ -99,7 +99,7 @@ def milliseconds(finder: ServedFinder, *, repeats: int = 25) -> dict[str, float]
     The first number is of the search alone, in a picture of 320 px that is decoded already.
     """
     decoded = _astronaut_before_a_wall(*TIMED["320 px"])
-    spent = {"search a picture of 320 px": _median_ms(lambda: finder.look(decoded), repeats)}
+    spent = {"search a picture of 320 px": _median_ms(lambda: finder.detect(decoded), repeats)}
     for name, (height, width) in TIMED.items():
         photo = _astronaut_before_a_wall(height, width)
         for quality in (USUAL_QUALITY, 95):
@@ -161,8 +161,8 @@ def _median_ms(work: Callable[[], object], repeats: int) -> float:
     return float(np.median(times))
 
 
-def _search(data: bytes, finder: ServedFinder) -> Sight:
-    return ServedPhoto(data, max_pixels=MAX_PIXELS).look(finder)
+def _search(data: bytes, finder: ServedFinder) -> EyeDetections:
+    return ServedPhoto(data, max_pixels=MAX_PIXELS).detect(finder)
 
 
 def _as_jpeg(photo: Image, quality: int) -> bytes:

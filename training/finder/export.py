@@ -21,7 +21,7 @@ from onnx import helper
 from torch import Tensor, nn
 
 from service.inference.eye_finder import FINDER_CONTRACT_VERSION
-from service.inference.refiner import CLOSE_PX
+from service.inference.refiner import REFINER_INPUT_PX
 from training.export.onnx import drop_traces, halve_weights, quiet_exporter
 from training.finder.detector import DISTANCE_UNIT_PX, STRIDE, EyeFinderNet
 from training.finder.refiner_model import RefinerNet
@@ -109,7 +109,7 @@ def refiner_to_onnx(net: RefinerNet) -> onnx.ModelProto:
     """The refiner's network as an ONNX graph: see `service.inference.refiner.Refiner`."""
     with tempfile.TemporaryDirectory() as folder, quiet_exporter():
         draft = Path(folder) / "draft.onnx"
-        example = torch.zeros(2, CLOSE_PX, CLOSE_PX, 3, dtype=torch.uint8)
+        example = torch.zeros(2, REFINER_INPUT_PX, REFINER_INPUT_PX, 3, dtype=torch.uint8)
         torch.onnx.export(
             CloseToRefined(net).eval(), (example,), str(draft),
             input_names=["close"], output_names=["refined"], opset_version=OPSET, dynamo=True,

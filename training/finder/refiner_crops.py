@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from service.inference.detections import Candidate, each_once, read_candidate
-from service.inference.refiner import close_crop
-from service.inference.synthesizer import open_on_cpu
+from service.inference.detections import Detection, decode_detection, suppress_non_maxima
+from service.inference.refiner import crop_for_refiner
+from service.inference.synthesizer import open_cpu_session
 from training.finder.occlusions import Rng
 from training.finder.scenes import LARGEST, SMALLEST, DrawnEye, Scenes
 
@@ -84,14 +84,16 @@ class _Searched(Dataset[tuple[NDArray[np.uint8], Labels]]):
     def __getitem__(self, place: int) -> tuple[NDArray[np.uint8], Labels]:
         if self._session is None:  # opened in the worker: a session cannot be sent to another process
             cv2.setNumThreads(1)
-            self._session = open_on_cpu(self.finder, num_threads=1)
+            self._session = open_cpu_session(self.finder, num_threads=1)
         index = self.indices[place]
         picture, eyes = self.scenes.draw(index)
         (rows,) = self._session.run(["candidates"], {"picture": picture[None]})
-        seen = each_once([read_candidate(row, 1, 1) for row in rows[rows[:, 0] >= HARDLY].tolist()])
+        seen = suppress_non_maxima(
+            [decode_detection(row, 1, 1) for row in rows[rows[:, 0] >= HARDLY].tolist()]
+        )
         rng = np.random.default_rng((self.scenes.seed, index, 1))
         labelled = list(label_candidates(seen, eyes, rng))
-        crops = [close_crop(picture, each, size=WIDE_PX, widen=WIDEN) for each, _ in labelled]
+        crops = [crop_for_refiner(picture, each, size=WIDE_PX, widen=WIDEN) for each, _ in labelled]
         labels = [label for _, label in labelled]
         return (
             np.array(crops, np.uint8).reshape(-1, WIDE_PX, WIDE_PX, 3),
@@ -100,8 +102,8 @@ class _Searched(Dataset[tuple[NDArray[np.uint8], Labels]]):
 
 
 def label_candidates(
-    seen: Sequence[Candidate], eyes: Sequence[DrawnEye], rng: Rng
-) -> Iterator[tuple[Candidate, tuple[float, ...]]]:
+    seen: Sequence[Detection], eyes: Sequence[DrawnEye], rng: Rng
+) -> Iterator[tuple[Detection, tuple[float, ...]]]:
     """Candidates that are known to be eyes or none, some missed eyes and random places, with labels."""
     missed = [eye for eye in eyes if eye.sure]
     num_false = 0
@@ -125,11 +127,11 @@ def label_candidates(
             yield place, (0.0,) * len(LABELS)
 
 
-def _apart(seen: Candidate, eye: DrawnEye) -> float:
+def _apart(seen: Detection, eye: DrawnEye) -> float:
     return math.hypot(seen.x - eye.x, seen.y - eye.y) / max(eye.distance, 1.0)
 
 
-def _label(seen: Candidate, eye: DrawnEye) -> tuple[float, ...]:
+def _label(seen: Detection, eye: DrawnEye) -> tuple[float, ...]:
     roll = math.radians(seen.roll_deg)
     dx, dy = (eye.x - seen.x) / seen.distance, (eye.y - seen.y) / seen.distance
     mirror = -1.0 if seen.left > 0.5 else 1.0
@@ -139,15 +141,15 @@ def _label(seen: Candidate, eye: DrawnEye) -> tuple[float, ...]:
     return 1.0, mirror * right, down, math.log(eye.distance / seen.distance), mirror * turn, other
 
 
-def _guess(eye: DrawnEye, rng: Rng) -> Candidate:
+def _guess(eye: DrawnEye, rng: Rng) -> Detection:
     """About where the eye is, as wrong as the finder is at times."""
     x, y = (float(value) for value in (eye.x, eye.y) + rng.normal(0, 0.08, 2) * eye.distance)
     distance = eye.distance * math.exp(rng.normal(0, 0.12))
     roll_deg = math.degrees(eye.roll) + rng.normal(0, 8)
-    return Candidate(x, y, distance, float(eye.left), roll_deg, 0.0, distance, (x, y))
+    return Detection(x, y, distance, float(eye.left), roll_deg, 0.0, distance, (x, y))
 
 
-def _anywhere(rng: Rng) -> Candidate:
+def _anywhere(rng: Rng) -> Detection:
     x, y = (float(value) for value in rng.uniform(0, 256, 2))
     distance = math.exp(rng.uniform(math.log(SMALLEST), math.log(LARGEST)))
-    return Candidate(x, y, distance, float(rng.integers(2)), rng.uniform(-60, 60), 0.0, distance, (x, y))
+    return Detection(x, y, distance, float(rng.integers(2)), rng.uniform(-60, 60), 0.0, distance, (x, y))

@@ -1,6 +1,6 @@
 """The refiner's network: from a close crop to whether it shows an eye, and where exactly.
 
-Letters of shapes: B batch, C channels, H and W of the close crop (both CLOSE_PX), 6 = LABELS.
+Letters of shapes: B batch, C channels, H and W of the close crop (both REFINER_INPUT_PX), 6 = LABELS.
 Source: stages of a cascade that classify and regress at once, Zhang et al. 2016, "MTCNN".
 """
 
@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from service.inference.refiner import CLOSE_PER_DISTANCE, CLOSE_PX
+from service.inference.refiner import REFINER_CROP_PER_EYE_DISTANCE, REFINER_INPUT_PX
 from training.finder.refiner_crops import LABELS, WIDE_PX, WIDEN
 
-_HALF_WIDE = WIDEN * CLOSE_PER_DISTANCE / 2
+_HALF_WIDE = WIDEN * REFINER_CROP_PER_EYE_DISTANCE / 2
 """Half a wide crop in eye distances of its candidate."""
 
 
@@ -36,7 +36,7 @@ class RefinerNet(nn.Module):
             _conv(3, a, 2, 5), _conv(a, b, 2), _conv(b, b), _conv(b, c, 2), _conv(c, c), _conv(c, d, 2),
         )  # fmt: skip
         self.head = nn.Sequential(
-            nn.Linear(d * (CLOSE_PX // 16) ** 2, d),
+            nn.Linear(d * (REFINER_INPUT_PX // 16) ** 2, d),
             nn.ReLU(inplace=True),
             nn.Dropout(0.1),
             nn.Linear(d, len(LABELS)),
@@ -87,14 +87,14 @@ def moved_anew(
 
     right, down, log_growth, turn = draw(0.08), draw(0.08), draw(0.15), draw(math.radians(10))
     grow, cos, sin = log_growth.exp(), turn.cos(), turn.sin()
-    per_wide = CLOSE_PX / WIDE_PX  # part of the wide crop that a close one shows
+    per_wide = REFINER_INPUT_PX / WIDE_PX  # part of the wide crop that a close one shows
     theta = torch.stack(
         [
             torch.stack([cos * grow * per_wide, -sin * grow * per_wide, right / _HALF_WIDE], 1),
             torch.stack([sin * grow * per_wide, cos * grow * per_wide, down / _HALF_WIDE], 1),
         ], 1,
     )  # fmt: skip
-    grid = F.affine_grid(theta, [num, 3, CLOSE_PX, CLOSE_PX], align_corners=False)
+    grid = F.affine_grid(theta, [num, 3, REFINER_INPUT_PX, REFINER_INPUT_PX], align_corners=False)
     close = F.grid_sample(wide_BCHW, grid, padding_mode="border", align_corners=False)
     gain, gamma = (1 + draw(0.3))[:, None, None, None], (draw(0.35)).exp()[:, None, None, None]
     close = ((close / 255).clamp_min(1e-4) ** gamma * gain).clamp(0, 1) * 255

@@ -17,7 +17,7 @@ import uvloop
 
 from service.access import tls
 from service.access.tls import BadCertificate, Certificate, limited_tls, trust
-from service.bridge.frigate import Frigate
+from service.bridge.frigate import FrigateClient
 from service.client.client import Client
 from service.client.models import Unreachable
 from service.client.retries import Retry
@@ -205,8 +205,8 @@ def test_the_bridge_trusts_a_frigate_whose_certificate_it_was_given(
     secure: Running, pairs: dict[str, tuple[Path, Path]]
 ) -> None:
     """Any server with a certificate will do: this one has no such events and says so."""
-    known = Frigate(secure.address, deadline_s=1, verify=trust(pairs["first"][0]))
-    stranger = Frigate(secure.address, deadline_s=1)
+    known = FrigateClient(secure.address, deadline_s=1, verify=trust(pairs["first"][0]))
+    stranger = FrigateClient(secure.address, deadline_s=1)
     with pytest.raises(Exception, match="it answers 404"):
         known.fetch_snapshot("1.0-a")
     with pytest.raises(Exception, match="certificate verify failed"):

@@ -92,7 +92,7 @@ def test_nothing_is_written_to_frigate_and_no_identity_is_told(
     assert {each.path.split()[0] for each in frigate.seen} == {"GET"}
     assert {topic.split("/")[0] for topic, _, _ in wire.got} == {"eye2face", "homeassistant"}
     assert b"Somebody" not in b"".join(payload for _, payload, _ in wire.got)
-    assert not [path for path in (ROOT / "service").glob("*.py") if "/sub_label" in path.read_text()]
+    assert not [path for path in (ROOT / "service").rglob("*.py") if "/sub_label" in path.read_text()]
 
 
 def test_only_what_passes_the_filter_is_taken_and_an_event_as_soon_as_it_does(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.bridge.frigate import MessageRefused, Sighting, read_event, read_snapshot
+from service.bridge.frigate import CameraEvent, MessageRefused, read_event, read_snapshot
 from tests.mqtt import event
 
 _JSON = st.recursive(
@@ -18,7 +18,7 @@ _JSON = st.recursive(
 
 
 def test_the_documented_event_is_read() -> None:
-    assert read_event(json.dumps(event()).encode()) == Sighting(
+    assert read_event(json.dumps(event()).encode()) == CameraEvent(
         key="1607123955.475377-mxklsc",
         camera="front_door",
         label="person",
@@ -33,7 +33,7 @@ def test_the_documented_event_is_read() -> None:
 
 def test_an_event_of_a_version_that_tells_less_or_more_is_read() -> None:
     least = {"type": "new", "before": None, "after": {"id": "1.0-a", "camera": "c", "label": "person"}}
-    assert read_event(json.dumps(least).encode()) == Sighting(
+    assert read_event(json.dumps(least).encode()) == CameraEvent(
         "1.0-a", "c", "person", "1.0-a", has_snapshot=False
     )
     more = event() | {"of": "tomorrow"}

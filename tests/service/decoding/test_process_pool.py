@@ -374,7 +374,7 @@ def test_a_photo_that_an_error_still_holds_has_no_pixels(photo: bytes) -> None:
 
     def keep(photo: Photo, *, finder: ServedFinder) -> None:
         held.append(photo)
-        photo.look(finder)
+        photo.detect(finder)
         assert photo._decoded
         raise KeyError
 

@@ -25,7 +25,7 @@ from service.errors import ModelSelfTestFailed
 from service.http.app import create_app
 from service.observability.metrics import Metrics
 from service.settings import Settings
-from service.vision.eyes import Eye, Image, Sight
+from service.vision.eyes import Eye, EyeDetections, Image
 from tests.fakes import KnownEyes, spoil, tiny_model
 from tests.running import ROOT, find_free_port, running_service, serving, wait_until_ready
 
@@ -215,10 +215,10 @@ class HeldFinder(KnownEyes):
     looking: threading.Event = field(default_factory=threading.Event)
     let: threading.Event = field(default_factory=threading.Event)
 
-    def look(self, photo: Image) -> Sight:
+    def detect(self, photo: Image) -> EyeDetections:
         self.looking.set()
         assert self.let.wait(60)
-        return super().look(photo)
+        return super().detect(photo)
 
 
 def test_a_request_that_has_begun_ends_on_its_model(

@@ -14,7 +14,7 @@ import pyarrow.parquet
 import pytest
 
 from service.cli import main as cli
-from service.folder.draw import Question, Task, Worker
+from service.folder.draw import FolderOptions, PhotoTask, PhotoWorker
 from service.pipeline import SynthesisOptions
 from service.settings import Settings
 from tests import fakes
@@ -74,8 +74,8 @@ def test_the_manifest_tells_of_every_photo(photos: Path, tmp_path: Path) -> None
 
 
 def test_faces_drawn_together_are_those_drawn_alone(photos: Path) -> None:
-    worker = Worker(Settings(), Question(SynthesisOptions(), "png"))
-    tasks = [Task(each, each.stem, None) for each in [*sorted(photos.iterdir()), photos / "gone.jpg"]]
+    worker = PhotoWorker(Settings(), FolderOptions(SynthesisOptions(), "png"))
+    tasks = [PhotoTask(each, each.stem, None) for each in [*sorted(photos.iterdir()), photos / "gone.jpg"]]
     together = worker.several(tasks)
     assert together == [worker(task) for task in tasks]
     assert sum(bool(each.faces) for each in together) > 1

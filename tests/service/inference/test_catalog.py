@@ -9,7 +9,7 @@ from starlette.testclient import TestClient
 from service.errors import ModelNotFound
 from service.http.app import create_app
 from service.inference import synthesizer
-from service.inference.catalog import Catalogue
+from service.inference.catalog import Catalog
 from service.inference.synthesizer import model_path
 from service.settings import Settings
 from tests.fake_finders import seen_right, tiny_finder
@@ -29,7 +29,7 @@ def mounted(tmp_path: Path) -> Path:
 
 
 def test_every_file_is_listed_with_what_it_says_or_its_problem(mounted: Path) -> None:
-    entries = {entry.name: entry for entry in Catalogue(mounted).list() if entry.source == "mounted"}
+    entries = {entry.name: entry for entry in Catalog(mounted).list() if entry.source == "mounted"}
     assert set(entries) == {"good", "old", "finder", "rubbish"}
     assert entries["good"].info is not None and entries["good"].info.name == "tiny"
     assert entries["finder"].info is not None and entries["finder"].info.name == "tiny_finder"
@@ -40,23 +40,23 @@ def test_every_file_is_listed_with_what_it_says_or_its_problem(mounted: Path) ->
 
 
 def test_the_shipped_model_is_listed() -> None:
-    shipped = [entry for entry in Catalogue(None).list() if entry.name == "synthesizer"]
+    shipped = [entry for entry in Catalog(None).list() if entry.name == "synthesizer"]
     assert [(entry.source, entry.problem) for entry in shipped] == [("shipped", None)]
 
 
 def test_a_file_is_read_once_and_again_when_it_changes(
     mounted: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    catalogue = Catalogue(mounted)
+    catalogue = Catalog(mounted)
     before = catalogue.list()
     read: list[Path] = []
-    real = synthesizer.open_on_cpu
+    real = synthesizer.open_cpu_session
 
     def count(path: Path, *, num_threads: int) -> object:
         read.append(path)
         return real(path, num_threads=num_threads)
 
-    monkeypatch.setattr(synthesizer, "open_on_cpu", count)
+    monkeypatch.setattr(synthesizer, "open_cpu_session", count)
     assert [entry.info for entry in catalogue.list()] == [entry.info for entry in before]
     assert read == []
     tiny_model(mounted / "good.onnx", version="0.0.2")

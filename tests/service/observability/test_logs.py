@@ -2,7 +2,7 @@ import json
 import logging
 import sys
 
-from service.observability.logs import JsonLines, configure_logs
+from service.observability.logs import JsonFormatter, logging_config
 
 
 def record(**fields: object) -> logging.LogRecord:
@@ -12,7 +12,7 @@ def record(**fields: object) -> logging.LogRecord:
 
 
 def test_a_line_is_one_json_object_with_the_fields_of_a_request() -> None:
-    text = JsonLines().format(record(request_id="abc", status=200, secret="not a field"))
+    text = JsonFormatter().format(record(request_id="abc", status=200, secret="not a field"))
     line = json.loads(text)
     assert "\n" not in text
     assert line.pop("time").endswith("Z")
@@ -26,10 +26,10 @@ def test_an_exception_stays_in_its_line() -> None:
         raise ValueError("odd")
     except ValueError:
         failed.exc_info = sys.exc_info()
-    text = JsonLines().format(failed)
+    text = JsonFormatter().format(failed)
     assert "\n" not in text and "ValueError: odd" in json.loads(text)["exception"]
 
 
 def test_the_level_holds_for_all_loggers_and_the_format_is_chosen() -> None:
-    assert configure_logs("json", "warning")["root"]["level"] == "WARNING"
-    assert configure_logs("json", "info")["formatters"] != configure_logs("plain", "info")["formatters"]
+    assert logging_config("json", "warning")["root"]["level"] == "WARNING"
+    assert logging_config("json", "info")["formatters"] != logging_config("plain", "info")["formatters"]

@@ -210,5 +210,5 @@ def test_an_application_without_its_packages_is_refused(monkeypatch: pytest.Monk
 
 
 def test_without_tracing_nothing_follows_a_photo() -> None:
-    assert tracing.follow_stages() is None
-    assert tracing.note_request("abc") is None
+    assert tracing.stage_spans() is None
+    assert tracing.tag_request_span("abc") is None

@@ -18,9 +18,9 @@ from service.vision.images import (
     Header,
     Image,
     Reduce,
-    count_bytes,
     decode,
     encode,
+    estimate_decode_bytes,
     halve,
     overhang,
     read_header,
@@ -79,8 +79,8 @@ def test_every_kind_of_webp_tells_its_size(mode: str, options: dict[str, object]
 def test_a_header_tells_what_may_show_through(format: str, alpha: int | None, shows: bool) -> None:
     pixels = part() if alpha is None else np.dstack([part(), np.full((300, 400), alpha, np.uint8)])
     header = read_header(fakes.encoded(pixels, format, lossless=True), max_pixels=MAX_PIXELS)
-    assert header.may_show_through == shows
-    assert count_bytes(header) == 300 * 400 * (16 if shows else 9)
+    assert header.may_have_alpha == shows
+    assert estimate_decode_bytes(header) == 300 * 400 * (16 if shows else 9)
 
 
 @pytest.mark.parametrize("format", ["png", "bmp"])

@@ -1,4 +1,4 @@
-"""What is drawn for people to look at: every eye, the doubtful ones too, and labels that can be read."""
+"""The overlay: every eye in its colour, eyes below the threshold in grey, labels that can be read."""
 
 from dataclasses import replace
 
@@ -32,10 +32,10 @@ def test_the_centre_is_marked() -> None:
 
 def test_what_is_in_doubt_is_grey_and_thin() -> None:
     eye = Eye(300, 300, 80, 20.0, "right", 0.1)
-    doubtful, sure = draw_eyes(BLACK, [], [eye]), draw_eyes(BLACK, [eye])
-    assert pixels_of(doubtful, GREEN) == pixels_of(doubtful, ORANGE) == 0
-    assert 0 < (doubtful.max(axis=2) > 100).sum() < (sure.max(axis=2) > 100).sum()
-    grey = doubtful[(doubtful > 0).any(axis=2)]
+    below_threshold, sure = draw_eyes(BLACK, [], [eye]), draw_eyes(BLACK, [eye])
+    assert pixels_of(below_threshold, GREEN) == pixels_of(below_threshold, ORANGE) == 0
+    assert 0 < (below_threshold.max(axis=2) > 100).sum() < (sure.max(axis=2) > 100).sum()
+    grey = below_threshold[(below_threshold > 0).any(axis=2)]
     assert (grey.max(axis=1) == grey.min(axis=1)).all()
 
 

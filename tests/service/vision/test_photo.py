@@ -43,15 +43,15 @@ def test_the_finder_says_how_much_is_decoded_for_it(
 ) -> None:
     data = fakes.encoded(np.zeros((side_px // 4, side_px, 3), np.uint8), "jpeg")
     photo = Photo(data, max_pixels=MAX_PIXELS)
-    finder = fakes.KnownEyes(look_side_px=wanted_px)
-    photo.look(finder)
+    finder = fakes.KnownEyes(input_side_px=wanted_px)
+    photo.detect(finder)
     assert set(photo._decoded) == decoded  # twice as fine, and from that what the finder wants
-    assert reduce == max(decoded) == photo.look_reduce(finder)
+    assert reduce == max(decoded) == photo.detection_reduce(finder)
 
 
 def test_what_is_no_jpeg_is_decoded_whole() -> None:
     photo = Photo(fakes.encoded(np.zeros((400, 2000, 3), np.uint8)), max_pixels=MAX_PIXELS)
-    photo.look(fakes.KnownEyes(look_side_px=320))
+    photo.detect(fakes.KnownEyes(input_side_px=320))
     assert set(photo._decoded) == {1}
 
 
@@ -66,16 +66,16 @@ def test_a_measure_needs_fewer_pixels_than_a_crop() -> None:
 
 def test_the_looks_of_both_finders_are_in_pixels_of_the_whole_photo() -> None:
     photo = Photo(fakes.encoded(astronaut_times(4), "jpeg"), max_pixels=MAX_PIXELS)
-    right, _ = photo.look(HaarEyeFinder()).eyes
+    right, _ = photo.detect(HaarEyeFinder()).eyes
     assert abs(right.x - 4 * RIGHT.x) < RIGHT.size_px
 
 
 @pytest.mark.parametrize(("logit", "told"), [(-4.0, False), (-1.0, True)])
 def test_a_faint_place_is_no_eye_in_doubt(tmp_path: Path, logit: float, told: bool) -> None:
     finder = LearnedEyeFinder.load(tiny_finder(tmp_path / "f.onnx", [seen_right(100, 100, 40, logit)]))
-    sight = Photo(fakes.encoded(fakes.astronaut()), max_pixels=MAX_PIXELS).look(finder)
-    assert sight.eyes == []
-    assert bool(sight.doubtful) == told
+    detections = Photo(fakes.encoded(fakes.astronaut()), max_pixels=MAX_PIXELS).detect(finder)
+    assert detections.eyes == []
+    assert bool(detections.below_threshold) == told
 
 
 def test_a_jpeg_is_decoded_once_for_the_finder_and_for_a_small_eye(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +87,7 @@ def test_a_jpeg_is_decoded_once_for_the_finder_and_for_a_small_eye(monkeypatch: 
 
     monkeypatch.setattr("service.vision.photo.decode", count)
     photo = Photo(fakes.encoded(astronaut_times(3), "jpeg"), max_pixels=MAX_PIXELS)
-    photo.look(fakes.KnownEyes(look_side_px=640))  # at a half
+    photo.detect(fakes.KnownEyes(input_side_px=640))  # at a half
     small = Eye(3 * RIGHT.x, 3 * RIGHT.y, 3 * RIGHT.size_px, RIGHT.roll_deg, "right")  # 82 px
     crop = photo.crop(small, 64)
     assert scales == [1]
@@ -96,7 +96,7 @@ def test_a_jpeg_is_decoded_once_for_the_finder_and_for_a_small_eye(monkeypatch: 
 
 def test_more_pixels_are_decoded_only_for_a_smaller_eye_still() -> None:
     photo = Photo(fakes.encoded(astronaut_times(8), "jpeg"), max_pixels=MAX_PIXELS)  # 4096 px
-    photo.look(fakes.KnownEyes(look_side_px=1000))  # at a quarter
+    photo.detect(fakes.KnownEyes(input_side_px=1000))  # at a quarter
     eye = Eye(8 * RIGHT.x, 8 * RIGHT.y, 8 * RIGHT.size_px, RIGHT.roll_deg, "right")  # 219 px
     photo.crop(eye, 64)
     assert set(photo._decoded) == {4, 2}

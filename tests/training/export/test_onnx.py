@@ -9,7 +9,7 @@ import onnx
 import pytest
 import torch
 
-from service.inference.synthesizer import Synthesizer, open_on_cpu
+from service.inference.synthesizer import Synthesizer, open_cpu_session
 from tests.training.exported import FACTS
 from training.data.store import Pairs
 from training.export import onnx as exporting
@@ -89,7 +89,7 @@ def test_a_model_with_noise_takes_it_or_draws_its_central_guess(
     path, eyes = tmp_path / "guesses.onnx", drawn_pairs.eyes[:5, 0]
     assert export(run, path, FACTS, drawn_pairs.eyes[:, 0]) <= 1
     central = Synthesizer.load(path, device="cpu")(eyes)
-    session = open_on_cpu(path, num_threads=1)
+    session = open_cpu_session(path, num_threads=1)
     for noise in (torch.zeros(1, 3), 5 * torch.ones(1, 3), 5 * torch.randn(5, 3)):
         (faces,) = session.run(["faces"], {"eyes": eyes, "noise": noise.numpy()})
         assert np.abs(faces.astype(int) - draw_faces(load_average(run), eyes, noise)).max() <= 1

@@ -10,7 +10,7 @@ from service.decoding.reader import InProcessReader
 from service.inference.eye_finder import LearnedEyeFinder
 from service.inference.synthesizer import Synthesizer
 from service.pipeline import Pipeline
-from service.vision.eyes import CROP_PER_EYE_DISTANCE, Eye, Sight, eyes_from_points
+from service.vision.eyes import CROP_PER_EYE_DISTANCE, Eye, EyeDetections, eyes_from_points
 from service.vision.images import Image
 from service.vision.quality import QualityThresholds
 from tests.fake_finders import tiny_finder
@@ -27,7 +27,7 @@ def photos(drawn_csv: Path) -> list[Photo]:
 class Labelled:
     """Knows where the eyes of one photo are, and answers that for every picture."""
 
-    look_side_px = 10_000
+    input_side_px = 10_000
 
     def __init__(self, photo: Photo, *, off: float = 0.0) -> None:
         assert photo.eyes is not None
@@ -37,8 +37,8 @@ class Labelled:
     def find(self, photo: Image) -> list[Eye]:
         return self.eyes
 
-    def look(self, photo: Image) -> Sight:
-        return Sight(self.eyes, [])
+    def detect(self, photo: Image) -> EyeDetections:
+        return EyeDetections(self.eyes, [])
 
 
 @pytest.fixture(scope="module")
@@ -89,17 +89,17 @@ def test_photos_without_a_label_say_nothing(photos: list[Photo], synthesizer: Sy
 
 def test_the_time_is_that_of_whole_photos_at_two_weights() -> None:
     class Looking:
-        look_side_px = 640
+        input_side_px = 640
 
         def __init__(self) -> None:
             self.shapes: list[tuple[int, ...]] = []
 
         def find(self, photo: Image) -> list[Eye]:
-            return self.look(photo).eyes
+            return self.detect(photo).eyes
 
-        def look(self, photo: Image) -> Sight:
+        def detect(self, photo: Image) -> EyeDetections:
             self.shapes.append(photo.shape[:2])
-            return Sight([])
+            return EyeDetections([])
 
     finder = Looking()
     spent = milliseconds(finder, repeats=1)

@@ -7,9 +7,9 @@ import onnx
 import pytest
 import torch
 
-from service.inference.detections import Candidate
+from service.inference.detections import Detection
 from service.inference.eye_finder import LearnedEyeFinder
-from service.inference.refiner import close_crop
+from service.inference.refiner import crop_for_refiner
 from tests.fakes import astronaut
 from training.finder.detector import STRIDE, EyeFinderNet
 from training.finder.export import (
@@ -96,15 +96,15 @@ def test_the_closer_look_in_the_file_answers_as_torch_does(exported: Path, tmp_p
     write_finder(read_network(exported), path, FACTS, {}, refiner_to_onnx(refiner))
     finder = LearnedEyeFinder.load(path)
     seen = [
-        Candidate(220, 110, 44, 0.1, 5, 1.0, 44, (264, 110)),
-        Candidate(90, 90, 20, 0.9, -9, 1.0, 20, (70, 90)),
+        Detection(220, 110, 44, 0.1, 5, 1.0, 44, (264, 110)),
+        Detection(90, 90, 20, 0.9, -9, 1.0, 20, (70, 90)),
     ]
     assert finder._refiner is not None
     refined = finder._refiner.refine(astronaut(), seen)
-    close = np.stack([close_crop(astronaut(), each) for each in seen])
+    close = np.stack([crop_for_refiner(astronaut(), each) for each in seen])
     with torch.no_grad():
         expected = CloseToRefined(refiner)(torch.from_numpy(close)).numpy()
-    assert [each.close_logit for each in refined] == pytest.approx(list(expected[:, 0]), abs=2e-2)
+    assert [each.refiner_logit for each in refined] == pytest.approx(list(expected[:, 0]), abs=2e-2)
     moved = [
         np.hypot(new.x - old.x, new.y - old.y) / old.distance for new, old in zip(refined, seen, strict=True)
     ]

@@ -8,8 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from service.inference.detections import Candidate
-from service.inference.refiner import CLOSE_PER_DISTANCE, CLOSE_PX, Refiner, close_crop
+from service.inference.detections import Detection
+from service.inference.refiner import (
+    REFINER_CROP_PER_EYE_DISTANCE,
+    REFINER_INPUT_PX,
+    Refiner,
+    crop_for_refiner,
+)
 from tests.fake_finders import seen_right, tiny_finder
 from tests.training.labelled_astronaut import photo
 from training.finder.refiner_crops import LABELS, WIDE_PX, WIDEN, label_candidates
@@ -23,8 +28,8 @@ from training.synthesizer.train import RunConflict
 NO_MORE = np.random.default_rng(8)  # whose first numbers add neither missed eyes nor random places
 
 
-def guessed(x: float, y: float, distance: float, roll_deg: float, left: float) -> Candidate:
-    return Candidate(x, y, distance, left, roll_deg, 1.0, distance, (x + 10, y))
+def guessed(x: float, y: float, distance: float, roll_deg: float, left: float) -> Detection:
+    return Detection(x, y, distance, left, roll_deg, 1.0, distance, (x + 10, y))
 
 
 class Answering:
@@ -34,7 +39,7 @@ class Answering:
         self.rows = rows
 
     def run(self, _: list[str], inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
-        assert inputs["close"].shape == (len(self.rows), CLOSE_PX, CLOSE_PX, 3)
+        assert inputs["close"].shape == (len(self.rows), REFINER_INPUT_PX, REFINER_INPUT_PX, 3)
         return [np.array(self.rows)]
 
 
@@ -50,7 +55,7 @@ def test_what_is_labelled_is_what_the_service_reads(left: float, eye_is_left: bo
     assert (found.x, found.y, found.distance) == pytest.approx((eye.x, eye.y, eye.distance))
     assert found.roll_deg == pytest.approx(33)
     assert (found.left > 0.5) == eye_is_left
-    assert found.close_logit == 3.0
+    assert found.refiner_logit == 3.0
 
 
 def test_nothing_is_asked_where_nothing_was_seen() -> None:
@@ -71,12 +76,14 @@ def test_a_crop_that_is_moved_shows_the_eye_where_its_label_says() -> None:
     picture[92:95, 107:110] = 255
     eye = DrawnEye(108, 93, 40, 0.0, left=False, sure=True)
     ((_, label),) = list(label_candidates([seen], [eye], NO_MORE))
-    wide = torch.from_numpy(close_crop(picture, seen, size=WIDE_PX, widen=WIDEN)).permute(2, 0, 1).float()
+    wide = (
+        torch.from_numpy(crop_for_refiner(picture, seen, size=WIDE_PX, widen=WIDEN)).permute(2, 0, 1).float()
+    )
     random = torch.Generator().manual_seed(3)
     close, labels = moved_anew(wide.repeat(64, 1, 1, 1), torch.tensor([label] * 64), random)
-    middle, per_px = (CLOSE_PX - 1) / 2, CLOSE_PER_DISTANCE / CLOSE_PX
+    middle, per_px = (REFINER_INPUT_PX - 1) / 2, REFINER_CROP_PER_EYE_DISTANCE / REFINER_INPUT_PX
     for crop, moved in zip(close[:, 0], labels, strict=True):
-        row, column = divmod(int(crop.argmax()), CLOSE_PX)
+        row, column = divmod(int(crop.argmax()), REFINER_INPUT_PX)
         assert (column - middle) * per_px == pytest.approx(float(moved[1]), abs=0.06)
         assert (row - middle) * per_px == pytest.approx(float(moved[2]), abs=0.06)
     assert float(labels[:, 1].std()) > 0.02
@@ -143,5 +150,5 @@ def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
 def test_a_dark_crop_is_no_other(scenes: Scenes) -> None:
     torch.manual_seed(0)
     net = RefinerNet().eval()
-    bright = torch.rand(1, 3, CLOSE_PX, CLOSE_PX) * 255
+    bright = torch.rand(1, 3, REFINER_INPUT_PX, REFINER_INPUT_PX) * 255
     assert torch.allclose(net(bright), net(bright * 0.5), atol=0.1)
