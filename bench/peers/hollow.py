@@ -31,7 +31,7 @@ def serve_empty() -> None:
 
 def serve_hollow() -> None:
     """All of the service but pictures and model."""
-    from service.http import app
+    from service.http import routes
     from service.http.server import run_server
     from service.pipeline import Pipeline, Synthesis
     from service.runtime.coalescing import Steps
@@ -44,7 +44,7 @@ def serve_hollow() -> None:
         return nothing
 
     Pipeline.steps = steps  # type: ignore[method-assign]
-    app.encode_synthetic = lambda face, format: FACE
+    routes.encode_synthetic = lambda face, format: FACE
     run_server(Settings(port=PORT))
 
 

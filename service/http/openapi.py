@@ -7,17 +7,19 @@ from fastapi.openapi.utils import get_openapi
 
 from service import errors
 from service.errors import Eye2FaceError
-from service.http.batch import ZIP
 from service.http.deadlines import HEADER
 from service.http.query_params import EyesQuery, SynthesizeQuery, describe_query
 from service.http.request_body import FIELD
-from service.http.responses import PROBLEM_JSON, Problem, SynthesisAnswer
+from service.http.schemas import Problem, SynthesisAnswer
 
 DESCRIPTION: Final = (
     "One eye in, one face out. A face that is drawn from one eye is a guess: it identifies nobody, and "
     "every answer says so (header `X-Synthetic: true`, in JSON `not_for_identification: true`). "
     "Errors are problem+json (RFC 9457) of one shape."
 )
+
+PROBLEM_JSON: Final = "application/problem+json"
+ZIP: Final = "application/zip"
 
 _BINARY: Final = {"type": "string", "format": "binary"}
 _BASE64: Final = {"type": "string", "format": "byte", "description": "The photo's file, in base64."}

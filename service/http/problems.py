@@ -21,7 +21,9 @@ from service.errors import (
     UploadTooLarge,
     UploadTooSlow,
 )
-from service.http.responses import PROBLEM_JSON, Problem, stamps
+from service.http.middleware import stamps
+from service.http.openapi import PROBLEM_JSON
+from service.http.schemas import Problem
 
 EXPECTED: tuple[type[Exception], ...] = (
     Eye2FaceError,

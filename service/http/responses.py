@@ -1,17 +1,34 @@
-"""What answers hold: their JSON shapes, and the headers that every one of them carries.
+"""What builds answers: faces, eyes, models, and several photos in one answer.
 
-The names are a contract with callers; what the fields mean is told here once, for `/docs` too.
+A photo of several that fails has a problem for an outcome, of the shape that it would have alone.
 """
 
 import base64
+import io
+import json
+import zipfile
 from collections.abc import Sequence
-from random import Random
+from dataclasses import dataclass
 from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
 from service.engine.model_reload import LoadedModel, ReloadableModel
+from service.http.schemas import (
+    CandidateShape,
+    CardShape,
+    EyesAnswer,
+    EyeShape,
+    FaceShape,
+    ListedModel,
+    ModelsAnswer,
+    ModelShape,
+    Problem,
+    QualityShape,
+    RefusedShape,
+    SeenEyeShape,
+    SynthesisAnswer,
+    ZippedAnswer,
+    ZippedResult,
+)
 from service.inference.catalog import CatalogEntry
 from service.inference.synthesizer import Synthesizer
 from service.pipeline import Face, MeasuredEye, PhotoEyes, RejectedEye, Synthesis
@@ -19,188 +36,8 @@ from service.provenance import encode_synthetic
 from service.vision.images import FaceFormat
 from service.vision.photo import StageTimer
 
-PROBLEM_JSON: Final = "application/problem+json"
-
-
-class Shape(BaseModel):
-    """A part of an answer."""
-
-    model_config = ConfigDict(from_attributes=True, frozen=True, protected_namespaces=())
-
-
-class Answer(Shape):
-    """A whole answer in JSON."""
-
-    not_for_identification: Literal[True] = True
-
-
-class CandidateShape(Shape):
-    """What may be an eye, in pixels of the upright photo."""
-
-    x: float = Field(description="Centre, from the left.")
-    y: float = Field(description="Centre, from the top.")
-    size_px: float = Field(description="Side of the square crop.")
-    roll_deg: float = Field(description="Turn of the head, clockwise.")
-    side: Literal["left", "right"] = Field(description="The subject's own.")
-    score: float = Field(description="How sure the finder is, 0 to 1.")
-
-
-class EyeShape(CandidateShape):
-    """One eye, in pixels of the upright photo."""
-
-    person: int = Field(description="Whose eye it is; counted from 0, the largest person first.")
-
-
-class QualityShape(Shape):
-    """How well an eye is seen, measured alike for eyes of any size."""
-
-    size_px: float = Field(description="Side of its crop in pixels of the photo.")
-    sharpness: float = Field(description="0 (a smear) to 1; 0.5 to 0.7 in portraits.")
-    brightness: float = Field(description="Mean grey, 0 to 1.")
-    contrast: float = Field(description="From its darkest to its brightest twentieth, 0 to 1.")
-    light: float = Field(description="How bright that brightest twentieth is, 0 to 1.")
-    tilt_deg: float = Field(description="Turn of the head, clockwise.")
-
-
-class SeenEyeShape(EyeShape):
-    """One eye and how well it is seen."""
-
-    quality: QualityShape
-
-
-class RefusedShape(Shape):
-    """One eye that is seen too badly to draw a face from."""
-
-    code: str = Field(description="As a problem has it: `eye_too_small`, `eye_too_dark`, `eye_too_blurred`.")
-    detail: str = Field(description="What was measured, what is wanted, what to do.")
-    eye: EyeShape
-
-
-class FaceShape(Shape):
-    """One drawn face and the eye that it was drawn from."""
-
-    image: str = Field(description="The face as a file, in base64.")
-    format: Literal["png", "jpeg", "webp"]
-    width: int
-    height: int
-    eye: EyeShape
-    quality: QualityShape
-
-
-class ModelShape(Shape):
-    """The model that drew, and under which class of licence it may be used."""
-
-    name: str
-    version: str
-    licence_class: str
-    part: str
-    recipe: str
-    objective: str
-    training_data: str
-    commit: str
-    date: str
-    sha256: str
-
-
-class CardShape(Shape):
-    """What a model file says of itself; an eye finder says less than a synthesizer."""
-
-    name: str
-    version: str
-    part: str = Field(
-        "eye_finder", description="What it looks at: `eye`; or `eye_finder`, which looks for it."
-    )
-    licence_class: str
-    training_data: str
-    metrics: dict[str, float]
-    commit: str
-    date: str
-    recipe: str | None = None
-    objective: str | None = None
-    eye_size: int | None = None
-    face_size: int | None = None
-    sha256: str | None = None
-
-
-class ListedModel(Shape):
-    """One model file that is there."""
-
-    name: str = Field(description="What `EYE2FACE_MODEL` may name it by.")
-    source: Literal["shipped", "mounted", "path"]
-    num_bytes: int
-    answers: bool = Field(description="Whether it is in use.")
-    about: CardShape | None = Field(description="What the file says of itself, if it can be used.")
-    problem: str | None = Field(description="Why it cannot be used.")
-
-
-class ModelsAnswer(Answer):
-    """The models that are there, and the one that answers, even if its file has changed since."""
-
-    answering: CardShape
-    device: Literal["cpu", "cuda"]
-    last_failure: str | None = Field(description="Why the last reload kept the old model in use.")
-    models: list[ListedModel]
-    request_id: str
-
-
-class SynthesisAnswer(Answer):
-    """Every face that was asked for. A face is a guess from one eye and identifies nobody."""
-
-    faces: list[FaceShape]
-    refused: list[RefusedShape] = Field(description="Eyes that were chosen, but are seen too badly.")
-    input: Literal["photo", "eye"] = Field(description="What the picture was taken for; see the query.")
-    num_left_out: int = Field(
-        description="With `person=all`: people beyond the most that one photo may have."
-    )
-    model: ModelShape
-    device: Literal["cpu", "cuda"]
-    timings_ms: dict[str, float]
-    request_id: str
-
-
-class EyesAnswer(Answer):
-    """Every eye that the finder sees in the upright photo."""
-
-    width: int
-    height: int
-    eyes: list[SeenEyeShape]
-    below_threshold: list[CandidateShape] | None = Field(
-        None, description="With `all=true`: what scored too low to be an eye, where the finder tells."
-    )
-    request_id: str
-
-
-class Health(Answer):
-    """Whether the service lives."""
-
-    status: Literal["alive"] = "alive"
-
-
-class Readiness(Answer):
-    """That photos can be sent, and what the service is at."""
-
-    status: Literal["ready"] = "ready"
-    device: Literal["cpu", "cuda"]
-    model: str
-    num_workers: int
-    num_busy: int = Field(description="Workers at a photo.")
-    num_queued: int = Field(description="Photos that wait for a worker.")
-    last_inference_age_s: float = Field(description="Since the model last ran, at the start for instance.")
-    last_inference_ms: float = Field(description="How long that took.")
-
-
-class Problem(Answer):
-    """Why there is no answer. Source: RFC 9457."""
-
-    type: str = Field(description="A name for the kind of problem, unlike any other.")
-    title: str
-    status: int
-    detail: str = Field(description="What was found, what was expected, what to do.")
-    code: str = Field(description="The kind of problem, short and stable.")
-    request_id: str
-    num_below_threshold: int | None = Field(
-        None, description="With `no_eye_found`: candidates that scored too low, where the finder tells."
-    )
+_EPOCH: Final = (1980, 1, 1, 0, 0, 0)
+"""The first date that a zip can hold: the same photos give the same faces."""
 
 
 def answer_faces(
@@ -282,44 +119,59 @@ def _seen(seen: MeasuredEye) -> SeenEyeShape:
     return SeenEyeShape(**EyeShape.model_validate(seen.eye).model_dump(), quality=quality)
 
 
-class Stamps:
-    """Middleware: gives each request its id, and each answer the headers that all of them carry."""
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one photo: the JSON of `/synthesize`, or the faces as files, or a problem."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-        self._random = Random()  # an id must be like no other one, not beyond guessing
+    file_name: str
+    answer: bytes = b""
+    faces: Sequence[bytes] = ()
+    problem: Problem | None = None
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes the request on, and stamps the answer on its way back."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        state = scope.setdefault("state", {})
-        if "request_id" not in state:  # a server around it may have given one
-            state["request_id"] = f"{self._random.getrandbits(128):032x}"
-        request_id: str = state["request_id"]
-
-        async def send_stamped(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = list(message.get("headers", ()))
-                there = {name for name, _ in headers}
-                own = [(b"x-request-id", request_id.encode()), *_STAMPS]
-                message["headers"] = headers + [stamp for stamp in own if stamp[0] not in there]
-            await send(message)
-
-        await self._app(scope, receive, send_stamped)
+    @property
+    def status(self) -> int:
+        """The status that the photo would have had alone."""
+        return 200 if self.problem is None else self.problem.status
 
 
-def stamps(request_id: str) -> dict[str, str]:
-    """The headers of every answer, errors and health included; a page has a policy of its own instead."""
-    return _SAME_FOR_ALL | {"X-Request-Id": request_id}
+def join_json(outcomes: Sequence[Outcome], request_id: str) -> bytes:
+    """A `BatchAnswer` as JSON, around answers that are JSON already."""
+    results = [_result(index, outcome) for index, outcome in enumerate(outcomes)]
+    end = f'],"not_for_identification":true,"request_id":{json.dumps(request_id)}}}'
+    return b'{"results":[' + b",".join(results) + end.encode()
 
 
-_SAME_FOR_ALL: Final = {
-    "X-Synthetic": "true",
-    "Cache-Control": "no-store",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-}
-_STAMPS: Final = [(name.lower().encode(), value.encode()) for name, value in _SAME_FOR_ALL.items()]
+def join_zip(outcomes: Sequence[Outcome], format: FaceFormat, request_id: str) -> bytes:
+    """A zip of the faces, named by their photo's place (`003.png`, or `003-1.png`), and `results.json`."""
+    results: list[ZippedResult] = []
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:  # pictures are packed already
+        for index, outcome in enumerate(outcomes):
+            names = _names(index, len(outcome.faces), format)
+            for name, face in zip(names, outcome.faces, strict=True):
+                archive.writestr(zipfile.ZipInfo(name, _EPOCH), face)
+            results.append(
+                ZippedResult(
+                    index=index,
+                    file=outcome.file_name,
+                    status=outcome.status,
+                    faces=names,
+                    problem=outcome.problem,
+                )
+            )
+        told = ZippedAnswer(results=results, request_id=request_id).model_dump_json(indent=1)
+        archive.writestr(zipfile.ZipInfo("results.json", _EPOCH), told)
+    return buffer.getvalue()
+
+
+def _names(index: int, num_faces: int, format: Literal["png", "jpeg", "webp"]) -> list[str]:
+    ending = "jpg" if format == "jpeg" else format
+    if num_faces == 1:
+        return [f"{index:03d}.{ending}"]
+    return [f"{index:03d}-{number}.{ending}" for number in range(num_faces)]
+
+
+def _result(index: int, outcome: Outcome) -> bytes:
+    problem = outcome.problem.model_dump_json(exclude_none=True) if outcome.problem else "null"
+    start = f'{{"index":{index},"file":{json.dumps(outcome.file_name)},"status":{outcome.status},'
+    return start.encode() + b'"answer":' + (outcome.answer or b"null") + f',"problem":{problem}}}'.encode()

@@ -13,7 +13,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from service.http.app import create_app
-from service.http.batch import BatchAnswer
+from service.http.schemas import BatchAnswer
 from service.pipeline import Pipeline
 from service.settings import Settings
 from tests.fakes import astronaut, encoded

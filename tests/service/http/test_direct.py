@@ -16,9 +16,8 @@ from service.access.admission import require_key
 from service.access.api_keys import hash_key
 from service.http.app import create_app
 from service.http.direct import DirectRoute, Shortcut
+from service.http.middleware import Stamps, Watch
 from service.http.problems import EXPECTED, answer_problem
-from service.http.request_log import Watch
-from service.http.responses import Stamps
 from service.observability.metrics import Metrics
 from service.settings import Settings
 from tests.service.shapes import check_problem

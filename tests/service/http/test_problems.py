@@ -9,8 +9,8 @@ from starlette.testclient import TestClient
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.errors import Eye2FaceError, MethodNotAllowed, NotFound
+from service.http.middleware import Stamps
 from service.http.problems import HANDLED, answer_problem
-from service.http.responses import Stamps
 from tests.service.shapes import check_problem
 
 

@@ -1,4 +1,4 @@
-"""HEAD is GET without a body, over a real connection."""
+"""Middleware: HEAD is GET without a body, over a real connection."""
 
 import socket
 from collections.abc import Iterator

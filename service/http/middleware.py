@@ -1,10 +1,8 @@
-"""Middleware that counts and logs every answer: route, status, code, time, request id and who asked.
-
-Never its body.
-"""
+"""Middleware: the request's id and the headers of every answer, the line in the log, and HEAD."""
 
 import logging
 import time
+from random import Random
 from typing import Any, Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -76,3 +74,69 @@ class Watch:
         text = "{method} {path!r} {status}".format(**facts) + (f" {code}" if code else "")
         text += " {ms} ms {request_id} {client}".format(**facts)
         _log.log(level, text + (f" {facts['key']!r}" if facts["key"] else ""), extra=facts)
+
+
+class HeadAsGet:
+    """Middleware: what lies within it sees GET; many who watch a service or balance load send HEAD."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes the request on."""
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_without_body(message: Message) -> None:
+            scope["method"] = "HEAD"  # the server wants to know
+            await send(message if message["type"] != "http.response.body" else {**message, "body": b""})
+
+        scope["method"] = "GET"
+        try:
+            await self._app(scope, receive, send_without_body)
+        finally:
+            scope["method"] = "HEAD"
+
+
+class Stamps:
+    """Middleware: gives each request its id, and each answer the headers that all of them carry."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._random = Random()  # an id must be like no other one, not beyond guessing
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes the request on, and stamps the answer on its way back."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        state = scope.setdefault("state", {})
+        if "request_id" not in state:  # a server around it may have given one
+            state["request_id"] = f"{self._random.getrandbits(128):032x}"
+        request_id: str = state["request_id"]
+
+        async def send_stamped(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = list(message.get("headers", ()))
+                there = {name for name, _ in headers}
+                own = [(b"x-request-id", request_id.encode()), *_STAMPS]
+                message["headers"] = headers + [stamp for stamp in own if stamp[0] not in there]
+            await send(message)
+
+        await self._app(scope, receive, send_stamped)
+
+
+def stamps(request_id: str) -> dict[str, str]:
+    """The headers of every answer, errors and health included; a page has a policy of its own instead."""
+    return _SAME_FOR_ALL | {"X-Request-Id": request_id}
+
+
+_SAME_FOR_ALL: Final = {
+    "X-Synthetic": "true",
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+}
+_STAMPS: Final = [(name.lower().encode(), value.encode()) for name, value in _SAME_FOR_ALL.items()]
