@@ -10,7 +10,6 @@ from training.data.splits import Split
 from training.data.store import open_pairs
 from training.evaluation.simclr import EncoderRecipe
 from training.evaluation.simclr import train_encoder as train_it
-from training.experiment.goals import list_goals, render_goals
 from training.experiment.html import write_page
 from training.experiment.report import put_between_marks
 from training.experiment.results import Row, read_results
@@ -90,8 +89,8 @@ def report(
 
 
 def render_experiment(rows: list[Row]) -> str:
-    """The experiment's three tables in Markdown; one without rows is left out."""
-    parts = (render_results(rows), render_flaws(rows), render_goals(list_goals(rows)))
+    """The experiment's two tables in Markdown; one without rows is left out."""
+    parts = (render_results(rows), render_flaws(rows))
     return "\n\n".join(part for part in parts if part)
 
 

@@ -1,6 +1,5 @@
 """`python -m training prepare | train | evaluate | export`: arguments in, one clear sentence on failure."""
 
-import json
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -28,14 +27,10 @@ from training.evaluation.simclr import NoEncoder
 from training.evaluation.train_serve_gap import measure_parity
 from training.experiment import report
 from training.experiment.results import ResultsError
-from training.export import float16
 from training.export import onnx as exporting
-from training.export import quantize as quantizing
-from training.export.importing import NotExported
 from training.loop import previews as pictures
 from training.loop.checkpoint import CheckpointError
 from training.loop.run_folder import NoRun, read_description
-from training.loop.step_times import time_steps as time_recipe
 from training.synthesizer.recipes import RECIPES
 from training.synthesizer.train import RunConflict, RunSettings
 from training.synthesizer.train import train as train_run
@@ -50,7 +45,6 @@ OURS = (
     FeaturesUnavailable,
     RunConflict,
     NoRun,
-    NotExported,
     NoEncoder,
     ResultsError,
     report.ReportError,
@@ -116,7 +110,7 @@ def train(  # noqa: PLR0913  every option is an argument
     steps: Annotated[int | None, typer.Option(help="Another length than the recipe's.")] = None,
     seed: Annotated[int, typer.Option(help="Decides every random choice of the run.")] = 0,
     start_from: Annotated[
-        Path | None, typer.Option(help="Begin with the weights of this finished run, or of an exported file.")
+        Path | None, typer.Option(help="Begin with the weights of this finished run.")
     ] = None,
     perceptual: Perceptual = TORCHVISION_URL,
     float32: Annotated[
@@ -146,21 +140,6 @@ def train(  # noqa: PLR0913  every option is an argument
     typer.echo(f"finished: {train_run(chosen, open_pairs(data), settings)}")
 
 
-@app.command(name="time-steps")
-def time_steps(
-    data: Data,
-    recipe: Annotated[str, typer.Option(help=f"One of {', '.join(RECIPES)}.")] = "std-128",
-    perceptual: Perceptual = TORCHVISION_URL,
-    rounds: Annotated[int, typer.Option(min=1, help="Steps of each kind; the medians are shown.")] = 5,
-    accelerator: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-) -> None:
-    """Say how fast a recipe trains here, and which part of a step takes how much of it."""
-    if recipe not in RECIPES:
-        raise ValueError(f"no recipe is named {recipe!r}; there are {', '.join(RECIPES)}")
-    times = time_recipe(RECIPES[recipe], open_pairs(data), perceptual, accelerator=accelerator, rounds=rounds)
-    typer.echo(f"{recipe}: {times.describe()}")
-
-
 @app.command()
 def evaluate(  # noqa: PLR0913  every option is an argument
     data: Data,
@@ -172,9 +151,6 @@ def evaluate(  # noqa: PLR0913  every option is an argument
     grid: Annotated[Path, typer.Option(help="PNG of eyes, drawn and true faces.")] = Path(
         "runs/evaluation.png"
     ),
-    min_face_px: Annotated[
-        float, typer.Option(help="Leave out faces that were narrower in their photo.")
-    ] = 0.0,
     keep: Annotated[bool, typer.Option("--keep", help="Leave other systems' numbers in that JSON.")] = False,
 ) -> None:
     """Print what each system scores on a split, the mean face beside it, and draw a grid.
@@ -182,7 +158,7 @@ def evaluate(  # noqa: PLR0913  every option is an argument
     The grid shows true faces, so it does not go where the numbers go.
     """
     pairs = open_pairs(data).of_part(part)
-    dataset = EyeFacePairs(pairs, _split(split), num_eyes=pairs.eyes.shape[1], min_face_px=min_face_px)
+    dataset = EyeFacePairs(pairs, _split(split), num_eyes=pairs.eyes.shape[1])
     side = pairs.faces.shape[1]
     drawing = {
         name: evaluation.enlarged(evaluation.load_system(Path(path), part), side)
@@ -193,8 +169,6 @@ def evaluate(  # noqa: PLR0913  every option is an argument
     drawing["mean face"] = evaluation.mean_face(pairs)
     scores = evaluation.evaluate(drawing, dataset, features)
     facts = {"data": pairs.manifest["settings"]["source"]}
-    if min_face_px:
-        facts["faces"] = f"{min_face_px:g} px wide or wider in their photo"
     evaluation.write_scores(out, split, features, scores, facts, keep=keep)
     _draw_grid(grid, dataset, drawing)
     typer.echo(f"{len(dataset)} {part}s of the split {split!r}; features: {evaluation.describe(features)}")
@@ -238,36 +212,6 @@ def export(  # noqa: PLR0913  every option is an argument
         f"{out}: {out.stat().st_size / 1e6:.1f} MB, "
         f"at most {difference} of 255 from torch on {len(check)} eyes"
     )
-
-
-@app.command()
-def quantize(
-    model: Annotated[Path, typer.Argument(help="An exported .onnx file.")],
-    data: Data,
-    out: Annotated[Path, typer.Argument(help="The .onnx file in 8 bits to write.")],
-    split: Annotated[str, typer.Option(help="What to compare the two on: dev or val.")] = "val",
-    perceptual: Perceptual = TORCHVISION_URL,
-    numbers: Annotated[Path | None, typer.Option(help="JSON to write the comparison to.")] = None,
-) -> None:
-    """Write a model in 8 bits, with ranges seen on `train` eyes, and print what it gains and loses."""
-    pairs = open_pairs(data)
-    quantizing.quantize(model, out, quantizing.calibration_eyes(pairs))
-    costs = quantizing.compare({"float32": model, "int8": out}, pairs, _split(split), perceptual)
-    text = json.dumps({"split": split, **{name: asdict(cost) for name, cost in costs.items()}}, indent=1)
-    typer.echo(text)
-    if numbers is not None:
-        numbers.parent.mkdir(parents=True, exist_ok=True)
-        numbers.write_text(text + "\n", encoding="utf-8")
-
-
-@app.command(name="float16")
-def to_float16(
-    model: Annotated[Path, typer.Argument(help="An exported .onnx file.")],
-    out: Annotated[Path, typer.Argument(help="The .onnx file to write.")],
-) -> None:
-    """Write a model whose arithmetic is float16, for a GPU, proved to draw the same faces."""
-    difference = float16.to_float16(model, out)
-    typer.echo(f"{out}: at most {difference} of 255 from {model} on {float16.NUM_EYES} drawn eyes")
 
 
 @app.command()
@@ -339,11 +283,7 @@ def _licences(described: dict[str, Any]) -> set[str]:
     """Those of the photos that a run learned from, and of what it started from."""
     start = described.get("start_from") or {}
     found = set(described["data"]["rows_by_licence"])
-    if "data" in start:
-        found |= _licences(start)
-    elif start:
-        found.add(start.get("eye2face.licence_class", "unstated"))
-    return found
+    return found | _licences(start) if start else found
 
 
 def _training_data(data: dict[str, dict[str, object]]) -> str:

@@ -18,7 +18,6 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from service.vision.eyes import Image
-from training.data.face_alignment import LEFT_EYE_AT, RIGHT_EYE_AT
 from training.data.splits import Split
 from training.data.store import Pairs
 
@@ -51,9 +50,6 @@ class Jitter:
 Change = Callable[[Image, int, np.random.Generator], Image]
 """A size x size x 3 eye from the wider crop around it, changed at random."""
 
-EYES_APART = LEFT_EYE_AT[0] - RIGHT_EYE_AT[0]
-"""In an aligned face, in parts of its side."""
-
 LONGEST_MOTION_PX = 9
 JPEG_QUALITIES = (15, 70)
 
@@ -70,9 +66,8 @@ class EyeFacePairs(Dataset[tuple[Tensor, Tensor]]):
     """Pairs (eye 3 x S x S, face 3 x F x F), both uint8, of one split.
 
     With `num_eyes=2` the person's other eye, usable or not, follows the eye along the channels.
-    Without jitter, or another change, the eyes are the bytes that the service crops. Faces that were
-    narrower than `min_face_px` in their photo are left out. The face of a left
-    eye is mirrored, like the eye.
+    Without jitter, or another change, the eyes are the bytes that the service crops. The face of a
+    left eye is mirrored, like the eye.
 
     Raises:
         ValueError: the split is empty.
@@ -80,15 +75,13 @@ class EyeFacePairs(Dataset[tuple[Tensor, Tensor]]):
 
     def __init__(
         self, pairs: Pairs, split: Split, *, jitter: Change | None = None, seed: int = 0, num_eyes: int = 1,
-        min_face_px: float = 0.0,
     ) -> None:  # fmt: skip
         rows = pairs.rows
-        chosen = (rows["split"] == split) & (rows["eye_distance_px"] >= min_face_px * EYES_APART)
+        chosen = rows["split"] == split
         usable = np.stack([rows["right_ok"], rows["left_ok"]], axis=1) & chosen[:, None]
         self.samples: NDArray[np.intp] = np.argwhere(usable)
         if not len(self.samples):
-            wide = f" with a face of {min_face_px:g} px or wider" if min_face_px else ""
-            raise ValueError(f"the folder of pairs holds no row of the split {split!r}{wide}")
+            raise ValueError(f"the folder of pairs holds no row of the split {split!r}")
         self.pairs, self.jitter, self.seed, self.num_eyes = pairs, jitter, seed, num_eyes
 
     def __len__(self) -> int:

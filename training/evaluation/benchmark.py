@@ -112,15 +112,6 @@ class Yardstick:
             found[name] = {"num_samples": len(drawn)} | means
         return found
 
-    def measure_guesses(self, one: Image, other: Image) -> Metrics:
-        """How far two guesses of each eye are from each other, by each way of seeing."""
-        return {
-            f"guess_distance_{side.name}": metrics.guess_distance(
-                embed_all(side.embed, one), embed_all(side.embed, other), side.true
-            )
-            for side in self.sides
-        }
-
     def _per_sample(self, pred: Tensor, embeddings: list[Tensor]) -> dict[str, NDArray[np.float64]]:
         """Squared error and, by each way of seeing, rank of the true face of each sample."""
         squares = (pred - to_unit(self.true)).square().mean((1, 2, 3)).double().numpy()

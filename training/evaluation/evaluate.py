@@ -193,25 +193,6 @@ def enlarged(system: Draw, side: int) -> Draw:
     return draw
 
 
-def load_guesses(path: Path, seed: int) -> Draw:
-    """The system that draws another guess of each eye it is shown, of a run whose model has noise.
-
-    Raises:
-        NoRun: the folder holds none.
-        ValueError: its model has no noise.
-    """
-    model = load_average(path)
-    if not model.config.noise_size:
-        raise ValueError(f"the model of {path} has no noise, so it has one guess alone")
-    generator = torch.Generator().manual_seed(seed)
-
-    def draw(eyes: Image) -> Image:
-        noise = torch.randn(len(eyes), model.config.noise_size, generator=generator)
-        return pictures.draw_faces(model, eyes[..., : 3 * model.config.num_eyes], noise)
-
-    return draw
-
-
 def to_unit(faces_BHWC: Image) -> Tensor:
     """Float32 B x 3 x H x W in 0…1 from uint8 B x H x W x 3."""
     return torch.from_numpy(np.ascontiguousarray(faces_BHWC)).permute(0, 3, 1, 2).float() / 255

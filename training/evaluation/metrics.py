@@ -68,15 +68,6 @@ def diversity_ratio(pred_NCHW: Tensor, true_NCHW: Tensor) -> float:
     return (torch.pdist(pred_NCHW.flatten(1)).mean() / torch.pdist(true_NCHW.flatten(1)).mean()).item()
 
 
-def guess_distance(one_NE: Tensor, other_NE: Tensor, true_NE: Tensor) -> float:
-    """Mean distance between two guesses of the same eye over that between two true faces.
-
-    0 where an eye has but one face, 1 where its guesses differ as much as people do.
-    """
-    between = functional.pairwise_distance(one_NE, other_NE, eps=0).mean()
-    return (between / torch.pdist(true_NE).mean()).item()
-
-
 def sharpness_ratio(pred_NCHW: Tensor, true_NCHW: Tensor) -> float:
     """Mean square of the Laplacian of the luma, drawn over true; below 1 is blurred."""
     return (_laplacian_energy(pred_NCHW) / _laplacian_energy(true_NCHW)).item()

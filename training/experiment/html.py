@@ -20,7 +20,6 @@ from training.data.dataset import EyeFacePairs
 from training.data.splits import Split
 from training.data.store import Pairs
 from training.evaluation.benchmark import Metrics, true_faces
-from training.experiment.goals import list_goals
 from training.experiment.results import Row
 from training.experiment.run import DRAWN, folder_of
 from training.experiment.tables import BOUND, COLUMNS, SLICED, by_system, cell, main_rows, render_results
@@ -50,7 +49,6 @@ def write_page(path: Path, rows: list[Row], pairs: Pairs, out: Path) -> None:
         *(f"<p>{html.escape(note)}</p>" for note in render_results(rows).split("\n\n", 1)[1].split("\n")),
         "<h2>Distortion and perception</h2>",
         *(_figure(plane(rows, key)) for key in ("kid_vgg", "kid_encoder")),
-        "<h2>Goals</h2>", _goals(rows),
         "<h2>Slices</h2>", _slices(every),
         "<h2>Pictures</h2>", *_pictures(rows, pairs, out),
         "<h2>Curves</h2>", *_curves(rows, out),
@@ -94,12 +92,6 @@ def _table(rows: list[Row]) -> str:
         texts = "".join(f"<td>{html.escape(text)}</td>" for text in cells)
         lines.append(f"<tr><td>{html.escape(name)}</td>{texts}</tr>")
     return f"<div><table>{''.join(lines)}</table></div>"
-
-
-def _goals(rows: list[Row]) -> str:
-    cells = [(goal.what, f"{goal.value:.4g}", goal.limit, goal.verdict) for goal in list_goals(rows)]
-    lines = ("".join(f"<td>{html.escape(text)}</td>" for text in line) for line in cells)
-    return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
 
 
 def _slices(rows: list[Row]) -> str:

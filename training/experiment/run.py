@@ -32,8 +32,7 @@ from training.synthesizer.recipes import RECIPES, Recipe, describe
 from training.synthesizer.train import RunSettings, commit_hash, described_objective, train
 
 MEAN_FACE, NEAREST_EYE, AMPLIFIED = "mean face", "nearest training eye", "amplified l1"
-ANY_GUESS = "one guess of many"
-BASELINES = {MEAN_FACE: None, NEAREST_EYE: None, AMPLIFIED: "l1-64", BOUND: "l2-64", ANY_GUESS: "guesses-64"}
+BASELINES = {MEAN_FACE: None, NEAREST_EYE: None, AMPLIFIED: "l1-64", BOUND: "l2-64"}
 """What needs no training, and the recipe whose run with seed 0 it is made of."""
 
 DRAWN = "drawn-{split}.npy"
@@ -57,7 +56,7 @@ PLAN = (
     *(Entry(name) for name in ("gan-64", "cgan-64", "cgan-two-eyes-64", "std-half-64", "std-half-l2-64")),
     *(Entry(name, seed) for seed in (1, 2) for name in ("l1-64", "std-64", "std-h-64", "std-half-l2-64")),
     *(Entry(name) for name in ("std-64-no-jitter", "hard-64", "face-weight-64", "unbalanced-64")),
-    *(Entry(name) for name in ("guesses-64", ANY_GUESS, "mouth-64", "nose-64")),
+    *(Entry(name) for name in ("mouth-64", "nose-64")),
 )
 """The most important first."""
 
@@ -187,14 +186,7 @@ class Experiment:
         if entry.system == AMPLIFIED:
             system, factor = amplified(self._run("l1-64"), self.pairs, self._development())
             return system, {"factor": factor}
-        if entry.system == ANY_GUESS:
-            return evaluation.load_guesses(self._folder("guesses-64", 0), seed=0), self._measure_guesses()
         return self._run(entry.system, entry.seed), {}
-
-    def _measure_guesses(self) -> Metrics:
-        yardstick, folder = self.yardstick(), self._folder("guesses-64", 0)
-        one, other = (yardstick.draw(evaluation.load_guesses(folder, seed)) for seed in (1, 2))
-        return yardstick.measure_guesses(one, other)
 
     def _bound(self) -> Metrics:
         """The bound on the development split, and what it says for the l2 model's error on this split."""

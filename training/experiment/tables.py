@@ -130,12 +130,6 @@ def _notes(rows: list[Row]) -> list[str]:
             f"on {trained[0]['cores']} cores."
         )
     for row in rows:
-        if "guess_distance_vgg" in row["metrics"]:
-            vgg, encoder = (row["metrics"][f"guess_distance_{side}"] for side in ("vgg", "encoder"))
-            notes.append(
-                f"Two faces drawn from one eye with other noise are {vgg:.3f} (VGG) and {encoder:.3f} "
-                f"(encoder) of the distance apart that two true faces are."
-            )
         if row["system"] == BOUND:
             found = row["metrics"]
             notes.append(

@@ -1,8 +1,7 @@
 """A run's checkpoint as the ONNX file that the service runs, proved equal to torch.
 
 The file is the whole contract (design.md, section 3): `eyes` uint8 [batch, S, S, 3] in, `faces`
-uint8 [batch, F, F, 3] out, both RGB, scaling inside the graph, facts in the metadata. A model with noise
-takes `noise` float32 [batch or 1, N], too; whoever leaves it out gets the central guess.
+uint8 [batch, F, F, 3] out, both RGB, scaling inside the graph, facts in the metadata.
 """
 
 import json
@@ -14,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -64,9 +62,9 @@ class PixelsToPixels(nn.Module):
         super().__init__()
         self.autoencoder = autoencoder
 
-    def forward(self, eyes_BHWC: Tensor, noise_BN: Tensor | None = None) -> Tensor:
+    def forward(self, eyes_BHWC: Tensor) -> Tensor:
         """Faces B x F x F x 3 uint8 from eyes B x S x S x 3 uint8."""
-        faces: Tensor = self.autoencoder(eyes_BHWC.permute(0, 3, 1, 2).float() / 255, noise_BN)
+        faces: Tensor = self.autoencoder(eyes_BHWC.permute(0, 3, 1, 2).float() / 255)
         return (faces * 255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
 
 
@@ -88,8 +86,6 @@ def export(run: Path, path: Path, facts: ModelFacts, check_eyes_BHWC: Image, *, 
         model = onnx.load(draft)
         drop_traces(model)
         work_on_small_pictures(model)
-        if average.config.noise_size:
-            _make_noise_optional(model)
         if half:
             halve_weights(model)
         _write_facts(model, facts, average)
@@ -142,27 +138,11 @@ def _to_onnx(average: Autoencoder, path: Path, example_BHWC: Image) -> None:
 
 
 def _convert(average: Autoencoder, path: Path, example: Tensor) -> None:
-    inputs = {"eyes": example}
-    shapes: list[dict[int, Any] | None] = [{0: torch.export.Dim("batch")}]
-    if average.config.noise_size:
-        inputs["noise"] = torch.zeros(1, average.config.noise_size)
-        shapes.append(None)
     torch.onnx.export(
-        PixelsToPixels(average).eval(), tuple(inputs.values()), str(path), input_names=list(inputs),
-        output_names=["faces"], dynamic_shapes=tuple(shapes), opset_version=OPSET, dynamo=True,
+        PixelsToPixels(average).eval(), (example,), str(path), input_names=["eyes"], output_names=["faces"],
+        dynamic_shapes=({0: torch.export.Dim("batch")},), opset_version=OPSET, dynamo=True,
         external_data=False, verbose=False,
     )  # fmt: skip
-
-
-def _make_noise_optional(model: onnx.ModelProto) -> None:
-    """Gives the input `noise` zeros that stand where it is left out, and lets each eye have its own."""
-    (noise,) = (each for each in model.graph.input if each.name == "noise")
-    shape = noise.type.tensor_type.shape.dim
-    zeros = np.zeros((1, shape[1].dim_value), np.float32)
-    shape[0].Clear()
-    shape[0].dim_param = "guesses"
-    # The graph expands it to the batch, so one row or as many as there are eyes will do.
-    model.graph.initializer.append(numpy_helper.from_array(zeros, "noise"))
 
 
 def halve_weights(model: onnx.ModelProto) -> None:
@@ -179,21 +159,6 @@ def halve_weights(model: onnx.ModelProto) -> None:
     nodes = list(graph.node)
     del graph.node[:]
     graph.node.extend([*casts, *nodes])
-
-
-def widen_weights(model: onnx.ModelProto) -> None:
-    """Undoes `halve_weights`: what converts a model wants float32 weights that no Cast stands before."""
-    stored = {tensor.name: tensor for tensor in model.graph.initializer}
-    nodes = []
-    for node in model.graph.node:
-        if node.op_type == "Cast" and node.input[0] in stored:
-            tensor = stored[node.input[0]]
-            wide = numpy_helper.to_array(tensor).astype(np.float32)
-            tensor.CopyFrom(numpy_helper.from_array(wide, node.output[0]))
-        else:
-            nodes.append(node)
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
 
 
 def _write_facts(model: onnx.ModelProto, facts: ModelFacts, average: Autoencoder) -> None:

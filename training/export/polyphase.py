@@ -77,20 +77,6 @@ def phases_of(weights_OI33: Weights) -> list[Weights]:
     return [np.stack([rows[row][..., met].sum(3) for met in _MET[column]], 3) for row, column in PHASES]
 
 
-def weights_of_phases(phases: list[Weights]) -> Weights:
-    """The weights O x I x 3 x 3 whose `phases_of` these are; what rounding left apart is averaged."""
-    made = dict(zip(PHASES, phases, strict=True))
-    left, right = (_whole(made[0, column], made[1, column], axis=2) for column in (0, 1))
-    return _whole(left, right, axis=3)
-
-
-def _whole(first: Weights, second: Weights, axis: int) -> Weights:
-    """Three rows (or columns) from the two of the first phase and the two of the second."""
-    (one, last_two), (first_two, three) = (np.moveaxis(phase, axis, 0) for phase in (first, second))
-    two = ((last_two - three) + (first_two - one)) / 2
-    return np.stack([one, two, three], axis)
-
-
 def _phases_of(
     conv: NodeProto, after: NodeProto | None, source: str, weights: TensorProto
 ) -> tuple[list[str], list[NodeProto], list[TensorProto]]:

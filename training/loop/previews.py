@@ -8,7 +8,7 @@ import matplotlib
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from service.vision.eyes import Image
 from training.data.dataset import EyeFacePairs
@@ -18,26 +18,18 @@ from training.synthesizer.autoencoder import Autoencoder
 
 matplotlib.use("Agg")
 
-NUM_GUESSES = 4
-"""Beside the central one, in a grid."""
-
 
 @torch.no_grad()
-def draw_faces(model: nn.Module, eyes_BHWC: Image, noise_BN: Tensor | None = None) -> Image:
-    """Faces B x F x F x 3 uint8 from eyes B x S x S x 3 uint8, as the exported model gives them.
-
-    With noise they are one guess of many, without it the central one.
-    """
+def draw_faces(model: nn.Module, eyes_BHWC: Image) -> Image:
+    """Faces B x F x F x 3 uint8 from eyes B x S x S x 3 uint8, as the exported model gives them."""
     device = next(model.parameters()).device
     eyes = torch.from_numpy(np.ascontiguousarray(eyes_BHWC)).to(device).permute(0, 3, 1, 2).float() / 255
-    noise = None if noise_BN is None else noise_BN.to(device)
-    faces = (model.eval()(eyes, noise) * 255).round().to(torch.uint8)
+    faces = (model.eval()(eyes) * 255).round().to(torch.uint8)
     return np.asarray(faces.permute(0, 2, 3, 1).cpu().numpy(), dtype=np.uint8)
 
 
 def draw_grid(model: Autoencoder, pairs: Pairs, path: Path, *, num_eyes: int, split: Split = "dev") -> None:
-    """Writes columns of eye, drawn face, more guesses if there are any, and true face for samples spread
-    over the split."""
+    """Writes columns of eye, drawn face and true face for samples spread over the split."""
     try:
         dataset = EyeFacePairs(pairs, split, num_eyes=model.config.num_eyes)
     except ValueError:  # a tiny data set may have no such split
@@ -45,10 +37,7 @@ def draw_grid(model: Autoencoder, pairs: Pairs, path: Path, *, num_eyes: int, sp
     chosen = [dataset[int(i)] for i in np.linspace(0, len(dataset) - 1, num_eyes)]
     eyes = np.stack([eye.permute(1, 2, 0).numpy() for eye, _ in chosen])
     true = np.stack([face.permute(1, 2, 0).numpy() for _, face in chosen])
-    size, generator = model.config.noise_size, torch.Generator().manual_seed(0)
-    noises = [torch.randn(num_eyes, size, generator=generator) for _ in range(NUM_GUESSES if size else 0)]
-    drawn = [draw_faces(model, eyes, noise) for noise in (None, *noises)]
-    write_rows(path, [eyes[..., :3], *drawn, true])
+    write_rows(path, [eyes[..., :3], draw_faces(model, eyes), true])
 
 
 def write_rows(path: Path, rows: list[Image]) -> None:

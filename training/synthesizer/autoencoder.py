@@ -5,7 +5,6 @@ Letters of shapes: B batch, C channels, H and W height and width, S side of the 
 
 import math
 from dataclasses import dataclass, replace
-from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -16,10 +15,7 @@ from torch.nn import functional
 class ModelConfig:
     """Sizes of the autoencoder; the defaults cost 0.46 GMAC a face (`num_macs`).
 
-    With two eyes the person's other eye follows the first along the channels. With noise one eye has many
-    faces: so many normal numbers stand beside the vector that the decoder draws from. `squeezed_widths`, one
-    for each block of the decoder, are the channels that a 1 x 1 convolution leaves of its input before it
-    is enlarged; 0 leaves all, and so does none named.
+    With two eyes the person's other eye follows the first along the channels.
     """
 
     eye_size: int = 64
@@ -28,8 +24,6 @@ class ModelConfig:
     vector_size: int = 256
     decoder_widths: tuple[int, ...] = (256, 160, 96, 32)
     num_eyes: int = 1
-    noise_size: int = 0
-    squeezed_widths: tuple[int, ...] = ()
 
 
 class ConvBlock(nn.Sequential):
@@ -51,16 +45,12 @@ class Autoencoder(nn.Module):
     F x F pixels. Source: the seed's slides, "Autoencoder"; Shi et al. 2016, eq. 4 (depth-to-space).
 
     Raises:
-        ValueError: the face is not twice the size that the decoder's blocks reach, or there are not as many
-            squeezed widths as blocks.
+        ValueError: the face is not twice the size that the decoder's blocks reach.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        squeezed_widths = config.squeezed_widths or (0,) * len(config.decoder_widths)
-        if len(squeezed_widths) != len(config.decoder_widths):
-            raise ValueError(f"{config} wants as many squeezed widths as decoder widths, or none")
         self.smallest = config.eye_size >> len(config.encoder_widths)
         self.coarsest = config.face_size >> (len(config.decoder_widths) + 1)
         if self.smallest < 1 or self.coarsest < 1:
@@ -72,44 +62,17 @@ class Autoencoder(nn.Module):
             channels = width
         self.to_vector = nn.Linear(channels * self.smallest**2, config.vector_size)
         channels = config.decoder_widths[0]
-        self.from_vector = nn.Linear(config.vector_size + config.noise_size, channels * self.coarsest**2)
+        self.from_vector = nn.Linear(config.vector_size, channels * self.coarsest**2)
         self.decoder = nn.Sequential()
-        for width, squeezed in zip(config.decoder_widths, squeezed_widths, strict=True):
-            enlarge: nn.Module = nn.Upsample(scale_factor=2, mode="nearest")
-            if squeezed:
-                enlarge = nn.Sequential(nn.Conv2d(channels, squeezed, 1, bias=False), enlarge)
-            self.decoder.extend([enlarge, ConvBlock(squeezed or channels, width)])
+        for width in config.decoder_widths:
+            self.decoder.extend([nn.Upsample(scale_factor=2, mode="nearest"), ConvBlock(channels, width)])
             channels = width
         self.to_pixels = nn.Conv2d(channels, 3 * 4, 3, padding=1)
         _start_without_checkerboard(self.to_pixels)
-        self._kept: list[nn.Module] = []
 
-    def keep_all_but_the_end(self) -> None:
-        """Lets the last block and the step to pixels learn; what stands before them draws as it does."""
-        self._kept = [self.encoder, self.to_vector, self.from_vector, *list(self.decoder)[:-2]]
-        for part in self._kept:
-            part.requires_grad_(False)
-        self.train(self.training)
-
-    def train(self, mode: bool = True) -> Self:
-        """As in torch; what is kept takes no moments of batches."""
-        super().train(mode)
-        for part in self._kept:
-            part.eval()
-        return self
-
-    def forward(self, eyes_BCHW: Tensor, noise_BN: Tensor | None = None) -> Tensor:
-        """Faces in 0…1, float32 whatever the precision of the inside.
-
-        `noise_BN` are the normal numbers of a model with noise, 1 x N for the same with each eye; None stands
-        for zeros, its central guess.
-        """
+    def forward(self, eyes_BCHW: Tensor) -> Tensor:
+        """Faces in 0…1, float32 whatever the precision of the inside."""
         vectors = self.to_vector(self.encoder(eyes_BCHW - 0.5).flatten(1))
-        if self.config.noise_size:
-            if noise_BN is None:
-                noise_BN = vectors.new_zeros(1, self.config.noise_size)
-            noise_BN = noise_BN.to(vectors.dtype).expand(vectors.shape[0], -1)
-            vectors = torch.cat([vectors, noise_BN], dim=1)
         coarse = self.from_vector(vectors).unflatten(1, (-1, self.coarsest, self.coarsest))
         coarse = coarse.contiguous(memory_format=torch.channels_last)
         pixels = functional.pixel_shuffle(self.to_pixels(self.decoder(coarse)), 2)
@@ -119,11 +82,6 @@ class Autoencoder(nn.Module):
 def half_as_large(config: ModelConfig) -> ModelConfig:
     """The sizes of a model that draws faces of half the side: without the last block of the decoder."""
     return replace(config, face_size=config.face_size // 2, decoder_widths=config.decoder_widths[:-1])
-
-
-def not_squeezed(config: ModelConfig) -> ModelConfig:
-    """The sizes of the model that a squeezed one begins with: all channels, the vector of the defaults."""
-    return replace(config, vector_size=ModelConfig().vector_size, squeezed_widths=())
 
 
 def grow(small: Autoencoder, config: ModelConfig) -> Autoencoder:

@@ -43,18 +43,6 @@ def feature(pred: Features, true: Features, weights: list[float], places: Tensor
     return _weighted([l1(p, t, places) for p, t in zip(pred, true, strict=True)], weights)
 
 
-def halves(batch: Tensor) -> tuple[Tensor, Tensor]:
-    """The first and the second half of a batch."""
-    first, second = batch.chunk(2)
-    return first, second
-
-
-def halves_of_layers(features: Features) -> tuple[Features, Features]:
-    """The features of the first and of the second half of a batch."""
-    pairs = [halves(each) for each in features]
-    return [first for first, _ in pairs], [second for _, second in pairs]
-
-
 def std_over_batch(batch_BCHW: Tensor) -> Tensor:
     """The standard deviation of each position over the (global) batch, C x H x W, in float32."""
     std: Tensor = _StdOverBatch.apply(batch_BCHW)  # type: ignore[no-untyped-call]

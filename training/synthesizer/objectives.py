@@ -18,9 +18,8 @@ class Batch:
     """What a loss may look at: drawn and true faces in 0…1 and, where wanted, what else is known of them.
 
     `target_means`, `target_stds` and `directions` are of `training.synthesizer.moments`, one a layer;
-    `pred_scores` are the critic's. Where guesses of one eye are compared, `pred` and `true` hold the batch
-    twice, the second guesses behind the first. `places` are the weights of `training.synthesizer.regions`;
-    covariances, frequencies, the total variation and the critic do not know them.
+    `pred_scores` are the critic's. `places` are the weights of `training.synthesizer.regions`; covariances,
+    frequencies, the total variation and the critic do not know them.
     """
 
     pred: Tensor
@@ -55,10 +54,6 @@ LOSSES: Mapping[str, Loss] = {
     ),
     "running_std_features": lambda b: losses.std_to(
         b.pred_features, b.target_stds, b.layer_weights, b.places
-    ),
-    "between_guesses": lambda b: losses.l1(*losses.halves(b.pred), b.places),
-    "between_guesses_features": lambda b: losses.feature(
-        *losses.halves_of_layers(b.pred_features), b.layer_weights, b.places
     ),
     "covariance_features": lambda b: losses.covariance(b.pred_features, b.true_features, b.directions),
     "total_variation": lambda b: losses.total_variation(b.pred),
@@ -97,11 +92,6 @@ class Objective:
     def needs_features(self) -> bool:
         """Whether a term looks at features, so that the perceptual network must run."""
         return any("feature" in name for name in self.weights)
-
-    @property
-    def num_guesses(self) -> int:
-        """How many faces of each eye a step draws: two where a term compares them."""
-        return 2 if any("guesses" in name for name in self.weights) else 1
 
     @property
     def needs_statistics(self) -> bool:
@@ -144,23 +134,11 @@ OBJECTIVES: Mapping[str, Objective] = {
     # Steady targets without the mean, and the frequencies of the pixels.
     "std-g": Objective(_STEADY),
     "std-h": Objective({**_STEADY, "frequencies": 0.1}),
-    # The same against the batch's own deviations, where no two batches look at the same place.
-    "std-frequencies": Objective({**_STD, "frequencies": 0.1}),
     # Less of it: between the least distortion and full variance.
     "std-half": Objective({**_FEATURE, "std_map_pixels": 0.3, "std_map_features": 0.4}),
     # The same by squared errors, which is what distortion is measured in, and steady targets of features
     # alone: see DECISIONS, "The seed's point is reached on squared errors".
     "std-half-l2": Objective({"feature": 1.0, "l2": 10.0, "running_std_features": 0.8}),
-    # Faces spread as widely about an eye's mean face as true ones do: distance to the true face less half
-    # of that between two guesses is least for the true spread (the energy score, position by position).
-    # Source: Gneiting & Raftery 2007, section 4.3; Bouchacourt et al. 2016 (DISCO Nets).
-    "guesses": Objective(
-        {
-            **_STD,
-            "between_guesses": -0.5 * _FEATURE["l1"],
-            "between_guesses_features": -0.5 * _FEATURE["feature"],
-        }
-    ),
     # L1 against the critic as 100 to 1 on pixels in −1…1, which is 200 to 1 in 0…1, then doubled
     # because the budgets are short. Source of the 100: Isola et al. 2017, "pix2pix".
     "gan": Objective({"l1": 1.0, "adversarial": 0.01}, CriticConfig()),

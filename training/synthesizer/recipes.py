@@ -22,10 +22,7 @@ class Recipe:
     `source_power` balances the sources (see `EyeFacePairs.balanced_weights`); `convs` are the layers of
     VGG19 (after the ReLU) whose features the objective compares, all of the same weight; `part` is what
     of the face the model sees; a loss in the background costs `background_weight` of one in the face.
-    With `grow` the run begins with a model of half the face's side, whose end alone learns, from faces that
-    were at least `min_face_px` wide in their photo. With `window` each step's losses see a square of that
-    side, at the same place, chosen at random, in all faces of the batch. With `squeeze` a
-    model that it begins with is squeezed first, if it is not yet (`training.synthesizer.squeezing`).
+    With `grow` the run begins with a model of half the face's side.
 
     A new field gets the default that every run before it had: see `completed`.
     """
@@ -47,9 +44,6 @@ class Recipe:
     part: Part = "eye"
     background_weight: float = 1.0
     grow: bool = False
-    min_face_px: float = 0.0
-    window: int | None = None
-    squeeze: bool = False
 
 
 def describe(recipe: Recipe) -> dict[str, Any]:
@@ -97,16 +91,14 @@ class RefinerRecipe:
 STEPS_64 = 600
 """38,000 samples: about five minutes of two cores where the loss looks at features."""
 
-STD_128 = Recipe("std-128", "std")
+STD_128 = Recipe("std-128", "std-h", num_steps=3600, convs=("1_1", "2_1", "3_1", "4_1", "5_1"))
 
 STD_64 = Recipe(
-    "std-64", "std", num_steps=STEPS_64, warmup_steps=50, ema_decay=0.99, cooldown_part=0.4,
+    "std-64", "std", convs=STD_128.convs,
+    num_steps=STEPS_64, warmup_steps=50, ema_decay=0.99, cooldown_part=0.4,
     model=ModelConfig(face_size=64, encoder_widths=(24, 48, 96, 192), decoder_widths=(192, 128, 64)),
-    convs=("1_1", *STD_128.convs),
 )  # fmt: skip
 """The experiment's: all of its runs see as many samples."""
-
-NOISE_SIZE = 16
 
 NO_JITTER = Jitter(turn_deg=0, shift=0, zoom=0, gamma=0, blur=0, noise=0, small=0)
 
@@ -117,38 +109,7 @@ HARD_JITTER = Jitter(
 
 _RECIPES = (
     STD_128,
-    # Without relu1_1, which holds more than half of all positions, a step takes two thirds of the time,
-    # but nothing sees a pattern of single pixels: so the last steps are made with it.
-    replace(
-        STD_128, name="std-128-fine", num_steps=600, learning_rate=5e-4, cooldown_part=0.7,
-        convs=("1_1", *STD_128.convs),
-    ),
-    # Goes on from a shipped model, whose finest detail was a grid (see DECISIONS, "The shipped models drew a
-    # grid"): steady targets, and the frequencies of pixels.
-    replace(
-        STD_128, name="std-128-long", objective="std-h", num_steps=1400, learning_rate=6e-4,
-        cooldown_part=0.5, convs=("1_1", *STD_128.convs),
-    ),
-    # Goes on from a finished model with fewer numbers between its layers: see DECISIONS, "Squeezed".
-    replace(
-        STD_128, name="std-128-slim", objective="std-h", num_steps=1000, learning_rate=5e-4,
-        cooldown_part=0.6, convs=("1_1", *STD_128.convs), squeeze=True,
-        model=ModelConfig(vector_size=96, squeezed_widths=(128, 160, 96, 64)),
-    ),
-    # Twice the side, from a finished model: see DECISIONS, "256 px, tried and not shipped".
-    replace(
-        STD_128, name="std-256", objective="std-frequencies", num_steps=700, warmup_steps=20,
-        ema_decay=0.99, cooldown_part=0.6, convs=("1_1", *STD_128.convs), grow=True, min_face_px=200,
-        window=128, model=ModelConfig(face_size=256, decoder_widths=(256, 160, 96, 32, 24)),
-    ),
-    # For few photos or little time: both steps above in one.
-    replace(
-        STD_128, name="std-128-short", num_steps=1000, warmup_steps=50, ema_decay=0.99, cooldown_part=0.5,
-        convs=("1_1", *STD_128.convs),
-    ),
-    # As many steps as the first two together: the yardstick of an equal budget.
-    replace(STD_128, name="l1-128", objective="l1", num_steps=3600),
-    replace(STD_128, name="feature-128", objective="feature", num_steps=3600),
+    replace(STD_128, name="l1-128", objective="l1"),
     replace(
         STD_128, name="tiny", objective="l1", precision="32-true", num_steps=200, batch_size=16,
         warmup_steps=10, ema_decay=0.95,
@@ -169,9 +130,6 @@ _RECIPES = (
     replace(STD_64, name="hard-64", jitter=HARD_JITTER),
     replace(STD_64, name="face-weight-64", background_weight=0.3),
     replace(STD_64, name="unbalanced-64", source_power=1.0),
-    replace(
-        STD_64, name="guesses-64", objective="guesses", model=replace(STD_64.model, noise_size=NOISE_SIZE)
-    ),
     replace(STD_64, name="mouth-64", part="mouth"),
     replace(STD_64, name="nose-64", part="nose"),
 )  # fmt: skip

@@ -1,6 +1,6 @@
 """One step of a run, and everything that a step changes.
 
-Letters of shapes: B batch, C channels, H and W height and width, N numbers of noise.
+Letters of shapes: B batch, C channels, H and W height and width.
 """
 
 from dataclasses import dataclass
@@ -17,9 +17,6 @@ from training.synthesizer.autoencoder import Autoencoder
 from training.synthesizer.moments import TargetStatistics
 from training.synthesizer.objectives import Batch, Objective
 from training.synthesizer.vgg import Features
-
-WINDOW_STEP = 16
-"""So that the poolings of VGG19 and the blocks of frequencies see the same squares in every window."""
 
 
 @dataclass(slots=True)
@@ -50,7 +47,6 @@ class Run:
     statistics: TargetStatistics | None = None
     adversary: Adversary | None = None
     places: Tensor | None = None
-    window: int | None = None
     step: int = 0
 
     def state(self) -> checkpoints.State:
@@ -84,17 +80,13 @@ def make_step(
     fabric: Fabric, run: Run, objective: Objective, batch: tuple[Tensor, Tensor]
 ) -> dict[str, Tensor]:
     """Moves the critic, if there is one, then the model; answers the terms that the step had."""
-    num_guesses = objective.num_guesses
-    eyes, faces = (_repeat(_to_unit(part), num_guesses) for part in batch)
+    eyes, faces = (_to_unit(part) for part in batch)
     run.model.train()
-    size = run.average.config.noise_size
-    pred = run.model(eyes, draw_noise(fabric, len(eyes), size).to(eyes.device) if size else None)
-    if run.window is not None:
-        pred, faces = _look_through(run.window, pred, faces)
+    pred = run.model(eyes)
     terms: dict[str, Tensor] = {}
     looks: dict[str, Any] = {}
     if run.features is not None:
-        looks |= _features_of(fabric, run, objective, run.features, pred, faces[: len(batch[1])])
+        looks |= _features_of(fabric, run, objective, run.features, pred, faces)
     if run.adversary is not None:
         terms["critic"] = _step_critic(fabric, run.adversary, pred.detach(), faces, eyes)
         looks["pred_scores"] = _score(fabric, run.adversary.critic, pred, eyes)
@@ -105,29 +97,13 @@ def make_step(
     return {"total": total.detach(), **weighed, **terms}
 
 
-def _look_through(window: int, *batches: Tensor) -> list[Tensor]:
-    """A square of that side at one random place, the same in all faces and processes."""
-    room = (batches[0].shape[-1] - window) // WINDOW_STEP + 1
-    top, left = (int(each) * WINDOW_STEP for each in torch.randint(room, (2,)))
-    return [each[..., top : top + window, left : left + window] for each in batches]
-
-
-def _repeat(batch: Tensor, times: int) -> Tensor:
-    return batch if times == 1 else torch.cat([batch] * times)
-
-
-def draw_noise(fabric: Fabric, num: int, size: int) -> Tensor:
-    """Normal numbers, num x size, of this process: drawn for all, because all begin with the same seed."""
-    return torch.randn(fabric.world_size, num, size)[fabric.global_rank]
-
-
 def _features_of(
     fabric: Fabric, run: Run, objective: Objective, features: Features, pred: Tensor, true: Tensor
 ) -> dict[str, Any]:
-    """What a batch has of features; those of the true faces are repeated for each guess."""
+    """What a batch has of features."""
     with fabric.autocast():
         with torch.no_grad():
-            true_features = [_repeat(each, len(pred) // len(true)) for each in features(true)]
+            true_features = features(true)
         pred_features = features(pred)
     found = {
         "pred_features": pred_features, "true_features": true_features, "layer_weights": features.weights,

@@ -7,7 +7,6 @@ Letters of shapes: B batch, C channels, H and W height and width.
 
 import copy
 import ctypes
-import hashlib
 import json
 import subprocess
 import sys
@@ -25,24 +24,21 @@ from tqdm import tqdm
 
 from training.data.dataset import EyeFacePairs, ResumableSampler
 from training.data.store import Pairs
-from training.export.importing import NotExported, read_exported, read_facts
 from training.loop import checkpoint as checkpoints
 from training.loop import previews as pictures
 from training.loop.precision import usable_precision
 from training.loop.run_folder import Stats, is_finished, load_average, read_description
-from training.synthesizer.autoencoder import Autoencoder, ModelConfig, grow, half_as_large, not_squeezed
+from training.synthesizer.autoencoder import Autoencoder, grow
 from training.synthesizer.discriminator import Critic, CriticConfig
 from training.synthesizer.moments import TargetStatistics
 from training.synthesizer.objectives import OBJECTIVES, Objective
 from training.synthesizer.recipes import FinderRecipe, Precision, Recipe, RefinerRecipe, completed, describe
 from training.synthesizer.regions import place_weights
-from training.synthesizer.squeezing import squeeze
 from training.synthesizer.step import Adversary, Run, make_step
 from training.synthesizer.vgg import Features, load_features, training_layers
 
 NUM_CALIBRATION_FACES = 256
 NUM_GRID_EYES = 12
-ONNX = ".onnx"
 
 
 class RunConflict(Exception):
@@ -53,8 +49,7 @@ class RunConflict(Exception):
 class RunSettings:
     """Where and how a recipe runs; of it only the seed and the start change the result on one machine.
 
-    `start_from` is the folder of a finished run, whose averaged weights this one begins with, or a file that
-    `export` wrote.
+    `start_from` is the folder of a finished run, whose averaged weights this one begins with.
     """
 
     folder: Path
@@ -75,16 +70,14 @@ def train(recipe: Recipe, pairs: Pairs, settings: RunSettings) -> Path:
     Raises:
         RunConflict: the folder belongs to another run.
         FeaturesUnavailable: the objective needs features and there are none.
-        NotExported: the file to start from is no model of the recipe's sizes.
-        ValueError: the pairs have other sizes than the recipe's model, or it has noise and an objective
-            that does not compare guesses, or the other way round; it grows or squeezes and nothing
-            is named to start from; it looks through a window and its objective knows places.
+        ValueError: the pairs have other sizes than the recipe's model; it grows and nothing is named to
+            start from, or the model to start from has other sizes.
         DataError: they have no crops of the recipe's part.
     """
     pairs = pairs.of_part(recipe.part)
     check_sizes(recipe, pairs)
-    _check_noise(recipe)
-    _check_window(recipe, settings)
+    if recipe.grow and settings.start_from is None:
+        raise ValueError(f"the recipe {recipe.name!r} goes on from a model: name it with --start-from")
     keep_freed_memory()
     precision = usable_precision(recipe.precision, settings.accelerator)
     fabric = Fabric(
@@ -104,9 +97,8 @@ def train(recipe: Recipe, pairs: Pairs, settings: RunSettings) -> Path:
         _claim_folder(recipe, pairs, settings, features, precision)
     fabric.barrier()
     dataset = EyeFacePairs(
-        pairs, "train", jitter=recipe.jitter, seed=settings.seed, num_eyes=recipe.model.num_eyes,
-        min_face_px=recipe.min_face_px,
-    )  # fmt: skip
+        pairs, "train", jitter=recipe.jitter, seed=settings.seed, num_eyes=recipe.model.num_eyes
+    )
     run = begin_run(fabric, recipe, dataset, settings, features)
     loader = fabric.setup_dataloaders(
         make_loader(fabric, dataset, recipe, settings, run.step), use_distributed_sampler=False
@@ -168,28 +160,28 @@ def keep_freed_memory() -> None:
 def begin_run(
     fabric: Fabric, recipe: Recipe, dataset: EyeFacePairs, settings: RunSettings, features: Features | None
 ) -> Run:
-    """What a run is at its checkpoint or, without one, at its start; nothing is written.
-
-    Raises:
-        NotExported: the file to start from is no model of the recipe's sizes.
-    """
+    """What a run is at its checkpoint or, without one, at its start; nothing is written."""
     plain = Autoencoder(recipe.model)
     state = checkpoints.load(settings.folder)
     if state is None and settings.start_from is not None:
-        plain = _start(settings.start_from, recipe, dataset)
-    if recipe.grow:
-        plain.keep_all_but_the_end()
+        start = load_average(settings.start_from)
+        if recipe.grow:
+            start = grow(start, recipe.model)
+        if start.config != recipe.model:
+            raise ValueError(
+                f"{settings.start_from} holds a model of {start.config}, expected {recipe.model}"
+            )
+        plain = start
     plain.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = copy.deepcopy(plain).requires_grad_(False).eval()
-    learning = [each for each in plain.parameters() if each.requires_grad]
-    optimizer = AdamW(learning, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    optimizer = AdamW(plain.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     model, optimizer = fabric.setup(plain, optimizer)
     objective = OBJECTIVES[recipe.objective]
     if features is not None:
         if state is None:
-            features.calibrate(_calibration(dataset, 1))
+            features.calibrate(_calibration_faces(dataset))
         features.to(fabric.device)
-    run = Run(model, optimizer, average.to(fabric.device), features, window=recipe.window)
+    run = Run(model, optimizer, average.to(fabric.device), features)
     if objective.needs_statistics:
         run.statistics = TargetStatistics()
     if recipe.background_weight != 1:
@@ -209,37 +201,10 @@ def _make_adversary(fabric: Fabric, config: CriticConfig, recipe: Recipe) -> Adv
     return Adversary(*fabric.setup(critic, optimizer))
 
 
-def _start(path: Path, recipe: Recipe, dataset: EyeFacePairs) -> Autoencoder:
-    eyes = _calibration(dataset, 0)
-    if recipe.grow:
-        return grow(_read_start(path, half_as_large(recipe.model), eyes), recipe.model)
-    if not recipe.squeeze:
-        return _read_start(path, recipe.model, eyes)
-    try:
-        start = _read_start(path, recipe.model, eyes)
-    except NotExported:
-        start = _read_start(path, not_squeezed(recipe.model), eyes)
-    return start if start.config == recipe.model else squeeze(start, recipe.model, eyes)
-
-
-def _read_start(path: Path, config: ModelConfig, eyes_BCHW: Tensor) -> Autoencoder:
-    """The model of an exported file, which must be of these sizes, or of a run, whatever its sizes."""
-    return read_exported(path, config, eyes_BCHW) if path.suffix == ONNX else load_average(path)
-
-
-def _described_start(path: Path | None) -> dict[str, Any] | None:
-    if path is None:
-        return None
-    if path.suffix != ONNX:
-        return read_description(path)
-    facts = read_facts(path)
-    return {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), **facts}
-
-
-def _calibration(dataset: EyeFacePairs, what: int) -> Tensor:
-    """Some hundred eyes (0) or faces (1) from all over the dataset, in 0…1."""
+def _calibration_faces(dataset: EyeFacePairs) -> Tensor:
+    """Some hundred faces from all over the dataset, in 0…1."""
     step = max(1, len(dataset) // NUM_CALIBRATION_FACES)
-    return torch.stack([dataset[i][what] for i in range(0, len(dataset), step)]).float() / 255
+    return torch.stack([dataset[i][1] for i in range(0, len(dataset), step)]).float() / 255
 
 
 def make_loader(
@@ -285,25 +250,6 @@ def check_sizes(recipe: Recipe, pairs: Pairs) -> None:
         )
 
 
-def _check_noise(recipe: Recipe) -> None:
-    if (OBJECTIVES[recipe.objective].num_guesses > 1) != (recipe.model.noise_size > 0):
-        raise ValueError(
-            f"the recipe {recipe.name!r} has {recipe.model.noise_size} numbers of noise and the objective "
-            f"{recipe.objective!r}: guesses of one eye differ by noise alone, and noise is for guesses"
-        )
-
-
-def _check_window(recipe: Recipe, settings: RunSettings) -> None:
-    if (recipe.grow or recipe.squeeze) and settings.start_from is None:
-        raise ValueError(f"the recipe {recipe.name!r} goes on from a model: name it with --start-from")
-    knows_places = OBJECTIVES[recipe.objective].needs_statistics or recipe.background_weight != 1
-    if recipe.window is not None and knows_places:
-        raise ValueError(
-            f"the recipe {recipe.name!r} looks through a window, whose place changes: running targets and "
-            "weights of places cannot be had with it"
-        )
-
-
 def _claim_folder(
     recipe: Recipe, pairs: Pairs, settings: RunSettings, features: Features | None, precision: Precision
 ) -> None:
@@ -317,7 +263,7 @@ def _claim_folder(
         **described_objective(OBJECTIVES[recipe.objective]),
         "layers": [layer.name for layer in features.layers] if features else [],
         "seed": settings.seed,
-        "start_from": _described_start(settings.start_from),
+        "start_from": None if settings.start_from is None else read_description(settings.start_from),
         "data": {"settings": pairs.manifest["settings"], "rows_sha256": pairs.manifest["rows_sha256"],
                  "rows_by_licence": pairs.manifest["rows_by_licence"]},
     }  # fmt: skip

@@ -141,15 +141,3 @@ def test_kinds_of_jitter_that_came_later_draw_nothing_where_they_are_not_wanted(
     expected = np.random.default_rng(3)
     expected.random(9)
     assert numbers.random() == expected.random()
-
-
-def test_faces_that_were_narrow_in_their_photo_are_left_out(drawn_pairs: Pairs) -> None:
-    widths = drawn_pairs.rows["eye_distance_px"] / 0.32
-    least = float(np.median(widths))
-    dataset = EyeFacePairs(drawn_pairs, "train", min_face_px=least)
-    chosen = widths[dataset.samples[:, 0]]
-    assert len(chosen) and (chosen >= least).all()
-    everyone = EyeFacePairs(drawn_pairs, "train")
-    assert len(dataset) == (widths[everyone.samples[:, 0]] >= least).sum() < len(everyone)
-    with pytest.raises(ValueError, match="no row of the split 'train' with a face of 5000 px or wider"):
-        EyeFacePairs(drawn_pairs, "train", min_face_px=5000)

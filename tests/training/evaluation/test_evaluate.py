@@ -149,13 +149,6 @@ def test_other_systems_are_kept_if_they_were_measured_alike(
     assert list(json.loads(path.read_text())["scores"]) == ["second"]
 
 
-def test_a_run_without_noise_has_no_guesses(tmp_path: Path, drawn_pairs: Pairs) -> None:
-    recipe = replace(RECIPES["tiny"], num_steps=1, batch_size=4)
-    train(recipe, drawn_pairs, RunSettings(tmp_path, "", accelerator="cpu"))
-    with pytest.raises(ValueError, match="has no noise"):
-        evaluation.load_guesses(tmp_path, seed=0)
-
-
 def test_smaller_faces_are_enlarged_and_others_stay_as_they_are() -> None:
     small = np.full((2, 32, 32, 3), 100, np.uint8)
     drawn = evaluation.enlarged(lambda eyes: small, 128)(small)

@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-import torch
 
-from service.inference.synthesizer import Synthesizer, open_cpu_session
+from service.inference.synthesizer import Synthesizer
 from tests.training.exported import FACTS
 from training.data.store import Pairs
 from training.export import onnx as exporting
@@ -76,21 +75,3 @@ def test_a_model_of_two_eyes_is_not_exported(drawn_pairs: Pairs, tmp_path: Path)
     run = train(recipe, drawn_pairs, RunSettings(tmp_path / "run", "", accelerator="cpu"))
     with pytest.raises(ValueError, match="draws from 2 eyes"):
         export(run, tmp_path / "never.onnx", FACTS, drawn_pairs.eyes[:4, 0])
-
-
-def test_a_model_with_noise_takes_it_or_draws_its_central_guess(
-    tmp_path: Path, drawn_pairs: Pairs, archives: str
-) -> None:
-    tiny = RECIPES["tiny"]
-    recipe = replace(
-        tiny, num_steps=2, batch_size=8, objective="guesses", model=replace(tiny.model, noise_size=3)
-    )
-    run = train(recipe, drawn_pairs, RunSettings(tmp_path / "run", archives, accelerator="cpu"))
-    path, eyes = tmp_path / "guesses.onnx", drawn_pairs.eyes[:5, 0]
-    assert export(run, path, FACTS, drawn_pairs.eyes[:, 0]) <= 1
-    central = Synthesizer.load(path, device="cpu")(eyes)
-    session = open_cpu_session(path, num_threads=1)
-    for noise in (torch.zeros(1, 3), 5 * torch.ones(1, 3), 5 * torch.randn(5, 3)):
-        (faces,) = session.run(["faces"], {"eyes": eyes, "noise": noise.numpy()})
-        assert np.abs(faces.astype(int) - draw_faces(load_average(run), eyes, noise)).max() <= 1
-        assert np.array_equal(faces, central) == (not noise.any())

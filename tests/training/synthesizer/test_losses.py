@@ -157,22 +157,3 @@ def test_places_weigh_positions_in_every_size_of_features() -> None:
 def test_equal_places_are_as_good_as_none(batches: tuple[torch.Tensor, torch.Tensor]) -> None:
     even = torch.full((6, 6), 5.0)
     assert losses.std_map(*batches, even).item() == pytest.approx(losses.std_map(*batches).item())
-
-
-def test_guesses_cost_least_where_they_spread_as_the_truth_does() -> None:
-    generator = torch.Generator().manual_seed(0)
-    true, one, other = torch.randn(3, 20000, 1, 1, 1, generator=generator).unbind()
-    costs = {}
-    for spread in (0.0, 0.5, 0.8, 1.0, 1.25, 2.0):
-        both = spread * torch.cat([one, other])
-        between = losses.l1(*losses.halves(both))
-        costs[spread] = (losses.l1(both, torch.cat([true, true])) - 0.5 * between).item()
-    assert min(costs, key=lambda spread: costs[spread]) == 1.0
-    # Without the other guess it is cheapest to have but one.
-    assert costs[0.0] == pytest.approx((2 / torch.pi) ** 0.5, rel=0.02) and costs[1.0] < 0.75 * costs[0.0]
-
-
-def test_the_halves_of_layers_are_those_of_each() -> None:
-    layers = [torch.arange(4.0).reshape(4, 1, 1, 1), 2 * torch.arange(4.0).reshape(4, 1, 1, 1)]
-    first, second = losses.halves_of_layers(layers)
-    assert [each.flatten().tolist() for each in (*first, *second)] == [[0, 1], [0, 2], [2, 3], [4, 6]]

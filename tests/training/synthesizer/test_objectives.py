@@ -63,15 +63,3 @@ def test_a_critic_and_its_loss_come_together() -> None:
     for objective in ({"l1": 1.0}, CriticConfig()), ({"adversarial": 1.0}, None):
         with pytest.raises(ValueError, match="both a critic and the loss 'adversarial'"):
             Objective(*objective)
-
-
-def test_only_guesses_are_drawn_twice() -> None:
-    assert {name: each.num_guesses for name, each in OBJECTIVES.items() if each.num_guesses != 1} == {
-        "guesses": 2
-    }
-
-
-def test_half_of_what_binds_a_guess_to_the_truth_drives_two_apart() -> None:
-    weights = OBJECTIVES["guesses"].weights
-    assert weights["between_guesses"] == -weights["l1"] / 2
-    assert weights["between_guesses_features"] == -weights["feature"] / 2

@@ -10,10 +10,8 @@ import time
 from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-import cv2
-import numpy as np
 import pytest
 import torch
 
@@ -100,7 +98,7 @@ def test_a_run_may_begin_with_the_weights_of_another(tmp_path: Path, drawn_pairs
     assert described["start_from"]["recipe"]["num_steps"] == 40
 
 
-GROWN = replace(TINY, grow=True, window=32, model=replace(TINY.model, decoder_widths=(64, 64, 32, 16)))
+GROWN = replace(TINY, grow=True, model=replace(TINY.model, decoder_widths=(64, 64, 32, 16)))
 SMALL = replace(TINY, model=half_as_large(GROWN.model))
 
 
@@ -114,24 +112,14 @@ def test_a_run_goes_on_with_a_model_of_half_the_side(
         train(replace(GROWN, num_steps=steps), drawn_pairs, settings)
     whole, parts = (load_average(tmp_path / name).state_dict() for name in ("whole", "parts"))
     assert all(torch.equal(each, parts[name]) for name, each in whole.items())
-    kept = {name: each for name, each in small.state_dict().items() if not name.startswith("to_pixels")}
-    for name, each in kept.items():
-        torch.testing.assert_close(whole[name], each)
-    assert not torch.equal(whole["to_pixels.weight"], grow(small, GROWN.model).to_pixels.weight)
+    begin = grow(small, GROWN.model).state_dict()
+    assert not torch.equal(whole["encoder.0.0.weight"], begin["encoder.0.0.weight"]), "it learns as a whole"
+    torch.testing.assert_close(whole["encoder.0.0.weight"], begin["encoder.0.0.weight"], atol=0.05, rtol=0)
 
 
 def test_what_grows_must_begin_with_something(tmp_path: Path, drawn_pairs: Pairs) -> None:
     with pytest.raises(ValueError, match="name it with --start-from"):
         train(GROWN, drawn_pairs, settings_of(tmp_path / "run"))
-    assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize("changed", [{"objective": "std-h"}, {"background_weight": 0.5}], ids=str)
-def test_a_window_and_what_knows_places_are_refused(
-    tmp_path: Path, drawn_pairs: Pairs, changed: dict[str, Any]
-) -> None:
-    with pytest.raises(ValueError, match="looks through a window"):
-        train(replace(TINY, window=32, **changed), drawn_pairs, settings_of(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
 
@@ -244,39 +232,3 @@ def assert_equal_runs(run: Path, other: Path, *, note: str) -> None:
     moments = [state["optimizer"]["state"][0]["exp_avg"], other_state["optimizer"]["state"][0]["exp_avg"]]
     assert torch.equal(moments[0], moments[1]), note
     assert torch.equal(state["random"]["torch"], other_state["random"]["torch"]), note
-
-
-GUESSING = replace(TINY, objective="guesses", model=replace(TINY.model, noise_size=3))
-
-
-def test_a_run_of_guesses_logs_their_distance_and_draws_them_into_its_grid(
-    tmp_path: Path, drawn_pairs: Pairs, archives: str
-) -> None:
-    train(GUESSING, drawn_pairs, settings_of(tmp_path, perceptual=archives))
-    lines = list(read_stats(tmp_path))
-    assert all(line["between_guesses"] > 0 and line["between_guesses_features"] > 0 for line in lines)
-    grid, one = cv2.imread(str(tmp_path / "grid.png")), drawn_pairs.faces.shape[1]
-    # Eye, central guess, four more, true face.
-    assert grid is not None and grid.shape[0] == 7 * one
-    assert not np.array_equal(grid[one : 2 * one], grid[2 * one : 3 * one])
-
-
-def test_the_noise_of_a_run_goes_on_where_it_was(tmp_path: Path, drawn_pairs: Pairs, archives: str) -> None:
-    whole, stopped = (settings_of(tmp_path / name, perceptual=archives) for name in ("whole", "stopped"))
-    train(replace(GUESSING, num_steps=4, cooldown_part=0.0), drawn_pairs, whole)
-    for num_steps in (2, 4):
-        train(replace(GUESSING, num_steps=num_steps, cooldown_part=0.0), drawn_pairs, stopped)
-    first, second = (
-        [line["between_guesses"] for line in read_stats(each.folder)] for each in (whole, stopped)
-    )
-    assert first == second
-
-
-@pytest.mark.parametrize("changes", [{"objective": "l1"}, {"model": TINY.model}])
-def test_noise_and_an_objective_of_guesses_come_together(
-    tmp_path: Path, drawn_pairs: Pairs, changes: dict[str, object]
-) -> None:
-    recipe = replace(GUESSING, **changes)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="noise is for guesses"):
-        train(recipe, drawn_pairs, settings_of(tmp_path / "run"))
-    assert not (tmp_path / "run").exists()
