@@ -1,14 +1,14 @@
-"""Every error a caller can meet, as one tree; knows nothing of HTTP frameworks or pictures.
+"""The tree of errors; each leaf has an HTTP status, a stable code and a title.
 
     Eye2FaceError
-    ├── ImageError                what was sent is not a picture we can use
+    ├── ImageError                the image cannot be used
     │   ├── EmptyBody             400 empty_body
     │   ├── NotAnImage            415 not_an_image
     │   ├── UnsupportedFormat     415 unsupported_format
     │   ├── ImageCorrupt          422 image_corrupt
     │   ├── ImageTooLarge         413 image_too_large
     │   └── ImageTooSmall         422 image_too_small
-    ├── RequestError              the request around the picture is wrong
+    ├── RequestError              the request itself is invalid
     │   ├── UploadTooLarge        413 upload_too_large
     │   ├── UploadTooSlow         408 upload_too_slow
     │   ├── UnsupportedMediaType  415 unsupported_media_type
@@ -20,19 +20,19 @@
     │   ├── Unauthorized          401 unauthorized
     │   ├── NotFound              404 not_found
     │   ├── MethodNotAllowed      405 method_not_allowed
-    │   └── CallerLimited         one caller asks for more than its share
+    │   └── CallerLimited         the caller is over one of its limits
     │       ├── RateLimited       429 rate_limited
     │       └── TooManyRequests   429 too_many_requests
     ├── NoEyeFound                422 no_eye_found
     ├── NoSuchPerson              422 no_such_person
     ├── NoSuchEye                 422 no_such_eye
-    ├── EyeRefused                an eye is seen too badly to draw a face from
+    ├── EyeRefused                the quality of the eye is too low
     │   ├── EyeTooSmall           422 eye_too_small
     │   ├── EyeTooDark            422 eye_too_dark
     │   └── EyeTooBlurred         422 eye_too_blurred
     ├── Overloaded                503 overloaded
     ├── DeadlineExceeded          504 deadline_exceeded
-    └── ModelError                the service itself cannot answer
+    └── ModelError                the service cannot process photos
         ├── ModelNotFound         503 model_not_found
         ├── ModelContractUnknown  503 model_contract_unknown
         ├── ModelSelfTestFailed   503 model_self_test_failed
@@ -44,7 +44,8 @@
         ├── OutOfMemory           503 out_of_memory
         └── NotReady              503 not_ready
 
-Messages say what was found, what was expected and what to do.
+A message says what was found, what was expected and what to do. The docstrings and titles below are the table
+in `docs/http-api.md`: `python -m tests.write_docs`.
 """
 
 from collections.abc import Mapping
@@ -52,175 +53,135 @@ from types import MappingProxyType
 
 
 class Eye2FaceError(Exception):
-    """Any error of ours; `str(error)` is the sentence for the caller."""
+    """Base of all our errors; `str(error)` is the message for the caller."""
 
     status = 500
     code = "internal_error"
-    title = "The service failed"
+    title = "Internal error"
     members: Mapping[str, int] = MappingProxyType({})
-    """What the answer says beside the sentence, for programs."""
+    """Additional members of the problem, for programs."""
     request_id = ""
-    """Which request met it, where the error came over HTTP (`service.client.client`)."""
+    """ID of the failed request, if a client raised this error from a response."""
 
 
 class ImageError(Eye2FaceError):
-    """What was sent is not a picture we can use."""
+    """The image in the request cannot be used."""
 
-    status = 422
-    code = "image_error"
-    title = "The picture cannot be used"
+    status, code, title = 422, "image_error", "Unusable image"
 
 
 class EmptyBody(ImageError):
-    """Nothing was sent where a picture was expected."""
+    """The request has no body."""
 
-    status = 400
-    code = "empty_body"
-    title = "Nothing was sent"
+    status, code, title = 400, "empty_body", "Empty request body"
 
 
 class NotAnImage(ImageError):
-    """The bytes do not begin like any picture format."""
+    """The bytes do not start with the signature of an image format."""
 
-    status = 415
-    code = "not_an_image"
-    title = "Not a picture"
+    status, code, title = 415, "not_an_image", "Not an image"
 
 
 class UnsupportedFormat(ImageError):
-    """A picture, but of a format that is not read here."""
+    """An image in a format other than JPEG, PNG, WebP and BMP."""
 
-    status = 415
-    code = "unsupported_format"
-    title = "Picture format not supported"
+    status, code, title = 415, "unsupported_format", "Unsupported image format"
 
 
 class ImageCorrupt(ImageError):
-    """The header is a picture's, the rest is broken or cut off."""
+    """The image header is valid, but the data is damaged or truncated."""
 
-    status = 422
-    code = "image_corrupt"
-    title = "The picture is damaged"
+    status, code, title = 422, "image_corrupt", "Corrupt image"
 
 
 class ImageTooLarge(ImageError):
-    """More pixels than the service takes; found before decoding."""
+    """More pixels than EYE2FACE_MAX_PIXELS, according to the image header."""
 
-    status = 413
-    code = "image_too_large"
-    title = "Too many pixels"
+    status, code, title = 413, "image_too_large", "Image too large"
 
 
 class ImageTooSmall(ImageError):
-    """Too few pixels to hold an eye, or none at all."""
+    """The image has too few pixels to show an eye."""
 
-    status = 422
-    code = "image_too_small"
-    title = "Too few pixels"
+    status, code, title = 422, "image_too_small", "Image too small"
 
 
 class RequestError(Eye2FaceError):
-    """The request around the picture is wrong."""
+    """The request itself is invalid."""
 
-    status = 400
-    code = "bad_request"
-    title = "The request is wrong"
+    status, code, title = 400, "bad_request", "Bad request"
 
 
 class UploadTooLarge(RequestError):
-    """More bytes than the service takes; counted while they stream in."""
+    """The body is larger than EYE2FACE_MAX_UPLOAD_BYTES, or EYE2FACE_MAX_BATCH_BYTES for a batch."""
 
-    status = 413
-    code = "upload_too_large"
-    title = "Upload too large"
+    status, code, title = 413, "upload_too_large", "Upload too large"
 
 
 class UploadTooSlow(RequestError):
-    """The body did not come within its time."""
+    """The body did not arrive within EYE2FACE_UPLOAD_TIMEOUT_S."""
 
-    status = 408
-    code = "upload_too_slow"
-    title = "Upload too slow"
+    status, code, title = 408, "upload_too_slow", "Upload timed out"
 
 
 class UnsupportedMediaType(RequestError):
-    """The Content-Type is none of the three body forms."""
+    """The Content-Type is none of the accepted ones, or the body has a Content-Encoding."""
 
-    status = 415
-    code = "unsupported_media_type"
-    title = "Content-Type not supported"
+    status, code, title = 415, "unsupported_media_type", "Unsupported media type"
 
 
 class MissingField(RequestError):
-    """The form or JSON lacks the field `image`."""
+    """The form or the JSON object has no field `image`."""
 
-    status = 422
-    code = "missing_field"
-    title = "The field 'image' is missing"
+    status, code, title = 422, "missing_field", "Missing field"
 
 
 class InvalidParameter(RequestError):
-    """A query parameter is unknown or has a value outside its set."""
+    """A query parameter or header is unknown or has an invalid value."""
 
-    status = 422
-    code = "invalid_parameter"
-    title = "Invalid parameter"
+    status, code, title = 422, "invalid_parameter", "Invalid parameter"
 
 
 class InvalidJson(RequestError):
-    """The JSON body does not parse, or its base64 does not."""
+    """The body is not valid JSON, or `image` is not valid base64."""
 
-    status = 400
-    code = "invalid_json"
-    title = "Invalid JSON"
+    status, code, title = 400, "invalid_json", "Invalid JSON"
 
 
 class InvalidForm(RequestError):
-    """The multipart body does not parse, or holds more than one picture."""
+    """The body is not a valid multipart form, or has an unexpected number of images."""
 
-    status = 400
-    code = "invalid_form"
-    title = "Invalid form"
+    status, code, title = 400, "invalid_form", "Invalid form"
 
 
 class NotAcceptable(RequestError):
-    """No form of the answer fits the Accept header."""
+    """The Accept header allows none of the response formats."""
 
-    status = 406
-    code = "not_acceptable"
-    title = "No acceptable form of answer"
+    status, code, title = 406, "not_acceptable", "Not acceptable"
 
 
 class Unauthorized(RequestError):
-    """The service wants an API key, and none or a wrong one was sent."""
+    """The service requires an API key, and the request has none or an unknown one."""
 
-    status = 401
-    code = "unauthorized"
-    title = "API key wanted"
+    status, code, title = 401, "unauthorized", "API key required"
 
 
 class NotFound(RequestError):
-    """Nothing is served at that path."""
+    """No route has this path."""
 
-    status = 404
-    code = "not_found"
-    title = "Nothing is served here"
+    status, code, title = 404, "not_found", "Not found"
 
 
 class MethodNotAllowed(RequestError):
-    """The path is served, but not with that method."""
+    """The route does not support this method."""
 
-    status = 405
-    code = "method_not_allowed"
-    title = "Method not allowed"
+    status, code, title = 405, "method_not_allowed", "Method not allowed"
 
 
 class CallerLimited(RequestError):
-    """One caller asks for more than its share; `retry_after_s` says when it may be worth to ask again."""
+    """The caller is over one of its limits; `retry_after_s` becomes the Retry-After header."""
 
-    status = 429
-    code = "caller_limited"
-    title = "Too much for one caller"
+    status, code, title = 429, "caller_limited", "Limit exceeded"
 
     def __init__(self, message: str, *, retry_after_s: int = 1) -> None:
         super().__init__(message)
@@ -228,25 +189,21 @@ class CallerLimited(RequestError):
 
 
 class RateLimited(CallerLimited):
-    """More requests a minute than EYE2FACE_MAX_REQUESTS_PER_MINUTE."""
+    """The caller is over EYE2FACE_MAX_REQUESTS_PER_MINUTE."""
 
-    code = "rate_limited"
-    title = "Too many requests a minute"
+    code, title = "rate_limited", "Rate limit exceeded"
 
 
 class TooManyRequests(CallerLimited):
-    """More requests at once than EYE2FACE_MAX_CONCURRENT_REQUESTS."""
+    """The caller is over EYE2FACE_MAX_CONCURRENT_REQUESTS."""
 
-    code = "too_many_requests"
-    title = "Too many requests at once"
+    code, title = "too_many_requests", "Too many concurrent requests"
 
 
 class NoEyeFound(Eye2FaceError):
-    """The finder saw no eye in the picture, or none that it was sure of."""
+    """The eye detector found no eye with a score above its threshold."""
 
-    status = 422
-    code = "no_eye_found"
-    title = "No eye found"
+    status, code, title = 422, "no_eye_found", "No eye found"
 
     def __init__(self, message: str, *, num_below_threshold: int | None = None) -> None:
         super().__init__(message)
@@ -255,56 +212,45 @@ class NoEyeFound(Eye2FaceError):
 
 
 class NoSuchPerson(Eye2FaceError):
-    """`person=N` names a person whom the finder did not see."""
+    """`person=N` is not in the photo."""
 
-    status = 422
-    code = "no_such_person"
-    title = "No such person"
+    status, code, title = 422, "no_such_person", "No such person"
 
 
 class NoSuchEye(Eye2FaceError):
-    """`eye=left|right` names an eye that the person does not show."""
+    """The eye of `eye=left` or `eye=right` is not visible."""
 
-    status = 422
-    code = "no_such_eye"
-    title = "No such eye"
+    status, code, title = 422, "no_such_eye", "No such eye"
 
 
 class EyeRefused(Eye2FaceError):
-    """An eye was found, but seen so badly that a face drawn from it would be made of nothing."""
+    """An eye was found, but its quality is too low to draw a face from."""
 
-    status = 422
-    code = "eye_refused"
-    title = "The eye cannot be used"
+    status, code, title = 422, "eye_refused", "Eye quality too low"
 
 
 class EyeTooSmall(EyeRefused):
-    """Fewer pixels than EYE2FACE_MIN_EYE_PX."""
+    """The eye is smaller than EYE2FACE_MIN_EYE_PX."""
 
-    code = "eye_too_small"
-    title = "The eye is too small"
+    code, title = "eye_too_small", "Eye too small"
 
 
 class EyeTooDark(EyeRefused):
-    """Less light than EYE2FACE_MIN_EYE_LIGHT."""
+    """The eye is darker than EYE2FACE_MIN_EYE_LIGHT."""
 
-    code = "eye_too_dark"
-    title = "The eye is too dark"
+    code, title = "eye_too_dark", "Eye too dark"
 
 
 class EyeTooBlurred(EyeRefused):
-    """Less sharp than EYE2FACE_MIN_EYE_SHARPNESS."""
+    """The eye is less sharp than EYE2FACE_MIN_EYE_SHARPNESS."""
 
-    code = "eye_too_blurred"
-    title = "The eye is too blurred"
+    code, title = "eye_too_blurred", "Eye too blurred"
 
 
 class Overloaded(Eye2FaceError):
-    """So many photos wait that another one is refused at once."""
+    """The queue is full, or memory for uploads is; try again after Retry-After."""
 
-    status = 503
-    code = "overloaded"
-    title = "Too many photos at once"
+    status, code, title = 503, "overloaded", "Service overloaded"
 
     def __init__(self, message: str, *, retry_after_s: int = 1) -> None:
         super().__init__(message)
@@ -312,86 +258,72 @@ class Overloaded(Eye2FaceError):
 
 
 class DeadlineExceeded(Eye2FaceError):
-    """The photo was not done within the time given to it."""
+    """The photo was not processed before its deadline."""
 
-    status = 504
-    code = "deadline_exceeded"
-    title = "Not done in time"
+    status, code, title = 504, "deadline_exceeded", "Deadline exceeded"
 
 
 class ModelError(Eye2FaceError):
-    """The service itself cannot answer; nothing is wrong with the request."""
+    """The service cannot process photos; the request is not at fault."""
 
-    status = 503
-    code = "model_error"
-    title = "The model cannot be used"
+    status, code, title = 503, "model_error", "Service unavailable"
 
 
 class ModelNotFound(ModelError):
-    """No model file of that name or path."""
+    """There is no model of this name or path."""
 
-    code = "model_not_found"
-    title = "Model not found"
+    code, title = "model_not_found", "Model not found"
 
 
 class ModelContractUnknown(ModelError):
-    """The file is no ONNX model of a contract that this service knows."""
+    """The file is not an ONNX model with metadata that this version supports."""
 
-    code = "model_contract_unknown"
-    title = "Model contract unknown"
+    code, title = "model_contract_unknown", "Unsupported model"
 
 
 class ModelSelfTestFailed(ModelError):
-    """The file follows the contract, but what it draws are no faces."""
+    """The model has valid metadata, but its output does not pass the self-test."""
 
-    code = "model_self_test_failed"
-    title = "The model failed its self-test"
+    code, title = "model_self_test_failed", "Model self-test failed"
 
 
 class RuntimeMissing(ModelError):
     """ONNX Runtime is not installed."""
 
-    code = "runtime_missing"
-    title = "ONNX Runtime is missing"
+    code, title = "runtime_missing", "ONNX Runtime not installed"
 
 
 class DeviceUnavailable(ModelError):
-    """The device that was asked for does not run the model."""
+    """The configured device cannot run the model."""
 
-    code = "device_unavailable"
-    title = "Device unavailable"
+    code, title = "device_unavailable", "Device unavailable"
 
 
 class SandboxMissing(ModelError):
-    """Photos are to be read in a sandbox, and cannot be."""
+    """EYE2FACE_SANDBOX=required, but the sandbox cannot be set up."""
 
-    code = "sandbox_missing"
-    title = "There is no sandbox"
+    code, title = "sandbox_missing", "Sandbox unavailable"
 
 
 class InferenceFailed(ModelError):
-    """The model was run and failed."""
+    """The model failed on this photo."""
 
-    code = "inference_failed"
-    title = "The model failed"
+    code, title = "inference_failed", "Inference failed"
 
 
 class ReadingFailed(ModelError):
-    """The process that decoded the photo and looked for its eyes ended; another one takes its place."""
+    """The decoder process died on this photo; another one has replaced it."""
 
-    code = "reading_failed"
-    title = "The photo could not be read"
+    code, title = "reading_failed", "Decoder process failed"
 
 
 class OutOfMemory(ModelError):
-    """The system gave the service too little memory for the photo's pixels."""
+    """There is not enough memory to decode the photo."""
 
-    code = "out_of_memory"
-    title = "Too little memory"
+    code, title = "out_of_memory", "Out of memory"
 
 
 class NotReady(ModelError):
-    """The model is not loaded, or the service is about to stop."""
+    """The service is starting, stopping, or cannot run its model."""
 
-    code = "not_ready"
-    title = "The service is not ready"
+    code, title = "not_ready", "Service not ready"

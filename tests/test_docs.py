@@ -12,7 +12,6 @@ import pytest
 import typer
 import typer.main
 from fastapi.testclient import TestClient
-from pydantic_settings import BaseSettings
 from typer.core import TyperGroup
 
 import service.cli.main
@@ -25,6 +24,7 @@ from service.settings import BridgeSettings, Settings
 from tests.fakes import astronaut, encoded, tiny_model
 from tests.real import REQUIRE_REAL
 from tests.running import run_service
+from tests.write_docs import find_between_marks, list_answered, list_variables, render_tables
 
 pytestmark = pytest.mark.beside_others
 
@@ -36,61 +36,25 @@ DOCUMENTS = sorted(
 TEXT = "\n".join(path.read_text() for path in DOCUMENTS)
 
 
-def _rows(document: str, heading: str) -> list[list[str]]:
-    """The cells of the last table under a heading of a document in docs/."""
-    text = (ROOT / "docs" / document).read_text()
-    section = re.split(r"^## ", text.split(f"\n## {heading}\n")[1], flags=re.M)[0]
-    tables = [block for block in section.split("\n\n") if block.startswith("|")]
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in tables[-1].splitlines()[2:]]
-
-
-def _concrete(kind: type[Eye2FaceError] = Eye2FaceError) -> Iterator[type[Eye2FaceError]]:
-    """The kinds that the service answers with; its client's own are no answers."""
-    below = [each for each in kind.__subclasses__() if each.__module__ == errors.__name__]
-    if kind is Eye2FaceError or not below:
-        yield kind
-    for each in below:
-        yield from _concrete(each)
-
-
-@pytest.mark.parametrize(("heading", "kind"), [("Service", Settings), ("Bridge", BridgeSettings)])
-def test_the_table_of_settings_is_the_settings(heading: str, kind: type[BaseSettings]) -> None:
-    shown = {
-        name.strip("`"): (default.strip("`"), what)
-        for name, default, what in _rows("configuration.md", heading)
-    }
-    settings = {
-        name: (_as_text(field.default), field.description)
-        for name, field in zip(_variables(kind), kind.model_fields.values(), strict=True)
-    }
-    assert shown == settings
-
-
-def _variables(kind: type[BaseSettings]) -> list[str]:
-    return [f"{kind.model_config['env_prefix']}{name.upper()}" for name in kind.model_fields]
-
-
-def _as_text(default: object) -> str:
-    if isinstance(default, tuple | str):
-        return (default if isinstance(default, str) else ",".join(default)) or "none"
-    return str(default).lower() if isinstance(default, bool) or default is None else str(default)
-
-
-def test_the_table_of_errors_is_the_tree_of_errors() -> None:
-    shown = {code.strip("`"): (int(status), what) for status, code, what in _rows("http-api.md", "Routes")}
-    assert shown == {kind.code: (kind.status, kind.title) for kind in _concrete()}
+def test_the_generated_tables_are_up_to_date() -> None:
+    stale = [
+        mark
+        for (document, mark), text in render_tables().items()
+        if find_between_marks(document, mark) != text
+    ]
+    assert not stale, "write them anew: python -m tests.write_docs"
 
 
 def test_the_drawing_of_the_tree_of_errors_is_the_tree() -> None:
     drawn = re.findall(r"[├└]── (\w+) +(\d{3}) (\w+)$", str(errors.__doc__), flags=re.M)
-    kinds = [kind for kind in _concrete() if kind is not Eye2FaceError]
+    kinds = [kind for kind in list_answered() if kind is not Eye2FaceError]
     assert drawn == [(kind.__name__, str(kind.status), kind.code) for kind in kinds]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_every_setting_that_a_document_names_exists(document: Path) -> None:
     named = set(re.findall(r"EYE2FACE_[A-Z_]+", document.read_text()))
-    assert named - {REQUIRE_REAL} <= {*_variables(Settings), *_variables(BridgeSettings)}
+    assert named - {REQUIRE_REAL} <= {*list_variables(Settings), *list_variables(BridgeSettings)}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

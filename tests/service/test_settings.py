@@ -1,4 +1,4 @@
-"""The settings: their defaults, their names in the environment, and what they refuse."""
+"""Settings: defaults, environment variables, and validation."""
 
 import hashlib
 import os
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
+from pydantic_settings import BaseSettings
 
 from service.settings import BridgeSettings, Settings, read_secret, warn_about_unknown_variables
 
@@ -13,7 +14,7 @@ KEY_HASH = hashlib.sha256(b"open sesame").hexdigest()
 
 
 @pytest.fixture(autouse=True)
-def _no_settings_around(monkeypatch: pytest.MonkeyPatch) -> None:
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [each for each in os.environ if each.upper().startswith("EYE2FACE_")]:
         monkeypatch.delenv(name)
 
@@ -111,8 +112,9 @@ def test_every_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch
     }
 
 
-def test_every_setting_says_what_it_is() -> None:
-    assert [name for name, field in Settings.model_fields.items() if not field.description] == []
+@pytest.mark.parametrize("kind", [Settings, BridgeSettings])
+def test_every_setting_has_a_description(kind: type[BaseSettings]) -> None:
+    assert [name for name, field in kind.model_fields.items() if not field.description] == []
 
 
 def test_settings_cannot_be_changed() -> None:
@@ -124,7 +126,7 @@ def test_settings_cannot_be_changed() -> None:
     ("name", "value"),
     [("DEVICE", "tpu"), ("PORT", "70000"), ("MAX_PIXELS", "0"), ("NUM_THREADS", "-1"), ("LOG_LEVEL", "loud")],
 )
-def test_a_value_that_makes_no_sense_is_refused_by_name(
+def test_an_invalid_value_is_refused_and_names_the_setting(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     monkeypatch.setenv(f"EYE2FACE_{name}", value)
@@ -132,7 +134,7 @@ def test_a_value_that_makes_no_sense_is_refused_by_name(
         Settings()
 
 
-LINKS = {
+SERVICE_LINKS = {
     "EYE2FACE_PORT": "tcp://10.0.0.7:80",
     "EYE2FACE_PORT_80_TCP": "tcp://10.0.0.7:80",
     "EYE2FACE_PORT_80_TCP_ADDR": "10.0.0.7",
@@ -142,20 +144,20 @@ LINKS = {
     "EYE2FACE_SERVICE_PORT": "80",
     "EYE2FACE_SERVICE_PORT_HTTP": "80",
 }
-"""What Kubernetes sets in each pod, where there is a Service named eye2face."""
+"""Variables that Kubernetes sets in each pod beside a Service named eye2face."""
 
 
-def test_what_kubernetes_sets_for_a_service_of_our_name_is_passed_over(
+def test_kubernetes_service_links_are_ignored(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for name, value in LINKS.items():
+    for name, value in SERVICE_LINKS.items():
         monkeypatch.setenv(name, value)
     assert Settings().port == 8000
     warn_about_unknown_variables()
     assert caplog.text == ""
 
 
-def test_a_variable_that_is_no_setting_is_told_with_what_may_be_meant_and_not_its_value(
+def test_unknown_variables_are_logged_with_the_closest_name_and_without_their_value(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     known = {
@@ -166,38 +168,38 @@ def test_a_variable_that_is_no_setting_is_told_with_what_may_be_meant_and_not_it
         monkeypatch.setenv(name, value)
     warn_about_unknown_variables()
     assert [record.getMessage() for record in caplog.records] == [
-        "EYE2FACE_API_KEY is no setting and changes nothing; is EYE2FACE_API_KEYS meant?",
-        "EYE2FACE_BRIDGE_MQTT_HOSTS is no setting and changes nothing; is EYE2FACE_BRIDGE_MQTT_HOST meant?",
-        "EYE2FACE_COLOUR is no setting and changes nothing",
+        "EYE2FACE_API_KEY is not a setting and is ignored; did you mean EYE2FACE_API_KEYS?",
+        "EYE2FACE_BRIDGE_MQTT_HOSTS is not a setting and is ignored; did you mean EYE2FACE_BRIDGE_MQTT_HOST?",
+        "EYE2FACE_COLOUR is not a setting and is ignored",
     ]
 
 
-def test_several_keys_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_api_keys_are_split_at_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     other = hashlib.sha256(b"other").hexdigest()
     monkeypatch.setenv("EYE2FACE_API_KEYS", f" {KEY_HASH.upper()}, {other},")
     assert Settings().api_keys == (KEY_HASH, other)
 
 
-def test_a_key_that_nobody_hashed_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unhashed_api_key_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EYE2FACE_API_KEYS", f"{KEY_HASH},open sesame")
     with pytest.raises(ValidationError, match="entry 2 is not 64 hexadecimal digits") as caught:
         Settings()
     assert "sesame" not in str(caught.value)
 
 
-def test_a_key_without_a_certificate_is_refused() -> None:
-    with pytest.raises(ValidationError, match="no tls_cert_file"):
+def test_a_tls_key_without_a_certificate_is_refused() -> None:
+    with pytest.raises(ValidationError, match="without tls_cert_file"):
         Settings(tls_key_file="/tls.key")
     assert Settings(tls_cert_file="/tls.pem").tls_files == (Path("/tls.pem"), None)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
-def test_loopback_needs_no_key(host: str) -> None:
+def test_loopback_needs_no_api_key(host: str) -> None:
     assert Settings(host=host).check_exposure().host == host
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.7", "eye2face.example", ""])
-def test_beyond_loopback_a_key_or_leave_is_wanted(host: str) -> None:
+def test_other_addresses_need_api_keys_or_allow_anonymous(host: str) -> None:
     with pytest.raises(ValueError, match="EYE2FACE_API_KEYS"):
         Settings(host=host).check_exposure()
     assert Settings(host=host, api_keys=(KEY_HASH,)).check_exposure()
@@ -208,12 +210,12 @@ def test_beyond_loopback_a_key_or_leave_is_wanted(host: str) -> None:
     "origin",
     ["example.org", "https://example.org/", "https://a.org/page", "null", "ftp://a.org", "https://u@a.org"],
 )
-def test_an_origin_that_no_browser_would_send_is_refused(origin: str) -> None:
-    with pytest.raises(ValidationError, match="is no origin"):
+def test_an_invalid_cors_origin_is_refused(origin: str) -> None:
+    with pytest.raises(ValidationError, match="is not an origin"):
         Settings(cors_origins=("https://fine.example", origin))
 
 
-def test_the_bridge_has_its_own_prefix_and_lists_are_split_at_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_bridge_reads_its_own_prefix_and_splits_lists_at_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EYE2FACE_BRIDGE_CAMERAS", " yard, porch ,")
     monkeypatch.setenv("EYE2FACE_BRIDGE_LABELS", "person,face")
     monkeypatch.setenv("EYE2FACE_PORT", "9")
@@ -244,19 +246,21 @@ def test_the_bridge_has_its_own_prefix_and_lists_are_split_at_commas(monkeypatch
     ],
     ids=str,
 )
-def test_settings_of_the_bridge_that_cannot_be_meant_are_refused(wrong: dict[str, str]) -> None:
+def test_invalid_bridge_settings_are_refused(wrong: dict[str, str]) -> None:
     with pytest.raises(ValidationError):
         BridgeSettings.model_validate(wrong)
 
 
-def test_a_secret_is_what_its_file_holds_without_the_lines_end(tmp_path: Path) -> None:
+def test_a_secret_is_the_content_of_its_file_without_the_final_newline(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("two words \r\n")
     assert read_secret(tmp_path / "secret") == "two words "
     assert read_secret(None) is None
 
 
-@pytest.mark.parametrize(("content", "said"), [(b"", "empty"), (b"\n", "empty"), (b"\xff\xfe", "no text")])
-def test_a_file_that_holds_no_secret_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
+@pytest.mark.parametrize(
+    ("content", "said"), [(b"", "empty"), (b"\n", "empty"), (b"\xff\xfe", "not UTF-8 text")]
+)
+def test_an_unreadable_or_empty_secret_file_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
     (tmp_path / "secret").write_bytes(content)
     with pytest.raises(ValueError, match=said):
         read_secret(tmp_path / "secret")
