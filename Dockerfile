@@ -13,7 +13,8 @@ ENV PYTHONPYCACHEPREFIX=/opt/eye2face/bytecode
 RUN python3 -m compileall -q --invalidation-mode unchecked-hash \
         -x '/(test|tests|idlelib|lib2to3|tkinter|turtledemo|site-packages|dist-packages)/' \
         "$(python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')"
-COPY constraints.txt pyproject.toml README.md LICENSE ./
+COPY pyproject.toml README.md LICENSE ./
+COPY requirements ./requirements
 COPY models ./models
 COPY eye2face ./eye2face
 COPY service ./service
@@ -21,7 +22,8 @@ COPY training ./training
 
 FROM sources AS packages-cpu
 RUN /opt/eye2face/bin/python -m pip install --no-compile --no-cache-dir --disable-pip-version-check \
-        --constraint constraints.txt '.[cpu,mqtt,otel]' \
+        --require-hashes --requirement requirements/cpu.txt \
+    && /opt/eye2face/bin/python -m pip install --no-compile --no-cache-dir --disable-pip-version-check --no-deps . \
     && /opt/eye2face/bin/python -m pip uninstall --yes pip setuptools
 # A sixth less: tests, tools and a second copy of ONNX Runtime that no Python program loads, cascades of no use here.
 RUN cd /opt/eye2face/lib/python3.11/site-packages \
@@ -35,7 +37,8 @@ RUN rm -rf "$PYTHONPYCACHEPREFIX/tmp" \
 # CUDA and cuDNN come as packages beside ONNX Runtime, so that no base image of their own is needed.
 FROM sources AS packages-gpu
 RUN /opt/eye2face/bin/python -m pip install --no-compile --no-cache-dir --disable-pip-version-check \
-        --constraint constraints.txt '.[gpu,mqtt,otel]' \
+        --require-hashes --requirement requirements/gpu.txt \
+    && /opt/eye2face/bin/python -m pip install --no-compile --no-cache-dir --disable-pip-version-check --no-deps . \
     && /opt/eye2face/bin/python -m pip uninstall --yes pip setuptools
 RUN rm -rf "$PYTHONPYCACHEPREFIX/tmp" \
     && /opt/eye2face/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/eye2face/lib

@@ -13,16 +13,16 @@ BUILD := $(if $(filter 1,$(GPU)),gpu,cpu)
 OTHER_BUILD := $(if $(filter 1,$(GPU)),cpu,gpu)
 
 BIN := .venv/bin
-INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --constraint constraints.txt
+INSTALL := $(BIN)/python -m pip --disable-pip-version-check install
 STAMPS := .venv/.stamps
 SERVICE := $(STAMPS)/service-$(BUILD)
 EVERYTHING := $(STAMPS)/everything-$(BUILD)
 
-.PHONY: help serve setup develop test fuzz lint types format bench experiment clean
+.PHONY: help serve setup develop test test-slow lint types format lock bench experiment clean
 .DEFAULT_GOAL := help
 
 help: ## what can be done here
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 serve: setup ## start the service on http://127.0.0.1:8000 (GPU=1, HOST=..., PORT=...)
 	@EYE2FACE_HOST=$(HOST) EYE2FACE_PORT=$(PORT) exec $(BIN)/eye2face serve
@@ -31,14 +31,16 @@ setup: $(SERVICE) ## what the service needs, in .venv; no torch (GPU=1 for NVIDI
 
 develop: $(EVERYTHING) ## what training and tests need, too, in the same .venv; torch among it
 
-test: $(EVERYTHING) lint types ## lint, types and all tests
-	@# Two kinds: those that others may run beside, the longest first; and those that time what they start.
-	$(BIN)/python -m pytest tests/training tests -m beside_others -n auto --maxprocesses 4 --dist loadfile \
-	  --no-loadscope-reorder
-	$(BIN)/python -m pytest -m 'not beside_others'
+# Files that measure time, or take all cores, run alone; the others side by side, the longest first.
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-fuzz: $(EVERYTHING) ## a thousand odd requests to each route (FUZZ_EXAMPLES=...)
-	FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),1000) $(BIN)/python -m pytest tests/service/http/test_interface.py
+test: $(EVERYTHING) lint types ## lint, types and the tests that a change usually breaks
+	$(BIN)/python -m pytest -m 'not slow and not serial' $(PARALLEL)
+	$(BIN)/python -m pytest -m 'not slow and serial'
+
+test-slow: $(EVERYTHING) ## the other tests: kills, exports, browser, broker, image, cluster, wheel, fuzz (FUZZ_EXAMPLES=1000)
+	$(BIN)/python -m pytest -m 'slow and not serial' $(PARALLEL)
+	$(BIN)/python -m pytest -m 'slow and serial'
 
 lint: $(EVERYTHING) ## ruff: rules and format
 	$(BIN)/ruff check .
@@ -50,6 +52,9 @@ types: $(EVERYTHING) ## mypy --strict
 format: $(EVERYTHING) ## mend what ruff can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+lock: ## renew every pinned version (LOCK='--upgrade-package NAME' for one alone)
+	.ci/lock $(LOCK)
 
 bench: $(EVERYTHING) bench/.venv/.stamp ## speed beside floor and peers, into docs/benchmarks.md; takes hours (BENCH='--rounds 1 ...')
 	$(BIN)/python -m bench.run $(BENCH)
@@ -63,15 +68,16 @@ clean: ## remove .venv, caches and build products; data/ and runs/ stay
 	rm -rf .venv bench/.venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find eye2face service training tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(SERVICE): $(STAMPS)/venv pyproject.toml constraints.txt
+$(SERVICE): $(STAMPS)/venv pyproject.toml requirements/$(BUILD).txt
 	@# The two builds of ONNX Runtime are one module: the other one goes first.
 	@if ls $(STAMPS)/*-$(OTHER_BUILD) >/dev/null 2>&1; then \
 	  $(BIN)/python -m pip uninstall --yes onnxruntime onnxruntime-gpu && rm -f $(STAMPS)/*-$(OTHER_BUILD); fi
-	$(INSTALL) --editable '.[$(BUILD)]'
+	$(INSTALL) --require-hashes --requirement requirements/$(BUILD).txt
+	$(INSTALL) --no-deps --editable .
 	@touch $@
 
-$(EVERYTHING): $(SERVICE)
-	$(INSTALL) --editable '.[$(BUILD),bulk,mqtt,otel,training,dev]'
+$(EVERYTHING): $(SERVICE) constraints.txt
+	$(INSTALL) --constraint constraints.txt --editable '.[$(BUILD),bulk,mqtt,otel,training,dev]'
 	@touch $@
 
 bench/.venv/.stamp: bench/requirements.txt bench/requirements-triton.txt

@@ -6,7 +6,6 @@ import re
 import shlex
 import subprocess
 import sys
-import tomllib
 import urllib.request
 from collections.abc import Iterator
 from fnmatch import fnmatch
@@ -91,9 +90,8 @@ def test_an_image_runs_as_nobody_in_particular(target: str) -> None:
 @pytest.mark.parametrize("target", TARGETS)
 def test_an_image_installs_the_pinned_service_for_its_device_and_no_training(target: str) -> None:
     install = " ".join(_values(_stages()[f"packages-{target}"], "RUN"))
-    assert f"--constraint constraints.txt '.[{target},mqtt,otel]'" in install
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    assert not any("torch" in requirement for requirement in extras[target])
+    assert f"--require-hashes --requirement requirements/{target}.txt" in install
+    assert "torch" not in (ROOT / "requirements" / f"{target}.txt").read_text()
 
 
 def test_the_image_for_the_gpu_does_not_fall_back_to_the_cpu() -> None:

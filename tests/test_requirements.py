@@ -1,4 +1,4 @@
-"""What the code imports is what pyproject.toml says it needs, and constraints.txt pins all of it."""
+"""What the code imports is what pyproject.toml says it needs, and all of it is pinned."""
 
 import ast
 import re
@@ -56,17 +56,42 @@ def test_a_package_imports_only_what_it_states_to_need(package: str, extras: lis
     assert _imported(package) <= _names(stated)
 
 
+def _pinned(file: str) -> dict[str, str]:
+    """The version of each package in a file of exact versions."""
+    lines = re.sub(r" \\\n *--hash=\S+", "", (ROOT / file).read_text()).splitlines()
+    assert all(re.fullmatch(r"[a-z\d-]+==[\w.]+( ; .+)?", line) for line in lines), "one version each"
+    return dict(line.split(" ;")[0].split("==") for line in lines)
+
+
 def test_every_requirement_is_pinned() -> None:
-    lines = (ROOT / "constraints.txt").read_text().splitlines()
-    pinned = [line for line in lines if line and not line.startswith("#")]
-    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in pinned), "one version each, no local build"
     stated = PROJECT["dependencies"] + [each for requirements in EXTRAS.values() for each in requirements]
-    assert _names(stated) <= _names(pinned)
+    assert _names(stated) <= _pinned("constraints.txt").keys()
+
+
+@pytest.mark.parametrize("build", ["cpu", "gpu"])
+def test_what_is_served_is_pinned_with_hashes_to_the_same_versions(build: str) -> None:
+    pinned = _pinned(f"requirements/{build}.txt")
+    stated = PROJECT["dependencies"] + EXTRAS[build] + EXTRAS["mqtt"] + EXTRAS["otel"]
+    assert _names(stated) <= pinned.keys()
+    assert pinned.items() <= _pinned("constraints.txt").items()
+    text = (ROOT / f"requirements/{build}.txt").read_text()
+    packages = re.findall(r"^\S+==\S+.*\n    --hash=sha256:[\da-f]{64}", text, flags=re.M)
+    assert len(packages) == len(pinned)
+
+
+def test_the_wheel_is_built_with_a_pinned_version() -> None:
+    (builder,) = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
+    assert builder == f"hatchling=={_pinned('constraints.txt')['hatchling']}"
+
+
+def test_an_action_is_pinned_to_a_commit_and_says_its_version() -> None:
+    for path in (ROOT / ".github" / "workflows").glob("*.yml"):
+        for line in re.findall(r"uses: (.*)", path.read_text()):
+            assert re.fullmatch(r"\S+@[\da-f]{40} # v\d+\.\d+\.\d+", line), f"{path.name}: {line}"
 
 
 def test_the_peers_of_the_bench_do_the_job_with_the_same_versions() -> None:
     lines = (ROOT / "bench" / "requirements.txt").read_text().splitlines()
-    constraints = (ROOT / "constraints.txt").read_text().splitlines()
     shared = [line for line in lines if line and not line.startswith(("#", "litserve", "mosec", "bentoml"))]
     assert len(shared) > 5
-    assert set(shared) <= set(constraints)
+    assert dict(line.split("==") for line in shared).items() <= _pinned("constraints.txt").items()
