@@ -96,8 +96,8 @@ def prepare(  # noqa: PLR0913  every option is an argument
     typer.echo(
         f"{out}: {manifest['num_rows']} faces of {manifest['num_photos']} photos {manifest['rows_by_split']}"
     )
-    for reason, count in sorted(manifest["left_out_by_reason"].items()):
-        typer.echo(f"  left out, {reason}: {count}")
+    for reason, count in sorted(manifest["rejected_by_reason"].items()):
+        typer.echo(f"  rejected, {reason}: {count}")
     if manifest["num_rows"] == 0:
         raise DataError(f"no photo gave a pair: mend {source}, remove {out}, and prepare it again")
 

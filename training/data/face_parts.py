@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from service.vision.eyes import CROP_PER_EYE_DISTANCE, Eye, EyeFinder, HaarEyeFinder, Image, crop_eye
 from training.data.face_alignment import LEFT_EYE_AT, RIGHT_EYE_AT
-from training.data.growing import GrowingArray, write_atomically
+from training.data.files import AppendableArray, write_atomically
 from training.data.photos import Photo
 from training.data.prepare import PrepareSettings, eyes_of, photos_of, prepare, read_pixels, say
 from training.data.store import PART_VERSION, Part, PartManifest, has_part, open_pairs
@@ -53,8 +53,8 @@ def add_part(
     if any(photo.eyes is None for photo in photos):
         finder = finder or HaarEyeFinder()
     arrays = (
-        GrowingArray(out / f"{part}.npy", (size, size, 3)),
-        GrowingArray(out / f"{part}_wide.npy", (wide, wide, 3)),
+        AppendableArray(out / f"{part}.npy", (size, size, 3)),
+        AppendableArray(out / f"{part}_wide.npy", (wide, wide, 3)),
     )
     done = min(array.num_rows for array in arrays)
     for array in arrays:

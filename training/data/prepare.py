@@ -1,7 +1,7 @@
 """Photos in, a folder of pairs of eye and face out; see training/data/store.py for what the folder holds.
 
 Photos are taken in a fixed order, a chunk at a time, and a second run goes on after the last chunk
-of the first (see training/data/growing.py). With labels the geometry comes from them, without from an
+of the first. With labels the geometry comes from them, without from an
 eye finder; the crops are service.vision.eyes.crop_eye's in both cases.
 """
 
@@ -30,9 +30,8 @@ from training.data.filters import (
     sharpness,
     usable_eyes,
 )
-from training.data.growing import PROGRESS, GrowingFolder, Pair, refuse_change
 from training.data.photos import Layout, Photo, find_layout, list_photos
-from training.data.store import Manifest, Settings, read_manifest
+from training.data.store import PROGRESS, Manifest, Pair, PairsWriter, Settings, read_manifest, refuse_change
 from training.errors import DataError
 
 Reason = Literal[
@@ -98,7 +97,7 @@ def prepare(settings: PrepareSettings, *, finder: EyeFinder | None = None, progr
         (settings.out / PROGRESS).unlink(missing_ok=True)
         say(f"{settings.out} is complete with {manifest['num_rows']} rows: nothing to do", progress)
         return manifest
-    folder = GrowingFolder(settings.out, wanted)
+    folder = PairsWriter(settings.out, wanted)
     if folder.num_photos:
         say(f"{settings.out}: going on after {folder.num_photos} of {len(photos)} photos", progress)
     _fill(folder, photos, settings, finder, progress=progress)
@@ -119,7 +118,7 @@ def photos_of(settings: PrepareSettings) -> list[Photo]:
 
 
 def _fill(
-    folder: GrowingFolder,
+    folder: PairsWriter,
     photos: list[Photo],
     settings: PrepareSettings,
     finder: EyeFinder | None,
@@ -132,12 +131,12 @@ def _fill(
         while folder.num_photos < len(photos):
             chunk = photos[folder.num_photos : folder.num_photos + settings.chunk]
             made = [make_pair(photo, settings, finder) for photo in chunk]
-            left_out: list[tuple[str, ...]] = [
+            rejected: list[tuple[str, ...]] = [
                 (photo.file, photo.split, photo.source, reason)
                 for photo, reason in zip(chunk, made, strict=True)
                 if not isinstance(reason, Pair)
             ]
-            folder.add(len(chunk), [pair for pair in made if isinstance(pair, Pair)], left_out)
+            folder.add(len(chunk), [pair for pair in made if isinstance(pair, Pair)], rejected)
             bar.update(len(chunk))
 
 

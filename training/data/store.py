@@ -1,14 +1,13 @@
-"""A finished folder of pairs: what it holds, and how it is opened without reading it into memory.
+"""A folder of pairs of eye and face: its files, how they are opened, and how they are written.
 
-Knows files; knows nothing of photos or filters. Letters of shapes: N rows (one face each), E = 2
-eyes of a face (0 right, 1 left and mirrored), S side of the eye, W side of the wider eye, F side of
-the face. A finished folder holds
+Knows files; knows nothing of photos or filters. Letters of shapes: N rows (one face each), E = 2 eyes of a
+face (0 right, 1 left and mirrored), S side of the eye, W side of the wider eye, F side of the face.
 
-    faces.npy      uint8 [N, F, F, 3]     the aligned target, not mirrored
+    faces.npy      uint8 [N, F, F, 3]     the aligned face, not mirrored
     eyes.npy       uint8 [N, E, S, S, 3]  what service.vision.eyes.crop_eye gives
-    eyes_wide.npy  uint8 [N, E, W, W, 3]  the same with context W / S, for jittered crops
-    rows.csv       one line per row: see ROW_COLUMNS
-    left_out.csv   one line per photo left out, with the reason
+    eyes_wide.npy  uint8 [N, E, W, W, 3]  the same with context W / S, which augmentation cuts from
+    rows.csv       one line a row: see ROW_COLUMNS
+    rejected.csv   one line a photo that gave no row, with the reason
     manifest.json  written last: a folder without it is not complete
 
 and, where `prepare --part mouth` added them (or those of the nose),
@@ -16,11 +15,17 @@ and, where `prepare --part mouth` added them (or those of the nose),
     mouth.npy      uint8 [N, S, S, 3]     one crop a face, not mirrored
     mouth_wide.npy uint8 [N, W, W, 3]     the same with context W / S
     mouth.json     written last: without it the part is not complete
+
+While a folder is written, `progress.json` says how many photos are done and how long each table was then.
+Whoever goes on cuts all files to those lengths first, and so ends with the bytes of an undisturbed run.
 """
 
 import csv
+import hashlib
+import io
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TypedDict, cast
@@ -29,6 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.vision.eyes import CROP_VERSION, Image
+from training.data.files import AppendableArray, append_bytes, truncate, write_atomically
 from training.errors import DataError
 
 Part = Literal["eye", "mouth", "nose"]
@@ -39,7 +45,7 @@ OTHER_PARTS: tuple[Part, ...] = ("mouth", "nose")
 PART_VERSION = 1
 """Changes whenever the bytes of a part's crops change for the same photo and eyes."""
 
-MANIFEST = "manifest.json"
+MANIFEST, PROGRESS = "manifest.json", "progress.json"
 ARRAYS = ("faces", "eyes", "eyes_wide")
 
 ROW_COLUMNS = {
@@ -59,7 +65,8 @@ ROW_COLUMNS = {
 """The columns of rows.csv and their NumPy types. `light` is the mean luma of both eye crops, 0…1; an eye
 that is not `ok` shows nothing."""
 
-LEFT_OUT_COLUMNS = ("file", "split", "source", "reason")
+REJECTED_COLUMNS = ("file", "split", "source", "reason")
+TABLES = {"rows.csv": tuple(ROW_COLUMNS), "rejected.csv": REJECTED_COLUMNS}
 
 
 class Settings(TypedDict):
@@ -81,17 +88,15 @@ class Settings(TypedDict):
 
 
 class Manifest(TypedDict):
-    """What manifest.json holds: how the folder was made and how many photos were taken and left out."""
+    """What manifest.json holds: how the folder was made, and counts of its rows and of rejected photos."""
 
     settings: Settings
     num_photos: int
     num_rows: int
-    num_eyes_not_ok: int
+    num_unusable_eyes: int
     rows_by_split: dict[str, int]
-    rows_by_source: dict[str, dict[str, int]]
     rows_by_licence: dict[str, int]
-    left_out_by_reason: dict[str, int]
-    left_out_by_source: dict[str, dict[str, int]]
+    rejected_by_reason: dict[str, int]
     rows_sha256: str
 
 
@@ -206,8 +211,7 @@ def _open_array(path: Path, num_rows: int) -> Image:
 
 
 def _read_rows(path: Path) -> NDArray[np.void]:
-    with path.open(newline="", encoding="utf-8") as lines:
-        table = list(csv.DictReader(lines))
+    table = _read_table(path)
     columns = {name: _column([row[name] for row in table], kind) for name, kind in ROW_COLUMNS.items()}
     rows = np.empty(len(table), dtype=[(name, column.dtype) for name, column in columns.items()])
     for name, column in columns.items():
@@ -217,3 +221,134 @@ def _read_rows(path: Path) -> NDArray[np.void]:
 
 def _column(texts: list[str], kind: str) -> NDArray[np.generic]:
     return np.array([text == "1" for text in texts] if kind == "?" else texts).astype(kind)
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One face, E x S x S x 3 eyes (right first), the same wider, and the line of rows.csv."""
+
+    face: Image
+    eyes: Image
+    eyes_wide: Image
+    row: tuple[str, ...]
+
+
+class Progress(TypedDict):
+    """What progress.json holds: the photos and rows done, and the lengths of the tables then."""
+
+    settings: Settings
+    num_photos: int
+    num_rows: int
+    table_bytes: dict[str, int]
+
+
+class PairsWriter:
+    """Writes a folder of pairs, a chunk of photos at a time; the first `num_photos` photos are done.
+
+    Raises:
+        DataError: the folder was begun with other settings, holds other files, or lacks bytes.
+    """
+
+    def __init__(self, out: Path, settings: Settings) -> None:
+        self._out = out
+        self._progress = _read_progress(out, settings)
+        out.mkdir(parents=True, exist_ok=True)
+        face, eye, wide = settings["face_size"], settings["eye_size"], settings["wide_size"]
+        shapes = (face, face, 3), (2, eye, eye, 3), (2, wide, wide, 3)
+        self._arrays = [
+            AppendableArray(out / f"{name}.npy", shape) for name, shape in zip(ARRAYS, shapes, strict=True)
+        ]
+        for array in self._arrays:
+            array.cut_to(self._progress["num_rows"])
+        for name, columns in TABLES.items():
+            if name in self._progress["table_bytes"]:
+                truncate(out / name, self._progress["table_bytes"][name])
+            else:
+                (out / name).write_bytes(_csv_bytes([columns]))
+
+    @property
+    def num_photos(self) -> int:
+        """How many photos are done, taken or rejected."""
+        return self._progress["num_photos"]
+
+    def add(self, num_photos: int, pairs: list[Pair], rejected: list[tuple[str, ...]]) -> None:
+        """Adds what the next `num_photos` photos gave; once this returns, no kill undoes it."""
+        assert len(pairs) + len(rejected) == num_photos
+        for array, name in zip(self._arrays, ("face", "eyes", "eyes_wide"), strict=True):
+            array.append([getattr(pair, name) for pair in pairs])
+        lines = {"rows.csv": [pair.row for pair in pairs], "rejected.csv": rejected}
+        self._progress = {
+            "settings": self._progress["settings"],
+            "num_photos": self._progress["num_photos"] + num_photos,
+            "num_rows": self._progress["num_rows"] + len(pairs),
+            "table_bytes": {name: append_bytes(self._out / name, _csv_bytes(lines[name])) for name in lines},
+        }
+        write_atomically(self._out / PROGRESS, json.dumps(self._progress))
+
+    def finish(self) -> Manifest:
+        """Makes the arrays readable, writes the manifest, and returns it."""
+        for array in self._arrays:
+            array.finish(self._progress["num_rows"])
+        manifest = _count(self._out, self._progress)
+        write_atomically(self._out / MANIFEST, json.dumps(manifest, indent=2) + "\n")
+        (self._out / PROGRESS).unlink(missing_ok=True)
+        return manifest
+
+
+def refuse_change(found: Settings, wanted: Settings, out: Path) -> None:
+    """Lets equal settings pass.
+
+    Raises:
+        DataError: they differ; the message names what does.
+    """
+    before, now = cast(dict[str, object], found), cast(dict[str, object], wanted)
+    changed = [
+        f"{key} was {before.get(key)!r}, is {now[key]!r}" for key in now if before.get(key) != now[key]
+    ]
+    if changed:
+        raise DataError(
+            f"{out} was made from other photos or settings ({'; '.join(changed)}): "
+            "name another folder, or remove this one"
+        )
+
+
+def _read_progress(out: Path, settings: Settings) -> Progress:
+    try:
+        progress = cast(Progress, json.loads((out / PROGRESS).read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        ours = {*TABLES, *(f"{name}.npy" for name in ARRAYS), f"{PROGRESS}.new"}
+        others = sorted(path.name for path in out.iterdir() if path.name not in ours) if out.is_dir() else []
+        if others:
+            raise DataError(f"{out} holds other files ({others[0]}, for one): name a new folder") from None
+        return {"settings": settings, "num_photos": 0, "num_rows": 0, "table_bytes": {}}
+    refuse_change(progress["settings"], settings, out)
+    return progress
+
+
+def _count(out: Path, progress: Progress) -> Manifest:
+    rows, rejected = _read_table(out / "rows.csv"), _read_table(out / "rejected.csv")
+    return {
+        "settings": progress["settings"],
+        "num_photos": progress["num_photos"],
+        "num_rows": progress["num_rows"],
+        "num_unusable_eyes": sum((row["right_ok"], row["left_ok"]).count("0") for row in rows),
+        "rows_by_split": _counted(row["split"] for row in rows),
+        "rows_by_licence": _counted(row["licence"] for row in rows),
+        "rejected_by_reason": _counted(row["reason"] for row in rejected),
+        "rows_sha256": hashlib.sha256((out / "rows.csv").read_bytes()).hexdigest(),
+    }
+
+
+def _read_table(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as lines:
+        return list(csv.DictReader(lines))
+
+
+def _counted(values: Iterable[str]) -> dict[str, int]:
+    return dict(sorted(Counter(values).items()))
+
+
+def _csv_bytes(lines: list[tuple[str, ...]]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(lines)
+    return text.getvalue().encode()

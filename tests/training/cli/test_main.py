@@ -56,7 +56,7 @@ def test_photos_that_give_no_pair_are_a_failure(
     (tmp_path / "photos" / "text.jpg").write_text("no photo")
     assert call(monkeypatch, "prepare", tmp_path / "photos", tmp_path / "out") == 1
     told = capsys.readouterr()
-    assert "left out, unreadable: 1" in told.out
+    assert "rejected, unreadable: 1" in told.out
     assert f"no photo gave a pair: mend {tmp_path}/photos, remove {tmp_path}/out" in told.err
 
 

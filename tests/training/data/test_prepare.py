@@ -22,8 +22,8 @@ from training.data.store import Pairs, open_pairs
 from training.errors import DataError
 
 
-def left_out(folder: Path) -> dict[str, str]:
-    with (folder / "left_out.csv").open(newline="") as lines:
+def rejected(folder: Path) -> dict[str, str]:
+    with (folder / "rejected.csv").open(newline="") as lines:
         return {row["file"]: row["reason"] for row in csv.DictReader(lines)}
 
 
@@ -42,10 +42,10 @@ def test_the_eyes_on_disk_are_the_services_crops_byte_for_byte(drawn_csv: Path, 
         assert (drawn_pairs.faces[index] == align_face(photo, right, left, 128)[0]).all()
 
 
-def test_every_photo_is_a_row_or_left_out(drawn_csv: Path, drawn_folder: Path, drawn_pairs: Pairs) -> None:
+def test_every_photo_is_a_row_or_rejected(drawn_csv: Path, drawn_folder: Path, drawn_pairs: Pairs) -> None:
     with drawn_csv.open(newline="") as lines:
         files = [row["file"] for row in csv.DictReader(lines)]
-    taken, left = list(drawn_pairs.rows["file"]), left_out(drawn_folder)
+    taken, left = list(drawn_pairs.rows["file"]), rejected(drawn_folder)
     assert sorted([*taken, *left]) == sorted(files)
     assert taken == [file for file in files if file in set(taken)]
 
@@ -55,7 +55,7 @@ def test_the_manifest_counts_what_is_there_and_names_no_path(drawn_folder: Path,
     assert manifest["num_photos"] == 24
     assert manifest["num_rows"] == len(rows) == sum(manifest["rows_by_split"].values())
     assert manifest["rows_by_licence"] == {"open": len(rows)}
-    assert sum(manifest["left_out_by_reason"].values()) == 24 - len(rows)
+    assert sum(manifest["rejected_by_reason"].values()) == 24 - len(rows)
     digest = hashlib.sha256((drawn_folder / "rows.csv").read_bytes()).hexdigest()
     assert manifest["rows_sha256"] == digest
     assert str(drawn_folder.parent) not in json.dumps(manifest)
@@ -95,7 +95,7 @@ def test_other_photos_are_refused(tmp_path: Path, drawn_photos: list[DrawnPhoto]
         prepare(PrepareSettings(source, tmp_path / "out"), progress=False)
 
 
-def test_each_flaw_is_left_out_under_its_own_name(tmp_path: Path) -> None:
+def test_each_flaw_is_rejected_under_its_own_name(tmp_path: Path) -> None:
     shot = Shot()
     good = draw_photo(make_person(1), shot)
     photos = {
@@ -120,7 +120,7 @@ def test_each_flaw_is_left_out_under_its_own_name(tmp_path: Path) -> None:
     whole = (tmp_path / "faces" / named["cut"]).read_bytes()
     (tmp_path / "faces" / named["cut"]).write_bytes(whole[: len(whole) // 3])
     manifest = prepare(PrepareSettings(source, tmp_path / "out"), progress=False)
-    reasons = left_out(tmp_path / "out")
+    reasons = rejected(tmp_path / "out")
     assert {flaw: reasons.get(file) for flaw, file in named.items()} == {
         "good": None,
         "small": "too_small",
@@ -134,7 +134,7 @@ def test_each_flaw_is_left_out_under_its_own_name(tmp_path: Path) -> None:
         "broken": "unreadable",
         "cut": "unreadable",
     }
-    assert manifest["left_out_by_reason"]["unreadable"] == 2
+    assert manifest["rejected_by_reason"]["unreadable"] == 2
 
 
 def test_photos_of_which_none_is_there_are_refused_before_anything_is_written(tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_a_photo_of_a_folder_needs_both_eyes(tmp_path: Path, num_eyes: int, reas
     photo = folder_of_photos(tmp_path / "photos", 1)[0]
     finder = KnownEyes([in_parts(eye) for eye in eyes_from_points(photo.right, photo.left)][:num_eyes])
     manifest = prepare(PrepareSettings(tmp_path / "photos", tmp_path / "out"), finder=finder, progress=False)
-    assert manifest["left_out_by_reason"] == {reason: 1}
+    assert manifest["rejected_by_reason"] == {reason: 1}
 
 
 def test_a_folder_without_a_finder_is_looked_at_by_haar_and_by_the_same_eyes_as_in_serving(
@@ -208,7 +208,7 @@ def test_a_folder_without_a_finder_is_looked_at_by_haar_and_by_the_same_eyes_as_
     (tmp_path / "photos" / "sky.png").write_bytes(encode(np.full((200, 200, 3), 180, np.uint8), "png"))
     manifest = prepare(PrepareSettings(tmp_path / "photos", tmp_path / "out"), progress=False)
     assert manifest["settings"]["points"] == "HaarEyeFinder"
-    assert manifest["left_out_by_reason"] == {"no_eye": 1}
+    assert manifest["rejected_by_reason"] == {"no_eye": 1}
     expected = [crop_eye(astronaut(), eye, 64) for eye in HaarEyeFinder().find(astronaut())]
     assert (open_pairs(tmp_path / "out").eyes[0] == np.stack(expected)).all()
 

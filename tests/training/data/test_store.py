@@ -1,14 +1,28 @@
-"""Opening a folder of pairs, and what is said when it cannot be opened."""
+"""Folders of pairs are opened, refused where they are damaged, and survive a kill at any moment."""
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from service.vision.eyes import CROP_VERSION
-from training.data.store import ARRAYS, Pairs, open_pairs
+from training.data.prepare import PrepareSettings, prepare
+from training.data.store import (
+    ARRAYS,
+    PROGRESS,
+    Pair,
+    Pairs,
+    PairsWriter,
+    Settings,
+    open_pairs,
+    read_manifest,
+)
 from training.errors import DataError
 
 
@@ -79,3 +93,161 @@ def test_a_damaged_manifest_is_named(own_folder: Path) -> None:
     (own_folder / "manifest.json").write_text("{")
     with pytest.raises(DataError, match="damaged"):
         open_pairs(own_folder)
+
+
+ROOT = Path(__file__).parents[3]
+
+PREPARE = """
+import os, signal, sys
+from pathlib import Path
+from training.data.prepare import PrepareSettings, prepare
+
+dies_at, calls, really_sync = int(sys.argv[3]), 0, os.fsync
+def fsync(file):
+    global calls
+    calls += 1
+    if calls == dies_at:
+        os.kill(os.getpid(), signal.SIGKILL)
+    really_sync(file)
+os.fsync = fsync
+prepare(PrepareSettings(Path(sys.argv[1]), Path(sys.argv[2]), chunk=8), progress=False)
+"""
+"""Prepares in chunks of 8; the process kills itself at the given call of fsync, -1 for never."""
+
+
+def start_prepare(source: Path, out: Path, dies_at: int = -1) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", PREPARE, str(source), str(out), str(dies_at)], cwd=ROOT)
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+# A chunk of 8 makes six calls: three arrays, two tables, progress. 24 photos make 18, then come
+# three headers and the manifest.
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("dies_at", "moment"),
+    [(2, "first array"), (12, "progress"), (20, "headers"), (22, "manifest")],
+)
+def test_killed_between_any_two_writes_it_resumes_to_the_same_bytes(
+    tmp_path: Path, drawn_csv: Path, drawn_folder: Path, dies_at: int, moment: str
+) -> None:
+    out = tmp_path / "pairs"
+    assert start_prepare(drawn_csv, out, dies_at).wait() == -signal.SIGKILL, moment
+    assert read_manifest(out) is None
+    prepare(PrepareSettings(drawn_csv, out, chunk=8), progress=False)
+    assert bytes_of(out) == bytes_of(drawn_folder)
+
+
+@pytest.mark.slow
+def test_killed_from_outside_again_and_again_it_resumes_to_the_same_bytes(
+    tmp_path: Path, drawn_csv: Path
+) -> None:
+    source = many_photos(tmp_path, drawn_csv, copies=5)
+    out, undisturbed = tmp_path / "out", tmp_path / "undisturbed"
+    num_kills = 0
+    for seconds in (0.0, 0.03):
+        child = start_prepare(source, out)
+        before = (out / PROGRESS).stat().st_mtime_ns if (out / PROGRESS).exists() else 0
+        while child.poll() is None and (
+            not (out / PROGRESS).exists() or (out / PROGRESS).stat().st_mtime_ns == before
+        ):
+            time.sleep(0.002)
+        time.sleep(seconds)
+        child.kill()
+        num_kills += child.wait() == -signal.SIGKILL
+    assert num_kills >= 1
+    prepare(PrepareSettings(source, out), progress=False)
+    # Another chunk size on purpose: it decides nothing but when progress is noted.
+    prepare(PrepareSettings(source, undisturbed, chunk=50), progress=False)
+    assert bytes_of(out) == bytes_of(undisturbed)
+
+
+def many_photos(tmp_path: Path, drawn_csv: Path, copies: int) -> Path:
+    """The same photos under many names: enough work to be killed in."""
+    lines = drawn_csv.read_text().splitlines()
+    folder = tmp_path / "many"
+    folder.mkdir()
+    rows = [lines[0]]
+    for line in lines[1:]:
+        name, rest = line.split(",", 1)
+        for copy in range(copies):
+            shutil.copyfile(drawn_csv.with_suffix("") / name, folder / f"{copy}-{name}")
+            rows.append(f"{copy}-{name},{rest}")
+    source = tmp_path / "many.csv"
+    source.write_text("\n".join(rows) + "\n")
+    return source
+
+
+SMALL: Settings = {
+    "layout": "csv",
+    "source": "small.csv",
+    "points": "labels",
+    "part": "eye",
+    "limit": None,
+    "dev_part": 0.05,
+    "seed": 0,
+    "eye_size": 2,
+    "wide_size": 3,
+    "face_size": 4,
+    "crop_version": CROP_VERSION,
+    "filter_version": 1,
+    "fingerprint": "0",
+}
+BAD = ("bad.jpg", "train", "small", "no_eye")
+
+
+def small_pair(value: int) -> Pair:
+    shapes = ((4, 4, 3), (2, 2, 2, 3), (2, 3, 3, 3))
+    face, eyes, wide = (np.full(shape, value, np.uint8) for shape in shapes)
+    measures = ("0", "9", "9", "0", "0.5", "1", "1")
+    row = (f"{value}.jpg", "train", "small", "open", f"person, {value}", *measures)
+    return Pair(face, eyes, wide, row)
+
+
+def test_what_was_written_after_the_last_note_is_dropped(tmp_path: Path) -> None:
+    PairsWriter(tmp_path, SMALL).add(2, [small_pair(7)], [BAD])
+    noted = bytes_of(tmp_path)
+    for name in ("faces.npy", "eyes.npy", "eyes_wide.npy", "rows.csv", "rejected.csv"):
+        with (tmp_path / name).open("ab") as file:
+            file.write(b"half a row")
+    again = PairsWriter(tmp_path, SMALL)
+    assert again.num_photos == 2
+    assert bytes_of(tmp_path) == noted
+    again.add(1, [small_pair(9)], [])
+    manifest = again.finish()
+    assert (manifest["num_photos"], manifest["num_rows"]) == (3, 2)
+    assert manifest["rejected_by_reason"] == {"no_eye": 1}
+    pairs = open_pairs(tmp_path)
+    assert list(pairs.rows["person"]) == ["person, 7", "person, 9"]
+    assert (pairs.eyes_wide[:, 0, 0, 0, 0] == [7, 9]).all()
+
+
+@pytest.mark.parametrize("name", ["eyes.npy", "rows.csv"])
+def test_a_file_shorter_than_its_note_is_refused(tmp_path: Path, name: str) -> None:
+    PairsWriter(tmp_path, SMALL).add(1, [small_pair(7)], [])
+    with (tmp_path / name).open("ab") as file:
+        file.truncate(20)
+    with pytest.raises(DataError, match=rf"{name} has 20 bytes, \d+ are needed"):
+        PairsWriter(tmp_path, SMALL)
+
+
+def test_an_unfinished_folder_goes_on_only_with_the_same_settings(tmp_path: Path) -> None:
+    PairsWriter(tmp_path, SMALL).add(1, [small_pair(7)], [])
+    with pytest.raises(DataError, match="seed was 0, is 1"):
+        PairsWriter(tmp_path, {**SMALL, "seed": 1})
+
+
+def test_a_folder_with_other_files_is_refused_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "holiday.jpg").write_bytes(b"mine")
+    with pytest.raises(DataError, match=r"holiday\.jpg"):
+        PairsWriter(tmp_path, SMALL)
+    assert [path.name for path in tmp_path.iterdir()] == ["holiday.jpg"]
+
+
+def test_a_folder_without_a_single_face_is_finished_too(tmp_path: Path) -> None:
+    folder = PairsWriter(tmp_path, SMALL)
+    folder.add(1, [], [BAD])
+    assert folder.finish()["num_rows"] == 0
+    assert np.load(tmp_path / "faces.npy").shape == (0, 4, 4, 3)
