@@ -1,40 +1,38 @@
-"""Eyes as bad cameras and bad light give them, to measure systems on: tilted, small, dark.
+"""Corruptions to evaluate systems under: tilted, small and dark eyes, the same for every system.
 
-Made from the prepared wide crops, the same for every system; the faces stay as they are.
+They are made from the prepared wide crops; the faces stay as they are.
 """
 
 from collections.abc import Mapping
 
-import cv2
 import numpy as np
 
 from service.vision.eyes import Image
-from training.data.dataset import Change, cut_turned
+from training.data.augmentation import EyeTransform, Rng, crop_rotated, lower_resolution
 
 TILT_DEG = 20.0
 SMALL_PX = 16
-GAIN, GRAIN = 0.2, 4.0
-"""A dark eye has a fifth of its light, and a sensor's grain of so many levels of 255."""
+GAIN, NOISE = 0.2, 4.0
+"""A dark eye has a fifth of its light, and a sensor's noise of so many levels of 255."""
 
 
-def tilt(wide: Image, size: int, rng: np.random.Generator) -> Image:
-    """Turned to one side or the other, as where the head's roll is not known."""
-    return cut_turned(wide, size, TILT_DEG if rng.random() < 0.5 else -TILT_DEG)
+def tilt(wide: Image, size: int, rng: Rng) -> Image:
+    """The eye turned to one side or the other, as where the head's roll is not known."""
+    return crop_rotated(wide, size, TILT_DEG if rng.random() < 0.5 else -TILT_DEG)
 
 
-def shrink(wide: Image, size: int, rng: np.random.Generator) -> Image:
-    """As if it had been so few pixels wide in the photo."""
-    few = cv2.resize(cut_turned(wide, size, 0.0), (SMALL_PX, SMALL_PX), interpolation=cv2.INTER_AREA)
-    return np.asarray(cv2.resize(few, (size, size)), dtype=np.uint8)
+def shrink(wide: Image, size: int, rng: Rng) -> Image:
+    """The eye as if it had been SMALL_PX wide in the photo."""
+    return lower_resolution(crop_rotated(wide, size, 0.0), SMALL_PX)
 
 
-def darken(wide: Image, size: int, rng: np.random.Generator) -> Image:
-    """With less light, and grain."""
-    eye = GAIN * cut_turned(wide, size, 0.0) + rng.normal(0, GRAIN, (size, size, 3))
+def darken(wide: Image, size: int, rng: Rng) -> Image:
+    """The eye with less light, and noise in every pixel."""
+    eye = GAIN * crop_rotated(wide, size, 0.0) + rng.normal(0, NOISE, (size, size, 3))
     return np.clip(np.round(eye), 0, 255).astype(np.uint8)
 
 
-FLAWS: Mapping[str, Change] = {
+CORRUPTIONS: Mapping[str, EyeTransform] = {
     f"made to tilt by {TILT_DEG:.0f}°": tilt,
     f"made {SMALL_PX} px small": shrink,
     "made dark": darken,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from service.vision.eyes import Image
-from training.data.corruptions import FLAWS
+from training.data.corruptions import CORRUPTIONS
 from training.data.dataset import EyeFacePairs
 from training.data.splits import Split
 from training.data.store import Pairs, Part
@@ -103,7 +103,7 @@ class Yardstick:
     def measure_flaws(self, system: Draw) -> dict[str, Metrics]:
         """Some numbers of the system on eyes that are spoilt in each way of `training.data.corruptions`."""
         found = {}
-        for name, flaw in FLAWS.items():
+        for name, flaw in CORRUPTIONS.items():
             spoilt = EyeFacePairs(self.dataset.pairs, self.split, jitter=flaw, num_eyes=self.dataset.num_eyes)
             drawn = draw_split(system, spoilt)
             embeddings = [embed_all(side.embed, drawn) for side in self.sides]

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from training.data.corruptions import FLAWS
+from training.data.corruptions import CORRUPTIONS
 from training.data.dataset import EyeFacePairs
 from training.data.splits import Split
 from training.data.store import Pairs, Part
@@ -155,7 +155,7 @@ class Experiment:
     def _lacks_flaws(self, entry: Entry, row: Row | None) -> bool:
         """Whether a trained row has none of the slices of spoilt eyes, and its run is here to be measured."""
         folder = self._folder(entry.system, entry.seed)
-        if row is None or "recipe" not in row or set(FLAWS) <= set(row["slices"]):
+        if row is None or "recipe" not in row or set(CORRUPTIONS) <= set(row["slices"]):
             return False
         return (folder / "run.json").exists() and read_description(folder)["commit"] == row["commit"]
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.data.corruptions import FLAWS
+from training.data.corruptions import CORRUPTIONS
 from training.evaluation.benchmark import BACKGROUND, IN_FACE
 from training.experiment.results import Row
 
@@ -96,10 +96,10 @@ def render_flaws(rows: list[Row]) -> str:
 
     Rows that were measured before there were such slices are left out; empty without any.
     """
-    systems = by_system(row for row in main_rows(rows) if set(FLAWS) <= set(row.get("slices", {})))
+    systems = by_system(row for row in main_rows(rows) if set(CORRUPTIONS) <= set(row.get("slices", {})))
     if not systems:
         return ""
-    eyes, (squares, _) = ("as they are", *FLAWS), SLICED
+    eyes, (squares, _) = ("as they are", *CORRUPTIONS), SLICED
     columns = [(name, column) for column in SLICED for name in eyes]
     columns += [(name, squares) for name in (IN_FACE, BACKGROUND)]
     lines = [_line(["eyes", *(f"{column.heading}: {name}" for name, column in columns)])]

@@ -13,10 +13,10 @@ import numpy as np
 import skimage.data
 
 from service.vision.eyes import Image
+from training.data.augmentation import Rng
 from training.data.splits import FinderSplit, split_with_calibration
 from training.errors import DataError
 from training.finder.labels import LabelledPhoto
-from training.finder.occlusions import Rng
 
 TRAINED = (
     *("brick", "cell", "checkerboard", "colorwheel", "grass", "horse", "immunohistochemistry", "logo"),

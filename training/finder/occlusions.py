@@ -1,19 +1,18 @@
-"""What hides or spoils eyes in training pictures: masks, helmets, hands, glasses, bad light, blur, noise.
+"""Occlusion augmentation: masks, helmets, hands, glasses and patches drawn over the faces of photos.
 
 Everything is drawn by code into the picture that is given. Points are P x 2: right eye, left eye, nose.
 """
 
 import math
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from service.vision.eyes import Image
+from training.data.augmentation import Rng
 
 Points = NDArray[np.float32]
-Rng = np.random.Generator
 
 COVERED = 0.35
 """Part of the people in training pictures whose face is covered somewhere."""
@@ -64,78 +63,6 @@ def paint_over_eyes(picture: Image, points: Points, rng: Rng) -> None:
         r = np.hypot(u + box[0] - eye[0], v + box[1] - eye[1]) / radius
         alpha = np.clip(3.2 - 2.4 * r, 0, 1)[..., None]
         part[:] = (part * (1 - alpha) + skin * alpha).astype(np.uint8)
-
-
-def spoil(picture: Image, rng: Rng, *, mild: bool = False) -> Image:
-    """The picture as a poor camera would give it; `mild` spares detail, for small eyes."""
-    spoiled: NDArray[Any] = _light(picture, rng)
-    softness = 0.5 if mild else 1.0
-    if rng.random() < 0.15:
-        spoiled = cv2.GaussianBlur(spoiled, (0, 0), rng.uniform(0.4, 2.0 * softness))
-    if rng.random() < 0.12:
-        spoiled = cv2.filter2D(spoiled, -1, _streak(int(rng.integers(3, int(4 + 8 * softness))), rng))
-    if rng.random() < 0.15:
-        height, width = spoiled.shape[:2]
-        fewer = 1 / rng.uniform(1.2, 1 + 2 * softness)
-        small = cv2.resize(spoiled, None, fx=fewer, fy=fewer, interpolation=cv2.INTER_AREA)
-        spoiled = cv2.resize(small, (width, height), interpolation=int(rng.choice([0, 1, 2])))
-    if rng.random() < 0.35:
-        spoiled = _add_noise(spoiled, rng.uniform(2, 14), rng)
-    if rng.random() < 0.4:
-        quality = int(rng.integers(20, 92))
-        spoiled = _as_jpeg(spoiled, quality)
-    return np.asarray(spoiled, dtype=np.uint8)
-
-
-def _light(picture: Image, rng: Rng) -> Image:
-    lit = picture
-    if rng.random() < 0.2:
-        lit = np.asarray(cv2.cvtColor(cv2.cvtColor(lit, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB), np.uint8)
-    if rng.random() < 0.1:
-        lit = _glare(lit, rng)
-    steps = np.arange(256, dtype=np.float32)[:, None] / 255
-    gain = rng.uniform(0.06, 0.35) if rng.random() < 0.25 else rng.uniform(0.6, 1.3)
-    colour = rng.uniform(0.85, 1.15, 3) if rng.random() < 0.4 else np.ones(3)
-    curve = np.clip(
-        (steps ** rng.uniform(0.65, 1.5) * gain * colour + rng.uniform(-0.04, 0.06)) * 255, 0, 255
-    )
-    lit = np.asarray(cv2.LUT(lit, np.ascontiguousarray(curve.astype(np.uint8)[:, None])), np.uint8)
-    if gain < 0.35 and rng.random() < 0.6:
-        lit = _add_noise(lit, rng.uniform(1, 4), rng)
-    return lit
-
-
-def _as_jpeg(picture: Image, quality: int) -> Image:
-    _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), dtype=np.uint8)
-
-
-def _add_noise(picture: Image, sigma: float, rng: Rng) -> Image:
-    # Drawing 200,000 normal numbers takes longer than all the rest: a small field is drawn and tiled askew.
-    height, width = picture.shape[:2]
-    field = rng.normal(0, sigma, (67, 71, 3 if rng.random() < 0.7 else 1)).astype(np.int16)
-    rows, columns = -(-height // 67), -(-width // 71)
-    noise = np.tile(field, (rows, columns, 3 // field.shape[2]))[:height, :width]
-    return np.asarray(np.clip(picture + noise, 0, 255), dtype=np.uint8)
-
-
-def _glare(picture: Image, rng: Rng) -> Image:
-    height, width = picture.shape[:2]
-    x, y, reach = rng.uniform(0, width), rng.uniform(0, height), rng.uniform(0.08, 0.5) * width
-    v, u = np.ogrid[0:height, 0:width]
-    light = np.exp(-((u - x) ** 2) / (2 * reach**2)) * np.exp(-((v - y) ** 2) / (2 * reach**2))
-    light *= rng.uniform(60, 200)
-    return np.asarray(np.clip(picture + light[..., None], 0, 255), dtype=np.uint8)
-
-
-def _streak(length: int, rng: Rng) -> NDArray[np.float32]:
-    kernel = np.zeros((length, length), np.float32)
-    angle = rng.uniform(0, math.pi)
-    dx, dy = math.cos(angle) * length / 2, math.sin(angle) * length / 2
-    middle = (length - 1) / 2
-    start, end = (middle - dx, middle - dy), (middle + dx, middle + dy)
-    cv2.line(kernel, (round(start[0]), round(start[1])), (round(end[0]), round(end[1])), 1.0)
-    return kernel / max(1.0, float(kernel.sum()))
 
 
 def _distance(points: Points) -> float:

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from service.inference.detections import Detection, decode_detection, suppress_non_maxima
 from service.inference.refiner import crop_for_refiner
 from service.inference.synthesizer import open_cpu_session
-from training.finder.occlusions import Rng
+from training.data.augmentation import Rng
 from training.finder.scenes import LARGEST, SMALLEST, DrawnEye, Scenes
 
 WIDEN = 1.5

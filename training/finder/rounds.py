@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.vision.eyes import Image
-from training.finder.occlusions import Rng
+from training.data.augmentation import Rng
 
 _SMALLEST, _LARGEST = 0.05, 0.9
 """Radius as a part of the picture's side."""

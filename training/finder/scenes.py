@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.vision.eyes import Image
+from training.data.augmentation import Rng, degrade_photo
 from training.finder.labels import LabelledPhoto
 from training.finder.negatives import background, random_part
-from training.finder.occlusions import COVERED, Points, Rng, cover_face, paint_over_eyes, spoil
+from training.finder.occlusions import COVERED, Points, cover_face, paint_over_eyes
 from training.finder.rounds import draw_round_thing
 
 SIDE = 256
@@ -77,7 +78,7 @@ class Scenes:
         elif mode != "nobody":
             picture, eyes = self._one(rng, picture, mode)
         small = any(eye.distance < 16 for eye in eyes if eye.sure)
-        return spoil(picture, rng, mild=small), eyes
+        return degrade_photo(picture, rng, mild=small), eyes
 
     def _photo(self, rng: Rng) -> LabelledPhoto:
         return self.photos[min(int(np.searchsorted(self._bounds, rng.random())), len(self.photos) - 1)]

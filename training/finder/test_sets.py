@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.vision.eyes import Image
+from training.data.augmentation import Rng, adjust_tone
 from training.data.splits import FinderSplit
 from training.finder.labels import LabelledPhoto, Person
 from training.finder.negatives import MEASURED, from_folder, packaged, parts_without_people
-from training.finder.occlusions import Rng, cover_with_mask, paint_over_eyes
+from training.finder.occlusions import cover_with_mask, paint_over_eyes
 from training.finder.scenes import DrawnEye
 
 FRONTAL_PX = 48
@@ -94,7 +95,7 @@ def cases_of_an_animal(*, num_parts_each: int = NUM_PARTS_EACH) -> list[Case]:
 def _made_cases(photo: Image, person: Person, rng: Rng) -> Iterator[Case]:
     degrees = float(rng.choice([-1, 1]) * rng.choice([15, 30, 45]))
     yield _moved("tilted", photo, person, scale=1.0, degrees=degrees)
-    dark = (photo * rng.uniform(0.1, 0.2)).astype(np.uint8)
+    dark = adjust_tone(photo, gain=rng.uniform(0.1, 0.2))
     yield _case("dark", dark, (person,))
     yield _moved("small", photo, person, scale=rng.uniform(*SMALL_PX) / person.face_px, degrees=0.0)
     masked = photo.copy()

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from training.data.dataset import Jitter
+from training.data.augmentation import Jitter
 from training.data.store import Part
 from training.synthesizer.autoencoder import ModelConfig
 

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from training.data.corruptions import FLAWS, GAIN, SMALL_PX, TILT_DEG, darken, shrink, tilt
+from training.data.corruptions import CORRUPTIONS, GAIN, SMALL_PX, TILT_DEG, darken, shrink, tilt
 from training.data.dataset import EyeFacePairs
 from training.data.store import Pairs
 
@@ -43,10 +43,10 @@ def test_a_dark_eye_has_less_light_and_grain(drawn_pairs: Pairs) -> None:
     assert abs(difference.mean()) < 0.5 and 3 < difference.std() < 5
 
 
-@pytest.mark.parametrize("name", FLAWS)
+@pytest.mark.parametrize("name", CORRUPTIONS)
 def test_a_sample_is_spoilt_the_same_way_each_time_and_its_face_is_not(drawn_pairs: Pairs, name: str) -> None:
     as_it_is = EyeFacePairs(drawn_pairs, "val")
-    spoilt, again = (EyeFacePairs(drawn_pairs, "val", jitter=FLAWS[name]) for _ in range(2))
+    spoilt, again = (EyeFacePairs(drawn_pairs, "val", jitter=CORRUPTIONS[name]) for _ in range(2))
     for i in range(len(as_it_is)):
         assert spoilt[i][0].equal(again[i][0]) and not spoilt[i][0].equal(as_it_is[i][0])
         assert spoilt[i][1].equal(as_it_is[i][1])

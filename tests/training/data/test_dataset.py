@@ -1,23 +1,14 @@
 """Samples, their order and their jitter: the same for the same seed, wherever a run begins."""
 
-from dataclasses import replace
 from itertools import islice
 
 import numpy as np
 import pytest
 import torch
 
-from training.data.dataset import (
-    LONGEST_MOTION_PX,
-    EyeFacePairs,
-    Jitter,
-    ResumableSampler,
-    SampleKey,
-    jitter_eye,
-)
+from training.data.augmentation import Jitter
+from training.data.dataset import EyeFacePairs, ResumableSampler, SampleKey
 from training.data.store import Pairs
-
-NOTHING = Jitter(turn_deg=0, shift=0, zoom=0, gamma=0, blur=0, noise=0, small=0)
 
 
 def test_without_jitter_the_eye_is_the_services_crop(drawn_pairs: Pairs) -> None:
@@ -61,18 +52,6 @@ def test_jitter_depends_on_seed_epoch_and_index_alone(drawn_pairs: Pairs) -> Non
     assert torch.equal(other[key][1], face)  # the face is never jittered
 
 
-def test_jitter_of_nothing_leaves_the_middle_of_the_wide_eye(drawn_pairs: Pairs) -> None:
-    wide = drawn_pairs.eyes_wide[0, 0]
-    assert np.array_equal(jitter_eye(wide, 64, NOTHING, np.random.default_rng(0)), wide[16:80, 16:80])
-
-
-def test_the_widest_jitter_stays_within_the_wide_eye() -> None:
-    widest = Jitter(turn_deg=8, shift=0.05, zoom=0.15, gamma=0, blur=0, noise=0, small=0)
-    # White inside, black on the border: if the border were read, black would show.
-    wide = np.pad(np.full((94, 94, 3), 255, np.uint8), ((1, 1), (1, 1), (0, 0)))
-    assert min(jitter_eye(wide, 64, widest, np.random.default_rng(seed)).min() for seed in range(500)) == 255
-
-
 def test_a_sampler_that_begins_later_goes_on_exactly() -> None:
     weights = np.full(20, 1 / 20)
     whole = list(islice(ResumableSampler(weights, 4, seed=1), 17))
@@ -110,34 +89,3 @@ def test_a_second_eye_leaves_the_jitter_of_the_first_as_it_is(drawn_pairs: Pairs
         EyeFacePairs(drawn_pairs, "train", jitter=Jitter(), seed=3, num_eyes=num) for num in (1, 2)
     )
     assert torch.equal(both[SampleKey(1, 2)][0][:3], alone[SampleKey(1, 2)][0])
-
-
-def test_motion_blurs_along_one_line_and_keeps_the_light() -> None:
-    wide = np.zeros((96, 96, 3), np.uint8)
-    wide[48, 48] = 255
-    for seed in range(10):
-        eye = jitter_eye(wide, 64, replace(NOTHING, motion=1), np.random.default_rng(seed))[..., 0]
-        y, x = np.nonzero(eye > 8)
-        spread = np.linalg.eigvalsh(np.cov(np.stack([x, y]), aweights=eye[y, x]))
-        assert 1 < len(x) <= 2 * (LONGEST_MOTION_PX + 2) and spread[0] < 0.5
-        assert int(eye.sum()) == pytest.approx(255, rel=0.15)
-
-
-def test_compression_loses_detail_but_no_colour() -> None:
-    wide = np.zeros((96, 96, 3), np.uint8)
-    wide[:] = (200, 120, 40)
-    plain = jitter_eye(wide, 64, replace(NOTHING, jpeg=1), np.random.default_rng(0))
-    assert np.abs(plain.astype(int) - (200, 120, 40)).max() <= 6
-    noisy = np.random.default_rng(0).integers(0, 255, (96, 96, 3), dtype=np.uint8)
-    eye = jitter_eye(noisy, 64, replace(NOTHING, jpeg=1), np.random.default_rng(0))
-    assert np.abs(eye.astype(int) - noisy[16:80, 16:80]).mean() > 20
-
-
-def test_kinds_of_jitter_that_came_later_draw_nothing_where_they_are_not_wanted(drawn_pairs: Pairs) -> None:
-    wide = drawn_pairs.eyes_wide[0, 0]
-    numbers = np.random.default_rng(3)
-    # Turn, zoom, two of shift; small, blur; gamma and gain; noise: as many as before.
-    jitter_eye(wide, 64, replace(NOTHING, turn_deg=8), numbers)
-    expected = np.random.default_rng(3)
-    expected.random(9)
-    assert numbers.random() == expected.random()

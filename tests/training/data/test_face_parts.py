@@ -14,7 +14,8 @@ from service.vision.eyes import HaarEyeFinder, crop_eye, eyes_from_points
 from tests.drawn_faces import DrawnPhoto
 from tests.fakes import KnownEyes
 from training.data import face_parts as making
-from training.data.dataset import EyeFacePairs, Jitter, SampleKey
+from training.data.augmentation import Jitter
+from training.data.dataset import EyeFacePairs, SampleKey
 from training.data.face_alignment import align_face
 from training.data.face_parts import add_part, part_at
 from training.data.photos import Photo, from_csv

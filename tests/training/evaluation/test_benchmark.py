@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from training.data.corruptions import FLAWS
+from training.data.corruptions import CORRUPTIONS
 from training.data.store import Pairs
 from training.evaluation.benchmark import BACKGROUND, IN_FACE, Yardstick, make_yardstick, true_faces
 from training.evaluation.simclr import FaceEncoder
@@ -56,8 +56,8 @@ def test_spoilt_eyes_are_shown_to_a_system_and_measured_against_the_true_faces(y
         return np.full((len(eyes), 64, 64, 3), 255, np.uint8)
 
     found = yardstick.measure_flaws(system)
-    assert list(found) == list(FLAWS)
-    dark = len(seen) // len(FLAWS) * list(FLAWS).index("made dark")
+    assert list(found) == list(CORRUPTIONS)
+    dark = len(seen) // len(CORRUPTIONS) * list(CORRUPTIONS).index("made dark")
     assert seen[dark] < 0.4 * seen[0]
     squares = np.square(1 - yardstick.true / 255).mean()
     for numbers in found.values():

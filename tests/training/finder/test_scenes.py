@@ -7,7 +7,7 @@ from service.vision.eyes import Image
 from tests.training.labelled_astronaut import photo
 from training.finder.labels import LabelledPhoto, Person
 from training.finder.negatives import MEASURED, TRAINED, background, packaged, parts_without_people
-from training.finder.occlusions import cover_face, paint_over_eyes, spoil
+from training.finder.occlusions import cover_face, paint_over_eyes
 from training.finder.scenes import LARGEST, SIDE, SMALLEST, Scenes, _label, _paste, _similarity
 
 EMPTY: Image = np.full((80, 90, 3), 120, np.uint8)
@@ -92,13 +92,6 @@ def test_eyes_painted_over_are_changed_and_little_else_is() -> None:
     changed = np.abs(painted.astype(int) - photo().pixels).sum(2) > 0
     assert changed[101, 203] and changed[103, 246]
     assert 0 < changed.mean() < 0.02
-
-
-def test_a_spoiled_picture_is_still_a_picture() -> None:
-    for seed in range(20):
-        spoiled = spoil(photo().pixels, np.random.default_rng(seed))
-        assert spoiled.shape == (512, 512, 3)
-        assert spoiled.dtype == np.uint8
 
 
 def test_pictures_of_nobody_are_learned_from_or_measured_on_not_both() -> None:
