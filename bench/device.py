@@ -25,7 +25,8 @@ from bench.job import Job
 from bench.photos import write_photos
 from bench.servers import usage
 from service.errors import Eye2FaceError
-from service.inference.synthesizer import Synthesizer, model_path
+from service.inference.model_files import model_path
+from service.inference.synthesizer import Synthesizer
 from service.settings import Settings
 from service.vision.images import Image
 

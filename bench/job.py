@@ -5,12 +5,14 @@ Letters of shapes: B batch, H height, W width, C = 3 colours.
 
 import threading
 import time
+from types import SimpleNamespace
 from typing import Final, Literal, Self
 
 import numpy as np
 
 from service.inference.eye_finder import open_eye_finder
-from service.inference.synthesizer import ModelInfo, ModelRun, Synthesizer, model_path
+from service.inference.model_files import model_path
+from service.inference.synthesizer import ModelInfo, ModelRun, Synthesizer
 from service.pipeline import EyeCrop, Face, SynthesisOptions, as_face, select_crops
 from service.provenance import encode_synthetic
 from service.settings import Settings
@@ -29,7 +31,7 @@ class StandIn(Synthesizer):
 
     def __init__(self, info: ModelInfo) -> None:
         self._turn = threading.Lock()
-        super().__init__(None, info, "cuda")
+        super().__init__(SimpleNamespace(device="cuda"), info)  # type: ignore[arg-type]
 
     @classmethod
     def load(cls, *arguments: object, **options: object) -> Self:

@@ -2,7 +2,7 @@
 
 bytes -> Header           images.read_header   nothing decoded; what cannot be used is refused here
       -> Image            images.decode        upright; a JPEG at little more than the scale that serves
-      -> EyeDetections            ServedFinder.look    eyes in pixels of the upright photo at full size
+      -> EyeDetections            EyeFinder.look    eyes in pixels of the upright photo at full size
       -> Quality          measure_quality      what is seen too badly is refused by Gates
       -> EyeCrop          crop_eye             S x S, a left eye mirrored, from the sharpest pixels
       -> Face             Synthesizer          F x F, mirrored back for a left eye
@@ -21,7 +21,7 @@ from service.decoding.reader import InProcessReader, PhotoReader
 from service.errors import EyeRefused, NoEyeFound, NoSuchEye, NoSuchPerson, ReadingFailed
 from service.inference.synthesizer import Synthesizer
 from service.runtime.coalescing import SharedCall, Steps, run_alone
-from service.vision.eyes import Eye, ServedFinder
+from service.vision.eyes import Eye, EyeFinder
 from service.vision.images import Image
 from service.vision.overlay import draw_eyes
 from service.vision.photo import Photo, StageTimer
@@ -228,14 +228,14 @@ class Pipeline:
         return list(self._draw(np.stack(eyes)))
 
 
-def find_eyes(photo: Photo, finder: ServedFinder) -> PhotoEyes:
+def find_eyes(photo: Photo, finder: EyeFinder) -> PhotoEyes:
     """Every eye in the photo and how well it is seen, people largest first."""
     detections = photo.detect(finder)
     eyes = [MeasuredEye(eye, photo.measure(eye)) for eye in detections.eyes]
     return PhotoEyes(photo.width, photo.height, eyes, detections.below_threshold)
 
 
-def draw_overlay(photo: Photo, finder: ServedFinder) -> Image:
+def draw_overlay(photo: Photo, finder: EyeFinder) -> Image:
     """The photo as the finder saw it, with every eye and what it was not sure of drawn into it."""
     detections, reduce = photo.detect(finder), photo.detection_reduce(finder)
     eyes = [photo.shrunk(eye, reduce) for eye in detections.eyes]
@@ -251,7 +251,7 @@ def quality_thresholds(settings: "Settings") -> QualityThresholds:
 def select_crops(
     photo: Photo,
     options: SynthesisOptions,
-    finder: ServedFinder,
+    finder: EyeFinder,
     size: int,
     *,
     thresholds: QualityThresholds | None = None,
@@ -280,7 +280,7 @@ def select_crops(
 
 
 def _choose_eyes(
-    photo: Photo, options: SynthesisOptions, finder: ServedFinder
+    photo: Photo, options: SynthesisOptions, finder: EyeFinder
 ) -> tuple[Literal["photo", "eye"], list[list[Eye]]]:
     """What the picture is, and the eyes that may be taken of each person who was chosen."""
     if options.input == "eye":
@@ -297,7 +297,7 @@ def _choose_eyes(
     return "eye" if close else "photo", [each for each in eyes if each]
 
 
-def _find_people(photo: Photo, finder: ServedFinder) -> dict[int, list[Eye]]:
+def _find_people(photo: Photo, finder: EyeFinder) -> dict[int, list[Eye]]:
     """The eyes of each person, who are numbered from 0, the largest first."""
     detections = photo.detect(finder)
     people: dict[int, list[Eye]] = {}

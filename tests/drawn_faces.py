@@ -18,8 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from service.vision.eyes import Image
-from service.vision.images import encode
+from service.vision.images import Image, encode
 from tests.drawn_people import Colour, Person, Point, Shot, between, make_person, make_shot, shade
 
 Canvas = NDArray[np.float32]

@@ -18,7 +18,8 @@ import PIL.Image
 import skimage.data
 from onnx import TensorProto, helper, numpy_helper
 
-from service.vision.eyes import CROP_VERSION, Eye, EyeDetections, Image, eyes_from_points
+from service.vision.eyes import CROP_VERSION, Eye, EyeDetections, eyes_from_points
+from service.vision.images import Image
 
 ASTRONAUT_RIGHT_EYE = (203.0, 101.0)
 ASTRONAUT_LEFT_EYE = (246.5, 103.0)
@@ -149,9 +150,6 @@ class KnownEyes:
     parts: Sequence[Eye] = ()
     below_threshold: Sequence[Eye] | None = None
     input_side_px: int = 1000
-
-    def find(self, photo: Image) -> list[Eye]:
-        return self.detect(photo).eyes
 
     def detect(self, photo: Image) -> EyeDetections:
         below_threshold = None if self.below_threshold is None else _in_pixels(self.below_threshold, photo)

@@ -11,9 +11,9 @@ import pytest
 import skimage.data
 
 from service.inference.eye_finder import LearnedEyeFinder
-from service.inference.synthesizer import model_path
+from service.inference.model_files import model_path
 from service.settings import Settings
-from service.vision.eyes import Image
+from service.vision.images import Image
 from tests import fakes
 from training.finder.evaluate import table
 
@@ -74,7 +74,7 @@ def test_it_finds_both_eyes_of_the_astronaut(
     finder: LearnedEyeFinder, spoil: Callable[[Image], Image], degrees: float
 ) -> None:
     photo, eyes = turned(degrees)
-    right, left = finder.find(spoil(photo))
+    right, left = finder.detect(spoil(photo)).eyes
     assert (right.side, left.side) == ("right", "left")
     for found, (x, y) in zip((right, left), eyes, strict=True):
         assert np.hypot(found.x - x, found.y - y) < 0.1 * DISTANCE
@@ -82,7 +82,7 @@ def test_it_finds_both_eyes_of_the_astronaut(
 
 
 def test_it_finds_both_eyes_above_a_mask(finder: LearnedEyeFinder) -> None:
-    found = finder.find(masked(fakes.astronaut()))
+    found = finder.detect(masked(fakes.astronaut())).eyes
     assert [eye.side for eye in found] == ["right", "left"]
     for eye, (x, y) in zip(found, EYES, strict=True):
         assert np.hypot(eye.x - x, eye.y - y) < 0.1 * DISTANCE
@@ -92,14 +92,14 @@ def test_it_finds_both_eyes_above_a_mask(finder: LearnedEyeFinder) -> None:
 def test_it_finds_the_eye_of_a_close_up(finder: LearnedEyeFinder, side: int) -> None:
     x, y = (round(value) for value in EYES[side])
     close_up = cv2.resize(fakes.astronaut()[y - 20 : y + 20, x - 20 : x + 20], (320, 320))
-    (eye,) = finder.find(np.asarray(close_up, np.uint8))
+    (eye,) = finder.detect(np.asarray(close_up, np.uint8)).eyes
     assert eye.side == ("right", "left")[side]
     assert np.hypot(eye.x - 164, eye.y - 164) < 0.1 * DISTANCE * 8
 
 
 def test_it_sees_nobody_in_a_rocket_and_a_cup_of_coffee(finder: LearnedEyeFinder) -> None:
     for name in ("rocket", "coffee"):
-        assert finder.find(getattr(skimage.data, name)()) == []
+        assert finder.detect(getattr(skimage.data, name)()).eyes == []
 
 
 def test_its_numbers_are_those_of_its_card(numbers: dict[str, Any]) -> None:

@@ -9,8 +9,10 @@ import numpy as np
 import onnx
 import pytest
 
-from service.inference.synthesizer import Synthesizer, model_path
-from service.vision.eyes import Image, crop_eye, eyes_from_points
+from service.inference.model_files import model_path
+from service.inference.synthesizer import Synthesizer
+from service.vision.eyes import crop_eye, eyes_from_points
+from service.vision.images import Image
 from tests import fakes, readme_picture
 from tests.drawn_faces import draw_photos
 from training.experiment import report

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Final
 
 from bench.servers import ROOT
-from service.inference.synthesizer import Synthesizer, model_path
+from service.inference.model_files import model_path
+from service.inference.synthesizer import Synthesizer
 from service.runtime.host import count_cores
 from service.settings import Settings
 

@@ -19,7 +19,7 @@ from service.inference.eye_finder import LearnedEyeFinder, open_eye_finder
 from service.inference.synthesizer import Synthesizer
 from service.pipeline import Pipeline, SynthesisOptions
 from service.runtime.host import count_cores
-from service.vision.eyes import HaarEyeFinder
+from service.vision.haar import HaarEyeFinder
 from service.vision.images import encode
 
 _NUM_RUNS = 10

@@ -36,7 +36,8 @@ from service.folder.draw import (
 )
 from service.folder.manifest import NAME, Manifest, write_parquet
 from service.inference.eye_finder import open_eye_finder
-from service.inference.synthesizer import Synthesizer, model_path
+from service.inference.model_files import model_path
+from service.inference.synthesizer import Synthesizer
 from service.pipeline import PhotoEyes, SynthesisOptions, draw_overlay, find_eyes
 from service.runtime.host import count_cores
 from service.runtime.signals import block_sighup

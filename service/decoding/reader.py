@@ -11,7 +11,7 @@ from service.inference.eye_finder import open_eye_finder
 from service.runtime.coalescing import Steps
 from service.runtime.host import count_cores
 from service.runtime.memory import MemoryBudget, count_memory, trim_heap
-from service.vision.eyes import ServedFinder
+from service.vision.eyes import EyeFinder
 from service.vision.images import translate_memory_errors
 from service.vision.photo import Photo, StageTimer
 
@@ -31,7 +31,7 @@ Memory = tuple[Callable[[int, Callable[[], None]], AbstractContextManager[None]]
 class PhotoTask(Protocol[T]):
     """What is done with a photo: a function of a module, or a `partial` of one, that others can import."""
 
-    def __call__(self, photo: Photo, *, finder: ServedFinder) -> T:
+    def __call__(self, photo: Photo, *, finder: EyeFinder) -> T:
         """What is wanted of the photo."""
 
 
@@ -65,7 +65,7 @@ class PhotoReader(Protocol):
 class InProcessReader:
     """Reads photos in the thread that asks."""
 
-    def __init__(self, finder: ServedFinder, *, max_pixels: int, num_threads: int = 0) -> None:
+    def __init__(self, finder: EyeFinder, *, max_pixels: int, num_threads: int = 0) -> None:
         """`num_threads` ask at once; 0: as many as cores, and one."""
         self.last_failure: str | None = None
         self._finder = finder
@@ -98,7 +98,7 @@ class InProcessReader:
 
 
 def read_photo(
-    task: PhotoTask[T], data: bytes, finder: ServedFinder, max_pixels: int, timer: StageTimer, memory: Memory
+    task: PhotoTask[T], data: bytes, finder: EyeFinder, max_pixels: int, timer: StageTimer, memory: Memory
 ) -> T:
     """What the task gives for the photo of these bytes, whose memory is lent before and freed after.
 

@@ -21,13 +21,13 @@ from service.decoding.sandbox import SandboxUnavailable, enter_sandbox
 from service.errors import Eye2FaceError
 from service.inference.eye_finder import open_eye_finder
 from service.runtime.memory import freeze_garbage_collector, keep_freed_memory, prefer_oom_kill
-from service.vision.eyes import ServedFinder
+from service.vision.eyes import EyeFinder
 from service.vision.photo import StageTimer
 
 
 def main(
     connection: Connection,
-    finder: ServedFinder,
+    finder: EyeFinder,
     *,
     max_pixels: int,
     unreserved_bytes: int,
@@ -62,7 +62,7 @@ def _packed(replies: "list[tuple[object, Exception | None, dict[str, float]]]") 
 
 
 def _read_one(
-    data: bytes, task: PhotoTask[Any], finder: ServedFinder, max_pixels: int, memory: Memory
+    data: bytes, task: PhotoTask[Any], finder: EyeFinder, max_pixels: int, memory: Memory
 ) -> tuple[object, Exception | None, dict[str, float]]:
     """What a `_Reply` holds; as that class has another name here, it is not sent itself."""
     timer = StageTimer()

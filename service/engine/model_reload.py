@@ -17,8 +17,9 @@ from typing import Self
 from service.decoding.reader import PhotoReader
 from service.engine.device_runner import DeviceRunner
 from service.errors import Eye2FaceError
+from service.inference.model_files import model_path
 from service.inference.self_test import check_model
-from service.inference.synthesizer import Synthesizer, model_path
+from service.inference.synthesizer import Synthesizer
 from service.pipeline import Pipeline
 from service.runtime.file_changes import file_signature
 from service.runtime.signals import on_sighup

@@ -20,7 +20,8 @@ import cv2
 from service import __version__
 from service.errors import Eye2FaceError
 from service.folder.manifest import Manifest, Row
-from service.inference.synthesizer import Synthesizer, model_path, read_model_info
+from service.inference.model_files import model_path
+from service.inference.synthesizer import Synthesizer, read_model_info
 from service.pipeline import Pipeline, Synthesis, SynthesisOptions
 from service.provenance import encode_synthetic
 from service.runtime.coalescing import MAX_TOGETHER, Steps, run_alone, run_together

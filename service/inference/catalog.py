@@ -7,7 +7,8 @@ from typing import Final, Literal
 
 from service.errors import ModelContractUnknown, ModelError
 from service.inference.eye_finder import FinderInfo, LearnedEyeFinder
-from service.inference.synthesizer import ModelInfo, list_models, read_model_info
+from service.inference.model_files import list_models
+from service.inference.synthesizer import ModelInfo, read_model_info
 from service.runtime.file_changes import file_signature
 
 Source = Literal["shipped", "mounted", "path"]

@@ -12,24 +12,18 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import cv2
 import numpy as np
 
 from service.errors import ModelContractUnknown
 from service.inference.detections import Detection, decode_detection, pair_eyes, suppress_non_maxima
+from service.inference.model_files import model_path
 from service.inference.refiner import Refiner
-from service.inference.synthesizer import model_path, open_bytes_on_cpu, open_cpu_session
-from service.vision.eyes import (
-    CROP_PER_EYE_DISTANCE,
-    Eye,
-    EyeDetections,
-    HaarEyeFinder,
-    ServedFinder,
-    Side,
-    eyes_from_points,
-)
+from service.inference.session import Session, open_cpu_session
+from service.vision.eyes import CROP_PER_EYE_DISTANCE, Eye, EyeDetections, EyeFinder, Side, eyes_from_points
+from service.vision.haar import HaarEyeFinder
 from service.vision.images import Image
 
 FINDER_CONTRACT_VERSION = 3
@@ -99,7 +93,7 @@ class LearnedEyeFinder:
 
     input_side_px = FINE_SIDE_PX
 
-    def __init__(self, session: Any, info: FinderInfo, refiner: Refiner | None = None) -> None:
+    def __init__(self, session: Session, info: FinderInfo, refiner: Refiner | None = None) -> None:
         self.info = info
         self._session = session
         self._refiner = refiner
@@ -116,23 +110,15 @@ class LearnedEyeFinder:
         session = open_cpu_session(path, num_threads=1)
         return cls(session, _read_info(session, path), _read_refiner(session, path))
 
-    def find(self, photo: Image) -> list[Eye]:
-        """Eyes in pixels of `photo` (H x W x 3 uint8 RGB), people largest first; empty if none."""
-        return self.detect(photo).eyes
-
     def detect(self, photo: Image) -> EyeDetections:
-        """The same eyes, and the candidates below the threshold that are worth a word."""
-        every = self.find_all(photo)
+        """The eyes, and the candidates below the threshold that score at least MIN_REPORTED_SCORE."""
+        every = [scored.eye for scored in self.score_eyes(photo)]
         sure = [eye for eye in every if eye.score >= self.info.threshold]
         below_threshold = [eye for eye in every if MIN_REPORTED_SCORE <= eye.score < self.info.threshold]
         return EyeDetections(_people_in_order(sure), below_threshold)
 
-    def find_all(self, photo: Image) -> list[Eye]:
-        """Every candidate as an eye, those below the threshold too; people are numbered in no order."""
-        return [sighting.eye for sighting in self.score_eyes(photo)]
-
     def score_eyes(self, photo: Image) -> list[ScoredEye]:
-        """What `find_all` answers, with the features of each."""
+        """Every candidate, those below the threshold too; people are numbered in no order."""
         seen = self._look(photo, BASE_SIDE_PX)
         found = self._as_eyes(seen, photo)
         shrunk = min(MAX_UPSCALE, BASE_SIDE_PX / max(photo.shape[:2]))
@@ -231,9 +217,8 @@ def _people_in_order(eyes: list[Eye]) -> list[Eye]:
     return sorted(counted, key=lambda eye: (eye.person, eye.side == "left"))
 
 
-def _read_info(session: Any, path: Path) -> FinderInfo:
-    stored = session.get_modelmeta().custom_metadata_map
-    metadata = {key.removeprefix("eye2face."): value for key, value in stored.items()}
+def _read_info(session: Session, path: Path) -> FinderInfo:
+    metadata = session.metadata
     found = f"{metadata.get('part', 'no part')} {metadata.get('contract_version', 'none')}"
     if found != f"eye_finder {FINDER_CONTRACT_VERSION}":
         raise ModelContractUnknown(
@@ -261,20 +246,20 @@ def _read_info(session: Any, path: Path) -> FinderInfo:
         ) from error
 
 
-def _read_refiner(session: Any, path: Path) -> Refiner | None:
+def _read_refiner(session: Session, path: Path) -> Refiner | None:
     """The second network, which the file holds in its metadata, so that the two cannot be told apart."""
-    held = session.get_modelmeta().custom_metadata_map.get("eye2face.refiner")
+    held = session.metadata.get("refiner")
     if not held:
         return None
     try:
-        return Refiner(open_bytes_on_cpu(base64.b64decode(held, validate=True), num_threads=1))
-    except ValueError as error:
+        return Refiner(open_cpu_session(base64.b64decode(held, validate=True), num_threads=1))
+    except (ValueError, ModelContractUnknown) as error:
         raise ModelContractUnknown(
             f"{path} holds a refiner that cannot be loaded ({error}): export it again."
         ) from error
 
 
-def open_eye_finder(name: Literal["learned", "haar"], path: Path | None = None) -> ServedFinder:
+def open_eye_finder(name: Literal["learned", "haar"], path: Path | None = None) -> EyeFinder:
     """The finder of that name; the learned one from `path`, or else as it is shipped.
 
     Raises:

@@ -8,12 +8,13 @@ et al. 2016, "MTCNN", whose later networks look closer at what the first one pro
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from service.inference.detections import Detection
-from service.vision.eyes import CROP_PER_EYE_DISTANCE, Eye, Image, Side, crop_eye
+from service.inference.session import Session
+from service.vision.eyes import CROP_PER_EYE_DISTANCE, Eye, Side, crop_eye
+from service.vision.images import Image
 
 REFINER_INPUT_PX, REFINER_CROP_PER_EYE_DISTANCE = 48, 1.6
 """Side of what the network sees, in pixels and in distances between the eyes."""
@@ -22,7 +23,7 @@ REFINER_INPUT_PX, REFINER_CROP_PER_EYE_DISTANCE = 48, 1.6
 class Refiner:
     """Looks closer at candidates; may be shared by threads."""
 
-    def __init__(self, session: Any) -> None:
+    def __init__(self, session: Session) -> None:
         """`session` maps `close`, uint8 N x S x S x 3, S = REFINER_INPUT_PX, to `refined`, float32 N x 6."""
         self._session = session
 

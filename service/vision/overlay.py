@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from service.vision.eyes import Eye, Image
+from service.vision.eyes import Eye
+from service.vision.images import Image
 
 MAX_SIDE_PX = 1280
 MIN_SIDE_PX = 512

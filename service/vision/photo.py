@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
-from service.vision.eyes import Eye, EyeDetections, ServedFinder, crop_eye
+from service.vision.eyes import Eye, EyeDetections, EyeFinder, crop_eye
 from service.vision.images import Image, Reduce, decode, estimate_decode_bytes, halve, overhang, read_header
 from service.vision.quality import MEASURED_PX, Quality, measure_quality
 
@@ -41,7 +41,7 @@ class Photo:
         """Lets go of all pixels, whoever still holds the photo, such as an error that is on its way."""
         self._decoded.clear()
 
-    def detect(self, finder: ServedFinder) -> EyeDetections:
+    def detect(self, finder: EyeFinder) -> EyeDetections:
         """What the finder sees at the smallest scale that shows it everything."""
         reduce = self.detection_reduce(finder)
         pixels = self._coarse(reduce)
@@ -53,7 +53,7 @@ class Photo:
                 None if below_threshold is None else [self._grown(eye, reduce) for eye in below_threshold],
             )
 
-    def detection_reduce(self, finder: ServedFinder) -> Reduce:
+    def detection_reduce(self, finder: EyeFinder) -> Reduce:
         """The smallest scale that shows the finder everything."""
         return self._smallest(max(self.width, self.height), finder.input_side_px)
 

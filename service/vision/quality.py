@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import EyeRefused, EyeTooBlurred, EyeTooDark, EyeTooSmall
-from service.vision.eyes import Eye, Image, crop_eye
+from service.vision.eyes import Eye, crop_eye
+from service.vision.images import Image
 
 MEASURED_PX = 12
 """Side of the crop that is measured.

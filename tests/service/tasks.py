@@ -12,17 +12,17 @@ import cv2
 import numpy as np
 
 from service.decoding.reader import PhotoTask
-from service.vision.eyes import ServedFinder
+from service.vision.eyes import EyeFinder
 from service.vision.photo import Photo
 
 
-def sleep(photo: Photo, seconds: float, *, finder: ServedFinder) -> int:
+def sleep(photo: Photo, seconds: float, *, finder: EyeFinder) -> int:
     """The process's number, after so long; the photo and the finder are of no interest."""
     time.sleep(seconds)
     return os.getpid()
 
 
-def fail(photo: Photo, *, finder: ServedFinder) -> int:
+def fail(photo: Photo, *, finder: EyeFinder) -> int:
     """Fails as only a mistake in the code does."""
     raise ZeroDivisionError("a mistake")
 
@@ -32,39 +32,39 @@ def sleeping(seconds: float) -> PhotoTask[int]:
     return partial(sleep, seconds=seconds)
 
 
-def lack_memory(photo: Photo, *, finder: ServedFinder) -> None:
+def lack_memory(photo: Photo, *, finder: EyeFinder) -> None:
     """Asks numpy for more than any machine has."""
     np.empty(2**60, np.uint8)
 
 
-def lack_memory_in_opencv(photo: Photo, *, finder: ServedFinder) -> None:
+def lack_memory_in_opencv(photo: Photo, *, finder: EyeFinder) -> None:
     """Asks OpenCV for more than any machine has."""
     cv2.resize(np.zeros((8, 8), np.float64), (2**30, 2**30), interpolation=cv2.INTER_NEAREST)
 
 
-def misuse_opencv(photo: Photo, *, finder: ServedFinder) -> None:
+def misuse_opencv(photo: Photo, *, finder: EyeFinder) -> None:
     """Fails as only a mistake in the code does, in OpenCV."""
     cv2.resize(np.zeros((8, 8), np.uint8), (0, 0))
 
 
-def die(photo: Photo, *, finder: ServedFinder) -> None:
+def die(photo: Photo, *, finder: EyeFinder) -> None:
     """Ends its process as a decoder that crashes does."""
     ctypes.string_at(0)
 
 
-def note_times(photo: Photo, *, finder: ServedFinder) -> tuple[float, float]:
+def note_times(photo: Photo, *, finder: EyeFinder) -> tuple[float, float]:
     """When it began and when it was done, in seconds of the machine's clock."""
     begin = time.monotonic()
     time.sleep(0.3)
     return begin, time.monotonic()
 
 
-def answer_otherwise(photo: Photo, *, finder: ServedFinder) -> object:
+def answer_otherwise(photo: Photo, *, finder: EyeFinder) -> object:
     """What is not carried."""
     return object()
 
 
-def say(message: bytes, photo: Photo, *, finder: ServedFinder) -> None:
+def say(message: bytes, photo: Photo, *, finder: EyeFinder) -> None:
     """Says these bytes, as one does over whose process a photo has got power, and nothing more."""
     os.write(int(sys.argv[1]), message)
     time.sleep(60)
@@ -75,13 +75,13 @@ def saying(message: bytes) -> PhotoTask[Any]:
     return partial(say, message)
 
 
-def forge_the_log(photo: Photo, *, finder: ServedFinder) -> None:
+def forge_the_log(photo: Photo, *, finder: EyeFinder) -> None:
     """Writes where the service's log may be."""
     for output in (1, 2):
         os.write(output, b"forged\n")
 
 
-def look_around(photo: Photo, *, finder: ServedFinder) -> list[str]:
+def look_around(photo: Photo, *, finder: EyeFinder) -> list[str]:
     """What it can reach: the environment, and what is not refused."""
     reached = sorted(os.environ)
     for attempt in (lambda: os.listdir("/"), lambda: os.kill(os.getppid(), 0), socket.socket):

@@ -23,7 +23,8 @@ from service.errors import (
 from service.inference.synthesizer import Synthesizer
 from service.pipeline import EyeCrop, Pipeline, SelectedCrops, SynthesisOptions, quality_thresholds
 from service.settings import Settings
-from service.vision.eyes import Eye, EyeDetections, Image, crop_eye
+from service.vision.eyes import Eye, EyeDetections, crop_eye
+from service.vision.images import Image
 from service.vision.photo import StageTimer
 from service.vision.quality import Quality, QualityThresholds
 from tests import fakes
@@ -356,22 +357,21 @@ def test_every_orientation_gives_the_same_face(synthesizer: Synthesizer, orienta
     class Finder:
         input_side_px = 1000
 
-        def detect(self, seen: Image) -> EyeDetections:
-            return EyeDetections(self.find(seen))
-
-        def find(self, seen: Image) -> list[Eye]:
-            assert seen.shape == (1023, 1022, 3)  # decoded at a half
+        def detect(self, photo: Image) -> EyeDetections:
+            assert photo.shape == (1023, 1022, 3)  # decoded at a half
             beyond = (1 if orientation in (2, 3, 6, 7) else 0, 1 if orientation in (3, 4, 7, 8) else 0)
-            return [
-                Eye(
-                    (e.x + 0.5 + beyond[0]) / 2 - 0.5,
-                    (e.y + 0.5 + beyond[1]) / 2 - 0.5,
-                    e.size_px / 2,
-                    e.roll_deg,
-                    e.side,
-                )
-                for e in eyes
-            ]
+            return EyeDetections(
+                [
+                    Eye(
+                        (e.x + 0.5 + beyond[0]) / 2 - 0.5,
+                        (e.y + 0.5 + beyond[1]) / 2 - 0.5,
+                        e.size_px / 2,
+                        e.roll_deg,
+                        e.side,
+                    )
+                    for e in eyes
+                ]
+            )
 
     pipe = Pipeline(InProcessReader(Finder(), max_pixels=MAX_PIXELS), synthesizer)
     assert (found := pipe.find(data)).width == 2043 and found.height == 2045

@@ -6,8 +6,7 @@ import pytest
 
 from service.pipeline import Face
 from service.provenance import DIGITAL_SOURCE_TYPE, encode_synthetic
-from service.vision.eyes import Image
-from service.vision.images import FaceFormat, decode, encode, read_header
+from service.vision.images import FaceFormat, Image, decode, encode, read_header
 from service.vision.quality import measure_quality
 from tests import fakes
 

@@ -13,7 +13,8 @@ from service.decoding.reader import InProcessReader
 from service.inference.eye_finder import LearnedEyeFinder
 from service.inference.synthesizer import Synthesizer
 from service.pipeline import Pipeline
-from service.vision.eyes import EyeFinder, HaarEyeFinder
+from service.vision.eyes import EyeFinder
+from service.vision.haar import HaarEyeFinder
 from training.data.photos import find_layout, list_photos
 from training.data.prepare import MAX_PIXELS
 from training.experiment.report import put_between_marks

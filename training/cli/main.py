@@ -10,7 +10,7 @@ import typer
 
 from service.errors import Eye2FaceError
 from service.inference.eye_finder import open_eye_finder
-from service.vision.eyes import Image
+from service.vision.images import Image
 from training.cli.experiment import add_experiment_commands
 from training.cli.finder import add_commands
 from training.data.dataset import EyeFacePairs

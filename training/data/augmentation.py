@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from service.vision.eyes import Image
+from service.vision.images import Image
 
 Rng = np.random.Generator
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from service.vision.eyes import Image
+from service.vision.images import Image
 from training.data.augmentation import EyeTransform, Rng, crop_rotated, lower_resolution
 
 TILT_DEG = 20.0

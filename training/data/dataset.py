@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from service.vision.eyes import Image
+from service.vision.images import Image
 from training.data.augmentation import EyeTransform
 from training.data.splits import Split
 from training.data.store import Pairs

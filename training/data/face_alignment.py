@@ -9,7 +9,7 @@ import math
 import cv2
 import numpy as np
 
-from service.vision.eyes import Image
+from service.vision.images import Image
 
 RIGHT_EYE_AT = (0.34, 0.38)
 LEFT_EYE_AT = (0.66, 0.38)

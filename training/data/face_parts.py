@@ -10,7 +10,9 @@ from dataclasses import dataclass, replace
 
 from tqdm import tqdm
 
-from service.vision.eyes import CROP_PER_EYE_DISTANCE, Eye, EyeFinder, HaarEyeFinder, Image, crop_eye
+from service.vision.eyes import CROP_PER_EYE_DISTANCE, Eye, EyeFinder, crop_eye
+from service.vision.haar import HaarEyeFinder
+from service.vision.images import Image
 from training.data.face_alignment import LEFT_EYE_AT, RIGHT_EYE_AT
 from training.data.files import AppendableArray, write_atomically
 from training.data.photos import Photo

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from service.vision.eyes import Image
+from service.vision.images import Image
 
 FILTER_VERSION = 2
 """Changes whenever another photo or eye passes."""

@@ -16,8 +16,9 @@ import numpy as np
 from tqdm import tqdm
 
 from service.errors import ImageError
-from service.vision.eyes import CROP_VERSION, Eye, EyeFinder, HaarEyeFinder, Image, crop_eye, eyes_from_points
-from service.vision.images import decode, read_header
+from service.vision.eyes import CROP_VERSION, Eye, EyeFinder, crop_eye, eyes_from_points
+from service.vision.haar import HaarEyeFinder
+from service.vision.images import Image, decode, read_header
 from training.data.face_alignment import EYE_SIZE, FACE_SIZE, MAX_OUTSIDE, WIDE_SIZE, align_face
 from training.data.filters import (
     FILTER_VERSION,
@@ -198,7 +199,7 @@ def cut_pair(pixels: Image, eyes: tuple[Eye, Eye], photo: Photo, settings: Prepa
 def _find_both(pixels: Image, finder: EyeFinder | None) -> tuple[Eye, Eye] | Reason:
     """The eyes of the largest person, their geometry taken from both centres as it is with labels."""
     assert finder is not None
-    by_side = {eye.side: eye for eye in finder.find(pixels) if eye.person == 0}
+    by_side = {eye.side: eye for eye in finder.detect(pixels).eyes if eye.person == 0}
     if len(by_side) < 2:
         return "one_eye_only" if by_side else "no_eye"
     right, left = by_side["right"], by_side["left"]

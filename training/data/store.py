@@ -33,7 +33,8 @@ from typing import Literal, TypedDict, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from service.vision.eyes import CROP_VERSION, Image
+from service.vision.eyes import CROP_VERSION
+from service.vision.images import Image
 from training.data.files import AppendableArray, append_bytes, truncate, write_atomically
 from training.errors import DataError
 

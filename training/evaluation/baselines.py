@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from service.vision.eyes import Image
+from service.vision.images import Image
 from training.data.dataset import EyeFacePairs
 from training.data.store import Pairs
 from training.evaluation.benchmark import draw_split, true_faces

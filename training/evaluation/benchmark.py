@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from service.vision.eyes import Image
+from service.vision.images import Image
 from training.data.corruptions import CORRUPTIONS
 from training.data.dataset import EyeFacePairs
 from training.data.splits import Split

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from service.vision.eyes import Image
+from service.vision.images import Image
 from training.evaluation.simclr import FaceEncoder
 from training.synthesizer.vgg import Features, load_features, training_layers
 

@@ -19,7 +19,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 from tqdm import tqdm
 
 from service.inference.synthesizer import Synthesizer
-from service.vision.eyes import Image
+from service.vision.images import Image
 from training.data.dataset import EyeFacePairs
 from training.data.store import Pairs, Part
 from training.evaluation.metrics import perceptual_distance

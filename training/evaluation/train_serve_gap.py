@@ -15,8 +15,8 @@ import numpy as np
 from tqdm import tqdm
 
 from service.inference.synthesizer import Synthesizer
-from service.vision.eyes import CROP_PER_EYE_DISTANCE, Eye, EyeFinder, Image, crop_eye, eyes_from_points
-from service.vision.images import decode, encode, read_header
+from service.vision.eyes import CROP_PER_EYE_DISTANCE, Eye, EyeFinder, crop_eye, eyes_from_points
+from service.vision.images import Image, decode, encode, read_header
 from service.vision.photo import Photo as ServedPhoto
 from training.data.photos import Photo
 from training.data.prepare import MAX_PIXELS
@@ -67,7 +67,7 @@ def measure_parity(
         assert photo.eyes is not None
         data = photo.path.read_bytes()
         pixels = decode(data, read_header(data, max_pixels=MAX_PIXELS))
-        found, enlarged = finder.find(pixels), _enlarge(pixels)
+        found, enlarged = finder.detect(pixels).eyes, _enlarge(pixels)
         for label in eyes_from_points(*photo.eyes):
             match = _match(label, found)
             if match is not None:

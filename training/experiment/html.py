@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
-from service.vision.eyes import Image
+from service.vision.images import Image
 from training.data.dataset import EyeFacePairs
 from training.data.splits import Split
 from training.data.store import Pairs

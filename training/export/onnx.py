@@ -21,7 +21,8 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from service.inference.synthesizer import Synthesizer
-from service.vision.eyes import CROP_VERSION, Image
+from service.vision.eyes import CROP_VERSION
+from service.vision.images import Image
 from training.export.polyphase import work_on_small_pictures
 from training.loop.previews import draw_faces
 from training.loop.run_folder import load_average

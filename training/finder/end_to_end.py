@@ -23,12 +23,10 @@ from service.vision.eyes import (
     Eye,
     EyeDetections,
     EyeFinder,
-    Image,
-    ServedFinder,
     crop_eye,
     eyes_from_points,
 )
-from service.vision.images import decode, encode, read_header
+from service.vision.images import Image, decode, encode, read_header
 from service.vision.photo import Photo as ServedPhoto
 from training.data.face_alignment import EYE_SIZE, FACE_SIZE, align_face
 from training.data.filters import MAX_LABEL_SPREAD, usable_eyes
@@ -86,13 +84,13 @@ def serve(
         if pixels is None or not _shows_an_eye(pixels, photo):
             continue
         codes[photo.file] = _answer(pipeline, data)
-        apart += _apart(finder.find(pixels), other.find(pixels))
+        apart += _apart(finder.detect(pixels).eyes, other.detect(pixels).eyes)
     if not codes:
         raise ValueError(f"none of the {len(photos)} photos has a label with an open, uncovered eye")
     return Served(codes, tuple(apart))
 
 
-def milliseconds(finder: ServedFinder, *, repeats: int = 25) -> dict[str, float]:
+def milliseconds(finder: EyeFinder, *, repeats: int = 25) -> dict[str, float]:
     """CPU ms to decode and search a JPEG, the median of `repeats`, by its size and weight.
 
     The photo is scikit-image's astronaut before a drawn wall, her face a seventh of the width, twice.
@@ -161,7 +159,7 @@ def _median_ms(work: Callable[[], object], repeats: int) -> float:
     return float(np.median(times))
 
 
-def _search(data: bytes, finder: ServedFinder) -> EyeDetections:
+def _search(data: bytes, finder: EyeFinder) -> EyeDetections:
     return ServedPhoto(data, max_pixels=MAX_PIXELS).detect(finder)
 
 

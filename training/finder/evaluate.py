@@ -69,7 +69,7 @@ def measure(finder: EyeFinder, cases: Iterable[Case], *, title: str = "measure")
     tallies: dict[str, Tally] = {}
     for case in tqdm(cases, desc=title):
         begin = time.thread_time()
-        answers = finder.find(case.picture)
+        answers = finder.detect(case.picture).eyes
         spent_ms = (time.thread_time() - begin) * 1000
         tallies.setdefault(case.kind, Tally()).add(case, answers, spent_ms)
     return tallies

@@ -9,8 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from service.vision.eyes import Eye, EyeFinder, Image
-from service.vision.images import encode
+from service.vision.eyes import Eye, EyeFinder
+from service.vision.images import Image, encode
 from training.data.photos import read_table
 from training.finder.evaluate import FOUND_WITHIN, SURE_SCORE
 from training.finder.labels import LabelledPhoto
@@ -36,7 +36,7 @@ class Doubt:
 def doubts(photos: Iterable[LabelledPhoto], finder: EyeFinder) -> Iterator[Doubt]:
     """The labels that count as sure and are further than FOUND_WITHIN from an eye that scores SURE_SCORE."""
     for photo in photos:
-        sure = [eye for eye in finder.find(photo.pixels) if eye.score >= SURE_SCORE]
+        sure = [eye for eye in finder.detect(photo.pixels).eyes if eye.score >= SURE_SCORE]
         for person in photo.people:
             for point, is_sure in zip(person.points[:2], person.sure, strict=True):
                 x, y = float(point[0]), float(point[1])

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from service.vision.eyes import Image
+from service.vision.images import Image
 from training.data.face_alignment import LEFT_EYE_AT, RIGHT_EYE_AT
 from training.data.face_parts import PLACES
 from training.data.photos import CSV_COLUMNS, read_number, read_split, read_table

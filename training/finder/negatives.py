@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import skimage.data
 
-from service.vision.eyes import Image
+from service.vision.images import Image
 from training.data.augmentation import Rng
 from training.data.splits import FinderSplit, split_with_calibration
 from training.errors import DataError

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from service.inference.detections import Detection, decode_detection, suppress_non_maxima
 from service.inference.refiner import crop_for_refiner
-from service.inference.synthesizer import open_cpu_session
+from service.inference.session import open_cpu_session
 from training.data.augmentation import Rng
 from training.finder.scenes import LARGEST, SMALLEST, DrawnEye, Scenes
 

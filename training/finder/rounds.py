@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from service.vision.eyes import Image
+from service.vision.images import Image
 from training.data.augmentation import Rng
 
 _SMALLEST, _LARGEST = 0.05, 0.9

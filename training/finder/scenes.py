@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from service.vision.eyes import Image
+from service.vision.images import Image
 from training.data.augmentation import Rng, degrade_photo
 from training.finder.labels import LabelledPhoto
 from training.finder.negatives import background, random_part

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from service.vision.eyes import Image
+from service.vision.images import Image
 from training.data.augmentation import Rng, adjust_tone
 from training.data.splits import FinderSplit
 from training.finder.labels import LabelledPhoto, Person

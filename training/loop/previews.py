@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from service.vision.eyes import Image
+from service.vision.images import Image
 from training.data.dataset import EyeFacePairs
 from training.data.splits import Split
 from training.data.store import Pairs

@@ -38,7 +38,7 @@ from service.errors import (
 from service.inference.eye_finder import open_eye_finder
 from service.pipeline import SynthesisOptions, draw_overlay, find_eyes, select_crops
 from service.runtime.coalescing import go_on, make_calls
-from service.vision.eyes import ServedFinder
+from service.vision.eyes import EyeFinder
 from service.vision.photo import Photo, StageTimer
 from tests.fakes import astronaut, encoded
 from tests.running import ROOT, running_service
@@ -372,7 +372,7 @@ def test_what_a_large_photo_took_goes_back_to_the_system(memory: int, goes: bool
 def test_a_photo_that_an_error_still_holds_has_no_pixels(photo: bytes) -> None:
     held: list[Photo] = []
 
-    def keep(photo: Photo, *, finder: ServedFinder) -> None:
+    def keep(photo: Photo, *, finder: EyeFinder) -> None:
         held.append(photo)
         photo.detect(finder)
         assert photo._decoded

@@ -25,7 +25,8 @@ from service.errors import ModelSelfTestFailed
 from service.http.app import create_app
 from service.observability.metrics import Metrics
 from service.settings import Settings
-from service.vision.eyes import Eye, EyeDetections, Image
+from service.vision.eyes import Eye, EyeDetections
+from service.vision.images import Image
 from tests.fakes import KnownEyes, spoil, tiny_model
 from tests.running import ROOT, find_free_port, running_service, serving, wait_until_ready
 

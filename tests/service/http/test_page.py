@@ -12,7 +12,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, expect
 
-from service.vision.eyes import Eye, HaarEyeFinder, crop_eye
+from service.vision.eyes import Eye, crop_eye
+from service.vision.haar import HaarEyeFinder
 from service.vision.images import Image
 from tests.browser import PATIENCE_MS, Watched, open_browser
 from tests.fakes import ASTRONAUT_LEFT_EYE, astronaut, encoded, turned
@@ -138,7 +139,7 @@ def test_the_crop_shown_is_the_crop_that_was_drawn_from(open_page: Open) -> None
         "[...document.querySelector('#crop').getContext('2d').getImageData(0, 0, 128, 128).data]"
     )
     shown = np.array(told, np.uint8).reshape(128, 128, 4)[..., :3]
-    (right,) = (eye for eye in HaarEyeFinder().find(astronaut()) if eye.side == "right")
+    (right,) = (eye for eye in HaarEyeFinder().detect(astronaut()).eyes if eye.side == "right")
 
     def difference(eye: Eye) -> float:
         return float(np.abs(shown.astype(float) - crop_eye(astronaut(), eye, 128)).mean())

@@ -8,9 +8,9 @@ from starlette.testclient import TestClient
 
 from service.errors import ModelNotFound
 from service.http.app import create_app
-from service.inference import synthesizer
+from service.inference import session, synthesizer
 from service.inference.catalog import Catalog
-from service.inference.synthesizer import model_path
+from service.inference.model_files import model_path
 from service.settings import Settings
 from tests.fake_finders import seen_right, tiny_finder
 from tests.fakes import tiny_model
@@ -50,7 +50,7 @@ def test_a_file_is_read_once_and_again_when_it_changes(
     catalogue = Catalog(mounted)
     before = catalogue.list()
     read: list[Path] = []
-    real = synthesizer.open_cpu_session
+    real = session.open_cpu_session
 
     def count(path: Path, *, num_threads: int) -> object:
         read.append(path)
@@ -65,14 +65,6 @@ def test_a_file_is_read_once_and_again_when_it_changes(
     assert read == [mounted / "good.onnx"]
     assert entries["good"].info is not None and entries["good"].info.version == "0.0.2"
     assert "rubbish" not in entries
-
-
-def test_a_mounted_model_goes_before_a_shipped_one_of_its_name(tmp_path: Path) -> None:
-    own = tiny_model(tmp_path / "synthesizer.onnx")
-    assert model_path("synthesizer", tmp_path) == own
-    assert model_path("synthesizer") != own
-    with pytest.raises(ModelNotFound, match=r"Found here: .*synthesizer"):
-        model_path("none", tmp_path)
 
 
 def test_a_folder_that_is_not_there_is_no_empty_one(tmp_path: Path) -> None:

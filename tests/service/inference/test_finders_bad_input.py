@@ -12,9 +12,9 @@ from starlette.testclient import TestClient
 
 from service.http.app import create_app
 from service.inference.eye_finder import LearnedEyeFinder
-from service.inference.synthesizer import model_path
+from service.inference.model_files import model_path
 from service.settings import Settings
-from service.vision.eyes import Image
+from service.vision.images import Image
 from tests.fakes import encoded
 from tests.service.shapes import check_problem
 from training.finder.export import FinderFacts, read_network, write_finder
@@ -130,9 +130,9 @@ def test_the_overlay_of_any_picture_is_drawn(finding: TestClient, name: str) -> 
 
 
 def test_one_that_has_learned_nothing_sees_eyes_where_there_are_none(untrained: Path) -> None:
-    assert LearnedEyeFinder.load(untrained).find(PICTURES["noise"]())
+    assert LearnedEyeFinder.load(untrained).detect(PICTURES["noise"]()).eyes
 
 
 @pytest.mark.parametrize("name", ["the least that is taken", "a strip", "noise", "one colour"])
 def test_the_shipped_finder_sees_no_eye_in_noise(name: str) -> None:
-    assert LearnedEyeFinder.load(model_path("eye_finder")).find(PICTURES[name]()) == []
+    assert LearnedEyeFinder.load(model_path("eye_finder")).detect(PICTURES[name]()).eyes == []

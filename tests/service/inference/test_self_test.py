@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from service.errors import ModelSelfTestFailed
+from service.inference.model_files import model_path
 from service.inference.self_test import check_model, draw_eye
-from service.inference.synthesizer import Synthesizer, model_path
+from service.inference.synthesizer import Synthesizer
 from service.vision.images import Image
 from tests.fakes import spoil, tiny_model
 

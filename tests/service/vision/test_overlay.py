@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from service.vision.eyes import Eye, Image, eyes_from_points
+from service.vision.eyes import Eye, eyes_from_points
+from service.vision.images import Image
 from service.vision.overlay import MAX_SIDE_PX, MIN_SIDE_PX, draw_eyes
 from tests import fakes
 

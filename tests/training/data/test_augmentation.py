@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from service.vision.eyes import Image
+from service.vision.images import Image
 from tests.fakes import astronaut
 from training.data import augmentation
 from training.data.augmentation import (

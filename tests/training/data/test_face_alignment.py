@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from service.vision.eyes import Image
+from service.vision.images import Image
 from tests.drawn_faces import draw_photo
 from tests.drawn_people import Shot, make_person
 from training.data.face_alignment import LEFT_EYE_AT, MAX_OUTSIDE, RIGHT_EYE_AT, align_face

@@ -10,7 +10,8 @@ import pytest
 
 from service.errors import ModelContractUnknown
 from service.inference.synthesizer import Synthesizer
-from service.vision.eyes import HaarEyeFinder, crop_eye, eyes_from_points
+from service.vision.eyes import crop_eye, eyes_from_points
+from service.vision.haar import HaarEyeFinder
 from tests.drawn_faces import DrawnPhoto
 from tests.fakes import KnownEyes
 from training.data import face_parts as making
@@ -125,7 +126,7 @@ def test_without_labels_the_part_is_where_the_finder_sees_the_eyes(tmp_path: Pat
     ((crop,), _) = open_pairs(settings.out).others["mouth"]
     (photo,) = photos_of(settings)
     pixels = read_pixels(photo)
-    right, left = ((eye.x, eye.y) for eye in finder.find(pixels))
+    right, left = ((eye.x, eye.y) for eye in finder.detect(pixels).eyes)
     assert (crop == crop_eye(pixels, part_at(*eyes_from_points(right, left), "mouth"), 64)).all()
 
 

@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from service.vision.eyes import Image, crop_eye, eyes_from_points
+from service.vision.eyes import crop_eye, eyes_from_points
+from service.vision.images import Image
 from tests.drawn_faces import DrawnPhoto, draw_photo
 from tests.drawn_people import Shot, make_person
 from tests.fakes import ASTRONAUT_LEFT_EYE, ASTRONAUT_RIGHT_EYE, astronaut, astronaut_eyes

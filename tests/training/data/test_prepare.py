@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 import pytest
 
-from service.vision.eyes import Eye, HaarEyeFinder, crop_eye, eyes_from_points
+from service.vision.eyes import Eye, crop_eye, eyes_from_points
+from service.vision.haar import HaarEyeFinder
 from service.vision.images import decode, encode, read_header
 from tests.drawn_faces import DrawnPhoto, draw_photo, write_celeba, write_csv
 from tests.drawn_people import Shot, make_person
@@ -209,7 +210,7 @@ def test_a_folder_without_a_finder_is_looked_at_by_haar_and_by_the_same_eyes_as_
     manifest = prepare(PrepareSettings(tmp_path / "photos", tmp_path / "out"), progress=False)
     assert manifest["settings"]["points"] == "HaarEyeFinder"
     assert manifest["rejected_by_reason"] == {"no_eye": 1}
-    expected = [crop_eye(astronaut(), eye, 64) for eye in HaarEyeFinder().find(astronaut())]
+    expected = [crop_eye(astronaut(), eye, 64) for eye in HaarEyeFinder().detect(astronaut()).eyes]
     assert (open_pairs(tmp_path / "out").eyes[0] == np.stack(expected)).all()
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from service.vision.eyes import Image
+from service.vision.images import Image
 from training.data.dataset import EyeFacePairs
 from training.data.store import Pairs
 from training.evaluation.baselines import amplified, nearest_eye

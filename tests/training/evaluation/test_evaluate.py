@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from service.errors import ModelContractUnknown
-from service.vision.eyes import Image
+from service.vision.images import Image
 from tests.fakes import tiny_model
 from tests.training.perceptual import write_archives
 from training.data.dataset import EyeFacePairs

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from service.vision.eyes import Eye, eyes_from_points
+from service.vision.eyes import EyeDetections, eyes_from_points
 from service.vision.images import Image
 from tests.fakes import tiny_model
 from training.data.photos import Photo, list_photos
@@ -19,15 +19,17 @@ def photos(drawn_csv: Path) -> list[Photo]:
 class MovedFinder:
     """Knows the labels of the photos in their order, and is off by a part of the eye distance."""
 
+    input_side_px = 10_000
+
     def __init__(self, photos: list[Photo], off: float) -> None:
         self.points = iter([photo.eyes for photo in photos if photo.eyes])
         self.off = off
 
-    def find(self, photo: Image) -> list[Eye]:
+    def detect(self, photo: Image) -> EyeDetections:
         right, left = next(self.points)
         distance = left[0] - right[0]
         moved = ((x + self.off * distance, y) for x, y in (right, left))
-        return list(eyes_from_points(*moved))
+        return EyeDetections(list(eyes_from_points(*moved)))
 
 
 def test_a_finder_that_is_right_adds_nothing(photos: list[Photo], tmp_path: Path) -> None:

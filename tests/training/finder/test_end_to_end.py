@@ -10,7 +10,7 @@ from service.decoding.reader import InProcessReader
 from service.inference.eye_finder import LearnedEyeFinder
 from service.inference.synthesizer import Synthesizer
 from service.pipeline import Pipeline
-from service.vision.eyes import CROP_PER_EYE_DISTANCE, Eye, EyeDetections, eyes_from_points
+from service.vision.eyes import CROP_PER_EYE_DISTANCE, EyeDetections, eyes_from_points
 from service.vision.images import Image
 from service.vision.quality import QualityThresholds
 from tests.fake_finders import tiny_finder
@@ -33,9 +33,6 @@ class Labelled:
         assert photo.eyes is not None
         eyes = eyes_from_points(*photo.eyes)
         self.eyes = [replace(eye, x=eye.x + off * eye.size_px / CROP_PER_EYE_DISTANCE) for eye in eyes]
-
-    def find(self, photo: Image) -> list[Eye]:
-        return self.eyes
 
     def detect(self, photo: Image) -> EyeDetections:
         return EyeDetections(self.eyes, [])
@@ -93,9 +90,6 @@ def test_the_time_is_that_of_whole_photos_at_two_weights() -> None:
 
         def __init__(self) -> None:
             self.shapes: list[tuple[int, ...]] = []
-
-        def find(self, photo: Image) -> list[Eye]:
-            return self.detect(photo).eyes
 
         def detect(self, photo: Image) -> EyeDetections:
             self.shapes.append(photo.shape[:2])

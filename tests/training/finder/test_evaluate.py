@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from service.inference.eye_finder import LearnedEyeFinder
-from service.vision.eyes import Eye, Image, eyes_from_points
+from service.vision.eyes import Eye, EyeDetections, eyes_from_points
+from service.vision.images import Image
 from tests.fake_finders import seen_left, seen_right, tiny_finder
 from tests.fakes import ASTRONAUT_LEFT_EYE, ASTRONAUT_RIGHT_EYE
 from tests.training.labelled_astronaut import photo
@@ -22,11 +23,13 @@ EYES = eyes_from_points(ASTRONAUT_RIGHT_EYE, ASTRONAUT_LEFT_EYE)
 class Knowing:
     """A finder that says the same of every picture."""
 
+    input_side_px = 10_000
+
     def __init__(self, *eyes: Eye) -> None:
         self.eyes = list(eyes)
 
-    def find(self, photo: Image) -> list[Eye]:
-        return self.eyes
+    def detect(self, photo: Image) -> EyeDetections:
+        return EyeDetections(self.eyes)
 
 
 def as_it_is(sure: tuple[bool, bool] = (True, True)) -> Case:

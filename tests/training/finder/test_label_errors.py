@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from service.vision.eyes import Eye
+from service.vision.eyes import EyeDetections
 from service.vision.images import Image
 from tests.fakes import ASTRONAUT_LEFT_EYE, ASTRONAUT_RIGHT_EYE, astronaut_eyes
 from tests.training.labelled_astronaut import photo
@@ -21,11 +21,13 @@ DISTANCE = ASTRONAUT_LEFT_EYE[0] - ASTRONAUT_RIGHT_EYE[0]
 class Knowing:
     """Finds the astronaut's eyes, as sure of them as it is told."""
 
+    input_side_px = 10_000
+
     def __init__(self, score: float = 0.95) -> None:
         self.score = score
 
-    def find(self, photo: Image) -> list[Eye]:
-        return [replace(eye, score=self.score) for eye in astronaut_eyes()]
+    def detect(self, photo: Image) -> EyeDetections:
+        return EyeDetections([replace(eye, score=self.score) for eye in astronaut_eyes()])
 
 
 def moved(eye_distances: float, *, sure: tuple[bool, bool] = (True, True)) -> LabelledPhoto:

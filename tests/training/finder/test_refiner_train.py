@@ -1,6 +1,7 @@
 """The closer look's training: labels as the service reads them, moved crops, killed runs."""
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from service.inference.refiner import (
     Refiner,
     crop_for_refiner,
 )
+from service.inference.session import Session
 from tests.fake_finders import seen_right, tiny_finder
 from tests.training.labelled_astronaut import photo
 from training.finder.refiner_crops import LABELS, WIDE_PX, WIDEN, label_candidates
@@ -32,13 +34,13 @@ def guessed(x: float, y: float, distance: float, roll_deg: float, left: float) -
     return Detection(x, y, distance, left, roll_deg, 1.0, distance, (x + 10, y))
 
 
-class Answering:
+class Answering(Session):
     """Stands for a session: answers the rows that it was given."""
 
     def __init__(self, rows: list[tuple[float, ...]]) -> None:
         self.rows = rows
 
-    def run(self, _: list[str], inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+    def run(self, outputs: Sequence[str], inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         assert inputs["close"].shape == (len(self.rows), REFINER_INPUT_PX, REFINER_INPUT_PX, 3)
         return [np.array(self.rows)]
 

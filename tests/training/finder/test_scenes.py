@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from service.vision.eyes import Image
+from service.vision.images import Image
 from tests.training.labelled_astronaut import photo
 from training.finder.labels import LabelledPhoto, Person
 from training.finder.negatives import MEASURED, TRAINED, background, packaged, parts_without_people
