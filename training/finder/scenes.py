@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from service.vision.images import Image
 from training.data.augmentation import Rng, degrade_photo
 from training.finder.labels import LabelledPhoto
-from training.finder.negatives import background, random_part
+from training.finder.negatives import background, draw_round_thing, random_part
 from training.finder.occlusions import COVERED, Points, cover_face, paint_over_eyes
-from training.finder.rounds import draw_round_thing
 
 SIDE = 256
 SMALLEST, LARGEST = 6.0, 260.0

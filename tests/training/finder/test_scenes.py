@@ -6,8 +6,6 @@ import pytest
 from service.vision.images import Image
 from tests.training.labelled_astronaut import photo
 from training.finder.labels import LabelledPhoto, Person
-from training.finder.negatives import MEASURED, TRAINED, background, packaged, parts_without_people
-from training.finder.occlusions import cover_face, paint_over_eyes
 from training.finder.scenes import LARGEST, SIDE, SMALLEST, Scenes, _label, _paste, _similarity
 
 EMPTY: Image = np.full((80, 90, 3), 120, np.uint8)
@@ -72,39 +70,3 @@ def test_a_shrunk_photo_keeps_its_eyes_in_place() -> None:
 def test_scenes_want_photos_and_pictures_of_nobody() -> None:
     with pytest.raises(ValueError, match="no labelled photo"):
         Scenes([], [EMPTY])
-
-
-def test_covering_a_face_keeps_its_eyes_unless_it_says_so() -> None:
-    points = photo().people[0].points
-    for seed in range(40):
-        picture = photo().pixels.copy()
-        gone = cover_face(picture, points, np.random.default_rng(seed))
-        before = photo().pixels
-        for eye, is_gone in zip(points[:2], gone, strict=True):
-            x, y = (round(float(value)) for value in eye)
-            same = np.array_equal(picture[y - 2 : y + 3, x - 2 : x + 3], before[y - 2 : y + 3, x - 2 : x + 3])
-            assert not (is_gone and same)
-
-
-def test_eyes_painted_over_are_changed_and_little_else_is() -> None:
-    painted = photo().pixels.copy()
-    paint_over_eyes(painted, photo().people[0].points, np.random.default_rng(0))
-    changed = np.abs(painted.astype(int) - photo().pixels).sum(2) > 0
-    assert changed[101, 203] and changed[103, 246]
-    assert 0 < changed.mean() < 0.02
-
-
-def test_pictures_of_nobody_are_learned_from_or_measured_on_not_both() -> None:
-    assert not set(MEASURED) & set(TRAINED)
-    assert all(picture.ndim == 3 and picture.dtype == np.uint8 for picture in packaged([*MEASURED, *TRAINED]))
-
-
-def test_backgrounds_have_the_size_asked_for() -> None:
-    for seed in range(20):
-        assert background([EMPTY], 64, np.random.default_rng(seed)).shape == (64, 64, 3)
-
-
-def test_the_parts_beside_the_astronaut_do_not_show_her_eyes() -> None:
-    parts = list(parts_without_people([photo()]))
-    assert len(parts) == 3
-    assert list(parts_without_people([photo("several-faces"), photo(num_people=2)])) == []
