@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from service.vision.eyes import Image
+from service.vision.images import Image
 from tests.training.labelled_astronaut import photo
 from training.data.splits import FinderSplit
 from training.errors import DataError

@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from service.vision.eyes import Image
+from service.vision.images import Image
 from tests.training.labelled_astronaut import photo
 from training.finder.occlusions import cover_face, cover_with_mask, paint_over_eyes
 
@@ -15,7 +15,7 @@ from training.finder.occlusions import cover_face, cover_with_mask, paint_over_e
 
 def changed_by(cover: Image) -> np.ndarray:
     """Which pixels of the astronaut were changed."""
-    return (cover != photo().pixels).any(axis=2)
+    return np.asarray((cover != photo().pixels).any(axis=2))
 
 
 def around_eye(changed: np.ndarray, side: int, reach: float) -> np.ndarray:
