@@ -20,11 +20,12 @@ from service.decoding.messages import carry
 from service.decoding.reader import InProcessReader, PhotoReader
 from service.errors import EyeRefused, NoEyeFound, NoSuchEye, NoSuchPerson, ReadingFailed
 from service.inference.synthesizer import Synthesizer
+from service.observability.stage_timer import StageTimer
 from service.runtime.coalescing import SharedCall, Steps, run_alone
 from service.vision.eyes import Eye, EyeFinder
 from service.vision.images import Image
 from service.vision.overlay import draw_eyes
-from service.vision.photo import Photo, StageTimer
+from service.vision.photo import Photo
 from service.vision.quality import Quality, QualityThresholds
 
 if TYPE_CHECKING:  # as in service.decoding.reader
@@ -238,8 +239,8 @@ def find_eyes(photo: Photo, finder: EyeFinder) -> PhotoEyes:
 def draw_overlay(photo: Photo, finder: EyeFinder) -> Image:
     """The photo as the finder saw it, with every eye and what it was not sure of drawn into it."""
     detections, reduce = photo.detect(finder), photo.detection_reduce(finder)
-    eyes = [photo.shrunk(eye, reduce) for eye in detections.eyes]
-    below_threshold = [photo.shrunk(eye, reduce) for eye in detections.below_threshold or ()]
+    eyes = [photo.at_scale(eye, reduce) for eye in detections.eyes]
+    below_threshold = [photo.at_scale(eye, reduce) for eye in detections.below_threshold or ()]
     return draw_eyes(photo.pixels(reduce), eyes, below_threshold)
 
 

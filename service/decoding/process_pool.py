@@ -26,10 +26,10 @@ from typing import Any, Final, Literal, TypeVar
 from service.decoding.messages import InvalidMessage, WorkerConnection
 from service.decoding.reader import PIXELS_PART_OF_MEMORY, InProcessReader, PhotoReader, PhotoTask
 from service.errors import Eye2FaceError, ModelError, NotReady, ReadingFailed, SandboxMissing
+from service.observability.stage_timer import STAGES, StageTimer
 from service.runtime.coalescing import SharedCall, Steps, run_alone
 from service.runtime.memory import MemoryBudget, count_memory
 from service.settings import Sandbox, Settings
-from service.vision.photo import STAGES, StageTimer
 
 T = TypeVar("T")
 

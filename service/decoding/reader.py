@@ -8,12 +8,13 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Final, Protocol, Self, TypeVar
 
 from service.inference.eye_finder import open_eye_finder
+from service.observability.stage_timer import StageTimer
 from service.runtime.coalescing import Steps
 from service.runtime.host import count_cores
 from service.runtime.memory import MemoryBudget, count_memory, trim_heap
 from service.vision.eyes import EyeFinder
 from service.vision.images import translate_memory_errors
-from service.vision.photo import Photo, StageTimer
+from service.vision.photo import Photo
 
 if TYPE_CHECKING:  # pydantic takes 11 MB of each process that reads, which has no settings
     from service.settings import Settings

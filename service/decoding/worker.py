@@ -20,9 +20,9 @@ from service.decoding.reader import Memory, PhotoTask, read_photo
 from service.decoding.sandbox import SandboxUnavailable, enter_sandbox
 from service.errors import Eye2FaceError
 from service.inference.eye_finder import open_eye_finder
+from service.observability.stage_timer import StageTimer
 from service.runtime.memory import freeze_garbage_collector, keep_freed_memory, prefer_oom_kill
 from service.vision.eyes import EyeFinder
-from service.vision.photo import StageTimer
 
 
 def main(

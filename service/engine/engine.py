@@ -17,13 +17,13 @@ from service.engine.model_reload import LoadedModel, ReloadableModel
 from service.errors import NotReady, Overloaded, SandboxMissing
 from service.inference.synthesizer import Synthesizer
 from service.observability.metrics import Metrics
+from service.observability.stage_timer import StageTimer
 from service.observability.tracing import stage_spans
 from service.pipeline import Pipeline
 from service.runtime.coalescing import MAX_TOGETHER, Steps
 from service.runtime.host import count_cores
 from service.runtime.worker_pool import CancellationToken, WorkerPool, WorkItem
 from service.settings import Settings
-from service.vision.photo import StageTimer
 
 T = TypeVar("T")
 _Answer = asyncio.Future[None]

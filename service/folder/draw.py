@@ -22,13 +22,13 @@ from service.errors import Eye2FaceError
 from service.folder.manifest import Manifest, Row
 from service.inference.model_files import model_path
 from service.inference.synthesizer import Synthesizer, read_model_info
+from service.observability.stage_timer import StageTimer
 from service.pipeline import Pipeline, Synthesis, SynthesisOptions
 from service.provenance import encode_synthetic
 from service.runtime.coalescing import MAX_TOGETHER, Steps, run_alone, run_together
 from service.settings import Settings
 from service.vision.eyes import Eye
 from service.vision.images import FaceFormat
-from service.vision.photo import StageTimer
 
 
 class ClusterError(Exception):

@@ -31,10 +31,10 @@ from service.http.schemas import (
 )
 from service.inference.catalog import CatalogEntry
 from service.inference.synthesizer import Synthesizer
+from service.observability.stage_timer import StageTimer
 from service.pipeline import Face, MeasuredEye, PhotoEyes, RejectedEye, Synthesis
 from service.provenance import encode_synthetic
 from service.vision.images import FaceFormat
-from service.vision.photo import StageTimer
 
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 """The first date that a zip can hold: the same photos give the same faces."""

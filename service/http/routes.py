@@ -40,6 +40,7 @@ from service.http.responses import (
 )
 from service.http.schemas import BatchAnswer, EyesAnswer, Health, ModelsAnswer, Readiness
 from service.observability.metrics import MEDIA_TYPE, Metrics
+from service.observability.stage_timer import StageTimer
 from service.pipeline import SynthesisOptions
 from service.provenance import encode_synthetic
 from service.runtime.coalescing import Steps
@@ -47,7 +48,6 @@ from service.runtime.host import count_cores
 from service.runtime.worker_pool import WorkItem
 from service.settings import Settings
 from service.vision.images import FaceFormat, encode
-from service.vision.photo import StageTimer
 
 T = TypeVar("T")
 _JSON = "application/json"

@@ -1,10 +1,11 @@
-"""Where the eyes are in a photo, and the upright square crop that the model sees; knows pixels only.
+"""Eyes in a photo, the protocol of eye finders, and the aligned square crop that the model sees.
 
-Coordinates are OpenCV's: the centre of the top left
-pixel is (0, 0), y down. `left` and `right` are the subject's: the right eye is at the left.
+Coordinates are OpenCV's: the center of the top left pixel is (0, 0), y points down. `left` and `right` are
+the subject's: in the picture the right eye is at the left.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
@@ -16,15 +17,15 @@ from service.vision.images import Image
 Side = Literal["left", "right"]
 
 CROP_VERSION = 1
-"""Changes whenever the bytes of a crop change for the same photo and eye."""
+"""Raised whenever the same photo and eye give another crop; models of another version are refused."""
 
 CROP_PER_EYE_DISTANCE = 0.62
-"""Side of the crop over the distance between the eyes. Source: design.md, section 3."""
+"""Side of the crop over the distance between the eyes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Eye:
-    """One eye in an upright photo: centre and crop side in pixels, head roll in degrees clockwise."""
+    """One eye in an upright photo: center and side of its crop in pixels, head roll in degrees clockwise."""
 
     x: float
     y: float
@@ -42,6 +43,11 @@ class EyeDetections:
     eyes: list[Eye]
     below_threshold: list[Eye] | None = None
 
+    def transformed(self, transform: Callable[[Eye], Eye]) -> "EyeDetections":
+        """The same detections in other coordinates."""
+        below = None if self.below_threshold is None else [*map(transform, self.below_threshold)]
+        return EyeDetections([*map(transform, self.eyes)], below)
+
 
 class EyeFinder(Protocol):
     """An eye detector; may be shared by threads."""
@@ -57,7 +63,7 @@ class EyeFinder(Protocol):
 def eyes_from_points(
     right: tuple[float, float], left: tuple[float, float], *, score: float = 1.0, person: int = 0
 ) -> tuple[Eye, Eye]:
-    """The right and the left eye of one person from the two centres, in pixels."""
+    """The right and the left eye of one person from their centers, in pixels."""
     dx, dy = left[0] - right[0], left[1] - right[1]
     size_px = CROP_PER_EYE_DISTANCE * math.hypot(dx, dy)
     roll_deg = math.degrees(math.atan2(dy, dx))
@@ -70,8 +76,8 @@ def eyes_from_points(
 def crop_eye(photo: Image, eye: Eye, size: int, *, context: float = 1.0) -> Image:
     """The eye as an upright size x size x 3 uint8 square, a left eye mirrored to look like a right one.
 
-    `context` widens the square around the same centre (training cuts its jittered crops from a
-    wider one). Beyond the photo's border the border is replicated.
+    `context` widens the square around the same center: training cuts its jittered crops from a wider one.
+    Beyond the photo its border is replicated.
 
     Raises:
         ValueError: the eye's size is not positive.
@@ -79,22 +85,23 @@ def crop_eye(photo: Image, eye: Eye, size: int, *, context: float = 1.0) -> Imag
     if not eye.size_px > 0 or not context > 0:
         raise ValueError(f"an eye of {eye.size_px} px (context {context}) cannot be cropped")
     side_px = eye.size_px * context
-    # Linear interpolation reads 2 x 2 pixels, so it may shrink by 2 at most: what is larger is
-    # shrunk by area first, sampled at twice the size, and averaged.
+    # Anti-aliasing: linear interpolation reads 2 x 2 pixels, so it may shrink by 2 at most. Larger squares
+    # are shrunk by area first, sampled at twice the size, and averaged.
     shrink = min(1.0, 2 * size / side_px)
-    part, moved = _part_around(photo, eye, side_px, shrink)
+    region, eye = _region_around(photo, eye, side_px, shrink)
     if side_px <= size:
-        return _warp(part, moved, side_px, size)
-    twice = _warp(part, moved, side_px * shrink, 2 * size)
+        return _warp(region, eye, side_px, size)
+    twice = _warp(region, eye, side_px * shrink, 2 * size)
     return np.asarray(cv2.resize(twice, (size, size), interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
 def _warp(photo: Image, eye: Eye, side_px: float, size: int) -> Image:
+    """The square of `side_px` around the eye, sampled at size x size points."""
     step = side_px / size
     cos, sin = math.cos(math.radians(eye.roll_deg)) * step, math.sin(math.radians(eye.roll_deg)) * step
     flip = -1.0 if eye.side == "left" else 1.0
     middle = (size - 1) / 2
-    # Maps a pixel (u, v) of the crop to the photo: turn by the roll, mirrored along u for a left eye.
+    # From pixel (u, v) of the crop to the photo: rotation by the roll, mirrored along u for a left eye.
     crop_to_photo = np.array(
         [
             [flip * cos, -sin, eye.x - flip * cos * middle + sin * middle],
@@ -106,24 +113,24 @@ def _warp(photo: Image, eye: Eye, side_px: float, size: int) -> Image:
     return np.asarray(warped, dtype=np.uint8)
 
 
-def _part_around(photo: Image, eye: Eye, side_px: float, shrink: float) -> tuple[Image, Eye]:
-    """The part of the photo that the square touches, shrunk by area, and the eye in its pixels."""
+def _region_around(photo: Image, eye: Eye, side_px: float, shrink: float) -> tuple[Image, Eye]:
+    """The region of the photo that the square touches, shrunk by area, and the eye in its pixels."""
     height, width = photo.shape[:2]
     reach = side_px * math.sqrt(0.5) + 2 / shrink
-    left = _within(math.floor(eye.x - reach), 0, width - 1)
-    top = _within(math.floor(eye.y - reach), 0, height - 1)
-    right = _within(math.ceil(eye.x + reach) + 1, left + 1, width)
-    bottom = _within(math.ceil(eye.y + reach) + 1, top + 1, height)
-    part = photo[top:bottom, left:right]
+    left = _clamp(math.floor(eye.x - reach), 0, width - 1)
+    top = _clamp(math.floor(eye.y - reach), 0, height - 1)
+    right = _clamp(math.ceil(eye.x + reach) + 1, left + 1, width)
+    bottom = _clamp(math.ceil(eye.y + reach) + 1, top + 1, height)
+    region = photo[top:bottom, left:right]
     if shrink == 1.0:
-        return part, replace(eye, x=eye.x - left, y=eye.y - top)
-    new_width = max(1, round(part.shape[1] * shrink))
-    new_height = max(1, round(part.shape[0] * shrink))
-    small = cv2.resize(part, (new_width, new_height), interpolation=cv2.INTER_AREA)
-    x = (eye.x - left + 0.5) * new_width / part.shape[1] - 0.5
-    y = (eye.y - top + 0.5) * new_height / part.shape[0] - 0.5
+        return region, replace(eye, x=eye.x - left, y=eye.y - top)
+    new_width = max(1, round(region.shape[1] * shrink))
+    new_height = max(1, round(region.shape[0] * shrink))
+    small = cv2.resize(region, (new_width, new_height), interpolation=cv2.INTER_AREA)
+    x = (eye.x - left + 0.5) * new_width / region.shape[1] - 0.5
+    y = (eye.y - top + 0.5) * new_height / region.shape[0] - 0.5
     return np.asarray(small, dtype=np.uint8), replace(eye, x=x, y=y, size_px=eye.size_px * shrink)
 
 
-def _within(number: int, least: int, most: int) -> int:
-    return max(least, min(most, number))  # np.clip takes twenty times as long for one number
+def _clamp(number: int, least: int, most: int) -> int:
+    return max(least, min(most, number))

@@ -15,40 +15,39 @@ from service.vision.images import Image
 
 
 class HaarEyeFinder:
-    """Finds eyes with OpenCV's Haar cascades: faces first, then the right and the left eye in each.
+    """OpenCV's Haar cascades as an eye finder, for uncovered, near frontal faces; may be shared by threads.
 
-    Looks at the photo at a small size; where that shows nobody's both eyes, with its light equalised, then
-    turned by 20 degrees to either side, then at twice the size. It needs uncovered, near frontal faces.
-    May be shared by threads: OpenCV's cascades may not, so each thread loads its own.
+    It searches the photo at 640 px and, until a pair of eyes is found, with its histogram equalized, rotated
+    by 20 degrees to either side, and at 1280 px.
 
-    An eye's score is the cascade's weight over MAX_WEIGHT, at most 1; it ranks eyes, it is no probability.
+    An eye's score is the cascade's weight over MAX_WEIGHT, at most 1: it ranks eyes and is no probability.
     """
 
-    input_side_px = 1000  # a quarter of 12 MP, which decodes in a third of the time
+    input_side_px = 1000  # a quarter of 12 MP, which decodes in a third of the time of the half
 
     def __init__(self) -> None:
         self._cascades = _Cascades()
 
     def detect(self, photo: Image) -> EyeDetections:
         """Eyes in pixels of `photo` (H x W x 3 uint8 RGB), people largest first; empty if none."""
-        grey = np.asarray(cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
+        gray = np.asarray(cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
         best: list[list[Eye]] = []
-        for looks in _looks(grey):
-            best = max([best, *(self._people(look) for look in looks)], key=_total_score)
+        for views in _views(gray):
+            best = max([best, *(self._people(view) for view in views)], key=_total_score)
             if any(len(eyes) == 2 for eyes in best):  # one eye alone may be of a head that is tilted
                 break
         best.sort(key=lambda eyes: -max(eye.size_px for eye in eyes))
         return EyeDetections([replace(eye, person=n) for n, eyes in enumerate(best) for eye in eyes])
 
-    def _people(self, look: "_Look") -> list[list[Eye]]:
-        faces = self._cascades.face.detectMultiScale(look.grey, 1.1, 3, minSize=(look.min_face_px,) * 2)
-        people = (_eyes_in_face(look.grey, tuple(map(int, face)), self._cascades) for face in faces)
-        return [[look.in_photo(eye) for eye in eyes] for eyes in people if eyes]
+    def _people(self, view: "_View") -> list[list[Eye]]:
+        faces = self._cascades.face.detectMultiScale(view.gray, 1.1, 3, minSize=(view.min_face_px,) * 2)
+        people = (_eyes_in_face(view.gray, tuple(map(int, face)), self._cascades) for face in faces)
+        return [[view.in_photo(eye) for eye in eyes] for eyes in people if eyes]
 
 
-_LONG_SIDE_PX, _MIN_FACE_PX = 640, 30
-_SECOND_LONG_SIDE_PX, _SECOND_MIN_FACE_PX = 1280, 45
-_TURNS_DEG = (20.0, -20.0)
+_FIRST_SIDE_PX, _MIN_FACE_PX = 640, 30
+_SECOND_SIDE_PX, _SECOND_MIN_FACE_PX = 1280, 45
+_ROTATIONS_DEG = (20.0, -20.0)
 
 _FACE_WIDTH_PX = 220
 """Faces are brought to this width before their eyes are looked for: at 120 px 4 % fewer are found."""
@@ -71,21 +70,21 @@ MAX_WEIGHT = 6.0  # about the largest that the eye cascades give; the median of 
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
-    """The photo in grey, shrunk, turned by `turned_deg` anticlockwise or both, and the way back."""
+class _View:
+    """The photo in gray, resized and rotated by `rotated_deg` anticlockwise, and the affine map back."""
 
-    grey: Image
+    gray: Image
     to_photo: NDArray[np.float64]  # 2 x 3
     min_face_px: int
-    turned_deg: float = 0.0
+    rotated_deg: float = 0.0
 
     def in_photo(self, eye: Eye) -> Eye:
         x, y = self.to_photo @ (eye.x, eye.y, 1.0)
         size_px = eye.size_px * math.hypot(*self.to_photo[:, 0])
-        return replace(eye, x=float(x), y=float(y), size_px=size_px, roll_deg=eye.roll_deg + self.turned_deg)
+        return replace(eye, x=float(x), y=float(y), size_px=size_px, roll_deg=eye.roll_deg + self.rotated_deg)
 
 
-class _Cascades(threading.local):  # runs __init__ anew in each thread that looks at it
+class _Cascades(threading.local):  # loaded once a thread: OpenCV's cascades may not be shared
     def __init__(self) -> None:
         self.face = _load_cascade("haarcascade_frontalface_alt2.xml")
         self.right = _load_cascade("haarcascade_righteye_2splits.xml")
@@ -98,41 +97,43 @@ def _load_cascade(name: str) -> cv2.CascadeClassifier:
     return cascade
 
 
-def _looks(grey: Image) -> Iterator[list[_Look]]:
-    """What to look at, one after the other, until two eyes are found; of several at once the best counts."""
-    small = _shrunk(grey, _LONG_SIDE_PX, _MIN_FACE_PX)
+def _views(gray: Image) -> Iterator[list[_View]]:
+    """Views of the photo in the order of search; of several at once the best counts."""
+    small = _resized(gray, _FIRST_SIDE_PX, _MIN_FACE_PX)
     yield [small]
-    yield [replace(small, grey=np.asarray(cv2.equalizeHist(small.grey), dtype=np.uint8))]
-    yield [_turned(small, degrees) for degrees in _TURNS_DEG]
-    if max(grey.shape) > _LONG_SIDE_PX:
-        yield [_shrunk(grey, _SECOND_LONG_SIDE_PX, _SECOND_MIN_FACE_PX)]
+    yield [replace(small, gray=np.asarray(cv2.equalizeHist(small.gray), dtype=np.uint8))]
+    yield [_rotated(small, degrees) for degrees in _ROTATIONS_DEG]
+    if max(gray.shape) > _FIRST_SIDE_PX:
+        yield [_resized(gray, _SECOND_SIDE_PX, _SECOND_MIN_FACE_PX)]
 
 
-def _shrunk(grey: Image, long_side_px: int, min_face_px: int) -> _Look:
-    height, width = grey.shape
+def _resized(gray: Image, long_side_px: int, min_face_px: int) -> _View:
+    height, width = gray.shape
     shrink = min(1.0, long_side_px / max(height, width))
     size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
-    small = grey if shrink == 1.0 else cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
+    small = gray if shrink == 1.0 else cv2.resize(gray, size, interpolation=cv2.INTER_AREA)
     x, y = width / size[0], height / size[1]
     to_photo = np.array([[x, 0.0, (x - 1) / 2], [0.0, y, (y - 1) / 2]])
-    return _Look(np.asarray(small, dtype=np.uint8), to_photo, min_face_px)
+    return _View(np.asarray(small, dtype=np.uint8), to_photo, min_face_px)
 
 
-def _turned(look: _Look, degrees: float) -> _Look:
-    height, width = look.grey.shape
-    turn = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, 1.0)
-    cos, sin = abs(turn[0, 0]), abs(turn[0, 1])
+def _rotated(view: _View, degrees: float) -> _View:
+    height, width = view.gray.shape
+    rotation = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, 1.0)
+    cos, sin = abs(rotation[0, 0]), abs(rotation[0, 1])
     size = (math.ceil(width * cos + height * sin), math.ceil(width * sin + height * cos))
-    turn[:, 2] += (size[0] - width) / 2, (size[1] - height) / 2
-    turned = cv2.warpAffine(look.grey, turn, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    back = np.vstack([cv2.invertAffineTransform(turn), (0.0, 0.0, 1.0)])
-    return _Look(np.asarray(turned, dtype=np.uint8), look.to_photo @ back, look.min_face_px, degrees)
+    rotation[:, 2] += (size[0] - width) / 2, (size[1] - height) / 2
+    rotated = cv2.warpAffine(
+        view.gray, rotation, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+    back = np.vstack([cv2.invertAffineTransform(rotation), (0.0, 0.0, 1.0)])
+    return _View(np.asarray(rotated, dtype=np.uint8), view.to_photo @ back, view.min_face_px, degrees)
 
 
-def _eyes_in_face(grey: Image, face: tuple[int, ...], cascades: _Cascades) -> list[Eye]:
-    """The right and the left eye in pixels of `grey`, or one of them, or none."""
-    right = _eye_in_face(grey, face, cascades.right, "right")
-    left = _eye_in_face(grey, face, cascades.left, "left")
+def _eyes_in_face(gray: Image, face: tuple[int, ...], cascades: _Cascades) -> list[Eye]:
+    """The right and the left eye in pixels of `gray`, or one of them, or none."""
+    right = _eye_in_face(gray, face, cascades.right, "right")
+    left = _eye_in_face(gray, face, cascades.left, "left")
     if right is None or left is None:
         return [eye for eye in (right, left) if eye is not None]
     pair = eyes_from_points((right.x, right.y), (left.x, left.y))
@@ -143,11 +144,11 @@ def _eyes_in_face(grey: Image, face: tuple[int, ...], cascades: _Cascades) -> li
 
 
 def _eye_in_face(
-    grey: Image, face: tuple[int, ...], cascade: cv2.CascadeClassifier, side: Side
+    gray: Image, face: tuple[int, ...], cascade: cv2.CascadeClassifier, side: Side
 ) -> Eye | None:
     x, y, width, _ = face
     left, top, right, bottom = (round(part * width) for part in _EYE_REGIONS[side])
-    region = grey[max(0, y + top) : y + bottom, max(0, x + left) : x + right]
+    region = gray[max(0, y + top) : y + bottom, max(0, x + left) : x + right]
     scale = _FACE_WIDTH_PX / width
     interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     region = np.asarray(cv2.resize(region, None, fx=scale, fy=scale, interpolation=interpolation), np.uint8)

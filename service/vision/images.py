@@ -1,4 +1,4 @@
-"""Picture bytes to upright RGB pixels, and back; the only module that meets OpenCV's codecs and errors."""
+"""Decoding of image files to upright RGB pixels, and encoding; the only module that knows OpenCV's codecs."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,9 +45,8 @@ _READ_REDUCED: dict[int, int] = {
 
 # PNG at OpenCV's default level: 0.5 ms for 128 x 128; level 9 takes ten times that for 13 % fewer bytes.
 _WRITE_OPTIONS: dict[FaceFormat, list[int]] = {
-    # Rows less the mean of their neighbours, and no search for repetitions, of which faces have none: four
-    # fifths of the time of OpenCV's own choice, and a twelfth less to send. Photos with eyes drawn into them
-    # stay as large; a flat drawing grows.
+    # Average filter and Huffman coding without LZ77 matching: four fifths of the time of OpenCV's default and
+    # a twelfth fewer bytes for a face. An overlay stays as large; a flat drawing grows.
     "png": [
         *(cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY),
         *(cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_AVG),
@@ -59,7 +58,7 @@ _WRITE_OPTIONS: dict[FaceFormat, list[int]] = {
 
 @contextmanager
 def translate_memory_errors() -> Iterator[None]:
-    """Makes an error of ours of numpy's and OpenCV's that there is no memory left.
+    """Raises numpy's and OpenCV's out-of-memory errors as ours.
 
     Raises:
         OutOfMemory: there is none.
@@ -74,17 +73,17 @@ def translate_memory_errors() -> Iterator[None]:
         ) from error
 
 
-_ROWS: Final = 256
+_STRIP_ROWS: Final = 256
 
 _MOST_BYTES_PER_PIXEL: Final = 8
-"""Of a PNG with 16 bits for each of red, green, blue and transparency, the most that is decoded."""
+"""Of a PNG with four channels of 16 bits."""
 
 
 def decode(data: bytes, header: Header, *, reduce: Reduce = 1) -> Image:
-    """The picture upright; a JPEG also at a half, a quarter or an eighth of its sides, rounded up.
+    """The upright picture, H x W x 3 RGB; a JPEG also at 1/2, 1/4 or 1/8 of its sides, rounded up.
 
-    Grey, palette, 16-bit and CMYK pictures become 8-bit RGB, what is transparent is laid over white. Of
-    an animation this is the first frame. Colour profiles are ignored.
+    Gray, palette, 16-bit and CMYK pictures become 8-bit RGB; transparency is blended over white. Animations
+    give their first frame. Color profiles are ignored.
 
     Raises:
         ImageCorrupt: cut off or damaged.
@@ -93,8 +92,7 @@ def decode(data: bytes, header: Header, *, reduce: Reduce = 1) -> Image:
     """
     if reduce != 1 and header.format != "jpeg":
         raise ValueError(f"only a JPEG decodes at 1/{reduce}, not a {header.format}")
-    # Only IMREAD_UNCHANGED keeps transparency, in more memory.
-    # It ignores the orientation, as the other is told to.
+    # Only IMREAD_UNCHANGED keeps alpha, in more memory; it ignores the orientation, as the other is told to.
     keep_alpha = header.may_have_alpha
     flags = cv2.IMREAD_UNCHANGED if keep_alpha else _READ_REDUCED[reduce] | cv2.IMREAD_IGNORE_ORIENTATION
     try:
@@ -103,7 +101,7 @@ def decode(data: bytes, header: Header, *, reduce: Reduce = 1) -> Image:
         stored = None
     size = (-(-header.height // reduce), -(-header.width // reduce))
     if stored is None:
-        _refuse_if_memory_lacks(size)
+        _check_memory(size)
     if stored is None or stored.shape[:2] != size:
         raise ImageCorrupt(
             f"The file says it is a {header.format.upper()} of {header.width} x {header.height} pixels, "
@@ -115,17 +113,17 @@ def decode(data: bytes, header: Header, *, reduce: Reduce = 1) -> Image:
 
 
 def estimate_decode_bytes(header: Header) -> int:
-    """The memory that a picture takes at the most while it is read.
+    """Upper bound of the memory that decoding takes.
 
-    9 bytes a pixel were seen with BMP and CMYK JPEG, 16 with PNG of 16 bits for each of four channels.
+    Measured: 9 bytes a pixel with BMP and CMYK JPEG, 16 with PNG of four channels of 16 bits.
     """
     return header.width * header.height * (16 if header.may_have_alpha else 9)
 
 
 def halve(photo: Image, header: Header) -> Image:
-    """An upright picture at half its sides, rounded up, where `decode` would put its pixels.
+    """An upright picture at half its sides, rounded up, on the pixel grid that `decode` would give.
 
-    Each is the mean of four; beyond the side where `overhang` is, the outermost ones are repeated.
+    Each pixel is the mean of four; on the side of the `overhang` the border is replicated.
     """
     height, width = photo.shape[:2]
     if height % 2 or width % 2:
@@ -137,17 +135,17 @@ def halve(photo: Image, header: Header) -> Image:
 
 
 def overhang(header: Header, reduce: Reduce) -> tuple[int, int]:
-    """Pixels by which the picture decoded at 1/`reduce` begins left of and above the upright picture.
+    """Full-size pixels by which a picture decoded at 1/`reduce` begins left of and above the upright one.
 
-    A JPEG shrinks squares of pixels from its stored top left; where a side does not divide, the last
-    square reaches beyond the picture. A picture that is turned around has that square first.
+    JPEG scaling averages blocks from the stored top left; where a side does not divide, the last block
+    reaches beyond the picture. Orientations that flip an axis put that block first.
     """
     beyond_x, beyond_y = -header.upright_width % reduce, -header.upright_height % reduce
     return beyond_x * _is_flipped_x(header), beyond_y * _is_flipped_y(header)
 
 
 def _is_flipped_x(header: Header) -> bool:
-    """Whether the stored picture's first column, or row, becomes the upright one's last column."""
+    """Whether the stored picture's first column or row becomes the upright one's last column."""
     return header.orientation in (2, 3, 6, 7)
 
 
@@ -156,29 +154,29 @@ def _is_flipped_y(header: Header) -> bool:
 
 
 def encode(face: Image, format: FaceFormat) -> bytes:
-    """The picture as a file: PNG without loss, JPEG at quality 95 or WebP at 90. Holds no metadata."""
+    """The picture as a file without metadata: lossless PNG, JPEG at quality 95 or WebP at 90."""
     bgr = cv2.cvtColor(face, cv2.COLOR_RGB2BGR)
     done, data = cv2.imencode(f".{format}", bgr, _WRITE_OPTIONS[format])
     assert done, f"OpenCV cannot write {face.shape} as {format}"
     return data.tobytes()
 
 
-def _refuse_if_memory_lacks(size: tuple[int, int]) -> None:
-    """OpenCV says of pixels that it has no room for what it says of damaged ones: nothing."""
+def _check_memory(size: tuple[int, int]) -> None:
+    """Raises OutOfMemory if the pixels do not fit: OpenCV returns None then, as it does of damaged files."""
     with translate_memory_errors():
         np.empty((*size, _MOST_BYTES_PER_PIXEL), np.uint8)
 
 
 def _to_rgb(stored: NDArray[Any]) -> Image:
-    """OpenCV's grey, BGR or BGRA of 8 or 16 bits as RGB of 8 bits, over white; some rows at a time."""
+    """OpenCV's gray, BGR or BGRA of 8 or 16 bits as 8-bit RGB over white, in strips to save memory."""
     height, width = stored.shape[:2]
     rgb = np.empty((height, width, 3), np.uint8)
-    for top in range(0, height, _ROWS):
-        rgb[top : top + _ROWS] = _rows_to_rgb(stored[top : top + _ROWS])
+    for top in range(0, height, _STRIP_ROWS):
+        rgb[top : top + _STRIP_ROWS] = _strip_to_rgb(stored[top : top + _STRIP_ROWS])
     return rgb
 
 
-def _rows_to_rgb(stored: NDArray[Any]) -> Image:
+def _strip_to_rgb(stored: NDArray[Any]) -> Image:
     pixels = stored if stored.dtype == np.uint8 else (stored >> 8).astype(np.uint8)
     if pixels.ndim == 2:
         return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB), dtype=np.uint8)
@@ -190,7 +188,7 @@ def _rows_to_rgb(stored: NDArray[Any]) -> Image:
 
 
 def _upright(photo: Image, orientation: int) -> Image:
-    """The picture turned as its orientation asks. Source: EXIF 2.32, tag 274."""
+    """The picture in its EXIF orientation. Source: EXIF 2.32, tag 274."""
     if orientation in (5, 7):
         photo = np.asarray(cv2.transpose(photo), dtype=np.uint8)
     if orientation in (2, 4):

@@ -1,4 +1,4 @@
-"""The photo with the eyes that were found drawn into it, for people to look at."""
+"""Overlay: the photo with squares and labels of the detected eyes drawn in."""
 
 import math
 from collections.abc import Sequence
@@ -13,10 +13,10 @@ from service.vision.images import Image
 
 MAX_SIDE_PX = 1280
 MIN_SIDE_PX = 512
-"""A smaller photo is enlarged by a whole number before it is drawn into: letters need pixels."""
+"""Smaller photos are enlarged by a whole number first, so that labels can be read."""
 
-_COLOURS = {"right": (0, 230, 118), "left": (255, 179, 0)}
-_GREY, _BLACK = (190, 190, 190), (0, 0, 0)
+_COLORS = {"right": (0, 230, 118), "left": (255, 179, 0)}
+_GRAY, _BLACK = (190, 190, 190), (0, 0, 0)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 _Box = tuple[int, int, int, int]
@@ -24,29 +24,33 @@ _Box = tuple[int, int, int, int]
 
 
 def draw_eyes(photo: Image, eyes: Sequence[Eye], below_threshold: Sequence[Eye] = ()) -> Image:
-    """A copy of the photo with the square of each crop, its centre and a label in it.
+    """A copy of the photo with the square, the center and the label of each eye.
 
-    Its long side is between MIN_SIDE_PX and MAX_SIDE_PX, as nearly as whole steps of enlarging allow. Right
-    eyes (the subject's own) are green, left ones orange. A label says the side, the person's number and
-    the score: `R0 .97`. What the finder is not sure of is thin and grey, with its score alone.
+    Its long side is between MIN_SIDE_PX and MAX_SIDE_PX, as nearly as whole factors allow. The subject's
+    right eyes are green, left ones orange; labels hold side, person and score: `R0 .97`. Eyes below the
+    threshold are thin and gray, labeled with their score alone.
     """
     scale = _scale(max(photo.shape[:2]))
     size = (max(1, round(photo.shape[1] * scale)), max(1, round(photo.shape[0] * scale)))
     interpolation = cv2.INTER_AREA if scale <= 1 else cv2.INTER_NEAREST
     drawn = np.asarray(cv2.resize(photo, size, interpolation=interpolation), dtype=np.uint8)
-    sure, unsure = ([_scaled(eye, scale) for eye in each] for each in (eyes, below_threshold))
-    for eye in unsure:
-        _draw_square(drawn, eye, _GREY, 1)
-    for eye in sure:
-        _draw_square(drawn, eye, _COLOURS[eye.side], 1 + _thickness(drawn))
-    # Labels last: no square may cross them. Those of the eyes first: they have the choice of places.
+    detected, faint = ([_scaled(eye, scale) for eye in each] for each in (eyes, below_threshold))
+    for eye in faint:
+        _draw_square(drawn, eye, _GRAY, 1)
+    for eye in detected:
+        _draw_square(drawn, eye, _COLORS[eye.side], 1 + _thickness(drawn))
+    # Labels go over all squares; those of detected eyes choose their places first.
     taken: list[_Box] = []
-    for eye in sure:
-        _write(
-            drawn, eye, f"{eye.side[0].upper()}{eye.person} {_decimal(eye.score)}", _COLOURS[eye.side], taken
+    for eye in detected:
+        _draw_label(
+            drawn,
+            eye,
+            f"{eye.side[0].upper()}{eye.person} {_format_score(eye.score)}",
+            _COLORS[eye.side],
+            taken,
         )
-    for eye in unsure:
-        _write(drawn, eye, _decimal(eye.score), _GREY, taken)
+    for eye in faint:
+        _draw_label(drawn, eye, _format_score(eye.score), _GRAY, taken)
     return drawn
 
 
@@ -65,8 +69,8 @@ def _thickness(photo: Image) -> int:
     return 1 + int(max(photo.shape[:2])) // 1000
 
 
-def _decimal(score: float) -> str:
-    """Two digits, as `.97`; 1 is for who is sure beyond them."""
+def _format_score(score: float) -> str:
+    """Two digits, as `.97`; 1 from .995 on."""
     return "1" if score >= 0.995 else f"{score:.2f}"[1:]
 
 
@@ -78,16 +82,19 @@ def _corners(eye: Eye) -> NDArray[np.float64]:
     return np.asarray(square + np.array([eye.x, eye.y]), dtype=np.float64)
 
 
-def _draw_square(photo: Image, eye: Eye, colour: tuple[int, int, int], thickness: int) -> None:
+def _draw_square(photo: Image, eye: Eye, color: tuple[int, int, int], thickness: int) -> None:
     corners = [np.rint(_corners(eye)).astype(np.int32)]
-    centre, arms = (round(eye.x), round(eye.y)), max(3, round(eye.size_px / 6))
-    for each, wide in ((_BLACK, thickness + 2), (colour, thickness)):  # dark around: seen on any ground
+    center, arms = (round(eye.x), round(eye.y)), max(3, round(eye.size_px / 6))
+    for each, wide in (
+        (_BLACK, thickness + 2),
+        (color, thickness),
+    ):  # a dark outline is visible on any background
         cv2.polylines(photo, corners, True, each, wide, cv2.LINE_8)
-        cv2.drawMarker(photo, centre, each, cv2.MARKER_CROSS, arms, wide, cv2.LINE_8)
+        cv2.drawMarker(photo, center, each, cv2.MARKER_CROSS, arms, wide, cv2.LINE_8)
 
 
-def _write(photo: Image, eye: Eye, text: str, colour: tuple[int, int, int], taken: list[_Box]) -> None:
-    """The label on a dark plate beside the square, where it covers no other label if it can."""
+def _draw_label(photo: Image, eye: Eye, text: str, color: tuple[int, int, int], taken: list[_Box]) -> None:
+    """Writes the label on a dark plate beside the square, where it covers no other label if possible."""
     thickness = _thickness(photo)
     scale = 0.32 + 0.1 * thickness
     (width, height), low = cv2.getTextSize(text, _FONT, scale, thickness)
@@ -98,11 +105,11 @@ def _write(photo: Image, eye: Eye, text: str, colour: tuple[int, int, int], take
     left, top, right, bottom = box
     photo[top:bottom, left:right] //= 3
     at = (left + 2, bottom - low - 1)
-    cv2.putText(photo, text, at, _FONT, scale, colour, thickness, cv2.LINE_AA)
+    cv2.putText(photo, text, at, _FONT, scale, color, thickness, cv2.LINE_AA)
 
 
 def _places(photo: Image, eye: Eye, width: int, height: int) -> list[_Box]:
-    """Where a label may stand, the best first: above, below, outside of the pair, inside; in the photo."""
+    """Boxes for a label inside the photo, the best first: above, below, outside of the pair, inside it."""
     (left, top), (right, bottom) = (_corners(eye).min(axis=0), _corners(eye).max(axis=0))
     beside = (left - width - 3, right + 3)
     outside, inside = beside if eye.side == "right" else beside[::-1]

@@ -1,7 +1,6 @@
-"""How well an eye is seen, and which eyes are seen too badly to draw a face from.
+"""Image quality of an eye (size, light, sharpness), and the thresholds below which no face is drawn.
 
-Every eye is measured on a crop of the same few pixels, so that measures compare between eyes of any size in
-the photo. Knows pixels and eyes; knows nothing of files, models or HTTP.
+Every eye is measured on a crop of the same few pixels, so that measures compare between eyes of any size.
 """
 
 from dataclasses import dataclass
@@ -15,28 +14,26 @@ from service.vision.eyes import Eye, crop_eye
 from service.vision.images import Image
 
 MEASURED_PX = 12
-"""Side of the crop that is measured.
+"""Side of the crop that is measured; a pupil is an eighth of it.
 
-A pupil is an eighth of it: finer grain tells a large photo from a small one, not an eye that is seen from a
-smear. Of 12, 16 and 20 px this side tells them best apart where the eye itself has 8 to 20 px.
+Of 12, 16 and 20 px this side separates sharp from blurred eyes best where the eye has 8 to 20 px.
 """
 
 _REBLUR_PX = 5
-"""Width of the second blur: wider than a seen eye's details, narrower than those of a smear."""
+"""Width of the second blur: wider than the details of a sharp eye, narrower than those of a blurred one."""
 
 _ROUNDING = 0.5
-"""Half a grey level is what rounding changes; if it counted, a smear in poor light would look sharp."""
+"""Differences below half a gray level are rounding; they would make a dark blurred eye look sharp."""
 
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """How well an eye is seen.
+    """Measures of how well an eye can be seen.
 
-    `size_px`: side of the crop in pixels of the photo. `sharpness`: the part of the grey levels' changes
-    that a second blur would take away, 0 (a smear) to 1; open eyes in portraits have 0.5 to 0.7.
-    `brightness`: mean of the grey crop. `contrast`: between its darkest and brightest twentieth. `light`:
-    that brightest twentieth, which depends less on the skin than the mean does. All three from 0 to 1.
-    `tilt_deg`: how far the head is turned from upright, clockwise.
+    `size_px`: side of the crop in pixels of the photo. `sharpness`: the share of gray-level differences that
+    a second blur removes, 0 (blurred) to 1; open eyes in portraits have 0.5 to 0.7. `brightness`: mean of the
+    gray crop. `contrast`: its 95th less its 5th percentile. `light`: its 95th percentile, which depends less
+    on skin color than the mean does. All three from 0 to 1. `tilt_deg`: head roll, clockwise.
 
     Source: sharpness after Crété-Roffet et al., 2007, "The blur effect: perception and estimation with a
     new no-reference perceptual blur metric", both directions taken together.
@@ -52,14 +49,14 @@ class Quality:
 
 @dataclass(frozen=True, slots=True)
 class QualityThresholds:
-    """The least that an eye must have to become a face; 0 lets every eye through."""
+    """The minimum size, light and sharpness of an eye that becomes a face; 0 switches a test off."""
 
     min_px: float = 0.0
     min_light: float = 0.0
     min_sharpness: float = 0.0
 
     def refusal(self, quality: Quality) -> EyeRefused | None:
-        """Why no face is drawn from an eye seen like this; None if one is."""
+        """Why no face is drawn from an eye of this quality; None if one is."""
         if quality.size_px < self.min_px:
             return EyeTooSmall(
                 f"The square around the eye is {quality.size_px:.1f} pixels wide; at least {self.min_px:g} "
@@ -82,28 +79,28 @@ class QualityThresholds:
 
 
 def measure_quality(photo: Image, eye: Eye, *, size_px: float | None = None) -> Quality:
-    """How well the eye is seen in `photo`; `size_px` is its size at full size, if the photo is reduced."""
+    """The quality of the eye in `photo`; `size_px` is its full size, if the photo is decoded at less."""
     crop = crop_eye(photo, eye, MEASURED_PX)
-    grey = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY).astype(np.float32)
-    levels = np.sort(grey, axis=None)  # np.percentile takes ten times as long for so few
+    gray = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    levels = np.sort(gray, axis=None)  # np.percentile takes ten times as long for so few
     ends = np.interp((0.05 * (levels.size - 1), 0.95 * (levels.size - 1)), np.arange(levels.size), levels)
     dark, bright = (float(level) / 255 for level in ends)
     return Quality(
         size_px=eye.size_px if size_px is None else size_px,
-        sharpness=_sharpness(grey),
-        brightness=float(grey.mean()) / 255,
+        sharpness=_sharpness(gray),
+        brightness=float(gray.mean()) / 255,
         contrast=bright - dark,
         light=bright,
         tilt_deg=eye.roll_deg,
     )
 
 
-def _sharpness(grey: NDArray[np.float32]) -> float:
-    """What part of the changes from pixel to pixel a second blur takes away."""
+def _sharpness(gray: NDArray[np.float32]) -> float:
+    """The share of the differences between neighboring pixels that a second blur removes."""
     changes, lost = 0.0, 0.0
     for axis, kernel in ((1, (_REBLUR_PX, 1)), (0, (1, _REBLUR_PX))):
-        blurred = cv2.blur(grey, kernel, borderType=cv2.BORDER_REPLICATE)
-        before, after = np.abs(np.diff(grey, axis=axis)), np.abs(np.diff(blurred, axis=axis))
+        blurred = cv2.blur(gray, kernel, borderType=cv2.BORDER_REPLICATE)
+        before, after = np.abs(np.diff(gray, axis=axis)), np.abs(np.diff(blurred, axis=axis))
         changes += float(before.sum())
         lost += float(np.maximum(0, before - after - _ROUNDING).sum())
     return lost / changes if changes else 0.0

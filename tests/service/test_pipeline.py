@@ -21,11 +21,11 @@ from service.errors import (
     ReadingFailed,
 )
 from service.inference.synthesizer import Synthesizer
+from service.observability.stage_timer import StageTimer
 from service.pipeline import EyeCrop, Pipeline, SelectedCrops, SynthesisOptions, quality_thresholds
 from service.settings import Settings
 from service.vision.eyes import Eye, EyeDetections, crop_eye
 from service.vision.images import Image
-from service.vision.photo import StageTimer
 from service.vision.quality import Quality, QualityThresholds
 from tests import fakes
 

@@ -36,10 +36,11 @@ from service.errors import (
     SandboxMissing,
 )
 from service.inference.eye_finder import open_eye_finder
+from service.observability.stage_timer import StageTimer
 from service.pipeline import SynthesisOptions, draw_overlay, find_eyes, select_crops
 from service.runtime.coalescing import go_on, make_calls
 from service.vision.eyes import EyeFinder
-from service.vision.photo import Photo, StageTimer
+from service.vision.photo import Photo
 from tests.fakes import astronaut, encoded
 from tests.running import ROOT, running_service
 from tests.service.tasks import (
@@ -336,7 +337,7 @@ import numpy as np
 from service.runtime import memory
 from service.decoding import reader as reading
 from service.inference.eye_finder import open_eye_finder
-from service.vision.photo import StageTimer
+from service.observability.stage_timer import StageTimer
 from service.pipeline import find_eyes
 from tests.fakes import encoded
 
@@ -657,7 +658,7 @@ import resource, sys
 from pathlib import Path
 from service.errors import Eye2FaceError
 from service.inference.eye_finder import open_eye_finder
-from service.vision.photo import StageTimer
+from service.observability.stage_timer import StageTimer
 from service.pipeline import find_eyes
 from service.decoding.reader import InProcessReader
 

@@ -29,10 +29,10 @@ from service.http.deadlines import noticing_leave
 from service.http.protocol import CALLER, Caller, PromptHttp
 from service.inference.synthesizer import Synthesizer
 from service.observability.metrics import Metrics
+from service.observability.stage_timer import StageTimer
 from service.pipeline import SynthesisOptions
 from service.runtime.batching import BATCH_SIZES
 from service.settings import Settings
-from service.vision.photo import StageTimer
 from tests.fakes import astronaut, encoded, failing_model
 from tests.running import served_here
 from tests.service.shapes import check_problem

@@ -124,7 +124,7 @@ HOPELESS = Quality(size_px=2.0, sharpness=0.01, brightness=0.001, contrast=0.001
 
 
 @pytest.mark.parametrize(
-    ("gates", "says"),
+    ("thresholds", "says"),
     [
         (QualityThresholds(min_px=5), r"2\.0 pixels wide; at least 5 .*more pixels.*EYE2FACE_MIN_EYE_PX=0"),
         (
