@@ -21,20 +21,25 @@ from training.experiment.report import put_between_marks
 from training.finder import calibration as scores
 from training.finder import end_to_end as serving
 from training.finder import evaluate as evaluation
-from training.finder.export import FinderFacts, read_network, refiner_to_onnx, to_onnx, write_finder
-from training.finder.label_errors import doubts, read_files, sheet, write_doubts
-from training.finder.labels import licences, load_photos
+from training.finder.export import FinderMetadata, finder_to_onnx, read_graph, refiner_to_onnx, write_finder
+from training.finder.label_errors import (
+    draw_label_errors,
+    find_label_errors,
+    read_files,
+    write_label_errors,
+)
+from training.finder.labels import count_licences, load_photos
 from training.finder.negatives import FITTED
 from training.finder.refiner_train import RefinerSettings, load_refiner, train_refiner
 from training.finder.test_sets import (
     NOBODY,
-    NUM_PARTS_EACH,
-    Case,
-    cases_of_a_folder,
-    cases_of_an_animal,
-    cases_of_nobody,
-    cases_put_together,
-    cases_with_people,
+    NUM_CROPS_EACH,
+    Example,
+    cat_examples,
+    composed_crowds,
+    folder_negatives,
+    negative_examples,
+    people_examples,
 )
 from training.finder.train import FinderSettings, load_average, load_scenes, train_finder
 from training.synthesizer.recipes import FinderRecipe, RefinerRecipe
@@ -72,8 +77,8 @@ def train(  # noqa: PLR0913  every option is an argument
     """Train the eye finder; killed at any moment, the same command goes on exactly there."""
     recipe = FinderRecipe(num_steps=steps, seed=seed)
     settings = FinderSettings(run, num_workers=workers)
-    doubted = read_files(without) if without else frozenset[str]()
-    scenes = load_scenes(data, seed, nobody, without=doubted)
+    errors = read_files(without) if without else frozenset[str]()
+    scenes = load_scenes(data, seed, nobody, without=errors)
     typer.echo(f"finished: {train_finder(recipe, scenes, settings)}")
 
 
@@ -83,13 +88,15 @@ def doubt(
     out: Annotated[Path, typer.Option(help="CSV to write.")] = Path("runs/doubted.csv"),
     limit: Limit = None,
 ) -> None:
-    """Write which labels of the training part the finder doubts, and draw them beside it as PNG."""
+    """Write which labels of `train` the finder contradicts, and draw them beside it as PNG."""
     photos = load_photos(data, "train", limit=limit)
-    doubted = sorted(doubts(tqdm(photos), LearnedEyeFinder.load(model)), key=lambda each: -each.apart)
-    write_doubts(out, doubted)
-    sheet(photos, doubted, out.with_suffix(".png"))
-    num_files = len({each.file for each in doubted})
-    typer.echo(f"{out}: {len(doubted)} labels of {num_files} of {len(photos)} photos are doubted")
+    errors = sorted(
+        find_label_errors(tqdm(photos), LearnedEyeFinder.load(model)), key=lambda each: -each.apart
+    )
+    write_label_errors(out, errors)
+    draw_label_errors(photos, errors, out.with_suffix(".png"))
+    num_files = len({each.file for each in errors})
+    typer.echo(f"{out}: {len(errors)} labels of {num_files} of {len(photos)} photos are contradicted")
 
 
 def train_closer(  # noqa: PLR0913  every option is an argument
@@ -127,24 +134,26 @@ def export(  # noqa: PLR0913  every option is an argument
     nobody: Nobody = None,
 ) -> None:
     """Write a run's eye finder as ONNX, its scores and threshold fitted on pictures kept out of training."""
-    model = read_network(run) if run.is_file() else to_onnx(load_average(run))
+    model = read_graph(run) if run.is_file() else finder_to_onnx(load_average(run))
     closer = refiner_to_onnx(load_refiner(refiner)) if refiner else None
     photos = load_photos(data, "calibration", measured=True, limit=limit)
-    num_parts = min(NUM_PARTS_EACH, limit or NUM_PARTS_EACH)
-    empty = list(cases_of_nobody(photos, names=FITTED, num_parts_each=num_parts))
-    empty += cases_of_a_folder(nobody, "calibration") if nobody else []
-    facts = FinderFacts(version, f"{data.name}: {licences(data)}", licence_class, commit_hash())
+    num_parts = min(NUM_CROPS_EACH, limit or NUM_CROPS_EACH)
+    empty = list(negative_examples(photos, names=FITTED, num_crops_each=num_parts))
+    empty += folder_negatives(nobody, "calibration") if nobody else []
+    facts = FinderMetadata(version, f"{data.name}: {count_licences(data)}", licence_class, commit_hash())
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / "eye_finder.onnx"
         num_empty = Counter(case.kind for case in empty if case.kind.startswith(NOBODY))
         for _ in range(2):  # which looks are taken depends on the scores: now on drafts, then on final ones
             write_finder(model, draft, facts, {}, closer)
-            judged = scores.judge(LearnedEyeFinder.load(draft), [*cases_with_people(photos), *empty])
-            weights = scores.fit_weights(judged)
-            threshold = scores.fit_threshold(judged, weights, num_empty)
+            detections = scores.label_detections(
+                LearnedEyeFinder.load(draft), [*people_examples(photos), *empty]
+            )
+            weights = scores.fit_logistic_regression(detections)
+            threshold = scores.fit_threshold(detections, weights, num_empty)
             facts = replace(facts, score_weights=weights, threshold=threshold)
     metrics = {
-        "candidates_fitted_on": float(len(judged.right)),
+        "candidates_fitted_on": float(len(detections.is_eye)),
         "pictures_of_nobody": float(num_empty.total()),
     }
     write_finder(model, out, facts, metrics, closer)
@@ -162,25 +171,25 @@ def evaluate(  # noqa: PLR0913  every option is an argument
 ) -> None:
     """Print what the eye finder finds on pictures kept out of training, by kind, with 95 % intervals."""
     photos = load_photos(data, "dev", measured=True, limit=limit)
-    empty = cases_of_nobody(photos, num_parts_each=min(NUM_PARTS_EACH, limit or NUM_PARTS_EACH))
-    cases: list[Case] = [
-        *cases_with_people(photos),
-        *cases_put_together(photos),
+    empty = negative_examples(photos, num_crops_each=min(NUM_CROPS_EACH, limit or NUM_CROPS_EACH))
+    cases: list[Example] = [
+        *people_examples(photos),
+        *composed_crowds(photos),
         *empty,
-        *(cases_of_a_folder(nobody, "dev") if nobody else ()),
-        *cases_of_an_animal(),
+        *(folder_negatives(nobody, "dev") if nobody else ()),
+        *cat_examples(),
     ]
     finders: dict[str, EyeFinder] = {"learned": LearnedEyeFinder.load(model)}
     if haar:
         finders["haar"] = HaarEyeFinder()
     numbers = {
-        name: evaluation.sum_up(evaluation.measure(finder, cases, title=name))
+        name: evaluation.summarize(evaluation.evaluate_finder(finder, cases, title=name))
         for name, finder in finders.items()
     }
     evaluation.write_numbers(out, numbers)
     text = (
         f"{len(photos)} photos kept out of training; an eye is found within "
-        f"{evaluation.FOUND_WITHIN:.0%} of the eye distance; in brackets 95 % intervals (Wilson).\n\n"
+        f"{evaluation.MATCH_DISTANCE:.0%} of the eye distance; in brackets 95 % intervals (Wilson).\n\n"
         + evaluation.table(numbers)
     )
     typer.echo(text)
@@ -207,12 +216,12 @@ def serve(  # noqa: PLR0913  every option is an argument
     pipeline = Pipeline(
         InProcessReader(finder, max_pixels=MAX_PIXELS), Synthesizer.load(synthesizer, device="cpu")
     )
-    served = serving.serve(chosen, pipeline, finder, HaarEyeFinder())
-    spent = serving.milliseconds(finder)
+    served = serving.run_service(chosen, pipeline, finder, HaarEyeFinder())
+    spent = serving.measure_latency_ms(finder)
     times = [f"| CPU ms to {name}, median | {each:.1f} |" for name, each in spent.items()]
     text = "\n".join([served.table(f"`{split}`"), *times])
     typer.echo(text)
-    num_refused = serving.refused_sheet(served, chosen, refused)
+    num_refused = serving.draw_refused_photos(served, chosen, refused)
     typer.echo(f"{num_refused} refused photos of `{split}`: {refused}")
     if into is not None:
         put_between_marks(into, "SERVED", text)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from training.finder.scenes import SIDE, DrawnEye
+from training.finder.scenes import SIDE, EyeLabel
 
 STRIDE = 4
 DISTANCE_UNIT_PX = 32.0
@@ -82,17 +82,17 @@ class EyeFinderNet(nn.Module):
         x_8 = self.at_8(x_4)
         x_16 = self.at_16(x_8)
         x_32 = self.at_32(x_16)
-        y_16 = self.mix_16(x_16 + _twice(self.from_32(x_32)))
-        y_8 = self.mix_8(x_8 + _twice(self.from_16(y_16)))
-        maps: Tensor = self.head(self.mix_4(x_4 + _twice(self.from_8(y_8))))
+        y_16 = self.mix_16(x_16 + _upsample(self.from_32(x_32)))
+        y_8 = self.mix_8(x_8 + _upsample(self.from_16(y_16)))
+        maps: Tensor = self.head(self.mix_4(x_4 + _upsample(self.from_8(y_8))))
         return maps
 
 
-def _twice(x_BCHW: Tensor) -> Tensor:
+def _upsample(x_BCHW: Tensor) -> Tensor:
     return F.interpolate(x_BCHW, scale_factor=2.0, mode="nearest")
 
 
-def targets(eyes: Sequence[DrawnEye], side: int = SIDE) -> NDArray[np.float32]:
+def targets(eyes: Sequence[EyeLabel], side: int = SIDE) -> NDArray[np.float32]:
     """What the maps of one picture should be, NUM_TARGETS x h x w.
 
     The heat is a Gaussian around each eye, wider for larger eyes (a twentieth of the eye distance, 0.7

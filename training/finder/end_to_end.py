@@ -1,6 +1,6 @@
-"""What a finder does in the service: which photos get a face, which are refused and why, how long it takes.
+"""End-to-end evaluation of a finder in the service: photos that get a face, refusals by code, latency.
 
-Works on files as a caller would send them; the labels only tell which photos show an open, uncovered eye.
+Photos are sent as files; their labels only tell which of them show an open, uncovered eye.
 """
 
 import math
@@ -26,27 +26,31 @@ from service.vision.eyes import (
     crop_eye,
     eyes_from_points,
 )
-from service.vision.images import Image, decode, encode, read_header
+from service.vision.images import Image, decode, read_header
 from service.vision.photo import Photo as ServedPhoto
+from training.data.augmentation import encode_jpeg
 from training.data.face_alignment import EYE_SIZE, FACE_SIZE, align_face
 from training.data.filters import MAX_LABEL_SPREAD, usable_eyes
 from training.data.photos import Photo
 from training.data.prepare import MAX_PIXELS
-from training.finder.evaluate import wilson
+from training.finder.contact_sheet import write_contact_sheet
+from training.finder.evaluate import wilson_interval
 
-SAME_EYE = 0.5
+SAME_EYE_DISTANCE = 0.5
 """Two finders' eyes of one side this near each other, in eye distances, are compared."""
 
 TIMED = {"320 px": (240, 320), "1080p": (1080, 1920), "12 MP": (3000, 4000)}
 """Height and width of the photos that are timed."""
 
-USUAL_QUALITY = 80
-"""Of JPEG: cameras and NVRs write about so; half of the time to decode goes by the bytes."""
+TYPICAL_JPEG_QUALITY = 80
+"""Cameras and NVRs write about so; half of the time to decode depends on the bytes."""
+
+MAX_TILES = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
-    """The code of each photo's answer, "face" where one was drawn, and how far two finders' eyes are apart.
+class EndToEndResult:
+    """The error code of each photo, "face" where one was drawn, and how far two finders' eyes are apart.
 
     `apart` is in eye distances, one number for each eye that both finders found.
     """
@@ -58,7 +62,7 @@ class Served:
         """Rates and counts as Markdown, under the name of the photos."""
         counts = Counter(self.codes.values())
         drawn, total = counts.pop("face", 0), len(self.codes)
-        low, high = wilson(drawn, total)
+        low, high = wilson_interval(drawn, total)
         rate = f"{drawn / max(1, total):.3f} ({low:.3f}–{high:.3f})"
         rows = [f"| photos with a face drawn, of {total} with an open, uncovered eye | {rate} |"]
         rows += [f"| refused: {code} | {count} |" for code, count in counts.most_common()]
@@ -68,10 +72,10 @@ class Served:
         return "\n".join([f"| {split} in the service | |", "|---|---|", *rows])
 
 
-def serve(
+def run_service(
     photos: Sequence[Photo], pipeline: Pipeline, finder: EyeFinder, other: EyeFinder, *, progress: bool = True
-) -> Served:
-    """What the service answers to each photo that shows an open, uncovered eye by its label.
+) -> EndToEndResult:
+    """The service's answers to the photos that show an open, uncovered eye by their labels.
 
     Raises:
         ValueError: none of the photos does.
@@ -87,38 +91,33 @@ def serve(
         apart += _apart(finder.detect(pixels).eyes, other.detect(pixels).eyes)
     if not codes:
         raise ValueError(f"none of the {len(photos)} photos has a label with an open, uncovered eye")
-    return Served(codes, tuple(apart))
+    return EndToEndResult(codes, tuple(apart))
 
 
-def milliseconds(finder: EyeFinder, *, repeats: int = 25) -> dict[str, float]:
-    """CPU ms to decode and search a JPEG, the median of `repeats`, by its size and weight.
+def measure_latency_ms(finder: EyeFinder, *, repeats: int = 25) -> dict[str, float]:
+    """Median CPU time in ms to decode and search a JPEG, by its pixels and bytes.
 
-    The photo is scikit-image's astronaut before a drawn wall, her face a seventh of the width, twice.
-    The first number is of the search alone, in a picture of 320 px that is decoded already.
+    The photo is scikit-image's astronaut before a drawn wall. The first number is of the search alone, in a
+    decoded picture of 320 px.
     """
     decoded = _astronaut_before_a_wall(*TIMED["320 px"])
     spent = {"search a picture of 320 px": _median_ms(lambda: finder.detect(decoded), repeats)}
     for name, (height, width) in TIMED.items():
         photo = _astronaut_before_a_wall(height, width)
-        for quality in (USUAL_QUALITY, 95):
-            data = _as_jpeg(photo, quality)
-            searched = partial(_search, data, finder)
+        for quality in (TYPICAL_JPEG_QUALITY, 95):
+            data = encode_jpeg(photo, quality)
+            searched = partial(_decode_and_search, data, finder)
             spent[f"decode and search a {name} JPEG of {len(data) // 1000} kB"] = _median_ms(
                 searched, repeats
             )
     return spent
 
 
-def refused_sheet(served: Served, photos: Sequence[Photo], path: Path) -> int:
-    """Draws the refused photos side by side into a PNG, at most 64, and answers how many were refused."""
-    refused = [photo for photo in photos if served.codes.get(photo.file, "face") != "face"]
-    tiles = [_tile(photo.path, served.codes[photo.file]) for photo in refused[:64]]
-    if tiles:
-        blank = np.zeros_like(tiles[0])
-        rows = [tiles[start : start + 8] for start in range(0, len(tiles), 8)]
-        sheet = np.vstack([np.hstack([*row, *[blank] * (8 - len(row))]) for row in rows])
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(encode(sheet, "png"))
+def draw_refused_photos(result: EndToEndResult, photos: Sequence[Photo], path: Path) -> int:
+    """Draws the first MAX_TILES refused photos into a PNG, and returns how many were refused."""
+    refused = [photo for photo in photos if result.codes.get(photo.file, "face") != "face"]
+    tiles = [_tile(photo.path, result.codes[photo.file]) for photo in refused[:MAX_TILES]]
+    write_contact_sheet(path, tiles, columns=8)
     return len(refused)
 
 
@@ -144,7 +143,7 @@ def _apart(eyes: Sequence[Eye], others: Sequence[Eye]) -> list[float]:
     for eye in eyes:
         distance = eye.size_px / CROP_PER_EYE_DISTANCE
         offs = [math.dist((eye.x, eye.y), (each.x, each.y)) for each in others if each.side == eye.side]
-        if offs and min(offs) < SAME_EYE * distance:
+        if offs and min(offs) < SAME_EYE_DISTANCE * distance:
             found.append(min(offs) / distance)
     return found
 
@@ -159,14 +158,8 @@ def _median_ms(work: Callable[[], object], repeats: int) -> float:
     return float(np.median(times))
 
 
-def _search(data: bytes, finder: EyeFinder) -> EyeDetections:
+def _decode_and_search(data: bytes, finder: EyeFinder) -> EyeDetections:
     return ServedPhoto(data, max_pixels=MAX_PIXELS).detect(finder)
-
-
-def _as_jpeg(photo: Image, quality: int) -> bytes:
-    done, data = cv2.imencode(".jpg", photo[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-    assert done
-    return data.tobytes()
 
 
 def _astronaut_before_a_wall(height: int, width: int) -> Image:

@@ -1,6 +1,6 @@
-"""How many eyes a finder finds, of which kind, how exactly, and how many it sees where there are none.
+"""Evaluation of an eye finder: recall by kind of picture, errors of place, false positives, precision, time.
 
-An eye is found if one of the finder's is within FOUND_WITHIN of it; every rate has a 95 % interval.
+An eye is found if a detection is within MATCH_DISTANCE of it; every rate has a 95 % interval.
 """
 
 import json
@@ -16,47 +16,50 @@ import numpy as np
 from tqdm import tqdm
 
 from service.vision.eyes import CROP_PER_EYE_DISTANCE, Eye, EyeFinder
-from training.finder.scenes import DrawnEye
-from training.finder.test_sets import NOBODY, PACKAGED, Case
+from training.data.files import write_atomically
+from training.finder.scenes import EyeLabel
+from training.finder.test_sets import NOBODY, PACKAGED, Example
 
-FOUND_WITHIN = 0.15
+MATCH_DISTANCE = 0.15
 """Of the distance between the eyes."""
 
-NOT_ANOTHER_EYE = 0.5
-"""An answer so near an eye whose label is not sure is neither right nor wrong, in eye distances."""
+IGNORE_DISTANCE = 0.5
+"""A detection so near an eye whose label is not sure is ignored, in eye distances."""
 
-SURE_SCORE = 0.9
+CONFIDENT_SCORE = 0.9
 
 
 @dataclass(slots=True)
-class Tally:
-    """What one finder did on one kind of picture.
+class KindResult:
+    """Matches and false positives of one finder on one kind of picture.
 
-    `errors` hold, for each eye found: the centre's error over the eye distance, whether the side is right,
-    the roll's error in degrees, and the size over the true size. `scored` hold the score of each answer and
-    whether it is right. `false_eyes` and `milliseconds` hold one number a picture.
+    `errors` hold, for each eye found: the center's error over the eye distance, whether the side is right,
+    the roll's error in degrees, and the size over the true size. `scored` hold the score of each detection
+    and whether it is right. `false_positives` and `milliseconds` hold one number a picture.
     """
 
     num_eyes: int = 0
     errors: list[tuple[float, bool, float, float]] = field(default_factory=list)
     scored: list[tuple[float, bool]] = field(default_factory=list)
-    false_eyes: list[int] = field(default_factory=list)
+    false_positives: list[int] = field(default_factory=list)
     milliseconds: list[float] = field(default_factory=list)
 
-    def add(self, case: Case, answers: Sequence[Eye], milliseconds: float) -> None:
+    def add(self, example: Example, detections: Sequence[Eye], milliseconds: float) -> None:
         """Counts one picture in."""
         self.milliseconds.append(milliseconds)
-        for eye in case.eyes:
+        for eye in example.eyes:
             if eye.sure:
                 self.num_eyes += 1
-                near = min(answers, key=partial(_off, eye=eye), default=None)
-                if near is not None and _off(near, eye) <= FOUND_WITHIN:
+                near = min(detections, key=partial(_distance, eye=eye), default=None)
+                if near is not None and _distance(near, eye) <= MATCH_DISTANCE:
                     self.errors.append(_errors(near, eye))
         judged = [
-            (answer.score, right) for answer in answers if (right := is_right(answer, case)) is not None
+            (detection.score, right)
+            for detection in detections
+            if (right := is_true_positive(detection, example)) is not None
         ]
         self.scored += judged
-        self.false_eyes.append(sum(not right for _, right in judged))
+        self.false_positives.append(sum(not right for _, right in judged))
 
     @property
     def num_found(self) -> int:
@@ -64,18 +67,20 @@ class Tally:
         return len(self.errors)
 
 
-def measure(finder: EyeFinder, cases: Iterable[Case], *, title: str = "measure") -> dict[str, Tally]:
-    """A tally for each kind of picture, in the order of their first."""
-    tallies: dict[str, Tally] = {}
-    for case in tqdm(cases, desc=title):
+def evaluate_finder(
+    finder: EyeFinder, examples: Iterable[Example], *, title: str = "evaluate"
+) -> dict[str, KindResult]:
+    """A result for each kind of picture, in the order of their first."""
+    results: dict[str, KindResult] = {}
+    for example in tqdm(examples, desc=title):
         begin = time.thread_time()
-        answers = finder.detect(case.picture).eyes
+        detections = finder.detect(example.picture).eyes
         spent_ms = (time.thread_time() - begin) * 1000
-        tallies.setdefault(case.kind, Tally()).add(case, answers, spent_ms)
-    return tallies
+        results.setdefault(example.kind, KindResult()).add(example, detections, spent_ms)
+    return results
 
 
-def wilson(hits: int, total: int) -> tuple[float, float]:
+def wilson_interval(hits: int, total: int) -> tuple[float, float]:
     """The 95 % interval of a rate. Source: Wilson 1927, "Probable inference", as in Brown et al. 2001."""
     if not total:
         return 0.0, 1.0
@@ -85,7 +90,7 @@ def wilson(hits: int, total: int) -> tuple[float, float]:
 
 
 class KindNumbers(TypedDict):
-    """What one finder did on one kind of picture, counted."""
+    """Counts of one finder on one kind of picture; of `eyes`, `found` were found."""
 
     eyes: int
     found: int
@@ -94,8 +99,8 @@ class KindNumbers(TypedDict):
 
 
 class FinderNumbers(TypedDict):
-    """What one finder did, by kind and over all kinds: a centre's median error in eye distances, the median
-    of CPU milliseconds a picture, and rates as hits and totals."""
+    """One finder by kind and over all kinds: a center's median error in eye distances, the median of CPU
+    milliseconds a picture, and rates as hits and totals."""
 
     kinds: dict[str, KindNumbers]
     centre_error: float | None
@@ -103,24 +108,28 @@ class FinderNumbers(TypedDict):
     rates: dict[str, tuple[int, int]]
 
 
-def sum_up(by_kind: Mapping[str, Tally]) -> FinderNumbers:
-    """The tallies of one finder as numbers that can be kept as JSON."""
-    errors = [error for tally in by_kind.values() for error in tally.errors]
-    nobody = {kind: tally for kind, tally in by_kind.items() if kind.startswith(NOBODY)}
-    empty = [count for tally in nobody.values() for count in tally.false_eyes]
+def summarize(by_kind: Mapping[str, KindResult]) -> FinderNumbers:
+    """The results of one finder as numbers that can be kept as JSON."""
+    errors = [error for result in by_kind.values() for error in result.errors]
+    nobody = {kind: result for kind, result in by_kind.items() if kind.startswith(NOBODY)}
+    empty = [count for result in nobody.values() for count in result.false_positives]
     # Hundreds of parts of three pictures say more of these three than of pictures.
-    various = [count for kind, tally in nobody.items() if kind != PACKAGED for count in tally.false_eyes]
-    sure = [right for tally in by_kind.values() for score, right in tally.scored if score >= SURE_SCORE]
-    milliseconds = [each for tally in by_kind.values() for each in tally.milliseconds]
+    various = [
+        count for kind, result in nobody.items() if kind != PACKAGED for count in result.false_positives
+    ]
+    sure = [
+        right for result in by_kind.values() for score, right in result.scored if score >= CONFIDENT_SCORE
+    ]
+    milliseconds = [each for result in by_kind.values() for each in result.milliseconds]
     return FinderNumbers(
         kinds={
             kind: KindNumbers(
-                eyes=tally.num_eyes,
-                found=tally.num_found,
-                pictures=len(tally.false_eyes),
-                false_eyes=sum(tally.false_eyes),
+                eyes=result.num_eyes,
+                found=result.num_found,
+                pictures=len(result.false_positives),
+                false_eyes=sum(result.false_positives),
             )
-            for kind, tally in by_kind.items()
+            for kind, result in by_kind.items()
         },
         centre_error=round(float(np.median([error[0] for error in errors])), 4) if errors else None,
         cpu_ms=round(float(np.median(milliseconds)), 2),
@@ -136,7 +145,7 @@ def sum_up(by_kind: Mapping[str, Tally]) -> FinderNumbers:
 
 
 def table(numbers: Mapping[str, FinderNumbers]) -> str:
-    """All finders side by side as Markdown: eyes found by kind, false eyes, exactness, calibration, time."""
+    """All finders side by side as Markdown."""
     finders = list(numbers.values())
     kinds = finders[0]["kinds"]
     lines = ["| | of | " + " | ".join(numbers) + " |", "|---" * (len(numbers) + 2) + "|"]
@@ -161,8 +170,7 @@ def table(numbers: Mapping[str, FinderNumbers]) -> str:
 
 def write_numbers(path: Path, numbers: Mapping[str, FinderNumbers]) -> None:
     """Writes them as JSON."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(numbers, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_atomically(path, json.dumps(numbers, indent=1, ensure_ascii=False) + "\n")
 
 
 def _rate(hits: int, total: int) -> str:
@@ -170,23 +178,23 @@ def _rate(hits: int, total: int) -> str:
         return "none"
     if hits > total:  # more than one false eye a picture: no rate of successes
         return f"{hits / total:.2f} ({hits}/{total})"
-    low, high = wilson(hits, total)
+    low, high = wilson_interval(hits, total)
     return f"{hits / total:.3f} ({low:.3f}–{high:.3f})"
 
 
-def _off(answer: Eye, eye: DrawnEye) -> float:
-    return math.hypot(answer.x - eye.x, answer.y - eye.y) / eye.distance
+def _distance(detection: Eye, eye: EyeLabel) -> float:
+    return math.hypot(detection.x - eye.x, detection.y - eye.y) / eye.distance
 
 
-def _errors(answer: Eye, eye: DrawnEye) -> tuple[float, bool, float, float]:
-    roll = (answer.roll_deg - math.degrees(eye.roll) + 180) % 360 - 180
-    size = answer.size_px / (CROP_PER_EYE_DISTANCE * eye.distance)
-    return _off(answer, eye), (answer.side == "left") == eye.left, abs(roll), size
+def _errors(detection: Eye, eye: EyeLabel) -> tuple[float, bool, float, float]:
+    roll = (detection.roll_deg - math.degrees(eye.roll) + 180) % 360 - 180
+    size = detection.size_px / (CROP_PER_EYE_DISTANCE * eye.distance)
+    return _distance(detection, eye), (detection.side == "left") == eye.left, abs(roll), size
 
 
-def is_right(answer: Eye, case: Case) -> bool | None:
-    """Whether there is an eye; None where the label of one nearby is not sure."""
-    if any(eye.sure and _off(answer, eye) <= FOUND_WITHIN for eye in case.eyes):
+def is_true_positive(detection: Eye, example: Example) -> bool | None:
+    """Whether the detection is of an eye; None where the label of one nearby is not sure."""
+    if any(eye.sure and _distance(detection, eye) <= MATCH_DISTANCE for eye in example.eyes):
         return True
-    unsure = any(not eye.sure and _off(answer, eye) <= NOT_ANOTHER_EYE for eye in case.eyes)
+    unsure = any(not eye.sure and _distance(detection, eye) <= IGNORE_DISTANCE for eye in example.eyes)
     return None if unsure else False

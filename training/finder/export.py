@@ -36,7 +36,7 @@ UNCALIBRATED = (0.5, 1.0, 0.2, 0.2, 0.5, 0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
-class FinderFacts:
+class FinderMetadata:
     """What the file says of itself; see `service.inference.eye_finder.FinderInfo`."""
 
     version: str
@@ -48,7 +48,7 @@ class FinderFacts:
     name: str = "eye_finder"
 
 
-class PictureToCandidates(nn.Module):
+class FinderWithDecoding(nn.Module):
     """The network with the service's pixels before it and the decoding of its maps behind it."""
 
     def __init__(self, net: EyeFinderNet) -> None:
@@ -73,7 +73,7 @@ class PictureToCandidates(nn.Module):
         return torch.stack([best, x, y, distance, left.sigmoid(), cos, sin, partner_x, partner_y], 1)
 
 
-class CloseToRefined(nn.Module):
+class RefinerWithPreprocessing(nn.Module):
     """The refiner with the service's pixels before it; what it moves is at most an eye distance."""
 
     def __init__(self, net: RefinerNet) -> None:
@@ -86,18 +86,18 @@ class CloseToRefined(nn.Module):
         return torch.cat([answers[:, :1], answers[:, 1:5].clamp(-1, 1), answers[:, 5:]], 1)
 
 
-def to_onnx(net: EyeFinderNet) -> onnx.ModelProto:
+def finder_to_onnx(net: EyeFinderNet) -> onnx.ModelProto:
     """The network with its decoding as an ONNX graph, without facts."""
     with tempfile.TemporaryDirectory() as folder, quiet_exporter():
         draft = Path(folder) / "draft.onnx"
-        _convert(net, draft)
+        _export_finder(net, draft)
         model = onnx.load(draft)
     drop_traces(model)
     halve_weights(model)
     return model
 
 
-def read_network(path: Path) -> onnx.ModelProto:
+def read_graph(path: Path) -> onnx.ModelProto:
     """The graph of a finder's file, without facts and refiner, its weights halved."""
     model = onnx.load(path)
     del model.metadata_props[:]
@@ -111,7 +111,7 @@ def refiner_to_onnx(net: RefinerNet) -> onnx.ModelProto:
         draft = Path(folder) / "draft.onnx"
         example = torch.zeros(2, REFINER_INPUT_PX, REFINER_INPUT_PX, 3, dtype=torch.uint8)
         torch.onnx.export(
-            CloseToRefined(net).eval(), (example,), str(draft),
+            RefinerWithPreprocessing(net).eval(), (example,), str(draft),
             input_names=["close"], output_names=["refined"], opset_version=OPSET, dynamo=True,
             dynamic_shapes=({0: torch.export.Dim("batch")},), external_data=False, verbose=False,
         )  # fmt: skip
@@ -124,7 +124,7 @@ def refiner_to_onnx(net: RefinerNet) -> onnx.ModelProto:
 def write_finder(
     model: onnx.ModelProto,
     path: Path,
-    facts: FinderFacts,
+    facts: FinderMetadata,
     metrics: Mapping[str, float],
     refiner: onnx.ModelProto | None = None,
 ) -> None:
@@ -146,11 +146,11 @@ def write_finder(
     beside.replace(path)
 
 
-def _convert(net: EyeFinderNet, path: Path) -> None:
+def _export_finder(net: EyeFinderNet, path: Path) -> None:
     # Sizes are given in 32s, so that the exporter knows that the maps of all strides fit onto each other.
     height, width = (torch.export.Dim(name, min=2, max=128) for name in ("height", "width"))
     torch.onnx.export(
-        PictureToCandidates(net).eval(), (torch.zeros(1, 256, 320, 3, dtype=torch.uint8),), str(path),
+        FinderWithDecoding(net).eval(), (torch.zeros(1, 256, 320, 3, dtype=torch.uint8),), str(path),
         input_names=["picture"], output_names=["candidates"], opset_version=OPSET, dynamo=True,
         dynamic_shapes=({1: 32 * height, 2: 32 * width},), external_data=False, verbose=False,
     )  # fmt: skip

@@ -1,6 +1,7 @@
-"""Labels that a trained finder doubts: it is sure of an eye near one, but not where the label says."""
+"""Label errors: labels next to which a trained finder is confident of an eye somewhere else."""
 
 import csv
+import io
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -9,20 +10,22 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from service.vision.eyes import Eye, EyeFinder
-from service.vision.images import Image, encode
+from service.vision.eyes import EyeFinder
+from service.vision.images import Image
+from training.data.files import write_atomically
 from training.data.photos import read_table
-from training.finder.evaluate import FOUND_WITHIN, SURE_SCORE
+from training.finder.contact_sheet import write_contact_sheet
+from training.finder.evaluate import CONFIDENT_SCORE, MATCH_DISTANCE
 from training.finder.labels import LabelledPhoto
 
-SAME_PERSON = 0.6
-"""An eye of the finder so near a label, in eye distances, was meant by it."""
+SAME_EYE_DISTANCE = 0.6
+"""A detection so near a label, in eye distances, is of the same eye."""
 
-_TILE_PX = 160
+TILE_PX, MAX_TILES = 160, 96
 
 
 @dataclass(frozen=True, slots=True)
-class Doubt:
+class LabelError:
     """A label's eye and the finder's, in pixels of the photo, and how far they are apart in eye distances."""
 
     file: str
@@ -33,32 +36,32 @@ class Doubt:
     apart: float
 
 
-def doubts(photos: Iterable[LabelledPhoto], finder: EyeFinder) -> Iterator[Doubt]:
-    """The labels that count as sure and are further than FOUND_WITHIN from an eye that scores SURE_SCORE."""
+def find_label_errors(photos: Iterable[LabelledPhoto], finder: EyeFinder) -> Iterator[LabelError]:
+    """The sure labels without a confident detection within MATCH_DISTANCE, but with one a little further."""
     for photo in photos:
-        sure = [eye for eye in finder.detect(photo.pixels).eyes if eye.score >= SURE_SCORE]
+        confident = [eye for eye in finder.detect(photo.pixels).eyes if eye.score >= CONFIDENT_SCORE]
         for person in photo.people:
-            for point, is_sure in zip(person.points[:2], person.sure, strict=True):
-                x, y = float(point[0]), float(point[1])
-                near = _nearest(sure, x, y)
-                if not is_sure or near is None:
+            for (x, y), is_sure in zip(person.landmarks[:2].tolist(), person.sure, strict=True):
+                offs = {math.hypot(eye.x - x, eye.y - y): eye for eye in confident}
+                if not is_sure or not offs:
                     continue
-                apart = math.hypot(near.x - x, near.y - y) / max(person.distance, 1e-6)
-                if FOUND_WITHIN < apart < SAME_PERSON:
-                    yield Doubt(photo.file, x, y, near.x, near.y, apart)
+                off_px = min(offs)
+                apart = off_px / max(person.distance, 1e-6)
+                if MATCH_DISTANCE < apart < SAME_EYE_DISTANCE:
+                    yield LabelError(photo.file, x, y, offs[off_px].x, offs[off_px].y, apart)
 
 
-def write_doubts(path: Path, doubted: Sequence[Doubt]) -> None:
+def write_label_errors(path: Path, errors: Sequence[LabelError]) -> None:
     """Writes them as CSV, one row a label, with a header."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as lines:
-        writer = csv.DictWriter(lines, [field.name for field in fields(Doubt)])
-        writer.writeheader()
-        writer.writerows(asdict(each) for each in doubted)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [field.name for field in fields(LabelError)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(each) for each in errors)
+    write_atomically(path, text.getvalue())
 
 
 def read_files(path: Path) -> frozenset[str]:
-    """The files that a CSV of doubts names.
+    """The photos that a CSV of label errors names.
 
     Raises:
         DataError: there is no such file, or it has no column `file`.
@@ -66,28 +69,20 @@ def read_files(path: Path) -> frozenset[str]:
     return frozenset(row["file"] for row in read_table(path, ["file"]))
 
 
-def sheet(photos: Iterable[LabelledPhoto], doubted: Sequence[Doubt], path: Path, *, limit: int = 96) -> None:
-    """Draws the photos of the first doubts into a PNG, the label red and the finder's eye green."""
+def draw_label_errors(photos: Iterable[LabelledPhoto], errors: Sequence[LabelError], path: Path) -> None:
+    """Draws the first MAX_TILES into a PNG, each label red and the finder's eye green."""
     pictures = {photo.file: photo.pixels for photo in photos}
-    tiles = [_tile(pictures[each.file], each) for each in doubted[:limit]]
-    tiles += [np.zeros((_TILE_PX, _TILE_PX, 3), np.uint8)] * (-len(tiles) % 12)
-    if tiles:
-        rows = [np.hstack(tiles[start : start + 12]) for start in range(0, len(tiles), 12)]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(encode(np.vstack(rows), "png"))
+    tiles = [_tile(pictures[each.file], each) for each in errors[:MAX_TILES]]
+    write_contact_sheet(path, tiles, columns=12)
 
 
-def _nearest(eyes: Sequence[Eye], x: float, y: float) -> Eye | None:
-    return min(eyes, key=lambda eye: math.hypot(eye.x - x, eye.y - y), default=None)
-
-
-def _tile(picture: Image, doubt: Doubt) -> Image:
-    """The part of the picture around the two, six times as wide as they are apart."""
-    reach = max(16.0, 3 * math.hypot(doubt.x - doubt.found_x, doubt.y - doubt.found_y))
-    scale = _TILE_PX / (2 * reach)
-    shift = np.array([[scale, 0, _TILE_PX / 2 - doubt.x * scale], [0, scale, _TILE_PX / 2 - doubt.y * scale]])
-    tile = np.asarray(cv2.warpAffine(picture, shift, (_TILE_PX, _TILE_PX)), dtype=np.uint8)
-    for x, y, colour in ((doubt.x, doubt.y, (255, 0, 0)), (doubt.found_x, doubt.found_y, (0, 255, 0))):
+def _tile(picture: Image, error: LabelError) -> Image:
+    """The part of the picture around the label, six times as wide as the two are apart."""
+    reach = max(16.0, 3 * math.hypot(error.x - error.found_x, error.y - error.found_y))
+    scale = TILE_PX / (2 * reach)
+    shift = np.array([[scale, 0, TILE_PX / 2 - error.x * scale], [0, scale, TILE_PX / 2 - error.y * scale]])
+    tile = np.asarray(cv2.warpAffine(picture, shift, (TILE_PX, TILE_PX)), dtype=np.uint8)
+    for x, y, color in ((error.x, error.y, (255, 0, 0)), (error.found_x, error.found_y, (0, 255, 0))):
         at = round(float(shift[0] @ (x, y, 1))), round(float(shift[1] @ (x, y, 1)))
-        cv2.drawMarker(tile, at, colour, cv2.MARKER_CROSS, 12, 1)
+        cv2.drawMarker(tile, at, color, cv2.MARKER_CROSS, 12, 1)
     return tile

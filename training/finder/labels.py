@@ -36,11 +36,11 @@ FACE_PER_EYE_DISTANCE = 2.15
 
 Row = Mapping[str, str]
 
-SURE_SPREAD = 0.08
+MAX_EVALUATION_SPREAD = 0.08
 """Measured are only labels whose repetitions agree so well, in eye distances."""
 
-TRAINED_SPREAD = {"masked": 0.2}
-TRAINED_SPREAD_OTHERWISE = 0.15
+MAX_TRAINING_SPREAD_BY_KIND = {"masked": 0.2}
+MAX_TRAINING_SPREAD = 0.15
 """Learned are labels up to here. Masked people's labels spread more for they were made by a detector of
 whole faces; looked at on contact sheets, they are usable up to 0.2, the others up to 0.15."""
 
@@ -53,14 +53,14 @@ class Person:
     """Three points P x 2 in pixels, whether each eye, right and left, is surely where its point is, and the
     width of the face's box in pixels."""
 
-    points: NDArray[np.float32]
+    landmarks: NDArray[np.float32]
     sure: tuple[bool, bool]
     face_px: float
 
     @property
     def distance(self) -> float:
         """From eye to eye, in pixels."""
-        return float(np.hypot(*(self.points[1] - self.points[0])))
+        return float(np.hypot(*(self.landmarks[1] - self.landmarks[0])))
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ def load_photos(
     return photos
 
 
-def licences(data: Path) -> str:
+def count_licences(data: Path) -> str:
     """How many rows of the tables are under which licence, for the model's metadata."""
     counts: Counter[str] = Counter()
     for path in sorted(data.glob("*.csv")):
@@ -147,7 +147,11 @@ def _read_person(row: Row, measured: bool) -> Person:
     points = np.array([right, left, _point(row, "nose") or _usual_nose(right, left)], np.float32)
     distance = math.dist(right, left)
     face_px = read_number(row.get("face_w"), row["file"]) or FACE_PER_EYE_DISTANCE * distance
-    allowed = SURE_SPREAD if measured else TRAINED_SPREAD.get(row.get("kind", ""), TRAINED_SPREAD_OTHERWISE)
+    allowed = (
+        MAX_EVALUATION_SPREAD
+        if measured
+        else MAX_TRAINING_SPREAD_BY_KIND.get(row.get("kind", ""), MAX_TRAINING_SPREAD)
+    )
     spread = read_number(row.get("label_spread"), row["file"])
     # An empty cell: labelled once only, with nothing to compare. No such column: all labels are exact.
     agreed = "label_spread" not in row or (spread is not None and spread <= allowed)

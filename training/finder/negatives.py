@@ -73,8 +73,8 @@ def parts_without_people(photos: Iterable[LabelledPhoto]) -> Iterator[Image]:
         (person,) = photo.people
         # In profile the eyes are near each other, and the face's box tells more.
         reach = max(2.3 * person.distance, person.face_px)
-        left, right = person.points[:, 0].min() - reach, person.points[:, 0].max() + reach
-        below = person.points[:, 1].max() + reach
+        left, right = person.landmarks[:, 0].min() - reach, person.landmarks[:, 0].max() + reach
+        below = person.landmarks[:, 1].max() + reach
         whole = photo.pixels
         for part in (whole[:, : max(0, int(left))], whole[:, int(right) :], whole[int(below) :]):
             if min(part.shape[:2]) >= SMALLEST_PART_PX:
@@ -85,7 +85,7 @@ def background(empty: Sequence[Image], size: int, rng: Rng) -> Image:
     """A size x size x 3 picture of nobody: a part of a real one, or plain, noise or drawn shapes."""
     kind = rng.random()
     if kind < 0.7:
-        return random_part(empty[int(rng.integers(len(empty)))], size, rng)
+        return random_crop(empty[int(rng.integers(len(empty)))], size, rng)
     if kind < 0.76:
         return np.full((size, size, 3), rng.integers(0, 256, 3), np.uint8)
     cells = int(rng.integers(2, 64))
@@ -97,7 +97,7 @@ def background(empty: Sequence[Image], size: int, rng: Rng) -> Image:
     return picture
 
 
-def random_part(picture: Image, size: int, rng: Rng) -> Image:
+def random_crop(picture: Image, size: int, rng: Rng) -> Image:
     """A turned or mirrored part of a picture, between all of it and a few pixels."""
     height, width = picture.shape[:2]
     side = max(12, int(min(height, width) * rng.uniform(0.15, 1.0)))
@@ -162,7 +162,7 @@ def _draw_shapes(picture: Image, rng: Rng) -> None:
             )
 
 
-def draw_round_thing(picture: Image, rng: Rng, textures: Sequence[Image] = ()) -> None:
+def draw_round_object(picture: Image, rng: Rng, textures: Sequence[Image] = ()) -> None:
     """Draws one into the picture, H x W x 3: ring within ring, seen aslant, lit from one side, grained.
 
     Rings may show parts of `textures`; a cup's are not of one centre, and something shines on it.

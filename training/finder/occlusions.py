@@ -1,6 +1,6 @@
 """Occlusion augmentation: masks, helmets, hands, glasses and patches drawn over the faces of photos.
 
-Everything is drawn by code into the picture that is given. Points are P x 2: right eye, left eye, nose.
+Everything is drawn by code into the picture that is given. Landmarks are P x 2: right eye, left eye, nose.
 """
 
 import math
@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from service.vision.images import Image
 from training.data.augmentation import Rng
 
-Points = NDArray[np.float32]
+Landmarks = NDArray[np.float32]
 
-COVERED = 0.35
+OCCLUSION_PROBABILITY = 0.35
 """Part of the people in training pictures whose face is covered somewhere."""
 
 
-def cover_face(picture: Image, points: Points, rng: Rng) -> list[bool]:
+def cover_face(picture: Image, points: Landmarks, rng: Rng) -> list[bool]:
     """Draws something over the face at random, and tells whether the right and left eye are gone."""
     kind = rng.choice(["mask", "hat", "both", "hand", "glasses", "dark glasses", "patch"],
                       p=[0.36, 0.16, 0.12, 0.1, 0.14, 0.06, 0.06])  # fmt: skip
@@ -39,15 +39,15 @@ def cover_face(picture: Image, points: Points, rng: Rng) -> list[bool]:
     return [kind == "dark glasses"] * 2
 
 
-def cover_with_mask(picture: Image, points: Points, rng: Rng) -> None:
+def cover_with_mask(picture: Image, points: Landmarks, rng: Rng) -> None:
     """Draws a mask or scarf over nose and mouth."""
     _fill(picture, points, _mask_outline(rng), rng)
 
 
-def paint_over_eyes(picture: Image, points: Points, rng: Rng) -> None:
+def paint_over_eyes(picture: Image, points: Landmarks, rng: Rng) -> None:
     """Covers both eyes softly with pixels of the cheek below or the forehead above them."""
     distance = _distance(points)
-    down = _frame(points)[1]
+    down = _face_axes(points)[1]
     for eye in points[:2]:
         radius = max(1.5, distance * float(rng.uniform(0.28, 0.4)))
         box = _box(picture, eye, radius * 1.6)
@@ -65,11 +65,11 @@ def paint_over_eyes(picture: Image, points: Points, rng: Rng) -> None:
         part[:] = (part * (1 - alpha) + skin * alpha).astype(np.uint8)
 
 
-def _distance(points: Points) -> float:
+def _distance(points: Landmarks) -> float:
     return float(np.hypot(*(points[1] - points[0])))
 
 
-def _frame(points: Points) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _face_axes(points: Landmarks) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Unit vectors along the eyes, from right to left, and down the face."""
     across = (points[1] - points[0]) / max(1e-6, _distance(points))
     down = np.array([-across[1], across[0]], np.float32)
@@ -93,8 +93,8 @@ def _hat_outline(rng: Rng) -> NDArray[np.float64]:
     return np.array(right + [(-x, y) for x, y in reversed(right)])
 
 
-def _fill(picture: Image, points: Points, outline: NDArray[np.float64], rng: Rng) -> None:
-    across, down = _frame(points)
+def _fill(picture: Image, points: Landmarks, outline: NDArray[np.float64], rng: Rng) -> None:
+    across, down = _face_axes(points)
     distance = _distance(points)
     shaken = outline + rng.normal(0, 0.04, outline.shape)
     corners = points[:2].mean(0) + distance * (shaken[:, :1] * across + shaken[:, 1:] * down)
@@ -127,8 +127,8 @@ def _colour(rng: Rng) -> NDArray[np.float64]:
     return np.clip(grey + (rng.normal(0, 60, 3) if rng.random() < 0.6 else 0), 0, 255) * np.ones(3)
 
 
-def _draw_fingers(picture: Image, points: Points, rng: Rng) -> None:
-    across, down = _frame(points)
+def _draw_fingers(picture: Image, points: Landmarks, rng: Rng) -> None:
+    across, down = _face_axes(points)
     distance = _distance(points)
     skin = np.array([200, 150, 120]) * rng.uniform(0.3, 1.2)
     base = points[:2].mean(0) + distance * (across * rng.uniform(-1, 1) + down * rng.uniform(0.6, 1.6))
@@ -142,7 +142,7 @@ def _draw_fingers(picture: Image, points: Points, rng: Rng) -> None:
         cv2.line(picture, ends[0], ends[1], colour, thick, cv2.LINE_AA)
 
 
-def _draw_glasses(picture: Image, points: Points, rng: Rng, *, dark: bool) -> None:
+def _draw_glasses(picture: Image, points: Landmarks, rng: Rng, *, dark: bool) -> None:
     distance = _distance(points)
     colour = tuple(float(value) for value in _colour(rng) * (0.3 if dark else 1.0))
     axes = tuple(
@@ -158,14 +158,14 @@ def _draw_glasses(picture: Image, points: Points, rng: Rng, *, dark: bool) -> No
     cv2.line(picture, bridge[0], bridge[1], colour, max(1, abs(thick)), cv2.LINE_AA)
 
 
-def _paint(picture: Image, at: Points, radius: float, colour: NDArray[np.float64], rng: Rng) -> None:
+def _paint(picture: Image, at: Landmarks, radius: float, colour: NDArray[np.float64], rng: Rng) -> None:
     centre = (round(float(at[0])), round(float(at[1])))
     axes = (max(1, round(radius)), max(1, round(radius * rng.uniform(0.7, 1.1))))
     fill = tuple(float(value) for value in colour)
     cv2.ellipse(picture, centre, axes, rng.uniform(0, 90), 0, 360, fill, -1, cv2.LINE_AA)
 
 
-def _box(picture: Image, at: Points, reach: float) -> tuple[int, int, int, int]:
+def _box(picture: Image, at: Landmarks, reach: float) -> tuple[int, int, int, int]:
     """Left, top, right, bottom of the square around a point, as far as it is in the picture."""
     height, width = picture.shape[:2]
     left, right = (int(np.clip(at[0] + sign * reach, 0, width)) for sign in (-1, 1))

@@ -21,20 +21,20 @@ from service.inference.detections import Detection, decode_detection, suppress_n
 from service.inference.refiner import crop_for_refiner
 from service.inference.session import open_cpu_session
 from training.data.augmentation import Rng
-from training.finder.scenes import LARGEST, SMALLEST, DrawnEye, Scenes
+from training.finder.scenes import MAX_DISTANCE_PX, MIN_DISTANCE_PX, EyeLabel, Scenes
 
 WIDEN = 1.5
 WIDE_PX = 72
 """Wide crops show WIDEN times as much as the network will see, at its resolution."""
 
-HARDLY = -4.0
+MIN_LOGIT = -4.0
 """Candidates of a lower logit are no use: every picture has hundreds."""
 
-AN_EYE, NO_EYE = 0.3, 0.5
-"""A candidate this near an eye, in eye distances, shows it; one farther than NO_EYE shows none."""
+POSITIVE_DISTANCE, NEGATIVE_DISTANCE = 0.3, 0.5
+"""A candidate this near an eye, in eye distances, shows it; one farther than NEGATIVE_DISTANCE shows none."""
 
-MOST_PER_PICTURE = 6
-MISSED, ANYWHERE = 0.5, 0.3
+MAX_NEGATIVES = 6
+MISSED_EYE_PROBABILITY, RANDOM_PLACE_PROBABILITY = 0.5, 0.3
 """How often an eye without a candidate is shown all the same, and a random place of a picture."""
 
 Labels = NDArray[np.float32]
@@ -60,7 +60,10 @@ def gather(scenes: Scenes, finder: Path, indices: Sequence[int], *, num_workers:
     cv2.setNumThreads(1)  # OpenCV's own threads do not live on in the loader's processes
     # Left as arrays: as tensors each would hold a file descriptor open between the processes.
     loader = DataLoader(
-        _Searched(scenes, finder, indices), batch_size=None, num_workers=num_workers, collate_fn=_as_they_are
+        _MinedScenes(scenes, finder, indices),
+        batch_size=None,
+        num_workers=num_workers,
+        collate_fn=_as_they_are,
     )
     found = list(tqdm(loader, desc="gather", total=len(indices), mininterval=10))
     crops, labels = zip(*found, strict=True)
@@ -71,7 +74,7 @@ def _as_they_are(found: Any) -> Any:
     return found
 
 
-class _Searched(Dataset[tuple[NDArray[np.uint8], Labels]]):
+class _MinedScenes(Dataset[tuple[NDArray[np.uint8], Labels]]):
     """Picture number i as its close crops and their labels."""
 
     def __init__(self, scenes: Scenes, finder: Path, indices: Sequence[int]) -> None:
@@ -89,7 +92,7 @@ class _Searched(Dataset[tuple[NDArray[np.uint8], Labels]]):
         picture, eyes = self.scenes.draw(index)
         (rows,) = self._session.run(["candidates"], {"picture": picture[None]})
         seen = suppress_non_maxima(
-            [decode_detection(row, 1, 1) for row in rows[rows[:, 0] >= HARDLY].tolist()]
+            [decode_detection(row, 1, 1) for row in rows[rows[:, 0] >= MIN_LOGIT].tolist()]
         )
         rng = np.random.default_rng((self.scenes.seed, index, 1))
         labelled = list(label_candidates(seen, eyes, rng))
@@ -102,36 +105,36 @@ class _Searched(Dataset[tuple[NDArray[np.uint8], Labels]]):
 
 
 def label_candidates(
-    seen: Sequence[Detection], eyes: Sequence[DrawnEye], rng: Rng
+    seen: Sequence[Detection], eyes: Sequence[EyeLabel], rng: Rng
 ) -> Iterator[tuple[Detection, tuple[float, ...]]]:
     """Candidates that are known to be eyes or none, some missed eyes and random places, with labels."""
     missed = [eye for eye in eyes if eye.sure]
     num_false = 0
     for each in seen:
-        if not SMALLEST / 2 <= each.distance <= 2 * LARGEST:
+        if not MIN_DISTANCE_PX / 2 <= each.distance <= 2 * MAX_DISTANCE_PX:
             continue
         near = min(eyes, key=lambda eye: _apart(each, eye), default=None)
-        if near is not None and near.sure and _apart(each, near) <= AN_EYE:
+        if near is not None and near.sure and _apart(each, near) <= POSITIVE_DISTANCE:
             missed = [eye for eye in missed if eye is not near]
             yield each, _label(each, near)
-        elif (near is None or _apart(each, near) > NO_EYE) and num_false < MOST_PER_PICTURE:
+        elif (near is None or _apart(each, near) > NEGATIVE_DISTANCE) and num_false < MAX_NEGATIVES:
             num_false += 1
             yield each, (0.0,) * len(LABELS)
     for eye in missed:
-        if rng.random() < MISSED:
-            guess = _guess(eye, rng)
+        if rng.random() < MISSED_EYE_PROBABILITY:
+            guess = _perturbed_detection(eye, rng)
             yield guess, _label(guess, eye)
-    if rng.random() < ANYWHERE:
-        place = _anywhere(rng)
-        if all(_apart(place, eye) > NO_EYE for eye in eyes):
+    if rng.random() < RANDOM_PLACE_PROBABILITY:
+        place = _random_detection(rng)
+        if all(_apart(place, eye) > NEGATIVE_DISTANCE for eye in eyes):
             yield place, (0.0,) * len(LABELS)
 
 
-def _apart(seen: Detection, eye: DrawnEye) -> float:
+def _apart(seen: Detection, eye: EyeLabel) -> float:
     return math.hypot(seen.x - eye.x, seen.y - eye.y) / max(eye.distance, 1.0)
 
 
-def _label(seen: Detection, eye: DrawnEye) -> tuple[float, ...]:
+def _label(seen: Detection, eye: EyeLabel) -> tuple[float, ...]:
     roll = math.radians(seen.roll_deg)
     dx, dy = (eye.x - seen.x) / seen.distance, (eye.y - seen.y) / seen.distance
     mirror = -1.0 if seen.left > 0.5 else 1.0
@@ -141,7 +144,7 @@ def _label(seen: Detection, eye: DrawnEye) -> tuple[float, ...]:
     return 1.0, mirror * right, down, math.log(eye.distance / seen.distance), mirror * turn, other
 
 
-def _guess(eye: DrawnEye, rng: Rng) -> Detection:
+def _perturbed_detection(eye: EyeLabel, rng: Rng) -> Detection:
     """About where the eye is, as wrong as the finder is at times."""
     x, y = (float(value) for value in (eye.x, eye.y) + rng.normal(0, 0.08, 2) * eye.distance)
     distance = eye.distance * math.exp(rng.normal(0, 0.12))
@@ -149,7 +152,7 @@ def _guess(eye: DrawnEye, rng: Rng) -> Detection:
     return Detection(x, y, distance, float(eye.left), roll_deg, 0.0, distance, (x, y))
 
 
-def _anywhere(rng: Rng) -> Detection:
+def _random_detection(rng: Rng) -> Detection:
     x, y = (float(value) for value in rng.uniform(0, 256, 2))
-    distance = math.exp(rng.uniform(math.log(SMALLEST), math.log(LARGEST)))
+    distance = math.exp(rng.uniform(math.log(MIN_DISTANCE_PX), math.log(MAX_DISTANCE_PX)))
     return Detection(x, y, distance, float(rng.integers(2)), rng.uniform(-60, 60), 0.0, distance, (x, y))

@@ -15,28 +15,28 @@ from numpy.typing import NDArray
 from service.vision.images import Image
 from training.data.augmentation import Rng, degrade_photo
 from training.finder.labels import LabelledPhoto
-from training.finder.negatives import background, draw_round_thing, random_part
-from training.finder.occlusions import COVERED, Points, cover_face, paint_over_eyes
+from training.finder.negatives import background, draw_round_object, random_crop
+from training.finder.occlusions import OCCLUSION_PROBABILITY, Landmarks, cover_face, paint_over_eyes
 
 SIDE = 256
-SMALLEST, LARGEST = 6.0, 260.0
+MIN_DISTANCE_PX, MAX_DISTANCE_PX = 6.0, 260.0
 """Distances between the eyes that are learned, in pixels of the training picture; larger ones are looked at
 in a smaller picture."""
 
 MODES = {"person": 0.30, "close-up": 0.13, "crowd": 0.20, "whole": 0.05, "nobody": 0.32}
 
-PEOPLE_WITHOUT_EYES = 0.4
+NO_EYES_PROBABILITY = 0.4
 """Part of the pictures of nobody that show a body, or a face whose eyes are painted over."""
 
-ROUND_THINGS = 0.5
+ROUND_OBJECTS_PROBABILITY = 0.5
 """Part of the pictures of nothing but backgrounds into which balls, cups and wheels are drawn."""
 
-KIND_WEIGHTS = {"masked": 5.0, "several-faces": 4.0, "tilted": 5.0, "profile": 2.0, "dark": 3.0,
+SAMPLING_WEIGHTS = {"masked": 5.0, "several-faces": 4.0, "tilted": 5.0, "profile": 2.0, "dark": 3.0,
                 "other": 1.0, "face": 0.8}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
-class DrawnEye:
+class EyeLabel:
     """One eye of a training picture, or, if it is not sure, a place where nothing is learned.
 
     `roll` is the angle of the head in radians, clockwise; `left` says which eye it is.
@@ -57,21 +57,21 @@ class Scenes:
         if not photos or not empty:
             raise ValueError("there is no labelled photo, or no picture without people, to draw from")
         self.photos, self.empty, self.seed = photos, empty, seed
-        weights = np.array([KIND_WEIGHTS[photo.kind] for photo in photos])
+        weights = np.array([SAMPLING_WEIGHTS[photo.kind] for photo in photos])
         self._bounds = np.cumsum(weights / weights.sum())
         self._crowded = [photo for photo in photos if len(photo.people) > 1] or photos
 
-    def draw(self, index: int) -> tuple[Image, list[DrawnEye]]:
+    def draw(self, index: int) -> tuple[Image, list[EyeLabel]]:
         """One picture SIDE x SIDE x 3 and its eyes."""
         rng = np.random.default_rng((self.seed, index))
         mode = str(rng.choice(list(MODES), p=list(MODES.values())))
         picture = background(self.empty, SIDE, rng)
-        eyes: list[DrawnEye] = []
-        if mode == "nobody" and rng.random() < PEOPLE_WITHOUT_EYES:
+        eyes: list[EyeLabel] = []
+        if mode == "nobody" and rng.random() < NO_EYES_PROBABILITY:
             picture = self._nobody(rng, picture)
-        elif mode == "nobody" and rng.random() < ROUND_THINGS:
+        elif mode == "nobody" and rng.random() < ROUND_OBJECTS_PROBABILITY:
             for _ in range(int(rng.integers(1, 4))):
-                draw_round_thing(picture, rng, self.empty)
+                draw_round_object(picture, rng, self.empty)
         elif mode == "crowd":
             picture, eyes = self._crowd(rng, picture)
         elif mode != "nobody":
@@ -82,7 +82,7 @@ class Scenes:
     def _photo(self, rng: Rng) -> LabelledPhoto:
         return self.photos[min(int(np.searchsorted(self._bounds, rng.random())), len(self.photos) - 1)]
 
-    def _one(self, rng: Rng, canvas: Image, mode: str) -> tuple[Image, list[DrawnEye]]:
+    def _one(self, rng: Rng, canvas: Image, mode: str) -> tuple[Image, list[EyeLabel]]:
         """One photo, moved so that a person of it is where and as large as the mode asks."""
         whole = mode == "whole"
         photo = (
@@ -94,30 +94,32 @@ class Scenes:
         if whole:
             scale = SIDE / max(photo.pixels.shape[:2]) * rng.uniform(0.8, 1.6)
         else:
-            low, high = (7.0, 90.0) if mode == "person" else (80.0, LARGEST)
+            low, high = (7.0, 90.0) if mode == "person" else (80.0, MAX_DISTANCE_PX)
             scale = math.exp(rng.uniform(math.log(low), math.log(high))) / max(person.distance, 1.0)
         if whole:
             centre, at = np.array(photo.pixels.shape[1::-1]) / 2, rng.uniform(0.35, 0.65, 2) * SIDE
         else:
-            centre = person.points[int(rng.integers(2))]
+            centre = person.landmarks[int(rng.integers(2))]
             at = rng.uniform(0.06, 0.94, 2) * SIDE if mode == "person" else rng.uniform(0.15, 0.85, 2) * SIDE
-        move = _similarity(centre, at, scale, _turn(rng), flip=bool(rng.random() < 0.5))
+        move = _similarity_transform(centre, at, scale, _random_roll(rng), flip=bool(rng.random() < 0.5))
         picture = _paste(canvas, photo.pixels, move, rng)
         return picture, _label(picture, photo, move, rng)
 
-    def _crowd(self, rng: Rng, canvas: Image) -> tuple[Image, list[DrawnEye]]:
+    def _crowd(self, rng: Rng, canvas: Image) -> tuple[Image, list[EyeLabel]]:
         """Several people cut out and pasted side by side, the nearer ones over the farther ones."""
-        typical = math.exp(rng.uniform(math.log(SMALLEST + 1), math.log(40)))
-        eyes: list[DrawnEye] = []
+        typical = math.exp(rng.uniform(math.log(MIN_DISTANCE_PX + 1), math.log(40)))
+        eyes: list[EyeLabel] = []
         for _ in range(int(rng.integers(2, int(6 + min(12, 200 / typical))))):
             photo = self._photo(rng)
             person = photo.people[rng.integers(len(photo.people))]
             scale = typical * math.exp(rng.normal(0, 0.25)) / max(person.distance, 1.0)
             at = rng.uniform(0.04, 0.96, 2) * SIDE
-            turn = _turn(rng) if rng.random() < 0.3 else math.radians(rng.normal(0, 8))
-            move = _similarity(person.points[:2].mean(0), at, scale, turn, flip=bool(rng.random() < 0.5))
-            alpha = _around(person.points, move, rng)
-            eyes = [eye for eye in (_hidden_behind(eye, alpha) for eye in eyes) if eye is not None]
+            turn = _random_roll(rng) if rng.random() < 0.3 else math.radians(rng.normal(0, 8))
+            move = _similarity_transform(
+                person.landmarks[:2].mean(0), at, scale, turn, flip=bool(rng.random() < 0.5)
+            )
+            alpha = _cutout_mask(person.landmarks, move, rng)
+            eyes = [eye for eye in (_occluded_by(eye, alpha) for eye in eyes) if eye is not None]
             x, y, width, height = cv2.boundingRect(alpha)
             here = slice(y, y + height), slice(x, x + width)
             pasted = canvas.copy()
@@ -126,7 +128,7 @@ class Scenes:
             new = _label(pasted, photo, move, rng)
             shown = alpha[here][..., None].astype(np.int16)
             canvas[here] = canvas[here] + (pasted[here].astype(np.int16) - canvas[here]) * shown // 255
-            eyes += [eye for eye in (_cut_off(eye, alpha) for eye in new) if eye is not None]
+            eyes += [eye for eye in (_cropped_by(eye, alpha) for eye in new) if eye is not None]
         return canvas, eyes
 
     def _nobody(self, rng: Rng, canvas: Image) -> Image:
@@ -135,25 +137,25 @@ class Scenes:
         person = photo.people[rng.integers(len(photo.people))]
         distance = max(person.distance, 1.0)
         if rng.random() < 0.35 and len(photo.people) == 1:
-            body = _below_face(photo)
+            body = _body_below_face(photo)
             if min(body.shape[:2]) >= 24:
-                return random_part(body, SIDE, rng)
+                return random_crop(body, SIDE, rng)
         painted = photo.pixels.copy()
         for each in photo.people:
-            paint_over_eyes(painted, each.points, rng)
+            paint_over_eyes(painted, each.landmarks, rng)
         scale = math.exp(rng.uniform(math.log(8), math.log(220))) / distance
         at = rng.uniform(0.1, 0.9, 2) * SIDE
-        centre = person.points[2] + rng.normal(0, 0.4, 2) * distance
-        move = _similarity(centre, at, scale, _turn(rng), flip=False)
+        centre = person.landmarks[2] + rng.normal(0, 0.4, 2) * distance
+        move = _similarity_transform(centre, at, scale, _random_roll(rng), flip=False)
         return _paste(canvas, painted, move, rng)
 
 
-def _turn(rng: Rng) -> float:
+def _random_roll(rng: Rng) -> float:
     """A head's additional tilt in radians: mostly little, else anything to 60 degrees."""
     return math.radians(rng.normal(0, 7) if rng.random() < 0.55 else rng.uniform(-60, 60))
 
 
-def _similarity(
+def _similarity_transform(
     centre: NDArray[np.floating], at: NDArray[np.floating], scale: float, turn: float, *, flip: bool
 ) -> NDArray[np.float64]:
     """The 2 x 3 matrix that brings `centre` to `at`, turned clockwise, mirrored before if `flip`."""
@@ -186,21 +188,21 @@ def _paste(canvas: Image, photo: Image, move: NDArray[np.float64], rng: Rng) -> 
     return canvas
 
 
-def _label(picture: Image, photo: LabelledPhoto, move: NDArray[np.float64], rng: Rng) -> list[DrawnEye]:
+def _label(picture: Image, photo: LabelledPhoto, move: NDArray[np.float64], rng: Rng) -> list[EyeLabel]:
     """The eyes of a moved photo's people, some of whom are covered on the way."""
     mirrored = bool(np.linalg.det(move[:, :2]) < 0)
     eyes = []
     for person in photo.people:
-        points = (person.points @ move[:, :2].T + move[:, 2]).astype(np.float32)
+        points = (person.landmarks @ move[:, :2].T + move[:, 2]).astype(np.float32)
         sure = list(person.sure)
         if mirrored:
             points, sure = points[[1, 0, 2]], sure[::-1]
-        gone = cover_face(picture, points, rng) if rng.random() < COVERED else [False, False]
+        gone = cover_face(picture, points, rng) if rng.random() < OCCLUSION_PROBABILITY else [False, False]
         dx, dy = (float(value) for value in points[1] - points[0])
         distance, roll = math.hypot(dx, dy), math.atan2(dy, dx)
         for side in (0, 1):
             if not gone[side]:
-                eye = DrawnEye(
+                eye = EyeLabel(
                     float(points[side, 0]), float(points[side, 1]), distance, roll, side == 1, sure[side]
                 )
                 eyes.append(_at_border(eye))
@@ -211,14 +213,14 @@ def _label(picture: Image, photo: LabelledPhoto, move: NDArray[np.float64], rng:
     ]
 
 
-def _at_border(eye: DrawnEye) -> DrawnEye:
+def _at_border(eye: EyeLabel) -> EyeLabel:
     """The eye, no longer sure if it is too small, too large, or cut by the picture's border."""
     margin = 0.1 * eye.distance
     inside = margin <= eye.x <= SIDE - 1 - margin and margin <= eye.y <= SIDE - 1 - margin
-    return eye if inside and SMALLEST <= eye.distance <= LARGEST else replace(eye, sure=False)
+    return eye if inside and MIN_DISTANCE_PX <= eye.distance <= MAX_DISTANCE_PX else replace(eye, sure=False)
 
 
-def _around(points: Points, move: NDArray[np.float64], rng: Rng) -> NDArray[np.uint8]:
+def _cutout_mask(points: Landmarks, move: NDArray[np.float64], rng: Rng) -> NDArray[np.uint8]:
     """How much of a pasted person shows at each pixel, 255 is all: an ellipse of head, neck and shoulders."""
     moved = points @ move[:, :2].T + move[:, 2]
     across = moved[1] - moved[0]
@@ -232,7 +234,7 @@ def _around(points: Points, move: NDArray[np.float64], rng: Rng) -> NDArray[np.u
     return alpha
 
 
-def _near(alpha: NDArray[np.uint8], eye: DrawnEye, reach: float) -> NDArray[np.uint8]:
+def _mask_near(alpha: NDArray[np.uint8], eye: EyeLabel, reach: float) -> NDArray[np.uint8]:
     left, top = max(0, int(eye.x - reach)), max(0, int(eye.y - reach))
     return (
         alpha[top : int(eye.y + reach) + 1, left : int(eye.x + reach) + 1]
@@ -241,23 +243,23 @@ def _near(alpha: NDArray[np.uint8], eye: DrawnEye, reach: float) -> NDArray[np.u
     )
 
 
-def _hidden_behind(eye: DrawnEye, alpha: NDArray[np.uint8]) -> DrawnEye | None:
+def _occluded_by(eye: EyeLabel, alpha: NDArray[np.uint8]) -> EyeLabel | None:
     """The eye after something was pasted over: gone, partly hidden (no longer sure), or as it was."""
-    part = _near(alpha, eye, 0.25 * eye.distance)
+    part = _mask_near(alpha, eye, 0.25 * eye.distance)
     if not part.size or part.max() < 77:
         return eye
     return None if part.min() > 178 else replace(eye, sure=False)
 
 
-def _cut_off(eye: DrawnEye, alpha: NDArray[np.uint8]) -> DrawnEye | None:
+def _cropped_by(eye: EyeLabel, alpha: NDArray[np.uint8]) -> EyeLabel | None:
     """A pasted person's eye: gone where the cut-out does not reach, not sure at its edge."""
-    part = _near(alpha, eye, 0.25 * eye.distance)
+    part = _mask_near(alpha, eye, 0.25 * eye.distance)
     if not part.size or part.max() < 77:
         return None
     return eye if part.min() > 178 else replace(eye, sure=False)
 
 
-def _below_face(photo: LabelledPhoto) -> Image:
+def _body_below_face(photo: LabelledPhoto) -> Image:
     person = photo.people[0]
-    top = int(person.points[:2, 1].max() + 2.1 * person.distance)
+    top = int(person.landmarks[:2, 1].max() + 2.1 * person.distance)
     return photo.pixels[top:] if top < photo.pixels.shape[0] else photo.pixels[:0]

@@ -1,8 +1,8 @@
-"""The pictures on which eye finders are measured: what they show is known, and none of them was trained on.
+"""Held-out pictures with known eyes, which eye finders are evaluated and calibrated on.
 
 Kinds: frontal (faces of 48 px or wider), masked, profile, several people as they are; tilted, dark, small,
 close-up, masked by drawing and several put together, all made from frontal ones; nobody; and a cat.
-Everything random is a function of the picture's number.
+Everything random is seeded by the picture's number.
 """
 
 import math
@@ -20,59 +20,59 @@ from training.data.splits import FinderSplit
 from training.finder.labels import LabelledPhoto, Person
 from training.finder.negatives import MEASURED, from_folder, packaged, parts_without_people
 from training.finder.occlusions import cover_with_mask, paint_over_eyes
-from training.finder.scenes import DrawnEye
+from training.finder.scenes import EyeLabel
 
 FRONTAL_PX = 48
 SMALL_PX = (20, 48)
 SMALLEST_DISTANCE_PX = 10.0
 """Of several people, eyes nearer together than this are neither hits nor misses."""
 
-NUM_PARTS_EACH = 200
-"""So many parts of each packaged picture count as pictures of nobody."""
+NUM_CROPS_EACH = 200
+"""So many random squares of each packaged picture are negatives."""
 
 NOBODY = "nobody: "
-"""How the names of kinds begin whose pictures show nobody; their false eyes set the threshold."""
+"""How the names of the kinds of negatives begin; their false positives set the threshold."""
 
 PACKAGED = f"{NOBODY}packaged"
 """Hundreds of parts of a few pictures that ship with scikit-image."""
 
-PAINTED_OVER = "eyes painted over"
+EYES_PAINTED_OVER = "eyes painted over"
 """The kind of photos whose people had their eyes covered by skin: a brow, a lid or a rim may be left of them,
 so they are told apart from pictures of nobody."""
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class Example:
     """One picture of a kind and its eyes; those that are not sure count neither way."""
 
     kind: str
     picture: Image
-    eyes: tuple[DrawnEye, ...]
+    eyes: tuple[EyeLabel, ...]
 
 
-def cases_with_people(photos: Sequence[LabelledPhoto]) -> Iterator[Case]:
+def people_examples(photos: Sequence[LabelledPhoto]) -> Iterator[Example]:
     """Each photo as it is, and each frontal one also turned, darkened, shrunk, and cut to one eye."""
     for number, photo in enumerate(photos):
         rng = np.random.default_rng((1, number))
         if len(photo.people) > 1 or photo.kind == "several-faces":
-            yield _case("several", photo.pixels, photo.people, smallest=SMALLEST_DISTANCE_PX)
+            yield _example("several", photo.pixels, photo.people, smallest=SMALLEST_DISTANCE_PX)
             continue
         (person,) = photo.people
         kind = {"other": "frontal", "face": "frontal", "dark": "frontal"}.get(photo.kind, photo.kind)
         if kind != "frontal":
-            yield _case("masked" if kind == "masked" else f"{kind} as it is", photo.pixels, photo.people)
+            yield _example("masked" if kind == "masked" else f"{kind} as it is", photo.pixels, photo.people)
         elif person.face_px >= FRONTAL_PX:
-            yield _case("frontal", photo.pixels, photo.people)
-            yield from _made_cases(photo.pixels, person, rng)
+            yield _example("frontal", photo.pixels, photo.people)
+            yield from _degraded_examples(photo.pixels, person, rng)
 
 
-def cases_put_together(photos: Sequence[LabelledPhoto]) -> Iterator[Case]:
+def composed_crowds(photos: Sequence[LabelledPhoto]) -> Iterator[Example]:
     """Pictures of 640 x 480 px in which six frontal photos stand side by side, each photo in one of them."""
     frontal = [photo for photo in photos if photo.kind in ("other", "face") and len(photo.people) == 1]
     rng = np.random.default_rng(4)
     for start in range(0, len(frontal) - 5, 6):
         wall = np.full((480, 640, 3), rng.integers(0, 256, 3), np.uint8)
-        eyes: list[DrawnEye] = []
+        eyes: list[EyeLabel] = []
         for place, photo in enumerate(frontal[start : start + 6]):
             (person,) = photo.people
             height, width = photo.pixels.shape[:2]
@@ -81,82 +81,88 @@ def cases_put_together(photos: Sequence[LabelledPhoto]) -> Iterator[Case]:
             x, y = place % 3 * 213 + (213 - size[0]) // 2, place // 3 * 240 + (240 - size[1]) // 2
             small = cv2.resize(photo.pixels, size, interpolation=cv2.INTER_AREA)
             wall[y : y + size[1], x : x + size[0]] = small
-            points = (person.points + 0.5) * (np.array(size) / (width, height)) - 0.5 + (x, y)
+            points = (person.landmarks + 0.5) * (np.array(size) / (width, height)) - 0.5 + (x, y)
             eyes += _eyes(points, person.sure, SMALLEST_DISTANCE_PX)
-        yield Case("several, put together", wall, tuple(eyes))
+        yield Example("several, put together", wall, tuple(eyes))
 
 
-def cases_of_an_animal(*, num_parts_each: int = NUM_PARTS_EACH) -> list[Case]:
+def cat_examples(*, num_crops_each: int = NUM_CROPS_EACH) -> list[Example]:
     """Parts of a picture of a cat: its eyes are eyes, but not of a person."""
     rng = np.random.default_rng(3)
-    return [Case("a cat", _square(packaged(["chelsea"])[0], rng), ()) for _ in range(num_parts_each)]
+    return [
+        Example("a cat", _random_square(packaged(["chelsea"])[0], rng), ()) for _ in range(num_crops_each)
+    ]
 
 
-def _made_cases(photo: Image, person: Person, rng: Rng) -> Iterator[Case]:
+def _degraded_examples(photo: Image, person: Person, rng: Rng) -> Iterator[Example]:
     degrees = float(rng.choice([-1, 1]) * rng.choice([15, 30, 45]))
-    yield _moved("tilted", photo, person, scale=1.0, degrees=degrees)
+    yield _rotated_and_scaled("tilted", photo, person, scale=1.0, degrees=degrees)
     dark = adjust_tone(photo, gain=rng.uniform(0.1, 0.2))
-    yield _case("dark", dark, (person,))
-    yield _moved("small", photo, person, scale=rng.uniform(*SMALL_PX) / person.face_px, degrees=0.0)
+    yield _example("dark", dark, (person,))
+    yield _rotated_and_scaled(
+        "small", photo, person, scale=rng.uniform(*SMALL_PX) / person.face_px, degrees=0.0
+    )
     masked = photo.copy()
-    cover_with_mask(masked, person.points, rng)
-    yield _case("masked, drawn", masked, (person,))
+    cover_with_mask(masked, person.landmarks, rng)
+    yield _example("masked, drawn", masked, (person,))
     side = int(rng.integers(2))
     if person.sure[side]:
         yield _close_up(photo, person, side, rng.uniform(0.62, 1.1))
 
 
-def cases_of_nobody(
+def negative_examples(
     photos: Sequence[LabelledPhoto],
     *,
     names: Sequence[str] = MEASURED,
-    num_parts_each: int = NUM_PARTS_EACH,
-) -> Iterator[Case]:
+    num_crops_each: int = NUM_CROPS_EACH,
+) -> Iterator[Example]:
     """Parts of packaged pictures, parts of photos beside their people, and photos without their eyes."""
     rng = np.random.default_rng(2)
     for picture in packaged(names):
-        yield from (Case(PACKAGED, _square(picture, rng), ()) for _ in range(num_parts_each))
+        yield from (Example(PACKAGED, _random_square(picture, rng), ()) for _ in range(num_crops_each))
     for part in parts_without_people(photos):
-        yield Case(f"{NOBODY}beside people", part, ())
+        yield Example(f"{NOBODY}beside people", part, ())
     for photo in photos:
         if len(photo.people) == 1 and photo.kind != "several-faces":
             painted = photo.pixels.copy()
-            paint_over_eyes(painted, photo.people[0].points, rng)
-            yield Case(PAINTED_OVER, painted, ())
+            paint_over_eyes(painted, photo.people[0].landmarks, rng)
+            yield Example(EYES_PAINTED_OVER, painted, ())
 
 
-def cases_of_a_folder(folder: Path, split: FinderSplit) -> list[Case]:
+def folder_negatives(folder: Path, split: FinderSplit) -> list[Example]:
     """One split of a folder's pictures of nobody: each whole, and a square of it.
 
     Raises:
         DataError: the folder holds no pictures, or one of them cannot be read.
     """
     rng = np.random.default_rng(5)
-    shown = (each for picture in from_folder(folder, split) for each in (picture, _square(picture, rng)))
-    return [Case(f"{NOBODY}a folder", each, ()) for each in shown]
+    shown = (
+        each for picture in from_folder(folder, split) for each in (picture, _random_square(picture, rng))
+    )
+    return [Example(f"{NOBODY}a folder", each, ()) for each in shown]
 
 
-def _square(picture: Image, rng: Rng) -> Image:
+def _random_square(picture: Image, rng: Rng) -> Image:
     height, width = picture.shape[:2]
     side = int(rng.uniform(0.3, 1.0) * min(height, width))
     left, top = int(rng.integers(width - side + 1)), int(rng.integers(height - side + 1))
     return np.ascontiguousarray(picture[top : top + side, left : left + side])
 
 
-def _case(kind: str, picture: Image, people: Sequence[Person], smallest: float = 0.0) -> Case:
-    eyes = [eye for person in people for eye in _eyes(person.points, person.sure, smallest)]
-    return Case(kind, picture, tuple(eyes))
+def _example(kind: str, picture: Image, people: Sequence[Person], smallest: float = 0.0) -> Example:
+    eyes = [eye for person in people for eye in _eyes(person.landmarks, person.sure, smallest)]
+    return Example(kind, picture, tuple(eyes))
 
 
-def _eyes(points: NDArray[np.floating], sure: tuple[bool, bool], smallest: float = 0.0) -> Iterator[DrawnEye]:
+def _eyes(points: NDArray[np.floating], sure: tuple[bool, bool], smallest: float = 0.0) -> Iterator[EyeLabel]:
     dx, dy = (float(value) for value in points[1] - points[0])
     distance, roll = math.hypot(dx, dy), math.atan2(dy, dx)
     for side in (0, 1):
         x, y = (float(value) for value in points[side])
-        yield DrawnEye(x, y, distance, roll, side == 1, sure[side] and distance >= smallest)
+        yield EyeLabel(x, y, distance, roll, side == 1, sure[side] and distance >= smallest)
 
 
-def _moved(kind: str, photo: Image, person: Person, *, scale: float, degrees: float) -> Case:
+def _rotated_and_scaled(kind: str, photo: Image, person: Person, *, scale: float, degrees: float) -> Example:
     """The photo turned clockwise around the face and shrunk, as large as it needs to be to hold it all."""
     height, width = photo.shape[:2]
     turn = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), -degrees, 1.0)
@@ -167,18 +173,18 @@ def _moved(kind: str, photo: Image, person: Person, *, scale: float, degrees: fl
     small = max(8, round(size[0] * scale)), max(8, round(size[1] * scale))
     shrunk = cv2.resize(turned, small, interpolation=cv2.INTER_AREA) if scale != 1.0 else turned
     ratio = np.array(small) / size
-    points = (person.points @ turn[:, :2].T + turn[:, 2] + 0.5) * ratio - 0.5
-    return Case(kind, np.asarray(shrunk, dtype=np.uint8), tuple(_eyes(points, person.sure)))
+    points = (person.landmarks @ turn[:, :2].T + turn[:, 2] + 0.5) * ratio - 0.5
+    return Example(kind, np.asarray(shrunk, dtype=np.uint8), tuple(_eyes(points, person.sure)))
 
 
-def _close_up(photo: Image, person: Person, side: int, per_distance: float) -> Case:
+def _close_up(photo: Image, person: Person, side: int, per_distance: float) -> Example:
     """A square around one eye, 128 px or larger; the other eye is not in it or counts neither way."""
     half = max(4, round(per_distance * person.distance / 2))
-    x, y = (round(float(value)) for value in person.points[side])
+    x, y = (round(float(value)) for value in person.landmarks[side])
     padded = cv2.copyMakeBorder(photo, half, half, half, half, cv2.BORDER_REPLICATE)
     square = padded[y : y + 2 * half, x : x + 2 * half]
     grow = max(1.0, 128 / square.shape[0])
     enlarged = cv2.resize(square, None, fx=grow, fy=grow, interpolation=cv2.INTER_CUBIC)
-    points = (person.points - (x - half, y - half) + 0.5) * (enlarged.shape[0] / square.shape[0]) - 0.5
+    points = (person.landmarks - (x - half, y - half) + 0.5) * (enlarged.shape[0] / square.shape[0]) - 0.5
     sure = side == 0 and person.sure[0], side == 1 and person.sure[1]
-    return Case("close-up", np.asarray(enlarged, dtype=np.uint8), tuple(_eyes(points, sure)))
+    return Example("close-up", np.asarray(enlarged, dtype=np.uint8), tuple(_eyes(points, sure)))

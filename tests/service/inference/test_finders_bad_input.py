@@ -17,7 +17,7 @@ from service.settings import Settings
 from service.vision.images import Image
 from tests.fakes import encoded
 from tests.service.shapes import check_problem
-from training.finder.export import FinderFacts, read_network, write_finder
+from training.finder.export import FinderMetadata, read_graph, write_finder
 
 pytestmark = pytest.mark.beside_others
 
@@ -29,7 +29,7 @@ JSON = PNG | {"accept": "application/json"}
 def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finder that has learned nothing, so that its heat map is as good as noise: the shipped one's network
     with weights by chance, and no closer look."""
-    network = read_network(model_path("eye_finder"))
+    network = read_graph(model_path("eye_finder"))
     random = np.random.default_rng(0)
     for tensor in network.graph.initializer:
         if tensor.data_type in (TensorProto.FLOAT, TensorProto.FLOAT16) and len(tensor.dims) == 4:
@@ -38,7 +38,7 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
             by_chance = random.normal(0, spread, weights.shape).astype(weights.dtype)
             tensor.CopyFrom(numpy_helper.from_array(by_chance, tensor.name))
     path = tmp_path_factory.mktemp("finder") / "eye_finder.onnx"
-    facts = FinderFacts("0", "nothing", "open", "none", threshold=0.5, score_weights=(1.0, *[0.0] * 7))
+    facts = FinderMetadata("0", "nothing", "open", "none", threshold=0.5, score_weights=(1.0, *[0.0] * 7))
     write_finder(network, path, facts, {})
     return path
 

@@ -93,7 +93,7 @@ def test_doubted_labels_are_left_out_of_the_next_run(tmp_path: Path) -> None:
         "--limit",
         2,
     )
-    assert "4 labels of 2 of 2 photos are doubted" in shown
+    assert "4 labels of 2 of 2 photos are contradicted" in shown
     assert doubted.with_suffix(".png").is_file()
     left = load_scenes(data, 0, without=read_files(doubted)).photos
     assert len(load_scenes(data, 0).photos) - len(left) == 2

@@ -16,9 +16,9 @@ from training.finder.detector import (
     loss,
     targets,
 )
-from training.finder.scenes import DrawnEye
+from training.finder.scenes import EyeLabel
 
-EYE = DrawnEye(x=101.5, y=62.5, distance=64.0, roll=0.5, left=True, sure=True)
+EYE = EyeLabel(x=101.5, y=62.5, distance=64.0, roll=0.5, left=True, sure=True)
 """Its centre is a quarter of a cell right of that of column 25 (pixel 101.5) and of row 15 (61.5)."""
 
 
@@ -58,13 +58,13 @@ def test_targets_say_where_and_what_an_eye_is() -> None:
 
 
 def test_each_eye_counts_once_however_large_it_is() -> None:
-    small = DrawnEye(20, 20, 8, 0, False, True)
+    small = EyeLabel(20, 20, 8, 0, False, True)
     near = targets([EYE, small], side=128)[9]
     np.testing.assert_allclose(near.sum(), 2, atol=1e-5)
 
 
 def test_nothing_is_learned_where_an_eye_is_not_sure() -> None:
-    unsure = DrawnEye(EYE.x, EYE.y, EYE.distance, EYE.roll, EYE.left, sure=False)
+    unsure = EyeLabel(EYE.x, EYE.y, EYE.distance, EYE.roll, EYE.left, sure=False)
     maps = targets([unsure], side=128)
     assert maps[0].max() == 0
     assert maps[10, 15, 25] == 0
@@ -83,7 +83,7 @@ def test_perfect_maps_cost_next_to_nothing_and_any_wrong_one_costs() -> None:
 
 
 def test_a_false_eye_costs_only_where_heat_is_learned() -> None:
-    unsure = DrawnEye(EYE.x, EYE.y, EYE.distance, EYE.roll, EYE.left, sure=False)
+    unsure = EyeLabel(EYE.x, EYE.y, EYE.distance, EYE.roll, EYE.left, sure=False)
     wanted = torch.from_numpy(targets([unsure], side=128))[None]
     there, elsewhere = perfect_maps(wanted), perfect_maps(wanted)
     there[0, 0, 15, 25] = elsewhere[0, 0, 2, 2] = 12.0
@@ -92,7 +92,7 @@ def test_a_false_eye_costs_only_where_heat_is_learned() -> None:
 
 
 def test_a_crowd_counts_as_much_as_a_close_up() -> None:
-    crowd = [DrawnEye(16.0 * n + 20, 40, 10, 0, False, True) for n in range(6)]
+    crowd = [EyeLabel(16.0 * n + 20, 40, 10, 0, False, True) for n in range(6)]
     pictures = [targets(eyes, side=128) for eyes in ([EYE], crowd)]
     wanted = torch.from_numpy(np.stack(pictures))
     losses = []

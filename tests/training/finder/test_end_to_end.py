@@ -16,7 +16,13 @@ from service.vision.quality import QualityThresholds
 from tests.fake_finders import tiny_finder
 from tests.fakes import tiny_model
 from training.data.photos import Photo, list_photos
-from training.finder.end_to_end import TIMED, Served, milliseconds, refused_sheet, serve
+from training.finder.end_to_end import (
+    TIMED,
+    EndToEndResult,
+    draw_refused_photos,
+    measure_latency_ms,
+    run_service,
+)
 
 
 @pytest.fixture(scope="module")
@@ -51,26 +57,26 @@ def any_eye(finder: Labelled | LearnedEyeFinder, synthesizer: Synthesizer) -> Pi
 
 def test_a_photo_whose_eyes_are_found_gets_a_face(photos: list[Photo], synthesizer: Synthesizer) -> None:
     finder = Labelled(photos[0])
-    served = serve(photos[:1], any_eye(finder, synthesizer), finder, finder, progress=False)
-    assert served == Served({photos[0].file: "face"}, (0.0, 0.0))
-    assert "| 1.000 (0.207–1.000) |" in served.table("`dev`")
+    result = run_service(photos[:1], any_eye(finder, synthesizer), finder, finder, progress=False)
+    assert result == EndToEndResult({photos[0].file: "face"}, (0.0, 0.0))
+    assert "| 1.000 (0.207–1.000) |" in result.table("`dev`")
 
 
 def test_two_finders_are_compared_in_eye_distances(photos: list[Photo], synthesizer: Synthesizer) -> None:
     finder, other = Labelled(photos[0]), Labelled(photos[0], off=0.1)
-    served = serve(photos[:1], any_eye(finder, synthesizer), finder, other, progress=False)
-    assert served.apart == pytest.approx((0.1, 0.1))
-    assert "| apart from Haar in eye distances, median of 2 eyes | 0.100 |" in served.table("`dev`")
+    result = run_service(photos[:1], any_eye(finder, synthesizer), finder, other, progress=False)
+    assert result.apart == pytest.approx((0.1, 0.1))
+    assert "| apart from Haar in eye distances, median of 2 eyes | 0.100 |" in result.table("`dev`")
 
 
 def test_a_photo_whose_eyes_are_not_found_is_refused_and_drawn(
     photos: list[Photo], synthesizer: Synthesizer, tmp_path: Path
 ) -> None:
     blind = LearnedEyeFinder.load(tiny_finder(tmp_path / "blind.onnx", []))
-    served = serve(photos, any_eye(blind, synthesizer), blind, Labelled(photos[0]), progress=False)
-    assert set(served.codes.values()) == {"no_eye_found"}
-    assert "| refused: no_eye_found | 4 |" in served.table("`dev`")
-    assert refused_sheet(served, photos, tmp_path / "sheets" / "refused.png") == 4
+    result = run_service(photos, any_eye(blind, synthesizer), blind, Labelled(photos[0]), progress=False)
+    assert set(result.codes.values()) == {"no_eye_found"}
+    assert "| refused: no_eye_found | 4 |" in result.table("`dev`")
+    assert draw_refused_photos(result, photos, tmp_path / "sheets" / "refused.png") == 4
     sheet = cv2.imread(str(tmp_path / "sheets" / "refused.png"))
     assert sheet is not None
     assert sheet.shape == (200, 1600, 3)
@@ -81,7 +87,7 @@ def test_photos_without_a_label_say_nothing(photos: list[Photo], synthesizer: Sy
     finder = Labelled(photos[0])
     unknown = [replace(photo, eyes=None) for photo in photos]
     with pytest.raises(ValueError, match="none of the 4 photos"):
-        serve(unknown, any_eye(finder, synthesizer), finder, finder, progress=False)
+        run_service(unknown, any_eye(finder, synthesizer), finder, finder, progress=False)
 
 
 def test_the_time_is_that_of_whole_photos_at_two_weights() -> None:
@@ -96,7 +102,7 @@ def test_the_time_is_that_of_whole_photos_at_two_weights() -> None:
             return EyeDetections([])
 
     finder = Looking()
-    spent = milliseconds(finder, repeats=1)
+    spent = measure_latency_ms(finder, repeats=1)
     assert set(finder.shapes) == {(240, 320), (540, 960), (750, 1000)}
     alone, *decoded = spent
     assert alone == "search a picture of 320 px"

@@ -13,9 +13,23 @@ from service.vision.images import Image
 from tests.fake_finders import seen_left, seen_right, tiny_finder
 from tests.fakes import ASTRONAUT_LEFT_EYE, ASTRONAUT_RIGHT_EYE
 from tests.training.labelled_astronaut import photo
-from training.finder.calibration import FALSE_EYES_PER_PICTURE, Judged, fit_threshold, fit_weights, judge
-from training.finder.evaluate import Tally, is_right, measure, sum_up, table, wilson, write_numbers
-from training.finder.test_sets import PACKAGED, PAINTED_OVER, Case, cases_of_nobody, cases_with_people
+from training.finder.calibration import (
+    FALSE_POSITIVES_PER_PICTURE,
+    LabelledDetections,
+    fit_logistic_regression,
+    fit_threshold,
+    label_detections,
+)
+from training.finder.evaluate import (
+    KindResult,
+    evaluate_finder,
+    is_true_positive,
+    summarize,
+    table,
+    wilson_interval,
+    write_numbers,
+)
+from training.finder.test_sets import EYES_PAINTED_OVER, PACKAGED, Example, negative_examples, people_examples
 
 EYES = eyes_from_points(ASTRONAUT_RIGHT_EYE, ASTRONAUT_LEFT_EYE)
 
@@ -32,77 +46,77 @@ class Knowing:
         return EyeDetections(self.eyes)
 
 
-def as_it_is(sure: tuple[bool, bool] = (True, True)) -> Case:
-    return next(case for case in cases_with_people([photo(sure=sure)]) if case.kind == "frontal")
+def as_it_is(sure: tuple[bool, bool] = (True, True)) -> Example:
+    return next(example for example in people_examples([photo(sure=sure)]) if example.kind == "frontal")
 
 
 def test_who_knows_the_eyes_finds_them_exactly() -> None:
-    tally = measure(Knowing(*EYES), [as_it_is()])["frontal"]
-    assert (tally.num_eyes, tally.num_found, tally.false_eyes) == (2, 2, [0])
-    for centre, side, roll, size in tally.errors:
+    result = evaluate_finder(Knowing(*EYES), [as_it_is()])["frontal"]
+    assert (result.num_eyes, result.num_found, result.false_positives) == (2, 2, [0])
+    for centre, side, roll, size in result.errors:
         assert side
         assert (centre, roll, size) == pytest.approx((0, 0, 1), abs=1e-6)
 
 
 def test_who_says_nothing_finds_nothing() -> None:
-    tally = measure(Knowing(), [as_it_is()])["frontal"]
-    assert (tally.num_eyes, tally.num_found, tally.false_eyes) == (2, 0, [0])
+    result = evaluate_finder(Knowing(), [as_it_is()])["frontal"]
+    assert (result.num_eyes, result.num_found, result.false_positives) == (2, 0, [0])
 
 
 @pytest.mark.parametrize(("moved", "found"), [(0.14, 1), (0.16, 0)])
 def test_an_eye_is_found_within_a_part_of_the_eye_distance(moved: float, found: int) -> None:
     distance = np.hypot(*np.subtract(ASTRONAUT_LEFT_EYE, ASTRONAUT_RIGHT_EYE))
     answer = replace(EYES[0], y=EYES[0].y - moved * float(distance))
-    tally = measure(Knowing(answer), [as_it_is()])["frontal"]
-    assert tally.num_found == found
-    assert tally.false_eyes == [1 - found]
+    result = evaluate_finder(Knowing(answer), [as_it_is()])["frontal"]
+    assert result.num_found == found
+    assert result.false_positives == [1 - found]
 
 
 def test_an_eye_whose_label_is_not_sure_is_neither_hit_nor_miss_nor_false() -> None:
-    tally = measure(Knowing(*EYES), [as_it_is(sure=(True, False))])["frontal"]
-    assert (tally.num_eyes, tally.num_found, tally.false_eyes) == (1, 1, [0])
-    assert is_right(EYES[1], as_it_is(sure=(True, False))) is None
+    result = evaluate_finder(Knowing(*EYES), [as_it_is(sure=(True, False))])["frontal"]
+    assert (result.num_eyes, result.num_found, result.false_positives) == (1, 1, [0])
+    assert is_true_positive(EYES[1], as_it_is(sure=(True, False))) is None
 
 
 def test_any_eye_is_false_where_nobody_is() -> None:
-    empty = Case("nobody", np.zeros((9, 9, 3), np.uint8), ())
-    assert measure(Knowing(*EYES), [empty])["nobody"].false_eyes == [2]
+    empty = Example("nobody", np.zeros((9, 9, 3), np.uint8), ())
+    assert evaluate_finder(Knowing(*EYES), [empty])["nobody"].false_positives == [2]
 
 
-def test_cases_show_their_eyes_where_they_say() -> None:
-    cases = {case.kind: case for case in cases_with_people([photo()])}
-    assert set(cases) == {"frontal", "tilted", "dark", "small", "masked, drawn", "close-up"}
-    assert np.mean(cases["dark"].picture) < 0.25 * np.mean(photo().pixels)
-    assert cases["small"].eyes[0].distance < 25
-    tilt = np.degrees(cases["tilted"].eyes[0].roll - cases["frontal"].eyes[0].roll)
+def test_examples_show_their_eyes_where_they_say() -> None:
+    examples = {example.kind: example for example in people_examples([photo()])}
+    assert set(examples) == {"frontal", "tilted", "dark", "small", "masked, drawn", "close-up"}
+    assert np.mean(examples["dark"].picture) < 0.25 * np.mean(photo().pixels)
+    assert examples["small"].eyes[0].distance < 25
+    tilt = np.degrees(examples["tilted"].eyes[0].roll - examples["frontal"].eyes[0].roll)
     assert abs(tilt) == pytest.approx(round(abs(tilt) / 15) * 15, abs=0.01)
-    (one,) = [eye for eye in cases["close-up"].eyes if eye.sure]
-    middle = (cases["close-up"].picture.shape[0] - 1) / 2
+    (one,) = [eye for eye in examples["close-up"].eyes if eye.sure]
+    middle = (examples["close-up"].picture.shape[0] - 1) / 2
     assert (one.x, one.y) == pytest.approx((middle, middle), abs=0.05 * one.distance)
-    pupil = cases["frontal"].picture[101, 203].astype(int)
-    x, y = round(cases["tilted"].eyes[0].x), round(cases["tilted"].eyes[0].y)
-    assert np.abs(cases["tilted"].picture[y, x] - pupil).max() < 40
+    pupil = examples["frontal"].picture[101, 203].astype(int)
+    x, y = round(examples["tilted"].eyes[0].x), round(examples["tilted"].eyes[0].y)
+    assert np.abs(examples["tilted"].picture[y, x] - pupil).max() < 40
 
 
 def test_pictures_of_nobody_have_no_eyes() -> None:
-    cases = list(cases_of_nobody([photo()]))
-    assert {case.kind.split(":")[0] for case in cases} == {"nobody", PAINTED_OVER}
-    assert len({case.kind for case in cases}) == 3
-    assert not any(case.eyes for case in cases)
+    examples = list(negative_examples([photo()]))
+    assert {example.kind.split(":")[0] for example in examples} == {"nobody", EYES_PAINTED_OVER}
+    assert len({example.kind for example in examples}) == 3
+    assert not any(example.eyes for example in examples)
 
 
 def test_the_interval_of_a_rate_is_wilsons() -> None:
     # Source of the values: Newcombe 1998, "Two-sided confidence intervals", table I, method 3.
-    assert wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-4)
-    assert wilson(0, 20) == pytest.approx((0.0, 0.1611), abs=5e-4)
-    assert wilson(0, 0) == (0.0, 1.0)
+    assert wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-4)
+    assert wilson_interval(0, 20) == pytest.approx((0.0, 0.1611), abs=5e-4)
+    assert wilson_interval(0, 0) == (0.0, 1.0)
 
 
 def test_the_table_shows_every_kind_and_finder(tmp_path: Path) -> None:
     empty = np.zeros((9, 9, 3), np.uint8)
-    cases = [as_it_is(), Case("nobody: black", empty, ()), *[Case(PACKAGED, empty, ())] * 3]
+    examples = [as_it_is(), Example("nobody: black", empty, ()), *[Example(PACKAGED, empty, ())] * 3]
     finders = {"a": Knowing(*EYES), "b": Knowing()}
-    numbers = {name: sum_up(measure(finder, cases)) for name, finder in finders.items()}
+    numbers = {name: summarize(evaluate_finder(finder, examples)) for name, finder in finders.items()}
     shown = table(numbers)
     assert "| found: frontal | 2 eyes | 1.000 (0.342–1.000) | 0.000 (0.000–0.658) |" in shown
     assert "| false eyes a picture, nobody: black | 1 pictures | 2.00 (2/1) |" in shown
@@ -112,7 +126,7 @@ def test_the_table_shows_every_kind_and_finder(tmp_path: Path) -> None:
     assert "| centre error, median |  | 0.0 | None |" in shown
     write_numbers(tmp_path / "numbers.json", numbers)
     assert table(json.loads((tmp_path / "numbers.json").read_text())) == shown
-    assert Tally().num_found == 0
+    assert KindResult().num_found == 0
 
 
 def test_scores_are_fitted_to_what_is_true() -> None:
@@ -122,7 +136,9 @@ def test_scores_are_fitted_to_what_is_true() -> None:
     truth = rng.random(4000) < 1 / (1 + np.exp(-(0.8 * logits + 1.5 * paired - 0.5)))
     nothing = np.zeros(4000)
     features = np.stack([logits, *[nothing] * 3, paired, *[nothing] * 2, np.ones(4000)], 1)
-    own, *_, partner, _, _, constant = fit_weights(Judged(features, truth, np.full(4000, "")))
+    own, *_, partner, _, _, constant = fit_logistic_regression(
+        LabelledDetections(features, truth, np.full(4000, ""))
+    )
     assert (own, partner, constant) == pytest.approx((0.8, 1.5, -0.5), abs=0.2)
 
 
@@ -130,22 +146,22 @@ def test_the_threshold_allows_so_many_false_eyes_and_no_more() -> None:
     num_empty = {"nobody: hard": 700, "nobody: easy": 10_000}
     logits = np.linspace(-5, 5, 100)
     features = np.stack([logits, *[0 * logits] * 3, 1 + 0 * logits], 1)
-    judged = Judged(features, np.zeros(100, np.bool_), np.full(100, "nobody: hard"))
+    judged = LabelledDetections(features, np.zeros(100, np.bool_), np.full(100, "nobody: hard"))
     threshold = fit_threshold(judged, (1.0, 0.0, 0.0, 0.0, 0.0), num_empty)
-    assert (1 / (1 + np.exp(-logits)) >= threshold).sum() == int(700 * FALSE_EYES_PER_PICTURE)
+    assert (1 / (1 + np.exp(-logits)) >= threshold).sum() == int(700 * FALSE_POSITIVES_PER_PICTURE)
 
 
 def test_candidates_are_judged_with_their_partners(tmp_path: Path) -> None:
     (x, y), (x2, y2) = ASTRONAUT_RIGHT_EYE, ASTRONAUT_LEFT_EYE
-    case = Case("astronaut", photo().pixels[:256, :256], as_it_is().eyes)
+    example = Example("astronaut", photo().pixels[:256, :256], as_it_is().eyes)
     rows = [seen_right(x, y, x2 - x, 2.0), seen_left(x2, y2, x2 - x, 1.0), seen_right(30, 30, 40, -1.0)]
-    judged = judge(LearnedEyeFinder.load(tiny_finder(tmp_path / "f.onnx", rows)), [case])
+    judged = label_detections(LearnedEyeFinder.load(tiny_finder(tmp_path / "f.onnx", rows)), [example])
     # The last one's partner would be in sight.
     expected = [[2, 1, 1, 0, 1], [1, 2, 1, 0, 1], [-1, 0, 0, 1, 1]]
     np.testing.assert_allclose(judged.features[:, [0, 2, 4, 5, 7]], expected, atol=1e-5)
-    assert judged.right.tolist() == [True, True, False]
-    assert set(judged.nobody) == {""}
-    kinds = [PAINTED_OVER, "nobody: black"]
-    empty = [Case(kind, photo().pixels[:256, :256], ()) for kind in kinds]
+    assert judged.is_eye.tolist() == [True, True, False]
+    assert set(judged.negatives) == {""}
+    kinds = [EYES_PAINTED_OVER, "nobody: black"]
+    empty = [Example(kind, photo().pixels[:256, :256], ()) for kind in kinds]
     finder = LearnedEyeFinder.load(tiny_finder(tmp_path / "f.onnx", rows))
-    assert judge(finder, empty).nobody.tolist() == [""] * 3 + ["nobody: black"] * 3
+    assert label_detections(finder, empty).negatives.tolist() == [""] * 3 + ["nobody: black"] * 3

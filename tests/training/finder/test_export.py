@@ -14,17 +14,17 @@ from tests.fakes import astronaut
 from training.finder.detector import STRIDE, EyeFinderNet
 from training.finder.export import (
     NUM_CANDIDATES,
-    CloseToRefined,
-    FinderFacts,
-    PictureToCandidates,
-    read_network,
+    FinderMetadata,
+    FinderWithDecoding,
+    RefinerWithPreprocessing,
+    finder_to_onnx,
+    read_graph,
     refiner_to_onnx,
-    to_onnx,
     write_finder,
 )
 from training.finder.refiner_model import RefinerNet
 
-FACTS = FinderFacts(
+FACTS = FinderMetadata(
     "7", "nobody", "open", "abc", threshold=0.25, score_weights=(1.0, 0.5, 0.25, 0.125, 0.0, 2.0, 3.0, 4.0)
 )
 
@@ -38,7 +38,7 @@ def net() -> EyeFinderNet:
 @pytest.fixture(scope="module")
 def exported(net: EyeFinderNet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("finder") / "eye_finder.onnx"
-    write_finder(to_onnx(net), path, FACTS, {"recall": 0.5})
+    write_finder(finder_to_onnx(net), path, FACTS, {"recall": 0.5})
     return path
 
 
@@ -50,7 +50,7 @@ def test_onnx_runtime_sees_what_torch_sees_at_any_size(
     finder = LearnedEyeFinder.load(exported)
     (seen,) = finder._session.run(["candidates"], {"picture": picture})
     with torch.no_grad():
-        expected = PictureToCandidates(net)(torch.from_numpy(picture)).numpy()
+        expected = FinderWithDecoding(net)(torch.from_numpy(picture)).numpy()
     assert seen.shape == (NUM_CANDIDATES, 9)
     peaks = expected[:, 0] > -20
     # Logits agree to float32; where two are equal their order may differ, so they are compared sorted.
@@ -67,7 +67,7 @@ def test_a_peak_of_the_heat_map_is_decoded_to_its_place(net: EyeFinderNet) -> No
             maps[0, 1:, 7, 11] = torch.tensor([0.25, -0.5, 0.0, 0.0, 1.0, 0.0, 1.0, 0.0])
             return maps
 
-    rows = PictureToCandidates(OnePeak())(torch.zeros(1, 80, 96, 3, dtype=torch.uint8))
+    rows = FinderWithDecoding(OnePeak())(torch.zeros(1, 80, 96, 3, dtype=torch.uint8))
     expected = [2, 11.25 * STRIDE + 1.5, 6.5 * STRIDE + 1.5, 32, 0.5, 1, 0, 1, 0]
     assert rows[0].tolist() == pytest.approx(expected)
 
@@ -93,7 +93,7 @@ def test_the_closer_look_in_the_file_answers_as_torch_does(exported: Path, tmp_p
     torch.manual_seed(1)
     refiner = RefinerNet().eval()
     path = tmp_path / "eye_finder.onnx"
-    write_finder(read_network(exported), path, FACTS, {}, refiner_to_onnx(refiner))
+    write_finder(read_graph(exported), path, FACTS, {}, refiner_to_onnx(refiner))
     finder = LearnedEyeFinder.load(path)
     seen = [
         Detection(220, 110, 44, 0.1, 5, 1.0, 44, (264, 110)),
@@ -103,7 +103,7 @@ def test_the_closer_look_in_the_file_answers_as_torch_does(exported: Path, tmp_p
     refined = finder._refiner.refine(astronaut(), seen)
     close = np.stack([crop_for_refiner(astronaut(), each) for each in seen])
     with torch.no_grad():
-        expected = CloseToRefined(refiner)(torch.from_numpy(close)).numpy()
+        expected = RefinerWithPreprocessing(refiner)(torch.from_numpy(close)).numpy()
     assert [each.refiner_logit for each in refined] == pytest.approx(list(expected[:, 0]), abs=2e-2)
     moved = [
         np.hypot(new.x - old.x, new.y - old.y) / old.distance for new, old in zip(refined, seen, strict=True)
@@ -113,7 +113,7 @@ def test_the_closer_look_in_the_file_answers_as_torch_does(exported: Path, tmp_p
 
 
 def test_a_file_gives_back_its_network(exported: Path, tmp_path: Path) -> None:
-    network = read_network(exported)
+    network = read_graph(exported)
     assert not network.metadata_props
     write_finder(network, tmp_path / "again.onnx", FACTS, {})
     picture = np.ascontiguousarray(np.resize(astronaut(), (1, 64, 64, 3)))

@@ -14,7 +14,7 @@ from tests.training.labelled_astronaut import write_scenes
 from training.data.photos import CSV_COLUMNS, list_photos
 from training.data.splits import FinderSplit
 from training.errors import DataError
-from training.finder.labels import licences, load_photos
+from training.finder.labels import count_licences, load_photos
 
 
 def test_no_picture_is_both_learned_from_and_measured_on(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_a_photo_has_its_pixels_in_rgb(tmp_path: Path) -> None:
 
 
 def test_licences_are_counted(tmp_path: Path) -> None:
-    assert licences(write_scenes(tmp_path, 2)) == "2 open"
+    assert count_licences(write_scenes(tmp_path, 2)) == "2 open"
 
 
 def test_a_folder_without_labels_is_named(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_a_csv_without_nose_box_and_spread_gives_sure_eyes_and_the_usual_face(
     assert all(person.sure == (True, True) for person in people)
     assert all(person.face_px == pytest.approx(2.15 * person.distance) for person in people)
     noses = {f"drawn-{number:05}.jpg": photo.nose for number, photo in enumerate(drawn_photos)}
-    offs = [person.points[2] - noses[photo.file] for photo in photos for person in photo.people]
+    offs = [person.landmarks[2] - noses[photo.file] for photo in photos for person in photo.people]
     assert np.median([np.hypot(*off) for off in offs]) < 0.15 * people[0].distance
 
 

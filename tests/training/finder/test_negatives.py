@@ -18,12 +18,12 @@ from training.finder.negatives import (
     SMALLEST_PART_PX,
     TRAINED,
     background,
-    draw_round_thing,
+    draw_round_object,
     from_folder,
     packaged,
     parts_without_people,
 )
-from training.finder.test_sets import NOBODY, cases_of_a_folder
+from training.finder.test_sets import NOBODY, folder_negatives
 
 NUM_PICTURES = 60
 SPLITS: tuple[FinderSplit, ...] = ("train", "calibration", "dev")
@@ -75,7 +75,7 @@ def test_a_picture_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 
 def test_each_measured_picture_is_shown_whole_and_in_part(folder: Path) -> None:
-    cases = cases_of_a_folder(folder, "dev")
+    cases = folder_negatives(folder, "dev")
     assert {case.kind for case in cases} == {f"{NOBODY}a folder"}
     assert len(cases) == 2 * len(list(from_folder(folder, "dev")))
     assert all(case.picture.shape == (20, 30, 3) for case in cases[::2])
@@ -87,7 +87,7 @@ SIDE = 200
 
 def drawn(seed: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     picture = np.full((SIDE, SIDE, 3), 120, np.uint8)
-    draw_round_thing(picture, np.random.default_rng(seed))
+    draw_round_object(picture, np.random.default_rng(seed))
     return picture
 
 
@@ -133,7 +133,7 @@ def test_backgrounds_have_the_size_asked_for_and_most_are_parts_of_real_pictures
 def test_the_parts_beside_a_person_show_nothing_of_the_face() -> None:
     labelled = replace(photo(), pixels=photo().pixels.copy())
     (person,) = labelled.people
-    x, y = (round(float(value)) for value in person.points.mean(0))
+    x, y = (round(float(value)) for value in person.landmarks.mean(0))
     labelled.pixels[:] = (0, 0, 255)
     labelled.pixels[y - 60 : y + 60, x - 45 : x + 45] = (255, 0, 0)
     left, right, below = parts_without_people([labelled])
@@ -146,6 +146,6 @@ def test_the_parts_beside_a_person_show_nothing_of_the_face() -> None:
 def test_of_several_people_and_of_small_pictures_there_are_no_parts() -> None:
     assert list(parts_without_people([photo("several-faces"), photo(num_people=2)])) == []
     (person,) = photo().people
-    top = int(person.points[:2, 1].max() + 2.3 * person.distance) + SMALLEST_PART_PX - 5
+    top = int(person.landmarks[:2, 1].max() + 2.3 * person.distance) + SMALLEST_PART_PX - 5
     cut = replace(photo(), pixels=photo().pixels[:top])
     assert len(list(parts_without_people([cut]))) == 2

@@ -20,7 +20,7 @@ def changed_by(cover: Image) -> np.ndarray:
 
 def around_eye(changed: np.ndarray, side: int, reach: float) -> np.ndarray:
     """The square around an eye, `reach` eye distances to each side."""
-    x, y = (round(float(value)) for value in PERSON.points[side])
+    x, y = (round(float(value)) for value in PERSON.landmarks[side])
     half = round(reach * PERSON.distance)
     return changed[y - half : y + half + 1, x - half : x + half + 1]
 
@@ -29,7 +29,7 @@ def test_an_eye_is_covered_if_and_only_if_it_is_reported_gone() -> None:
     seen: Counter[tuple[bool, ...]] = Counter()
     for seed in range(150):
         picture = photo().pixels.copy()
-        gone = cover_face(picture, PERSON.points, np.random.default_rng(seed))
+        gone = cover_face(picture, PERSON.landmarks, np.random.default_rng(seed))
         changed = changed_by(picture)
         assert changed.any()
         for side, is_gone in enumerate(gone):
@@ -41,10 +41,10 @@ def test_an_eye_is_covered_if_and_only_if_it_is_reported_gone() -> None:
 
 
 def test_a_mask_covers_the_mouth_and_the_nose_but_no_eye() -> None:
-    nose = PERSON.points[2]
+    nose = PERSON.landmarks[2]
     for seed in range(20):
         picture = photo().pixels.copy()
-        cover_with_mask(picture, PERSON.points, np.random.default_rng(seed))
+        cover_with_mask(picture, PERSON.landmarks, np.random.default_rng(seed))
         changed = changed_by(picture)
         mouth_y = round(float(nose[1] + 0.5 * PERSON.distance))
         assert changed[mouth_y, round(float(nose[0]))]
@@ -69,7 +69,7 @@ def test_a_mask_turns_with_the_head() -> None:
 def test_eyes_painted_over_are_gone_and_little_else_is_changed() -> None:
     for seed in range(10):
         picture = photo().pixels.copy()
-        paint_over_eyes(picture, PERSON.points, np.random.default_rng(seed))
+        paint_over_eyes(picture, PERSON.landmarks, np.random.default_rng(seed))
         changed = changed_by(picture)
         for side in (0, 1):
             assert around_eye(changed, side, 0.15).mean() > 0.9

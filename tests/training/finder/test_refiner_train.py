@@ -22,7 +22,7 @@ from tests.training.labelled_astronaut import photo
 from training.finder.refiner_crops import LABELS, WIDE_PX, WIDEN, label_candidates
 from training.finder.refiner_model import RefinerNet, loss, moved_anew
 from training.finder.refiner_train import RefinerSettings, load_refiner, train_refiner
-from training.finder.scenes import DrawnEye, Scenes
+from training.finder.scenes import EyeLabel, Scenes
 from training.loop.checkpoint import CheckpointError
 from training.synthesizer.recipes import RefinerRecipe
 from training.synthesizer.train import RunConflict
@@ -49,7 +49,7 @@ class Answering(Session):
 @pytest.mark.parametrize("eye_is_left", [False, True])
 def test_what_is_labelled_is_what_the_service_reads(left: float, eye_is_left: bool) -> None:
     seen = guessed(100, 90, 40, 25, left)
-    eye = DrawnEye(106, 86, 46, math.radians(33), eye_is_left, sure=True)
+    eye = EyeLabel(106, 86, 46, math.radians(33), eye_is_left, sure=True)
     ((_, label),) = list(label_candidates([seen], [eye], NO_MORE))
     (found,) = Refiner(Answering([(3.0, *label[1:5], label[5] * 2 - 1)])).refine(
         np.zeros((200, 200, 3), np.uint8), [seen]
@@ -65,8 +65,8 @@ def test_nothing_is_asked_where_nothing_was_seen() -> None:
 
 
 def test_only_what_is_surely_no_eye_is_labelled_so() -> None:
-    eye = DrawnEye(100, 100, 40, 0.0, left=False, sure=True)
-    unsure = DrawnEye(200, 100, 40, 0.0, left=False, sure=False)
+    eye = EyeLabel(100, 100, 40, 0.0, left=False, sure=True)
+    unsure = EyeLabel(200, 100, 40, 0.0, left=False, sure=False)
     seen = [guessed(x, 100, 40, 0, 0.0) for x in (104, 116, 150, 205)]
     labelled = [(each.x, label[0]) for each, label in label_candidates(seen, [eye, unsure], NO_MORE)]
     assert labelled == [(104, 1.0), (150, 0.0)]
@@ -76,7 +76,7 @@ def test_a_crop_that_is_moved_shows_the_eye_where_its_label_says() -> None:
     seen = guessed(100, 100, 40, 0, 0.0)
     picture = np.zeros((200, 200, 3), np.uint8)
     picture[92:95, 107:110] = 255
-    eye = DrawnEye(108, 93, 40, 0.0, left=False, sure=True)
+    eye = EyeLabel(108, 93, 40, 0.0, left=False, sure=True)
     ((_, label),) = list(label_candidates([seen], [eye], NO_MORE))
     wide = (
         torch.from_numpy(crop_for_refiner(picture, seen, size=WIDE_PX, widen=WIDEN)).permute(2, 0, 1).float()

@@ -6,7 +6,15 @@ import pytest
 from service.vision.images import Image
 from tests.training.labelled_astronaut import photo
 from training.finder.labels import LabelledPhoto, Person
-from training.finder.scenes import LARGEST, SIDE, SMALLEST, Scenes, _label, _paste, _similarity
+from training.finder.scenes import (
+    MAX_DISTANCE_PX,
+    MIN_DISTANCE_PX,
+    SIDE,
+    Scenes,
+    _label,
+    _paste,
+    _similarity_transform,
+)
 
 EMPTY: Image = np.full((80, 90, 3), 120, np.uint8)
 
@@ -29,7 +37,7 @@ def test_pictures_have_their_size_and_sure_eyes_lie_inside(scenes: Scenes) -> No
     sure = [eye for _, eyes in drawn for eye in eyes if eye.sure]
     assert len(sure) > 40
     assert all(0 <= eye.x < SIDE and 0 <= eye.y < SIDE for eye in sure)
-    assert all(SMALLEST <= eye.distance <= LARGEST for eye in sure)
+    assert all(MIN_DISTANCE_PX <= eye.distance <= MAX_DISTANCE_PX for eye in sure)
     assert any(not eyes for _, eyes in drawn)
 
 
@@ -40,7 +48,7 @@ def test_an_eye_is_where_its_label_says(flip: bool) -> None:
     marked[40:45, 60:65] = (0, 255, 0)
     points = np.array([[32, 42], [62, 42], [47, 60]], np.float32)
     scene = LabelledPhoto("m.png", "face", marked, (Person(points, (True, True), 60.0),))
-    move = _similarity(points[:2].mean(0), np.array([120.0, 130.0]), 1.7, 0.4, flip=flip)
+    move = _similarity_transform(points[:2].mean(0), np.array([120.0, 130.0]), 1.7, 0.4, flip=flip)
     canvas = np.zeros((SIDE, SIDE, 3), np.uint8)
     rng = np.random.default_rng(4)
     _paste(canvas, marked, move, rng)
@@ -58,7 +66,7 @@ def test_an_eye_is_where_its_label_says(flip: bool) -> None:
 def test_a_shrunk_photo_keeps_its_eyes_in_place() -> None:
     marked = np.zeros((301, 299, 3), np.uint8)
     marked[180:200, 100:120] = 255
-    move = _similarity(np.array([109.5, 189.5]), np.array([80.0, 70.0]), 0.2, 0.0, flip=False)
+    move = _similarity_transform(np.array([109.5, 189.5]), np.array([80.0, 70.0]), 0.2, 0.0, flip=False)
     canvas = np.zeros((SIDE, SIDE, 3), np.uint8)
     _paste(canvas, marked, move, np.random.default_rng(0))
     weights = canvas[..., 0].astype(float)
