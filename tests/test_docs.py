@@ -1,12 +1,18 @@
-"""What the documents say is so: commands, targets, routes, settings, codes and files; the examples run."""
+"""Documents: generated tables are up to date, what is named exists, examples run, texts stay short."""
 
+import importlib.util
+import json
 import re
 import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
+import httpx
+import jsonschema
 import PIL.Image
 import pytest
 import typer
@@ -16,97 +22,150 @@ from typer.core import TyperGroup
 
 import service.cli.main
 import training.cli.main
-from service import errors
 from service.client.models import Synthesis
-from service.errors import Eye2FaceError
 from service.http.app import create_app
 from service.settings import BridgeSettings, Settings
 from tests.fakes import astronaut, encoded, tiny_model
 from tests.real import REQUIRE_REAL
 from tests.running import run_service
-from tests.write_docs import find_between_marks, list_answered, list_variables, render_tables
+from tests.write_docs import find_between_marks, list_variables, openapi, render_tables
 
 pytestmark = pytest.mark.beside_others
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
-DOCUMENTS = sorted(
-    path for each in ("*", "docs/*", "deploy/*/*", "models/*") for path in ROOT.glob(f"{each}.md")
-)
-TEXT = "\n".join(path.read_text() for path in DOCUMENTS)
+DOCUMENTS = {
+    path.relative_to(ROOT).as_posix(): path.read_text("utf-8")
+    for folder in ("*", "docs/*", "deploy/*/*", "models/*")
+    for path in sorted(ROOT.glob(f"{folder}.md"))
+}
+README = DOCUMENTS["README.md"]
+HTTP_API = DOCUMENTS["docs/http-api.md"]
+TEXT = "\n".join(DOCUMENTS.values())
 
 
 def test_the_generated_tables_are_up_to_date() -> None:
-    stale = [
-        mark
-        for (document, mark), text in render_tables().items()
-        if find_between_marks(document, mark) != text
-    ]
+    tables = render_tables().items()
+    stale = [mark for (document, mark), text in tables if find_between_marks(document, mark) != text]
     assert not stale, "write them anew: python -m tests.write_docs"
 
 
-def test_the_drawing_of_the_tree_of_errors_is_the_tree() -> None:
-    drawn = re.findall(r"[├└]── (\w+) +(\d{3}) (\w+)$", str(errors.__doc__), flags=re.M)
-    kinds = [kind for kind in list_answered() if kind is not Eye2FaceError]
-    assert drawn == [(kind.__name__, str(kind.status), kind.code) for kind in kinds]
+def test_every_setting_that_is_named_exists() -> None:
+    named = set(re.findall(r"EYE2FACE_[A-Z_]*[A-Z]", TEXT)) - {"EYE2FACE_BRIDGE"}
+    assert named <= {*list_variables(Settings), *list_variables(BridgeSettings), REQUIRE_REAL}
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_every_setting_that_a_document_names_exists(document: Path) -> None:
-    named = set(re.findall(r"EYE2FACE_[A-Z_]+", document.read_text()))
-    assert named - {REQUIRE_REAL} <= {*list_variables(Settings), *list_variables(BridgeSettings)}
-
-
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_every_make_target_that_a_document_names_exists(document: Path) -> None:
-    named = set(re.findall(r"(?:^|`)make ([a-z-]+)\b", document.read_text(), flags=re.M))
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.M))
-    assert named <= targets
+def test_every_make_target_that_is_named_exists() -> None:
+    named = set(re.findall(r"(?:^|`| )make ([a-z-]+)\b(?=`|$| [A-Z]+=| +#)", TEXT, flags=re.M))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), flags=re.M))
+    assert {"serve", "develop", "test"} <= named <= targets
 
 
 def test_every_make_target_is_explained() -> None:
-    (phony,) = re.findall(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), flags=re.M)
+    phony = re.findall(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text("utf-8"), flags=re.M)
     # Under `make test` this make would tell which folder it enters.
     make = ["make", "--no-print-directory", "help"]
     said = subprocess.run(make, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert {line.split()[1] for line in said.splitlines()} == set(phony.split())
+    explained = {line.split()[1] for line in said.splitlines()}
+    assert explained == set(" ".join(phony).split())
 
 
-def test_every_route_that_the_documents_name_is_served_and_none_is_left_out() -> None:
-    app = create_app(Settings())
-    shown = set(re.findall(r"`(GET|POST) (/[a-z/]*)`", TEXT))
-    client = TestClient(app)  # not started: what is there answers 503, what is not 404
-    missing = {pair for pair in shown if client.request(*pair).status_code in (404, 405)}
-    described = {(method.upper(), path) for path, item in app.openapi()["paths"].items() for method in item}
+def test_every_route_that_is_named_is_served_and_none_is_left_out() -> None:
+    named = set(re.findall(r"`(GET|POST) (/[a-z/]*)`", HTTP_API))
+    client = TestClient(create_app(Settings()))  # not started: what is there answers 503, what is not 404
+    missing = {pair for pair in named if client.request(*pair).status_code in (404, 405)}
+    described = {(method.upper(), path) for path, item in openapi()["paths"].items() for method in item}
     assert not missing
-    assert described <= shown
+    assert described <= named
 
 
-@pytest.mark.parametrize(
-    ("prefix", "app"),
-    [(".venv/bin/eye2face ", service.cli.main.app), (".venv/bin/python -m training ", training.cli.main.app)],
-)
-def test_the_documents_commands_exist_and_take_their_arguments_and_none_is_left_out(
-    prefix: str, app: typer.Typer
-) -> None:
+COMMANDS = {"eye2face": service.cli.main.app, "python -m training": training.cli.main.app}
+
+
+def _group(app: typer.Typer) -> TyperGroup:
     group = typer.main.get_command(app)
     assert isinstance(group, TyperGroup)
-    lines = [line.removeprefix(prefix) for line in TEXT.splitlines() if line.startswith(prefix)]
-    for line in lines:
-        name, *arguments = shlex.split(line, comments=True)
-        group.commands[name].make_context(name, arguments)
-    started_by_make = {"serve"}
-    assert {line.split()[0] for line in lines} | started_by_make >= set(group.commands)
+    return group
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_every_link_within_the_repository_leads_somewhere(document: Path) -> None:
-    links = re.findall(r"\]\((?!https?:|#)([^)#]+)[^)]*\)", document.read_text())
-    assert not [link for link in links if not (document.parent / link).exists()]
+def _lines(prefix: str) -> list[str]:
+    """The command lines in code blocks, without the prefix and variables before it."""
+    blocks = re.findall(r"```sh\n(.*?)```", TEXT, flags=re.S)
+    found = re.findall(rf"^(?:\w+=\S+ )*(?:\.venv/bin/)?{prefix} (.*)$", "\n".join(blocks), flags=re.M)
+    return [str(line) for line in found]
+
+
+def test_every_command_line_is_valid_and_no_command_is_left_out() -> None:
+    for prefix, app in COMMANDS.items():
+        group = _group(app)
+        for line in _lines(prefix):
+            name, *arguments = shlex.split(line, comments=True)
+            group.commands[name].make_context(name, arguments)
+        assert {line.split()[0] for line in _lines(prefix)} | {"doctor"} >= set(group.commands)
+
+
+def test_every_option_of_a_command_named_in_a_sentence_exists() -> None:
+    for app in COMMANDS.values():
+        for name, command in _group(app).commands.items():
+            options = {
+                option for parameter in command.params for option in parameter.opts + parameter.secondary_opts
+            }
+            spans = re.findall(rf"`(?:eye2face |python -m training )?{name}( [^`]*)`", TEXT)
+            named = {option for span in spans for option in re.findall(r"--[a-z-]+", span)}
+            assert named <= options, name
+
+
+def test_every_module_that_is_run_exists_and_has_the_options_shown() -> None:
+    for name, rest in re.findall(r"python -m ((?:bench|tests)\.[\w.]+)([^`\n]*)", TEXT):
+        found = importlib.util.find_spec(name)
+        assert found is not None and found.origin is not None, name
+        source = Path(found.origin).read_text("utf-8")
+        missing = [option for option in re.findall(r"--[a-z-]+", rest) if f'"{option}"' not in source]
+        assert not missing, name
+
+
+def test_every_path_that_is_named_exists() -> None:
+    packages = "service|training|tests|bench|deploy|docs|models"
+    named = re.findall(rf"`((?:{packages})/[\w./-]*\w/?)`", TEXT)
+    assert not [path for path in named if not (ROOT / path).exists()]
+
+
+def _slugs(document: str) -> set[str]:
+    """The anchors that GitHub gives to the headings of a document."""
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"```.*?```", "", DOCUMENTS[document], flags=re.S), flags=re.M)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_link_leads_to_a_file_and_an_anchor() -> None:
+    for name, text in DOCUMENTS.items():
+        for link in re.findall(r"\]\((?!https?:)([^)]+)\)", text):
+            path, _, anchor = link.partition("#")
+            target = ((ROOT / name).parent / path).resolve() if path else ROOT / name
+            assert target.exists(), f"{name}: {link}"
+            if anchor:
+                assert anchor in _slugs(target.relative_to(ROOT).as_posix()), f"{name}: {link}"
+
+
+def test_every_document_is_linked_from_the_readme_and_the_index() -> None:
+    for path in (ROOT / "docs").glob("*.md"):
+        if path.name != "index.md":
+            assert f"(docs/{path.name}" in README
+            assert f"({path.name}" in DOCUMENTS["docs/index.md"]
+
+
+def test_texts_stay_short() -> None:
+    lines = README.splitlines()
+    assert len(lines) <= 150 and len(README.encode()) <= 9_000
+    assert any("research only" in line for line in lines[:25]), "the licence belongs on the first screen"
+    assert "<!-- JSON -->" in lines[:60], "the JSON belongs on the second screen"
+    first = re.split(r"^## ", DOCUMENTS["CHANGELOG.md"], flags=re.M)[1]
+    assert len(first.rstrip().splitlines()) <= 30
+    for entry in re.split(r"^## ", DOCUMENTS["DECISIONS.md"], flags=re.M)[1:]:
+        title, *body = entry.strip().splitlines()
+        assert len(body) <= 6, title
 
 
 def test_the_tree_in_contributing_shows_every_folder_and_nothing_that_is_not_there() -> None:
-    block = (ROOT / "CONTRIBUTING.md").read_text().split("## Where things are\n\n```\n")[1].split("```")[0]
+    block = DOCUMENTS["CONTRIBUTING.md"].split("## Where things are\n\n```\n")[1].split("```")[0]
     top = ""
     shown: set[str] = set()
     for line in block.splitlines():
@@ -122,37 +181,88 @@ def test_the_tree_in_contributing_shows_every_folder_and_nothing_that_is_not_the
     assert not folders - shown
 
 
-@pytest.fixture
-def serving(tmp_path: Path) -> Iterator[str]:
-    """The address of a service that runs as `make serve` starts it, with a small model of its own."""
-    with run_service(model=tiny_model(tmp_path / "tiny.onnx")) as address:
+def _schema(operation: str) -> dict[str, Any]:
+    """The JSON schema of an operation's answer, which allows no other properties."""
+    method, path = operation.split()
+    components = deepcopy(openapi()["components"])
+    for shape in components["schemas"].values():
+        shape["additionalProperties"] = False
+    answer = openapi()["paths"][path][method.lower()]["responses"]["200"]["content"]["application/json"]
+    return {**answer["schema"], "components": components}
+
+
+def test_every_json_example_is_valid() -> None:
+    examples = dict(re.findall(r"<!-- ([^>]*) -->\n```json\n(.*?)```", HTTP_API, flags=re.S))
+    problem = json.loads(examples.pop("PROBLEM"))
+    for operation, example in examples.items():
+        jsonschema.validate(json.loads(example), _schema(operation))
+    assert len(examples) + 1 == HTTP_API.count("```json")
+    jsonschema.validate(problem, _schema("POST /synthesize") | {"$ref": "#/components/schemas/Problem"})
+    (shortened,) = re.findall(r"```json\n(.*?)```", README, flags=re.S)
+    schema = _schema("POST /synthesize")
+    for shape in schema["components"]["schemas"].values():
+        shape.pop("required", None)
+    jsonschema.validate(json.loads(shortened), schema)
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a service with a small model."""
+    with run_service(model=tiny_model(tmp_path_factory.mktemp("model") / "tiny.onnx")) as address:
         yield address
 
 
-def test_the_readmes_curl_examples_each_write_a_face(serving: str, tmp_path: Path) -> None:
+def _run(example: str, folder: Path, address: str) -> "subprocess.CompletedProcess[bytes]":
+    told = example.replace("http://127.0.0.1:8000", address)
+    return subprocess.run(["sh", "-ec", told], cwd=folder, capture_output=True, timeout=30)
+
+
+def _curls(text: str) -> list[str]:
+    blocks = [block for block in re.findall(r"```sh\n(.*?)```", text, flags=re.S) if "curl" in block]
+    return [each for block in blocks for each in re.split(r"^# .*\n", block, flags=re.M) if each.strip()]
+
+
+def test_every_curl_example_writes_a_face(address: str, tmp_path: Path) -> None:
     if shutil.which("curl") is None:
         pytest.skip("curl is not installed")
-    blocks = [block for block in re.findall(r"```sh\n(.*?)```", README, flags=re.S) if "curl" in block]
-    examples = [each for block in blocks for each in re.split(r"^# .*\n", block, flags=re.M) if each.strip()]
-    assert len(examples) == 3
-    (tmp_path / "photo.jpg").write_bytes(encoded(astronaut(), "jpeg"))
+    for name in ("photo.jpg", "a.jpg", "b.jpg"):
+        (tmp_path / name).write_bytes(encoded(astronaut(), "jpeg"))
+    examples = _curls(README) + _curls(HTTP_API)
+    assert len(examples) == 5
     for example in examples:
-        (tmp_path / "face.png").unlink(missing_ok=True)
-        told = example.replace("http://127.0.0.1:8000", serving)
-        subprocess.run(["sh", "-ec", told], cwd=tmp_path, check=True, capture_output=True, timeout=30)
+        done = _run(example, tmp_path, address)
+        assert done.returncode == 0, done.stderr
+        if "faces.zip" in example:
+            assert (tmp_path / "faces.zip").read_bytes().startswith(b"PK")
+            continue
         with PIL.Image.open(tmp_path / "face.png") as face:
             assert face.size == (128, 128), example
+        (tmp_path / "face.png").unlink()
 
 
-def test_the_python_example_draws_a_face(serving: str, tmp_path: Path) -> None:
-    (example,) = [
-        block for block in re.findall(r"```python\n(.*?)```", TEXT, flags=re.S) if "Client" in block
-    ]
+def test_the_readmes_curl_example_fails_with_a_problem(address: str, tmp_path: Path) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed")
+    (tmp_path / "photo.jpg").write_bytes(b"not a photo")
+    (example,) = _curls(README)
+    assert _run(example, tmp_path, address).returncode == 22
+    assert json.loads((tmp_path / "face.png").read_text())["code"] == "not_an_image"
+
+
+def test_the_clients_example_draws_faces(address: str, tmp_path: Path) -> None:
     (tmp_path / "photo.jpg").write_bytes(encoded(astronaut(), "jpeg"))
-    told = example.replace("http://127.0.0.1:8000", serving).replace("photo.jpg", str(tmp_path / "photo.jpg"))
+    (example,) = re.findall(r"```python\n(.*?)```", DOCUMENTS["docs/client.md"], flags=re.S)
+    told = example.replace("http://127.0.0.1:8000", address).replace("photo.jpg", str(tmp_path / "photo.jpg"))
     made: dict[str, object] = {}
     exec(told, made)
-    everybody = made["everybody"]
-    assert isinstance(everybody, Synthesis)
-    assert [face.format for face in everybody.faces] == ["jpeg"]
+    synthesis = made["synthesis"]
+    assert isinstance(synthesis, Synthesis)
+    assert [face.format for face in synthesis.faces] == ["jpeg"]
     assert str(made["face"]).startswith("b'\\x89PNG")
+
+
+def test_every_metric_is_documented_and_exists(address: str) -> None:
+    told = httpx.get(f"{address}/metrics").text
+    names = set(re.findall(r"^# HELP (eye2face_\w+)", told, flags=re.M))
+    served = {name for name in names if not name.endswith("_created")}
+    assert set(re.findall(r"^\| `(eye2face_\w+)`", DOCUMENTS["docs/operations.md"], flags=re.M)) == served

@@ -1,17 +1,19 @@
-"""Generates the parts of the documents that restate the code: `python -m tests.write_docs`.
+"""Generates the parts of the documents that restate code or results.
 
-- docs/configuration.md: the tables of settings
-- docs/http-api.md: the table of errors, and the JSON of every route, from a service that this starts
-- README.md: a shortened JSON answer of the same service
+python -m tests.write_docs               tables: settings, query parameters, fields, errors, figures
+python -m tests.write_docs --examples    the JSON examples, too, from a service that this starts
 
 Generated text stands between <!-- NAME --> and <!-- /NAME -->. `tests/test_docs.py` fails when a table is
-stale, and checks the JSON against the OpenAPI document.
+stale, and checks the JSON examples against the OpenAPI document.
 """
 
 import json
 import re
+import statistics
+import sys
 import textwrap
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal, get_args, get_origin
 
@@ -22,6 +24,7 @@ from pydantic_settings import BaseSettings
 
 from service import errors
 from service.errors import Eye2FaceError
+from service.http.app import create_app
 from service.settings import BridgeSettings, Settings
 from tests.fakes import astronaut, encoded
 from tests.running import run_service
@@ -30,9 +33,18 @@ ROOT: Final = Path(__file__).parent.parent
 README: Final = ROOT / "README.md"
 CONFIGURATION: Final = ROOT / "docs" / "configuration.md"
 HTTP_API: Final = ROOT / "docs" / "http-api.md"
+RESPONSIBLE_USE: Final = ROOT / "docs" / "responsible-use.md"
+RESULTS: Final = ROOT / "docs" / "results.md"
 
 MAX_TEXT: Final = 44
 """Longest string in a JSON example; longer ones are cut off with an ellipsis."""
+
+RANKED: Final = {
+    "std-h-64": "objective of the shipped model",
+    "l1-64": "L1 loss alone",
+    "mean face": "the mean face for everybody: chance",
+}
+"""Systems of docs/results.md whose ranks docs/responsible-use.md shows."""
 
 
 def render_tables() -> dict[tuple[Path, str], str]:
@@ -41,6 +53,10 @@ def render_tables() -> dict[tuple[Path, str], str]:
         (CONFIGURATION, "SETTINGS"): render_settings(Settings),
         (CONFIGURATION, "BRIDGE SETTINGS"): render_settings(BridgeSettings),
         (HTTP_API, "ERRORS"): render_errors(),
+        **{(HTTP_API, f"QUERY {path}"): render_parameters(path) for path in ("/synthesize", "/eyes")},
+        (HTTP_API, "FIELDS"): render_fields("/synthesize"),
+        (README, "FIGURES"): render_figures(),
+        (RESPONSIBLE_USE, "RANKS"): render_ranks(),
     }
 
 
@@ -84,6 +100,105 @@ def render_errors() -> str:
     kinds = sorted(list_answered(), key=lambda kind: kind.status)
     rows = [f"| {kind.status} | `{kind.code}` | {kind.title} | {_cause(kind)} |" for kind in kinds]
     return "\n".join(["| status | `code` | title | cause |", "|---|---|---|---|", *rows])
+
+
+def render_parameters(path: str) -> str:
+    """The table of the parameters that a POST to this route takes."""
+    rows = [
+        f"| `{each['name']}` | {_list_values(each['schema'])} | {_default_of(each['schema'])} "
+        f"| {each['description']} |"
+        for each in openapi()["paths"][path]["post"]["parameters"]
+    ]
+    return "\n".join(["| parameter | values | default | description |", "|---|---|---|---|", *rows])
+
+
+def _list_values(schema: dict[str, Any]) -> str:
+    if "anyOf" in schema:
+        return ", ".join(_list_values(each) for each in schema["anyOf"] if each != {"type": "null"})
+    if schema["type"] == "boolean":
+        return "`true`, `false`"
+    return ", ".join(f"`{each}`" for each in schema.get("enum", ())) or str(schema["type"])
+
+
+def _default_of(schema: dict[str, Any]) -> str:
+    return f"`{json.dumps(schema['default'])}`".replace('"', "") if "default" in schema else "–"
+
+
+def render_fields(path: str) -> str:
+    """The table of the fields of a route's JSON answer that have a description; those of a shape once."""
+    answer = openapi()["paths"][path]["post"]["responses"]["200"]["content"]["application/json"]["schema"]
+    rows = [f"| `{name}` | {description} |" for name, description in _list_fields(answer, set())]
+    return "\n".join(["| field | meaning |", "|---|---|", *rows])
+
+
+def _list_fields(schema: dict[str, Any], seen: set[str], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for option in schema.get("anyOf", ()):
+        yield from _list_fields(option, seen, prefix)
+    if "items" in schema:
+        yield from _list_fields(schema["items"], seen, f"{prefix}[]")
+    if "$ref" in schema and schema["$ref"] not in seen:
+        seen.add(schema["$ref"])
+        schema = openapi()["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    for name, field in schema.get("properties", {}).items():
+        full = f"{prefix}.{name}".removeprefix(".")
+        if "description" in field:
+            yield full, field["description"]
+        yield from _list_fields(field, seen, full)
+
+
+def render_figures() -> str:
+    """Five figures of the README, from the committed results, each with the command that measured it."""
+    bench = json.loads((ROOT / "bench" / "results.json").read_text("utf-8"))
+    cpu = f"{bench['machine']['cores']} cores, {bench['machine']['cpu']}"
+    found = json.loads((ROOT / "models" / "eye_finder.json").read_text("utf-8"))["learned"]["kinds"]
+    frontal, masked = (found[kind]["found"] / found[kind]["eyes"] for kind in ("frontal", "masked, drawn"))
+    scores = json.loads((ROOT / "models" / "evaluation.json").read_text("utf-8"))["scores"]
+    std, l1 = (scores[system]["sigma_ratio"] for system in ("std", "l1"))
+    megabytes = (ROOT / "models" / "synthesizer.onnx").stat().st_size / 1e6
+    fast, lone = _bench_median(bench, "250px", 32, "per_s"), _bench_median(bench, "1080p", 1, "p50_ms")
+    rows = [
+        (f"photos per second (250 px, {cpu})", f"{fast:.0f}", "make bench"),
+        ("latency of a lone 1080p photo, same machine", f"{lone:.0f} ms", "make bench"),
+        (
+            "eyes found: unobstructed, behind a drawn mask",
+            f"{100 * frontal:.1f} %, {100 * masked:.1f} %",
+            "python -m training evaluate-finder",
+        ),
+        (
+            f"variety of drawn faces (real faces: 1; trained with L1 alone: {l1:.2f})",
+            f"{std:.2f}",
+            "python -m training evaluate",
+        ),
+        ("size of the model file", f"{megabytes:.1f} MB", "ls -l models"),
+    ]
+    lines = [f"| {what} | {value} | `{how}` |" for what, value, how in rows]
+    return "\n".join(["| | | measured by |", "|---|---|---|", *lines])
+
+
+def _bench_median(bench: dict[str, Any], photo: str, connections: int, value: str) -> float:
+    wanted = {"contender": "eye2face", "model": "cpu", "photo": photo, "connections": connections}
+    return statistics.median(
+        float(each[value]) for each in bench["records"] if wanted.items() <= each.items()
+    )
+
+
+def render_ranks() -> str:
+    """The ranks of the true face in the table of docs/results.md, for some systems."""
+    head, _, *rows = find_between_marks(RESULTS, "EXPERIMENT").split("\n\n")[0].splitlines()
+    names = [cell.strip() for cell in head.strip("|").split("|")]
+    columns = [index for index, name in enumerate(names) if name.startswith("rank")]
+    found = {cells[0].strip().split(",")[0]: cells for cells in (row.strip("|").split("|") for row in rows)}
+    lines = [
+        f"| {meaning} (`{system}`) | " + " | ".join(found[system][index].strip() for index in columns) + " |"
+        for system, meaning in RANKED.items()
+    ]
+    return "\n".join(["| | " + " | ".join(names[index] for index in columns) + " |", "|---|---|---|", *lines])
+
+
+@cache
+def openapi() -> dict[str, Any]:
+    """The OpenAPI document of the service."""
+    return create_app(Settings()).openapi()
 
 
 def list_answered(kind: type[Eye2FaceError] = Eye2FaceError) -> Iterator[type[Eye2FaceError]]:
@@ -179,13 +294,15 @@ def find_between_marks(document: Path, mark: str) -> str:
     return document.read_text("utf-8").partition(f"<!-- {mark} -->\n")[2].partition(f"\n<!-- /{mark} -->")[0]
 
 
-def main() -> None:
-    """Writes the tables and the examples."""
-    with run_service(eye_finder="learned") as address:
-        examples = get_examples(address)
-    for (document, mark), text in (render_tables() | examples).items():
+def main(arguments: list[str]) -> None:
+    """Writes the tables and, if wanted, the examples."""
+    texts = render_tables()
+    if "--examples" in arguments:
+        with run_service(eye_finder="learned") as address:
+            texts |= get_examples(address)
+    for (document, mark), text in texts.items():
         put_between_marks(document, mark, text)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -1,4 +1,4 @@
-"""The programs of docs/integrators.md, each run with its own language against a service."""
+"""The programs of docs/examples.md, each run against a service."""
 
 import re
 import subprocess
@@ -15,7 +15,7 @@ from tests.running import run_service
 
 pytestmark = pytest.mark.beside_others
 
-TEXT = (Path(__file__).parent.parent / "docs" / "integrators.md").read_text()
+TEXT = (Path(__file__).parent.parent / "docs" / "examples.md").read_text()
 PROGRAMS = {"js": ("node", "face.mjs"), "java": ("java", "Face.java"), "python": ("python", "face.py")}
 
 
@@ -34,7 +34,7 @@ def _run(language: str, address: str, folder: Path) -> "subprocess.CompletedProc
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
 
 
-def test_every_program_is_run_here() -> None:
+def test_no_program_is_left_out() -> None:
     assert set(re.findall(r"^```(\w+)$", TEXT, flags=re.M)) == set(PROGRAMS)
 
 
@@ -48,7 +48,7 @@ def test_a_program_writes_a_face(language: str, address: str, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("language", PROGRAMS)
-def test_a_program_says_what_is_wrong(language: str, address: str, tmp_path: Path) -> None:
+def test_a_program_prints_the_error_message(language: str, address: str, tmp_path: Path) -> None:
     (tmp_path / "photo.jpg").write_bytes(b"a shopping list")
     done = _run(language, address, tmp_path)
     assert done.returncode == 1 and "do not begin like a picture" in done.stderr
