@@ -21,11 +21,10 @@ from service.access.rate_limits import UploadLimit
 from service.engine.engine import Engine
 from service.engine.model_reload import watch_for_reloads
 from service.http import pages
-from service.http.direct import Shortcut
 from service.http.middleware import QUIET, HeadAsGet, Stamps, Watch
 from service.http.openapi import describe
-from service.http.problems import EXPECTED, HANDLED, answer_problem
-from service.http.routes import catalogue, health, work
+from service.http.problems import HANDLED, answer_problem
+from service.http.routes import health_routes, model_routes, photo_routes
 from service.inference.catalog import Catalog
 from service.observability.metrics import Metrics
 from service.observability.tracing import is_configured, require_tracing_packages, warn_if_not_exported
@@ -78,18 +77,14 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.uploads = UploadLimit(count_memory() // _PART_OF_MEMORY)
     app.state.metrics = Metrics()
     app.add_middleware(HeadAsGet)  # the inner one: photos, which are posted, go by it
-    if not settings.tracing:  # the router tells FastAPI's telemetry which route it was
-        app.add_middleware(Shortcut, routes=work.routes, handled=EXPECTED, answer=answer_problem)
     if settings.cors_origins:
         app.add_middleware(CORSMiddleware, allow_origins=settings.cors_origins, **CORS)
     app.add_middleware(Watch, metrics=app.state.metrics, traced=settings.tracing)
     app.add_middleware(Stamps)  # the outer one: it gives the request its id
     for error in HANDLED:
         app.add_exception_handler(error, answer_problem)
-    app.router.routes.extend(work.routes)  # as they are: an included router looks for its route twice
-    app.include_router(catalogue)
-    app.include_router(health)
-    app.include_router(pages.page)
+    for router in (photo_routes, model_routes, health_routes, pages.page):
+        app.include_router(router)
     if settings.docs:
         app.include_router(pages.documentation)
     app.mount("/web", StaticFiles(directory=pages.WEB))

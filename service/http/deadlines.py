@@ -1,34 +1,30 @@
-"""How long a caller waits: the header X-Deadline-Ms, and whether the caller is still there."""
+"""How long an answer is wanted: the header X-Deadline-Ms, and whether the caller is still connected."""
 
 import asyncio
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
 from starlette.requests import ClientDisconnect, Request
 
 from service.errors import InvalidParameter
-from service.http.protocol import CALLER, Caller
 
 HEADER: Final = "X-Deadline-Ms"
 
-_NAME: Final = HEADER.lower().encode()
-
-BRIEF_S: Final = 0.005
-"""So long nobody asks whether the caller is still there."""
+GRACE_S: Final = 0.005
+"""How long work may take before anybody watches for a disconnect: a task costs more than a timer."""
 
 
 def read_deadline_ms(request: Request) -> float:
-    """The milliseconds after which the caller has no use for an answer; infinite where it does not say.
+    """The milliseconds after which the caller has no use for an answer; infinite without the header.
 
     Raises:
         InvalidParameter: the header holds no number above 0.
     """
-    sent = next((value for name, value in request.headers.raw if name == _NAME), None)
-    if sent is None:  # most often; Starlette's get() raises an exception to find out
+    text = request.headers.get(HEADER)
+    if text is None:
         return math.inf
-    text = sent.decode("latin-1")
     try:
         deadline_ms = float(text)
     except ValueError:
@@ -39,46 +35,33 @@ def read_deadline_ms(request: Request) -> float:
 
 
 @contextmanager
-def noticing_leave(request: Request, leave: Callable[[Exception], None]) -> Iterator[None]:
-    """Calls `leave` if the caller hangs up meanwhile; the body must have been read."""
-    caller: Caller | None = request.scope.get("extensions", {}).get(CALLER)
-    if caller is None:
-        with _asking_for_leave(request, leave):
-            yield
-        return
+def cancel_on_disconnect(request: Request) -> Iterator[None]:
+    """Cancels what the current task awaits inside if the caller disconnects; the body must have been read.
 
-    def leave_now() -> None:
-        leave(ClientDisconnect())
-
-    caller.when_left.add(leave_now)
-    try:
-        if caller.has_left:
-            leave_now()
-        yield
-    finally:
-        caller.when_left.discard(leave_now)
-
-
-@contextmanager
-def _asking_for_leave(request: Request, leave: Callable[[Exception], None]) -> Iterator[None]:
-    """The same on a server that is not ours.
-
-    What is done within `BRIEF_S` is over before anybody could save work, and a task costs more than a timer.
+    Raises:
+        ClientDisconnect: the caller did.
     """
-    loop = asyncio.get_running_loop()
-    watching: list[asyncio.Task[None]] = []
-    timer = loop.call_later(
-        BRIEF_S, lambda: watching.append(loop.create_task(_wait_for_leave(request, leave)))
-    )
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    watchers: list[asyncio.Task[None]] = []
+    disconnected = False
+
+    async def watch() -> None:
+        nonlocal disconnected
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        disconnected = True
+        task.cancel()
+
+    timer = loop.call_later(GRACE_S, lambda: watchers.append(loop.create_task(watch())))
     try:
         yield
+    except asyncio.CancelledError:
+        if not disconnected:
+            raise
+        task.uncancel()
+        raise ClientDisconnect from None
     finally:
         timer.cancel()
-        for task in watching:
-            task.cancel()
-
-
-async def _wait_for_leave(request: Request, leave: Callable[[Exception], None]) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-    leave(ClientDisconnect())
+        for watcher in watchers:
+            watcher.cancel()

@@ -67,14 +67,18 @@ _DEADLINE: Final[dict[str, Any]] = {
 }
 
 
+_SECURITY: Final[dict[str, Any]] = {"security": [{"HTTPBearer": []}, {"APIKeyHeader": []}]}
+"""As FastAPI describes `service.access.admission.require_key`."""
+
+
 def describe_photo_route(query: type[SynthesizeQuery | EyesQuery]) -> dict[str, Any]:
-    """The `openapi_extra` of a route that takes a photo: its body, its query and its header."""
-    return PHOTO_BODY | {"parameters": [*describe_query(query), _DEADLINE]}
+    """The `openapi_extra` of a route that takes a photo: its body, query, header, and API key."""
+    return PHOTO_BODY | _SECURITY | {"parameters": [*describe_query(query), _DEADLINE]}
 
 
 def describe_batch_route() -> dict[str, Any]:
     """The same for several photos."""
-    return BATCH_BODY | {"parameters": [*describe_query(SynthesizeQuery), _DEADLINE]}
+    return BATCH_BODY | _SECURITY | {"parameters": [*describe_query(SynthesizeQuery), _DEADLINE]}
 
 
 def _describe_errors(*kinds: type[Eye2FaceError]) -> dict[int | str, dict[str, Any]]:

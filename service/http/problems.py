@@ -54,15 +54,15 @@ async def answer_problem(request: Request, error: Exception) -> Response:
     headers = _headers_for(request, known, error)
     if not isinstance(error, EXPECTED):  # a crash is answered outside of the middleware that stamps
         headers = stamps(request_id) | headers
-    return Response(problem.model_dump_json(exclude_none=True), known.status, headers, PROBLEM_JSON)
+    return Response(problem.model_dump_json(), known.status, headers, PROBLEM_JSON)
 
 
-def describe_problem(request: Request, error: Exception) -> Problem:
+def describe_problem(request: Request, error: BaseException) -> Problem:
     """The same, for an error that one photo of several met."""
     return _describe(_translate(request, error), error, request.state.request_id)
 
 
-def _describe(known: Eye2FaceError, error: Exception, request_id: str) -> Problem:
+def _describe(known: Eye2FaceError, error: BaseException, request_id: str) -> Problem:
     if known.status == HTTPStatus.INTERNAL_SERVER_ERROR:
         _log.error("request %s failed: %s", request_id, type(error).__name__)
     return Problem(
@@ -76,7 +76,7 @@ def _describe(known: Eye2FaceError, error: Exception, request_id: str) -> Proble
     )
 
 
-def _translate(request: Request, error: Exception) -> Eye2FaceError:
+def _translate(request: Request, error: BaseException) -> Eye2FaceError:
     if isinstance(error, Eye2FaceError):
         return error
     if isinstance(error, RequestValidationError):

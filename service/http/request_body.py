@@ -1,4 +1,4 @@
-"""The picture's bytes out of a request, in any of three forms; knows nothing of pictures.
+"""The photo's bytes out of a request, in any of three forms; knows nothing of pictures.
 
     image/*               the bytes themselves
     multipart/form-data   one file in the field `image`
@@ -10,14 +10,14 @@ Bytes are counted as they come in; nothing is read beyond the limit, nothing is 
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Final
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
 
-from service.access.rate_limits import Body
 from service.errors import (
     EmptyBody,
     InvalidForm,
@@ -28,10 +28,9 @@ from service.errors import (
     UploadTooLarge,
     UploadTooSlow,
 )
-from service.http.multipart import MAX_PARTS, FormReader, Part
-from service.http.protocol import CALLER, Caller
 
 FIELD: Final = "image"
+_MAX_FIELDS: Final = 16
 _FORMS = "image/*, multipart/form-data with the file in the field 'image', or application/json with base64"
 
 
@@ -55,8 +54,11 @@ async def read_picture(request: Request, *, max_bytes: int, max_s: float) -> byt
         MissingField, InvalidForm, InvalidJson, InvalidParameter: the form or JSON is not as it should be.
     """
     _refuse_head(request, max_bytes)
-    async with _in_time(request, max_s):
-        return await _read(request, max_bytes)
+    try:
+        async with asyncio.timeout(max_s):
+            return await _read(request, max_bytes)
+    except TimeoutError as error:
+        raise _too_slow(max_s) from error
 
 
 async def read_pictures(request: Request, *, max_bytes: int, max_s: float, max_files: int) -> list[Upload]:
@@ -76,9 +78,11 @@ async def read_pictures(request: Request, *, max_bytes: int, max_s: float, max_f
             f"The Content-Type is '{content_type[:80]}'. Send the photos as multipart/form-data, each as a "
             f"file in a field '{FIELD}'."
         )
-    async with _in_time(request, max_s):
-        parts = await _read_form(request, content_type, max_bytes, max_parts=max_files)
-    return [Upload(part.file_name or "", bytes(part.data)) for part in parts]
+    try:
+        async with asyncio.timeout(max_s):
+            return await _read_form(request, max_bytes, max_fields=max_files)
+    except TimeoutError as error:
+        raise _too_slow(max_s) from error
 
 
 def _refuse_head(request: Request, max_bytes: int) -> None:
@@ -94,28 +98,11 @@ def _refuse_head(request: Request, max_bytes: int) -> None:
         )
 
 
-def _in_time(request: Request, max_s: float) -> AbstractAsyncContextManager[None]:
-    """Raises UploadTooSlow after `max_s` where the body is not there yet; most come with their head."""
-    caller: Caller | None = request.scope.get("extensions", {}).get(CALLER)
-    return nullcontext() if caller is not None and caller.has_sent_all else _timed(max_s)
-
-
-@asynccontextmanager
-async def _timed(max_s: float) -> AsyncIterator[None]:
-    try:
-        async with asyncio.timeout(max_s):
-            yield
-    except TimeoutError as error:
-        raise UploadTooSlow(
-            f"The body was not complete after {max_s:g} s. Send a smaller photo, or over a faster line."
-        ) from error
-
-
 async def _read(request: Request, max_bytes: int) -> bytes:
     content_type = request.headers.get("content-type", "")
     media_type = content_type.partition(";")[0].strip().lower()
     if media_type == "multipart/form-data":
-        return await _from_form(request, content_type, max_bytes)
+        return await _from_form(request, max_bytes)
     if media_type == "application/json":
         return await asyncio.to_thread(_from_json, await _join(request, max_bytes))  # 20 MB take tens of ms
     if media_type.startswith("image/"):
@@ -140,52 +127,77 @@ def _too_large(found: str, max_bytes: int) -> UploadTooLarge:
     )
 
 
-async def _take(request: Request, max_bytes: int, write: Callable[[bytes], object]) -> None:
-    """Writes the body as it comes in. Starlette's stream() does the same, as generators within generators."""
-    body: Body | None = request.scope.get("state", {}).get("body")
+def _too_slow(max_s: float) -> UploadTooSlow:
+    return UploadTooSlow(
+        f"The body was not complete after {max_s:g} s. Send a smaller photo, or over a faster line."
+    )
+
+
+async def _chunks(request: Request, max_bytes: int) -> AsyncGenerator[bytes]:
+    """The body as it comes in, counted."""
     num_bytes = 0
-    more = True
-    while more:
-        message = await request.receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        chunk = message.get("body", b"")
+    async for chunk in request.stream():
         num_bytes += len(chunk)
         if num_bytes > max_bytes:
             raise _too_large("The body goes on beyond the limit", max_bytes)
-        if body is not None:
-            body.grow(len(chunk))
-        write(chunk)
-        more = message.get("more_body", False)
+        request.state.body.grow(len(chunk))
+        yield chunk
 
 
 async def _join(request: Request, max_bytes: int) -> bytes:
-    chunks: list[bytes] = []
-    await _take(request, max_bytes, chunks.append)
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    return b"".join([chunk async for chunk in _chunks(request, max_bytes)])
 
 
-async def _from_form(request: Request, content_type: str, max_bytes: int) -> bytes:
-    pictures = await _read_form(request, content_type, max_bytes, max_parts=MAX_PARTS)
-    if len(pictures) > 1:
-        raise InvalidForm(f"The form holds {len(pictures)} files '{FIELD}'. Send one photo in a request.")
-    return bytes(pictures[0].data)
+async def _from_form(request: Request, max_bytes: int) -> bytes:
+    photos = await _read_form(request, max_bytes, max_fields=_MAX_FIELDS)
+    if len(photos) > 1:
+        raise InvalidForm(f"The form holds {len(photos)} files '{FIELD}'. Send one photo in a request.")
+    return photos[0].data
 
 
-async def _read_form(request: Request, content_type: str, max_bytes: int, *, max_parts: int) -> list[Part]:
+class _FormParser(MultiPartParser):
+    """Starlette's parser, with files of any size in memory; a form that is cut off is an error."""
+
+    spool_max_size = 0
+    _is_complete = False
+
+    def __init__(self, request: Request, max_bytes: int, max_fields: int) -> None:
+        chunks = self._check_end(_chunks(request, max_bytes))
+        super().__init__(request.headers, chunks, max_files=max_fields, max_fields=max_fields)
+
+    def on_end(self) -> None:
+        self._is_complete = True
+
+    async def _check_end(self, chunks: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+        async for chunk in chunks:
+            yield chunk
+        if not self._is_complete:
+            raise MultiPartException("it ends before its last boundary; send all of it")
+
+
+async def _read_form(request: Request, max_bytes: int, *, max_fields: int) -> list[Upload]:
     """The files of the form, at least one, if it holds nothing else."""
-    form = FormReader(content_type, max_parts=max_parts)
-    await _take(request, max_bytes, form.write)
-    parts = form.finish()
-    pictures = [part for part in parts if part.name == FIELD]
-    names = [part.name for part in parts]
-    if not pictures:
+    try:
+        form = await _FormParser(request, max_bytes, max_fields).parse()
+    except MultiPartException as error:
+        reason = str(error.__cause__ or error.message).rstrip(".")
+        raise InvalidForm(f"The form cannot be read: {reason}.") from error
+    try:
+        return [Upload(photo.filename or "", await photo.read()) for photo in _photos_of(form)]
+    finally:
+        await form.close()
+
+
+def _photos_of(form: FormData) -> list[UploadFile]:
+    names = [name for name, _ in form.multi_items()]
+    if FIELD not in names:
         found = f"the fields {_quoted(names)}" if names else "no fields"
         raise MissingField(f"The form holds {found}. Send the photo as a file in the field '{FIELD}'.")
-    if not all(picture.is_file for picture in pictures):
+    photos = [photo for photo in form.getlist(FIELD) if isinstance(photo, UploadFile)]
+    if len(photos) < names.count(FIELD):
         raise MissingField(f"'{FIELD}' is a text field. Send the photo as a file, with a file name.")
     _refuse_options(names)
-    return pictures
+    return photos
 
 
 def _from_json(body: bytes) -> bytes:

@@ -5,14 +5,14 @@ A photo of several that fails has a problem for an outcome, of the shape that it
 
 import base64
 import io
-import json
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 from service.engine.model_reload import LoadedModel, ReloadableModel
 from service.http.schemas import (
+    BatchAnswer,
     CandidateShape,
     CardShape,
     EyesAnswer,
@@ -24,6 +24,7 @@ from service.http.schemas import (
     Problem,
     QualityShape,
     RefusedShape,
+    ResultShape,
     SeenEyeShape,
     SynthesisAnswer,
     ZippedAnswer,
@@ -40,13 +41,13 @@ _EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 """The first date that a zip can hold: the same photos give the same faces."""
 
 
-def answer_faces(
+def synthesis_answer(
     synthesis: Synthesis, format: FaceFormat, synthesizer: Synthesizer, request_id: str, timer: StageTimer
-) -> bytes:
-    """The JSON of `/synthesize`: every face as a file, and how it was made."""
+) -> SynthesisAnswer:
+    """The answer of `/synthesize` in JSON: every face as a file, and how it was made."""
     with timer.span("encode"):
         files = [encode_synthetic(face, format) for face in synthesis.faces]
-    answer = SynthesisAnswer(
+    return SynthesisAnswer(
         faces=[_face(face, file, format) for face, file in zip(synthesis.faces, files, strict=True)],
         refused=[_refused(each) for each in synthesis.refused],
         input=synthesis.input,
@@ -56,26 +57,24 @@ def answer_faces(
         timings_ms=timer.spent_ms,
         request_id=request_id,
     )
-    return answer.model_dump_json().encode()
 
 
-def answer_eyes(found: PhotoEyes, request_id: str, *, all: bool) -> bytes:
-    """The JSON of `/eyes`; with `all` also what scored below the threshold, where the finder tells."""
+def eyes_answer(found: PhotoEyes, request_id: str, *, all: bool) -> EyesAnswer:
+    """The answer of `/eyes`; with `all` also what scored below the threshold, where the finder tells."""
     below = None
     if all and found.below_threshold is not None:
         below = [CandidateShape.model_validate(eye) for eye in found.below_threshold]
-    answer = EyesAnswer(
+    return EyesAnswer(
         width=found.width,
         height=found.height,
         eyes=[_seen(each) for each in found.eyes],
         below_threshold=below,
         request_id=request_id,
     )
-    return answer.model_dump_json(exclude_none=True).encode()
 
 
-def answer_models(entries: Sequence[CatalogEntry], live: ReloadableModel, request_id: str) -> ModelsAnswer:
-    """The JSON of `/models`."""
+def models_answer(entries: Sequence[CatalogEntry], live: ReloadableModel, request_id: str) -> ModelsAnswer:
+    """The answer of `/models`."""
     current = live.current
     return ModelsAnswer(
         answering=CardShape.model_validate(current.synthesizer.info),
@@ -120,11 +119,11 @@ def _seen(seen: MeasuredEye) -> SeenEyeShape:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of one photo: the JSON of `/synthesize`, or the faces as files, or a problem."""
+class BatchResult:
+    """One photo of a batch: its answer in JSON, or its faces as files, or its problem."""
 
     file_name: str
-    answer: bytes = b""
+    answer: SynthesisAnswer | None = None
     faces: Sequence[bytes] = ()
     problem: Problem | None = None
 
@@ -134,44 +133,46 @@ class Outcome:
         return 200 if self.problem is None else self.problem.status
 
 
-def join_json(outcomes: Sequence[Outcome], request_id: str) -> bytes:
-    """A `BatchAnswer` as JSON, around answers that are JSON already."""
-    results = [_result(index, outcome) for index, outcome in enumerate(outcomes)]
-    end = f'],"not_for_identification":true,"request_id":{json.dumps(request_id)}}}'
-    return b'{"results":[' + b",".join(results) + end.encode()
+def batch_json(results: Sequence[BatchResult], request_id: str) -> bytes:
+    """A `BatchAnswer` as JSON."""
+    shapes = [
+        ResultShape(
+            index=index,
+            file=result.file_name,
+            status=result.status,
+            answer=result.answer,
+            problem=result.problem,
+        )
+        for index, result in enumerate(results)
+    ]
+    return BatchAnswer(results=shapes, request_id=request_id).model_dump_json().encode()
 
 
-def join_zip(outcomes: Sequence[Outcome], format: FaceFormat, request_id: str) -> bytes:
+def batch_zip(results: Sequence[BatchResult], request_id: str, *, format: FaceFormat) -> bytes:
     """A zip of the faces, named by their photo's place (`003.png`, or `003-1.png`), and `results.json`."""
-    results: list[ZippedResult] = []
+    shapes: list[ZippedResult] = []
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:  # pictures are packed already
-        for index, outcome in enumerate(outcomes):
-            names = _names(index, len(outcome.faces), format)
-            for name, face in zip(names, outcome.faces, strict=True):
+        for index, result in enumerate(results):
+            names = _names(index, len(result.faces), format)
+            for name, face in zip(names, result.faces, strict=True):
                 archive.writestr(zipfile.ZipInfo(name, _EPOCH), face)
-            results.append(
+            shapes.append(
                 ZippedResult(
                     index=index,
-                    file=outcome.file_name,
-                    status=outcome.status,
+                    file=result.file_name,
+                    status=result.status,
                     faces=names,
-                    problem=outcome.problem,
+                    problem=result.problem,
                 )
             )
-        told = ZippedAnswer(results=results, request_id=request_id).model_dump_json(indent=1)
-        archive.writestr(zipfile.ZipInfo("results.json", _EPOCH), told)
+        document = ZippedAnswer(results=shapes, request_id=request_id).model_dump_json(indent=1)
+        archive.writestr(zipfile.ZipInfo("results.json", _EPOCH), document)
     return buffer.getvalue()
 
 
-def _names(index: int, num_faces: int, format: Literal["png", "jpeg", "webp"]) -> list[str]:
+def _names(index: int, num_faces: int, format: FaceFormat) -> list[str]:
     ending = "jpg" if format == "jpeg" else format
     if num_faces == 1:
         return [f"{index:03d}.{ending}"]
     return [f"{index:03d}-{number}.{ending}" for number in range(num_faces)]
-
-
-def _result(index: int, outcome: Outcome) -> bytes:
-    problem = outcome.problem.model_dump_json(exclude_none=True) if outcome.problem else "null"
-    start = f'{{"index":{index},"file":{json.dumps(outcome.file_name)},"status":{outcome.status},'
-    return start.encode() + b'"answer":' + (outcome.answer or b"null") + f',"problem":{problem}}}'.encode()

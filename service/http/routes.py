@@ -3,18 +3,18 @@
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from typing import Annotated, Final, TypeVar
 
 from fastapi import APIRouter, Depends, Request, Response, Security
+from fastapi.routing import APIRoute
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
-from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
 
-from service.access.admission import check_key, require_key
+from service.access.admission import admitted, check_key, require_key
 from service.engine.engine import Engine
 from service.errors import NotAcceptable, NotFound, NotReady
-from service.http.deadlines import noticing_leave, read_deadline_ms
-from service.http.direct import DirectRoute
+from service.http.deadlines import cancel_on_disconnect, read_deadline_ms
 from service.http.negotiation import negotiate
 from service.http.openapi import (
     BATCH_RESPONSES,
@@ -31,12 +31,12 @@ from service.http.problems import describe_problem
 from service.http.query_params import EyesQuery, SynthesizeQuery, read_query
 from service.http.request_body import Upload, read_picture, read_pictures, refuse_size
 from service.http.responses import (
-    Outcome,
-    answer_eyes,
-    answer_faces,
-    answer_models,
-    join_json,
-    join_zip,
+    BatchResult,
+    batch_json,
+    batch_zip,
+    eyes_answer,
+    models_answer,
+    synthesis_answer,
 )
 from service.http.schemas import BatchAnswer, EyesAnswer, Health, ModelsAnswer, Readiness
 from service.observability.metrics import MEDIA_TYPE, Metrics
@@ -45,7 +45,6 @@ from service.pipeline import SynthesisOptions
 from service.provenance import encode_synthetic
 from service.runtime.coalescing import Steps
 from service.runtime.host import count_cores
-from service.runtime.worker_pool import WorkItem
 from service.settings import Settings
 from service.vision.images import FaceFormat, encode
 
@@ -59,9 +58,28 @@ _OFFERS: Final[dict[FaceFormat | None, tuple[str, ...]]] = {
 """The media types of an answer, by the format that was asked for."""
 
 
-health = APIRouter(tags=["health"])
-catalogue = APIRouter(tags=["models"], dependencies=[Depends(require_key)])
-work = APIRouter(tags=["photos"], route_class=DirectRoute, dependencies=[Depends(require_key)])
+class AdmittedRoute(APIRoute):
+    """A route whose caller is admitted, by API key and limits, before its dependencies or body are read."""
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers with what the endpoint makes of the request; FastAPI's dependency injection is not used."""
+        if scope["method"] not in (self.methods or ()):
+            await super().handle(scope, receive, send)  # 405
+            return
+        request = Request(scope, receive, send)
+        with admitted(request), request.app.state.uploads.hold() as request.state.body:
+            try:
+                response = await self.endpoint(request)
+            except asyncio.CancelledError as error:  # uvicorn, when it stops; Ray, of a caller who left
+                raise NotReady(
+                    "The service stopped before this was done. Send it to another one, or again in a moment."
+                ) from error
+        await response(scope, receive, send)
+
+
+health_routes = APIRouter(tags=["health"])
+model_routes = APIRouter(tags=["models"], dependencies=[Depends(require_key)])
+photo_routes = APIRouter(tags=["photos"], route_class=AdmittedRoute)
 
 
 def _find_engine(request: Request) -> Engine:
@@ -71,13 +89,13 @@ def _find_engine(request: Request) -> Engine:
     return engine
 
 
-@health.get("/livez", summary="Does the process answer?")
+@health_routes.get("/livez", summary="Does the process answer?")
 async def livez() -> Health:
     """Whether the process answers at all."""
     return Health()
 
 
-@health.get("/readyz", summary="Can photos be sent?", responses=READY_RESPONSES)
+@health_routes.get("/readyz", summary="Can photos be sent?", responses=READY_RESPONSES)
 async def readyz(request: Request) -> Readiness:
     """Whether photos can be sent, on which device and to which model they go; never waits for one."""
     engine = _find_engine(request)
@@ -94,15 +112,15 @@ async def readyz(request: Request) -> Readiness:
     )
 
 
-@catalogue.get("/models", summary="Which models are there?", responses=MODELS_RESPONSES)
+@model_routes.get("/models", summary="Which models are there?", responses=MODELS_RESPONSES)
 async def models(request: Request) -> ModelsAnswer:
     """The shipped and mounted models, what they learned from, how they may be used, which one answers."""
     live, catalogue = _find_engine(request).model, request.app.state.catalogue
     entries = await asyncio.to_thread(catalogue.list, live.current.path)
-    return answer_models(entries, live, request.state.request_id)
+    return models_answer(entries, live, request.state.request_id)
 
 
-@health.get(
+@health_routes.get(
     "/metrics", summary="Numbers for Prometheus", response_class=Response, responses=METRICS_RESPONSES
 )
 async def metrics(
@@ -120,7 +138,7 @@ async def metrics(
     return Response(numbers.write(), media_type=MEDIA_TYPE)
 
 
-@work.post(
+@photo_routes.post(
     "/synthesize",
     summary="One eye in, one face out",
     response_class=Response,
@@ -139,15 +157,17 @@ async def synthesize(request: Request) -> Response:
     def draw(timer: StageTimer) -> "Steps[bytes]":
         synthesis = yield from model.pipeline.steps(photo, options, timer)
         if media_type == _JSON:
-            return answer_faces(synthesis, query.format or "png", model.synthesizer, request_id, timer)
+            answer = synthesis_answer(synthesis, query.format or "png", model.synthesizer, request_id, timer)
+            return answer.model_dump_json().encode()
         with timer.span("encode"):
             return encode_synthetic(synthesis.faces[0], _format_of(media_type))
 
-    face: bytes = await _run(request, engine, draw)
+    with cancel_on_disconnect(request):
+        face: bytes = await _run(engine, draw, _deadline_ms(request, engine))
     return Response(face, 200, {"X-Device": model.synthesizer.device}, media_type)
 
 
-@work.post(
+@photo_routes.post(
     "/synthesize/batch",
     summary="Several photos, an answer each",
     response_model=BatchAnswer,
@@ -171,23 +191,29 @@ async def synthesize_batch(request: Request) -> Response:
     request_id: str = request.state.request_id
     model = engine.model.current
 
-    def draw(upload: Upload, timer: StageTimer) -> "Steps[Outcome]":
+    def draw(upload: Upload, timer: StageTimer) -> "Steps[BatchResult]":
         refuse_size(len(upload.data), settings.max_upload_bytes)
         synthesis = yield from model.pipeline.steps(upload.data, options, timer)
         if media_type == ZIP:
-            return Outcome(
-                upload.file_name, faces=[encode_synthetic(face, format) for face in synthesis.faces]
-            )
-        answer = answer_faces(synthesis, format, model.synthesizer, request_id, timer)
-        return Outcome(upload.file_name, answer)
+            faces = [encode_synthetic(face, format) for face in synthesis.faces]
+            return BatchResult(upload.file_name, faces=faces)
+        answer = synthesis_answer(synthesis, format, model.synthesizer, request_id, timer)
+        return BatchResult(upload.file_name, answer)
 
-    outcomes = await _run_all(request, engine, draw, uploads)
-    join = partial(join_zip, format=format) if media_type == ZIP else join_json
-    body = await asyncio.to_thread(join, outcomes, request_id=request_id)
+    with cancel_on_disconnect(request):
+        drawn = await _run_each(engine, draw, uploads, _deadline_ms(request, engine))
+    results = [
+        BatchResult(upload.file_name, problem=describe_problem(request, result))
+        if isinstance(result, BaseException)
+        else result
+        for upload, result in zip(uploads, drawn, strict=True)
+    ]
+    join = partial(batch_zip, format=format) if media_type == ZIP else batch_json
+    body = await asyncio.to_thread(join, results, request_id)
     return Response(body, 200, {"X-Device": model.synthesizer.device}, media_type)
 
 
-@work.post(
+@photo_routes.post(
     "/eyes",
     summary="What the finder sees",
     response_model=EyesAnswer,
@@ -205,9 +231,12 @@ async def eyes(request: Request) -> Response:
     def look(timer: StageTimer) -> bytes:
         if query.overlay:
             return encode(pipeline.overlay(photo, timer), "png")
-        return answer_eyes(pipeline.find(photo, timer), request_id, all=query.all)
+        found = pipeline.find(photo, timer)
+        return eyes_answer(found, request_id, all=query.all).model_dump_json().encode()
 
-    return Response(await _run(request, engine, look), media_type=media_type)
+    with cancel_on_disconnect(request):
+        body = await _run(engine, look, _deadline_ms(request, engine))
+    return Response(body, media_type=media_type)
 
 
 async def _read(request: Request, engine: Engine) -> bytes:
@@ -217,60 +246,35 @@ async def _read(request: Request, engine: Engine) -> bytes:
     return await read_picture(request, max_bytes=settings.max_upload_bytes, max_s=settings.upload_timeout_s)
 
 
+def _deadline_ms(request: Request, engine: Engine) -> float:
+    return min(engine.settings.deadline_ms, read_deadline_ms(request))
+
+
 async def _run(
-    request: Request, engine: Engine, work: Callable[[StageTimer], Steps[T]] | Callable[[StageTimer], T]
+    engine: Engine, work: Callable[[StageTimer], Steps[T]] | Callable[[StageTimer], T], max_ms: float
 ) -> T:
-    """Lets a worker do it, as long as the caller is there and its time is not over."""
-    job = engine.submit(work, max_ms=min(engine.settings.deadline_ms, read_deadline_ms(request)))
+    """What a worker makes of it, within its time; a worker whose result nobody awaits any more stops."""
+    item = engine.submit(work, max_ms=max_ms)
     try:
-        with noticing_leave(request, job.fail):
-            return await job.answer
+        return await item.answer
     finally:
-        engine.pool.drop(job)
+        engine.pool.drop(item)
 
 
-async def _run_all(
-    request: Request,
-    engine: Engine,
-    work: Callable[[Upload, StageTimer], Steps[Outcome]],
-    uploads: list[Upload],
-) -> list[Outcome]:
-    """Lets workers do it for each upload, a few at once; one deadline and one caller stand for all."""
-    settings = engine.settings
-    deadline_ms = min(settings.deadline_ms, read_deadline_ms(request))
-    end = time.monotonic() + deadline_ms / 1000
-    turns = asyncio.Semaphore(settings.num_threads or count_cores())  # others want theirs in between
-    running: set[WorkItem[Outcome]] = set()
-    left: list[Exception] = []
+async def _run_each(
+    engine: Engine, work: Callable[[Upload, StageTimer], Steps[T]], uploads: list[Upload], max_ms: float
+) -> list[T | BaseException]:
+    """The same for each upload, a few at once so that others get their turn; one deadline for all."""
+    end = time.monotonic() + max_ms / 1000
+    slots = asyncio.Semaphore(engine.settings.num_threads or count_cores())
 
-    def leave(error: Exception) -> None:
-        left.append(error)
-        for job in running:
-            job.fail(error)
+    async def run(upload: Upload) -> T:
+        async with slots:
+            return await _run(engine, partial(work, upload), max(1.0, (end - time.monotonic()) * 1000))
 
-    async def run(upload: Upload) -> Outcome:
-        async with turns:
-            if left:
-                raise left[0]
-            job: WorkItem[Outcome] | None = None
-            try:
-                job = engine.submit(partial(work, upload), max_ms=max(1.0, (end - time.monotonic()) * 1000))
-                running.add(job)
-                return await job.answer
-            except ClientDisconnect:
-                raise
-            except Exception as error:  # noqa: BLE001  # the other photos have their answers all the same
-                return Outcome(upload.file_name, problem=describe_problem(request, error))
-            finally:
-                if job is not None:
-                    running.discard(job)
-                    engine.pool.drop(job)
-
-    with noticing_leave(request, leave):
-        return await asyncio.gather(*map(run, uploads))
+    return await asyncio.gather(*map(run, uploads), return_exceptions=True)
 
 
-@lru_cache(maxsize=256)
 def _choose(query: SynthesizeQuery, max_people: int) -> SynthesisOptions:
     return SynthesisOptions(eye=query.eye, person=query.person, input=query.input, max_people=max_people)
 

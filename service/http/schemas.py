@@ -8,6 +8,10 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 
+def _is_none(value: object) -> bool:
+    return value is None
+
+
 class Shape(BaseModel):
     """A part of an answer."""
 
@@ -151,7 +155,9 @@ class EyesAnswer(Answer):
     height: int
     eyes: list[SeenEyeShape]
     below_threshold: list[CandidateShape] | None = Field(
-        None, description="With `all=true`: what scored too low to be an eye, where the finder tells."
+        None,
+        exclude_if=_is_none,
+        description="With `all=true`: what scored too low to be an eye, where the finder tells.",
     )
     request_id: str
 
@@ -185,7 +191,9 @@ class Problem(Answer):
     code: str = Field(description="The kind of problem, short and stable.")
     request_id: str
     num_below_threshold: int | None = Field(
-        None, description="With `no_eye_found`: candidates that scored too low, where the finder tells."
+        None,
+        exclude_if=_is_none,
+        description="With `no_eye_found`: candidates that scored too low, where the finder tells.",
     )
 
 

@@ -17,7 +17,6 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from starlette.requests import ClientDisconnect, Request
 from starlette.testclient import TestClient
 
 from service.decoding.process_pool import ProcessPoolReader
@@ -25,8 +24,7 @@ from service.engine import engine as engine_module
 from service.engine.engine import FAILURES, Engine
 from service.errors import SandboxMissing
 from service.http.app import create_app
-from service.http.deadlines import noticing_leave
-from service.http.protocol import CALLER, Caller, PromptHttp
+from service.http.protocol import PromptHttp
 from service.inference.synthesizer import Synthesizer
 from service.observability.metrics import Metrics
 from service.observability.stage_timer import StageTimer
@@ -173,10 +171,9 @@ def test_a_deadline_that_is_no_time_is_refused(client: TestClient, value: str) -
     assert "X-Deadline-Ms" in check_problem(answer, 422, "invalid_parameter")["detail"]
 
 
-@pytest.mark.parametrize("http", [PromptHttp, "httptools"], ids=["our server", "another one"])
-def test_a_photo_whose_caller_has_left_is_not_worked_on(model: Path, http: Any) -> None:
+def test_a_photo_whose_caller_has_left_is_not_worked_on(model: Path) -> None:
     app = create_app(Settings(model=str(model), device="cpu", num_threads=1))
-    with served_here(app, http=http) as (address, state):
+    with served_here(app, http=PromptHttp) as (address, state):
         engine: Engine = state["engine"]
         event = threading.Event()
         ran: list[float] = []
@@ -195,10 +192,9 @@ def test_a_photo_whose_caller_has_left_is_not_worked_on(model: Path, http: Any) 
         assert not ran
 
 
-@pytest.mark.parametrize("http", [PromptHttp, "httptools"], ids=["our server", "another one"])
-def test_work_whose_caller_leaves_stops_at_its_next_check(model: Path, http: Any) -> None:
+def test_work_whose_caller_leaves_stops_at_its_next_check(model: Path) -> None:
     app = create_app(Settings(model=str(model), device="cpu", num_threads=1))
-    with served_here(app, http=http) as (address, state):
+    with served_here(app, http=PromptHttp) as (address, state):
         engine: Engine = state["engine"]
         begun, ended = threading.Event(), threading.Event()
 
@@ -217,19 +213,6 @@ def test_work_whose_caller_leaves_stops_at_its_next_check(model: Path, http: Any
         assert begun.is_set()
         assert ended.wait(5)
         assert engine.pool.state().num_queued == 0
-
-
-def test_a_caller_who_left_before_anybody_looked_is_noticed() -> None:
-    """Between the end of the body and the work the event loop may learn it."""
-    caller = Caller()
-    request = Request({"type": "http", "headers": [], "extensions": {CALLER: caller}})
-    met: list[Exception] = []
-    with noticing_leave(request, met.append):
-        assert not met
-    caller.leave()
-    assert not met  # nobody works for them any more
-    with noticing_leave(request, met.append):
-        assert [type(each) for each in met] == [ClientDisconnect]
 
 
 def test_a_model_call_that_fails_is_a_clear_problem_of_that_request_alone(tmp_path: Path) -> None:

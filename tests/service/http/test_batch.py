@@ -168,7 +168,7 @@ def test_the_limits_of_a_batch_and_of_each_photo(model: Path, photo: bytes) -> N
         assert results[0]["problem"]["code"] == "upload_too_large"
         check_problem(send(client, photo, photo), 413, "upload_too_large")  # 3
         many = send(client, *[GREY] * 4)  # 4
-        assert "more than 3" in check_problem(many, 400, "invalid_form")["detail"]
+        assert "files is 3" in check_problem(many, 400, "invalid_form")["detail"]
         limited = send(client, GREY, GREY)  # would be 5 and 6
         check_problem(limited, 429, "rate_limited")
         assert int(limited.headers["retry-after"]) >= 1

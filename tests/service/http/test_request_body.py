@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.requests import ClientDisconnect, Request
 
+from service.access.rate_limits import Body, UploadLimit
 from service.errors import (
     EmptyBody,
     Eye2FaceError,
@@ -54,7 +55,15 @@ def read(
     else:
         headers.setdefault("transfer-encoding", "chunked")
     raw = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
-    scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": raw}
+    state = {"body": Body(UploadLimit(10**9))}
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/",
+        "query_string": b"",
+        "headers": raw,
+        "state": state,
+    }
     return asyncio.run(read_picture(Request(scope, sender.receive), max_bytes=max_bytes, max_s=10))
 
 
@@ -139,6 +148,42 @@ def test_a_body_of_just_the_limit_is_taken() -> None:
 def test_a_caller_who_hangs_up_ends_the_reading(content_type: str) -> None:
     with pytest.raises(ClientDisconnect):
         read(Sender([b"--x\r\n"], hangs_up=True), content_type)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 50])
+def test_a_form_is_the_same_however_it_is_cut_into_chunks(size: int) -> None:
+    body, content_type = form([("image", ("p.jpg", b"\xff\xd8 \r\n--y \r\n-\r\n"))])
+    chunks = [body[start : start + size] for start in range(0, len(body), size)]
+    assert read(Sender(chunks), content_type) == b"\xff\xd8 \r\n--y \r\n-\r\n"
+
+
+@pytest.mark.parametrize(
+    "content_type", ["multipart/form-data", "multipart/form-data; boundary=" + "x" * 1000]
+)
+def test_a_form_without_a_usable_boundary_is_refused(content_type: str) -> None:
+    with pytest.raises(InvalidForm, match=r"cannot be read: .*[Bb]oundary"):
+        read(b"--x--\r\n", content_type)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"hello",
+        b"--x hello",
+        b"--x\r\n\xff: a\r\n\r\n",
+        b"--x\r\n" + b"a: b\r\n" * 100,
+        b"--x\r\nContent-Type: image/jpeg\r\n\r\nhello\r\n--x--\r\n",
+    ],
+)
+def test_a_form_that_breaks_the_rules_is_refused(body: bytes) -> None:
+    with pytest.raises(InvalidForm, match="cannot be read"):
+        read(body, "multipart/form-data; boundary=x")
+
+
+@pytest.mark.parametrize("file_name", ["p.jpg", None])
+def test_a_form_of_more_fields_than_anybody_needs_is_refused(file_name: str | None) -> None:
+    with pytest.raises(InvalidForm, match=r"Maximum number of fi.* is 16"):
+        read(*form([("image", (file_name, b"x"))] * 17))
 
 
 def test_a_form_with_another_field_names_what_it_holds() -> None:

@@ -1,6 +1,5 @@
 """The service as a process: its end, its logs, rude connections, and a system that gives it too little."""
 
-import asyncio
 import contextlib
 import json
 import os
@@ -242,27 +241,6 @@ def test_on_a_connection_that_is_kept_the_next_head_must_come_too(impatient: str
         for _ in range(5):  # each is prompt, together they take longer than one head may
             assert patient.get("/livez").status_code == 200
             time.sleep(0.1)
-
-
-@pytest.mark.parametrize("close", [b"", b"Connection: close\r\n"])
-def test_an_answers_head_and_body_come_in_one_piece(impatient: str, close: bytes) -> None:
-    with connect(impatient, b"GET /livez HTTP/1.1\r\nHost: x\r\n" + close + b"\r\n") as client:
-        head, _, body = client.recv(65536).partition(b"\r\n\r\n")
-        assert head.startswith(b"HTTP/1.1 200 ") and json.loads(body)["status"] == "alive"
-        assert read_all(client) == b""
-
-
-def test_what_is_sent_bit_by_bit_comes_in_its_order() -> None:
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "http":
-            await send({"type": "http.response.start", "status": 200, "headers": []})
-            for number in range(5):
-                await send({"type": "http.response.body", "body": b"%d" % number, "more_body": True})
-                await asyncio.sleep(0.01 * (number % 2))
-            await send({"type": "http.response.body"})
-
-    with served_here(app, http=PromptHttp, lifespan="off") as (address, _):  # type: ignore[arg-type]
-        assert httpx.get(address).content == b"01234"
 
 
 UPGRADES = [b"h2c", b"websocket", b"TLS/1.0"]
