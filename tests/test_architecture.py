@@ -10,8 +10,6 @@ import pytest
 
 from tests.fakes import astronaut, encoded, tiny_model
 
-pytestmark = pytest.mark.beside_others
-
 ROOT = Path(__file__).parent.parent
 
 SERVICE = (

@@ -19,6 +19,8 @@ from bench.cluster import Running, started_cluster
 from tests.fakes import astronaut, encoded
 from tests.service.folder.test_draw import rows_of
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("ray.data", reason="Ray is not installed: deploy/ray/README.md says how these are run")
 
 NUM_PHOTOS = 160

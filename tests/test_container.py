@@ -256,6 +256,7 @@ def container(image: str) -> Iterator[str]:
     _buildah("rm", name)
 
 
+@pytest.mark.slow
 def test_the_image_holds_the_models_and_no_torch(container: str) -> None:
     inside = _run(container, "python3", "-c", "import os, service, sys; print(os.getuid(), service.__file__)")
     uid, module = inside.split()
@@ -265,12 +266,14 @@ def test_the_image_holds_the_models_and_no_torch(container: str) -> None:
     assert "torch" not in _run(container, "ls", str(Path(module).parent.parent)).split()
 
 
+@pytest.mark.slow
 def test_the_image_refuses_to_let_anyone_in_unless_told(container: str) -> None:
     refused = _buildah("run", container, "--", "eye2face", "serve", check=False)
     assert refused.returncode not in (0, 124)
     assert "EYE2FACE_ALLOW_ANONYMOUS" in refused.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("environment", [{"EYE2FACE_ALLOW_ANONYMOUS": "true"}, SERVICE["environment"]])
 def test_a_container_of_the_image_draws_a_face(container: str, environment: dict[str, str]) -> None:
     port = str(find_free_port())
@@ -301,6 +304,7 @@ def test_a_container_of_the_image_draws_a_face(container: str, environment: dict
 READY_S = 2.0
 
 
+@pytest.mark.slow
 def test_read_only_and_without_a_network_the_image_draws_its_first_face_within_two_seconds(
     container: str,
 ) -> None:

@@ -30,8 +30,6 @@ from tests.real import REQUIRE_REAL
 from tests.running import run_service
 from tests.write_docs import find_between_marks, list_variables, openapi, render_tables
 
-pytestmark = pytest.mark.beside_others
-
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = {
     path.relative_to(ROOT).as_posix(): path.read_text("utf-8")

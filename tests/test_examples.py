@@ -13,8 +13,6 @@ from tests.fakes import astronaut, encoded
 from tests.real import require
 from tests.running import run_service
 
-pytestmark = pytest.mark.beside_others
-
 TEXT = (Path(__file__).parent.parent / "docs" / "examples.md").read_text()
 PROGRAMS = {"js": ("node", "face.mjs"), "java": ("java", "Face.java"), "python": ("python", "face.py")}
 

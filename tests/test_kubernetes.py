@@ -16,6 +16,8 @@ from service.settings import Settings
 from tests.fakes import tiny_model
 from tests.real import require
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 KUBERNETES = ROOT / "deploy" / "kubernetes"
 KINDS = {

@@ -10,6 +10,8 @@ import yaml
 
 from tests.real import require
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 MONITORING = ROOT / "deploy" / "monitoring"
 ALERTS = yaml.safe_load((MONITORING / "alerts.yml").read_text())["groups"][0]["rules"]

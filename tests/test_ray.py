@@ -28,6 +28,8 @@ from service.settings import Settings
 from tests.fakes import astronaut, encoded, failing_model
 from tests.service.engine.test_engine import WHITE
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("ray.serve", reason="Ray is not installed: deploy/ray/README.md says how these are run")
 
 NUM_CALLERS = 8

@@ -17,8 +17,6 @@ from tests import fakes, readme_picture
 from tests.drawn_faces import draw_photos
 from training.experiment import report
 
-pytestmark = pytest.mark.beside_others
-
 ROOT = Path(__file__).parents[1]
 MODELS = ROOT / "models"
 GOLDEN = Path(__file__).parent / "golden" / "synthesizer.png"

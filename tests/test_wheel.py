@@ -12,7 +12,7 @@ import pytest
 from service import __version__
 from tests.fakes import astronaut, encoded
 
-pytestmark = pytest.mark.beside_others
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent
 

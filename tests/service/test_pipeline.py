@@ -29,8 +29,6 @@ from service.vision.images import Image
 from service.vision.quality import Quality, QualityThresholds
 from tests import fakes
 
-pytestmark = pytest.mark.beside_others
-
 RIGHT, LEFT = fakes.astronaut_eyes()
 MAX_PIXELS = 50_000_000
 GATES = quality_thresholds(Settings())

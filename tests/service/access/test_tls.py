@@ -27,8 +27,6 @@ from tests.running import ROOT, Running, running_service
 from tests.service.bridges import bridging, ids, online, wait_for_results
 from tests.troubled import Server
 
-pytestmark = pytest.mark.beside_others
-
 ONCE = Retry(max_tries=1)
 
 

@@ -24,8 +24,6 @@ from tests.running import ROOT, find_free_port
 from tests.service.bridges import bridging, ids, online, wait_for_results
 from tests.troubled import Server, Trouble, answer, drop, hold, make_trouble, pass_on, snapshots
 
-pytestmark = pytest.mark.beside_others
-
 BUSY = answer(
     503,
     b'{"type": "t", "title": "t", "status": 503, "detail": "later", "code": "not_ready"}',

@@ -16,6 +16,8 @@ from tests.running import find_free_port
 from tests.service.bridges import bridge_process, bridging, ids, online, wait_for_results
 from tests.troubled import Server, Trouble, hold, make_trouble, snapshots
 
+pytestmark = pytest.mark.slow
+
 
 def test_what_is_drawn_while_the_broker_is_dead_is_published_once_when_it_is_back(
     tmp_path: Path, snapshot: bytes, ready_answer: Trouble

@@ -19,8 +19,6 @@ from service.cli.doctor import examine_sandbox
 from tests import fakes
 from tests.fake_finders import seen_right, tiny_finder
 
-pytestmark = pytest.mark.beside_others
-
 ROOT = Path(__file__).parents[3]
 MANIFESTS = {"manifest.jsonl", "manifest.parquet"}
 

@@ -31,8 +31,6 @@ from tests.fakes import ASTRONAUT_RIGHT_EYE, astronaut, encoded
 from tests.running import find_free_port, run_service
 from tests.troubled import answer, cut, drip, drop, hang, make_trouble, pass_on
 
-pytestmark = pytest.mark.beside_others
-
 KEY = "a key for the tests"
 QUICK = Retry(max_tries=4, deadline_s=100, backoff_s=0.01, max_backoff_s=0.02)
 BUSY = json.dumps(

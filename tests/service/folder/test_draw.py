@@ -19,8 +19,6 @@ from service.pipeline import SynthesisOptions
 from service.settings import Settings
 from tests import fakes
 
-pytestmark = pytest.mark.beside_others
-
 ROOT = Path(__file__).parents[3]
 FACE = fakes.astronaut()[:256, 96:352]
 

@@ -19,8 +19,6 @@ from starlette.testclient import TestClient
 from tests.fakes import astronaut, encoded
 from tests.service.shapes import check_problem
 
-pytestmark = pytest.mark.beside_others
-
 MAX_CPU_SECONDS = 1.0
 """CPU time, so that busy neighbours do not make the tests fail."""
 

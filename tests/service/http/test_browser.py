@@ -15,7 +15,7 @@ from tests.running import serving
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 pytestmark = [
-    pytest.mark.beside_others,
+    pytest.mark.slow,
     pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed"),
 ]
 

@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 from tests.service.damaged import ANY, FILES, LIMIT_S, Answers, damage, documented_statuses, send
 from tests.service.shapes import check_problem
 
-pytestmark = pytest.mark.beside_others
+pytestmark = pytest.mark.slow
 
 NUM: Final = 300
 

@@ -23,7 +23,7 @@ from service.settings import Settings
 from tests.fakes import astronaut, encoded
 from tests.running import serving
 
-pytestmark = pytest.mark.beside_others
+pytestmark = pytest.mark.slow
 
 NUM_EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "12"))
 """For each route."""

@@ -20,7 +20,7 @@ from tests.fakes import ASTRONAUT_LEFT_EYE, astronaut, encoded, turned
 from tests.running import run_service
 from tests.troubled import make_trouble, pass_on
 
-pytestmark = pytest.mark.beside_others
+pytestmark = pytest.mark.slow
 
 KEY = "a key for the page"
 MAX_FIRST_FACE_S = 10.0

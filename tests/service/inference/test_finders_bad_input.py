@@ -19,8 +19,6 @@ from tests.fakes import encoded
 from tests.service.shapes import check_problem
 from training.finder.export import FinderMetadata, read_graph, write_finder
 
-pytestmark = pytest.mark.beside_others
-
 PNG = {"content-type": "image/png"}
 JSON = PNG | {"accept": "application/json"}
 

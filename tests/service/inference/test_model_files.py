@@ -9,8 +9,6 @@ from service.inference import model_files
 from service.inference.model_files import model_path
 from tests import fakes
 
-pytestmark = pytest.mark.beside_others
-
 
 def test_a_path_is_its_own_name(tmp_path: Path) -> None:
     path = fakes.tiny_model(tmp_path / "tiny.onnx")

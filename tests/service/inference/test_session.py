@@ -16,9 +16,6 @@ from service.inference.session import open_cpu_session
 from service.inference.synthesizer import Synthesizer
 from tests import fakes
 
-pytestmark = pytest.mark.beside_others
-
-
 ROOT = Path(__file__).parents[3]
 
 

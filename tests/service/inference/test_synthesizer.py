@@ -8,8 +8,6 @@ from service.errors import InferenceFailed, ModelContractUnknown, ModelNotFound
 from service.inference.synthesizer import Synthesizer, read_model_info
 from tests import fakes
 
-pytestmark = pytest.mark.beside_others
-
 ROOT = Path(__file__).parents[3]
 
 

@@ -24,8 +24,6 @@ from service.settings import Settings
 from tests.fakes import astronaut, encoded, tiny_model
 from tests.running import ROOT, find_free_port, running_service
 
-pytestmark = pytest.mark.beside_others
-
 PNG = {"content-type": "image/png"}
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 TRACED = PNG | {"traceparent": f"00-{TRACE}-00f067aa0ba902b7-01"}

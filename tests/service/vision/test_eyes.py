@@ -12,8 +12,6 @@ from service.vision.eyes import CROP_VERSION, Eye, crop_eye, eyes_from_points
 from service.vision.images import Image
 from tests import fakes
 
-pytestmark = pytest.mark.beside_others
-
 RIGHT, LEFT = fakes.astronaut_eyes()
 GOLDEN = Path(__file__).parent / "golden" / f"crop_eye_v{CROP_VERSION}.png"
 

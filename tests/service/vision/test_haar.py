@@ -13,8 +13,6 @@ from service.vision.haar import HaarEyeFinder
 from service.vision.images import Image
 from tests import fakes
 
-pytestmark = pytest.mark.beside_others
-
 RIGHT, LEFT = fakes.astronaut_eyes()
 
 

@@ -25,8 +25,6 @@ from service.vision.images import (
 )
 from tests import fakes
 
-pytestmark = pytest.mark.beside_others
-
 MAX_PIXELS = 50_000_000
 TWICE: dict[Reduce, Reduce] = {1: 2, 2: 4, 4: 8}
 FORMATS = ("jpeg", "png", "webp", "bmp")

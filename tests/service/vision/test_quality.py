@@ -16,8 +16,6 @@ from service.vision.quality import MEASURED_PX, Quality, QualityThresholds, meas
 from tests import fakes
 from tests.drawn_faces import draw_photos
 
-pytestmark = pytest.mark.beside_others
-
 DEFAULT = quality_thresholds(Settings())
 RIGHT, LEFT = fakes.astronaut_eyes()
 

@@ -18,6 +18,8 @@ from training.finder.label_errors import read_files
 from training.finder.negatives import from_folder
 from training.finder.train import load_scenes
 
+pytestmark = pytest.mark.slow
+
 
 def run(*arguments: object) -> str:
     result = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)

@@ -22,6 +22,7 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
     return code if isinstance(code, int) else int(code is not None)
 
 
+@pytest.mark.slow
 def test_photos_become_a_model_that_the_service_runs(
     tmp_path: Path, drawn_csv: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -60,6 +61,7 @@ def test_photos_that_give_no_pair_are_a_failure(
     assert f"no photo gave a pair: mend {tmp_path}/photos, remove {tmp_path}/out" in told.err
 
 
+@pytest.mark.slow
 def test_a_model_is_as_open_as_the_run_it_began_with(
     tmp_path: Path, drawn_folder: Path, run: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -130,6 +132,7 @@ def test_options_of_a_run_are_written_beside_its_weights(
     assert described["seed"] == 3
 
 
+@pytest.mark.slow
 def test_the_experiment_ends_in_a_table_in_a_document(
     tmp_path: Path, drawn_csv: Path, archives: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -54,6 +54,7 @@ def test_training_repeats_itself_and_a_trained_one_stays(tmp_path: Path, small_p
         train_encoder(replace(TINY, seed=1), small_pairs, tmp_path / "a", progress=False)
 
 
+@pytest.mark.slow
 def test_it_learns_to_find_a_face_again(tmp_path: Path, small_pairs: Pairs) -> None:
     dataset = EyeFacePairs(small_pairs, "train")
     faces = torch.stack([dataset[i][1] for i in range(len(dataset))]).float() / 255

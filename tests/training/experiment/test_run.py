@@ -16,6 +16,8 @@ from training.experiment.run import BASELINES, PLAN, Entry, Experiment, Experime
 from training.experiment.tables import by_system, render_flaws, render_results
 from training.synthesizer.recipes import RECIPES
 
+pytestmark = pytest.mark.slow
+
 SYSTEMS = ("l1-64", "std-64", "mean face", "nearest training eye", "amplified l1", "l2-64", "bound")
 SMALL = (
     *(Entry(name) for name in SYSTEMS), Entry("l1-64", 1),

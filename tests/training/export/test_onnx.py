@@ -19,6 +19,8 @@ from training.synthesizer.autoencoder import Autoencoder
 from training.synthesizer.recipes import RECIPES
 from training.synthesizer.train import RunSettings, train
 
+pytestmark = pytest.mark.slow
+
 
 def test_onnx_runtime_draws_what_torch_draws(run: Path, exported: Path, drawn_pairs: Pairs) -> None:
     eyes = drawn_pairs.eyes[:, 1]

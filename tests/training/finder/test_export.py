@@ -24,6 +24,8 @@ from training.finder.export import (
 )
 from training.finder.refiner_model import RefinerNet
 
+pytestmark = pytest.mark.slow
+
 FACTS = FinderMetadata(
     "7", "nobody", "open", "abc", threshold=0.25, score_weights=(1.0, 0.5, 0.25, 0.125, 0.0, 2.0, 3.0, 4.0)
 )

@@ -12,6 +12,8 @@ from tests.running import find_free_port
 from tests.training.two_processes import make_batch, statistics
 from training.loop.run_folder import load_average, read_stats
 
+pytestmark = pytest.mark.slow
+
 
 def test_statistics_over_two_processes_are_those_of_the_whole_batch(tmp_path: Path) -> None:
     port = str(find_free_port())

@@ -177,6 +177,7 @@ def exit_code(process: BaseProcess) -> int | None:
     return process.exitcode
 
 
+@pytest.mark.slow
 def test_killed_at_a_random_step_a_run_ends_bitwise_the_same(
     tmp_path: Path, start: Starts, undisturbed: Path
 ) -> None:
@@ -193,6 +194,7 @@ def test_killed_at_a_random_step_a_run_ends_bitwise_the_same(
     assert_equal_runs(run, undisturbed, note=f"killed after step {wanted}")
 
 
+@pytest.mark.slow
 def test_killed_while_it_writes_a_checkpoint_a_run_ends_bitwise_the_same(
     tmp_path: Path, start: Starts, undisturbed: Path
 ) -> None:
@@ -203,6 +205,7 @@ def test_killed_while_it_writes_a_checkpoint_a_run_ends_bitwise_the_same(
     assert_equal_runs(run, undisturbed, note="killed while saving")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", ["cgan", "std-f"])
 def test_a_critic_and_running_targets_go_on_bitwise_the_same(
     tmp_path: Path, start: Starts, objective: str
