@@ -5,8 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from bench.compare import describe
 from bench.servers import ROOT
+
+pytestmark = pytest.mark.slow
 
 
 def test_checkouts_are_measured_in_turns_and_told_a_line_each() -> None:

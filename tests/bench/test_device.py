@@ -11,6 +11,8 @@ import pytest
 from bench.device import SIZES, compare, describe, take_eyes
 from bench.servers import ROOT
 
+pytestmark = pytest.mark.slow
+
 has_cuda = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
 
 

@@ -5,8 +5,12 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from bench.footprint import PACKAGES
 from bench.servers import ROOT
+
+pytestmark = pytest.mark.slow
 
 IMPORTED = """
 import json, sys

@@ -7,6 +7,8 @@ from bench.http_cost import ROWS, ask, describe, measure
 from bench.load import write_request
 from tests.running import serving
 
+pytestmark = pytest.mark.slow
+
 
 def test_each_row_is_measured_in_each_round() -> None:
     told = measure(list(ROWS), num_rounds=2, num_requests=40)

@@ -4,7 +4,11 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from bench.servers import ROOT
+
+pytestmark = pytest.mark.slow
 
 
 def test_too_much_is_refused_and_the_rest_answered() -> None:

@@ -4,7 +4,11 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from bench.servers import ROOT
+
+pytestmark = pytest.mark.slow
 
 EXPECTED = {
     "raw": {200},

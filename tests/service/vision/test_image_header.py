@@ -18,9 +18,6 @@ from service.vision.images import (
 )
 from tests import fakes
 
-pytestmark = pytest.mark.beside_others
-
-
 MAX_PIXELS = 50_000_000
 
 
