@@ -1,4 +1,4 @@
-"""What the model sees in a step: which samples, in which order, and how their eyes are jittered.
+"""Samples of eye and face for training, and a sampler that resumes at any step.
 
 A sample is one usable eye of one row: its crop and its face, mirrored for a left eye. Everything
 random is a function of (seed, epoch, index), so that a run that was interrupted goes on as if it

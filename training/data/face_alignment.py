@@ -1,8 +1,4 @@
-"""Pairs of eye and face: the aligned target, the array layout on disk, and what a batch holds.
-
-Letters of shapes: N faces, E = 2 eyes of a face (0 right, 1 left and mirrored), B batch,
-S side of the eye, W side of the wider eye that jitter is cut from, F side of the face.
-"""
+"""Face alignment: a similarity transform that puts both eyes at fixed places; the sizes of all crops."""
 
 import math
 
@@ -13,22 +9,21 @@ from service.vision.images import Image
 
 RIGHT_EYE_AT = (0.34, 0.38)
 LEFT_EYE_AT = (0.66, 0.38)
-"""Where the aligned face has its eyes, in parts of its side. Source: design.md, section 3."""
+"""Where the aligned face has its eyes, in parts of its side."""
 
 MAX_OUTSIDE = 0.05
-"""Targets with more than this part beyond the photo are left out."""
+"""Photos with more than this part of the face beyond their border are rejected."""
 
 EYE_SIZE, WIDE_SIZE, FACE_SIZE = 64, 96, 128
-WIDE_CONTEXT = WIDE_SIZE / EYE_SIZE
+"""Sides in pixels of an eye, of the wider crop that augmentation cuts it from, and of a face."""
 
 
 def align_face(
     photo: Image, right: tuple[float, float], left: tuple[float, float], size: int
 ) -> tuple[Image, float]:
-    """The face as size x size x 3 uint8, upright and at a fixed place, and the part of it beyond the photo.
+    """The aligned face, size x size x 3 uint8, and the part of it beyond the photo, where the border repeats.
 
-    `right` and `left` are the subject's eye centres in pixels of `photo`. Beyond the photo its
-    border is replicated.
+    `right` and `left` are the centers of the subject's eyes in pixels of `photo`.
 
     Raises:
         ValueError: the eyes are at the same point.

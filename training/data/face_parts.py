@@ -1,8 +1,7 @@
-"""Crops of the mouth or the nose beside those of the eyes, in a folder of pairs that is finished.
+"""Crops of the mouth or the nose, added to a folder of pairs, for models that see these instead of an eye.
 
-The same model can be trained from them. Nobody labels a mouth in photos of one face, so both are
-taken where an aligned face has them: as the crop of an eye they turn with the head's roll and grow
-with the distance between the eyes, but do not follow a head that is turned aside.
+The labels name no mouth, so both are cut where an aligned face usually has them: they turn and scale with
+the eyes, but do not follow a head that is turned aside.
 """
 
 import json
@@ -21,15 +20,18 @@ from training.data.store import PART_VERSION, Part, PartManifest, has_part, open
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a part is in the aligned face, in parts of its side; its crop's side is in eye distances."""
+class PartPosition:
+    """Center of a part in the aligned face, in parts of its side; its crop's side is in eye distances."""
 
     x: float
     y: float
     side: float
 
 
-PLACES: dict[Part, Place] = {"mouth": Place(0.5, 0.70, 1.1), "nose": Place(0.5, 0.563, 0.8)}
+PART_POSITIONS: dict[Part, PartPosition] = {
+    "mouth": PartPosition(0.5, 0.70, 1.1),
+    "nose": PartPosition(0.5, 0.563, 0.8),
+}
 """Medians of labels. The mouth's middle lies 1.00 eye distances below the point between the eyes and is
 0.86 wide (1,538 frontal faces of photos of several people); the tip of the nose 0.57 (7,374 training faces),
 9 in 10 of them within 0.13 to either side."""
@@ -76,13 +78,13 @@ def add_part(
     write_atomically(out / f"{part}.json", json.dumps(written, indent=2) + "\n")
 
 
-def part_at(right: Eye, left: Eye, part: Part) -> Eye:
+def locate_part(right: Eye, left: Eye, part: Part) -> Eye:
     """The part of a face with these eyes, as if it were a right eye: centre and side in pixels, roll.
 
     Raises:
         KeyError: the part is the eye itself.
     """
-    place = PLACES[part]
+    place = PART_POSITIONS[part]
     # In the frame of an aligned face x runs from eye to eye and y at a right angle to that.
     dx, dy = left.x - right.x, left.y - right.y
     distance = LEFT_EYE_AT[0] - RIGHT_EYE_AT[0]
@@ -97,5 +99,5 @@ def _crop(
     pixels = read_pixels(photo)
     eyes = eyes_of(photo, pixels, finder)
     assert isinstance(eyes, tuple), "a row's eyes were found before"
-    at, size, wide = part_at(*eyes, part), settings.eye_size, settings.wide_size
+    at, size, wide = locate_part(*eyes, part), settings.eye_size, settings.wide_size
     return crop_eye(pixels, at, size), crop_eye(pixels, at, wide, context=wide / size)

@@ -1,9 +1,9 @@
-"""Which photos and eyes are good enough to learn from: every threshold, and how it was chosen.
+"""Quality filters of training photos, with their thresholds: sharpness, eye contrast, sunglasses, color.
 
 Knows pixels of aligned faces and of eye crops; knows nothing of files. The thresholds were chosen
 by looking at contact sheets of the extremes among 6,696 labelled training faces (validation faces
-were not looked at), so that few good photos are lost. What cannot be told at 19–48 px per eye is
-left in: a closed eye looks like a laughing or a narrow one, and every measure tried would have thrown
+were not looked at), so that few good photos are lost. What cannot be told at 19–48 px per eye
+passes: a closed eye looks like a laughing or a narrow one, and every measure tried would have thrown
 out laughing people and people with narrow eyes before closed ones.
 """
 
@@ -32,12 +32,12 @@ MIN_EYE_CONTRAST = 0.05
 lowest 0.013; above 0.06 the first eyes appear that one can see."""
 
 TINTED_CONTRAST, TINTED_SKIN = 0.13, 0.05
-"""With little contrast in both eyes and no skin colour around them they are behind sunglasses. The
-colour alone would lose dark-skinned people (6 of the 20 below 0.10), the contrast alone shaded ones;
+"""With little contrast in both eyes and no skin color around them they are behind sunglasses. The
+color alone would lose dark-skinned people (6 of the 20 below 0.10), the contrast alone shaded ones;
 of the 15 training faces below both, all wear sunglasses. Mirrored glasses pass."""
 
-MAX_COLOUR = 2.0
-"""Below it a face is monochrome. Among 4,984 training faces known to be in colour 1 is below (42 below
+MIN_COLORFULNESS = 2.0
+"""Below it a face is monochrome. Among 4,984 training faces known to be in color 1 is below (42 below
 3.0), black-and-white and toned ones reach 1.9, a few aged prints 2.8."""
 
 FACE, EYE = 128, 64
@@ -56,7 +56,7 @@ def sharpness(face: Image) -> float:
 
 
 def usable_eyes(face: Image, eyes_EHWC: Image) -> tuple[bool, bool]:
-    """Whether the right and the left eye show anything; neither does behind sunglasses."""
+    """Whether the right and the left eye can be seen; neither can behind sunglasses."""
     contrast = [eye_contrast(face, eye) for eye in eyes_EHWC]
     if max(contrast) < TINTED_CONTRAST and max(_skin_parts(face, eyes_EHWC)) < TINTED_SKIN:
         return False, False
@@ -75,10 +75,10 @@ def brightness(eyes_EHWC: Image) -> float:
     return float(np.mean([_luma(eye, EYE).mean() for eye in eyes_EHWC])) / 255
 
 
-def colour(face: Image) -> float:
-    """How far a face's colours stray from one tone: of Lab's a and b, the part that luma does not explain.
+def colorfulness(face: Image) -> float:
+    """Standard deviation, in levels of 255, of Lab's a and b that luma does not explain.
 
-    A toned print has one colour for each luma, a colour photo several. In standard deviations, of 255.
+    A toned print has one color for each luma, a color photo several.
     """
     lab = cv2.cvtColor(_sized(face, 64), cv2.COLOR_RGB2LAB).reshape(-1, 3).astype(np.float32)
     luma = lab[:, 0] / 255
@@ -88,7 +88,7 @@ def colour(face: Image) -> float:
 
 
 def _skin_parts(face: Image, eyes_EHWC: Image) -> list[float]:
-    """The part of each crop that has the colour of the cheek below it and at least half its luma."""
+    """The part of each crop that has the color of the cheek below it and at least half its luma."""
     face_lab = cv2.cvtColor(_sized(face, FACE), cv2.COLOR_RGB2LAB).astype(np.float32)
     parts = []
     for eye, cheek in zip(eyes_EHWC, (face_lab[64:80, 30:48], face_lab[64:80, 80:98]), strict=True):

@@ -1,8 +1,8 @@
-"""Photos in, a folder of pairs of eye and face out; see training/data/store.py for what the folder holds.
+"""Preparation of training data: photos in, a folder of pairs of eye and face out (`training.data.store`).
 
-Photos are taken in a fixed order, a chunk at a time, and a second run goes on after the last chunk
-of the first. With labels the geometry comes from them, without from an
-eye finder; the crops are service.vision.eyes.crop_eye's in both cases.
+Photos are taken in a fixed order, a chunk at a time; a second run goes on after the last chunk of the first.
+The places of the eyes come from labels or, without labels, from an eye finder. The service's `crop_eye` makes
+the crops in both cases.
 """
 
 import hashlib
@@ -22,12 +22,12 @@ from service.vision.images import Image, decode, read_header
 from training.data.face_alignment import EYE_SIZE, FACE_SIZE, MAX_OUTSIDE, WIDE_SIZE, align_face
 from training.data.filters import (
     FILTER_VERSION,
-    MAX_COLOUR,
     MAX_LABEL_SPREAD,
+    MIN_COLORFULNESS,
     MIN_EYE_DISTANCE_PX,
     MIN_SHARPNESS,
     brightness,
-    colour,
+    colorfulness,
     sharpness,
     usable_eyes,
 )
@@ -35,18 +35,18 @@ from training.data.photos import Layout, Photo, find_layout, list_photos
 from training.data.store import PROGRESS, Manifest, Pair, PairsWriter, Settings, read_manifest, refuse_change
 from training.errors import DataError
 
-Reason = Literal[
+Rejection = Literal[
     "photo_missing",
     "unreadable",
     "no_eye",
     "one_eye_only",
-    "doubtful_label",
+    "inconsistent_label",
     "too_small",
     "outside_photo",
     "blurred",
-    "eyes_covered",
+    "eyes_occluded",
 ]
-"""Why a photo is left out, in the order in which it is looked at."""
+"""Why a photo is rejected, in the order of the checks."""
 
 MAX_PIXELS = 200_000_000
 """More is taken for a mistake; a photo of this size decodes to 600 MB."""
@@ -77,7 +77,7 @@ class PrepareSettings:
 
 
 def prepare(settings: PrepareSettings, *, finder: EyeFinder | None = None, progress: bool = True) -> Manifest:
-    """Makes or completes the folder `settings.out`, and answers its manifest.
+    """Makes or completes the folder `settings.out`, and returns its manifest.
 
     `finder` gives the points of photos without labels, the Haar finder if none is given. A complete
     folder is left as it is.
@@ -141,10 +141,10 @@ def _fill(
             bar.update(len(chunk))
 
 
-def make_pair(photo: Photo, settings: PrepareSettings, finder: EyeFinder | None = None) -> Pair | Reason:
+def make_pair(photo: Photo, settings: PrepareSettings, finder: EyeFinder | None = None) -> Pair | Rejection:
     """The pair of one photo, or why there is none."""
     if photo.label_spread is not None and photo.label_spread > MAX_LABEL_SPREAD:
-        return "doubtful_label"
+        return "inconsistent_label"
     if photo.labelled and photo.eyes is None:
         return "no_eye"
     if not photo.path.is_file():
@@ -154,7 +154,7 @@ def make_pair(photo: Photo, settings: PrepareSettings, finder: EyeFinder | None 
     except ImageError:
         return "unreadable"
     eyes = eyes_of(photo, pixels, finder)
-    return cut_pair(pixels, eyes, photo, settings) if isinstance(eyes, tuple) else eyes
+    return crop_pair(pixels, eyes, photo, settings) if isinstance(eyes, tuple) else eyes
 
 
 def read_pixels(photo: Photo) -> Image:
@@ -163,12 +163,14 @@ def read_pixels(photo: Photo) -> Image:
     return decode(data, read_header(data, max_pixels=MAX_PIXELS))
 
 
-def eyes_of(photo: Photo, pixels: Image, finder: EyeFinder | None) -> tuple[Eye, Eye] | Reason:
+def eyes_of(photo: Photo, pixels: Image, finder: EyeFinder | None) -> tuple[Eye, Eye] | Rejection:
     """The right and the left eye, from the labels where there are any."""
-    return eyes_from_points(*photo.eyes) if photo.eyes else _find_both(pixels, finder)
+    return eyes_from_points(*photo.eyes) if photo.eyes else _detect_both_eyes(pixels, finder)
 
 
-def cut_pair(pixels: Image, eyes: tuple[Eye, Eye], photo: Photo, settings: PrepareSettings) -> Pair | Reason:
+def crop_pair(
+    pixels: Image, eyes: tuple[Eye, Eye], photo: Photo, settings: PrepareSettings
+) -> Pair | Rejection:
     """The pair of a decoded photo whose right and left eye are known, or why it is not good enough."""
     right, left = eyes
     height, width = pixels.shape[:2]
@@ -186,17 +188,17 @@ def cut_pair(pixels: Image, eyes: tuple[Eye, Eye], photo: Photo, settings: Prepa
     eyes_EHWC = np.stack([crop_eye(pixels, eye, size) for eye in eyes])
     right_ok, left_ok = usable_eyes(face, eyes_EHWC)
     if not (right_ok or left_ok):
-        return "eyes_covered"
+        return "eyes_occluded"
     wide_EHWC = np.stack([crop_eye(pixels, eye, wide, context=wide / size) for eye in eyes])
     row = (
         *(photo.file, photo.split, photo.source, photo.licence, photo.person),
-        *(f"{colour(face) < MAX_COLOUR:d}", f"{distance_px:.2f}", f"{right.size_px:.2f}"),
+        *(f"{colorfulness(face) < MIN_COLORFULNESS:d}", f"{distance_px:.2f}", f"{right.size_px:.2f}"),
         *(f"{right.roll_deg:.2f}", f"{brightness(eyes_EHWC):.4f}", f"{right_ok:d}", f"{left_ok:d}"),
     )
     return Pair(face, eyes_EHWC, wide_EHWC, row)
 
 
-def _find_both(pixels: Image, finder: EyeFinder | None) -> tuple[Eye, Eye] | Reason:
+def _detect_both_eyes(pixels: Image, finder: EyeFinder | None) -> tuple[Eye, Eye] | Rejection:
     """The eyes of the largest person, their geometry taken from both centres as it is with labels."""
     assert finder is not None
     by_side = {eye.side: eye for eye in finder.detect(pixels).eyes if eye.person == 0}
@@ -231,6 +233,6 @@ def _settings_of(
 
 
 def say(sentence: str, progress: bool) -> None:
-    """Tells it where progress is told."""
+    """Writes a sentence to stderr where progress is shown."""
     if progress:
         print(sentence, file=sys.stderr)

@@ -39,7 +39,7 @@ from training.data.files import AppendableArray, append_bytes, truncate, write_a
 from training.errors import DataError
 
 Part = Literal["eye", "mouth", "nose"]
-"""What of the face the model sees."""
+"""The part of the face that a model sees."""
 
 OTHER_PARTS: tuple[Part, ...] = ("mouth", "nose")
 
@@ -174,14 +174,8 @@ def has_part(folder: Path, part: Part) -> bool:
 
 def read_manifest(folder: Path) -> Manifest | None:
     """The manifest of a complete folder, None when there is none yet."""
-    try:
-        return cast(Manifest, json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        return None
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{folder / MANIFEST} is damaged ({error}): remove the folder and prepare it anew"
-        ) from error
+    path = folder / MANIFEST
+    return cast(Manifest, _read_json(path)) if path.exists() else None
 
 
 def _open_part(folder: Path, part: Part, manifest: Manifest) -> tuple[Image, Image]:
@@ -189,16 +183,20 @@ def _open_part(folder: Path, part: Part, manifest: Manifest) -> tuple[Image, Ima
     expected: PartManifest = {
         "part": part, "part_version": PART_VERSION, "rows_sha256": manifest["rows_sha256"],
     }  # fmt: skip
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path} is damaged ({error}): remove it and prepare the part anew") from error
+    found = _read_json(path)
     if found != expected:
         raise DataError(f"{path} says {found}, expected {expected}: remove it and prepare the part anew")
     crops, wide = (
         _open_array(folder / f"{name}.npy", manifest["num_rows"]) for name in (part, f"{part}_wide")
     )
     return crops, wide
+
+
+def _read_json(path: Path) -> object:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path} is damaged ({error}): remove it and prepare it anew") from error
 
 
 def _open_array(path: Path, num_rows: int) -> Image:
@@ -314,14 +312,13 @@ def refuse_change(found: Settings, wanted: Settings, out: Path) -> None:
 
 
 def _read_progress(out: Path, settings: Settings) -> Progress:
-    try:
-        progress = cast(Progress, json.loads((out / PROGRESS).read_text(encoding="utf-8")))
-    except FileNotFoundError:
+    if not (out / PROGRESS).exists():
         ours = {*TABLES, *(f"{name}.npy" for name in ARRAYS), f"{PROGRESS}.new"}
         others = sorted(path.name for path in out.iterdir() if path.name not in ours) if out.is_dir() else []
         if others:
-            raise DataError(f"{out} holds other files ({others[0]}, for one): name a new folder") from None
+            raise DataError(f"{out} holds other files ({others[0]}, for one): name a new folder")
         return {"settings": settings, "num_photos": 0, "num_rows": 0, "table_bytes": {}}
+    progress = cast(Progress, _read_json(out / PROGRESS))
     refuse_change(progress["settings"], settings, out)
     return progress
 

@@ -14,11 +14,11 @@ from service.vision.eyes import crop_eye, eyes_from_points
 from service.vision.haar import HaarEyeFinder
 from tests.drawn_faces import DrawnPhoto
 from tests.fakes import KnownEyes
-from training.data import face_parts as making
+from training.data import face_parts
 from training.data.augmentation import Jitter
 from training.data.dataset import EyeFacePairs, SampleKey
 from training.data.face_alignment import align_face
-from training.data.face_parts import add_part, part_at
+from training.data.face_parts import add_part, locate_part
 from training.data.photos import Photo, from_csv
 from training.data.prepare import PrepareSettings, photos_of, prepare, read_pixels
 from training.data.store import Pairs, Part, open_pairs
@@ -40,7 +40,7 @@ def test_a_part_lies_where_the_aligned_face_has_it(
     drawn_photos: list[DrawnPhoto], part: Part, at: tuple[float, float]
 ) -> None:
     for photo in drawn_photos[:5]:
-        found = part_at(*eyes_from_points(photo.right, photo.left), part)
+        found = locate_part(*eyes_from_points(photo.right, photo.left), part)
         # A dot painted there appears at that place of the aligned face, however the head is turned.
         dotted = np.zeros_like(photo.pixels)
         dotted[round(found.y) - 1 : round(found.y) + 2, round(found.x) - 1 : round(found.x) + 2] = 255
@@ -54,7 +54,7 @@ def test_the_nose_is_where_it_is_drawn(drawn_photos: list[DrawnPhoto]) -> None:
     far = []
     for photo in drawn_photos:
         right, left = eyes_from_points(photo.right, photo.left)
-        nose = part_at(right, left, "nose")
+        nose = locate_part(right, left, "nose")
         far.append(np.hypot(nose.x - photo.nose[0], nose.y - photo.nose[1]) / (nose.size_px / 0.8))
     assert np.median(far) < 0.1
 
@@ -66,7 +66,7 @@ def test_the_crops_on_disk_are_cut_at_the_part_of_each_rows_photo(settings: Prep
     for index, row in enumerate(pairs.rows):
         photo = photos[row["file"]]
         assert photo.eyes is not None
-        mouth, pixels = part_at(*eyes_from_points(*photo.eyes), "mouth"), read_pixels(photo)
+        mouth, pixels = locate_part(*eyes_from_points(*photo.eyes), "mouth"), read_pixels(photo)
         assert mouth.side == "right"  # so that it is not mirrored
         assert (crops[index] == crop_eye(pixels, mouth, 64)).all()
         assert (wide[index] == crop_eye(pixels, mouth, 96, context=1.5)).all()
@@ -99,7 +99,7 @@ def test_a_part_that_was_cut_off_goes_on_to_the_same_bytes(
             raise Killed
         return read_pixels(photo)
 
-    monkeypatch.setattr(making, "read_pixels", read)
+    monkeypatch.setattr(face_parts, "read_pixels", read)
     with pytest.raises(Killed):
         add_part(settings, "mouth", progress=False)
     assert open_pairs(settings.out).others == {}
@@ -127,7 +127,7 @@ def test_without_labels_the_part_is_where_the_finder_sees_the_eyes(tmp_path: Pat
     (photo,) = photos_of(settings)
     pixels = read_pixels(photo)
     right, left = ((eye.x, eye.y) for eye in finder.detect(pixels).eyes)
-    assert (crop == crop_eye(pixels, part_at(*eyes_from_points(right, left), "mouth"), 64)).all()
+    assert (crop == crop_eye(pixels, locate_part(*eyes_from_points(right, left), "mouth"), 64)).all()
 
 
 def test_a_folder_of_another_finder_is_refused(tmp_path: Path, drawn_csv: Path) -> None:
@@ -175,6 +175,7 @@ def test_a_damaged_array_of_a_part_is_named(settings: PrepareSettings, name: str
         open_pairs(settings.out)
 
 
+@pytest.mark.slow
 def test_a_model_of_a_part_says_so_and_the_service_refuses_it(
     small_pairs: Pairs, drawn_pairs: Pairs, tmp_path: Path
 ) -> None:

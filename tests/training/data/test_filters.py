@@ -1,4 +1,4 @@
-"""Blur, covered eyes and colour, told on drawn faces with one flaw each."""
+"""Blur, covered eyes and colorfulness, told on drawn faces with one flaw each."""
 
 from dataclasses import replace
 
@@ -12,7 +12,14 @@ from tests.drawn_faces import DrawnPhoto, draw_photo
 from tests.drawn_people import Shot, make_person
 from tests.fakes import ASTRONAUT_LEFT_EYE, ASTRONAUT_RIGHT_EYE, astronaut, astronaut_eyes
 from training.data.face_alignment import align_face
-from training.data.filters import MAX_COLOUR, MIN_SHARPNESS, brightness, colour, sharpness, usable_eyes
+from training.data.filters import (
+    MIN_COLORFULNESS,
+    MIN_SHARPNESS,
+    brightness,
+    colorfulness,
+    sharpness,
+    usable_eyes,
+)
 
 SHOT = Shot()
 
@@ -37,7 +44,7 @@ def test_the_astronaut_is_sharp_in_colour_and_shows_both_eyes() -> None:
     eyes = np.stack([crop_eye(astronaut(), eye, 64) for eye in astronaut_eyes()])
     assert outside == 0
     assert sharpness(face) > MIN_SHARPNESS
-    assert colour(face) > MAX_COLOUR
+    assert colorfulness(face) > MIN_COLORFULNESS
     assert usable_eyes(face, eyes) == (True, True)
 
 
@@ -66,8 +73,8 @@ def test_grey_and_toned_faces_are_monochrome_and_coloured_ones_are_not(tone: tup
     for seed in range(4):
         face, _ = face_and_eyes(draw_photo(make_person(seed), SHOT))
         grey = cv2.cvtColor(face, cv2.COLOR_RGB2GRAY)[..., None]
-        assert colour((grey * np.array(tone)).astype(np.uint8)) < MAX_COLOUR
-        assert colour(face) > MAX_COLOUR
+        assert colorfulness((grey * np.array(tone)).astype(np.uint8)) < MIN_COLORFULNESS
+        assert colorfulness(face) > MIN_COLORFULNESS
 
 
 def test_brightness_goes_from_black_to_white() -> None:

@@ -1,4 +1,4 @@
-"""From photos to pairs: what is taken, what is left out and why, and parity with the service's crops."""
+"""From photos to pairs: what is taken, what is rejected and why, and parity with the service's crops."""
 
 import csv
 import hashlib
@@ -128,8 +128,8 @@ def test_each_flaw_is_rejected_under_its_own_name(tmp_path: Path) -> None:
         "outside": "outside_photo",
         "blurred": "blurred",
         "far": "outside_photo",
-        "sunglasses": "eyes_covered",
-        "doubtful": "doubtful_label",
+        "sunglasses": "eyes_occluded",
+        "doubtful": "inconsistent_label",
         "unlabelled": "no_eye",
         "missing": "photo_missing",
         "broken": "unreadable",
