@@ -181,7 +181,7 @@ class Engine:
         if not self._test_failed and last.num_failed < FAILURES:
             return None
         what = "its test too" if self._test_failed else f"{last.num_failed} times in a row"
-        return f"the model failed {time.monotonic() - last.at:.0f} s ago, {what} ({last.error})"
+        return f"the model failed {time.monotonic() - last.ended_at:.0f} s ago, {what} ({last.error})"
 
     def _why_reading_fails(self) -> str | None:
         if self._reading is None or (failure := self._reading.last_failure) is None:
@@ -218,7 +218,7 @@ class Engine:
         metrics.add_gauge("workers_busy", "Workers at a photo.", lambda: pool.state().num_busy)
         metrics.add_gauge(
             "inference_age_seconds", "Since the model last ran.",
-            lambda: time.monotonic() - self.synthesizer.last_run.at,
+            lambda: time.monotonic() - self.synthesizer.last_run.ended_at,
         )  # fmt: skip
         metrics.add_gauge(
             "inference_ok", "1 if the model's last run succeeded.",

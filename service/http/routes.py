@@ -107,7 +107,7 @@ async def readyz(request: Request) -> Readiness:
         num_workers=state.num_workers,
         num_busy=state.num_busy,
         num_queued=state.num_queued,
-        last_inference_age_s=time.monotonic() - last.at,
+        last_inference_age_s=time.monotonic() - last.ended_at,
         last_inference_ms=last.ms,
     )
 

@@ -1,4 +1,4 @@
-"""The model files that are there: shipped with the service, mounted in a folder, or named by their path."""
+"""Catalog of the model files: shipped with the service, mounted in a folder, or named by their path."""
 
 import threading
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ Source = Literal["shipped", "mounted", "path"]
 
 @dataclass(frozen=True, slots=True)
 class CatalogEntry:
-    """One file: what it says of itself, or the problem that keeps it from being used."""
+    """One file: its metadata, or the problem that keeps it from being used."""
 
     path: Path
     source: Source
@@ -26,32 +26,32 @@ class CatalogEntry:
 
     @property
     def name(self) -> str:
-        """What EYE2FACE_MODEL may name it by."""
+        """The value of EYE2FACE_MODEL that selects it."""
         return self.path.stem
 
 
 class Catalog:
-    """Lists models; reads a file once, and again when it changes. May be shared by threads."""
+    """Lists models and caches their metadata until a file changes; may be shared by threads."""
 
     def __init__(self, mounted: Path | None) -> None:
         self._mounted = mounted
-        self._seen: dict[Path, tuple[object, CatalogEntry]] = {}
+        self._cached: dict[Path, tuple[object, CatalogEntry]] = {}
         self._lock: Final = threading.Lock()
 
     def list(self, *others: Path) -> list[CatalogEntry]:
-        """Every model of the two folders by name, the mounted ones first, and the files beside them."""
+        """Every mounted, shipped and otherwise named model, sorted by source and name."""
         files: dict[Path, Source] = dict.fromkeys(others, "path")
         for path, is_mounted in list_models(self._mounted):
             files[path] = "mounted" if is_mounted else "shipped"
         with self._lock:
-            self._seen = {path: self._look(path, source) for path, source in files.items()}
+            self._cached = {path: self._refresh(path, source) for path, source in files.items()}
             return sorted(
-                (entry for _, entry in self._seen.values()), key=lambda each: (each.source, each.name)
+                (entry for _, entry in self._cached.values()), key=lambda each: (each.source, each.name)
             )
 
-    def _look(self, path: Path, source: Source) -> tuple[object, CatalogEntry]:
+    def _refresh(self, path: Path, source: Source) -> tuple[object, CatalogEntry]:
         now = file_signature(path)
-        before, entry = self._seen.get(path, (None, None))
+        before, entry = self._cached.get(path, (None, None))
         if entry is None or before != now:
             entry = _read(path, source)
         return now, entry
@@ -64,7 +64,7 @@ def _read(path: Path, source: Source) -> CatalogEntry:
         return CatalogEntry(path, source, 0, None, f"{path.name} cannot be read ({error.strerror}).")
     try:
         return CatalogEntry(path, source, num_bytes, _read_info(path), None)
-    except ModelError as error:  # callers see it: no folder of the machine is told
+    except ModelError as error:  # callers see it: no path of the machine is told
         return CatalogEntry(path, source, num_bytes, None, str(error).replace(str(path), path.name))
 
 
@@ -75,4 +75,4 @@ def _read_info(path: Path) -> ModelInfo | FinderInfo:
         try:
             return LearnedEyeFinder.load(path).info
         except ModelContractUnknown:
-            raise error from None  # what a synthesizer lacks is told, for most files are meant to be one
+            raise error from None  # most files are meant to be a synthesizer

@@ -1,4 +1,4 @@
-"""Where model files are: shipped with the service, mounted in a folder, or named by their path."""
+"""Locations of model files: shipped with the service, mounted in a folder, or given by path."""
 
 from pathlib import Path
 

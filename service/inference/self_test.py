@@ -1,6 +1,6 @@
-"""Whether a model draws faces at all, found out with two drawn eyes before callers meet it.
+"""Self-test of a synthesizer with two drawn eyes, before callers meet it.
 
-A file can follow the contract and still hold weights that are spoilt: not a number becomes black here.
+A file can follow the contract and still hold damaged weights: faces of NaN become black here.
 """
 
 from typing import Final
@@ -11,14 +11,14 @@ from service.errors import InferenceFailed, ModelSelfTestFailed
 from service.inference.synthesizer import Synthesizer
 from service.vision.images import Image
 
-_LEVELS: Final = 2
-"""By so much of 255 may a face depend on how many are drawn at once: kernels add up in another order."""
+_MAX_DIFFERENCE: Final = 2
+"""Gray levels of 255 by which a face may depend on its batch: kernels sum in another order."""
 
 Colour = tuple[int, int, int]
 
 
 def check_model(synthesizer: Synthesizer) -> None:
-    """Returns if the model draws faces that differ from eye to eye and do not depend on their neighbours.
+    """Checks that the model draws faces that differ from eye to eye and do not depend on their batch.
 
     Raises:
         ModelSelfTestFailed: it does not, or it cannot be run.
@@ -39,12 +39,12 @@ def check_model(synthesizer: Synthesizer) -> None:
     if np.array_equal(faces_BHWC[0], faces_BHWC[1]):
         raise _failure(synthesizer, "draws the same face from different eyes")
     alone = np.concatenate([_draw(synthesizer, eye[np.newaxis]) for eye in eyes_BHWC])
-    if (abs(alone.astype(np.int16) - faces_BHWC) > _LEVELS).any():
+    if (abs(alone.astype(np.int16) - faces_BHWC) > _MAX_DIFFERENCE).any():
         raise _failure(synthesizer, "draws another face when it draws two at once")
 
 
 def draw_eye(size: int, *, skin: Colour, iris: Colour) -> Image:
-    """An open eye, size x size x 3 uint8 RGB: lids of skin, the white, iris and pupil."""
+    """A drawing of an open eye, size x size x 3 uint8 RGB: skin, sclera, iris and pupil."""
     y, x = (np.mgrid[:size, :size] - (size - 1) / 2) / size
     from_centre = np.hypot(x, y)
     eye_HWC = np.broadcast_to(np.array(skin, np.float64), (size, size, 3)) * (1 - 0.3 * abs(y))[..., None]
@@ -66,5 +66,5 @@ def _failure(synthesizer: Synthesizer, found: str) -> ModelSelfTestFailed:
     info = synthesizer.info
     return ModelSelfTestFailed(
         f"The model {info.name} {info.version} {found}. Expected faces that differ from eye to eye: "
-        "export it again, and look at what it was trained to."
+        "export it again, and check how it was trained."
     )

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,8 +24,13 @@ from service.errors import (
 )
 
 Device = Literal["cpu", "cuda"]
+T = TypeVar("T")
 
+EXPORT_AGAIN = (
+    "Export the model again with the same version of the project, or install the service that fits it."
+)
 _METADATA_PREFIX = "eye2face."
+_JSON_ENTRIES = ("metrics", "score_weights")
 _CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 
 
@@ -110,6 +116,24 @@ def open_cuda_session(path: Path) -> Session:
     if session.get_providers()[0] != _CUDA:
         raise DeviceUnavailable(f"ONNX Runtime chose {session.get_providers()[0]}, not CUDA. {what_to_do}")
     return Session(session, "cuda")
+
+
+def parse_metadata(session: Session, path: Path, kind: type[T], **known: object) -> T:
+    """The metadata as a dataclass; `known` are fields that the file itself does not tell.
+
+    Raises:
+        ModelContractUnknown: an entry is missing or of the wrong type.
+    """
+    try:
+        entries = {
+            name: msgspec.json.decode(value) if name in _JSON_ENTRIES else value
+            for name, value in session.metadata.items()
+        }
+        return msgspec.convert(entries | known, kind, strict=False)  # not strict: numbers are stored as text
+    except msgspec.MsgspecError as error:
+        raise ModelContractUnknown(
+            f"{path} has metadata that cannot be read ({error}). {EXPORT_AGAIN}"
+        ) from error
 
 
 def first_line(error: BaseException | None) -> str:

@@ -4,29 +4,36 @@ Letters of shapes: B batch, H height, W width, C = 3 colours.
 """
 
 import hashlib
-import json
 import logging
 import time
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
 import numpy as np
 
 from service.errors import DeviceUnavailable, InferenceFailed, ModelContractUnknown
-from service.inference.session import Session, first_line, has_cuda, open_cpu_session, open_cuda_session
+from service.inference.session import (
+    EXPORT_AGAIN,
+    Session,
+    first_line,
+    has_cuda,
+    open_cpu_session,
+    open_cuda_session,
+    parse_metadata,
+)
 from service.vision.eyes import CROP_VERSION
 from service.vision.images import Image
 
 CONTRACT_VERSION = 1
-"""Names, types and shapes of the model's input and output, and the keys of its metadata."""
+"""Version of the names, types and shapes of the model's input and output, and of its metadata."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What the model file says of itself, in its metadata, and the SHA-256 of the file."""
+    """The metadata of a model file, and the SHA-256 of the file."""
 
     name: str
     version: str
@@ -47,26 +54,23 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True)
 class ModelRun:
-    """One run of the model: when it ended by the monotonic clock, how long it took, why it failed.
+    """One run of the model; `ended_at` is of the monotonic clock, `num_failed` counts failures in a row."""
 
-    `num_failed` runs in a row have failed, this one the last of them.
-    """
-
-    at: float
+    ended_at: float
     ms: float
     error: str | None
     num_failed: int = 0
 
 
 class Synthesizer:
-    """Draws faces from eyes; may be shared by threads."""
+    """The model that draws faces from eyes; may be shared by threads."""
 
     def __init__(self, session: Session, info: ModelInfo) -> None:
         self.info = info
         self.device = session.device
         self._session = session
         self.last_run = ModelRun(time.monotonic(), 0.0, None)
-        self(np.zeros((1, info.eye_size, info.eye_size, 3), np.uint8))  # the first run is slower: done here
+        self(np.zeros((1, info.eye_size, info.eye_size, 3), np.uint8))  # warm-up
 
     @classmethod
     def load(
@@ -79,9 +83,9 @@ class Synthesizer:
     ) -> Self:
         """The model in `path`, checked and run once.
 
-        `auto` is the GPU where ONNX Runtime has one, else the CPU; `cuda` is the GPU or an error.
-        `num_threads` is for one call; with several calls at once 1 is best. `part` is what of the face
-        it will be shown; the service finds eyes, only training has models of the mouth or the nose.
+        `auto` is the GPU where the model runs there, else the CPU. `num_threads` is for one call on the CPU;
+        with several calls at once 1 is best. `part` is the part of the face in its input: training also has
+        models of the mouth and the nose.
 
         Raises:
             RuntimeMissing: ONNX Runtime is not installed.
@@ -120,7 +124,7 @@ class Synthesizer:
 
 
 def read_model_info(path: Path) -> ModelInfo:
-    """What the model in `path` says of itself, if it can be used here.
+    """The metadata of the synthesizer in `path`, if it can be used here.
 
     Raises:
         RuntimeMissing, ModelNotFound, ModelContractUnknown: it cannot.
@@ -132,59 +136,26 @@ def _read_info(session: Session, path: Path, part: str) -> ModelInfo:
     """The metadata of the model, if it is of the contract that this service knows."""
     metadata = session.metadata
     _expect(path, "contract version", metadata.get("contract_version", "none"), str(CONTRACT_VERSION))
-    missing = sorted({field.name for field in fields(ModelInfo)} - {"sha256"} - metadata.keys())
-    _expect(path, "missing metadata", ", ".join(missing) or "nothing", "nothing")
-    _expect(path, "crop version", metadata["crop_version"], str(CROP_VERSION))
-    if metadata["part"] != part:
+    _expect(path, "crop version", metadata.get("crop_version", "none"), str(CROP_VERSION))
+    if metadata.get("part") != part:
         raise ModelContractUnknown(
-            f"{path} draws faces from the part '{metadata['part']}'; expected one that draws them from the "
-            f"part '{part}'. Name another model."
+            f"{path} draws faces from the part '{metadata.get('part')}'; expected one that draws them from "
+            f"the part '{part}'. Name another model."
         )
-    try:
-        info = _parse_info(metadata, hashlib.sha256(path.read_bytes()).hexdigest())
-    except (TypeError, ValueError) as error:
-        raise _unknown(path, f"metadata that does not parse ({error})", "whole numbers and JSON") from error
-    for kind, values, name, side in (
+    info = parse_metadata(session, path, ModelInfo, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+    for kind, tensors, name, side in (
         ("input", session.inputs, "eyes", info.eye_size),
         ("output", session.outputs, "faces", info.face_size),
     ):
-        found = [f"{value.name} {value.type} {value.shape[1:]}" for value in values]
+        found = [f"{each.name} {each.type} {each.shape[1:]}" for each in tensors]
         _expect(path, kind, "; ".join(found), f"{name} tensor(uint8) [{side}, {side}, 3]")
-        _expect(path, f"batch size of its {kind}", _batch(values[0].shape[0]), "any")
+        size = tensors[0].shape[0]
+        _expect(path, f"batch size of its {kind}", str(size) if isinstance(size, int) else "any", "any")
     return info
-
-
-def _parse_info(metadata: dict[str, str], sha256: str) -> ModelInfo:
-    return ModelInfo(
-        name=metadata["name"],
-        version=metadata["version"],
-        contract_version=int(metadata["contract_version"]),
-        crop_version=int(metadata["crop_version"]),
-        part=metadata["part"],
-        eye_size=int(metadata["eye_size"]),
-        face_size=int(metadata["face_size"]),
-        recipe=metadata["recipe"],
-        objective=metadata["objective"],
-        training_data=metadata["training_data"],
-        licence_class=metadata["licence_class"],
-        commit=metadata["commit"],
-        date=metadata["date"],
-        metrics={str(name): float(value) for name, value in dict(json.loads(metadata["metrics"])).items()},
-        sha256=sha256,
-    )
-
-
-def _batch(size: int | str | None) -> str:
-    return str(size) if isinstance(size, int) else "any"
 
 
 def _expect(path: Path, what: str, found: str, expected: str) -> None:
     if found != expected:
-        raise _unknown(path, f"{what} {found}", expected)
-
-
-def _unknown(path: Path, found: str, expected: str) -> ModelContractUnknown:
-    return ModelContractUnknown(
-        f"{path} has {found}; this service expects {expected}. "
-        "Export the model again with the same version of the project, or install the service that fits it."
-    )
+        raise ModelContractUnknown(
+            f"{path} has {what} {found}; this service expects {expected}. {EXPORT_AGAIN}"
+        )

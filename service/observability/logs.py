@@ -1,4 +1,4 @@
-"""What the service logs, as lines or as JSON objects: who asked, and measurements; never pixels or keys."""
+"""Logging configuration: plain lines or JSON lines, with a request's fields; never pixels or keys."""
 
 import json
 import logging
@@ -6,11 +6,11 @@ import time
 from typing import Any, Final, Literal
 
 _FIELDS: Final = ("request_id", "method", "path", "status", "code", "ms", "client", "key", "trace_id")
-"""What a record may hold beside its sentence; given as `extra`."""
+"""Fields of a request that a record may hold, given as `extra`."""
 
 
 def logging_config(log_format: Literal["plain", "json"], level: str) -> dict[str, Any]:
-    """A configuration for `logging.config`, uvicorn's own loggers included."""
+    """The configuration for `logging.config.dictConfig`; uvicorn's loggers follow it too."""
     plain = {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}
     chosen = {"()": JsonFormatter} if log_format == "json" else plain
     return {
@@ -21,7 +21,7 @@ def logging_config(log_format: Literal["plain", "json"], level: str) -> dict[str
             "stderr": {"class": "logging.StreamHandler", "formatter": "chosen", "stream": "ext://sys.stderr"}
         },
         "root": {"handlers": ["stderr"], "level": level.upper()},
-        # httpx and asyncio tell each of their steps at the level debug.
+        # httpx and asyncio log each of their steps at the level debug.
         "loggers": {"asyncio": {"level": "WARNING"}, "httpx": {"level": "WARNING"}},
     }
 

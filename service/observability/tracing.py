@@ -1,33 +1,31 @@
-"""What a trace tells of a request beside FastAPI's own span of it: the stages of its photos, and its id.
+"""OpenTelemetry traces: a span for each stage of a photo within FastAPI's span of the request.
 
-Needs the extra `otel` and EYE2FACE_TRACING. Where traces go, and which of them, is told by OpenTelemetry's
-own variables: OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_TRACES_SAMPLER and so on. No pixels, no names of files.
+Needs the extra `otel` and EYE2FACE_TRACING. OpenTelemetry's own variables (OTEL_EXPORTER_OTLP_ENDPOINT,
+OTEL_TRACES_SAMPLER, ...) say where traces go and which are sampled. Spans hold no pixels and no file names.
 """
 
 import logging
 import time
-from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Final
 
 from opentelemetry import trace
 from opentelemetry.trace import INVALID_TRACE_ID, ProxyTracerProvider, format_trace_id, set_span_in_context
 
-StageObserver = Callable[[str, float, float], None]
-"""Is told of each stage: its name, how long it took, and how long ago it ended, in milliseconds."""
+from service.observability.stage_timer import StageObserver
 
 _NS_PER_MS: Final = 1_000_000
-_NEEDED: Final = ("opentelemetry.sdk.trace", "opentelemetry.exporter.otlp.proto.http")
+_PACKAGES: Final = ("opentelemetry.sdk.trace", "opentelemetry.exporter.otlp.proto.http")
 _log = logging.getLogger(__name__)
 
 
 def require_tracing_packages() -> None:
-    """Returns if what traces need is installed.
+    """Checks that OpenTelemetry's SDK and exporter are installed.
 
     Raises:
-        ValueError: it is not.
+        ValueError: they are not.
     """
-    if not all(map(_is_installed, _NEEDED)):
+    if not all(map(_is_installed, _PACKAGES)):
         raise ValueError(
             "EYE2FACE_TRACING is set, but OpenTelemetry's SDK and its exporter are not installed: run "
             "pip install 'eye2face[otel]', or unset it."
@@ -35,36 +33,36 @@ def require_tracing_packages() -> None:
 
 
 def is_configured() -> bool:
-    """Whether it is settled where traces go, by FastAPI or before by `opentelemetry-instrument`."""
+    """Whether a tracer provider is set, by FastAPI or before by `opentelemetry-instrument`."""
     return not isinstance(trace.get_tracer_provider(), ProxyTracerProvider)
 
 
 def warn_if_not_exported() -> None:
-    """Says so if nobody has told where traces go; the service works without them."""
+    """Logs a warning if no exporter is configured; the service works without."""
     if not is_configured():
         _log.warning(
-            "EYE2FACE_TRACING is set, but no traces are sent: OTEL_EXPORTER_OTLP_ENDPOINT does not tell "
-            "where to, or what is said above is wrong with it"
+            "EYE2FACE_TRACING is set, but no traces are exported: set OTEL_EXPORTER_OTLP_ENDPOINT, or mend "
+            "what is logged above about it"
         )
 
 
 def stage_spans() -> StageObserver | None:
-    """Makes a span of each stage within that of the running request; None: the request is not traced."""
+    """Records a child span of the current request's for each stage; None if the request is not sampled."""
     request = trace.get_current_span()
     if not request.is_recording():
         return None
     context, tracer = set_span_in_context(request), trace.get_tracer("eye2face")
 
-    def follow(stage: str, spent_ms: float, ago_ms: float) -> None:
+    def record(stage: str, spent_ms: float, ago_ms: float) -> None:
         end_ns = time.time_ns() - int(ago_ms * _NS_PER_MS)
         span = tracer.start_span(stage, context, start_time=end_ns - int(spent_ms * _NS_PER_MS))
         span.end(end_ns)
 
-    return follow
+    return record
 
 
 def tag_request_span(request_id: str) -> str | None:
-    """Puts the request's id into its span and returns the id of its trace; None: there is none."""
+    """Adds the request id to the current span and returns its trace id; None without a trace."""
     span = trace.get_current_span()
     trace_id = span.get_span_context().trace_id
     if trace_id == INVALID_TRACE_ID:

@@ -41,7 +41,7 @@ def test_the_model_tells_about_itself(tmp_path: Path) -> None:
         ({"contract_version": "2"}, "contract version 2", "expects 1"),
         ({"contract_version": None}, "contract version none", "expects 1"),
         ({"crop_version": "99"}, "crop version 99", "expects 1"),
-        ({"recipe": None, "date": None}, "missing metadata date, recipe", "expects nothing"),
+        ({"recipe": None}, "metadata that cannot be read", "recipe"),
     ],
 )
 def test_a_model_of_another_contract_is_refused(
@@ -64,10 +64,10 @@ def test_a_model_of_another_part_of_the_face_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("claims", "found", "expected"),
     [
-        ({"eye_size": "many"}, "does not parse", "whole numbers"),
-        ({"metrics": "{"}, "does not parse", "JSON"),
-        ({"metrics": "3"}, "does not parse", "JSON"),
-        ({"metrics": '{"l2": null}'}, "does not parse", "JSON"),
+        ({"eye_size": "many"}, "metadata that cannot be read", "eye_size"),
+        ({"metrics": "{"}, "metadata that cannot be read", "truncated"),
+        ({"metrics": "3"}, "metadata that cannot be read", "metrics"),
+        ({"metrics": '{"l2": null}'}, "metadata that cannot be read", "metrics"),
         (
             {"eye_size": "48"},
             r"input eyes tensor\(uint8\) \[64, 64, 3\]",
