@@ -52,7 +52,7 @@ class Settings(BaseSettings):
     model_watch_s: float = Field(0.0, ge=0)
     """Interval at which the model file is checked for changes, in seconds; 0: reload on SIGHUP only."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Device that runs the model; auto: a GPU if there is one; cuda: refuse to start without one."""
+    """Device that runs the model; auto: a GPU if available; cpu: no GPU; cuda: a GPU, or refuse to start."""
     eye_finder: Literal["learned", "haar"] = "learned"
     """Eye detector; learned: the shipped network; haar: OpenCV's Haar cascades."""
     min_eye_px: float = Field(5.0, ge=0)

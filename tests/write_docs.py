@@ -160,8 +160,8 @@ def render_figures() -> str:
         (f"photos per second (250 px, {cpu})", f"{fast:.0f}", "make bench"),
         ("latency of a lone 1080p photo, same machine", f"{lone:.0f} ms", "make bench"),
         (
-            "eyes found: unobstructed, behind a drawn mask",
-            f"{100 * frontal:.1f} %, {100 * masked:.1f} %",
+            "eyes found: unobstructed / above a drawn mask",
+            f"{100 * frontal:.1f} / {100 * masked:.1f} %",
             "python -m training evaluate-finder",
         ),
         (
@@ -232,18 +232,18 @@ def get_examples(address: str) -> dict[tuple[Path, str], str]:
             "GET /readyz": client.get("/readyz").json(),
             "PROBLEM": client.post("/synthesize", content=blank, headers=as_json).json(),
         }
+    drawn = answers["POST /synthesize/batch"]["results"][0]
+    drawn["answer"] = _select(drawn["answer"])
     answers["GET /models"]["models"] = answers["GET /models"]["models"][-1:]
     examples = {(HTTP_API, mark): render_json(shorten(answer)) for mark, answer in answers.items()}
     return examples | {(README, "JSON"): render_json(shorten(_select(answers["POST /synthesize"])))}
 
 
 def _select(answer: dict[str, Any]) -> dict[str, Any]:
-    """What the README shows of an answer."""
+    """A shortened answer."""
     return {
         **_pick(answer, "not_for_identification"),
-        "faces": [
-            {name: face[name] for name in ("image", "format", "eye", "quality")} for face in answer["faces"]
-        ],
+        "faces": [{name: face[name] for name in ("image", "format", "eye")} for face in answer["faces"]],
         "model": {name: answer["model"][name] for name in ("name", "version", "licence_class")},
         "timings_ms": answer["timings_ms"],
     }
