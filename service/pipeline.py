@@ -1,14 +1,16 @@
-"""READ FIRST: photo bytes to face bytes, one photo at a time.
+"""READ FIRST: photo bytes to face bytes, in three steps.
 
-bytes -> Header           images.read_header   nothing decoded; what cannot be used is refused here
-      -> Image            images.decode        upright; a JPEG at little more than the scale that serves
-      -> EyeDetections            EyeFinder.look    eyes in pixels of the upright photo at full size
-      -> Quality          measure_quality      what is seen too badly is refused by Gates
-      -> EyeCrop          crop_eye             S x S, a left eye mirrored, from the sharpest pixels
-      -> Face             Synthesizer          F x F, mirrored back for a left eye
-      -> bytes            provenance.encode_synthetic outside of this file: the seam every face leaves through
+read    bytes -> Header          images.read_header  nothing decoded; what cannot be used is refused here
+        -> Image                 images.decode       upright; a JPEG at little more than the scale that serves
+        -> EyeDetections         EyeFinder.detect    eyes in pixels of the upright photo at full size
+        -> Quality               measure_quality     eyes below the QualityThresholds are rejected
+        -> SelectedCrops         crop_eye            S x S, a left eye mirrored, from the sharpest pixels
+draw    -> DrawnFaces            Synthesizer         F x F; one call for the photos that wait together
+finish  -> Synthesis of Faces    finish              mirrored back for a left eye
+        -> bytes                 encode_synthetic    in service.provenance, the seam every face leaves through
 """
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,15 +18,13 @@ from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 
-from service.decoding.messages import carry
-from service.decoding.reader import InProcessReader, PhotoReader
+from service.decoding.reader import InProcessReader, PhotoReader, PhotoTask
 from service.errors import EyeRefused, NoEyeFound, NoSuchEye, NoSuchPerson, ReadingFailed
 from service.inference.synthesizer import Synthesizer
 from service.observability.stage_timer import StageTimer
-from service.runtime.coalescing import SharedCall, Steps, run_alone
 from service.vision.eyes import Eye, EyeFinder
 from service.vision.images import Image
-from service.vision.overlay import draw_eyes
+from service.vision.overlay import MAX_SIDE_PX, draw_eyes
 from service.vision.photo import Photo
 from service.vision.quality import Quality, QualityThresholds
 
@@ -38,8 +38,10 @@ A face that fills its picture has 0.3, a strip of both eyes 0.6 and more, an eye
 it 0.5.
 """
 
-_CLEARLY = 1.25
+_RIGHT_EYE_BONUS = 1.25
 """So much better must the left eye be seen to be taken; the two eyes of a frontal face differ by less."""
+
+_MAX_OVERLAY_BYTES = 3 * MAX_SIDE_PX**2
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ class SynthesisOptions:
     eye: Literal["auto", "left", "right"] = "auto"
     person: Literal["largest", "all"] | int = "largest"
     input: Literal["auto", "photo", "eye"] = "auto"
-    max_people: int | None = None
+    max_people: int = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +86,23 @@ class RejectedEye:
 
 @dataclass(frozen=True, slots=True)
 class SelectedCrops:
-    """The crops that become faces, what was refused on the way, and what the picture was taken for.
+    """The crops that become faces, the eyes that were rejected, and what the picture was taken for.
 
     `num_left_out` people are more than may be drawn from one photo.
     """
 
     crops: list[EyeCrop]
-    refused: list[RejectedEye]
+    rejected: list[RejectedEye]
     input: Literal["photo", "eye"]
     num_left_out: int
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnFaces:
+    """What the model drew of a photo's crops, B x F x F x 3, and how long the shared call took."""
+
+    faces: Image
+    took_ms: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +116,10 @@ class Face:
 
 @dataclass(frozen=True, slots=True)
 class PhotoEyes:
-    """Size of the upright photo, its eyes, and what scored too low (None: the finder does not tell)."""
+    """Size of the upright photo, its eyes, and the candidates that scored below the finder's threshold.
+
+    `below_threshold` is None where the finder does not tell.
+    """
 
     width: int
     height: int
@@ -122,13 +135,10 @@ class Synthesis:
     """
 
     faces: list[Face]
-    refused: list[RejectedEye]
+    rejected: list[RejectedEye]
     input: Literal["photo", "eye"]
     num_left_out: int
     timings_ms: dict[str, float]
-
-
-carry(Eye, Quality, MeasuredEye, EyeCrop, RejectedEye, SelectedCrops, PhotoEyes)
 
 
 class Pipeline:
@@ -136,17 +146,17 @@ class Pipeline:
 
     def __init__(
         self,
-        read: PhotoReader,
+        reader: PhotoReader,
         synthesizer: Synthesizer,
         *,
         thresholds: QualityThresholds | None = None,
         draw: Callable[[Image], Image] | None = None,
     ) -> None:
         """`draw` is called in place of the synthesizer, for instance to run it in batches."""
-        self._read = read
+        self._reader = reader
         self._draw = draw or synthesizer
         self._eye_size = synthesizer.info.eye_size
-        self._gates = thresholds or QualityThresholds()
+        self._thresholds = thresholds or QualityThresholds()
 
     @classmethod
     def open(
@@ -155,19 +165,15 @@ class Pipeline:
         synthesizer: Synthesizer,
         *,
         draw: Callable[[Image], Image] | None = None,
-        read: PhotoReader | None = None,
+        reader: PhotoReader | None = None,
     ) -> Self:
-        """The pipeline that the settings ask for; it reads photos in the thread that calls if not by `read`.
+        """The pipeline that the settings ask for; without `reader` the thread that calls reads photos.
 
         Raises:
             ModelError: the eye finder cannot be used.
         """
-        return cls(
-            read or InProcessReader.open(settings),
-            synthesizer,
-            thresholds=quality_thresholds(settings),
-            draw=draw,
-        )
+        reader = reader or InProcessReader.open(settings)
+        return cls(reader, synthesizer, thresholds=quality_thresholds(settings), draw=draw)
 
     def find(self, data: bytes, timer: StageTimer | None = None) -> PhotoEyes:
         """Every eye in the photo, people largest first; none is no error.
@@ -175,58 +181,65 @@ class Pipeline:
         Raises:
             ImageError: the bytes are not a picture that can be used.
         """
-        found = self._read(data, find_eyes, timer or StageTimer())
-        if type(found) is not PhotoEyes:
-            raise ReadingFailed("The photo's reading gave no eyes.")
-        return found
+        return self._reader(data, PhotoTask(find_eyes, PhotoEyes), timer or StageTimer())
+
+    def overlay(self, data: bytes, timer: StageTimer | None = None) -> Image:
+        """The upright photo, its long side at most 1280 px, with every eye drawn into it."""
+        task = PhotoTask(draw_overlay, Image, max_pixel_bytes=_MAX_OVERLAY_BYTES)
+        return self._reader(data, task, timer or StageTimer())
 
     def synthesize(
         self, data: bytes, options: SynthesisOptions, timer: StageTimer | None = None
     ) -> Synthesis:
-        """One face for each eye that was chosen and can be seen well enough.
+        """One face for each eye that was chosen and can be seen well enough: `read`, `draw` and `finish`.
 
         Raises:
             ImageError: the bytes are not a picture that can be used.
             NoEyeFound, NoSuchPerson, NoSuchEye: the photo does not show what was chosen.
             EyeRefused: it shows it too badly.
         """
-        return run_alone(self.steps(data, options, timer or StageTimer()))
+        timer = timer or StageTimer()
+        selected = self.read(data, options, timer)
+        (drawn,) = self.draw([selected])
+        return self.finish(selected, drawn, timer)
 
-    def steps(self, data: bytes, options: SynthesisOptions, timer: StageTimer) -> Steps[Synthesis]:
-        """The same in steps: the eyes of several photos may become faces in one call of the model."""
-        # The photo goes before the model runs: many may wait for it, and none needs its pixels.
-        choose = partial(select_crops, options=options, size=self._eye_size, thresholds=self._gates)
-        chosen = yield from self._read.steps(data, choose, timer)
+    def read(self, data: bytes, options: SynthesisOptions, timer: StageTimer) -> SelectedCrops:
+        """The crops of the eyes that become faces; raises what `synthesize` does.
+
+        The photo's pixels are gone with it: many photos may wait for the model.
+        """
+        select = partial(select_crops, options=options, size=self._eye_size, thresholds=self._thresholds)
+        max_crops = options.max_people if options.person == "all" else 1
+        max_pixel_bytes = max_crops * self._eye_size**2 * 3
+        selected = self._reader(data, PhotoTask(select, SelectedCrops, max_pixel_bytes), timer)
+        self._check(selected, max_crops)
         timer.check()
-        self._check(chosen, options)
-        call = SharedCall(self._draw_each, [crop.pixels for crop in chosen.crops])
-        yield call
-        timer.add("infer", call.took_ms)
-        faces = [as_face(crop, pixels) for crop, pixels in zip(chosen.crops, call.results, strict=True)]
-        return Synthesis(faces, chosen.refused, chosen.input, chosen.num_left_out, timer.spent_ms)
+        return selected
 
-    def _check(self, chosen: object, options: SynthesisOptions) -> None:
-        """Raises ReadingFailed: it is not what was asked for; others would suffer, as they share the call."""
-        most = options.max_people if options.person == "all" else 1
-        size = (self._eye_size, self._eye_size, 3)
-        if (
-            type(chosen) is not SelectedCrops
-            or not chosen.crops
-            or len(chosen.crops[:most]) < len(chosen.crops)
-        ):
-            raise ReadingFailed("The photo's reading gave no crops, or too many.")
-        if not all(crop.pixels.shape == size and crop.pixels.dtype == np.uint8 for crop in chosen.crops):
-            raise ReadingFailed("The photo's reading gave crops of another size than was asked for.")
-
-    def overlay(self, data: bytes, timer: StageTimer | None = None) -> Image:
-        """The upright photo, its long side at most 1280 px, with every eye drawn into it."""
-        drawn = self._read(data, draw_overlay, timer or StageTimer())
-        if not (type(drawn) is np.ndarray and drawn.ndim == 3 and drawn.shape[2] == 3 and drawn.size):
-            raise ReadingFailed("The photo's reading gave no picture.")
+    def draw(self, photos: Sequence[SelectedCrops]) -> list[DrawnFaces]:
+        """The faces of each photo, drawn from the crops of all of them in one call of the model."""
+        begun = time.monotonic()
+        faces_BHWC = self._draw(np.stack([crop.pixels for photo in photos for crop in photo.crops]))
+        took_ms, start, drawn = (time.monotonic() - begun) * 1000, 0, []
+        for photo in photos:
+            drawn.append(DrawnFaces(faces_BHWC[start : start + len(photo.crops)], took_ms))
+            start += len(photo.crops)
         return drawn
 
-    def _draw_each(self, eyes: Sequence[Image]) -> list[Image]:
-        return list(self._draw(np.stack(eyes)))
+    def finish(self, selected: SelectedCrops, drawn: DrawnFaces, timer: StageTimer) -> Synthesis:
+        """The faces of a photo, each turned to the side of its eye."""
+        timer.add("infer", drawn.took_ms)
+        faces = [as_face(crop, pixels) for crop, pixels in zip(selected.crops, drawn.faces, strict=True)]
+        return Synthesis(faces, selected.rejected, selected.input, selected.num_left_out, timer.spent_ms)
+
+    def _check(self, selected: SelectedCrops, max_crops: int) -> None:
+        """Raises ReadingFailed: crops of another number or size would spoil the call that photos share."""
+        shape = (self._eye_size, self._eye_size, 3)
+        num_crops = len(selected.crops)
+        if not 0 < num_crops <= max_crops or any(crop.pixels.shape != shape for crop in selected.crops):
+            raise ReadingFailed(
+                f"The photo's reader gave {num_crops} crops; expected 1 to {max_crops} of {shape[0]} px."
+            )
 
 
 def find_eyes(photo: Photo, finder: EyeFinder) -> PhotoEyes:
@@ -257,37 +270,37 @@ def select_crops(
     *,
     thresholds: QualityThresholds | None = None,
 ) -> SelectedCrops:
-    """The crop of each eye that was chosen, one a person, where the gates let one through.
+    """The crop of each eye that was chosen, one a person, where an eye passes the thresholds.
 
     Raises:
         NoEyeFound, NoSuchPerson, NoSuchEye: the photo does not show what was chosen.
         EyeRefused: it shows it too badly; the error is that of the first person's better eye.
     """
-    kind, people = _choose_eyes(photo, options, finder)
+    kind, people = _select_eyes(photo, options, finder)
     crops: list[EyeCrop] = []
-    refused: list[RejectedEye] = []
+    rejected: list[RejectedEye] = []
     for eyes in people[: options.max_people]:
         seen = [MeasuredEye(eye, photo.measure(eye, size)) for eye in eyes]
-        for each in sorted(seen, key=lambda one: -_merit(one, size)):
+        for each in sorted(seen, key=lambda one: -_quality_score(one, size)):
             error = (thresholds or QualityThresholds()).refusal(each.quality)
             if error is None:
                 crops.append(EyeCrop(photo.crop(each.eye, size), each.eye, each.quality))
                 break
-            refused.append(RejectedEye(each.eye, error))
+            rejected.append(RejectedEye(each.eye, error))
     if not crops:
-        raise refused[0].error
+        raise rejected[0].error
     num_left_out = len(people) - len(people[: options.max_people])
-    return SelectedCrops(crops, refused, kind, num_left_out)
+    return SelectedCrops(crops, rejected, kind, num_left_out)
 
 
-def _choose_eyes(
+def _select_eyes(
     photo: Photo, options: SynthesisOptions, finder: EyeFinder
 ) -> tuple[Literal["photo", "eye"], list[list[Eye]]]:
     """What the picture is, and the eyes that may be taken of each person who was chosen."""
     if options.input == "eye":
         return "eye", [[_central_square(photo, options)]]
     people = _find_people(photo, finder)
-    wanted = _choose_people(people, options)
+    wanted = _select_people(people, options)
     eyes = [[eye for eye in eyes if options.eye in ("auto", eye.side)] for eyes in wanted]
     if not any(eyes):
         raise NoSuchEye(
@@ -329,7 +342,7 @@ def _central_square(photo: Photo, options: SynthesisOptions) -> Eye:
     )
 
 
-def _choose_people(people: dict[int, list[Eye]], options: SynthesisOptions) -> list[list[Eye]]:
+def _select_people(people: dict[int, list[Eye]], options: SynthesisOptions) -> list[list[Eye]]:
     if options.person == "all":
         return list(people.values())
     number = 0 if options.person == "largest" else options.person
@@ -341,14 +354,14 @@ def _choose_people(people: dict[int, list[Eye]], options: SynthesisOptions) -> l
     return [people[number]]
 
 
-def _merit(seen: MeasuredEye, size: int) -> float:
+def _quality_score(seen: MeasuredEye, size: int) -> float:
     """Of one person's eyes the larger and sharper is taken, the right one unless the left is clearly better.
 
     A finder's score tells how sure it is, not how well the eye is seen, and moves with a JPEG's blocks:
     it would make the same photo give the one face or the other.
     """
-    favour = _CLEARLY if seen.eye.side == "right" else 1.0
-    return favour * min(1.0, seen.quality.size_px / size) * seen.quality.sharpness
+    bonus = _RIGHT_EYE_BONUS if seen.eye.side == "right" else 1.0
+    return bonus * min(1.0, seen.quality.size_px / size) * seen.quality.sharpness
 
 
 def as_face(crop: EyeCrop, pixels: Image) -> Face:

@@ -22,7 +22,7 @@ from bench.cluster import SERVE_YAML, Proxy, Running, started_cluster
 from bench.photos import write_photos
 from service.client.client import AsyncClient, Client
 from service.client.retries import Retry
-from service.engine.engine import FAILURES
+from service.engine.engine import MAX_FAILURES
 from service.errors import NotReady
 from service.settings import Settings
 from tests.fakes import astronaut, encoded, failing_model
@@ -110,7 +110,7 @@ def test_ray_is_told_of_a_replica_that_cannot_draw(tmp_path: Path, monkeypatch: 
     with TestClient(replica.__serve_build_asgi_app__()) as client:
         assert gc.get_freeze_count() > frozen  # what the start has made is settled
         asyncio.run(replica.check_health())
-        for _ in range(FAILURES):
+        for _ in range(MAX_FAILURES):
             png = {"content-type": "image/png"}
             answer = client.post("/synthesize?input=eye", content=WHITE, headers=png)
             assert answer.json()["code"] == "inference_failed"

@@ -40,7 +40,7 @@ from service.inference.model_files import model_path
 from service.inference.synthesizer import Synthesizer
 from service.pipeline import PhotoEyes, SynthesisOptions, draw_overlay, find_eyes
 from service.runtime.host import count_cores
-from service.runtime.signals import block_sighup
+from service.runtime.signals import hold_sighup
 from service.settings import BridgeSettings, Settings, warn_about_unknown_variables
 from service.vision.images import encode
 from service.vision.photo import Photo
@@ -87,7 +87,7 @@ def serve(
     device: _Device = None,
 ) -> None:
     """Start the HTTP service. Other settings come from the environment, EYE2FACE_..."""
-    block_sighup()  # until the model is loaded
+    hold_sighup()  # until the model is loaded
     from service.http.server import run_server  # FastAPI and uvicorn, which no other command needs
     from service.observability.tracing import require_tracing_packages
 

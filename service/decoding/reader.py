@@ -1,39 +1,42 @@
-"""Where photos are read, that is decoded, searched and cropped: here in the thread that asks.
+"""The protocol of what reads photos (decodes, searches and crops them), and the reader of the calling thread.
 
-Beside a GPU, and where a sandbox is required, processes do it instead (`service.decoding.process_pool`).
+Beside a GPU, and where a sandbox is required, processes read them (`service.decoding.process_pool`).
 """
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Final, Protocol, Self, TypeVar
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, Self, TypeVar
 
 from service.inference.eye_finder import open_eye_finder
 from service.observability.stage_timer import StageTimer
-from service.runtime.coalescing import Steps
 from service.runtime.host import count_cores
 from service.runtime.memory import MemoryBudget, count_memory, trim_heap
 from service.vision.eyes import EyeFinder
 from service.vision.images import translate_memory_errors
 from service.vision.photo import Photo
 
-if TYPE_CHECKING:  # pydantic takes 11 MB of each process that reads, which has no settings
+if TYPE_CHECKING:  # pydantic takes 11 MB of each decoding process, which has no settings
     from service.settings import Settings
 
-T = TypeVar("T", covariant=True)
+T = TypeVar("T")
 
 PIXELS_PART_OF_MEMORY: Final = 2
-"""One of so many parts of the memory that there is may be taken by pixels at once: three small files of 50
-million pixels each would else end a service that has 2 GB."""
-
-Memory = tuple[Callable[[int, Callable[[], None]], AbstractContextManager[None]], int]
-"""`lend` and `kept` of a `MemoryBudget`."""
+"""One of so many parts of the memory may be taken by pixels at once: three small files of 50 million pixels
+each would else end a service that has 2 GB."""
 
 
-class PhotoTask(Protocol[T]):
-    """What is done with a photo: a function of a module, or a `partial` of one, that others can import."""
+@dataclass(frozen=True, slots=True)
+class PhotoTask(Generic[T]):
+    """What is wanted of a photo: a function of `(photo, *, finder)`, and the type of what it returns.
 
-    def __call__(self, photo: Photo, *, finder: EyeFinder) -> T:
-        """What is wanted of the photo."""
+    The function is one of a module, or a `partial` of one, so that another process can import it.
+    `max_pixel_bytes` is the most that images in its result take.
+    """
+
+    run: Callable[..., T]
+    returns: type[T]
+    max_pixel_bytes: int = 0
 
 
 class PhotoReader(Protocol):
@@ -43,7 +46,7 @@ class PhotoReader(Protocol):
     """Why no photo could be read the last time; None if it could."""
 
     def __call__(self, data: bytes, task: PhotoTask[T], timer: StageTimer) -> T:
-        """What the task gives for the photo of these bytes; the clock counts what it took.
+        """What the task returns for the photo of these bytes; the timer counts what it took.
 
         Raises:
             ImageError: the bytes are not a picture that can be used.
@@ -53,9 +56,6 @@ class PhotoReader(Protocol):
             RuntimeError: the task failed in another process by an error that is none of ours.
         """
 
-    def steps(self, data: bytes, task: PhotoTask[T], timer: StageTimer) -> Steps[T]:
-        """The same in steps."""
-
     def test(self) -> None:
         """Raises ModelError: photos cannot be read."""
 
@@ -63,33 +63,44 @@ class PhotoReader(Protocol):
         """Ends what reads; no photo may come any more."""
 
 
-class InProcessReader:
-    """Reads photos in the thread that asks."""
+class PixelMemory(Protocol):
+    """Who may have how much memory for pixels: a `MemoryBudget`, or a connection to one."""
 
-    def __init__(self, finder: EyeFinder, *, max_pixels: int, num_threads: int = 0) -> None:
-        """`num_threads` ask at once; 0: as many as cores, and one."""
+    unreserved_bytes: int
+    """Photos of so many bytes of pixels reserve nothing."""
+    trim_above_bytes: int
+    """After a photo of more, freed memory goes back to the system."""
+
+    def reserve(self, num_bytes: int, check: Callable[[], None]) -> AbstractContextManager[None]:
+        """Waits until so many bytes are free, and holds them; raises what `check` does."""
+
+
+class InProcessReader:
+    """Reads photos in the thread that calls."""
+
+    def __init__(self, finder: EyeFinder, *, max_pixels: int, memory: PixelMemory | None = None) -> None:
+        """`memory` is by default a part of this machine's, shared by a thread for each core and one."""
         self.last_failure: str | None = None
         self._finder = finder
         self._max_pixels = max_pixels
-        self._memory = MemoryBudget(count_memory() // PIXELS_PART_OF_MEMORY, num_threads or count_cores() + 1)
+        self._memory = memory or pixel_memory(count_cores() + 1)
 
     @classmethod
     def open(cls, settings: "Settings") -> Self:
         """With the eye finder that the settings name. Raises ModelError: it cannot be used."""
-        finder = open_eye_finder(settings.eye_finder)
-        return cls(finder, max_pixels=settings.max_pixels, num_threads=settings.num_threads)
+        memory = pixel_memory(settings.num_threads or count_cores() + 1)
+        return cls(open_eye_finder(settings.eye_finder), max_pixels=settings.max_pixels, memory=memory)
 
     def __call__(self, data: bytes, task: PhotoTask[T], timer: StageTimer) -> T:
-        """What the task gives; see `PhotoReader`."""
-        memory = self._memory
-        return read_photo(
-            task, data, self._finder, self._max_pixels, timer, (memory.reserve, memory.trim_above_bytes)
-        )
-
-    def steps(self, data: bytes, task: PhotoTask[T], timer: StageTimer) -> Steps[T]:
-        """The same in steps: it needs nobody else."""
-        yield from ()
-        return self(data, task, timer)
+        """What the task returns; see `PhotoReader`. Pixels are freed in the end, whoever holds the photo."""
+        photo = Photo(data, max_pixels=self._max_pixels, timer=timer)
+        with self._reserve(photo, timer), translate_memory_errors():
+            try:
+                return task.run(photo, finder=self._finder)
+            finally:
+                photo.forget()
+                if photo.num_bytes > self._memory.trim_above_bytes:
+                    trim_heap()
 
     def test(self) -> None:
         """Nothing: who asks is there to read."""
@@ -97,21 +108,12 @@ class InProcessReader:
     def close(self) -> None:
         """Nothing: there is nothing to end."""
 
+    def _reserve(self, photo: Photo, timer: StageTimer) -> AbstractContextManager[Any]:
+        if photo.num_bytes <= self._memory.unreserved_bytes:
+            return nullcontext()
+        return self._memory.reserve(photo.num_bytes, timer.check)
 
-def read_photo(
-    task: PhotoTask[T], data: bytes, finder: EyeFinder, max_pixels: int, timer: StageTimer, memory: Memory
-) -> T:
-    """What the task gives for the photo of these bytes, whose memory is lent before and freed after.
 
-    Raises:
-        Eye2FaceError: what `Photo`, the task or the lending raises.
-    """
-    lend, trim_above_bytes = memory
-    photo = Photo(data, max_pixels=max_pixels, timer=timer)
-    with lend(photo.num_bytes, timer.check), translate_memory_errors():
-        try:
-            return task(photo, finder=finder)
-        finally:
-            photo.forget()
-            if photo.num_bytes > trim_above_bytes:
-                trim_heap()
+def pixel_memory(num_users: int) -> MemoryBudget:
+    """The part of this machine's memory that so many threads or processes share for pixels."""
+    return MemoryBudget(count_memory() // PIXELS_PART_OF_MEMORY, num_users)

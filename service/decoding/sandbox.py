@@ -11,6 +11,8 @@ import resource
 import sys
 from typing import Final
 
+from service.errors import SandboxMissing
+
 ALLOWED: Final = (
     # what is open
     "read", "readv", "recvfrom", "recvmsg", "write", "writev", "sendto", "sendmsg", "poll", "ppoll", "close",
@@ -38,10 +40,6 @@ _PROTECTION, _EXECUTABLE = 2, 4
 and _OPTIMIZE, SCMP_CMP_MASKED_EQ; the third argument of `mmap` and `mprotect`, PROT_EXEC."""
 
 
-class SandboxUnavailable(Exception):
-    """The system does not shut processes in."""
-
-
 class _Comparison(ctypes.Structure):
     """libseccomp's `scmp_arg_cmp`."""
 
@@ -57,14 +55,14 @@ def enter_sandbox() -> None:
     """Shuts this process in, with all its threads. Everything it needs must be open and imported before.
 
     Raises:
-        SandboxUnavailable: it cannot be, and is not.
+        SandboxMissing: it cannot be, and is not.
     """
     if not sys.platform.startswith("linux"):
-        raise SandboxUnavailable("there is seccomp in Linux only")
+        raise SandboxMissing("there is seccomp in Linux only")
     try:
         library = ctypes.CDLL("libseccomp.so.2")
     except OSError as error:
-        raise SandboxUnavailable("libseccomp.so.2 is missing (Debian's package libseccomp2)") from error
+        raise SandboxMissing("libseccomp.so.2 is missing (Debian's package libseccomp2)") from error
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a dump would hold the photo
     library.seccomp_init.restype = ctypes.c_void_p
     rules = ctypes.c_void_p(library.seccomp_init(ctypes.c_uint32(_REFUSE)))
@@ -83,9 +81,9 @@ def enter_sandbox() -> None:
                 rules, ctypes.c_uint32(_ALLOW), number, ctypes.c_uint(len(conditions)), array
             )
             if failed:
-                raise SandboxUnavailable(f"libseccomp refuses a rule for {name}: {_explain(failed)}")
+                raise SandboxMissing(f"libseccomp refuses a rule for {name}: {_explain(failed)}")
         if failed := library.seccomp_load(rules):
-            raise SandboxUnavailable(f"the system refuses it: {_explain(failed)}")
+            raise SandboxMissing(f"the system refuses it: {_explain(failed)}")
     finally:
         library.seccomp_release(rules)
     _check()
@@ -96,18 +94,18 @@ def _explain(failed: int) -> str:
 
 
 def _check() -> None:
-    """Raises SandboxUnavailable: the system has taken the rules and does not follow them."""
+    """Raises SandboxMissing: the system has taken the rules and does not follow them."""
     try:
         open(sys.executable, "rb").close()
     except PermissionError:
         return
-    raise SandboxUnavailable("the system took the rules and does not follow them")
+    raise SandboxMissing("the system took the rules and does not follow them")
 
 
 if __name__ == "__main__":
     try:
         enter_sandbox()
-    except SandboxUnavailable as unavailable:
+    except SandboxMissing as unavailable:
         print(f"none: {unavailable}")
     else:
         print("seccomp")

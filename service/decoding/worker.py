@@ -1,6 +1,6 @@
-"""What runs in a process that reads photos, `python -m service.decoding.worker`.
+"""A decoding process, `python -m service.decoding.worker`: reads photo after photo for the service.
 
-`service.decoding.process_pool` starts it.
+`service.decoding.process_pool` starts it, and it enters a sandbox before the first photo.
 """
 
 import importlib
@@ -11,70 +11,71 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, Final
 
 import cv2
 
-from service.decoding.messages import pack
-from service.decoding.reader import Memory, PhotoTask, read_photo
-from service.decoding.sandbox import SandboxUnavailable, enter_sandbox
-from service.errors import Eye2FaceError
+from service.decoding.messages import (
+    KnownError,
+    MemoryRequest,
+    Message,
+    Ready,
+    Result,
+    StageTimes,
+    UnexpectedError,
+    encode,
+)
+from service.decoding.reader import InProcessReader, PhotoTask
+from service.decoding.sandbox import enter_sandbox
+from service.errors import Eye2FaceError, SandboxMissing
 from service.inference.eye_finder import open_eye_finder
 from service.observability.stage_timer import StageTimer
 from service.runtime.memory import freeze_garbage_collector, keep_freed_memory, prefer_oom_kill
-from service.vision.eyes import EyeFinder
+
+READ_STAGES: Final = ("decode", "find", "crop")
 
 
-def main(
-    connection: Connection,
-    finder: EyeFinder,
-    *,
-    max_pixels: int,
-    unreserved_bytes: int,
-    trim_above_bytes: int,
-) -> None:
-    """Reads photo after photo, until the other end of the connection is gone; asks for much memory before."""
+class _RemoteMemory:
+    """The service's memory budget, at the other end of the connection."""
+
+    def __init__(self, connection: Connection, unreserved_bytes: int, trim_above_bytes: int) -> None:
+        self.unreserved_bytes = unreserved_bytes
+        self.trim_above_bytes = trim_above_bytes
+        self._connection = connection
 
     @contextmanager
-    def ask(num_bytes: int, check: Callable[[], None]) -> Iterator[None]:
-        if num_bytes > unreserved_bytes:
-            connection.send_bytes(pack(num_bytes))
-            connection.recv_bytes()
+    def reserve(self, num_bytes: int, check: Callable[[], None]) -> Iterator[None]:
+        """Asks for the bytes and waits for leave; the service takes them back with the result."""
+        self._connection.send_bytes(encode(MemoryRequest(num_bytes)))
+        self._connection.recv_bytes()
         yield
 
+
+def serve_photos(connection: Connection, reader: InProcessReader) -> None:
+    """Reads photo after photo, until the other end of the connection is gone."""
     while True:
         try:
-            asked = pickle.loads(connection.recv_bytes())
+            data, run = pickle.loads(connection.recv_bytes())
+            connection.send_bytes(_read(data, run, reader))
         except (EOFError, OSError):
             return
-        replies = [_read_one(data, task, finder, max_pixels, (ask, trim_above_bytes)) for data, task in asked]
-        try:
-            connection.send_bytes(_packed(replies))
-        except OSError:
-            return
 
 
-def _packed(replies: "list[tuple[object, Exception | None, dict[str, float]]]") -> bytes:
-    try:
-        return pack(replies)
-    except TypeError as error:  # a mistake in the code: a task gave what is not carried
-        return pack([(None, RuntimeError(str(error)), spent_ms) for _, _, spent_ms in replies])
-
-
-def _read_one(
-    data: bytes, task: PhotoTask[Any], finder: EyeFinder, max_pixels: int, memory: Memory
-) -> tuple[object, Exception | None, dict[str, float]]:
-    """What a `_Reply` holds; as that class has another name here, it is not sent itself."""
+def _read(data: bytes, run: Callable[..., Any], reader: InProcessReader) -> bytes:
+    """The message that tells what the task gave or raised."""
     timer = StageTimer()
     try:
-        result = read_photo(task, data, finder, max_pixels, timer, memory)
-    except Eye2FaceError as known:
-        return None, known, timer.spent_ms
-    except Exception as unknown:  # noqa: BLE001  # whatever it is, it is told to who asked
-        error = RuntimeError(f"{type(unknown).__name__}: {unknown}")
-        error.add_note(traceback.format_exc())  # it itself may not be one that can be sent
-        return None, error, timer.spent_ms
-    return result, None, timer.spent_ms
+        value = reader(data, PhotoTask(run, object), timer)
+        return encode(Result(value, _times(timer)))
+    except Eye2FaceError as error:
+        return encode(KnownError(error, _times(timer)))
+    except Exception as error:  # noqa: BLE001 - whoever asked is told, and the next photo comes
+        message = f"{type(error).__name__}: {error}"
+        return encode(UnexpectedError(message, traceback.format_exc(), _times(timer)))
+
+
+def _times(timer: StageTimer) -> StageTimes:
+    return {stage: timer.spent_ms[stage] for stage in READ_STAGES}
 
 
 def _enter_sandbox() -> str:
@@ -82,7 +83,7 @@ def _enter_sandbox() -> str:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
         enter_sandbox()
-    except SandboxUnavailable as error:
+    except SandboxMissing as error:
         return str(error)
     for output in (1, 2):
         os.dup2(nowhere, output)
@@ -100,19 +101,18 @@ def _start() -> None:
     try:
         finder = open_eye_finder(eye_finder)  # type: ignore[arg-type]  # a setting's value
     except Eye2FaceError as error:
-        connection.send_bytes(pack(error))
+        _send(connection, KnownError(error, {}))
         return
     for module in sys.argv[7:]:
         importlib.import_module(module)
     freeze_garbage_collector()
-    connection.send_bytes(pack("" if sandbox == "off" else _enter_sandbox()))
-    main(
-        connection,
-        finder,
-        max_pixels=max_pixels,
-        unreserved_bytes=unreserved_bytes,
-        trim_above_bytes=trim_above_bytes,
-    )
+    memory = _RemoteMemory(connection, unreserved_bytes, trim_above_bytes)
+    _send(connection, Ready("" if sandbox == "off" else _enter_sandbox()))
+    serve_photos(connection, InProcessReader(finder, max_pixels=max_pixels, memory=memory))
+
+
+def _send(connection: Connection, message: Message) -> None:
+    connection.send_bytes(encode(message))
 
 
 if __name__ == "__main__":

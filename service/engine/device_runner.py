@@ -8,7 +8,7 @@ import numpy as np
 from service.inference.synthesizer import Synthesizer
 from service.observability.metrics import Metrics
 from service.runtime.batching import MicroBatcher
-from service.runtime.coalescing import MAX_TOGETHER
+from service.runtime.worker_pool import MAX_TOGETHER
 from service.vision.images import Image
 
 

@@ -3,10 +3,10 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Generator
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Final, Self, TypeVar
+from typing import Final, Generic, Self, TypeVar
 
 import cv2
 
@@ -20,34 +20,52 @@ from service.observability.metrics import Metrics
 from service.observability.stage_timer import StageTimer
 from service.observability.tracing import stage_spans
 from service.pipeline import Pipeline
-from service.runtime.coalescing import MAX_TOGETHER, Steps
 from service.runtime.host import count_cores
-from service.runtime.worker_pool import CancellationToken, WorkerPool, WorkItem
+from service.runtime.worker_pool import MAX_TOGETHER, CancellationToken, Work, WorkerPool, WorkItem
 from service.settings import Settings
 
 T = TypeVar("T")
-_Answer = asyncio.Future[None]
+Read = TypeVar("Read")
+Drawn = TypeVar("Drawn")
+_Future = asyncio.Future[None]
 
-STUCK_S: Final = 60.0
+HANG_S: Final = 60.0
 """When every worker is at one photo for so long, something hangs: the largest photos take seconds."""
 
-FAILURES: Final = 3
+MAX_FAILURES: Final = 3
 """So many runs of the model that fail in a row are its fault; a single one may be that of its photo."""
 
-_WAITING_PER_CORE: Final = 2
+_WORKERS_PER_CORE: Final = 2
 """Workers for each core beside a GPU: while one waits for the device, or for a process that reads, another
 has work for the core."""
 
-_MOST_READERS: Final = 32
+_MAX_READERS: Final = 32
 """Beside a GPU, unless the settings ask for more: this process has half a millisecond of Python and more to
 do for each photo, on one core; one that reads photos of 1080p takes some 15 for each, and 45 MB."""
 
-_SPARE: Final = 1
+_SPARE_WORKERS: Final = 1
 """Photos worked on beside those that have a core, on a CPU: one computes while another waits for Python's
 lock."""
 
 _LINGER_S: Final = 2.0
 """The server closes the engine when every request is answered or cut: what still runs is of no use."""
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoWork(Generic[Read, Drawn, T]):
+    """A photo's work in three steps; one without `draw` and `finish` results in what it reads.
+
+    `draw` is given what several photos' work has read, if theirs is the same function.
+    """
+
+    read: Callable[[StageTimer], Read]
+    draw: Callable[[Sequence[Read]], Sequence[Drawn]] | None = None
+    finish: Callable[[Read, Drawn, StageTimer], T] | None = None
+
+    @staticmethod
+    def of(function: Callable[[StageTimer], T]) -> "PhotoWork[T, None, T]":
+        """Work of a single step."""
+        return PhotoWork(function)
 
 
 class Engine:
@@ -61,26 +79,25 @@ class Engine:
         self.settings = settings
         self._num_cores = num_cores
         self._cores = cores
-        self._reading: PhotoReader | None = None
-        num_at_once = settings.num_threads or num_cores + _SPARE
+        self._reader: PhotoReader | None = None
+        num_at_once = settings.num_threads or num_cores + _SPARE_WORKERS
         run_with = partial(DeviceRunner, cores=cores, metrics=metrics, num_callers=num_at_once)
-        load = partial(LoadedModel.open, settings, run_with, self._read_with)
-        self.model = ReloadableModel(load(), load, self._show_model)
+        load = partial(LoadedModel.open, settings, run_with, self._open_reader)
+        self.model = ReloadableModel(load(), load, self._publish_model_info)
         on_gpu = self.synthesizer.device == "cuda"
-        num_workers = num_cores * _WAITING_PER_CORE if on_gpu else num_at_once
+        num_workers = num_cores * _WORKERS_PER_CORE if on_gpu else num_at_once
         self.pool = WorkerPool(
             num_workers,
-            num_cores=num_cores if on_gpu else num_workers,
             max_queued=settings.max_queued,
             max_wait_s=settings.max_wait_ms / 1000,
-            max_at_once=MAX_TOGETHER,
+            max_together=MAX_TOGETHER,
             cores=cores if on_gpu else None,
         )
         self._self_test: WorkItem[None] | None = None
-        self._reading_test: WorkItem[None] | None = None
+        self._reader_test: WorkItem[None] | None = None
         self._test_failed = False
-        self._show_model(self.model.current)
-        self._show(metrics)
+        self._publish_model_info(self.model.current)
+        self._add_gauges(metrics)
 
     @classmethod
     def open(cls, settings: Settings, metrics: Metrics) -> Self:
@@ -107,28 +124,30 @@ class Engine:
         """The same model on its device."""
         return self.model.current.runner
 
-    def submit(self, work: Callable[[StageTimer], T | Steps[T]], *, max_ms: float) -> WorkItem[T]:
-        """Lets a worker do `work`; its clock stops it where the answer is no longer wanted.
+    def submit(self, work: PhotoWork[Read, Drawn, T], *, max_ms: float) -> WorkItem[T]:
+        """The photo's work in the queue; its timer stops it where the result is no longer wanted.
 
         Raises:
             Overloaded, NotReady: it is not taken.
         """
+        timer = StageTimer(observe=stage_spans())
 
-        follow = stage_spans()
+        def read(token: CancellationToken) -> Read:
+            timer.check = token.check
+            self._observe_wait(time.monotonic() - token.created, timer)
+            return work.read(timer)
 
-        def measured(token: CancellationToken) -> "Steps[T]":
-            waited_s = time.monotonic() - token.arrived
-            self._metrics.observe_queue_wait(waited_s)
-            if follow is not None:
-                follow("queue", waited_s * 1000, 0.0)
-            timer = StageTimer(token.check, follow)
-            try:
-                result = work(timer)
-                return (yield from result) if isinstance(result, Generator) else result
-            finally:
-                self._metrics.observe_stages(timer.spent_ms)
+        def finish(read: Read, drawn: Drawn) -> T:
+            assert work.finish is not None
+            return work.finish(read, drawn, timer)
 
-        return self.pool.submit(measured, max_ms=max_ms)
+        end = partial(self._metrics.observe_stages, timer.spent_ms)
+        return self.pool.submit(Work(read, work.draw, finish, end), max_ms=max_ms)
+
+    def _observe_wait(self, waited_s: float, timer: StageTimer) -> None:
+        self._metrics.observe_queue_wait(waited_s)
+        if timer.observe is not None:
+            timer.observe("queue", waited_s * 1000, 0.0)
 
     def refuse_unready(self) -> None:
         """Returns if photos can be drawn; waits for nothing.
@@ -143,11 +162,11 @@ class Engine:
         reasons = []
         if state.num_alive < state.num_workers:
             reasons.append(f"{state.num_workers - state.num_alive} of {state.num_workers} workers died")
-        if state.shortest_busy_s > STUCK_S:
+        if state.shortest_busy_s > HANG_S:
             reasons.append(f"every worker hangs, for {state.shortest_busy_s:.0f} s at least")
         if not self.runner.is_alive:
             reasons.append("the thread that runs the model died")
-        reasons += [why for why in (self._why_the_model_fails(), self._why_reading_fails()) if why]
+        reasons += [why for why in (self._model_failure(), self._reader_failure()) if why]
         if reasons:
             raise NotReady(f"Photos cannot be drawn: {'; '.join(reasons)}. See the service's log.")
 
@@ -155,63 +174,63 @@ class Engine:
         """Ends the workers; False if some still work at photos that nobody waits for."""
         ended = self.pool.close(_LINGER_S)
         self.runner.close()
-        if self._reading is not None:
-            self._reading.close()
+        if self._reader is not None:
+            self._reader.close()
         return ended
 
-    def _read_with(self, synthesizer: Synthesizer) -> PhotoReader:
+    def _open_reader(self, synthesizer: Synthesizer) -> PhotoReader:
         """What reads the photos for this model: the same for every one that follows."""
-        if self._reading is None:
+        if self._reader is None:
             number = self.settings.num_readers
             in_sandbox = self.settings.sandbox == "required"
             if number < 0:
                 wanted = in_sandbox or synthesizer.device == "cuda"
-                number = min(self._num_cores, _MOST_READERS) if wanted else 0
+                number = min(self._num_cores, _MAX_READERS) if wanted else 0
             if number == 0 and in_sandbox:
                 raise SandboxMissing("EYE2FACE_SANDBOX=required: with EYE2FACE_NUM_READERS=0 there is none.")
-            self._reading = open_reader(number, self.settings, self._cores)
-        return self._reading
+            self._reader = open_reader(number, self.settings, self._cores)
+        return self._reader
 
-    def _why_the_model_fails(self) -> str | None:
+    def _model_failure(self) -> str | None:
         last = self.synthesizer.last_run
         if last.error is None:
             self._test_failed = False
             return None
-        self._self_test = self._test_again(self._self_test, self.runner.test, self._note_test)
-        if not self._test_failed and last.num_failed < FAILURES:
+        self._self_test = self._test_again(self._self_test, self.runner.test, self._on_model_tested)
+        if not self._test_failed and last.num_failed < MAX_FAILURES:
             return None
         what = "its test too" if self._test_failed else f"{last.num_failed} times in a row"
         return f"the model failed {time.monotonic() - last.ended_at:.0f} s ago, {what} ({last.error})"
 
-    def _why_reading_fails(self) -> str | None:
-        if self._reading is None or (failure := self._reading.last_failure) is None:
+    def _reader_failure(self) -> str | None:
+        if self._reader is None or (failure := self._reader.last_failure) is None:
             return None
-        self._reading_test = self._test_again(self._reading_test, self._reading.test, _take_note)
+        self._reader_test = self._test_again(self._reader_test, self._reader.test, _ignore)
         return f"photos cannot be read: {failure}"
 
     def _test_again(
-        self, last: WorkItem[None] | None, test: Callable[[], None], note: Callable[[_Answer], None]
+        self, last: WorkItem[None] | None, test: Callable[[], None], note: Callable[[_Future], None]
     ) -> WorkItem[None] | None:
         """Asks a worker for a test: after a failure nobody may send photos any more."""
-        if last is not None and not last.answer.done():
+        if last is not None and not last.future.done():
             return last
         try:
-            job = self.pool.submit(lambda _: test(), max_ms=STUCK_S * 1000)
+            item = self.pool.submit(Work.of(lambda _: test()), max_ms=HANG_S * 1000)
         except Overloaded:  # then photos are there, which test it as well
             return last
-        job.answer.add_done_callback(note)
-        return job
+        item.future.add_done_callback(note)
+        return item
 
-    def _note_test(self, answer: _Answer) -> None:
+    def _on_model_tested(self, answer: _Future) -> None:
         if not answer.cancelled():
             self._test_failed = answer.exception() is not None
 
-    def _show_model(self, loaded: LoadedModel) -> None:
+    def _publish_model_info(self, loaded: LoadedModel) -> None:
         names = ("name", "version", "part", "licence_class", "sha256")
         facts = {k: str(v) for k, v in asdict(loaded.synthesizer.info).items() if k in names}
         self._metrics.set_model_info(facts | {"device": loaded.synthesizer.device})
 
-    def _show(self, metrics: Metrics) -> None:
+    def _add_gauges(self, metrics: Metrics) -> None:
         pool = self.pool
         metrics.add_gauge("queue_depth", "Photos that wait.", lambda: pool.state().num_queued)
         metrics.add_gauge("workers", "Workers that live.", lambda: pool.state().num_alive)
@@ -226,7 +245,7 @@ class Engine:
         )  # fmt: skip
 
 
-def _take_note(answer: _Answer) -> None:
+def _ignore(answer: _Future) -> None:
     """Nothing is to be done, but an exception that nobody takes would be logged."""
     if not answer.cancelled():
         answer.exception()

@@ -23,6 +23,7 @@ from service.inference.synthesizer import Synthesizer
 from service.pipeline import Pipeline
 from service.runtime.file_changes import file_signature
 from service.runtime.signals import on_sighup
+from service.runtime.worker_pool import attempt
 from service.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ class LoadedModel:
         cls,
         settings: Settings,
         run_with: Callable[[Synthesizer], DeviceRunner],
-        read_with: Callable[[Synthesizer], PhotoReader],
+        open_reader: Callable[[Synthesizer], PhotoReader],
     ) -> Self:
         """The model that the settings name, as its file is now.
 
@@ -54,8 +55,8 @@ class LoadedModel:
         as_read = file_signature(path)  # before reading: what is written meanwhile counts as a change
         synthesizer = Synthesizer.load(path, device=settings.device)
         check_model(synthesizer)
-        reading, runner = read_with(synthesizer), run_with(synthesizer)
-        pipeline = Pipeline.open(settings, synthesizer, draw=runner, read=reading)
+        reader, runner = open_reader(synthesizer), run_with(synthesizer)
+        pipeline = Pipeline.open(settings, synthesizer, draw=runner, reader=reader)
         loaded = cls(path, as_read, synthesizer, runner, pipeline)
         # On a GPU it has a thread, which ends when the last request lets go of it; that may be anywhere.
         weakref.finalize(loaded, threading.Thread(target=runner.close).start).atexit = False
@@ -85,9 +86,8 @@ class ReloadableModel:
     async def reload(self) -> bool:
         """Whether the model was loaded anew; the old one answers meanwhile, and if it was not."""
         async with self._reloading:
-            try:
-                loaded = await asyncio.to_thread(self._load)
-            except Exception as error:  # noqa: BLE001  # whatever a damaged file does, the service goes on
+            loaded, error = await asyncio.to_thread(attempt, self._load)
+            if loaded is None:
                 kind = "" if isinstance(error, Eye2FaceError) else f"{type(error).__name__}: "
                 return self._keep(f"{kind}{error}")
             _log.warning("the model %s answers from now on, instead of %s", loaded, self.current)
@@ -129,11 +129,11 @@ async def watch_for_reloads(live: ReloadableModel, settings: Settings) -> AsyncI
     if settings.model_watch_s:
         locate = lambda: model_path(settings.model, settings.models_folder)  # noqa: E731
         start(asyncio.create_task(live.follow(locate, settings.model_watch_s)))
-    forget_hangup = on_sighup(lambda: start(asyncio.create_task(live.reload())))
+    remove_handler = on_sighup(lambda: start(asyncio.create_task(live.reload())))
     try:
         yield
     finally:
-        forget_hangup()
+        remove_handler()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -9,7 +9,7 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,10 +22,8 @@ from service.errors import Eye2FaceError
 from service.folder.manifest import Manifest, Row
 from service.inference.model_files import model_path
 from service.inference.synthesizer import Synthesizer, read_model_info
-from service.observability.stage_timer import StageTimer
 from service.pipeline import Pipeline, Synthesis, SynthesisOptions
 from service.provenance import encode_synthetic
-from service.runtime.coalescing import MAX_TOGETHER, Steps, run_alone, run_together
 from service.settings import Settings
 from service.vision.eyes import Eye
 from service.vision.images import FaceFormat
@@ -110,21 +108,16 @@ def draw_locally(
 ) -> Iterator[PhotoOutcome]:
     """The outcome of each photo, in the order in which they are finished, on this machine's cores."""
 
-    def draw(tasks: Sequence[PhotoTask]) -> list[DrawnPhoto]:
-        several = worker.several(tasks)
-        for drawn in several:
-            bulk.keep(drawn)
-        return several
+    def draw(task: PhotoTask) -> DrawnPhoto:
+        drawn = worker(task)
+        bulk.keep(drawn)
+        return drawn
 
     cv2.setNumThreads(1)
-    tasks = bulk.plan(photos)
-    num_together = max(1, min(MAX_TOGETHER, len(tasks) // num_threads))  # every thread has something to do
-    parts = [tasks[start : start + num_together] for start in range(0, len(tasks), num_together)]
     with ThreadPoolExecutor(num_threads, "eye2face") as threads:
         try:
-            for done in as_completed([threads.submit(draw, part) for part in parts]):
-                for drawn in done.result():
-                    yield bulk.note(drawn)
+            for done in as_completed([threads.submit(draw, task) for task in bulk.plan(photos)]):
+                yield bulk.note(done.result())
         finally:  # stopped by the caller or by Ctrl+C: what has not begun is left
             threads.shutdown(cancel_futures=True)
 
@@ -149,13 +142,6 @@ class PhotoWorker:
 
     def __call__(self, task: PhotoTask) -> DrawnPhoto:
         """What becomes of one photo, its problems included."""
-        return run_alone(self._steps(task))
-
-    def several(self, tasks: Sequence[PhotoTask]) -> list[DrawnPhoto]:
-        """The same for several photos, whose faces are drawn in one call of the model."""
-        return run_together([self._steps(task) for task in tasks])
-
-    def _steps(self, task: PhotoTask) -> Steps[DrawnPhoto]:
         name = str(task.photo.absolute())
         try:
             data = task.photo.read_bytes()
@@ -167,7 +153,7 @@ class PhotoWorker:
             return DrawnPhoto(task.photo, [], {})
         faces: dict[str, bytes] = {}
         try:
-            synthesis = yield from self._pipeline.steps(data, self._question.options, StageTimer())
+            synthesis = self._pipeline.synthesize(data, self._question.options)
             rows = self._finish(synthesis, task.stem, name, sha256, faces)
         except Eye2FaceError as error:
             rows = [self._row(name, sha256, error=(error.code, str(error)))]
@@ -186,7 +172,7 @@ class PhotoWorker:
             output = _name_face(stem, person, format)
             faces[output] = encode_synthetic(face, format)
             rows.append(self._row(name, sha256, eye=face.eye, quality=asdict(face.quality), output=output))
-        for refused in synthesis.refused:
+        for refused in synthesis.rejected:
             error = refused.error.code, str(refused.error)
             rows.append(self._row(name, sha256, eye=refused.eye, error=error))
         return rows

@@ -49,7 +49,7 @@ def synthesis_answer(
         files = [encode_synthetic(face, format) for face in synthesis.faces]
     return SynthesisAnswer(
         faces=[_face(face, file, format) for face, file in zip(synthesis.faces, files, strict=True)],
-        refused=[_refused(each) for each in synthesis.refused],
+        refused=[_refused(each) for each in synthesis.rejected],
         input=synthesis.input,
         num_left_out=synthesis.num_left_out,
         model=ModelShape.model_validate(synthesizer.info),

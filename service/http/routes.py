@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 from fastapi import APIRouter, Depends, Request, Response, Security
 from fastapi.routing import APIRoute
@@ -12,7 +12,7 @@ from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBea
 from starlette.types import Receive, Scope, Send
 
 from service.access.admission import admitted, check_key, require_key
-from service.engine.engine import Engine
+from service.engine.engine import Engine, PhotoWork
 from service.errors import NotAcceptable, NotFound, NotReady
 from service.http.deadlines import cancel_on_disconnect, read_deadline_ms
 from service.http.negotiation import negotiate
@@ -41,9 +41,8 @@ from service.http.responses import (
 from service.http.schemas import BatchAnswer, EyesAnswer, Health, ModelsAnswer, Readiness
 from service.observability.metrics import MEDIA_TYPE, Metrics
 from service.observability.stage_timer import StageTimer
-from service.pipeline import SynthesisOptions
+from service.pipeline import DrawnFaces, SelectedCrops, SynthesisOptions
 from service.provenance import encode_synthetic
-from service.runtime.coalescing import Steps
 from service.runtime.host import count_cores
 from service.settings import Settings
 from service.vision.images import FaceFormat, encode
@@ -154,16 +153,17 @@ async def synthesize(request: Request) -> Response:
     request_id: str = request.state.request_id
     model = engine.model.current  # to the end of this request, whatever takes its place
 
-    def draw(timer: StageTimer) -> "Steps[bytes]":
-        synthesis = yield from model.pipeline.steps(photo, options, timer)
+    def finish(selected: SelectedCrops, drawn: DrawnFaces, timer: StageTimer) -> bytes:
+        synthesis = model.pipeline.finish(selected, drawn, timer)
         if media_type == _JSON:
             answer = synthesis_answer(synthesis, query.format or "png", model.synthesizer, request_id, timer)
             return answer.model_dump_json().encode()
         with timer.span("encode"):
             return encode_synthetic(synthesis.faces[0], _format_of(media_type))
 
+    work = PhotoWork(partial(model.pipeline.read, photo, options), model.pipeline.draw, finish)
     with cancel_on_disconnect(request):
-        face: bytes = await _run(engine, draw, _deadline_ms(request, engine))
+        face = await _run(engine, work, _deadline_ms(request, engine))
     return Response(face, 200, {"X-Device": model.synthesizer.device}, media_type)
 
 
@@ -191,17 +191,21 @@ async def synthesize_batch(request: Request) -> Response:
     request_id: str = request.state.request_id
     model = engine.model.current
 
-    def draw(upload: Upload, timer: StageTimer) -> "Steps[BatchResult]":
+    def read(upload: Upload, timer: StageTimer) -> SelectedCrops:
         refuse_size(len(upload.data), settings.max_upload_bytes)
-        synthesis = yield from model.pipeline.steps(upload.data, options, timer)
+        return model.pipeline.read(upload.data, options, timer)
+
+    def finish(upload: Upload, selected: SelectedCrops, drawn: DrawnFaces, timer: StageTimer) -> BatchResult:
+        synthesis = model.pipeline.finish(selected, drawn, timer)
         if media_type == ZIP:
             faces = [encode_synthetic(face, format) for face in synthesis.faces]
             return BatchResult(upload.file_name, faces=faces)
         answer = synthesis_answer(synthesis, format, model.synthesizer, request_id, timer)
         return BatchResult(upload.file_name, answer)
 
+    works = [PhotoWork(partial(read, each), model.pipeline.draw, partial(finish, each)) for each in uploads]
     with cancel_on_disconnect(request):
-        drawn = await _run_each(engine, draw, uploads, _deadline_ms(request, engine))
+        drawn = await _run_each(engine, works, _deadline_ms(request, engine))
     results = [
         BatchResult(upload.file_name, problem=describe_problem(request, result))
         if isinstance(result, BaseException)
@@ -235,7 +239,7 @@ async def eyes(request: Request) -> Response:
         return eyes_answer(found, request_id, all=query.all).model_dump_json().encode()
 
     with cancel_on_disconnect(request):
-        body = await _run(engine, look, _deadline_ms(request, engine))
+        body = await _run(engine, PhotoWork.of(look), _deadline_ms(request, engine))
     return Response(body, media_type=media_type)
 
 
@@ -250,29 +254,27 @@ def _deadline_ms(request: Request, engine: Engine) -> float:
     return min(engine.settings.deadline_ms, read_deadline_ms(request))
 
 
-async def _run(
-    engine: Engine, work: Callable[[StageTimer], Steps[T]] | Callable[[StageTimer], T], max_ms: float
-) -> T:
+async def _run(engine: Engine, work: PhotoWork[Any, Any, T], max_ms: float) -> T:
     """What a worker makes of it, within its time; a worker whose result nobody awaits any more stops."""
     item = engine.submit(work, max_ms=max_ms)
     try:
-        return await item.answer
+        return await item.future
     finally:
         engine.pool.drop(item)
 
 
 async def _run_each(
-    engine: Engine, work: Callable[[Upload, StageTimer], Steps[T]], uploads: list[Upload], max_ms: float
+    engine: Engine, works: Sequence[PhotoWork[Any, Any, T]], max_ms: float
 ) -> list[T | BaseException]:
-    """The same for each upload, a few at once so that others get their turn; one deadline for all."""
+    """The same for each photo, a few at once so that others get their turn; one deadline for all."""
     end = time.monotonic() + max_ms / 1000
     slots = asyncio.Semaphore(engine.settings.num_threads or count_cores())
 
-    async def run(upload: Upload) -> T:
+    async def run(work: PhotoWork[Any, Any, T]) -> T:
         async with slots:
-            return await _run(engine, partial(work, upload), max(1.0, (end - time.monotonic()) * 1000))
+            return await _run(engine, work, max(1.0, (end - time.monotonic()) * 1000))
 
-    return await asyncio.gather(*map(run, uploads), return_exceptions=True)
+    return await asyncio.gather(*map(run, works), return_exceptions=True)
 
 
 def _choose(query: SynthesizeQuery, max_people: int) -> SynthesisOptions:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.errors import NotReady
+from service.runtime.worker_pool import attempt
 
 Items = npt.NDArray[np.uint8]
 
@@ -122,20 +123,17 @@ class MicroBatcher:
             return calls
 
     def _answer(self, calls: list[_Call]) -> None:
-        try:
-            results = self._run_padded(np.concatenate([call.items for call in calls]))
-        except Exception as error:  # noqa: BLE001 - the thread lives on, each caller is told
-            if len(calls) > 1:  # one of them spoils the batch for the others: each alone
-                for call in calls:
-                    self._answer([call])
-                return
-            calls[0].error = error
-        else:
-            start = 0
+        """Runs the calls as one batch; if that fails, each alone, for one may spoil it for the others."""
+        results, error = attempt(self._run_padded, np.concatenate([call.items for call in calls]))
+        if results is None and len(calls) > 1:
             for call in calls:
-                call.results = results[start : start + len(call.items)]
-                start += len(call.items)
+                self._answer([call])
+            return
+        start = 0
         for call in calls:
+            call.error = error
+            call.results = None if results is None else results[start : start + len(call.items)]
+            start += len(call.items)
             call.done.set()
 
     def _run_padded(self, items: Items) -> Items:

@@ -1,7 +1,7 @@
-"""Work in threads: a bounded queue before a few workers, which run whole pieces of work.
+"""A bounded queue before worker threads, which do each piece of work in three steps: read, draw, finish.
 
-Where much waits, a worker takes several pieces whose calls are made together (`service.runtime.coalescing`).
-Knows nothing of images or HTTP.
+Where much waits, a worker reads several pieces and makes one call of `draw` for all of them: what a model
+holds is then read from memory once. Knows nothing of images or HTTP.
 """
 
 import asyncio
@@ -10,133 +10,171 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
 from service.errors import DeadlineExceeded, NotReady, Overloaded
-from service.runtime.coalescing import SharedCall, Steps, go_on, make_calls
 
 T = TypeVar("T")
+Read = TypeVar("Read")
+Drawn = TypeVar("Drawn")
 
-_MEMORY: Final = 0.1
-"""Weight of the newest piece of work in the mean time of one: a few dozen are remembered."""
+MAX_TOGETHER: Final = 4
+"""Pieces of work that share a call of `draw`. Two, six and eight gave no more, on two cores."""
+
+_MEAN_WEIGHT: Final = 0.1
+"""Weight of the newest piece of work in the moving average of the time that one takes."""
 
 _LONG_S: Final = 0.1
-"""After so long a worker takes nothing more to do at once: what it has done would wait too long for it."""
+"""After so long a worker reads no further piece of work: those that it has read would wait too long."""
 
 _log = logging.getLogger(__name__)
 
 
 class CancellationToken:
-    """Whether the answer to a piece of work is still wanted; shared by the loop and a worker."""
+    """Whether a result is still wanted: its deadline, and a flag that the event loop sets for a worker."""
 
     def __init__(self, deadline: float) -> None:
-        self.arrived = time.monotonic()
+        self.created = time.monotonic()
         self.deadline = deadline
-        self.dropped = False
+        self.is_cancelled = False
 
     def check(self) -> None:
-        """Returns if the answer is still wanted.
+        """Returns if the result is still wanted.
 
         Raises:
             DeadlineExceeded: it comes too late, or nobody is there to take it.
         """
-        if self.dropped or time.monotonic() > self.deadline:
-            raise DeadlineExceeded(self.explain())
+        if self.is_cancelled or time.monotonic() > self.deadline:
+            raise self.exceeded()
 
-    def explain(self) -> str:
-        """The sentence for whoever waited in vain."""
-        given_ms = (self.deadline - self.arrived) * 1000
-        return (
+    def exceeded(self) -> DeadlineExceeded:
+        """The error for whoever waited in vain."""
+        given_ms = (self.deadline - self.created) * 1000
+        return DeadlineExceeded(
             f"The photo was not done within the {given_ms:,.0f} ms given to it, counted from the end of its "
             "upload. Send it again later, give it more time (X-Deadline-Ms), or send fewer at once."
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Work(Generic[Read, Drawn, T]):
+    """A piece of work in three steps; one without `draw` and `finish` results in what it reads.
+
+    `draw` is given what several pieces of work have read, if theirs is the same function.
+    """
+
+    read: Callable[[CancellationToken], Read]
+    draw: Callable[[Sequence[Read]], Sequence[Drawn]] | None = None
+    finish: Callable[[Read, Drawn], T] | None = None
+    end: Callable[[], object] = lambda: None
+    """Called by the worker once the work is done or has failed."""
+
+    @staticmethod
+    def of(function: Callable[[CancellationToken], T]) -> "Work[T, None, T]":
+        """Work of a single step."""
+        return Work(function)
+
+
 @dataclass(eq=False, slots=True)
 class WorkItem(Generic[T]):
-    """One piece of work and its answer to come, which belongs to the event loop that asked."""
+    """A piece of work in the pool, and the future of its result, which belongs to an event loop."""
 
-    work: Callable[[CancellationToken], T | Steps[T]]
+    work: Work[Any, Any, T]
     token: CancellationToken
-    answer: "asyncio.Future[T]"
-    timer: asyncio.TimerHandle | None = None
-    """Ends the wait when the time is over."""
-    steps: Steps[T] | None = None
-    """The work since it began, if it is done in steps."""
-    result: T | None = None
+    future: "asyncio.Future[T]"
+    timeout: asyncio.TimerHandle | None = None
+    value: Any = None
+    """What its last step gave."""
     error: Exception | None = None
 
-    def advance(self, made: SharedCall[Any, Any] | None = None) -> SharedCall[Any, Any] | None:
-        """Begins, or goes on from a call that was made: to the next call, or to the outcome (None)."""
-        try:
-            self.token.check()
-            if self.steps is not None and made is not None:
-                return go_on(self.steps, made)
-            result = self.work(self.token)
-            if isinstance(result, Generator):
-                self.steps = result
-                return next(self.steps)
-            self.result = result
-        except StopIteration as end:
-            if self.steps is None:  # futures do not take it
-                self.error = RuntimeError("the work raised StopIteration")
-            else:
-                self.result = end.value
-        except BaseException as error:  # noqa: BLE001 - the worker lives on, whoever asked is told
-            if self.steps is not None:
-                self.steps.close()  # where the error is not its own
-            # Not even SystemExit ends a worker.
-            plain = error if isinstance(error, Exception) else None
-            self.error = plain or RuntimeError(f"the work raised {type(error).__name__}")
-        return None
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing is left to do once it was read."""
+        return self.error is not None or self.work.draw is None
+
+    def run(self, step: Callable[..., Any], *arguments: Any) -> None:
+        """Takes a step; called by a worker."""
+        self.value, self.error = attempt(self._checked, step, *arguments)
 
     def fail(self, error: Exception) -> None:
         """Ends the wait; called in the loop. Work that runs stops at its next check."""
-        self.token.dropped = True
-        self._answer(None, error)
+        self.token.is_cancelled = True
+        self._resolve(None, error)
 
     def stop_waiting(self) -> None:
-        """Lets go of the timer, which holds the work; called in the loop."""
-        if self.timer is not None:
-            self.timer.cancel()
+        """Lets go of the timeout, which holds the work; called in the loop."""
+        if self.timeout is not None:
+            self.timeout.cancel()
 
     def publish(self) -> None:
-        """Answers with the outcome; called in the loop."""
-        self._answer(self.result, self.error)
+        """Resolves the future with the outcome; called in the loop."""
+        self._resolve(self.value, self.error)
 
-    def _answer(self, result: T | None, error: Exception | None) -> None:
+    def _checked(self, step: Callable[..., Any], *arguments: Any) -> Any:
+        self.token.check()
+        return step(*arguments)
+
+    def _resolve(self, result: T | None, error: Exception | None) -> None:
         self.stop_waiting()
-        if self.answer.done():
+        if self.future.done():
             return
         if error is None:
-            self.answer.set_result(result)  # type: ignore[arg-type]  # T where there is no error
+            self.future.set_result(result)  # type: ignore[arg-type]  # T where there is no error
         else:
-            self.answer.set_exception(error)
+            self.future.set_exception(error)
 
 
-def _settle(jobs: Sequence[WorkItem[Any]]) -> None:
-    """Hands outcomes to the loops that asked, each woken once for all that is its own; called by a worker."""
-    by_loop: dict[asyncio.AbstractEventLoop, list[WorkItem[Any]]] = {}
-    for job in jobs:
-        by_loop.setdefault(job.answer.get_loop(), []).append(job)
-    for loop, its in by_loop.items():
-        try:
-            loop.call_soon_threadsafe(_publish, its)
-        except RuntimeError:  # the loop has ended, and with it who waited
-            _log.warning("an answer came after the end")
+def attempt(function: Callable[..., T], *arguments: Any) -> tuple[T | None, Exception | None]:
+    """What the function returns, or what it raises: for threads that outlive the failure of what they run."""
+    try:
+        return function(*arguments), None
+    except BaseException as error:  # noqa: BLE001 - a worker survives whatever a photo does, even SystemExit
+        if isinstance(error, Exception) and not isinstance(error, StopIteration):  # futures do not take it
+            return None, error
+        return None, RuntimeError(f"the work raised {type(error).__name__}")
 
 
-def _publish(jobs: Sequence[WorkItem[Any]]) -> None:
-    for job in jobs:
-        job.publish()
+def call_together(
+    function: Callable[[Sequence[Read]], Sequence[Drawn]], items: Sequence[Read]
+) -> list[tuple[Drawn | None, Exception | None]]:
+    """What the function gives for each item, or its error; if one call for all fails, each has its own."""
+    results, error = attempt(function, items)
+    if results is not None:
+        return [(result, None) for result in results]
+    if len(items) == 1:
+        return [(None, error)]
+    return [outcome for item in items for outcome in call_together(function, [item])]
+
+
+def _draw_and_finish(items: Sequence[WorkItem[Any]]) -> None:
+    by_function: dict[Callable[..., Any], list[WorkItem[Any]]] = {}
+    for item in items:
+        assert item.work.draw is not None
+        by_function.setdefault(item.work.draw, []).append(item)
+    for draw, same in by_function.items():
+        outcomes = call_together(draw, [item.value for item in same])
+        for item, (drawn, error) in zip(same, outcomes, strict=True):
+            if error is None and item.work.finish is not None:
+                item.run(item.work.finish, item.value, drawn)
+            else:
+                item.value, item.error = drawn, error
+
+
+def _deliver(item: WorkItem[Any]) -> None:
+    """Hands the outcome to the event loop that waits for it; called by a worker."""
+    item.work.end()
+    try:
+        item.future.get_loop().call_soon_threadsafe(item.publish)
+    except RuntimeError:  # the loop has ended, and with it who waited
+        _log.warning("a result came after the event loop had ended")
 
 
 @dataclass(frozen=True, slots=True)
 class PoolState:
-    """What the workers do at this moment."""
+    """What the workers of a pool do at this moment."""
 
     num_workers: int
     num_alive: int
@@ -147,32 +185,27 @@ class PoolState:
 
 
 class WorkerPool:
-    """Threads that do work, before them a queue that does not grow without end."""
+    """Worker threads behind a bounded queue, with admission control by length, waiting time and deadline."""
 
     def __init__(
         self,
         num_workers: int,
         *,
-        num_cores: int,
         max_queued: int = 64,
         max_wait_s: float = math.inf,
-        max_at_once: int = 1,
+        max_together: int = 1,
         cores: threading.Semaphore | None = None,
     ) -> None:
-        """`num_cores` of the workers compute at once; the others wait, for instance for a device.
+        """`cores`, which a worker holds while it computes, are fewer than workers that wait for a device.
 
-        Where much waits, a worker takes up to `max_at_once` pieces of work, so that their steps share calls.
+        Where much waits, a worker takes up to `max_together` pieces of work, which share a call of `draw`.
         """
-        # A semaphore that never lets anybody wait would cost as much as a lock that does.
-        self.cores = cores or (threading.Semaphore(num_cores) if num_cores < num_workers else nullcontext())
+        self.cores = cores or nullcontext()
         self._max_queued = max_queued
         self._max_wait_s = max_wait_s
-        self._max_at_once = max_at_once
+        self._max_together = max_together
         self._queue: deque[WorkItem[Any]] = deque()
-        self._lock = threading.Lock()
-        self._idle: list[threading.Lock] = []
-        """Held by each worker without work until somebody opens it; the last one went idle last. A condition
-        makes a lock anew for each wait."""
+        self._changed = threading.Condition(threading.Lock())
         self._begun: list[float | None] = [None] * num_workers
         self._mean_s = 0.0
         self._closing = False
@@ -180,8 +213,8 @@ class WorkerPool:
         """Workers whose thread ended and was not replaced yet; to ask each thread takes longer."""
         self._threads = [self._start(number) for number in range(num_workers)]
 
-    def submit(self, work: Callable[[CancellationToken], T | Steps[T]], *, max_ms: float) -> WorkItem[T]:
-        """The job, to be done within `max_ms`; its `answer` is to be awaited in the running event loop.
+    def submit(self, work: Work[Any, Any, T], *, max_ms: float) -> WorkItem[T]:
+        """The work in the queue, to be done within `max_ms`; await its `future` in the running event loop.
 
         Work that is still queued when its time is over, or that is dropped, is never begun.
 
@@ -192,34 +225,33 @@ class WorkerPool:
         if self._num_lost:
             self.replace_dead()
         loop = asyncio.get_running_loop()
-        job = WorkItem(work, CancellationToken(time.monotonic() + max_ms / 1000), loop.create_future())
-        with self._lock:
+        item = WorkItem(work, CancellationToken(time.monotonic() + max_ms / 1000), loop.create_future())
+        with self._changed:
             if self._closing:
                 raise NotReady(
                     "The service is stopping. Send the photo to another one, or again in a moment."
                 )
             self._refuse_overload(max_ms / 1000)
-            self._queue.append(job)
-            if self._idle:  # the one that worked last: what it touched is still in the core's cache
-                self._idle.pop().release()
-        job.timer = loop.call_later(max_ms / 1000, self._expire, job)
-        return job
+            self._queue.append(item)
+            self._changed.notify()
+        item.timeout = loop.call_later(max_ms / 1000, self._expire, item)
+        return item
 
-    def drop(self, job: WorkItem[Any]) -> None:
-        """Forgets a job whose answer nobody waits for; one that runs stops at its next check."""
-        job.stop_waiting()
-        job.token.dropped = True
-        with self._lock:
-            if job in self._queue:
-                self._queue.remove(job)
+    def drop(self, item: WorkItem[Any]) -> None:
+        """Forgets an item whose result nobody waits for; one that runs stops at its next check."""
+        item.stop_waiting()
+        item.token.is_cancelled = True
+        with self._changed:
+            if item in self._queue:
+                self._queue.remove(item)
 
     def refuse_overload(self) -> None:
-        """Returns if a job would be taken now.
+        """Returns if more work would be taken now.
 
         Raises:
             Overloaded: it would not.
         """
-        with self._lock:
+        with self._changed:
             self._refuse_overload(math.inf)
 
     def state(self) -> PoolState:
@@ -241,7 +273,7 @@ class WorkerPool:
                 try:
                     self._begun[number] = None
                     self._threads[number] = self._start(number)
-                    with self._lock:
+                    with self._changed:
                         self._num_lost -= 1
                 except RuntimeError as error:  # "can't start new thread"
                     if not any(each.is_alive() for each in self._threads):
@@ -249,10 +281,9 @@ class WorkerPool:
 
     def close(self, max_wait_s: float) -> bool:
         """Takes no more work and ends the workers; False if some still run after `max_wait_s`."""
-        with self._lock:
+        with self._changed:
             self._closing = True
-            while self._idle:
-                self._idle.pop().release()
+            self._changed.notify_all()
         end = time.monotonic() + max_wait_s
         for thread in self._threads:
             thread.join(max(0.0, end - time.monotonic()))
@@ -269,9 +300,9 @@ class WorkerPool:
             retry_after_s=max(1, math.ceil(expected_s)),
         )
 
-    def _expire(self, job: WorkItem[Any]) -> None:
-        self.drop(job)
-        job.fail(DeadlineExceeded(job.token.explain()))
+    def _expire(self, item: WorkItem[Any]) -> None:
+        self.drop(item)
+        item.fail(item.token.exceeded())
 
     def _start(self, number: int) -> threading.Thread:
         # Daemons: a worker that hangs in a device's driver must not keep the process from ending.
@@ -284,64 +315,49 @@ class WorkerPool:
             self._keep_working(number)
         finally:
             if not self._closing:
-                with self._lock:
+                with self._changed:
                     self._num_lost += 1
 
     def _keep_working(self, number: int) -> None:
-        while (job := self._take()) is not None:
+        while (item := self._take()) is not None:
             with self.cores:
                 self._begun[number] = begun = time.monotonic()
-                num_done = self._perform(job, begun)
+                num_done = self._perform(item, begun)
                 each_s = (time.monotonic() - begun) / num_done
-                self._mean_s += _MEMORY * (each_s - self._mean_s)
+                self._mean_s += _MEAN_WEIGHT * (each_s - self._mean_s)
                 self._begun[number] = None
-            del job  # or the photo would stay until the next one comes
+            del item  # or the photo would stay until the next one comes
 
-    def _perform(self, job: WorkItem[Any] | None, begun: float) -> int:
-        """Does the work and settles it, and as much other work as shares its calls; how many pieces."""
-        waiting: list[tuple[WorkItem[Any], SharedCall[Any, Any]]] = []
-        done: list[WorkItem[Any]] = []
-        while job is not None:
-            if (call := job.advance()) is None:
-                done.append(job)
+    def _perform(self, item: WorkItem[Any] | None, begun: float) -> int:
+        """Does the work of an item, and of others that share its call of `draw`; how many items."""
+        to_draw: list[WorkItem[Any]] = []
+        num_taken = 0
+        while item is not None:
+            item.run(item.work.read, item.token)
+            num_taken += 1
+            if item.is_done:
+                _deliver(item)
             else:
-                waiting.append((job, call))
-            job = self._take_another(len(done) + len(waiting), begun)
-        num_taken = len(done) + len(waiting)
-        while waiting:
-            _settle(done)  # what needed no call waits for none
-            make_calls([call for _, call in waiting])
-            advanced = [(each, each.advance(made)) for each, made in waiting]
-            done = [each for each, call in advanced if call is None]
-            waiting = [(each, call) for each, call in advanced if call is not None]
-        _settle(done)
+                to_draw.append(item)
+            item = self._take_another(num_taken, begun)
+        _draw_and_finish(to_draw)
+        for each in to_draw:
+            _deliver(each)
         return num_taken
 
     def _take_another(self, num_taken: int, begun: float) -> WorkItem[Any] | None:
-        """One more to do at once, where so many wait that every worker finds as many."""
-        if num_taken >= self._max_at_once or time.monotonic() - begun > _LONG_S:
+        """One more item to do at once, where so many wait that every worker finds as many."""
+        if num_taken >= self._max_together or time.monotonic() - begun > _LONG_S:
             return None
-        with self._lock:
+        with self._changed:
             enough = len(self._queue) + num_taken >= (num_taken + 1) * len(self._begun)
             return self._queue.popleft() if enough else None
 
     def _take(self) -> WorkItem[Any] | None:
-        woken = threading.Lock()
-        woken.acquire()
-        while True:
-            with self._lock:
-                if self._queue:
-                    return self._queue.popleft()
+        """The oldest item, once there is one; None when the pool closes."""
+        with self._changed:
+            while not self._queue:
                 if self._closing:
                     return None
-                self._idle.append(woken)
-            try:
-                woken.acquire()
-            finally:  # however the wait ends, nobody may be woken in vain
-                if woken in self._idle:
-                    self._forget(woken)
-
-    def _forget(self, woken: threading.Lock) -> None:
-        with self._lock:
-            if woken in self._idle:
-                self._idle.remove(woken)
+                self._changed.wait()
+            return self._queue.popleft()

@@ -1,4 +1,4 @@
-"""What the tests let another process do with a photo; it imports them from here."""
+"""Tasks of the tests for a photo; another process imports their functions from here."""
 
 import ctypes
 import os
@@ -6,7 +6,6 @@ import socket
 import sys
 import time
 from functools import partial
-from typing import Any
 
 import cv2
 import numpy as np
@@ -29,27 +28,27 @@ def fail(photo: Photo, *, finder: EyeFinder) -> int:
 
 def sleeping(seconds: float) -> PhotoTask[int]:
     """`sleep` for so long."""
-    return partial(sleep, seconds=seconds)
+    return PhotoTask(partial(sleep, seconds=seconds), int)
 
 
-def lack_memory(photo: Photo, *, finder: EyeFinder) -> None:
+def lack_memory(photo: Photo, *, finder: EyeFinder) -> int:
     """Asks numpy for more than any machine has."""
-    np.empty(2**60, np.uint8)
+    return np.empty(2**60, np.uint8).size
 
 
-def lack_memory_in_opencv(photo: Photo, *, finder: EyeFinder) -> None:
+def lack_memory_in_opencv(photo: Photo, *, finder: EyeFinder) -> int:
     """Asks OpenCV for more than any machine has."""
-    cv2.resize(np.zeros((8, 8), np.float64), (2**30, 2**30), interpolation=cv2.INTER_NEAREST)
+    return cv2.resize(np.zeros((8, 8), np.float64), (2**30, 2**30), interpolation=cv2.INTER_NEAREST).size
 
 
-def misuse_opencv(photo: Photo, *, finder: EyeFinder) -> None:
+def misuse_opencv(photo: Photo, *, finder: EyeFinder) -> int:
     """Fails as only a mistake in the code does, in OpenCV."""
-    cv2.resize(np.zeros((8, 8), np.uint8), (0, 0))
+    return cv2.resize(np.zeros((8, 8), np.uint8), (0, 0)).size
 
 
-def die(photo: Photo, *, finder: EyeFinder) -> None:
+def die(photo: Photo, *, finder: EyeFinder) -> int:
     """Ends its process as a decoder that crashes does."""
-    ctypes.string_at(0)
+    return len(ctypes.string_at(0))
 
 
 def note_times(photo: Photo, *, finder: EyeFinder) -> tuple[float, float]:
@@ -59,20 +58,21 @@ def note_times(photo: Photo, *, finder: EyeFinder) -> tuple[float, float]:
     return begin, time.monotonic()
 
 
-def answer_otherwise(photo: Photo, *, finder: EyeFinder) -> object:
-    """What is not carried."""
+def return_an_object(photo: Photo, *, finder: EyeFinder) -> object:
+    """A value of a type that no message has."""
     return object()
 
 
-def say(message: bytes, photo: Photo, *, finder: EyeFinder) -> None:
+def say(message: bytes, photo: Photo, *, finder: EyeFinder) -> int:
     """Says these bytes, as one does over whose process a photo has got power, and nothing more."""
     os.write(int(sys.argv[1]), message)
     time.sleep(60)
+    return 0
 
 
-def saying(message: bytes) -> PhotoTask[Any]:
+def saying(message: bytes) -> PhotoTask[int]:
     """`say` these."""
-    return partial(say, message)
+    return PhotoTask(partial(say, message), int)
 
 
 def forge_the_log(photo: Photo, *, finder: EyeFinder) -> None:
@@ -91,3 +91,14 @@ def look_around(photo: Photo, *, finder: EyeFinder) -> list[str]:
             continue
         reached.append(repr(attempt))
     return reached
+
+
+FAIL = PhotoTask(fail, int)
+LACK_MEMORY = PhotoTask(lack_memory, int)
+LACK_MEMORY_IN_OPENCV = PhotoTask(lack_memory_in_opencv, int)
+MISUSE_OPENCV = PhotoTask(misuse_opencv, int)
+DIE = PhotoTask(die, int)
+NOTE_TIMES = PhotoTask(note_times, tuple[float, float])
+FORGE_THE_LOG = PhotoTask(forge_the_log, type(None))
+LOOK_AROUND = PhotoTask(look_around, list[str])
+RETURN_AN_OBJECT = PhotoTask(return_an_object, object)

@@ -1,5 +1,6 @@
 """Photos read by processes: the same as in a thread, whatever happens to a process."""
 
+import math
 import os
 import shutil
 import signal
@@ -21,10 +22,16 @@ import httpx
 import numpy as np
 import pytest
 
-from service.decoding import process_pool as processes
-from service.decoding.messages import InvalidMessage
+from service.decoding import worker_process
+from service.decoding.messages import (
+    MemoryRequest,
+    Message,
+    Ready,
+    Result,
+    encode,
+)
 from service.decoding.process_pool import ProcessPoolReader
-from service.decoding.reader import InProcessReader
+from service.decoding.reader import InProcessReader, PhotoTask
 from service.errors import (
     DeadlineExceeded,
     ImageCorrupt,
@@ -37,36 +44,38 @@ from service.errors import (
 )
 from service.inference.eye_finder import open_eye_finder
 from service.observability.stage_timer import StageTimer
-from service.pipeline import SynthesisOptions, draw_overlay, find_eyes, select_crops
-from service.runtime.coalescing import go_on, make_calls
+from service.pipeline import PhotoEyes, SelectedCrops, SynthesisOptions, draw_overlay, find_eyes, select_crops
 from service.vision.eyes import EyeFinder
+from service.vision.images import Image
 from service.vision.photo import Photo
 from tests.fakes import astronaut, encoded
 from tests.running import ROOT, running_service
 from tests.service.tasks import (
-    answer_otherwise,
-    die,
-    fail,
-    forge_the_log,
-    lack_memory,
-    lack_memory_in_opencv,
-    look_around,
-    misuse_opencv,
-    note_times,
+    DIE,
+    FAIL,
+    FORGE_THE_LOG,
+    LACK_MEMORY,
+    LACK_MEMORY_IN_OPENCV,
+    LOOK_AROUND,
+    MISUSE_OPENCV,
+    NOTE_TIMES,
+    RETURN_AN_OBJECT,
     saying,
     sleeping,
 )
 
 MAX_PIXELS = 10**7
 JPEG = {"content-type": "image/jpeg"}
-CHOOSE = partial(select_crops, options=SynthesisOptions(), size=64)
+CHOOSE = PhotoTask(partial(select_crops, options=SynthesisOptions(), size=64), SelectedCrops, 64 * 64 * 3)
+FIND = PhotoTask(find_eyes, PhotoEyes)
+OVERLAY = PhotoTask(draw_overlay, Image, 3 * 1280**2)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _tasks_of_the_tests() -> Iterator[None]:
     """Processes know the tests' tasks as well, before they are shut in."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(processes, "_TASK_MODULES", (*processes._TASK_MODULES, "tests.service.tasks"))
+        patch.setattr(worker_process, "_TASK_MODULES", (*worker_process._TASK_MODULES, "tests.service.tasks"))
         yield
 
 
@@ -133,8 +142,8 @@ def test_a_process_finds_crops_and_draws_what_a_thread_does(one: ProcessPoolRead
     there_crops, here_crops = one(photo, CHOOSE, timer), here(photo, CHOOSE, StageTimer())
     assert there_crops.crops[0].eye == here_crops.crops[0].eye
     assert np.array_equal(there_crops.crops[0].pixels, here_crops.crops[0].pixels)
-    assert one(photo, find_eyes, StageTimer()) == here(photo, find_eyes, StageTimer())
-    assert np.array_equal(one(photo, draw_overlay, StageTimer()), here(photo, draw_overlay, StageTimer()))
+    assert one(photo, FIND, StageTimer()) == here(photo, FIND, StageTimer())
+    assert np.array_equal(one(photo, OVERLAY, StageTimer()), here(photo, OVERLAY, StageTimer()))
     assert timer.spent_ms["decode"] > 0 and timer.spent_ms["find"] > 0 and timer.spent_ms["infer"] == 0
 
 
@@ -163,7 +172,7 @@ def test_a_learned_finders_doubts_come_over_too() -> None:
 def test_a_mistake_is_told_and_the_process_goes_on(one: ProcessPoolReader, photo: bytes) -> None:
     pid = one(photo, sleeping(0), StageTimer())
     with pytest.raises(RuntimeError, match="ZeroDivisionError: a mistake") as met:
-        one(photo, fail, StageTimer())
+        one(photo, FAIL, StageTimer())
     assert "in fail" in met.value.__notes__[0]  # where it was, for the log
     assert one(photo, sleeping(0), StageTimer()) == pid
 
@@ -183,7 +192,7 @@ def test_a_process_that_dies_at_a_photo_is_told_and_replaced(
         with pytest.raises(ReadingFailed, match=r"was ended by signal 9, and the service goes on"):
             made(photo, sleeping(30), StageTimer())
         assert "was ended by signal 9; another one takes its place" in caplog.text
-        assert made(photo, find_eyes, StageTimer()).eyes
+        assert made(photo, FIND, StageTimer()).eyes
         assert made.pids != [pid]
 
 
@@ -191,7 +200,7 @@ def test_one_that_died_idle_is_replaced_before_the_next_photo(photo: bytes) -> N
     with readers() as made:
         (pid,) = made.pids
         kill(pid)
-        assert made(photo, find_eyes, StageTimer()).eyes
+        assert made(photo, FIND, StageTimer()).eyes
 
 
 def test_a_photo_that_nobody_waits_for_any_more_is_cut(
@@ -205,7 +214,7 @@ def test_a_photo_that_nobody_waits_for_any_more_is_cut(
         assert time.monotonic() - begin < 5
         wait_for_end([pid])
         assert "nobody waits for" in caplog.text
-        assert made(photo, find_eyes, StageTimer()).eyes
+        assert made(photo, FIND, StageTimer()).eyes
 
 
 def test_one_that_is_soon_done_with_it_is_kept(photo: bytes) -> None:
@@ -216,66 +225,10 @@ def test_one_that_is_soon_done_with_it_is_kept(photo: bytes) -> None:
         assert made(photo, sleeping(0), StageTimer()) == pid
 
 
-def read_together(made: ProcessPoolReader, *wanted: tuple[bytes, Any, StageTimer]) -> list[Any]:
-    """What each was given or met, read in one call."""
-    begun = [made.steps(*each) for each in wanted]
-    calls = [next(steps) for steps in begun]
-    make_calls(calls)
-    told: list[Any] = []
-    for steps, call in zip(begun, calls, strict=True):
-        try:
-            go_on(steps, call)
-        except StopIteration as end:
-            told.append(end.value)
-        except Exception as error:  # noqa: BLE001 - it is looked at
-            told.append(error)
-    return told
-
-
-def test_several_photos_are_read_by_one_process_and_each_meets_its_own_error(photo: bytes) -> None:
-    nothing = encoded(np.full((200, 300, 3), 90, np.uint8), "png")
-    clocks = [StageTimer() for _ in range(4)]
-    wanted = [(photo, CHOOSE), (nothing, CHOOSE), (photo[:3000], CHOOSE), (photo, sleeping(0))]
-    with readers(2) as made:
-        asked = [(*each, timer) for each, timer in zip(wanted, clocks, strict=True)]
-        chosen, none, corrupt, pid = read_together(made, *asked)
-        assert np.array_equal(chosen.crops[0].pixels, made(photo, CHOOSE, StageTimer()).crops[0].pixels)
-        assert isinstance(none, NoEyeFound) and isinstance(corrupt, ImageCorrupt)
-        assert pid in made.pids
-    assert [timer.spent_ms["find"] > 0 for timer in clocks] == [True, True, False, False]
-
-
-def test_one_that_kills_its_process_spoils_no_photo_that_came_with_it(photo: bytes) -> None:
-    with readers() as made:
-        first, killed, last = read_together(
-            made,
-            (photo, find_eyes, StageTimer()),
-            (photo, die, StageTimer()),
-            (photo, find_eyes, StageTimer()),
-        )
-        assert isinstance(killed, ReadingFailed)
-        assert first.eyes and first.eyes == last.eyes
-
-
-def test_one_whose_time_is_over_costs_the_others_little(photo: bytes) -> None:
-    with readers() as made:
-        begin = time.monotonic()
-        first, late, last = read_together(
-            made,
-            (photo, find_eyes, StageTimer()),
-            (photo, sleeping(60), within(0.2)),
-            (photo, find_eyes, StageTimer()),
-        )
-        assert isinstance(late, DeadlineExceeded)
-        assert first.eyes and first.eyes == last.eyes
-        assert time.monotonic() - begin < 10
-
-
 @pytest.fixture
 def room_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine with memory for one of the test's photos at a time."""
-    for module in ("process_pool", "reader"):
-        monkeypatch.setattr(f"service.decoding.{module}.count_memory", lambda: 4096)
+    monkeypatch.setattr("service.decoding.reader.count_memory", lambda: 4096)
 
 
 @pytest.fixture(params=["processes", "threads"])
@@ -293,10 +246,10 @@ def short(room_for_one: None, request: pytest.FixtureRequest) -> Iterator[Any]:
 
 def test_where_memory_lacks_photos_are_read_one_after_the_other(photo: bytes, short: Any) -> None:
     with ThreadPoolExecutor(4) as threads:
-        asked = [threads.submit(short, photo, note_times, StageTimer()) for _ in range(4)]
+        asked = [threads.submit(short, photo, NOTE_TIMES, StageTimer()) for _ in range(4)]
         times = sorted(each.result() for each in asked)
     assert all(done <= begin for (_, done), (begin, _) in pairwise(times))
-    assert short(photo, find_eyes, StageTimer()).eyes
+    assert short(photo, FIND, StageTimer()).eyes
 
 
 def test_who_waits_for_memory_in_vain_is_told_in_time(photo: bytes, short: Any) -> None:
@@ -304,21 +257,9 @@ def test_who_waits_for_memory_in_vain_is_told_in_time(photo: bytes, short: Any) 
         asked = threads.submit(short, photo, sleeping(2), StageTimer())
         time.sleep(0.2)
         with pytest.raises(DeadlineExceeded):
-            short(photo, find_eyes, within(0.2))
+            short(photo, FIND, within(0.2))
         assert isinstance(asked.result(), int)
-    assert short(photo, find_eyes, StageTimer()).eyes
-
-
-@pytest.mark.usefixtures("room_for_one")
-def test_of_several_photos_each_has_its_memory_in_turn(photo: bytes) -> None:
-    with readers() as made:
-        wanted = [
-            (photo, CHOOSE, StageTimer()),
-            (photo[:3000], CHOOSE, StageTimer()),
-            (photo, find_eyes, StageTimer()),
-        ]
-        chosen, corrupt, found = read_together(made, *wanted)
-        assert chosen.crops and isinstance(corrupt, ImageCorrupt) and found.eyes
+    assert short(photo, FIND, StageTimer()).eyes
 
 
 @pytest.mark.usefixtures("room_for_one")
@@ -326,8 +267,8 @@ def test_a_process_that_dies_gives_its_memory_back(photo: bytes) -> None:
     with readers() as made:
         for _ in range(2):
             with pytest.raises(ReadingFailed):
-                made(photo, die, StageTimer())
-        assert made(photo, find_eyes, StageTimer()).eyes
+                made(photo, DIE, StageTimer())
+        assert made(photo, FIND, StageTimer()).eyes
 
 
 AFTER_A_LARGE_PHOTO = """
@@ -338,21 +279,23 @@ from service.runtime import memory
 from service.decoding import reader as reading
 from service.inference.eye_finder import open_eye_finder
 from service.observability.stage_timer import StageTimer
-from service.pipeline import find_eyes
+from service.pipeline import PhotoEyes, find_eyes
 from tests.fakes import encoded
+
+FIND = reading.PhotoTask(find_eyes, PhotoEyes)
 
 memory.keep_freed_memory()
 reading.count_memory = lambda: int(sys.argv[1])
 photo = encoded(np.full((5000, 5000, 3), 90, np.uint8), "png")
-read = reading.ReadHere(open_eye_finder("haar"), max_pixels=25_000_000)
-read(encoded(np.full((200, 200, 3), 90, np.uint8), "png"), find_eyes, StageTimer())
-memory.give_back_memory()
+read = reading.InProcessReader(open_eye_finder("haar"), max_pixels=25_000_000)
+read(encoded(np.full((200, 200, 3), 90, np.uint8), "png"), FIND, StageTimer())
+memory.trim_heap()
 
 def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 before = resident()
-read(photo, find_eyes, StageTimer())
+read(photo, FIND, StageTimer())
 print(resident() - before)
 """
 
@@ -379,8 +322,9 @@ def test_a_photo_that_an_error_still_holds_has_no_pixels(photo: bytes) -> None:
         assert photo._decoded
         raise KeyError
 
+    read = InProcessReader(open_eye_finder("haar"), max_pixels=MAX_PIXELS)
     with pytest.raises(KeyError):
-        InProcessReader(open_eye_finder("haar"), max_pixels=MAX_PIXELS)(photo, keep, StageTimer())
+        read(photo, PhotoTask(keep, type(None)), StageTimer())
     assert not held[0]._decoded
 
 
@@ -389,7 +333,7 @@ def test_who_waits_for_a_process_in_vain_is_told_in_time(photo: bytes) -> None:
         asked = threads.submit(made, photo, sleeping(1), StageTimer())
         time.sleep(0.1)
         with pytest.raises(DeadlineExceeded):
-            made(photo, find_eyes, within(0.2))
+            made(photo, FIND, within(0.2))
         assert asked.result() in made.pids
 
 
@@ -397,7 +341,7 @@ def test_a_finder_that_cannot_be_used_is_told_at_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(ROOT / "service", tmp_path / "service")  # and no models beside it
-    monkeypatch.setattr(processes, "_ROOT", tmp_path)
+    monkeypatch.setattr(worker_process, "_ROOT", tmp_path)
     with pytest.raises(ModelNotFound, match="no model 'eye_finder'"):
         ProcessPoolReader(2, "learned", max_pixels=MAX_PIXELS)
 
@@ -408,7 +352,7 @@ def test_one_that_ends_at_its_start_is_told(tmp_path: Path, monkeypatch: pytest.
     for folder in (decoding.parent, decoding):
         (folder / "__init__.py").touch()
     (decoding / "worker.py").write_text("raise SystemExit(3)")
-    monkeypatch.setattr(processes, "_ROOT", tmp_path)
+    monkeypatch.setattr(worker_process, "_ROOT", tmp_path)
     with pytest.raises(NotReady, match="ended while it started"):
         ProcessPoolReader(2, "haar", max_pixels=MAX_PIXELS)
 
@@ -419,9 +363,9 @@ def test_a_process_is_enter_sandbox_and_sees_no_secrets(
     monkeypatch.setenv("EYE2FACE_API_KEYS", "secret")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     with readers() as made:
-        reached = made(photo, look_around, StageTimer())
+        reached = made(photo, LOOK_AROUND, StageTimer())
         assert "PATH" in reached
-        assert all(name.startswith((*processes._INHERITED_VARIABLES, "OPENBLAS_")) for name in reached)
+        assert all(name.startswith((*worker_process._INHERITED_VARIABLES, "OPENBLAS_")) for name in reached)
         assert "secret" not in Path(f"/proc/{made.pids[0]}/environ").read_text()
     assert "sandbox" not in caplog.text
 
@@ -432,7 +376,7 @@ def test_one_that_is_enter_sandbox_writes_nothing_into_the_log(
 ) -> None:
     made = ProcessPoolReader(1, "haar", max_pixels=MAX_PIXELS, sandbox=sandbox)
     try:
-        made(photo, forge_the_log, StageTimer())
+        made(photo, FORGE_THE_LOG, StageTimer())
     finally:
         made.close()
     assert "".join(capfd.readouterr()).count("forged") == forged
@@ -442,10 +386,12 @@ def test_one_that_is_enter_sandbox_writes_nothing_into_the_log(
 def test_without_a_sandbox_photos_are_read_too_and_the_log_tells(
     photo: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, sandbox: Any, told: bool
 ) -> None:
-    monkeypatch.setattr(processes, "_TASK_MODULES", ("tests.service.no_sandbox", *processes._TASK_MODULES))
+    monkeypatch.setattr(
+        worker_process, "_TASK_MODULES", ("tests.service.no_sandbox", *worker_process._TASK_MODULES)
+    )
     made = ProcessPoolReader(2, "haar", max_pixels=MAX_PIXELS, sandbox=sandbox)
     try:
-        assert any("listdir" in each or "lambda" in each for each in made(photo, look_around, StageTimer()))
+        assert any("listdir" in each or "lambda" in each for each in made(photo, LOOK_AROUND, StageTimer()))
     finally:
         made.close()
     assert caplog.text.count("are in no sandbox: libseccomp.so.2 is missing") == told
@@ -454,60 +400,71 @@ def test_without_a_sandbox_photos_are_read_too_and_the_log_tells(
 def test_where_a_sandbox_is_required_and_there_is_none_no_process_is_started(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(processes, "_TASK_MODULES", ("tests.service.no_sandbox", *processes._TASK_MODULES))
+    monkeypatch.setattr(
+        worker_process, "_TASK_MODULES", ("tests.service.no_sandbox", *worker_process._TASK_MODULES)
+    )
     with pytest.raises(SandboxMissing, match=r"as asked for: libseccomp\.so\.2 is missing"):
         ProcessPoolReader(2, "haar", max_pixels=MAX_PIXELS, sandbox="required")
 
 
-def message_of(told: str, *, size: int | None = None) -> bytes:
-    """As a process sends it: its length, that of the JSON and of the arrays, the JSON."""
-    whole = struct.pack("!II", len(told), 0) + told.encode()
-    return struct.pack("!i", len(whole) if size is None else size) + whole
+def framed(data: bytes, *, size: int | None = None) -> bytes:
+    """As a process sends it: its length, then the message."""
+    return struct.pack("!i", len(data) if size is None else size) + data
 
 
-@pytest.mark.parametrize(("message", "why"), [
-    (message_of("[[null, null, {}]"), "JSONDecodeError"),
-    (message_of("[]"), "0 replies for 1 photos"),
-    (message_of("[[null, null, {}], [null, null, {}]]"), "2 replies for 1 photos"),
-    (message_of("", size=1 << 30), "a message of 1073741824 bytes"),
-    (message_of("", size=-2), "a message of -2 bytes"),
-    (message_of("-5"), "-5 bytes for photo 1 of 1"), (message_of("true"), "is not iterable"),
-    (message_of("1000000000000"), "1000000000000 bytes for photo 1 of 1"),
-    (message_of("5000") * 3, "5000 bytes for photo 2 of 1"),
-    (message_of('[[null, {"error": "\\n2026", "message": "", "members": {}}, {}]]'), "KeyError: "),
-    (message_of('[[null, {"failure": 3}, {}]]'), "KeyError: 'note'"),
-    (message_of('[[null, null, {"\\n2026 INFO forged": 0.5}]]'), "times are of another kind"),
-])  # fmt: skip
-def test_one_that_says_what_is_no_answer_is_ended(
-    photo: bytes, caplog: pytest.LogCaptureFixture, message: bytes, why: str
+def sent(message: Message) -> bytes:
+    """The bytes of a message, framed."""
+    return framed(encode(message))
+
+
+FORGED: Any = "\n2026-01-01 INFO forged"
+
+
+@pytest.mark.parametrize(("data", "why"), [
+    (framed(b""), "DecodeError"), (framed(b"\x80\x04N."), "Object missing"),
+    (framed(b"", size=1 << 30), "1073741824 bytes, expected at most"),
+    (framed(b"", size=-2), "-2 bytes, expected at most"),
+    (sent(Ready("")), "Ready in the place of a result"),
+    (sent(Result("a text", {})), "Expected `int`"),
+    (sent(MemoryRequest(-5)), "-5 bytes for a photo"),
+    (sent(MemoryRequest(10**12)), "1000000000000 bytes for a photo"),
+    (sent(MemoryRequest(5000)) * 3, "MemoryRequest in the place of a result"),
+    (sent(Result(3, {"find": -1.0})), "stages that took"),
+    (sent(Result(3, {"find": 1e9})), "stages that took"),
+    (sent(Result(3, {"find": math.nan})), "not finite"),
+    (sent(Result(3, {FORGED: 0.5})), "Invalid enum value"),
+    (sent(Result(3, {"find": FORGED})), "Expected `float`"),
+], ids=lambda value: repr(value[:40]))  # fmt: skip
+def test_one_that_sends_no_answer_is_ended(
+    photo: bytes, caplog: pytest.LogCaptureFixture, data: bytes, why: str
 ) -> None:
     with readers() as made:
         (pid,) = made.pids
         with pytest.raises(ReadingFailed):
-            made(photo, saying(message), within(20))
+            made(photo, saying(data), within(20))
         told = [record.getMessage() for record in caplog.records]
-        assert any("not understood" in each and why in each for each in told), told
+        assert any("invalid message" in each and why in each for each in told), told
         assert not any("\n" in each for each in told)
         wait_for_end([pid])
-        assert made(photo, find_eyes, StageTimer()).eyes
+        assert made(photo, FIND, StageTimer()).eyes
 
 
-@pytest.mark.parametrize("message", [b"", b"\0", b"\0\0\1\0half", message_of("5000")])
+@pytest.mark.parametrize("message", [b"", b"\0", b"\0\0\1\0half", sent(MemoryRequest(5000))])
 def test_one_that_says_half_of_something_holds_nobody_up(photo: bytes, message: bytes) -> None:
     with readers() as made:
         begin = time.monotonic()
         with pytest.raises(DeadlineExceeded):
             made(photo, saying(message), within(0.2))
         assert time.monotonic() - begin < 5
-        assert made(photo, find_eyes, StageTimer()).eyes
+        assert made(photo, FIND, StageTimer()).eyes
 
 
 def test_what_one_says_unasked_is_no_answer_to_the_next_one(photo: bytes) -> None:
     with readers() as made:
         (pid,) = made.pids
-        answer = message_of("[[3, null, {}]]")
+        answer = sent(Result(3, {}))
         assert made(photo, saying(answer * 2), StageTimer()) == 3  # it is no worse than a wrong answer
-        assert made(photo, find_eyes, StageTimer()).eyes
+        assert made(photo, FIND, StageTimer()).eyes
         assert made.pids != [pid]
 
 
@@ -518,28 +475,17 @@ def test_one_that_takes_no_photo_holds_nobody_up() -> None:
         os.kill(pid, signal.SIGSTOP)
         begin = time.monotonic()
         with pytest.raises(DeadlineExceeded):
-            made(large, find_eyes, within(0.2))
+            made(large, FIND, within(0.2))
         assert time.monotonic() - begin < 5
         wait_for_end([pid])
 
 
-def test_a_task_that_gives_what_is_not_carried_is_a_mistake_and_the_process_goes_on(
+def test_a_task_that_returns_what_no_message_holds_is_a_mistake_and_the_process_goes_on(
     one: ProcessPoolReader, photo: bytes
 ) -> None:
-    with pytest.raises(RuntimeError, match="is not carried"):
-        one(photo, answer_otherwise, StageTimer())
-    assert one(photo, find_eyes, StageTimer()).eyes
-
-
-@pytest.mark.parametrize("answer", [
-    None, "no", [], [(None, None, {})] * 2, [(None, None)], [(None, "error", {})], [(None, None, {"x": 1.0})],
-    [(None, None, {"find": -1.0})], [(None, None, {"find": float("nan")})], [(None, None, {"find": "long"})],
-    [(None, None, None)], [(None, None, {"find": 1})], [(None, None, {"find": 1e300})],
-])  # fmt: skip
-def test_an_answer_of_another_form_is_not_understood(answer: Any) -> None:
-    with pytest.raises(InvalidMessage):
-        processes._replies(answer, 1, within_s=2.0)
-    assert processes._replies([(3, None, {"find": 1.0})], 1, within_s=2.0)[0].result == 3
+    with pytest.raises(RuntimeError, match="is in no message"):
+        one(photo, RETURN_AN_OBJECT, StageTimer())
+    assert one(photo, FIND, StageTimer()).eyes
 
 
 def test_where_no_process_can_be_started_the_photo_is_refused_and_the_next_one_tries_anew(
@@ -550,16 +496,16 @@ def test_where_no_process_can_be_started_the_photo_is_refused_and_the_next_one_t
         with monkeypatch.context() as broken:
             broken.setattr(sys, "executable", "/nowhere/python")
             with pytest.raises(NotReady, match="cannot be started"):
-                made(photo, find_eyes, StageTimer())
+                made(photo, FIND, StageTimer())
             with pytest.raises(NotReady):
                 made.test()
             assert "cannot be started" in (made.last_failure or "")
         made.test()
-        assert made.last_failure is None and made(photo, find_eyes, StageTimer()).eyes
+        assert made.last_failure is None and made(photo, FIND, StageTimer()).eyes
 
 
 def test_one_that_does_not_get_ready_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "START_S", 0.0)
+    monkeypatch.setattr(worker_process, "START_S", 0.0)
     with pytest.raises(NotReady, match="was not ready after"):
         ProcessPoolReader(1, "haar", max_pixels=MAX_PIXELS)
 
@@ -587,7 +533,7 @@ def test_a_process_imports_nothing_that_it_does_not_need() -> None:
 def test_processes_end_when_who_started_them_is_killed() -> None:
     script = (
         "from service.decoding.process_pool import ProcessPoolReader\n"
-        "print(*Readers(2, 'haar', max_pixels=100).pids, flush=True)\n"
+        "print(*ProcessPoolReader(2, 'haar', max_pixels=100).pids, flush=True)\n"
         "input()"
     )
     command = [sys.executable, "-c", script]
@@ -638,19 +584,19 @@ def command_of(pid: int) -> str:
     return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
 
 
-@pytest.mark.parametrize("task", [lack_memory, lack_memory_in_opencv])
+@pytest.mark.parametrize("task", [LACK_MEMORY, LACK_MEMORY_IN_OPENCV])
 def test_too_little_memory_is_told_as_what_it_is(one: ProcessPoolReader, photo: bytes, task: Any) -> None:
     for read in (one, InProcessReader(open_eye_finder("haar"), max_pixels=MAX_PIXELS)):
         with pytest.raises(OutOfMemory, match="too little memory"):
             read(photo, task, StageTimer())
-        assert read(photo, find_eyes, StageTimer()).eyes
+        assert read(photo, FIND, StageTimer()).eyes
 
 
 def test_another_error_of_opencv_is_a_mistake(one: ProcessPoolReader, photo: bytes) -> None:
     with pytest.raises(RuntimeError, match="inv_scale_x"):
-        one(photo, misuse_opencv, StageTimer())
+        one(photo, MISUSE_OPENCV, StageTimer())
     with pytest.raises(cv2.error, match="inv_scale_x"):
-        InProcessReader(open_eye_finder("haar"), max_pixels=MAX_PIXELS)(photo, misuse_opencv, StageTimer())
+        InProcessReader(open_eye_finder("haar"), max_pixels=MAX_PIXELS)(photo, MISUSE_OPENCV, StageTimer())
 
 
 LITTLE_MEMORY = """
@@ -659,15 +605,17 @@ from pathlib import Path
 from service.errors import Eye2FaceError
 from service.inference.eye_finder import open_eye_finder
 from service.observability.stage_timer import StageTimer
-from service.pipeline import find_eyes
-from service.decoding.reader import InProcessReader
+from service.pipeline import PhotoEyes, find_eyes
+from service.decoding.reader import InProcessReader, PhotoTask
+
+FIND = PhotoTask(find_eyes, PhotoEyes)
 
 read = InProcessReader(open_eye_finder("haar"), max_pixels=50_000_000)
 has = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (has + 60_000_000,) * 2)
 for path in sys.argv[1:]:
     try:
-        print(len(read(Path(path).read_bytes(), find_eyes, StageTimer()).eyes), "eyes")
+        print(len(read(Path(path).read_bytes(), FIND, StageTimer()).eyes), "eyes")
     except Eye2FaceError as error:
         print(error.code)
 """

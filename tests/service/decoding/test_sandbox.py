@@ -79,14 +79,14 @@ def test_a_crash_leaves_no_photo_on_the_disk() -> None:
      "the system took the rules and does not follow them"),
     ("sandbox._check = lambda: None\n"
      "sandbox.ALLOWED += ('openat', 'newfstatat', 'ioctl', 'prlimit64')\n"
-     "sandbox.shut_in()", "the system refuses it: E"),
+     "sandbox.enter_sandbox()", "the system refuses it: E"),
     ("sandbox._ALLOW = 0x12345678", "libseccomp refuses a rule for read: EINVAL"),
 ])  # fmt: skip
 def test_where_it_cannot_be_it_says_why(before: str, why: str) -> None:
     code = f"import sys\nfrom service.decoding import sandbox\n{before}\n" + textwrap.dedent("""
         try:
-            sandbox.shut_in()
-        except sandbox.SandboxUnavailable as error:
+            sandbox.enter_sandbox()
+        except sandbox.SandboxMissing as error:
             print(error)
         """)
     assert run(code).startswith(why)

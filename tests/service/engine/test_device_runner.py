@@ -10,7 +10,7 @@ import pytest
 from service.engine.device_runner import DeviceRunner
 from service.inference.synthesizer import Synthesizer
 from service.observability.metrics import Metrics
-from service.runtime.coalescing import MAX_TOGETHER
+from service.runtime.worker_pool import MAX_TOGETHER
 from service.vision.images import Image
 from tests.fakes import tiny_model
 

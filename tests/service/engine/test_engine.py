@@ -21,7 +21,7 @@ from starlette.testclient import TestClient
 
 from service.decoding.process_pool import ProcessPoolReader
 from service.engine import engine as engine_module
-from service.engine.engine import FAILURES, Engine
+from service.engine.engine import MAX_FAILURES, Engine
 from service.errors import SandboxMissing
 from service.http.app import create_app
 from service.http.protocol import PromptHttp
@@ -30,9 +30,10 @@ from service.observability.metrics import Metrics
 from service.observability.stage_timer import StageTimer
 from service.pipeline import SynthesisOptions
 from service.runtime.batching import BATCH_SIZES
+from service.runtime.worker_pool import Work
 from service.settings import Settings
 from tests.fakes import astronaut, encoded, failing_model
-from tests.running import served_here
+from tests.running import kill, served_here
 from tests.service.shapes import check_problem
 
 PNG = {"content-type": "image/png"}
@@ -62,9 +63,9 @@ class Held:
             time.sleep(0.001)
 
     async def _submit(self, engine: Engine) -> Any:
-        job = engine.pool.submit(lambda _: self._event.wait(120), max_ms=300_000)
-        job.answer.add_done_callback(lambda answer: answer.exception())
-        return job
+        item = engine.pool.submit(Work.of(lambda _: self._event.wait(120)), max_ms=300_000)
+        item.future.add_done_callback(lambda answer: answer.exception())
+        return item
 
     def __enter__(self) -> "Held":
         return self
@@ -179,11 +180,11 @@ def test_a_photo_whose_caller_has_left_is_not_worked_on(model: Path) -> None:
         ran: list[float] = []
 
         async def occupy() -> None:
-            engine.pool.submit(lambda _: event.wait(20), max_ms=30_000)
+            engine.pool.submit(Work.of(lambda _: event.wait(20)), max_ms=30_000)
 
         asyncio.run_coroutine_threadsafe(occupy(), state["loop"]).result(10)
         wait_for(lambda: engine.pool.state().num_busy == 1)
-        engine.pipeline.steps = lambda *_: ran.append(1)  # type: ignore[assignment,method-assign]
+        engine.pipeline.read = lambda *_: ran.append(1)  # type: ignore[assignment,method-assign]
         with pytest.raises(httpx.ReadTimeout):
             httpx.post(f"{address}/synthesize?input=eye", content=EYE, headers=PNG, timeout=0.5)
         wait_for(lambda: engine.pool.state().num_queued == 0)
@@ -207,7 +208,7 @@ def test_work_whose_caller_leaves_stops_at_its_next_check(model: Path) -> None:
             finally:
                 ended.set()
 
-        engine.pipeline.steps = work  # type: ignore[assignment,method-assign]
+        engine.pipeline.read = work  # type: ignore[assignment,method-assign]
         with pytest.raises(httpx.ReadTimeout):
             httpx.post(f"{address}/synthesize?input=eye", content=EYE, headers=PNG, timeout=0.5)
         assert begun.is_set()
@@ -239,12 +240,12 @@ def fail(client: TestClient, num: int) -> None:
 
 def test_after_one_failure_the_service_stays_ready_and_tests_its_model(tmp_path: Path) -> None:
     with a_service(failing_model(tmp_path / "failing.onnx")) as (client, engine):
-        fail(client, FAILURES - 1)
+        fail(client, MAX_FAILURES - 1)
         with Held(client, engine):  # the run that the probe asks for has to wait
             for _ in range(2):
                 assert client.get("/readyz").status_code == 200
             assert engine.pool.state().num_queued == 1
-            assert engine.synthesizer.last_run.num_failed == FAILURES - 1
+            assert engine.synthesizer.last_run.num_failed == MAX_FAILURES - 1
         wait_for(lambda: engine.synthesizer.last_run.error is None)
         fail(client, 1)  # counted anew
         assert client.get("/readyz").status_code == 200
@@ -252,7 +253,7 @@ def test_after_one_failure_the_service_stays_ready_and_tests_its_model(tmp_path:
 
 def test_after_failures_in_a_row_the_service_is_not_ready_until_the_model_runs_again(tmp_path: Path) -> None:
     with a_service(failing_model(tmp_path / "failing.onnx")) as (client, engine):
-        fail(client, FAILURES)
+        fail(client, MAX_FAILURES)
         with Held(client, engine):
             for _ in range(2):
                 detail = check_problem(client.get("/readyz"), 503, "not_ready")["detail"]
@@ -263,8 +264,8 @@ def test_after_failures_in_a_row_the_service_is_not_ready_until_the_model_runs_a
 
 def readers_of(engine: Engine) -> list[int]:
     """The processes that read its photos."""
-    assert isinstance(engine._reading, ProcessPoolReader)
-    return engine._reading.pids
+    assert isinstance(engine._reader, ProcessPoolReader)
+    return engine._reader.pids
 
 
 def test_where_no_reader_can_be_started_the_service_is_not_ready_until_one_can(
@@ -316,7 +317,7 @@ def test_ready_tells_what_the_service_is_at(client: TestClient) -> None:
 
 
 def test_workers_that_hang_are_a_reason_not_to_be_ready(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_module, "STUCK_S", 0.02)
+    monkeypatch.setattr(engine_module, "HANG_S", 0.02)
     with a_service(model) as (client, engine):
         with Held(client, engine):
             time.sleep(0.03)
@@ -339,7 +340,7 @@ def test_health_is_answered_in_5_ms_while_every_worker_is_busy(model: Path) -> N
 
         async def occupy() -> None:
             for _ in range(2):
-                engine.pool.submit(work, max_ms=60_000)
+                engine.pool.submit(Work.of(work), max_ms=60_000)
 
         asyncio.run_coroutine_threadsafe(occupy(), state["loop"]).result(10)
         wait_for(lambda: engine.pool.state().num_busy == 2)
@@ -377,7 +378,7 @@ def test_on_a_cpu_processes_read_where_a_sandbox_is_required(
     monkeypatch.setattr(engine_module, "count_cores", lambda: 2)
     engine = Engine.open(Settings(model=str(model), device="cpu", sandbox=sandbox), Metrics())
     try:
-        assert len(getattr(engine._reading, "pids", [])) == num_readers
+        assert len(getattr(engine._reader, "pids", [])) == num_readers
     finally:
         engine.close()
 
@@ -396,10 +397,10 @@ def test_beside_a_device_as_many_processes_read_as_there_are_cores_unless_told(
     num_workers: int,
 ) -> None:
     monkeypatch.setattr(engine_module, "count_cores", lambda: 2)
-    monkeypatch.setattr(engine_module, "_MOST_READERS", most)
+    monkeypatch.setattr(engine_module, "_MAX_READERS", most)
     engine = Engine.open(Settings.model_validate({"model": str(model)} | given), Metrics())
     try:
-        assert isinstance(engine._reading, ProcessPoolReader) and len(engine._reading.pids) == num_readers
+        assert isinstance(engine._reader, ProcessPoolReader) and len(engine._reader.pids) == num_readers
         assert engine.pool.state().num_workers == num_workers
     finally:
         engine.close()
@@ -431,7 +432,12 @@ def test_on_a_device_photos_share_batches_and_each_gets_its_own_face(model: Path
 def test_a_device_thread_that_died_is_a_reason_not_to_be_ready_and_nobody_waits_for_it(model: Path) -> None:
     with a_service(model) as (client, engine):
         assert client.get("/readyz").status_code == 200
-        engine.runner._batcher._run = lambda _: sys.exit()  # type: ignore[union-attr]
+        batcher = engine.runner._batcher
+        assert batcher is not None
+        kill(batcher._thread)
+        with batcher._changed:
+            batcher._changed.notify_all()
+        batcher._thread.join(10)
         answer = client.post("/synthesize?input=eye", content=EYE, headers=PNG)
         check_problem(answer, 503, "not_ready")
         unready = check_problem(client.get("/readyz"), 503, "not_ready")

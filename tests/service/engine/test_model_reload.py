@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import pty
 import signal
 import subprocess
 import sys
@@ -152,29 +151,6 @@ def test_a_sighup_while_the_first_model_is_loaded_waits_for_it(tmp_path: Path) -
         wait_until_ready(address, process)
         wait_for(lambda: version_of(address) == "2")
     assert "instead of tiny 1" in (tmp_path / "log").read_text()
-
-
-@pytest.mark.parametrize("early", [False, True])
-def test_a_service_whose_terminal_is_closed_ends_as_before(tmp_path: Path, early: bool) -> None:
-    """The kernel sends SIGHUP then, too; a service that nobody can stop any more would be left behind."""
-    model, loading = tiny_model(tmp_path / "tiny.onnx"), tmp_path / "loading"
-    # `script`-like: the child opens the terminal as its own, as a shell would, and takes SIGHUP, which may be
-    # ignored here, by nohup.
-    own_terminal = (
-        "import fcntl, os, signal, termios; signal.signal(signal.SIGHUP, signal.SIG_DFL); "
-        "os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
-    )
-    program = ["-c", own_terminal + SLOW_TO_LOAD, str(loading)]
-    terminal, end = pty.openpty()
-    with starting(program, model, tmp_path / "log", end) as (address, process):
-        os.close(end)
-        if early:
-            wait_for(loading.exists)
-        else:
-            wait_until_ready(address, process)
-        os.close(terminal)
-        process.wait(60)
-    assert "answers from now on" not in (tmp_path / "log").read_text()
 
 
 @pytest.mark.parametrize("how", ["black", "same", "crash"])

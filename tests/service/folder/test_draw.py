@@ -14,9 +14,6 @@ import pyarrow.parquet
 import pytest
 
 from service.cli import main as cli
-from service.folder.draw import FolderOptions, PhotoTask, PhotoWorker
-from service.pipeline import SynthesisOptions
-from service.settings import Settings
 from tests import fakes
 
 ROOT = Path(__file__).parents[3]
@@ -69,15 +66,6 @@ def test_the_manifest_tells_of_every_photo(photos: Path, tmp_path: Path) -> None
     assert isinstance(eye, dict) and eye["side"] == "right" and eye["person"] == 0
     assert isinstance(quality, dict) and quality["sharpness"] > 0.28
     assert pyarrow.parquet.read_table(faces / "manifest.parquet").num_rows == 4
-
-
-def test_faces_drawn_together_are_those_drawn_alone(photos: Path) -> None:
-    worker = PhotoWorker(Settings(), FolderOptions(SynthesisOptions(), "png"))
-    tasks = [PhotoTask(each, each.stem, None) for each in [*sorted(photos.iterdir()), photos / "gone.jpg"]]
-    together = worker.several(tasks)
-    assert together == [worker(task) for task in tasks]
-    assert sum(bool(each.faces) for each in together) > 1
-    assert any(row["error"] for each in together for row in each.rows)
 
 
 def test_a_second_run_does_nothing_again_and_says_the_same(

@@ -111,10 +111,10 @@ def test_a_photo_that_crashes_the_service_fails_alone(
     def crash(self: object, data: bytes, *rest: object) -> Any:
         if data == GREY:
             raise ZeroDivisionError
-        return steps(self, data, *rest)
+        return read(self, data, *rest)
 
-    steps: Any = Pipeline.steps
-    monkeypatch.setattr(Pipeline, "steps", crash)
+    read: Any = Pipeline.read
+    monkeypatch.setattr(Pipeline, "read", crash)
     results = send(client, photo, GREY).json()["results"]
     assert [each["status"] for each in results] == [200, 500]
     assert results[1]["problem"]["code"] == "internal_error"

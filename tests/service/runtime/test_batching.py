@@ -11,6 +11,7 @@ import pytest
 
 from service.errors import NotReady
 from service.runtime.batching import Items, MicroBatcher
+from tests.running import kill
 
 
 class Device:
@@ -133,16 +134,24 @@ def test_every_size_is_warmed_in_the_thread_that_runs_it_later() -> None:
     assert device.threads == {batcher._thread.ident}
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_nobody_waits_for_a_device_thread_that_died() -> None:
+def test_a_call_that_would_end_the_device_thread_is_told_and_the_thread_lives_on() -> None:
     class Fatal(Device):
         def __call__(self, items: Items) -> Items:
             raise SystemExit
 
     with a_batcher(Fatal(), 2) as (batcher, cores):
         (answer,) = ask_all(batcher, cores, [items(1)])
-        assert isinstance(answer, NotReady)
-        batcher._thread.join(10)  # callers are told before it is quite gone
+        assert isinstance(answer, RuntimeError)
+        assert batcher.is_alive
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_nobody_waits_for_a_device_thread_that_died() -> None:
+    with a_batcher(Device(), 2) as (batcher, cores):
+        kill(batcher._thread)
+        with batcher._changed:
+            batcher._changed.notify_all()
+        batcher._thread.join(10)
         assert not batcher.is_alive
         (answer,) = ask_all(batcher, cores, [items(1)])
         assert isinstance(answer, NotReady)

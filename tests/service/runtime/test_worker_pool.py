@@ -10,14 +10,13 @@ from typing import Any
 import pytest
 
 from service.errors import DeadlineExceeded, NotReady, Overloaded
-from service.runtime.coalescing import SharedCall, Steps
-from service.runtime.worker_pool import CancellationToken, WorkerPool, WorkItem
+from service.runtime.worker_pool import CancellationToken, Work, WorkerPool, WorkItem, call_together
 from tests.running import kill
 
 
 @contextmanager
 def a_pool(num_workers: int = 1, **options: Any) -> Iterator[WorkerPool]:
-    pool = WorkerPool(num_workers, num_cores=num_workers, **options)
+    pool = WorkerPool(num_workers, **options)
     try:
         yield pool
     finally:
@@ -39,17 +38,17 @@ class Gate:
 async def held(pool: WorkerPool, num_workers: int = 1) -> tuple[Gate, list[WorkItem[str]]]:
     """Occupies every worker with work that waits at one gate."""
     gate = Gate()
-    jobs = [pool.submit(gate, max_ms=10_000) for _ in range(num_workers)]
+    items = [pool.submit(Work.of(gate), max_ms=10_000) for _ in range(num_workers)]
     while pool.state().num_busy < num_workers:
         await asyncio.sleep(0.001)
-    return gate, jobs
+    return gate, items
 
 
 def test_each_asker_gets_the_answer_to_its_own_work() -> None:
     async def ask() -> list[int]:
         with a_pool(3) as pool:
-            jobs = [pool.submit(lambda _, n=n: n * n, max_ms=10_000) for n in range(50)]  # type: ignore[misc]
-            return [await job.answer for job in jobs]
+            items = [pool.submit(Work.of(lambda _, n=n: n * n), max_ms=10_000) for n in range(50)]  # type: ignore[misc]
+            return [await item.future for item in items]
 
     assert asyncio.run(ask()) == [n * n for n in range(50)]
 
@@ -63,8 +62,8 @@ def test_what_the_work_raises_reaches_who_asked_and_the_worker_lives_on(error: B
         with a_pool() as pool:
             before = pool._threads[0]
             with pytest.raises((ValueError, RuntimeError)):
-                await pool.submit(fail, max_ms=10_000).answer
-            assert await pool.submit(lambda _: "alive", max_ms=10_000).answer == "alive"
+                await pool.submit(Work.of(fail), max_ms=10_000).future
+            assert await pool.submit(Work.of(lambda _: "alive"), max_ms=10_000).future == "alive"
             assert pool._threads[0] is before
 
     asyncio.run(ask())
@@ -73,20 +72,20 @@ def test_what_the_work_raises_reaches_who_asked_and_the_worker_lives_on(error: B
 def test_a_full_queue_refuses_at_once_and_says_when_to_come_back() -> None:
     async def ask() -> None:
         with a_pool(max_queued=2) as pool:
-            gate, jobs = await held(pool)
-            jobs += [pool.submit(gate, max_ms=10_000) for _ in range(2)]
+            gate, items = await held(pool)
+            items += [pool.submit(Work.of(gate), max_ms=10_000) for _ in range(2)]
             durations = []
             for _ in range(20):
                 begin = time.perf_counter()
                 with pytest.raises(Overloaded, match="2 photos wait already") as refused:
-                    pool.submit(gate, max_ms=10_000)
+                    pool.submit(Work.of(gate), max_ms=10_000)
                 durations.append(time.perf_counter() - begin)
             assert refused.value.retry_after_s >= 1
             with pytest.raises(Overloaded):
                 pool.refuse_overload()
             assert sorted(durations)[10] < 0.01
             gate.opened.set()
-            assert [await job.answer for job in jobs] == ["through"] * 3
+            assert [await item.future for item in items] == ["through"] * 3
             pool.refuse_overload()
 
     asyncio.run(ask())
@@ -96,15 +95,15 @@ def test_work_that_would_wait_too_long_is_refused_although_there_is_room() -> No
     async def ask() -> None:
         with a_pool(max_wait_s=0.15) as pool:
             for _ in range(20):  # the pool learns that work takes 50 ms
-                await pool.submit(lambda _: time.sleep(0.05), max_ms=10_000).answer
-            gate, jobs = await held(pool)
+                await pool.submit(Work.of(lambda _: time.sleep(0.05)), max_ms=10_000).future
+            gate, items = await held(pool)
             with pytest.raises(Overloaded, match="ms of work"):
                 for _ in range(10):
-                    jobs.append(pool.submit(gate, max_ms=10_000))
+                    items.append(pool.submit(Work.of(gate), max_ms=10_000))
             assert 2 <= pool.state().num_queued <= 6
             gate.opened.set()
-            for job in jobs:
-                await job.answer
+            for item in items:
+                await item.future
 
     asyncio.run(ask())
 
@@ -113,15 +112,15 @@ def test_work_that_would_miss_its_own_deadline_is_refused() -> None:
     async def ask() -> None:
         with a_pool() as pool:
             for _ in range(20):
-                await pool.submit(lambda _: time.sleep(0.03), max_ms=10_000).answer
-            gate, jobs = await held(pool)
-            jobs += [pool.submit(gate, max_ms=10_000) for _ in range(5)]
+                await pool.submit(Work.of(lambda _: time.sleep(0.03)), max_ms=10_000).future
+            gate, items = await held(pool)
+            items += [pool.submit(Work.of(gate), max_ms=10_000) for _ in range(5)]
             with pytest.raises(Overloaded):
-                pool.submit(gate, max_ms=50)
-            jobs.append(pool.submit(gate, max_ms=10_000))
+                pool.submit(Work.of(gate), max_ms=50)
+            items.append(pool.submit(Work.of(gate), max_ms=10_000))
             gate.opened.set()
-            for job in jobs:
-                await job.answer
+            for item in items:
+                await item.future
 
     asyncio.run(ask())
 
@@ -131,15 +130,15 @@ def test_queued_work_whose_time_is_over_is_told_so_in_time_and_never_begun() -> 
         with a_pool() as pool:
             gate, (first,) = await held(pool)
             ran: list[int] = []
-            late = pool.submit(lambda _: ran.append(1), max_ms=30)
+            late = pool.submit(Work.of(lambda _: ran.append(1)), max_ms=30)
             begin = time.monotonic()
             with pytest.raises(DeadlineExceeded, match="not done within the 30 ms"):
-                await late.answer
+                await late.future
             assert time.monotonic() - begin < 5  # the worker is held for longer
             assert pool.state().num_queued == 0
             gate.opened.set()
-            await first.answer
-            await pool.submit(lambda _: None, max_ms=10_000).answer
+            await first.future
+            await pool.submit(Work.of(lambda _: None), max_ms=10_000).future
             assert not ran
 
     asyncio.run(ask())
@@ -160,16 +159,16 @@ def test_work_that_nobody_waits_for_is_never_begun_and_running_work_stops_at_its
     async def ask() -> None:
         with a_pool() as pool:
             ran: list[int] = []
-            running = pool.submit(long_work, max_ms=10_000)
+            running = pool.submit(Work.of(long_work), max_ms=10_000)
             while pool.state().num_busy == 0:
                 await asyncio.sleep(0.001)
-            queued = pool.submit(lambda _: ran.append(1), max_ms=10_000)
+            queued = pool.submit(Work.of(lambda _: ran.append(1)), max_ms=10_000)
             pool.drop(queued)
             pool.drop(running)
             assert pool.state().num_queued == 0
             with pytest.raises(DeadlineExceeded):
-                await running.answer
-            await pool.submit(lambda _: None, max_ms=10_000).answer
+                await running.future
+            await pool.submit(Work.of(lambda _: None), max_ms=10_000).future
             assert stopped.is_set() and not ran
 
     asyncio.run(ask())
@@ -178,13 +177,13 @@ def test_work_that_nobody_waits_for_is_never_begun_and_running_work_stops_at_its
 def test_no_timer_keeps_work_that_nobody_waits_for() -> None:
     async def ask() -> None:
         with a_pool(1) as pool:
-            done = pool.submit(lambda _: "done", max_ms=60_000)
-            await done.answer
-            dropped = pool.submit(lambda _: "dropped", max_ms=60_000)
-            dropped.answer.cancel()
+            done = pool.submit(Work.of(lambda _: "done"), max_ms=60_000)
+            await done.future
+            dropped = pool.submit(Work.of(lambda _: "dropped"), max_ms=60_000)
+            dropped.future.cancel()
             pool.drop(dropped)
-            for job in (done, dropped):
-                assert job.timer is not None and job.timer.cancelled()
+            for item in (done, dropped):
+                assert item.timeout is not None and item.timeout.cancelled()
 
     asyncio.run(ask())
 
@@ -195,12 +194,11 @@ def test_a_worker_that_dies_is_replaced() -> None:
         with a_pool(2) as pool:
             victim = pool._threads[0]
             kill(victim)
-            with pool._lock:
-                for woken in pool._idle:
-                    woken.release()
+            with pool._changed:
+                pool._changed.notify_all()
             victim.join(10)
             assert not victim.is_alive() and pool.state().num_alive == 1
-            assert await pool.submit(lambda _: "done", max_ms=10_000).answer == "done"
+            assert await pool.submit(Work.of(lambda _: "done"), max_ms=10_000).future == "done"
             assert pool.state().num_alive == 2
 
     asyncio.run(ask())
@@ -208,28 +206,28 @@ def test_a_worker_that_dies_is_replaced() -> None:
 
 def test_a_closed_pool_finishes_what_it_has_and_takes_no_more() -> None:
     async def ask() -> None:
-        pool = WorkerPool(1, num_cores=1)
-        gate, (job,) = await held(pool)
-        queued = pool.submit(lambda _: "too", max_ms=10_000)
+        pool = WorkerPool(1)
+        gate, (item,) = await held(pool)
+        queued = pool.submit(Work.of(lambda _: "too"), max_ms=10_000)
         closing = asyncio.create_task(asyncio.to_thread(pool.close, 10))
         while not pool._closing:
             await asyncio.sleep(0.001)
         with pytest.raises(NotReady, match="stopping"):
-            pool.submit(gate, max_ms=10_000)
+            pool.submit(Work.of(gate), max_ms=10_000)
         gate.opened.set()
         assert await closing
-        assert [await job.answer, await queued.answer] == ["through", "too"]
+        assert [await item.future, await queued.future] == ["through", "too"]
 
     asyncio.run(ask())
 
 
 def test_a_worker_that_hangs_does_not_keep_the_pool_from_closing() -> None:
     async def ask() -> None:
-        pool = WorkerPool(1, num_cores=1)
-        gate, (job,) = await held(pool)
+        pool = WorkerPool(1)
+        gate, (item,) = await held(pool)
         assert not pool.close(0.05)
         gate.opened.set()
-        await job.answer
+        await item.future
 
     asyncio.run(ask())
 
@@ -247,34 +245,28 @@ class Model:
             raise ValueError("the model met it")
         return [item + 1 for item in items]
 
-    def asked(self, number: int) -> "Any":
-        """Work that wants the model's result for the number, and answers ten times that."""
-
-        def work(token: CancellationToken) -> Steps[int]:
-            call = SharedCall(self, [number])
-            yield call
-            return 10 * call.results[0]
-
-        return work
+    def asked(self, number: int) -> Work[int, int, int]:
+        """Work that wants the model's result for the number, and results in ten times that."""
+        return Work(lambda _: number, self, lambda _, drawn: 10 * drawn)
 
 
-async def answers(jobs: list[WorkItem[Any]]) -> list[Any]:
-    return await asyncio.gather(*(job.answer for job in jobs), return_exceptions=True)
+async def answers(items: list[WorkItem[Any]]) -> list[Any]:
+    return await asyncio.gather(*(item.future for item in items), return_exceptions=True)
 
 
 async def after_waiting(pool: WorkerPool, works: list[Any]) -> list[Any]:
     """The answers of work that waits until the only worker is free."""
-    gate, held_jobs = await held(pool)
-    jobs = [pool.submit(work, max_ms=10_000) for work in works]
+    gate, held_items = await held(pool)
+    items = [pool.submit(work, max_ms=10_000) for work in works]
     gate.opened.set()
-    await answers(held_jobs)
-    return await answers(jobs)
+    await answers(held_items)
+    return await answers(items)
 
 
 def test_work_that_waits_shares_its_calls_and_each_asker_gets_its_own_answer() -> None:
     async def ask() -> None:
         model = Model()
-        with a_pool(max_at_once=4) as pool:
+        with a_pool(max_together=4) as pool:
             told = await after_waiting(pool, [model.asked(number) for number in range(8)])
         assert told == [10 * (number + 1) for number in range(8)]
         # The gate takes three along; of the five left four are enough for all workers, then one.
@@ -291,17 +283,17 @@ def test_as_much_is_done_at_once_as_every_worker_finds(num_waiting: int, num_tog
     """A worker has one, the other is busy; work that is left to it is not taken along."""
 
     async def ask() -> None:
-        with a_pool(2, max_at_once=4) as pool:
-            gate, held_jobs = await held(pool, 2)
-            jobs = [pool.submit(lambda _: "done", max_ms=10_000) for _ in range(num_waiting)]
-            taken = [held_jobs[0]]
-            while (job := pool._take_another(len(taken), time.monotonic())) is not None:
-                taken.append(job)
-            assert taken[1:] == jobs[: num_together - 1]
-            for job in taken[1:]:
-                job.fail(KeyError("taken by the test"))
+        with a_pool(2, max_together=4) as pool:
+            gate, held_items = await held(pool, 2)
+            items = [pool.submit(Work.of(lambda _: "done"), max_ms=10_000) for _ in range(num_waiting)]
+            taken = [held_items[0]]
+            while (item := pool._take_another(len(taken), time.monotonic())) is not None:
+                taken.append(item)
+            assert taken[1:] == items[: num_together - 1]
+            for item in taken[1:]:
+                item.fail(KeyError("taken by the test"))
             gate.opened.set()
-            await answers([*held_jobs, *jobs])
+            await answers([*held_items, *items])
 
     asyncio.run(ask())
 
@@ -311,7 +303,7 @@ def test_after_long_work_a_worker_takes_no_more_along(monkeypatch: pytest.Monkey
 
     async def ask() -> None:
         model = Model()
-        with a_pool(max_at_once=4) as pool:
+        with a_pool(max_together=4) as pool:
             await after_waiting(pool, [model.asked(number) for number in range(8)])
         assert model.sizes == [1] * 8
 
@@ -322,7 +314,7 @@ def test_an_error_of_the_model_reaches_the_work_that_met_it_alone() -> None:
     async def ask() -> None:
         model = Model()
         model.fails_on = 5
-        with a_pool(max_at_once=4) as pool:
+        with a_pool(max_together=4) as pool:
             told = await after_waiting(pool, [model.asked(number) for number in range(3, 7)])
         assert told[:2] + told[3:] == [40, 50, 70]
         assert isinstance(told[2], ValueError)
@@ -331,37 +323,67 @@ def test_an_error_of_the_model_reaches_the_work_that_met_it_alone() -> None:
 
 
 def test_work_of_every_kind_can_be_done_at_once() -> None:
-    """Work without steps, an error before and after a call, and one whose asker leaves in between."""
-    model = Model()
+    """Work of one step, an error in each step, and one whose asker leaves in between."""
+    model, ended = Model(), list[str]()
 
-    def raises(token: CancellationToken) -> Steps[int]:
-        yield SharedCall(model, [1])
-        raise KeyError("after the call")
+    def fails(_: object, drawn: int = 0) -> int:
+        raise KeyError("a step")
 
-    def raises_early(token: CancellationToken) -> Steps[int]:
-        raise StopIteration
-        yield
-
-    closed: list[str] = []
-
-    def leaves(token: CancellationToken) -> Steps[int]:
-        token.dropped = True
-        try:
-            yield SharedCall(model, [2])
-        finally:
-            closed.append("closed")
-        return 1
+    def leaves(token: CancellationToken) -> int:
+        token.is_cancelled = True
+        return 2
 
     async def ask() -> None:
-        with a_pool(max_at_once=6) as pool:
-            told = await after_waiting(
-                pool, [lambda _: "plain", raises, raises_early, leaves, model.asked(7), model.asked(8)]
-            )
+        with a_pool(max_together=6) as pool:
+            works = [
+                Work.of(lambda _: "plain"),
+                Work(lambda _: 1, model, fails, lambda: ended.append("fails to finish")),
+                Work(fails, model, fails, lambda: ended.append("fails to read")),
+                Work(leaves, model, lambda _, drawn: drawn, lambda: ended.append("leaves")),
+                model.asked(7),
+                model.asked(8),
+            ]
+            told = await after_waiting(pool, works)
             assert told[0] == "plain"
-            assert [type(each) for each in told[1:4]] == [KeyError, RuntimeError, DeadlineExceeded]
+            assert [type(each) for each in told[1:4]] == [KeyError, KeyError, DeadlineExceeded]
             assert told[4:] == [80, 90]
-            assert closed == ["closed"]
-            assert await pool.submit(lambda _: "alive", max_ms=10_000).answer == "alive"
+            assert sorted(ended) == ["fails to finish", "fails to read", "leaves"]
+            assert await pool.submit(Work.of(lambda _: "alive"), max_ms=10_000).future == "alive"
+
+    asyncio.run(ask())
+
+
+def test_work_that_draws_by_another_function_shares_no_call_with_it() -> None:
+    one, other = Model(), Model()
+
+    async def ask() -> None:
+        with a_pool(max_together=4) as pool:
+            works = [one.asked(1), other.asked(2), one.asked(3), other.asked(4), one.asked(5), one.asked(6)]
+            assert await after_waiting(pool, works) == [20, 30, 40, 50, 60, 70]
+
+    asyncio.run(ask())
+    assert sum(one.sizes) == 4 and sum(other.sizes) == 2
+
+
+def test_what_is_only_read_waits_for_no_call_of_others() -> None:
+    drawing, go_on = threading.Event(), threading.Event()
+
+    def draw(items: Sequence[int]) -> Sequence[int]:
+        drawing.set()
+        assert go_on.wait(10)
+        return items
+
+    async def ask() -> None:
+        with a_pool(max_together=4) as pool:
+            gate, held_items = await held(pool)
+            drawn = pool.submit(Work(lambda _: 1, draw, lambda _, result: result), max_ms=10_000)
+            plain = pool.submit(Work.of(lambda _: "plain"), max_ms=10_000)
+            gate.opened.set()
+            await answers(held_items)
+            assert await plain.future == "plain"
+            assert not drawn.future.done()
+            go_on.set()
+            assert await drawn.future == 1
 
     asyncio.run(ask())
 
@@ -370,16 +392,20 @@ def test_a_call_that_ends_its_thread_is_told_to_all_who_share_it_and_the_worker_
     def exits(items: Sequence[int]) -> list[int]:
         raise SystemExit
 
-    def asks(token: CancellationToken) -> Steps[int]:
-        yield SharedCall(exits, [1])
-        return 1
-
     async def ask() -> None:
-        with a_pool(max_at_once=4) as pool:
+        with a_pool(max_together=4) as pool:
             before = pool._threads[0]
-            told = await after_waiting(pool, [asks] * 5)
+            told = await after_waiting(pool, [Work(lambda _: 1, exits, lambda _, drawn: drawn)] * 5)
             assert [str(each) for each in told] == ["the work raised SystemExit"] * 5
-            assert await pool.submit(lambda _: "alive", max_ms=10_000).answer == "alive"
+            assert await pool.submit(Work.of(lambda _: "alive"), max_ms=10_000).future == "alive"
             assert pool._threads[0] is before
 
     asyncio.run(ask())
+
+
+def test_where_one_item_spoils_a_call_each_has_a_call_of_its_own() -> None:
+    model = Model()
+    model.fails_on = 2
+    (one, _), (none, error), (three, _) = call_together(model, [1, 2, 3])
+    assert (one, none, three) == (2, None, 4) and isinstance(error, ValueError)
+    assert model.sizes == [3, 1, 1, 1]

@@ -1,0 +1,240 @@
+"""One decoding process: its start, its sandbox, the exchange of a photo for a result, and its end.
+
+The process is not trusted: it may crash, hang or send anything. `service.decoding.worker` is what runs in it.
+"""
+
+import logging
+import os
+import pickle
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Final, TypeVar
+
+from service.decoding.messages import (
+    MAX_MESSAGE_BYTES,
+    AnyMessage,
+    InvalidMessage,
+    KnownError,
+    MemoryRequest,
+    Ready,
+    Result,
+    StageTimes,
+    UnexpectedError,
+    WorkerConnection,
+    decode,
+    printable,
+)
+from service.decoding.reader import PhotoTask
+from service.errors import Eye2FaceError, NotReady, ReadingFailed, SandboxMissing
+from service.observability.stage_timer import StageTimer
+from service.runtime.memory import MemoryBudget
+from service.settings import Sandbox
+
+T = TypeVar("T")
+
+Outcome = Result[T] | KnownError | UnexpectedError
+"""What became of a task."""
+
+START_S: Final = 60.0
+"""How long a process may take to start; it imports OpenCV and ONNX Runtime, most often in half a second."""
+
+GRACE_S: Final = 0.5
+"""How long a process may go on with a photo that nobody waits for; a new process takes as long to start."""
+
+_ONE_THREAD: Final = {"OPENBLAS_NUM_THREADS": "1"}
+"""NumPy's and OpenCV's copies of OpenBLAS, which nothing here asks, would each begin a thread for every core:
+on 64 cores 64 processes of 127 threads, more than a container may have."""
+
+_INHERITED_VARIABLES: Final = (
+    "GLIBC_", "HOME", "LANG", "LC_", "LD_", "MALLOC_", "OMP_", "OPENCV_", "ORT_", "PATH", "PYTHON", "TMPDIR",
+    "TZ", "VIRTUAL_ENV",
+)  # fmt: skip
+"""How the names begin of what these processes see of the environment, where secrets are as well."""
+
+_TASK_MODULES: Final = ("service.pipeline",)
+"""The modules of the tasks, imported before a process enters its sandbox, which allows no import."""
+
+_MAX_BYTES_PER_PIXEL: Final = 32
+"""Beyond what any photo's pixels take (`service.vision.images.estimate_decode_bytes`)."""
+
+_POLL_S: Final = 0.05
+_ROOT: Final = Path(__file__).parents[2]
+_log = logging.getLogger(__name__)
+
+
+class _GracePeriod:
+    """What a process may still take once nobody waits for it any more."""
+
+    def __init__(self) -> None:
+        self._until: float | None = None
+
+    def is_over(self) -> bool:
+        """Whether it was first asked for so long ago."""
+        now = time.monotonic()
+        self._until = self._until or now + GRACE_S
+        return now >= self._until
+
+
+class WorkerProcess:
+    """One process and the connection to it; used by one thread at a time."""
+
+    def __init__(self, eye_finder: str, max_pixels: int, memory: MemoryBudget, sandbox: Sandbox) -> None:
+        numbers = map(str, (max_pixels, memory.unreserved_bytes, memory.trim_above_bytes))
+        self._arguments = [eye_finder, sandbox, *numbers, *_TASK_MODULES]
+        self._memory = memory
+        self._sandbox = sandbox
+        self._max_pixels = max_pixels
+        self.not_sandboxed = ""
+        """Why it is in no sandbox, although it should be."""
+        self._process: subprocess.Popen[bytes] | None = None
+        self._connection: WorkerConnection | None = None
+        self._is_ready = False
+        self._started = 0.0
+
+    @property
+    def pid(self) -> int | None:
+        """The process, from its start until it is known to have ended."""
+        return None if self._process is None else self._process.pid
+
+    def start(self) -> None:
+        """Raises NotReady."""
+        try:
+            ours, theirs = socket.socketpair()
+            with ours, theirs:
+                end = theirs.fileno()
+                command = [sys.executable, "-m", "service.decoding.worker", str(end), *self._arguments]
+                self._process = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, cwd=_ROOT, pass_fds=[end],
+                    env=_worker_environment(os.environ),
+                    start_new_session=True,  # Ctrl+C is for the service, which ends them in good order
+                )  # fmt: skip
+                self._connection = WorkerConnection(ours.dup())
+                self._started = time.monotonic()
+        except OSError as error:
+            raise NotReady(f"A process that reads photos cannot be started: {error}.") from error
+
+    def make_ready(self, timer: StageTimer) -> None:
+        """Starts the process if there is none, and waits until it is ready.
+
+        Raises:
+            NotReady: it cannot be started, or does not get ready.
+            SandboxMissing: it is in no sandbox, and has to be.
+            ModelError: the one that it met.
+        """
+        if self._is_ready and self._open_connection().has_data(0):  # its end, or what nobody asked for
+            self.stop()
+        if self._process is None:
+            self.start()
+        if self._is_ready:
+            return
+        try:
+            while not self._open_connection().has_data(_POLL_S):
+                timer.check()  # it goes on starting for the next photo
+                self._check_start()
+            message = decode(self._open_connection().receive(self._check_start), type(None))
+        except (EOFError, OSError, InvalidMessage) as lost:
+            self.stop()
+            raise NotReady("A process that reads photos ended while it started; see the log.") from lost
+        if isinstance(message, KnownError):
+            self.stop()
+            raise message.error
+        self.not_sandboxed = printable(message.not_sandboxed) if isinstance(message, Ready) else "unknown"
+        if self.not_sandboxed and self._sandbox == "required":
+            self.stop()
+            raise SandboxMissing(f"Photos cannot be read in a sandbox, as asked for: {self.not_sandboxed}.")
+        self._is_ready = True
+
+    def ask(self, data: bytes, task: PhotoTask[T], timer: StageTimer) -> Outcome[T]:
+        """What became of the task.
+
+        Raises:
+            ReadingFailed: the process ended.
+            Eye2FaceError: what the timer's check does, where the process was still at it; it is killed.
+        """
+        timer.check()
+        check = partial(self._check, timer, _GracePeriod())
+        begun = time.monotonic()
+        try:
+            message = self._exchange(pickle.dumps((data, task.run), pickle.HIGHEST_PROTOCOL), task, check)
+            if isinstance(message, MemoryRequest):
+                if not 0 < message.num_bytes <= _MAX_BYTES_PER_PIXEL * self._max_pixels:
+                    raise InvalidMessage(f"{message.num_bytes} bytes for a photo")
+                with self._memory.reserve(message.num_bytes, check):
+                    message = self._exchange(b"", task, check)
+            if isinstance(message, Ready | MemoryRequest):
+                raise InvalidMessage(f"{type(message).__name__} in the place of a result")
+            _check_times(message.spent_ms, within_s=time.monotonic() - begun)
+            return message
+        except (EOFError, OSError, InvalidMessage) as lost:
+            raise self._died(lost) from lost
+
+    def stop(self) -> None:
+        """Ends the process, kills it if it is at work, and frees what it had."""
+        if self._connection is not None:
+            self._connection.close()  # an idle process ends by itself
+        if self._process is not None:
+            try:
+                self._process.wait(GRACE_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        self._process, self._connection, self._is_ready = None, None, False
+
+    def _exchange(self, sent: bytes, task: PhotoTask[T], check: Callable[[], None]) -> AnyMessage[T]:
+        connection = self._open_connection()
+        connection.send(sent, check)
+        received = connection.receive(check, max_bytes=MAX_MESSAGE_BYTES + task.max_pixel_bytes)
+        return decode(received, task.returns)
+
+    def _check_start(self) -> None:
+        if time.monotonic() - self._started > START_S:
+            self.stop()
+            raise NotReady(f"A process that reads photos was not ready after {START_S:.0f} s.")
+
+    def _check(self, timer: StageTimer, grace: _GracePeriod) -> None:
+        """Raises what the timer does, after a grace period in which the photo may come to its end."""
+        try:
+            timer.check()
+        except Eye2FaceError:
+            if grace.is_over():
+                _log.warning("process %s was still at a photo that nobody waits for, and is killed", self.pid)
+                self.stop()
+                raise
+
+    def _died(self, lost: Exception) -> ReadingFailed:
+        process = self._process
+        if isinstance(lost, InvalidMessage):
+            _log.error("a process that reads photos sent an %s", lost)
+        self.stop()
+        how = "ended" if process is None else _describe_exit(process.returncode)
+        _log.error("the process that read a photo %s; another one takes its place", how)
+        return ReadingFailed(
+            f"The process that read the photo {how}, and the service goes on with another one. "
+            "Send the photo once more; if it meets this again, tell who runs the service the request id."
+        )
+
+    def _open_connection(self) -> WorkerConnection:
+        if self._connection is None:
+            raise EOFError
+        return self._connection
+
+
+def _worker_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """What a process that reads photos sees of the environment."""
+    inherited = {name: text for name, text in environment.items() if name.startswith(_INHERITED_VARIABLES)}
+    return inherited | _ONE_THREAD
+
+
+def _check_times(spent_ms: StageTimes, *, within_s: float) -> None:
+    """Raises InvalidMessage: a stage took less than nothing, or more than the whole."""
+    if not all(0 <= each <= 1000 * within_s for each in spent_ms.values()):
+        raise InvalidMessage(f"stages that took longer than {within_s:.3f} s")
+
+
+def _describe_exit(code: int) -> str:
+    return f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
