@@ -1,4 +1,4 @@
-"""The eye finder's network: from a picture to maps at a quarter of its side; and what the maps should be.
+"""The eye finder's network, its target maps and its loss: center-point detection at a quarter resolution.
 
 Letters of shapes: B batch, C channels, H and W of the picture, h and w of the maps (H / 4, W / 4).
 Source: centres as peaks of a heat map with offsets, Zhou et al. 2019, "Objects as points"; depthwise

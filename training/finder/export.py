@@ -1,4 +1,4 @@
-"""The trained eye finder as the ONNX file that the service runs, decoded inside the graph.
+"""Export of the eye finder and its refiner as one ONNX file; the graph decodes the maps to candidates.
 
 Contract: `picture` uint8 [1, H, W, 3] RGB in, H and W multiples of 32 and 64 at least; `candidates` float32
 [NUM_CANDIDATES, 9] out, the surest first: logit of being an eye; x, y of its centre and the distance between

@@ -1,7 +1,7 @@
-"""The labelled photos that the eye finder learns from and is measured on: pixels, people, what is doubtful.
+"""Labelled photos of the eye finder: pixels, people, and which of their eyes have sure labels.
 
-Knows the two CSV files of whole pictures (scenes) and of single faces; knows nothing of networks.
-Letters of shapes: P = 3 points of a person: right eye, left eye, nose; right and left are the subject's.
+Knows the two tables, scenes.csv of whole pictures and faces.csv of single faces; knows nothing of networks.
+Letters of shapes: P = 3 landmarks of a person: right eye, left eye, nose; right and left are the subject's.
 """
 
 import math
@@ -37,12 +37,12 @@ FACE_PER_EYE_DISTANCE = 2.15
 Row = Mapping[str, str]
 
 MAX_EVALUATION_SPREAD = 0.08
-"""Measured are only labels whose repetitions agree so well, in eye distances."""
+"""In evaluation a label is sure if its repetitions agree so well, in eye distances."""
 
 MAX_TRAINING_SPREAD_BY_KIND = {"masked": 0.2}
 MAX_TRAINING_SPREAD = 0.15
-"""Learned are labels up to here. Masked people's labels spread more for they were made by a detector of
-whole faces; looked at on contact sheets, they are usable up to 0.2, the others up to 0.15."""
+"""In training a label is sure up to here. Labels of masked people spread more, because a detector of whole
+faces made them; on contact sheets they are usable up to 0.2, the others up to 0.15."""
 
 PROFILE_YAW = 0.45
 """With the nose so far from the middle between the eyes, in eye distances, the farther eye is hidden."""
@@ -50,8 +50,8 @@ PROFILE_YAW = 0.45
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Three points P x 2 in pixels, whether each eye, right and left, is surely where its point is, and the
-    width of the face's box in pixels."""
+    """Landmarks P x 2 in pixels, whether the right and left one of the eyes are sure, and the width of the
+    face's box in pixels."""
 
     landmarks: NDArray[np.float32]
     sure: tuple[bool, bool]
@@ -65,7 +65,7 @@ class Person:
 
 @dataclass(frozen=True, slots=True)
 class LabelledPhoto:
-    """One picture and everybody known in it; `kind` is that of the scene, "face" for a single face."""
+    """One picture and everybody labelled in it; `kind` is that of the table, "face" where it has none."""
 
     file: str
     kind: str

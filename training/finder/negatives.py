@@ -1,8 +1,7 @@
-"""Pictures that show no human eye: scikit-image's, and the parts of photos beside and below the only person.
+"""Negatives: pictures that show no human eye, real, cut from photos beside their people, and drawn.
 
 Those of scikit-image that show a face (astronaut, camera, coins, and the cat, who has eyes) are left out; the
-others are divided into pictures to learn from, to fit the threshold on, and to measure false eyes on.
- A folder of more such pictures is divided by their names.
+others are split by hand, a folder of more pictures by their names.
 """
 
 import math

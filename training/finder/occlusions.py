@@ -15,40 +15,41 @@ from training.data.augmentation import Rng
 Landmarks = NDArray[np.float32]
 
 OCCLUSION_PROBABILITY = 0.35
-"""Part of the people in training pictures whose face is covered somewhere."""
+"""Of the people in training scenes: something covers a part of the face."""
 
 
-def cover_face(picture: Image, points: Landmarks, rng: Rng) -> list[bool]:
-    """Draws something over the face at random, and tells whether the right and left eye are gone."""
+def cover_face(picture: Image, landmarks: Landmarks, rng: Rng) -> list[bool]:
+    """Draws something over the face at random, and returns whether the right and left eye are gone."""
     kind = rng.choice(["mask", "hat", "both", "hand", "glasses", "dark glasses", "patch"],
                       p=[0.36, 0.16, 0.12, 0.1, 0.14, 0.06, 0.06])  # fmt: skip
     if kind in ("mask", "both"):
-        cover_with_mask(picture, points, rng)
+        cover_with_mask(picture, landmarks, rng)
     if kind in ("hat", "both"):
-        _fill(picture, points, _hat_outline(rng), rng)
+        _fill(picture, landmarks, _hat_outline(rng), rng)
     if kind == "hand":
-        _draw_fingers(picture, points, rng)
+        _draw_fingers(picture, landmarks, rng)
     if kind == "glasses":
-        _draw_glasses(picture, points, rng, dark=False)
+        _draw_glasses(picture, landmarks, rng, dark=False)
     if kind == "dark glasses":
-        _draw_glasses(picture, points, rng, dark=True)
+        _draw_glasses(picture, landmarks, rng, dark=True)
     if kind == "patch":
         side = int(rng.integers(2))
-        _paint(picture, points[side], rng.uniform(0.3, 0.5) * _distance(points), _colour(rng), rng)
+        radius = rng.uniform(0.3, 0.5) * _distance(landmarks)
+        _draw_patch(picture, landmarks[side], radius, _random_color(rng), rng)
         return [side == 0, side == 1]
     return [kind == "dark glasses"] * 2
 
 
-def cover_with_mask(picture: Image, points: Landmarks, rng: Rng) -> None:
+def cover_with_mask(picture: Image, landmarks: Landmarks, rng: Rng) -> None:
     """Draws a mask or scarf over nose and mouth."""
-    _fill(picture, points, _mask_outline(rng), rng)
+    _fill(picture, landmarks, _mask_outline(rng), rng)
 
 
-def paint_over_eyes(picture: Image, points: Landmarks, rng: Rng) -> None:
+def paint_over_eyes(picture: Image, landmarks: Landmarks, rng: Rng) -> None:
     """Covers both eyes softly with pixels of the cheek below or the forehead above them."""
-    distance = _distance(points)
-    down = _face_axes(points)[1]
-    for eye in points[:2]:
+    distance = _distance(landmarks)
+    down = _face_axes(landmarks)[1]
+    for eye in landmarks[:2]:
         radius = max(1.5, distance * float(rng.uniform(0.28, 0.4)))
         box = _box(picture, eye, radius * 1.6)
         away = down * distance * float(rng.choice([-1.0, 1.0]) * rng.uniform(0.45, 0.7))
@@ -65,15 +66,15 @@ def paint_over_eyes(picture: Image, points: Landmarks, rng: Rng) -> None:
         part[:] = (part * (1 - alpha) + skin * alpha).astype(np.uint8)
 
 
-def _distance(points: Landmarks) -> float:
-    return float(np.hypot(*(points[1] - points[0])))
+def _distance(landmarks: Landmarks) -> float:
+    return float(np.hypot(*(landmarks[1] - landmarks[0])))
 
 
-def _face_axes(points: Landmarks) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _face_axes(landmarks: Landmarks) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Unit vectors along the eyes, from right to left, and down the face."""
-    across = (points[1] - points[0]) / max(1e-6, _distance(points))
+    across = (landmarks[1] - landmarks[0]) / max(1e-6, _distance(landmarks))
     down = np.array([-across[1], across[0]], np.float32)
-    return across, down if down @ (points[2] - points[0]) >= 0 else -down
+    return across, down if down @ (landmarks[2] - landmarks[0]) >= 0 else -down
 
 
 def _mask_outline(rng: Rng) -> NDArray[np.float64]:
@@ -93,11 +94,11 @@ def _hat_outline(rng: Rng) -> NDArray[np.float64]:
     return np.array(right + [(-x, y) for x, y in reversed(right)])
 
 
-def _fill(picture: Image, points: Landmarks, outline: NDArray[np.float64], rng: Rng) -> None:
-    across, down = _face_axes(points)
-    distance = _distance(points)
+def _fill(picture: Image, landmarks: Landmarks, outline: NDArray[np.float64], rng: Rng) -> None:
+    across, down = _face_axes(landmarks)
+    distance = _distance(landmarks)
     shaken = outline + rng.normal(0, 0.04, outline.shape)
-    corners = points[:2].mean(0) + distance * (shaken[:, :1] * across + shaken[:, 1:] * down)
+    corners = landmarks[:2].mean(0) + distance * (shaken[:, :1] * across + shaken[:, 1:] * down)
     x0, y0 = np.maximum(np.floor(corners.min(0)).astype(int), 0)
     x1, y1 = np.minimum(np.ceil(corners.max(0)).astype(int) + 1, (picture.shape[1], picture.shape[0]))
     if x1 - x0 < 2 or y1 - y0 < 2:
@@ -119,49 +120,49 @@ def _cloth(shape: tuple[int, int], rng: Rng) -> NDArray[np.float32]:
         period = rng.uniform(0.05, 0.4) * width + 2
         waves = np.sin((u * rng.uniform(-1, 1) + v * rng.uniform(-1, 1)) * 2 * math.pi / period)
         folds = folds + waves[..., None] * rng.uniform(-60, 60, 3)
-    return np.clip(_colour(rng) + folds, 0, 255).astype(np.float32)
+    return np.clip(_random_color(rng) + folds, 0, 255).astype(np.float32)
 
 
-def _colour(rng: Rng) -> NDArray[np.float64]:
+def _random_color(rng: Rng) -> NDArray[np.float64]:
     grey = rng.uniform(5, 250)
     return np.clip(grey + (rng.normal(0, 60, 3) if rng.random() < 0.6 else 0), 0, 255) * np.ones(3)
 
 
-def _draw_fingers(picture: Image, points: Landmarks, rng: Rng) -> None:
-    across, down = _face_axes(points)
-    distance = _distance(points)
+def _draw_fingers(picture: Image, landmarks: Landmarks, rng: Rng) -> None:
+    across, down = _face_axes(landmarks)
+    distance = _distance(landmarks)
     skin = np.array([200, 150, 120]) * rng.uniform(0.3, 1.2)
-    base = points[:2].mean(0) + distance * (across * rng.uniform(-1, 1) + down * rng.uniform(0.6, 1.6))
+    base = landmarks[:2].mean(0) + distance * (across * rng.uniform(-1, 1) + down * rng.uniform(0.6, 1.6))
     angle = rng.uniform(0, 2 * math.pi)
     for finger in range(int(rng.integers(2, 5))):
         start = base + distance * 0.3 * finger * across
         way = distance * rng.uniform(0.5, 1.0) * np.array([math.cos(angle), abs(math.sin(angle))])
-        colour = tuple(float(value) for value in np.clip(skin + rng.normal(0, 8), 0, 255))
+        color = tuple(float(value) for value in np.clip(skin + rng.normal(0, 8), 0, 255))
         thick = max(1, round(distance * 0.27))
         ends = [(round(float(x)), round(float(y))) for x, y in (start, start + way)]
-        cv2.line(picture, ends[0], ends[1], colour, thick, cv2.LINE_AA)
+        cv2.line(picture, ends[0], ends[1], color, thick, cv2.LINE_AA)
 
 
-def _draw_glasses(picture: Image, points: Landmarks, rng: Rng, *, dark: bool) -> None:
-    distance = _distance(points)
-    colour = tuple(float(value) for value in _colour(rng) * (0.3 if dark else 1.0))
+def _draw_glasses(picture: Image, landmarks: Landmarks, rng: Rng, *, dark: bool) -> None:
+    distance = _distance(landmarks)
+    color = tuple(float(value) for value in _random_color(rng) * (0.3 if dark else 1.0))
     axes = tuple(
         max(1, round(distance * part)) for part in (rng.uniform(0.32, 0.42), rng.uniform(0.24, 0.36))
     )
-    turn = math.degrees(math.atan2(*(points[1] - points[0])[::-1]))
+    turn = math.degrees(math.atan2(*(landmarks[1] - landmarks[0])[::-1]))
     thick = -1 if dark else max(1, round(distance * rng.uniform(0.02, 0.07)))
-    for eye in points[:2]:
+    for eye in landmarks[:2]:
         centre = (round(float(eye[0])), round(float(eye[1])))
-        cv2.ellipse(picture, centre, axes, turn, 0, 360, colour, thick, cv2.LINE_AA)
-    across = (points[1] - points[0]) / 3
-    bridge = [tuple(round(float(value)) for value in points[0] + across * step) for step in (1.1, 1.9)]
-    cv2.line(picture, bridge[0], bridge[1], colour, max(1, abs(thick)), cv2.LINE_AA)
+        cv2.ellipse(picture, centre, axes, turn, 0, 360, color, thick, cv2.LINE_AA)
+    across = (landmarks[1] - landmarks[0]) / 3
+    bridge = [tuple(round(float(value)) for value in landmarks[0] + across * step) for step in (1.1, 1.9)]
+    cv2.line(picture, bridge[0], bridge[1], color, max(1, abs(thick)), cv2.LINE_AA)
 
 
-def _paint(picture: Image, at: Landmarks, radius: float, colour: NDArray[np.float64], rng: Rng) -> None:
+def _draw_patch(picture: Image, at: Landmarks, radius: float, color: NDArray[np.float64], rng: Rng) -> None:
     centre = (round(float(at[0])), round(float(at[1])))
     axes = (max(1, round(radius)), max(1, round(radius * rng.uniform(0.7, 1.1))))
-    fill = tuple(float(value) for value in colour)
+    fill = tuple(float(value) for value in color)
     cv2.ellipse(picture, centre, axes, rng.uniform(0, 90), 0, 360, fill, -1, cv2.LINE_AA)
 
 

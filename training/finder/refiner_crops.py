@@ -1,7 +1,7 @@
-"""What the refiner learns from: close crops of what the finder takes for eyes in drawn training pictures.
+"""Training crops of the refiner, mined from what a finder detects in training scenes (hard example mining).
 
-Each picture of `Scenes` is searched by a finder's network; its candidates near a labelled eye show an eye,
-the others none. The crops are wider than what the network sees, for training moves them anew each time.
+Detections near a labelled eye are positives, the finder's false positives are hard negatives. The crops are
+wider than what the network sees, because augmentation moves them anew in each step.
 Letters of shapes: N crops, W side of a wide crop.
 """
 
@@ -28,24 +28,24 @@ WIDE_PX = 72
 """Wide crops show WIDEN times as much as the network will see, at its resolution."""
 
 MIN_LOGIT = -4.0
-"""Candidates of a lower logit are no use: every picture has hundreds."""
+"""Detections of a lower logit are left out: every scene has hundreds."""
 
 POSITIVE_DISTANCE, NEGATIVE_DISTANCE = 0.3, 0.5
-"""A candidate this near an eye, in eye distances, shows it; one farther than NEGATIVE_DISTANCE shows none."""
+"""A detection this near an eye, in eye distances, is positive; one farther than the second is negative."""
 
 MAX_NEGATIVES = 6
 MISSED_EYE_PROBABILITY, RANDOM_PLACE_PROBABILITY = 0.5, 0.3
-"""How often an eye without a candidate is shown all the same, and a random place of a picture."""
+"""How often an eye that the finder missed becomes a crop all the same, and a random place of a scene."""
 
 Labels = NDArray[np.float32]
 LABELS = ("is an eye", "right", "down", "log growth", "turn", "other side")
-"""Columns of the labels N x 6: where the eye is in the crop's axes, in the candidate's eye distances; the
-logarithm of the true distance over the candidate's; the roll to add in the crop, in radians; whether the side
+"""Columns of the labels N x 6: where the eye is in the crop's axes, in the detection's eye distances; the
+logarithm of the true distance over the detection's; the roll to add in the crop, in radians; whether the side
 is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
-class CloseCrops:
+class RefinerCrops:
     """Wide crops N x W x W x 3 uint8 and their labels."""
 
     crops: NDArray[np.uint8]
@@ -55,27 +55,27 @@ class CloseCrops:
         return len(self.crops)
 
 
-def gather(scenes: Scenes, finder: Path, indices: Sequence[int], *, num_workers: int = 0) -> CloseCrops:
-    """The close crops of the drawn pictures of these numbers."""
+def mine_crops(scenes: Scenes, finder: Path, indices: Sequence[int], *, num_workers: int = 0) -> RefinerCrops:
+    """The crops of the scenes of these indices."""
     cv2.setNumThreads(1)  # OpenCV's own threads do not live on in the loader's processes
     # Left as arrays: as tensors each would hold a file descriptor open between the processes.
     loader = DataLoader(
         _MinedScenes(scenes, finder, indices),
         batch_size=None,
         num_workers=num_workers,
-        collate_fn=_as_they_are,
+        collate_fn=_identity,
     )
-    found = list(tqdm(loader, desc="gather", total=len(indices), mininterval=10))
+    found = list(tqdm(loader, desc="mine", total=len(indices), mininterval=10))
     crops, labels = zip(*found, strict=True)
-    return CloseCrops(np.concatenate(crops), np.concatenate(labels))
+    return RefinerCrops(np.concatenate(crops), np.concatenate(labels))
 
 
-def _as_they_are(found: Any) -> Any:
-    return found
+def _identity(mined: Any) -> Any:
+    return mined
 
 
 class _MinedScenes(Dataset[tuple[NDArray[np.uint8], Labels]]):
-    """Picture number i as its close crops and their labels."""
+    """The crops and labels of each scene."""
 
     def __init__(self, scenes: Scenes, finder: Path, indices: Sequence[int]) -> None:
         self.scenes, self.finder, self.indices = scenes, finder, indices
@@ -95,7 +95,7 @@ class _MinedScenes(Dataset[tuple[NDArray[np.uint8], Labels]]):
             [decode_detection(row, 1, 1) for row in rows[rows[:, 0] >= MIN_LOGIT].tolist()]
         )
         rng = np.random.default_rng((self.scenes.seed, index, 1))
-        labelled = list(label_candidates(seen, eyes, rng))
+        labelled = list(label_detections(seen, eyes, rng))
         crops = [crop_for_refiner(picture, each, size=WIDE_PX, widen=WIDEN) for each, _ in labelled]
         labels = [label for _, label in labelled]
         return (
@@ -104,10 +104,10 @@ class _MinedScenes(Dataset[tuple[NDArray[np.uint8], Labels]]):
         )
 
 
-def label_candidates(
+def label_detections(
     seen: Sequence[Detection], eyes: Sequence[EyeLabel], rng: Rng
 ) -> Iterator[tuple[Detection, tuple[float, ...]]]:
-    """Candidates that are known to be eyes or none, some missed eyes and random places, with labels."""
+    """Detections that are surely positive or negative, some missed eyes and random places, with labels."""
     missed = [eye for eye in eyes if eye.sure]
     num_false = 0
     for each in seen:
@@ -145,7 +145,7 @@ def _label(seen: Detection, eye: EyeLabel) -> tuple[float, ...]:
 
 
 def _perturbed_detection(eye: EyeLabel, rng: Rng) -> Detection:
-    """About where the eye is, as wrong as the finder is at times."""
+    """A detection of the eye, as wrong as the finder is at times."""
     x, y = (float(value) for value in (eye.x, eye.y) + rng.normal(0, 0.08, 2) * eye.distance)
     distance = eye.distance * math.exp(rng.normal(0, 0.12))
     roll_deg = math.degrees(eye.roll) + rng.normal(0, 8)

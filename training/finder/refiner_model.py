@@ -1,6 +1,6 @@
-"""The refiner's network: from a close crop to whether it shows an eye, and where exactly.
+"""The refiner's network, its loss and its augmentation: from a crop to whether and where it shows an eye.
 
-Letters of shapes: B batch, C channels, H and W of the close crop (both REFINER_INPUT_PX), 6 = LABELS.
+Letters of shapes: B batch, C channels, H and W of the crop (both REFINER_INPUT_PX), 6 = LABELS.
 Source: stages of a cascade that classify and regress at once, Zhang et al. 2016, "MTCNN".
 """
 
@@ -27,7 +27,7 @@ def _conv(c_in: int, c_out: int, stride: int = 1, kernel: int = 3) -> nn.Sequent
 
 
 class RefinerNet(nn.Module):
-    """Answers B x 6 (see LABELS; logits where a label is 0 or 1) from close crops B x 3 x H x W in 0…255."""
+    """Answers B x 6 (see LABELS; logits where a label is 0 or 1) from crops B x 3 x H x W in 0…255."""
 
     def __init__(self, widths: Sequence[int] = (16, 32, 64, 64)) -> None:
         super().__init__()
@@ -73,12 +73,12 @@ def loss(answers_B6: Tensor, labels_B6: Tensor) -> tuple[Tensor, dict[str, Tenso
     return torch.stack(list(terms.values())).sum(), {name: term.detach() for name, term in terms.items()}
 
 
-def moved_anew(
+def augment_crops(
     wide_BCHW: Tensor, labels_B6: Tensor, random: torch.Generator, *, amount: float = 1.0
 ) -> tuple[Tensor, Tensor]:
-    """Close crops out of wide ones as if the candidates were a little elsewhere, and labels that fit them.
+    """Crops out of wide ones as if the detections were a little elsewhere, and labels that fit them.
 
-    Shift, size and turn change by up to `amount` × (0.08 eye distances, 15 %, 10 degrees), and the light.
+    Shift, size and turn change by up to `amount` × (0.08 eye distances, 15 %, 10 degrees), and the tone.
     """
     num = len(wide_BCHW)
 

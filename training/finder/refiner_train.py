@@ -15,8 +15,8 @@ from torch import nn
 from torch.optim import AdamW
 from tqdm import tqdm
 
-from training.finder.refiner_crops import CloseCrops, gather
-from training.finder.refiner_model import RefinerNet, loss, moved_anew
+from training.finder.refiner_crops import RefinerCrops, mine_crops
+from training.finder.refiner_model import RefinerNet, augment_crops, loss
 from training.finder.scenes import Scenes
 from training.finder.train import claim_folder
 from training.loop import checkpoint as checkpoints
@@ -93,7 +93,11 @@ def load_refiner(folder: Path) -> RefinerNet:
 
 
 def _step(
-    model: nn.Module, optimizer: torch.optim.Optimizer, gathered: CloseCrops, recipe: RefinerRecipe, step: int
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    gathered: RefinerCrops,
+    recipe: RefinerRecipe,
+    step: int,
 ) -> dict[str, torch.Tensor]:
     """One step; what it sees depends on the seed and its number only."""
     random = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
@@ -102,7 +106,7 @@ def _step(
     labels = torch.from_numpy(gathered.labels[np.sort(chosen)])
     torch.manual_seed(recipe.seed * 1_000_003 + step)  # the dropout's
     model.train()
-    close, moved = moved_anew(wide, labels, random)
+    close, moved = augment_crops(wide, labels, random)
     total, terms = loss(model(close.contiguous(memory_format=torch.channels_last)), moved)
     optimizer.zero_grad(set_to_none=True)
     total.backward()  # type: ignore[no-untyped-call]
@@ -110,11 +114,13 @@ def _step(
     return {"total": total.detach(), **terms}
 
 
-def _gathered(recipe: RefinerRecipe, scenes: Scenes, settings: RefinerSettings) -> CloseCrops:
+def _gathered(recipe: RefinerRecipe, scenes: Scenes, settings: RefinerSettings) -> RefinerCrops:
     """The crops in the folder, gathered before if they are not there."""
     crops, labels = settings.folder / "crops.npy", settings.folder / "labels.npy"
     if not labels.exists():
-        found = gather(scenes, settings.finder, range(recipe.num_pictures), num_workers=settings.num_workers)
+        found = mine_crops(
+            scenes, settings.finder, range(recipe.num_pictures), num_workers=settings.num_workers
+        )
         np.save(crops, found.crops)
         np.save(labels, found.labels)  # last: with it the crops are whole
-    return CloseCrops(np.load(crops, mmap_mode="r"), np.load(labels))
+    return RefinerCrops(np.load(crops, mmap_mode="r"), np.load(labels))

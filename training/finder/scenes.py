@@ -1,7 +1,7 @@
-"""The pictures that the eye finder learns from: labelled people put together anew, and pictures of nobody.
+"""Training scenes of the eye finder, composed from labelled people and negatives (copy-paste augmentation).
 
-Everything random is a function of (seed, index). Letters of shapes: N eyes of a picture, P = 3 points of
-a person (right eye, left eye, nose). Right and left are the subject's.
+Everything random is a function of (seed, index). Right and left are the subject's.
+Source: Ghiasi et al. 2021, "Simple copy-paste is a strong data augmentation method".
 """
 
 import math
@@ -20,24 +20,23 @@ from training.finder.occlusions import OCCLUSION_PROBABILITY, Landmarks, cover_f
 
 SIDE = 256
 MIN_DISTANCE_PX, MAX_DISTANCE_PX = 6.0, 260.0
-"""Distances between the eyes that are learned, in pixels of the training picture; larger ones are looked at
-in a smaller picture."""
+"""Eye distances that are learned, in pixels of the scene; larger ones are searched at a smaller scale."""
 
-MODES = {"person": 0.30, "close-up": 0.13, "crowd": 0.20, "whole": 0.05, "nobody": 0.32}
+MODE_PROBABILITIES = {"person": 0.30, "close-up": 0.13, "crowd": 0.20, "whole": 0.05, "negative": 0.32}
 
 NO_EYES_PROBABILITY = 0.4
-"""Part of the pictures of nobody that show a body, or a face whose eyes are painted over."""
+"""Of the negatives: a body without its face, or a face whose eyes are painted over (hard negatives)."""
 
 ROUND_OBJECTS_PROBABILITY = 0.5
-"""Part of the pictures of nothing but backgrounds into which balls, cups and wheels are drawn."""
+"""Of the other negatives: balls, cups and wheels are drawn into the background."""
 
 SAMPLING_WEIGHTS = {"masked": 5.0, "several-faces": 4.0, "tilted": 5.0, "profile": 2.0, "dark": 3.0,
-                "other": 1.0, "face": 0.8}  # fmt: skip
+                "face": 0.8}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class EyeLabel:
-    """One eye of a training picture, or, if it is not sure, a place where nothing is learned.
+    """The label of one eye in a picture; one that is not sure is ignored in training and evaluation.
 
     `roll` is the angle of the head in radians, clockwise; `left` says which eye it is.
     """
@@ -51,44 +50,44 @@ class EyeLabel:
 
 
 class Scenes:
-    """Draws training pictures from labelled photos and from pictures that show nobody."""
+    """Scenes by their index, from labelled photos and from pictures that show nobody."""
 
     def __init__(self, photos: Sequence[LabelledPhoto], empty: Sequence[Image], *, seed: int = 0) -> None:
         if not photos or not empty:
             raise ValueError("there is no labelled photo, or no picture without people, to draw from")
         self.photos, self.empty, self.seed = photos, empty, seed
-        weights = np.array([SAMPLING_WEIGHTS[photo.kind] for photo in photos])
+        weights = np.array([SAMPLING_WEIGHTS.get(photo.kind, 1.0) for photo in photos])
         self._bounds = np.cumsum(weights / weights.sum())
         self._crowded = [photo for photo in photos if len(photo.people) > 1] or photos
 
     def draw(self, index: int) -> tuple[Image, list[EyeLabel]]:
-        """One picture SIDE x SIDE x 3 and its eyes."""
+        """A scene SIDE x SIDE x 3 and the labels of its eyes."""
         rng = np.random.default_rng((self.seed, index))
-        mode = str(rng.choice(list(MODES), p=list(MODES.values())))
+        mode = str(rng.choice(list(MODE_PROBABILITIES), p=list(MODE_PROBABILITIES.values())))
         picture = background(self.empty, SIDE, rng)
         eyes: list[EyeLabel] = []
-        if mode == "nobody" and rng.random() < NO_EYES_PROBABILITY:
-            picture = self._nobody(rng, picture)
-        elif mode == "nobody" and rng.random() < ROUND_OBJECTS_PROBABILITY:
+        if mode == "negative" and rng.random() < NO_EYES_PROBABILITY:
+            picture = self._draw_without_eyes(rng, picture)
+        elif mode == "negative" and rng.random() < ROUND_OBJECTS_PROBABILITY:
             for _ in range(int(rng.integers(1, 4))):
                 draw_round_object(picture, rng, self.empty)
         elif mode == "crowd":
-            picture, eyes = self._crowd(rng, picture)
-        elif mode != "nobody":
-            picture, eyes = self._one(rng, picture, mode)
+            picture, eyes = self._draw_crowd(rng, picture)
+        elif mode != "negative":
+            picture, eyes = self._draw_photo(rng, picture, mode)
         small = any(eye.distance < 16 for eye in eyes if eye.sure)
         return degrade_photo(picture, rng, mild=small), eyes
 
-    def _photo(self, rng: Rng) -> LabelledPhoto:
+    def _sample_photo(self, rng: Rng) -> LabelledPhoto:
         return self.photos[min(int(np.searchsorted(self._bounds, rng.random())), len(self.photos) - 1)]
 
-    def _one(self, rng: Rng, canvas: Image, mode: str) -> tuple[Image, list[EyeLabel]]:
-        """One photo, moved so that a person of it is where and as large as the mode asks."""
+    def _draw_photo(self, rng: Rng, canvas: Image, mode: str) -> tuple[Image, list[EyeLabel]]:
+        """One photo, transformed so that one of its people is where and as large as the mode asks."""
         whole = mode == "whole"
         photo = (
             self._crowded[int(rng.integers(len(self._crowded)))]
             if whole and rng.random() < 0.7
-            else self._photo(rng)
+            else self._sample_photo(rng)
         )
         person = photo.people[rng.integers(len(photo.people))]
         if whole:
@@ -105,12 +104,12 @@ class Scenes:
         picture = _paste(canvas, photo.pixels, move, rng)
         return picture, _label(picture, photo, move, rng)
 
-    def _crowd(self, rng: Rng, canvas: Image) -> tuple[Image, list[EyeLabel]]:
+    def _draw_crowd(self, rng: Rng, canvas: Image) -> tuple[Image, list[EyeLabel]]:
         """Several people cut out and pasted side by side, the nearer ones over the farther ones."""
         typical = math.exp(rng.uniform(math.log(MIN_DISTANCE_PX + 1), math.log(40)))
         eyes: list[EyeLabel] = []
         for _ in range(int(rng.integers(2, int(6 + min(12, 200 / typical))))):
-            photo = self._photo(rng)
+            photo = self._sample_photo(rng)
             person = photo.people[rng.integers(len(photo.people))]
             scale = typical * math.exp(rng.normal(0, 0.25)) / max(person.distance, 1.0)
             at = rng.uniform(0.04, 0.96, 2) * SIDE
@@ -131,9 +130,9 @@ class Scenes:
             eyes += [eye for eye in (_cropped_by(eye, alpha) for eye in new) if eye is not None]
         return canvas, eyes
 
-    def _nobody(self, rng: Rng, canvas: Image) -> Image:
+    def _draw_without_eyes(self, rng: Rng, canvas: Image) -> Image:
         """A photo of somebody, of whom only the body is shown, or whose eyes are painted over."""
-        photo = self._photo(rng)
+        photo = self._sample_photo(rng)
         person = photo.people[rng.integers(len(photo.people))]
         distance = max(person.distance, 1.0)
         if rng.random() < 0.35 and len(photo.people) == 1:
@@ -151,21 +150,21 @@ class Scenes:
 
 
 def _random_roll(rng: Rng) -> float:
-    """A head's additional tilt in radians: mostly little, else anything to 60 degrees."""
+    """Rotation of a head in radians: mostly little, else anything to 60 degrees."""
     return math.radians(rng.normal(0, 7) if rng.random() < 0.55 else rng.uniform(-60, 60))
 
 
 def _similarity_transform(
     centre: NDArray[np.floating], at: NDArray[np.floating], scale: float, turn: float, *, flip: bool
 ) -> NDArray[np.float64]:
-    """The 2 x 3 matrix that brings `centre` to `at`, turned clockwise, mirrored before if `flip`."""
+    """The 2 x 3 matrix that brings `centre` to `at`, rotated clockwise, mirrored first if `flip`."""
     cos, sin = math.cos(turn) * scale, math.sin(turn) * scale
     matrix = np.array([[-cos if flip else cos, -sin], [-sin if flip else sin, cos]])
     return np.hstack([matrix, (np.asarray(at) - matrix @ np.asarray(centre))[:, None]])
 
 
 def _paste(canvas: Image, photo: Image, move: NDArray[np.float64], rng: Rng) -> Image:
-    """Draws the moved photo into the canvas; what is beyond it stays, or repeats its border."""
+    """The canvas with the transformed photo drawn in, whose border is repeated now and then."""
     scale = float(np.hypot(move[0, 0], move[1, 0]))
     if scale < 0.7:
         shrink = min(1.0, scale * rng.uniform(1.0, 1.4))
@@ -189,7 +188,7 @@ def _paste(canvas: Image, photo: Image, move: NDArray[np.float64], rng: Rng) -> 
 
 
 def _label(picture: Image, photo: LabelledPhoto, move: NDArray[np.float64], rng: Rng) -> list[EyeLabel]:
-    """The eyes of a moved photo's people, some of whom are covered on the way."""
+    """The labels of a transformed photo's people, some of whom are occluded on the way."""
     mirrored = bool(np.linalg.det(move[:, :2]) < 0)
     eyes = []
     for person in photo.people:
@@ -214,14 +213,14 @@ def _label(picture: Image, photo: LabelledPhoto, move: NDArray[np.float64], rng:
 
 
 def _at_border(eye: EyeLabel) -> EyeLabel:
-    """The eye, no longer sure if it is too small, too large, or cut by the picture's border."""
+    """The label, not sure if the eye is too small, too large, or cut by the scene's border."""
     margin = 0.1 * eye.distance
     inside = margin <= eye.x <= SIDE - 1 - margin and margin <= eye.y <= SIDE - 1 - margin
     return eye if inside and MIN_DISTANCE_PX <= eye.distance <= MAX_DISTANCE_PX else replace(eye, sure=False)
 
 
 def _cutout_mask(points: Landmarks, move: NDArray[np.float64], rng: Rng) -> NDArray[np.uint8]:
-    """How much of a pasted person shows at each pixel, 255 is all: an ellipse of head, neck and shoulders."""
+    """Alpha mask of a pasted person, 255 is opaque: an ellipse of head, neck and shoulders."""
     moved = points @ move[:, :2].T + move[:, 2]
     across = moved[1] - moved[0]
     distance = float(np.hypot(*across))
@@ -244,7 +243,7 @@ def _mask_near(alpha: NDArray[np.uint8], eye: EyeLabel, reach: float) -> NDArray
 
 
 def _occluded_by(eye: EyeLabel, alpha: NDArray[np.uint8]) -> EyeLabel | None:
-    """The eye after something was pasted over: gone, partly hidden (no longer sure), or as it was."""
+    """The label after a person was pasted over: None if hidden, not sure if partly hidden."""
     part = _mask_near(alpha, eye, 0.25 * eye.distance)
     if not part.size or part.max() < 77:
         return eye
@@ -252,7 +251,7 @@ def _occluded_by(eye: EyeLabel, alpha: NDArray[np.uint8]) -> EyeLabel | None:
 
 
 def _cropped_by(eye: EyeLabel, alpha: NDArray[np.uint8]) -> EyeLabel | None:
-    """A pasted person's eye: gone where the cut-out does not reach, not sure at its edge."""
+    """The label of a pasted person: None outside of the mask, not sure at its edge."""
     part = _mask_near(alpha, eye, 0.25 * eye.distance)
     if not part.size or part.max() < 77:
         return None

@@ -19,8 +19,8 @@ from service.inference.refiner import (
 from service.inference.session import Session
 from tests.fake_finders import seen_right, tiny_finder
 from tests.training.labelled_astronaut import photo
-from training.finder.refiner_crops import LABELS, WIDE_PX, WIDEN, label_candidates
-from training.finder.refiner_model import RefinerNet, loss, moved_anew
+from training.finder.refiner_crops import LABELS, WIDE_PX, WIDEN, label_detections
+from training.finder.refiner_model import RefinerNet, augment_crops, loss
 from training.finder.refiner_train import RefinerSettings, load_refiner, train_refiner
 from training.finder.scenes import EyeLabel, Scenes
 from training.loop.checkpoint import CheckpointError
@@ -50,7 +50,7 @@ class Answering(Session):
 def test_what_is_labelled_is_what_the_service_reads(left: float, eye_is_left: bool) -> None:
     seen = guessed(100, 90, 40, 25, left)
     eye = EyeLabel(106, 86, 46, math.radians(33), eye_is_left, sure=True)
-    ((_, label),) = list(label_candidates([seen], [eye], NO_MORE))
+    ((_, label),) = list(label_detections([seen], [eye], NO_MORE))
     (found,) = Refiner(Answering([(3.0, *label[1:5], label[5] * 2 - 1)])).refine(
         np.zeros((200, 200, 3), np.uint8), [seen]
     )
@@ -68,7 +68,7 @@ def test_only_what_is_surely_no_eye_is_labelled_so() -> None:
     eye = EyeLabel(100, 100, 40, 0.0, left=False, sure=True)
     unsure = EyeLabel(200, 100, 40, 0.0, left=False, sure=False)
     seen = [guessed(x, 100, 40, 0, 0.0) for x in (104, 116, 150, 205)]
-    labelled = [(each.x, label[0]) for each, label in label_candidates(seen, [eye, unsure], NO_MORE)]
+    labelled = [(each.x, label[0]) for each, label in label_detections(seen, [eye, unsure], NO_MORE)]
     assert labelled == [(104, 1.0), (150, 0.0)]
 
 
@@ -77,12 +77,12 @@ def test_a_crop_that_is_moved_shows_the_eye_where_its_label_says() -> None:
     picture = np.zeros((200, 200, 3), np.uint8)
     picture[92:95, 107:110] = 255
     eye = EyeLabel(108, 93, 40, 0.0, left=False, sure=True)
-    ((_, label),) = list(label_candidates([seen], [eye], NO_MORE))
+    ((_, label),) = list(label_detections([seen], [eye], NO_MORE))
     wide = (
         torch.from_numpy(crop_for_refiner(picture, seen, size=WIDE_PX, widen=WIDEN)).permute(2, 0, 1).float()
     )
     random = torch.Generator().manual_seed(3)
-    close, labels = moved_anew(wide.repeat(64, 1, 1, 1), torch.tensor([label] * 64), random)
+    close, labels = augment_crops(wide.repeat(64, 1, 1, 1), torch.tensor([label] * 64), random)
     middle, per_px = (REFINER_INPUT_PX - 1) / 2, REFINER_CROP_PER_EYE_DISTANCE / REFINER_INPUT_PX
     for crop, moved in zip(close[:, 0], labels, strict=True):
         row, column = divmod(int(crop.argmax()), REFINER_INPUT_PX)
