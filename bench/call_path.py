@@ -22,7 +22,7 @@ import uvicorn
 
 from bench.photos import write_photos
 from service.http.app import create_app
-from service.http.protocol import PromptHttp
+from service.http.protocol import HttpProtocol
 from service.settings import Settings
 
 _SERVICE: Final = str(Path(create_app.__code__.co_filename).parents[1])
@@ -57,7 +57,7 @@ def trace(photo: bytes) -> CallPath:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         app = create_app(Settings(device="cpu", num_threads=1))
-        server = uvicorn.Server(uvicorn.Config(app, http=PromptHttp, log_config=None))
+        server = uvicorn.Server(uvicorn.Config(app, http=HttpProtocol, log_config=None))
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
         address = f"http://127.0.0.1:{listener.getsockname()[1]}/synthesize"

@@ -97,7 +97,7 @@ def main() -> None:
     from ray import serve
     from ray.cluster_utils import Cluster
 
-    from service.http.ray_serve import Scale, build
+    from service.http.ray_serve import ScalingOptions, build
 
     cluster = Cluster(initialize_head=True, head_node_args=_NODE)
     print("at", cluster.address, flush=True)
@@ -105,7 +105,7 @@ def main() -> None:
         ray.init(cluster.address, _node_ip_address=_ADDRESS, logging_level="warning", log_to_driver=False)
         (application,) = yaml.safe_load(SERVE_YAML.read_text())["applications"]
         serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": port})
-        scale = Scale(**application["args"] | {"max_replicas": max_replicas})
+        scale = ScalingOptions(**application["args"] | {"max_replicas": max_replicas})
         serve.run(build(scale), name=application["name"])
     print("done", flush=True)
     second: Any = None

@@ -9,8 +9,8 @@
             ...
 
 `AsyncClient` is the same for asyncio. Each error has a `code` and is documented in `service.errors`;
-`Eye2FaceError` catches them all, `CallFailed` those where no service answered. `Retry` sets how often and
-for how long a call is tried.
+`Eye2FaceError` catches them all, `CallFailed` those where no service answered. `RetryPolicy` sets how often
+and for how long a call is tried.
 
 This is the one name to import. `service` and `training` may change inside with any version. The import
 loads httpx, NumPy and pydantic, and none of FastAPI, ONNX Runtime, OpenCV and torch.
@@ -28,21 +28,21 @@ from service.client.client import (
 )
 from service.client.models import (
     CallFailed,
-    Candidate,
+    CallTimedOut,
     Eye,
-    Eyes,
+    EyeCandidate,
     Face,
+    MeasuredEye,
     Model,
-    OutOfTime,
+    PhotoEyes,
     Quality,
     Readiness,
-    Refused,
-    SeenEye,
+    RejectedEye,
     Synthesis,
     UnexpectedAnswer,
     Unreachable,
 )
-from service.client.retries import Retry
+from service.client.retries import RetryPolicy
 from service.errors import (
     CallerLimited,
     DeadlineExceeded,
@@ -92,19 +92,19 @@ from service.errors import (
 __all__ = [
     "AsyncClient",
     "CallFailed",
+    "CallTimedOut",
     "CallerLimited",
-    "Candidate",
     "Client",
     "DeadlineExceeded",
     "DeviceUnavailable",
     "EmptyBody",
     "Eye",
     "Eye2FaceError",
+    "EyeCandidate",
     "EyeRefused",
     "EyeTooBlurred",
     "EyeTooDark",
     "EyeTooSmall",
-    "Eyes",
     "Face",
     "Format",
     "ImageCorrupt",
@@ -116,6 +116,7 @@ __all__ = [
     "InvalidForm",
     "InvalidJson",
     "InvalidParameter",
+    "MeasuredEye",
     "MethodNotAllowed",
     "MissingField",
     "Model",
@@ -131,20 +132,19 @@ __all__ = [
     "NotFound",
     "NotReady",
     "OutOfMemory",
-    "OutOfTime",
     "Overloaded",
     "Person",
     "Photo",
+    "PhotoEyes",
     "Quality",
     "RateLimited",
     "Readiness",
     "ReadingFailed",
-    "Refused",
+    "RejectedEye",
     "RequestError",
-    "Retry",
+    "RetryPolicy",
     "RuntimeMissing",
     "SandboxMissing",
-    "SeenEye",
     "Side",
     "Synthesis",
     "TooManyRequests",

@@ -21,7 +21,7 @@ from starlette.testclient import TestClient
 from bench.cluster import SERVE_YAML, Proxy, Running, started_cluster
 from bench.photos import write_photos
 from service.client.client import AsyncClient, Client
-from service.client.retries import Retry
+from service.client.retries import RetryPolicy
 from service.engine.engine import MAX_FAILURES
 from service.errors import NotReady
 from service.settings import Settings
@@ -47,12 +47,12 @@ def _config() -> dict[str, Any]:
 def test_what_is_deployed_is_as_ray_wants_it_and_names_only_settings_that_exist() -> None:
     from ray.serve.schema import ServeDeploySchema
 
-    from service.http.ray_serve import Scale, build
+    from service.http.ray_serve import ScalingOptions, build
 
     (application,) = ServeDeploySchema.model_validate(_config()).applications
     assert application.import_path == f"{build.__module__}:{build.__name__}"
-    assert set(application.args) == set(Scale.model_fields), "every knob is shown"
-    assert Scale(**application.args) == Scale(), "with its default"
+    assert set(application.args) == set(ScalingOptions.model_fields), "every knob is shown"
+    assert ScalingOptions(**application.args) == ScalingOptions(), "with its default"
     assert application.runtime_env is not None
     names = application.runtime_env["env_vars"]
     assert {name.removeprefix("EYE2FACE_").lower() for name in names} <= set(Settings.model_fields)
@@ -66,16 +66,16 @@ def test_as_it_stands_it_lets_this_machine_in_alone() -> None:
 
 
 def test_a_knob_that_is_none_is_refused() -> None:
-    from service.http.ray_serve import Scale
+    from service.http.ray_serve import ScalingOptions
 
     with pytest.raises(ValueError, match="num_gpu"):
-        Scale.model_validate({"num_gpu": 0.25})
+        ScalingOptions.model_validate({"num_gpu": 0.25})
 
 
 def test_a_replica_takes_the_part_of_a_gpu_and_the_scale_that_the_configuration_says() -> None:
-    from service.http.ray_serve import Scale, build
+    from service.http.ray_serve import ScalingOptions, build
 
-    built = build(Scale(num_gpus=0.25, num_cpus=1.5, max_replicas=12, target_ongoing_requests=3))
+    built = build(ScalingOptions(num_gpus=0.25, num_cpus=1.5, max_replicas=12, target_ongoing_requests=3))
     deployment = built._bound_deployment  # nothing public tells
     assert deployment.ray_actor_options is not None
     assert {name: deployment.ray_actor_options[name] for name in ("num_cpus", "num_gpus")} == {
@@ -88,15 +88,15 @@ def test_a_replica_takes_the_part_of_a_gpu_and_the_scale_that_the_configuration_
 
 
 def test_a_replica_that_is_not_told_who_can_reach_it_wants_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    from service.http.ray_serve import settle
+    from service.http.ray_serve import replica_settings
 
     monkeypatch.delenv("EYE2FACE_HOST", raising=False)
     with pytest.raises(ValueError, match="EYE2FACE_API_KEYS"):
-        settle(Settings(), 1).check_exposure()
+        replica_settings(Settings(), 1).check_exposure()
     monkeypatch.setenv("EYE2FACE_HOST", "127.0.0.1")
-    assert settle(Settings(), 3).check_exposure().num_threads == 3
+    assert replica_settings(Settings(), 3).check_exposure().num_threads == 3
     monkeypatch.setenv("EYE2FACE_NUM_THREADS", "2")
-    assert settle(Settings(), 3).num_threads == 2
+    assert replica_settings(Settings(), 3).num_threads == 2
 
 
 def test_ray_is_told_of_a_replica_that_cannot_draw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,7 +159,7 @@ def test_what_is_more_than_may_wait_is_refused_and_clients_take_that_for_later(c
             return await asyncio.gather(*(client.post(url, content=photo, headers=jpeg) for _ in range(num)))
 
     async def ask_with_patience() -> list[bytes]:
-        async with AsyncClient(address, retry=Retry(max_tries=30, deadline_s=120)) as client:
+        async with AsyncClient(address, retry=RetryPolicy(max_tries=30, deadline_s=120)) as client:
             return await asyncio.gather(*(client.synthesize(photo) for _ in range(num)))
 
     answers = asyncio.run(ask_at_once())

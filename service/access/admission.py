@@ -14,7 +14,7 @@ from typing import Annotated, Final, Self, TypedDict
 from fastapi import Request, Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
-from service.access.api_keys import Key, KeyStore
+from service.access.api_keys import ApiKey, KeyStore
 from service.access.rate_limits import ConcurrencyLimit, RateLimit
 from service.settings import Settings
 
@@ -40,7 +40,7 @@ _IPV6_CUSTOMER_BITS = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Gate:
+class AccessControl:
     """The keys and limits of one service."""
 
     keys: KeyStore
@@ -57,7 +57,7 @@ class Gate:
         """The gate that the settings ask for.
 
         Raises:
-            BadKeys: the file of keys cannot be used.
+            InvalidKeyFile: the file of keys cannot be used.
         """
         path = Path(settings.api_keys_file) if settings.api_keys_file else None
         return cls(
@@ -76,36 +76,36 @@ class Gate:
             self.rate.charge(request.state.caller, num_requests)
 
 
-def admitted(request: Request) -> AbstractContextManager[None]:
+def admit(request: Request) -> AbstractContextManager[None]:
     """Lets a request in until it is answered, while the context lasts.
 
     Raises:
         Unauthorized: it wants a key.
         RateLimited, TooManyRequests: its key, or without keys its address, asks too much.
     """
-    gate: Gate = request.app.state.gate
-    if gate.is_open:
+    access: AccessControl = request.app.state.access
+    if access.is_open:
         return _FREELY
-    found = check_key(request)
+    found = authenticate(request)
     request.state.caller = caller = found.hash if found else _address(request)
-    return _counted(gate, caller)
+    return _counted(access, caller)
 
 
 @contextmanager
-def _counted(gate: Gate, caller: str) -> Iterator[None]:
-    with gate.concurrency.enter(caller):
-        gate.rate.charge(caller)
+def _counted(access: AccessControl, caller: str) -> Iterator[None]:
+    with access.concurrency.enter(caller):
+        access.rate.charge(caller)
         yield
 
 
-def check_key(request: Request) -> Key | None:
+def authenticate(request: Request) -> ApiKey | None:
     """The key of a request; None where none is asked for.
 
     Raises:
         Unauthorized: it wants a key.
     """
-    gate: Gate = request.app.state.gate
-    ring = gate.keys.ring()
+    access: AccessControl = request.app.state.access
+    ring = access.keys.ring()
     if not ring.keys:
         return None
     scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
@@ -126,7 +126,7 @@ async def require_key(
     Raises:
         Unauthorized: it wants a key.
     """
-    check_key(request)
+    authenticate(request)
 
 
 def _address(request: Request) -> str:

@@ -16,19 +16,21 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.errors import Unauthorized
+from service.errors import Eye2FaceError, Unauthorized
 from service.runtime.file_changes import FileWatcher
 
 _LINE = re.compile(r"([0-9a-fA-F]{64})(?:\s+(.*))?")
 _log = logging.getLogger(__name__)
 
 
-class BadKeys(ValueError):
-    """The keys that the settings name cannot be used; the message says why."""
+class InvalidKeyFile(Eye2FaceError):
+    """The file of API keys cannot be used; the service does not start."""
+
+    status, code, title = 503, "invalid_key_file", "Invalid file of API keys"
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class ApiKey:
     """One key: its SHA-256 in hex, and what its operator calls it."""
 
     hash: str
@@ -44,9 +46,9 @@ class Key:
 class KeyRing:
     """The keys that open the service; an empty ring opens to everybody."""
 
-    keys: Sequence[Key] = ()
+    keys: Sequence[ApiKey] = ()
 
-    def check(self, *candidates: str | None) -> Key | None:
+    def check(self, *candidates: str | None) -> ApiKey | None:
         """The key that one of the candidates is, or None if no key is asked for.
 
         Raises:
@@ -61,7 +63,7 @@ class KeyRing:
         found = "The key that was sent is not known." if sent else "No key was sent."
         raise Unauthorized(f"{found} Send Authorization: Bearer KEY or X-API-Key: KEY.")
 
-    def _find(self, candidate: str) -> Key | None:
+    def _find(self, candidate: str) -> ApiKey | None:
         digest = hash_key(candidate)
         # Every hash is compared, each in constant time: how long it takes tells nothing of the keys.
         equal = [key for key in self.keys if hmac.compare_digest(digest, key.hash)]
@@ -72,13 +74,13 @@ class KeyStore:
     """The ring in force: the keys of the settings and those of a file, which may change while it runs."""
 
     def __init__(self, hashes: Iterable[str], path: Path | None = None) -> None:
-        """Raises BadKeys when there is a path but no file of keys."""
-        self._own = tuple(map(Key, hashes))
+        """Raises InvalidKeyFile when there is a path but no file of keys."""
+        self._own = tuple(map(ApiKey, hashes))
         self._path = path
         self._changes = FileWatcher() if path is None else FileWatcher(path)
         self._ring = KeyRing(self._own)
         if path is not None:
-            self._ring = KeyRing((*self._own, *read_keys(path)))
+            self._ring = KeyRing((*self._own, *read_key_file(path)))
 
     @property
     def may_ask(self) -> bool:
@@ -93,30 +95,32 @@ class KeyStore:
 
     def _reload(self, path: Path) -> None:
         try:
-            keys = read_keys(path)
-        except BadKeys as error:
+            keys = read_key_file(path)
+        except InvalidKeyFile as error:
             _log.error("the %d API keys known so far stay in force: %s", len(self._ring.keys), error)
             return
         self._ring = KeyRing((*self._own, *keys))
         _log.warning("%s was read anew: %d API keys are in force", path, len(self._ring.keys))
 
 
-def read_keys(path: Path) -> tuple[Key, ...]:
+def read_key_file(path: Path) -> tuple[ApiKey, ...]:
     """The keys of a file.
 
     Raises:
-        BadKeys: it cannot be read, a line is not as it should be, or there is no key in it.
+        InvalidKeyFile: it cannot be read, a line is not as it should be, or there is no key in it.
     """
     try:
         keys = tuple(_parse(path.read_text("utf-8"), path))
     except (OSError, UnicodeDecodeError) as error:
-        raise BadKeys(f"the file of API keys {path} cannot be read ({_reason(error)})") from error
+        raise InvalidKeyFile(f"the file of API keys {path} cannot be read ({_reason(error)})") from error
     if not keys:  # a file that was emptied must not open the service to everybody
-        raise BadKeys(f"the file {path} holds no API key; add one with `eye2face new-key --file {path}`")
+        raise InvalidKeyFile(
+            f"the file {path} holds no API key; add one with `eye2face new-key --file {path}`"
+        )
     return keys
 
 
-def make_key() -> str:
+def generate_key() -> str:
     """A new key: 256 random bits, in letters that need no quoting."""
     return secrets.token_urlsafe(32)
 
@@ -126,25 +130,25 @@ def hash_key(key: str) -> str:
     return hashlib.sha256(key.encode("latin-1")).hexdigest()  # the bytes of the header
 
 
-def add_key(path: Path, key: Key) -> None:
+def append_key(path: Path, key: ApiKey) -> None:
     """Writes a key's line at the end of a file, which is made readable for its owner only if it is new."""
     with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+", encoding="utf-8") as file:
         text = file.read()
         file.write("\n" * bool(text and not text.endswith("\n")) + f"{key.hash} {key.name}".rstrip() + "\n")
 
 
-def _parse(text: str, path: Path) -> Iterator[Key]:
+def _parse(text: str, path: Path) -> Iterator[ApiKey]:
     for number, line in enumerate(text.splitlines(), start=1):
         line = line.strip()
         if not line or line.startswith("#"):
             continue
         found = _LINE.fullmatch(line)
         if found is None:  # the line itself is not shown: it may be a key that someone forgot to hash
-            raise BadKeys(
+            raise InvalidKeyFile(
                 f"line {number} of {path} is no SHA-256 in hex with a name behind it; "
                 "hash each key, for instance with printf %s KEY | sha256sum"
             )
-        yield Key(found[1].lower(), found[2] or "")
+        yield ApiKey(found[1].lower(), found[2] or "")
 
 
 def _reason(error: OSError | UnicodeDecodeError) -> str:

@@ -126,7 +126,7 @@ class ConcurrencyLimit:
                 del self._num_running[caller]
 
 
-class UploadLimit:
+class UploadMemoryLimit:
     """So many bytes of bodies at once: of those that come in, wait and are worked on.
 
     Beyond them large bodies are refused, and any beyond twice as many, so that a few who send much and slowly
@@ -139,21 +139,21 @@ class UploadLimit:
         self.num_held = 0
 
     @contextmanager
-    def hold(self) -> "Iterator[Body]":
+    def hold(self) -> "Iterator[BodyReservation]":
         """A body that takes no room any more once the context is left."""
-        body = Body(self)
+        body = BodyReservation(self)
         try:
             yield body
         finally:
             self.num_held -= body.num_bytes
 
 
-class Body:
+class BodyReservation:
     """One body, as far as it has come."""
 
     __slots__ = ("_limit", "num_bytes")
 
-    def __init__(self, limit: UploadLimit) -> None:
+    def __init__(self, limit: UploadMemoryLimit) -> None:
         self._limit = limit
         self.num_bytes = 0
 

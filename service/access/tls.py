@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
+from service.errors import Eye2FaceError
 from service.runtime.file_changes import FileWatcher
 
 HANDSHAKE_TIMEOUT_S: Final = 10.0
@@ -20,22 +21,24 @@ HANDSHAKE_TIMEOUT_S: Final = 10.0
 _log = logging.getLogger(__name__)
 
 
-class BadCertificate(ValueError):
-    """Certificates that the settings name cannot be used; the message says why."""
+class InvalidCertificate(Eye2FaceError):
+    """A file of certificates or of a private key cannot be used; what needs it does not start."""
+
+    status, code, title = 503, "invalid_certificate", "Invalid certificate"
 
 
-class Certificate:
+class ServerCertificate:
     """A certificate in PEM with those that lead to its root, and its private key."""
 
     def __init__(self, path: Path, key: Path | None = None) -> None:
         """Without `key` the private key is in the same file.
 
         Raises:
-            BadCertificate: a file cannot be read, or they do not hold a certificate and its key.
+            InvalidCertificate: a file cannot be read, or they do not hold a certificate and its key.
         """
         self._path, self._key = path, key or path
         self._changes = FileWatcher(self._path, self._key)
-        self._newest = self.context = load(self._path, self._key)
+        self._newest = self.context = server_context(self._path, self._key)
         """What a server is given; it shows the newest certificate that can be used."""
         self.context.sni_callback = self._show  # called for clients who name no server, too
 
@@ -46,15 +49,15 @@ class Certificate:
 
     def _reload(self) -> None:
         try:
-            self._newest = load(self._path, self._key)
-        except BadCertificate as error:  # most often one of the two is not written yet
+            self._newest = server_context(self._path, self._key)
+        except InvalidCertificate as error:  # most often one of the two is not written yet
             _log.error("the TLS certificate known so far stays in use: %s", error)
             return
         _log.warning("the TLS certificate in %s was read anew and is in use", self._path)
 
 
 @contextmanager
-def limited_tls(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+def tls_handshake_timeout(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
     """Servers that are made inside wait no longer for a handshake; uvicorn has no setting for it."""
     create: Any = loop.create_server
     limits = {"ssl_handshake_timeout": HANDSHAKE_TIMEOUT_S}
@@ -69,11 +72,11 @@ def limited_tls(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
         del loop.create_server
 
 
-def load(path: Path, key: Path) -> ssl.SSLContext:
+def server_context(path: Path, key: Path) -> ssl.SSLContext:
     """What a server needs for TLS 1.2 and 1.3 with this certificate; of its clients it wants none.
 
     Raises:
-        BadCertificate: a file cannot be read, or they do not hold a certificate and its key.
+        InvalidCertificate: a file cannot be read, or they do not hold a certificate and its key.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     for each in (path, key):
@@ -82,27 +85,27 @@ def load(path: Path, key: Path) -> ssl.SSLContext:
         context.load_cert_chain(path, key, password=_refuse_password)
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
-            raise BadCertificate(
+            raise InvalidCertificate(
                 f"the private key in {key} is not that of the certificate in {path}"
             ) from None
-        raise BadCertificate(
+        raise InvalidCertificate(
             f"{path} holds no certificate in PEM, or {key} not its private key ({error.reason or error})"
         ) from None
     return context
 
 
-def trust(path: Path | None) -> ssl.SSLContext:
+def client_context(path: Path | None) -> ssl.SSLContext:
     """What a caller checks servers by: the certificates in a file, or those of the system.
 
     Raises:
-        BadCertificate: the file cannot be read, or holds none.
+        InvalidCertificate: the file cannot be read, or holds none.
     """
     if path is not None:
         _refuse_unreadable(path)
     try:
         return ssl.create_default_context(cafile=path)
     except ssl.SSLError as error:
-        raise BadCertificate(f"{path} holds no certificates in PEM ({error.reason or error})") from None
+        raise InvalidCertificate(f"{path} holds no certificates in PEM ({error.reason or error})") from None
 
 
 def _refuse_unreadable(path: Path) -> None:
@@ -110,9 +113,11 @@ def _refuse_unreadable(path: Path) -> None:
     try:
         path.read_bytes()
     except OSError as error:
-        raise BadCertificate(f"the file {path} cannot be read ({error.strerror})") from None
+        raise InvalidCertificate(f"the file {path} cannot be read ({error.strerror})") from None
 
 
 def _refuse_password() -> NoReturn:
     """OpenSSL would ask whoever sits at the terminal."""
-    raise BadCertificate("the private key is encrypted; store it without a password, readable for its owner")
+    raise InvalidCertificate(
+        "the private key is encrypted; store it without a password, readable for its owner"
+    )

@@ -14,7 +14,7 @@ import threading
 import time
 from typing import Final
 
-from service.access.tls import trust
+from service.access.tls import client_context
 from service.bridge.deduplication import Deduplicator, PendingEvent
 from service.bridge.frigate import (
     MAX_EVENT_BYTES,
@@ -28,7 +28,7 @@ from service.bridge.frigate import (
 from service.bridge.messages import discovery_message, error_message, result_message
 from service.bridge.mqtt import ConnectionClosed, DeliveryTag, Message, MqttConnection, MqttOptions
 from service.client.client import Client
-from service.client.retries import Retry
+from service.client.retries import RetryPolicy
 from service.errors import Eye2FaceError
 from service.settings import BridgeSettings, read_secret
 
@@ -64,7 +64,7 @@ class Bridge:
         """
         self._settings = settings
         self._filter = EventFilter.of(settings)
-        verify = trust(settings.ca_file) if settings.ca_file else True
+        verify = client_context(settings.ca_file) if settings.ca_file else True
         self._frigate = FrigateClient(
             settings.frigate,
             token=read_secret(settings.frigate_token_file),
@@ -75,7 +75,7 @@ class Bridge:
             settings.service,
             key=read_secret(settings.service_key_file),
             timeout_s=settings.deadline_s,
-            retry=Retry(max_tries=10, deadline_s=settings.deadline_s),
+            retry=RetryPolicy(max_tries=10, deadline_s=settings.deadline_s),
             verify=verify,
         )
         self._mqtt = MqttConnection(_mqtt_options(settings), self._receive, self._forget_announcements)
@@ -231,7 +231,7 @@ def _mqtt_options(settings: BridgeSettings) -> MqttOptions:
     return MqttOptions(
         host=settings.mqtt_host,
         port=settings.mqtt_port,
-        trust=trust(settings.mqtt_ca_file) if settings.mqtt_tls else None,
+        trust=client_context(settings.mqtt_ca_file) if settings.mqtt_tls else None,
         client_id=settings.mqtt_client_id,
         username=settings.mqtt_username,
         password=read_secret(settings.mqtt_password_file),

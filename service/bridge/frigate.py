@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final, Literal, Self
 import httpx
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from service.client.retries import PATIENCE, Outcome, Retry, Tries, send
+from service.client.retries import RETRY_STATUSES, AttemptOutcome, RetryPolicy, RetryState, send
 from service.errors import Eye2FaceError
 from service.settings import BridgeSettings
 
@@ -25,7 +25,7 @@ MAX_EVENT_BYTES: Final = 1_000_000
 
 MAX_SNAPSHOT_BYTES: Final = 20_000_000
 
-_NOT_YET: Final = PATIENCE | {404, 500, 504}
+_NOT_YET: Final = RETRY_STATUSES | {404, 500, 504}
 """Frigate tells of an event before its snapshot can be fetched: 404 for a moment, 500 in some versions."""
 
 _AS_SEEN: Final = {"crop": 1, "bbox": 0, "timestamp": 0, "quality": 95}
@@ -194,7 +194,7 @@ class FrigateClient:
     ) -> None:
         """`token`: what its authenticated port wants; `verify`: as httpx has it."""
         headers = {"accept-encoding": "identity"} | ({"authorization": f"Bearer {token}"} if token else {})
-        self._retry = Retry(max_tries=8, deadline_s=deadline_s, statuses=_NOT_YET)
+        self._retry = RetryPolicy(max_tries=8, deadline_s=deadline_s, statuses=_NOT_YET)
         self._http = httpx.Client(base_url=address, headers=headers, trust_env=False, verify=verify)
 
     def fetch_snapshot(self, event_id: str) -> bytes:
@@ -203,7 +203,7 @@ class FrigateClient:
         Raises:
             SnapshotUnavailable: there is none, or Frigate did not answer, whatever the patience.
         """
-        tries = Tries(self._retry)
+        tries = RetryState(self._retry)
         outcome = send(self._http, _ask_for(event_id), tries)
         if isinstance(outcome, httpx.Response) and outcome.status_code == httpx.codes.OK:
             if 0 < len(outcome.content) <= MAX_SNAPSHOT_BYTES:
@@ -219,8 +219,8 @@ class FrigateClient:
         self._http.close()
 
 
-def _ask_for(event_id: str) -> Callable[[Tries], dict[str, Any]]:
-    def of(tries: Tries) -> dict[str, Any]:
+def _ask_for(event_id: str) -> Callable[[RetryState], dict[str, Any]]:
+    def of(tries: RetryState) -> dict[str, Any]:
         left_s = max(tries.left_s, 0.001)
         return {
             "method": "GET",
@@ -232,7 +232,7 @@ def _ask_for(event_id: str) -> Callable[[Tries], dict[str, Any]]:
     return of
 
 
-def _tell(outcome: Outcome) -> str:
+def _tell(outcome: AttemptOutcome) -> str:
     if not isinstance(outcome, httpx.Response):
         return str(outcome) or type(outcome).__name__
     if outcome.status_code in (401, 403):

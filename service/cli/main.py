@@ -21,8 +21,7 @@ from rich.progress import track
 from rich.table import Table
 
 from service import __version__
-from service.access.api_keys import BadKeys, Key, add_key, hash_key, make_key
-from service.access.tls import BadCertificate
+from service.access.api_keys import ApiKey, append_key, generate_key, hash_key
 from service.cli.doctor import examine_finder, examine_model, examine_sandbox, examine_speed, examine_versions
 from service.errors import Eye2FaceError
 from service.folder.draw import (
@@ -66,7 +65,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         app(arguments, prog_name="eye2face")
     except (
-        Eye2FaceError, OSError, ValidationError, BadKeys, BadCertificate, ClusterError, _Refusal
+        Eye2FaceError, OSError, ValidationError, ClusterError, _Refusal
     ) as error:  # fmt: skip
         typer.echo(f"eye2face: {_sentence(error)}", err=True)
         sys.exit(1)
@@ -267,12 +266,12 @@ def new_key(
     """Print a new API key, which is shown this once, and its line for EYE2FACE_API_KEYS_FILE."""
     if not (name or "x").isprintable():
         raise _Refusal("the name holds a line break or other control character")
-    secret = make_key()
-    key = Key(hash_key(secret), name.strip())
+    secret = generate_key()
+    key = ApiKey(hash_key(secret), name.strip())
     if file is None:
         typer.echo(f"{key.hash} {key.name}".rstrip(), err=True)
     else:
-        add_key(file, key)
+        append_key(file, key)
         typer.echo(f"Its hash stands in {file}; the key itself is kept nowhere.", err=True)
     typer.echo(secret)
 

@@ -24,16 +24,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.client.models import (
-    Eyes,
-    OutOfTime,
+    CallTimedOut,
+    PhotoEyes,
     Readiness,
     Synthesis,
     UnexpectedAnswer,
     Unreachable,
-    read_picture,
-    read_reply,
+    parse_image,
+    parse_json,
 )
-from service.client.retries import AnswerTooLong, Options, Outcome, Retry, Tries, send, send_async
+from service.client.retries import (
+    AttemptOutcome,
+    BuildRequest,
+    ResponseTooLong,
+    RetryPolicy,
+    RetryState,
+    send,
+    send_async,
+)
 from service.errors import InvalidParameter
 
 Photo = bytes | str | os.PathLike[str] | NDArray[np.uint8]
@@ -45,7 +53,7 @@ Input = Literal["auto", "photo", "eye"]
 Format = Literal["png", "jpeg", "webp"]
 
 _ADDRESS: Final = "http://127.0.0.1:8000"
-_PATIENT: Final = Retry()
+_PATIENT: Final = RetryPolicy()
 _JSON: Final = "application/json"
 _CONNECT_S: Final = 5.0
 """A busy service is silent while it works, but it takes connections."""
@@ -60,7 +68,7 @@ class Client:
         *,
         key: str | None = None,
         timeout_s: float = 30.0,
-        retry: Retry = _PATIENT,
+        retry: RetryPolicy = _PATIENT,
         verify: ssl.SSLContext | bool = True,
     ) -> None:
         """`timeout_s`: silence after which a request is given up; `verify`: as httpx has it.
@@ -68,7 +76,7 @@ class Client:
         Raises:
             InvalidParameter: the address is none, or no header can carry the key.
         """
-        self._line = _Line(address, timeout_s, retry)
+        self._line = _Endpoint(address, timeout_s, retry)
         self._http = httpx.Client(**_http_options(address, key), verify=verify)
 
     def synthesize(
@@ -87,8 +95,8 @@ class Client:
             OSError: the photo's file cannot be read.
         """
         query = {"eye": eye, "person": person, "input": input, "format": format}
-        call = _Call("/synthesize", f"image/{format}", query, read_photo(photo))
-        return read_picture(self._send(call), call.accept)
+        call = _Request("/synthesize", f"image/{format}", query, encode_photo(photo))
+        return parse_image(self._send(call), call.accept)
 
     def synthesize_faces(
         self,
@@ -105,16 +113,16 @@ class Client:
             Eye2FaceError, OSError: as `synthesize`; with `all`, eyes that were refused are in the answer.
         """
         query = {"eye": eye, "person": person, "input": input, "format": format}
-        return read_reply(self._send(_Call("/synthesize", _JSON, query, read_photo(photo))), Synthesis)
+        return parse_json(self._send(_Request("/synthesize", _JSON, query, encode_photo(photo))), Synthesis)
 
-    def find_eyes(self, photo: Photo, *, all: bool = False) -> Eyes:
+    def find_eyes(self, photo: Photo, *, all: bool = False) -> PhotoEyes:
         """The eyes that the finder sees; with `all` also what scored too low to be one.
 
         Raises:
             Eye2FaceError, OSError: as `synthesize`.
         """
-        call = _Call("/eyes", _JSON, {"all": str(all).lower()}, read_photo(photo))
-        return read_reply(self._send(call), Eyes)
+        call = _Request("/eyes", _JSON, {"all": str(all).lower()}, encode_photo(photo))
+        return parse_json(self._send(call), PhotoEyes)
 
     def check_ready(self) -> Readiness:
         """Where photos go if they can be sent now; asks once.
@@ -123,7 +131,7 @@ class Client:
             NotReady: they cannot, and why.
             CallFailed: nobody answered.
         """
-        return read_reply(self._send(_Call("/readyz", _JSON), max_tries=1), Readiness)
+        return parse_json(self._send(_Request("/readyz", _JSON), max_tries=1), Readiness)
 
     def close(self) -> None:
         """Lets go of the connections."""
@@ -137,7 +145,7 @@ class Client:
     ) -> None:
         self.close()
 
-    def _send(self, call: "_Call", max_tries: int | None = None) -> httpx.Response:
+    def _send(self, call: "_Request", max_tries: int | None = None) -> httpx.Response:
         tries = self._line.start(max_tries)
         return self._line.settle(send(self._http, self._line.options(call), tries), tries)
 
@@ -151,11 +159,11 @@ class AsyncClient:
         *,
         key: str | None = None,
         timeout_s: float = 30.0,
-        retry: Retry = _PATIENT,
+        retry: RetryPolicy = _PATIENT,
         verify: ssl.SSLContext | bool = True,
     ) -> None:
         """As `Client`."""
-        self._line = _Line(address, timeout_s, retry)
+        self._line = _Endpoint(address, timeout_s, retry)
         self._http = httpx.AsyncClient(**_http_options(address, key), verify=verify)
 
     async def synthesize(
@@ -169,8 +177,8 @@ class AsyncClient:
     ) -> bytes:
         """As `Client.synthesize`."""
         query = {"eye": eye, "person": person, "input": input, "format": format}
-        call = _Call("/synthesize", f"image/{format}", query, await asyncio.to_thread(read_photo, photo))
-        return read_picture(await self._send(call), call.accept)
+        call = _Request("/synthesize", f"image/{format}", query, await asyncio.to_thread(encode_photo, photo))
+        return parse_image(await self._send(call), call.accept)
 
     async def synthesize_faces(
         self,
@@ -183,17 +191,19 @@ class AsyncClient:
     ) -> Synthesis:
         """As `Client.synthesize_faces`."""
         query = {"eye": eye, "person": person, "input": input, "format": format}
-        call = _Call("/synthesize", _JSON, query, await asyncio.to_thread(read_photo, photo))
-        return read_reply(await self._send(call), Synthesis)
+        call = _Request("/synthesize", _JSON, query, await asyncio.to_thread(encode_photo, photo))
+        return parse_json(await self._send(call), Synthesis)
 
-    async def find_eyes(self, photo: Photo, *, all: bool = False) -> Eyes:
+    async def find_eyes(self, photo: Photo, *, all: bool = False) -> PhotoEyes:
         """As `Client.find_eyes`."""
-        body = await asyncio.to_thread(read_photo, photo)
-        return read_reply(await self._send(_Call("/eyes", _JSON, {"all": str(all).lower()}, body)), Eyes)
+        body = await asyncio.to_thread(encode_photo, photo)
+        return parse_json(
+            await self._send(_Request("/eyes", _JSON, {"all": str(all).lower()}, body)), PhotoEyes
+        )
 
     async def check_ready(self) -> Readiness:
         """As `Client.check_ready`."""
-        return read_reply(await self._send(_Call("/readyz", _JSON), max_tries=1), Readiness)
+        return parse_json(await self._send(_Request("/readyz", _JSON), max_tries=1), Readiness)
 
     async def close(self) -> None:
         """Lets go of the connections."""
@@ -207,13 +217,13 @@ class AsyncClient:
     ) -> None:
         await self.close()
 
-    async def _send(self, call: "_Call", max_tries: int | None = None) -> httpx.Response:
+    async def _send(self, call: "_Request", max_tries: int | None = None) -> httpx.Response:
         tries = self._line.start(max_tries)
         outcome = await send_async(self._http, self._line.options(call), tries)
         return self._line.settle(outcome, tries)
 
 
-def read_photo(photo: Photo) -> bytes:
+def encode_photo(photo: Photo) -> bytes:
     """The photo as a file; an array becomes a PNG.
 
     Raises:
@@ -235,7 +245,7 @@ def read_photo(photo: Photo) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class _Call:
+class _Request:
     """One request as each of its tries sends it; with a body it is a POST."""
 
     path: str
@@ -245,18 +255,18 @@ class _Call:
 
 
 @dataclass(frozen=True, slots=True)
-class _Line:
+class _Endpoint:
     """What both clients know of the way to their service."""
 
     address: str
     timeout_s: float
-    retry: Retry
+    retry: RetryPolicy
 
-    def start(self, max_tries: int | None) -> Tries:
-        return Tries(self.retry if max_tries is None else replace(self.retry, max_tries=max_tries))
+    def start(self, max_tries: int | None) -> RetryState:
+        return RetryState(self.retry if max_tries is None else replace(self.retry, max_tries=max_tries))
 
-    def options(self, call: _Call) -> Options:
-        def of(tries: Tries) -> dict[str, Any]:
+    def options(self, call: _Request) -> BuildRequest:
+        def of(tries: RetryState) -> dict[str, Any]:
             left_s = max(tries.left_s, 0.001)
             headers = {"accept": call.accept, "x-deadline-ms": str(int(left_s * 1000))}
             if call.body is not None:
@@ -272,16 +282,16 @@ class _Line:
 
         return of
 
-    def settle(self, outcome: Outcome, tries: Tries) -> httpx.Response:
+    def settle(self, outcome: AttemptOutcome, tries: RetryState) -> httpx.Response:
         """The answer, whatever it says, or the error that there is none."""
         if isinstance(outcome, httpx.Response):
             return outcome
         if isinstance(outcome, (httpx.ReadTimeout, httpx.WriteTimeout)):
-            raise OutOfTime(
+            raise CallTimedOut(
                 f"{self.address} did not answer in time: {min(self.timeout_s, self.retry.deadline_s):g} s "
                 f"without a byte, or {self.retry.deadline_s:g} s in all. Try later, or allow more time."
             ) from outcome
-        if isinstance(outcome, AnswerTooLong):
+        if isinstance(outcome, ResponseTooLong):
             raise UnexpectedAnswer(f"{self.address} does not stop: {outcome}.") from outcome
         raise Unreachable(
             f"{self.address} cannot be reached after {tries.num_failed} tries: "

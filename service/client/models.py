@@ -34,7 +34,7 @@ class Unreachable(CallFailed):
     title = "The service cannot be reached"
 
 
-class OutOfTime(CallFailed):
+class CallTimedOut(CallFailed):
     """The time for the call, or for one of its requests, is over."""
 
     status = 504
@@ -50,7 +50,7 @@ class UnexpectedAnswer(CallFailed):
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class EyeCandidate:
     """What may be an eye: pixels of the upright photo, `roll_deg` clockwise, `side` the subject's own."""
 
     x: float
@@ -62,7 +62,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Eye(Candidate):
+class Eye(EyeCandidate):
     """One eye of a person; persons are counted from 0, the largest first."""
 
     person: int
@@ -81,7 +81,7 @@ class Quality:
 
 
 @dataclass(frozen=True, slots=True)
-class SeenEye(Eye):
+class MeasuredEye(Eye):
     """One eye and how well it is seen."""
 
     quality: Quality
@@ -100,7 +100,7 @@ class Face:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class RejectedEye:
     """One eye that is seen too badly to draw a face from."""
 
     code: str
@@ -123,7 +123,7 @@ class Synthesis:
     """Every face that was asked for. A face is a guess from one eye and identifies nobody."""
 
     faces: tuple[Face, ...]
-    refused: tuple[Refused, ...]
+    refused: tuple[RejectedEye, ...]
     input: Literal["photo", "eye"]
     model: Model
     device: str
@@ -133,14 +133,14 @@ class Synthesis:
 
 
 @dataclass(frozen=True, slots=True)
-class Eyes:
+class PhotoEyes:
     """Every eye in the upright photo; `below_threshold` only if it was asked for and the finder tells."""
 
     width: int
     height: int
-    eyes: tuple[SeenEye, ...]
+    eyes: tuple[MeasuredEye, ...]
     request_id: str
-    below_threshold: tuple[Candidate, ...] | None = None
+    below_threshold: tuple[EyeCandidate, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +160,7 @@ class _Problem(BaseModel):
     request_id: str = ""
 
 
-def read_reply(response: httpx.Response, kind: type[T]) -> T:
+def parse_json(response: httpx.Response, kind: type[T]) -> T:
     """The JSON of an answer as a value of `kind`.
 
     Raises:
@@ -179,11 +179,11 @@ def read_reply(response: httpx.Response, kind: type[T]) -> T:
         ) from error
 
 
-def read_picture(response: httpx.Response, media_type: str) -> bytes:
+def parse_image(response: httpx.Response, media_type: str) -> bytes:
     """The file that an answer is.
 
     Raises:
-        Eye2FaceError: as `read_reply`.
+        Eye2FaceError: as `parse_json`.
     """
     _refuse_problem(response)
     if response.headers.get("content-type") != media_type:

@@ -16,9 +16,9 @@ from typing import Any, Final
 
 import httpx
 
-Outcome = httpx.Response | httpx.TransportError
+AttemptOutcome = httpx.Response | httpx.TransportError
 
-PATIENCE: Final = frozenset({429, 502, 503})
+RETRY_STATUSES: Final = frozenset({429, 502, 503})
 """Answers that mean "not now"; 502 is what a proxy says while the service behind it starts anew."""
 
 _JITTER: Final = 0.5
@@ -26,16 +26,16 @@ _JITTER: Final = 0.5
 
 _PROBLEM_JSON: Final = "application/problem+json"
 
-MAX_ANSWER_BYTES: Final = 100_000_000
+MAX_RESPONSE_BYTES: Final = 100_000_000
 """More than any answer that is wanted here; a server that sends without end fills no memory."""
 
 
-class AnswerTooLong(httpx.TransportError):
+class ResponseTooLong(httpx.TransportError):
     """The answer goes on beyond every limit."""
 
 
 @dataclass(frozen=True, slots=True)
-class Retry:
+class RetryPolicy:
     """How patient a caller is: one call makes `max_tries` requests and takes `deadline_s` at most.
 
     The n-th wait is `backoff_s` times 2^(n-1), at most `max_backoff_s`, of which half is left to chance. A
@@ -46,14 +46,14 @@ class Retry:
     deadline_s: float = 30.0
     backoff_s: float = 0.25
     max_backoff_s: float = 8.0
-    statuses: frozenset[int] = PATIENCE
+    statuses: frozenset[int] = RETRY_STATUSES
 
 
 @dataclass(slots=True)
-class Tries:
+class RetryState:
     """The tries of one call, from the moment at which this is made."""
 
-    retry: Retry
+    retry: RetryPolicy
     num_failed: int = 0
     _end: float = field(init=False)
 
@@ -65,7 +65,7 @@ class Tries:
         """Time until the deadline; zero or less when it is over."""
         return self._end - time.monotonic()
 
-    def wait_s(self, outcome: Outcome) -> float | None:
+    def wait_s(self, outcome: AttemptOutcome) -> float | None:
         """How long to wait before the next try; None if this outcome is the last word."""
         if not self._may_pass(outcome):
             return None
@@ -78,24 +78,24 @@ class Tries:
             wait += retry_after_s(outcome.headers)
         return wait if wait < self.left_s else None
 
-    def _may_pass(self, outcome: Outcome) -> bool:
+    def _may_pass(self, outcome: AttemptOutcome) -> bool:
         if isinstance(outcome, httpx.Response):
-            return outcome.status_code in self.retry.statuses or _is_of_another(outcome)
+            return outcome.status_code in self.retry.statuses or _is_from_gateway(outcome)
         # Who does not answer in time may be at work: to ask again would double the load.
-        return not isinstance(outcome, (httpx.ReadTimeout, httpx.WriteTimeout, AnswerTooLong))
+        return not isinstance(outcome, (httpx.ReadTimeout, httpx.WriteTimeout, ResponseTooLong))
 
 
-def _is_of_another(answer: httpx.Response) -> bool:
+def _is_from_gateway(answer: httpx.Response) -> bool:
     """Whether a 500 is not the service's, but of a proxy that lost it: Ray's says so when a node dies."""
     own = answer.headers.get("content-type", "").startswith(_PROBLEM_JSON)
     return answer.status_code == 500 and not own
 
 
-Options = Callable[[Tries], dict[str, Any]]
+BuildRequest = Callable[[RetryState], dict[str, Any]]
 """What httpx takes for the next try."""
 
 
-def send(http: httpx.Client, options: Options, tries: Tries) -> Outcome:
+def send(http: httpx.Client, options: BuildRequest, tries: RetryState) -> AttemptOutcome:
     """The last word: the whole answer, or why there is none."""
     while True:
         outcome = _try(http, options, tries)
@@ -105,7 +105,7 @@ def send(http: httpx.Client, options: Options, tries: Tries) -> Outcome:
         time.sleep(wait_s)
 
 
-async def send_async(http: httpx.AsyncClient, options: Options, tries: Tries) -> Outcome:
+async def send_async(http: httpx.AsyncClient, options: BuildRequest, tries: RetryState) -> AttemptOutcome:
     """As `send`."""
     while True:
         outcome = await _try_async(http, options, tries)
@@ -115,7 +115,7 @@ async def send_async(http: httpx.AsyncClient, options: Options, tries: Tries) ->
         await asyncio.sleep(wait_s)
 
 
-def _try(http: httpx.Client, options: Options, tries: Tries) -> Outcome:
+def _try(http: httpx.Client, options: BuildRequest, tries: RetryState) -> AttemptOutcome:
     try:
         with http.stream(**options(tries)) as response:
             body = bytearray()
@@ -128,7 +128,7 @@ def _try(http: httpx.Client, options: Options, tries: Tries) -> Outcome:
         return error
 
 
-async def _try_async(http: httpx.AsyncClient, options: Options, tries: Tries) -> Outcome:
+async def _try_async(http: httpx.AsyncClient, options: BuildRequest, tries: RetryState) -> AttemptOutcome:
     try:
         async with asyncio.timeout(tries.left_s), http.stream(**options(tries)) as response:
             body = bytearray()
@@ -143,8 +143,8 @@ async def _try_async(http: httpx.AsyncClient, options: Options, tries: Tries) ->
 
 def _collect(chunk: bytes, body: bytearray) -> None:
     body += chunk
-    if len(body) > MAX_ANSWER_BYTES:
-        raise AnswerTooLong(f"more than {MAX_ANSWER_BYTES:,} bytes came")
+    if len(body) > MAX_RESPONSE_BYTES:
+        raise ResponseTooLong(f"more than {MAX_RESPONSE_BYTES:,} bytes came")
 
 
 def _complete(response: httpx.Response, body: bytearray) -> httpx.Response:

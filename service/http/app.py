@@ -16,14 +16,14 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.staticfiles import StaticFiles
 
 from service import __version__
-from service.access.admission import CORS, Gate
-from service.access.rate_limits import UploadLimit
+from service.access.admission import CORS, AccessControl
+from service.access.rate_limits import UploadMemoryLimit
 from service.engine.engine import Engine
 from service.engine.model_reload import watch_for_reloads
 from service.http import pages
-from service.http.middleware import QUIET, HeadAsGet, Stamps, Watch
-from service.http.openapi import describe
-from service.http.problems import HANDLED, answer_problem
+from service.http.middleware import PROBES, HeadAsGet, RequestLog, StandardHeaders
+from service.http.openapi import build_openapi
+from service.http.problems import HANDLED_ERRORS, problem_response
 from service.http.routes import health_routes, model_routes, photo_routes
 from service.inference.catalog import Catalog
 from service.observability.metrics import Metrics
@@ -42,7 +42,7 @@ _TRACED: Final[TelemetryConfig] = {
     **_UNTRACED,  # the numbers are Prometheus', and its logs hold what callers sent
     "tracing": True,
     "operation_spans": False,
-    "exclude": lambda scope: scope.get("path") in QUIET,
+    "exclude": lambda scope: scope.get("path") in PROBES,
 }
 
 
@@ -56,7 +56,7 @@ def create_app(settings: Settings) -> FastAPI:
     Raises:
         ValueError: it would listen beyond loopback with neither keys nor leave to do so.
         ValueError: it would trace, and what that needs is not installed.
-        BadKeys: the file of keys cannot be used.
+        InvalidKeyFile: the file of keys cannot be used.
     """
     settings.check_exposure()
     if settings.tracing:
@@ -73,22 +73,22 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.settings = settings
     app.state.catalogue = Catalog(settings.models_folder)
-    app.state.gate = Gate.open(settings)
-    app.state.uploads = UploadLimit(count_memory() // _PART_OF_MEMORY)
+    app.state.access = AccessControl.open(settings)
+    app.state.uploads = UploadMemoryLimit(count_memory() // _PART_OF_MEMORY)
     app.state.metrics = Metrics()
     app.add_middleware(HeadAsGet)  # the inner one: photos, which are posted, go by it
     if settings.cors_origins:
         app.add_middleware(CORSMiddleware, allow_origins=settings.cors_origins, **CORS)
-    app.add_middleware(Watch, metrics=app.state.metrics, traced=settings.tracing)
-    app.add_middleware(Stamps)  # the outer one: it gives the request its id
-    for error in HANDLED:
-        app.add_exception_handler(error, answer_problem)
+    app.add_middleware(RequestLog, metrics=app.state.metrics, traced=settings.tracing)
+    app.add_middleware(StandardHeaders)  # the outer one: it gives the request its id
+    for error in HANDLED_ERRORS:
+        app.add_exception_handler(error, problem_response)
     for router in (photo_routes, model_routes, health_routes, pages.page):
         app.include_router(router)
     if settings.docs:
         app.include_router(pages.documentation)
     app.mount("/web", StaticFiles(directory=pages.WEB))
-    app.openapi = partial(describe, app)  # type: ignore[method-assign]  # FastAPI's documented way
+    app.openapi = partial(build_openapi, app)  # type: ignore[method-assign]  # FastAPI's documented way
     return app
 
 

@@ -11,13 +11,13 @@ from service.errors import Eye2FaceError
 from service.observability.metrics import Metrics
 from service.observability.tracing import tag_request_span
 
-QUIET: Final = ("/livez", "/readyz", "/metrics")
+PROBES: Final = ("/livez", "/readyz", "/metrics")
 """Asked every few seconds; their answers are logged only if they are bad news."""
 
 _log = logging.getLogger("service.requests")
 
 
-class Watch:
+class RequestLog:
     """Counts and logs each answer; the request's id must be in its state by then."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, *, traced: bool = False) -> None:
@@ -56,7 +56,7 @@ class Watch:
         self._metrics.count_request(route, status, seconds)
         if code is not None:
             self._metrics.count_problem(code)
-        level = logging.DEBUG if route in QUIET and status < 400 else logging.INFO
+        level = logging.DEBUG if route in PROBES and status < 400 else logging.INFO
         if not _log.isEnabledFor(level):
             return
         facts: dict[str, Any] = {
@@ -99,7 +99,7 @@ class HeadAsGet:
             scope["method"] = "HEAD"
 
 
-class Stamps:
+class StandardHeaders:
     """Middleware: gives each request its id, and each answer the headers that all of them carry."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -127,7 +127,7 @@ class Stamps:
         await self._app(scope, receive, send_stamped)
 
 
-def stamps(request_id: str) -> dict[str, str]:
+def standard_headers(request_id: str) -> dict[str, str]:
     """The headers of every answer, errors and health included; a page has a policy of its own instead."""
     return _SAME_FOR_ALL | {"X-Request-Id": request_id}
 

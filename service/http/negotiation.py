@@ -13,7 +13,7 @@ _MAX_REMEMBERED_CHARS: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
-class _Range:
+class _MediaRange:
     type: str
     subtype: str
     quality: float
@@ -57,7 +57,7 @@ def _choose(accept: str, offers: tuple[str, ...]) -> str | None:
 _choose_remembered = lru_cache(maxsize=256)(_choose)
 
 
-def _parse(text: str) -> _Range | None:
+def _parse(text: str) -> _MediaRange | None:
     """One media range, or None if it is none; parameters other than `q` are passed over."""
     name, *parameters = (part.strip().lower() for part in text.split(";"))
     type_, slash, subtype = name.partition("/")
@@ -73,4 +73,4 @@ def _parse(text: str) -> _Range | None:
                 return None
             if not 0.0 <= quality <= 1.0:  # also nan
                 return None
-    return _Range(type_, subtype, quality)
+    return _MediaRange(type_, subtype, quality)

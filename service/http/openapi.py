@@ -178,7 +178,7 @@ SYNTHESIZE_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
-def describe(app: FastAPI) -> dict[str, Any]:
+def build_openapi(app: FastAPI) -> dict[str, Any]:
     """The OpenAPI document of the app, with the shape of its errors."""
     if app.openapi_schema is None:
         document = get_openapi(

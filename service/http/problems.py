@@ -21,11 +21,11 @@ from service.errors import (
     UploadTooLarge,
     UploadTooSlow,
 )
-from service.http.middleware import stamps
+from service.http.middleware import standard_headers
 from service.http.openapi import PROBLEM_JSON
 from service.http.schemas import Problem
 
-EXPECTED: tuple[type[Exception], ...] = (
+EXPECTED_ERRORS: tuple[type[Exception], ...] = (
     Eye2FaceError,
     RequestValidationError,
     HTTPException,
@@ -33,7 +33,7 @@ EXPECTED: tuple[type[Exception], ...] = (
 )
 """What a request may meet without a fault of the service."""
 
-HANDLED = (*EXPECTED, Exception)
+HANDLED_ERRORS = (*EXPECTED_ERRORS, Exception)
 """What the handler must be registered for; each framework error on its own, or FastAPI answers it itself."""
 
 _MAX_DISCARDED_BYTES: Final = 200_000_000
@@ -43,7 +43,7 @@ is closed while a caller sends is reset: browsers and plain clients then lose th
 _log = logging.getLogger(__name__)
 
 
-async def answer_problem(request: Request, error: Exception) -> Response:
+async def problem_response(request: Request, error: Exception) -> Response:
     """The answer for any error that a request met."""
     if isinstance(error, ClientDisconnect):
         return Response(status_code=400)  # nobody is there to read it
@@ -52,12 +52,12 @@ async def answer_problem(request: Request, error: Exception) -> Response:
     request.state.code = known.code
     problem = _describe(known, error, request_id)
     headers = _headers_for(request, known, error)
-    if not isinstance(error, EXPECTED):  # a crash is answered outside of the middleware that stamps
-        headers = stamps(request_id) | headers
+    if not isinstance(error, EXPECTED_ERRORS):  # a crash is answered outside of the middleware that stamps
+        headers = standard_headers(request_id) | headers
     return Response(problem.model_dump_json(), known.status, headers, PROBLEM_JSON)
 
 
-def describe_problem(request: Request, error: BaseException) -> Problem:
+def problem_of(request: Request, error: BaseException) -> Problem:
     """The same, for an error that one photo of several met."""
     return _describe(_translate(request, error), error, request.state.request_id)
 

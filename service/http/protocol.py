@@ -19,7 +19,7 @@ GOODBYE_S: Final = 3.0
 do not say it before they use one again, and the stop would wait for them as long as it may."""
 
 
-class PromptHttp(HttpToolsProtocol):
+class HttpProtocol(HttpToolsProtocol):
     """Closes a connection whose request's head does not come: each one open costs a descriptor.
 
     A wish to change the protocol is passed over, as RFC 9110, section 7.8, allows: Java's HttpClient asks for

@@ -26,7 +26,7 @@ _ID_HEADER: Final = b"x-request-id"
 _ID: Final = re.compile(r"[0-9A-Za-z-]{1,64}")
 
 
-class Scale(BaseModel):
+class ScalingOptions(BaseModel):
     """How many replicas there are and what each of them takes; `args` of `serve.yaml` by the same names."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,7 +46,7 @@ class Scale(BaseModel):
         return max(1, math.ceil(self.num_cpus))
 
 
-def build(scale: Scale) -> serve.Application:
+def build(scale: ScalingOptions) -> serve.Application:
     """The application for `serve deploy`; the settings are read where a replica starts, as ever."""
     deployment = serve.deployment(
         name="eye2face",
@@ -75,9 +75,9 @@ class Replica:
         """Raises ValueError where the service would be open to other machines without keys."""
         keep_freed_memory()
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # damaged pictures are no news
-        settings = settle(Settings(), num_cores)
+        settings = replica_settings(Settings(), num_cores)
         logging.config.dictConfig(logging_config(settings.log_format, settings.log_level))
-        self._app = Stateful(create_app(settings))
+        self._app = LifespanState(create_app(settings))
 
     def __serve_build_asgi_app__(self) -> ASGIApp:  # Ray's name
         """What Ray serves."""
@@ -93,7 +93,7 @@ class Replica:
             engine.refuse_unready()
 
 
-def settle(settings: Settings, num_cores: int) -> Settings:
+def replica_settings(settings: Settings, num_cores: int) -> Settings:
     """The settings of a replica: as many workers as it has cores, and no trust in what is not known here.
 
     It is Ray's proxies that listen, on the address of `serve.yaml`. `EYE2FACE_HOST` tells the replica which;
@@ -103,7 +103,7 @@ def settle(settings: Settings, num_cores: int) -> Settings:
     return settings.model_copy(update=known | {"num_threads": settings.num_threads or num_cores})
 
 
-class Stateful:
+class LifespanState:
     """The application; gives it what it has of uvicorn and not of Ray, and leaves to Ray what is Ray's.
 
     Each request has what the start has made, and Ray's id for it: the one that Ray writes into the answer.

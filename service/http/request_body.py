@@ -35,14 +35,14 @@ _FORMS = "image/*, multipart/form-data with the file in the field 'image', or ap
 
 
 @dataclass(frozen=True, slots=True)
-class Upload:
+class UploadedPhoto:
     """One file of a form, and what its sender calls it."""
 
     file_name: str
     data: bytes
 
 
-async def read_picture(request: Request, *, max_bytes: int, max_s: float) -> bytes:
+async def read_photo(request: Request, *, max_bytes: int, max_s: float) -> bytes:
     """The bytes of the picture that the request carries, not yet looked at.
 
     Raises:
@@ -61,7 +61,9 @@ async def read_picture(request: Request, *, max_bytes: int, max_s: float) -> byt
         raise _too_slow(max_s) from error
 
 
-async def read_pictures(request: Request, *, max_bytes: int, max_s: float, max_files: int) -> list[Upload]:
+async def read_photos(
+    request: Request, *, max_bytes: int, max_s: float, max_files: int
+) -> list[UploadedPhoto]:
     """The files of the form that the request carries, in their order, not yet looked at.
 
     Raises:
@@ -111,7 +113,7 @@ async def _read(request: Request, max_bytes: int) -> bytes:
     raise UnsupportedMediaType(f"{found} Send a photo as {_FORMS}.")
 
 
-def refuse_size(num_bytes: int, max_bytes: int) -> None:
+def check_photo_size(num_bytes: int, max_bytes: int) -> None:
     """Returns if one photo of several is not too large.
 
     Raises:
@@ -175,7 +177,7 @@ class _FormParser(MultiPartParser):
             raise MultiPartException("it ends before its last boundary; send all of it")
 
 
-async def _read_form(request: Request, max_bytes: int, *, max_fields: int) -> list[Upload]:
+async def _read_form(request: Request, max_bytes: int, *, max_fields: int) -> list[UploadedPhoto]:
     """The files of the form, at least one, if it holds nothing else."""
     try:
         form = await _FormParser(request, max_bytes, max_fields).parse()
@@ -183,7 +185,7 @@ async def _read_form(request: Request, max_bytes: int, *, max_fields: int) -> li
         reason = str(error.__cause__ or error.message).rstrip(".")
         raise InvalidForm(f"The form cannot be read: {reason}.") from error
     try:
-        return [Upload(photo.filename or "", await photo.read()) for photo in _photos_of(form)]
+        return [UploadedPhoto(photo.filename or "", await photo.read()) for photo in _photos_of(form)]
     finally:
         await form.close()
 

@@ -11,7 +11,7 @@ from fastapi.routing import APIRoute
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 from starlette.types import Receive, Scope, Send
 
-from service.access.admission import admitted, check_key, require_key
+from service.access.admission import admit, authenticate, require_key
 from service.engine.engine import Engine, PhotoWork
 from service.errors import NotAcceptable, NotFound, NotReady
 from service.http.deadlines import cancel_on_disconnect, read_deadline_ms
@@ -27,9 +27,9 @@ from service.http.openapi import (
     describe_batch_route,
     describe_photo_route,
 )
-from service.http.problems import describe_problem
+from service.http.problems import problem_of
 from service.http.query_params import EyesQuery, SynthesizeQuery, read_query
-from service.http.request_body import Upload, read_picture, read_pictures, refuse_size
+from service.http.request_body import UploadedPhoto, check_photo_size, read_photo, read_photos
 from service.http.responses import (
     BatchResult,
     batch_json,
@@ -66,7 +66,7 @@ class AdmittedRoute(APIRoute):
             await super().handle(scope, receive, send)  # 405
             return
         request = Request(scope, receive, send)
-        with admitted(request), request.app.state.uploads.hold() as request.state.body:
+        with admit(request), request.app.state.uploads.hold() as request.state.body:
             try:
                 response = await self.endpoint(request)
             except asyncio.CancelledError as error:  # uvicorn, when it stops; Ray, of a caller who left
@@ -132,7 +132,7 @@ async def metrics(
     if settings.metrics == "off":
         raise NotFound("The numbers are switched off: EYE2FACE_METRICS=off.")
     if settings.metrics == "key":
-        check_key(request)
+        authenticate(request)
     numbers: Metrics = request.app.state.metrics
     return Response(numbers.write(), media_type=MEDIA_TYPE)
 
@@ -180,22 +180,24 @@ async def synthesize_batch(request: Request) -> Response:
     media_type = _accepted(request, (_JSON, ZIP))
     settings: Settings = request.app.state.settings
     engine.pool.refuse_overload()
-    uploads = await read_pictures(
+    uploads = await read_photos(
         request,
         max_bytes=settings.max_batch_bytes,
         max_s=settings.upload_timeout_s,
         max_files=settings.max_batch_photos,
     )
-    request.app.state.gate.charge(request, len(uploads) - 1)
+    request.app.state.access.charge(request, len(uploads) - 1)
     options, format = _choose(query, settings.max_people), query.format or "png"
     request_id: str = request.state.request_id
     model = engine.model.current
 
-    def read(upload: Upload, timer: StageTimer) -> SelectedCrops:
-        refuse_size(len(upload.data), settings.max_upload_bytes)
+    def read(upload: UploadedPhoto, timer: StageTimer) -> SelectedCrops:
+        check_photo_size(len(upload.data), settings.max_upload_bytes)
         return model.pipeline.read(upload.data, options, timer)
 
-    def finish(upload: Upload, selected: SelectedCrops, drawn: DrawnFaces, timer: StageTimer) -> BatchResult:
+    def finish(
+        upload: UploadedPhoto, selected: SelectedCrops, drawn: DrawnFaces, timer: StageTimer
+    ) -> BatchResult:
         synthesis = model.pipeline.finish(selected, drawn, timer)
         if media_type == ZIP:
             faces = [encode_synthetic(face, format) for face in synthesis.faces]
@@ -207,7 +209,7 @@ async def synthesize_batch(request: Request) -> Response:
     with cancel_on_disconnect(request):
         drawn = await _run_each(engine, works, _deadline_ms(request, engine))
     results = [
-        BatchResult(upload.file_name, problem=describe_problem(request, result))
+        BatchResult(upload.file_name, problem=problem_of(request, result))
         if isinstance(result, BaseException)
         else result
         for upload, result in zip(uploads, drawn, strict=True)
@@ -247,7 +249,7 @@ async def _read(request: Request, engine: Engine) -> bytes:
     """The photo's bytes; where it could not be worked on, it need not be sent."""
     settings = engine.settings
     engine.pool.refuse_overload()
-    return await read_picture(request, max_bytes=settings.max_upload_bytes, max_s=settings.upload_timeout_s)
+    return await read_photo(request, max_bytes=settings.max_upload_bytes, max_s=settings.upload_timeout_s)
 
 
 def _deadline_ms(request: Request, engine: Engine) -> float:

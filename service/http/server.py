@@ -12,10 +12,10 @@ import cv2
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.access.tls import Certificate, limited_tls
+from service.access.tls import ServerCertificate, tls_handshake_timeout
 from service.errors import Eye2FaceError
 from service.http.app import create_app
-from service.http.protocol import PromptHttp
+from service.http.protocol import HttpProtocol
 from service.observability.logs import logging_config
 from service.runtime.memory import freeze_garbage_collector, keep_freed_memory
 from service.settings import Settings
@@ -29,20 +29,20 @@ def run_server(settings: Settings) -> None:
     Raises:
         Eye2FaceError: the model cannot be used.
         ValueError: the service would be open to other machines without keys, or cannot trace as it is told.
-        BadCertificate: it cannot speak TLS with the certificate that is named.
+        InvalidCertificate: it cannot speak TLS with the certificate that is named.
     """
     _open_standard_streams()
     keep_freed_memory()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # damaged pictures are no news
-    certificate = Certificate(*settings.tls_files) if settings.tls_files else None
-    app = _Start(create_app(settings))
+    certificate = ServerCertificate(*settings.tls_files) if settings.tls_files else None
+    app = _StartupErrors(create_app(settings))
     config = uvicorn.Config(
         app,
         settings.host,
         settings.port,
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=settings.trusted_proxies,
-        http=PromptHttp,
+        http=HttpProtocol,
         ws="none",
         lifespan="on",
         server_header=False,
@@ -65,7 +65,7 @@ def run_server(settings: Settings) -> None:
         _give_up_full_streams()
 
 
-class _Start:
+class _StartupErrors:
     """The application; keeps an error of ours at its start back from the log, where it were a traceback."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -103,7 +103,7 @@ class _Server(uvicorn.Server):
         self._docs = docs
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        with limited_tls(asyncio.get_running_loop()):
+        with tls_handshake_timeout(asyncio.get_running_loop()):
             await super().startup(sockets)
         if not self.started:
             return
@@ -111,7 +111,7 @@ class _Server(uvicorn.Server):
         host, port = self.servers[0].sockets[0].getsockname()[:2]
         scheme = "https" if self.config.is_ssl else "http"
         address = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
-        _say(greet(address, docs=self._docs))
+        _say(startup_message(address, docs=self._docs))
 
 
 def _open_standard_streams() -> None:
@@ -144,7 +144,7 @@ def _give_up_full_streams() -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def greet(address: str, *, docs: bool) -> str:
+def startup_message(address: str, *, docs: bool) -> str:
     """What a service says when it takes photos; it names the documentation where that is served."""
     described = f"The interface is described on {address}/docs. " if docs else ""
     return (

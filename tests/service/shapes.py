@@ -16,7 +16,7 @@ class Answer(Protocol):
     def json(self) -> Any: ...
 
 
-def check_stamps(answer: Answer) -> None:
+def check_standard_headers(answer: Answer) -> None:
     """Asserts the headers that all answers carry."""
     assert answer.headers["x-synthetic"] == "true"
     assert re.fullmatch("[0-9a-f]{32}", answer.headers["x-request-id"])
@@ -30,7 +30,7 @@ def check_problem(answer: Answer, status: int, code: str, *members: str) -> dict
     """Asserts the one shape of errors, with these members more, and returns the problem."""
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
-    check_stamps(answer)
+    check_standard_headers(answer)
     problem: dict[str, Any] = answer.json()
     keys = {"type", "title", "status", "detail", "code", "request_id", "not_for_identification"}
     assert set(problem) == keys | set(members)

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from starlette.testclient import TestClient
 
-from service.access.admission import Gate
+from service.access.admission import AccessControl
 from service.http.app import create_app
 from service.settings import Settings
 from tests.running import running_service, serving
@@ -85,14 +85,14 @@ def test_without_keys_each_address_has_its_own_share(
 def test_as_many_requests_at_once_as_a_caller_may_have(model: Path, photo: bytes) -> None:
     settings = Settings(model=str(model), device="cpu", max_concurrent_requests=1)
     app = create_app(settings)
-    gate: Gate = app.state.gate
+    access: AccessControl = app.state.access
     with serving(app) as address, hanging(address):
-        wait_for(lambda: gate.concurrency.num_callers == 1)
+        wait_for(lambda: access.concurrency.num_callers == 1)
         problem = httpx.post(f"{address}/synthesize", content=photo, headers=JPEG, timeout=30)
         check_problem(problem, 429, "too_many_requests")
         assert problem.headers["retry-after"] == "1"
         assert httpx.get(f"{address}/readyz").status_code == 200
-    assert gate.concurrency.num_callers == 0
+    assert access.concurrency.num_callers == 0
 
 
 @contextmanager

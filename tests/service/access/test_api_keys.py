@@ -7,13 +7,22 @@ from pathlib import Path
 
 import pytest
 
-from service.access.api_keys import BadKeys, Key, KeyRing, KeyStore, add_key, hash_key, make_key, read_keys
+from service.access.api_keys import (
+    ApiKey,
+    InvalidKeyFile,
+    KeyRing,
+    KeyStore,
+    append_key,
+    generate_key,
+    hash_key,
+    read_key_file,
+)
 from service.errors import Unauthorized
 from service.runtime import file_changes as changes
 
 RING = KeyRing(
     [
-        Key(hashlib.sha256(key).hexdigest(), f"key {number}")
+        ApiKey(hashlib.sha256(key).hexdigest(), f"key {number}")
         for number, key in enumerate((b"first", b"second", "sch\u00fcssel".encode("latin-1")))
     ]
 )
@@ -53,7 +62,7 @@ def test_a_file_holds_hashes_names_and_comments(tmp_path: Path) -> None:
     file = tmp_path / "keys.txt"
     first, second = hash_key("first"), hash_key("second")
     file.write_text(f"# ours\n\n  {first}  gate camera, north \r\n{second.upper()}\n")
-    assert read_keys(file) == (Key(first, "gate camera, north"), Key(second))
+    assert read_key_file(file) == (ApiKey(first, "gate camera, north"), ApiKey(second))
 
 
 @pytest.mark.parametrize(
@@ -72,35 +81,35 @@ def test_a_file_that_cannot_be_used_is_refused_and_not_shown(
 ) -> None:
     file = tmp_path / "keys.txt"
     file.write_bytes(content)
-    with pytest.raises(BadKeys, match=message) as refused:
+    with pytest.raises(InvalidKeyFile, match=message) as refused:
         KeyStore((), file)
     assert "secret" not in str(refused.value)
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadKeys, match="No such file"):
+    with pytest.raises(InvalidKeyFile, match="No such file"):
         KeyStore((), tmp_path / "keys.txt")
 
 
 def test_the_keys_of_the_settings_and_of_the_file_both_count(tmp_path: Path) -> None:
     file = tmp_path / "keys.txt"
-    add_key(file, Key(hash_key("second"), "two"))
+    append_key(file, ApiKey(hash_key("second"), "two"))
     ring = KeyStore([hash_key("first")], file).ring()
-    assert ring.check("first") == Key(hash_key("first"))
-    assert ring.check("second") == Key(hash_key("second"), "two")
+    assert ring.check("first") == ApiKey(hash_key("first"))
+    assert ring.check("second") == ApiKey(hash_key("second"), "two")
 
 
 def test_added_lines_stand_each_on_their_own(tmp_path: Path) -> None:
     file = tmp_path / "keys.txt"
-    add_key(file, Key(hash_key("first"), "one"))
+    append_key(file, ApiKey(hash_key("first"), "one"))
     assert os.stat(file).st_mode & 0o777 == 0o600
     file.write_text(file.read_text().rstrip("\n"))  # as an editor may leave it
-    add_key(file, Key(hash_key("second")))
-    assert read_keys(file) == (Key(hash_key("first"), "one"), Key(hash_key("second")))
+    append_key(file, ApiKey(hash_key("second")))
+    assert read_key_file(file) == (ApiKey(hash_key("first"), "one"), ApiKey(hash_key("second")))
 
 
 def test_a_new_key_is_long_and_never_the_same() -> None:
-    keys = {make_key() for _ in range(100)}
+    keys = {generate_key() for _ in range(100)}
     assert len(keys) == 100
     assert all(len(key) == 43 and key.isascii() for key in keys)
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.access import rate_limits as limits
-from service.access.rate_limits import ConcurrencyLimit, RateLimit, UploadLimit
+from service.access.rate_limits import ConcurrencyLimit, RateLimit, UploadMemoryLimit
 from service.errors import Overloaded, RateLimited, TooManyRequests
 
 
@@ -153,14 +153,14 @@ def test_without_a_limit_any_number_runs_at_once() -> None:
 
 
 def test_one_body_alone_may_have_any_number_of_bytes() -> None:
-    limit = UploadLimit(640)
+    limit = UploadMemoryLimit(640)
     with limit.hold() as body:
         body.grow(10_000)
     assert limit.num_held == 0
 
 
 def test_beyond_the_limit_large_bodies_are_refused_and_small_ones_beyond_twice_as_much() -> None:
-    limit = UploadLimit(640)
+    limit = UploadMemoryLimit(640)
     with limit.hold() as first, limit.hold() as second, limit.hold() as small:
         first.grow(630)
         second.grow(10)
@@ -179,7 +179,7 @@ def test_beyond_the_limit_large_bodies_are_refused_and_small_ones_beyond_twice_a
 
 
 def test_a_body_that_fails_leaves_its_room() -> None:
-    limit = UploadLimit(10)
+    limit = UploadMemoryLimit(10)
     with pytest.raises(KeyError), limit.hold() as body:
         body.grow(100)
         raise KeyError

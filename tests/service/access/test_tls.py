@@ -16,18 +16,18 @@ import pytest
 import uvloop
 
 from service.access import tls
-from service.access.tls import BadCertificate, Certificate, limited_tls, trust
+from service.access.tls import InvalidCertificate, ServerCertificate, client_context, tls_handshake_timeout
 from service.bridge.frigate import FrigateClient
 from service.client.client import Client
 from service.client.models import Unreachable
-from service.client.retries import Retry
+from service.client.retries import RetryPolicy
 from tests.certificates import certify
 from tests.mqtt import Mosquitto, Wire, wait_for
 from tests.running import ROOT, Running, running_service
 from tests.service.bridges import bridging, ids, online, wait_for_results
 from tests.troubled import Server
 
-ONCE = Retry(max_tries=1)
+ONCE = RetryPolicy(max_tries=1)
 
 
 @pytest.fixture(scope="module")
@@ -61,10 +61,10 @@ def connect(service: Running, known: Path, name: str | None = "localhost") -> ss
 def test_the_service_speaks_https_to_whom_knows_its_certificate(
     secure: Running, pairs: dict[str, tuple[Path, Path]], snapshot: bytes
 ) -> None:
-    with Client(secure.address, verify=trust(pairs["first"][0])) as client:
+    with Client(secure.address, verify=client_context(pairs["first"][0])) as client:
         assert client.synthesize(snapshot).startswith(b"\x89PNG")
     with (
-        Client(secure.address, verify=trust(pairs["second"][0]), retry=ONCE) as stranger,
+        Client(secure.address, verify=client_context(pairs["second"][0]), retry=ONCE) as stranger,
         pytest.raises(Unreachable, match="certificate verify failed"),
     ):
         stranger.check_ready()
@@ -125,8 +125,8 @@ def test_who_does_not_begin_to_speak_tls_is_not_waited_for(
     async def wait_for_the_end() -> float:
         loop = asyncio.get_running_loop()
         before = loop.create_server
-        context = Certificate(*pairs["first"]).context
-        with limited_tls(loop):
+        context = ServerCertificate(*pairs["first"]).context
+        with tls_handshake_timeout(loop):
             server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0, ssl=context)
             plain = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
         assert loop.create_server == before
@@ -146,7 +146,7 @@ def test_the_key_may_be_in_the_file_of_the_certificate(
 ) -> None:
     both = tmp_path / "both.pem"
     both.write_bytes(pairs["first"][0].read_bytes() + pairs["first"][1].read_bytes())
-    assert Certificate(both).context.minimum_version == ssl.TLSVersion.TLSv1_2
+    assert ServerCertificate(both).context.minimum_version == ssl.TLSVersion.TLSv1_2
 
 
 def test_files_that_are_no_certificate_are_refused_with_the_reason(
@@ -166,11 +166,11 @@ def test_files_that_are_no_certificate_are_refused_with_the_reason(
         (certificate, pairs["second"][1]): "second.key is not that of the certificate in .*first.pem",
         encrypted: "is encrypted",
     }.items():
-        with pytest.raises(BadCertificate, match=told):
-            Certificate(*files)
+        with pytest.raises(InvalidCertificate, match=told):
+            ServerCertificate(*files)
     for path, told in {tmp_path / "none": "cannot be read", rubbish: "holds no certificates"}.items():
-        with pytest.raises(BadCertificate, match=told):
-            trust(path)
+        with pytest.raises(InvalidCertificate, match=told):
+            client_context(path)
 
 
 @pytest.mark.parametrize("command", ["serve", "bridge"])
@@ -203,7 +203,7 @@ def test_the_bridge_trusts_a_frigate_whose_certificate_it_was_given(
     secure: Running, pairs: dict[str, tuple[Path, Path]]
 ) -> None:
     """Any server with a certificate will do: this one has no such events and says so."""
-    known = FrigateClient(secure.address, deadline_s=1, verify=trust(pairs["first"][0]))
+    known = FrigateClient(secure.address, deadline_s=1, verify=client_context(pairs["first"][0]))
     stranger = FrigateClient(secure.address, deadline_s=1)
     with pytest.raises(Exception, match="it answers 404"):
         known.fetch_snapshot("1.0-a")

@@ -13,7 +13,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from service.access.api_keys import Key, KeyStore, hash_key
+from service.access.api_keys import ApiKey, KeyStore, hash_key
 from service.cli import main as cli
 from service.cli.doctor import examine_sandbox
 from tests import fakes
@@ -328,7 +328,7 @@ def test_a_new_key_opens_what_its_line_stands_in(tmp_path: Path, capsys: pytest.
     assert run("new-key", "gate camera", "--file", file) == 0
     said = capsys.readouterr()
     key = said.out.removesuffix("\n")
-    assert KeyStore((), file).ring().check(key) == Key(hash_key(key), "gate camera")
+    assert KeyStore((), file).ring().check(key) == ApiKey(hash_key(key), "gate camera")
     assert key not in file.read_text() + said.err
 
 

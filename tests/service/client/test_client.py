@@ -15,9 +15,9 @@ import pytest
 import service.client.client
 import service.client.retries
 from service import errors
-from service.client.client import AsyncClient, Client, Photo, read_photo
-from service.client.models import OutOfTime, UnexpectedAnswer, Unreachable
-from service.client.retries import Retry
+from service.client.client import AsyncClient, Client, Photo, encode_photo
+from service.client.models import CallTimedOut, UnexpectedAnswer, Unreachable
+from service.client.retries import RetryPolicy
 from service.errors import (
     Eye2FaceError,
     EyeTooSmall,
@@ -32,7 +32,7 @@ from tests.running import find_free_port, run_service
 from tests.troubled import answer, cut, drip, drop, hang, make_trouble, pass_on
 
 KEY = "a key for the tests"
-QUICK = Retry(max_tries=4, deadline_s=100, backoff_s=0.01, max_backoff_s=0.02)
+QUICK = RetryPolicy(max_tries=4, deadline_s=100, backoff_s=0.01, max_backoff_s=0.02)
 BUSY = json.dumps(
     {"type": "urn:eye2face:not_ready", "title": "t", "status": 503, "detail": "later", "code": "not_ready"}
 ).encode()
@@ -176,13 +176,13 @@ def test_a_key_opens_a_service_that_wants_one(connect: Connect, model: Path) -> 
 )
 def test_an_array_that_is_no_photo_is_refused_before_it_is_sent(array: Any) -> None:
     with pytest.raises(InvalidParameter, match="uint8, height × width × 3"):
-        read_photo(array)
+        encode_photo(array)
 
 
 def test_an_array_is_sent_without_loss() -> None:
-    assert np.array_equal(np.asarray(opened(read_photo(astronaut()))), astronaut())
+    assert np.array_equal(np.asarray(opened(encode_photo(astronaut()))), astronaut())
     turned = astronaut()[::-2, 5:200]  # not in one piece
-    assert np.array_equal(np.asarray(opened(read_photo(turned))), turned)
+    assert np.array_equal(np.asarray(opened(encode_photo(turned))), turned)
 
 
 def test_a_file_that_is_not_there_is_the_systems_error(connect: Connect, address: str) -> None:
@@ -284,11 +284,11 @@ def test_a_wait_beyond_the_deadline_ends_the_call_at_once(connect: Connect) -> N
 
 
 def test_the_deadline_holds_however_the_service_dawdles(connect: Connect) -> None:
-    short = Retry(deadline_s=0.4)
+    short = RetryPolicy(deadline_s=0.4)
     for trouble in (drip, hang(20)):
         with make_trouble([trouble] * 3) as server:
             start = time.monotonic()
-            with pytest.raises(OutOfTime, match=r"0\.4 s in all"):
+            with pytest.raises(CallTimedOut, match=r"0\.4 s in all"):
                 connect(server.address, retry=short).synthesize(b"x")
             assert time.monotonic() - start < 15
             assert len(server.seen) == 1  # who is slow is not asked twice
@@ -297,7 +297,7 @@ def test_the_deadline_holds_however_the_service_dawdles(connect: Connect) -> Non
 def test_silence_ends_a_request_before_the_deadline(connect: Connect) -> None:
     with make_trouble([hang(20)]) as server:
         start = time.monotonic()
-        with pytest.raises(OutOfTime, match=r"0\.2 s without a byte"):
+        with pytest.raises(CallTimedOut, match=r"0\.2 s without a byte"):
             connect(server.address, timeout_s=0.2).synthesize(b"x")
         assert time.monotonic() - start < 15
 
@@ -371,7 +371,7 @@ def test_what_is_no_answer_of_this_service_is_said_to_be_none(connect: Connect, 
 def test_an_answer_that_does_not_end_fills_no_memory(
     connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service.client.retries, "MAX_ANSWER_BYTES", 100_000)
+    monkeypatch.setattr(service.client.retries, "MAX_RESPONSE_BYTES", 100_000)
     with make_trouble([answer(200, bytes(100_001), content_type="image/png")] * 2) as server:
         with pytest.raises(UnexpectedAnswer, match="does not stop: more than 100,000 bytes"):
             connect(server.address, retry=QUICK).synthesize(b"x")

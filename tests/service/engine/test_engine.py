@@ -24,7 +24,7 @@ from service.engine import engine as engine_module
 from service.engine.engine import MAX_FAILURES, Engine
 from service.errors import SandboxMissing
 from service.http.app import create_app
-from service.http.protocol import PromptHttp
+from service.http.protocol import HttpProtocol
 from service.inference.synthesizer import Synthesizer
 from service.observability.metrics import Metrics
 from service.observability.stage_timer import StageTimer
@@ -174,7 +174,7 @@ def test_a_deadline_that_is_no_time_is_refused(client: TestClient, value: str) -
 
 def test_a_photo_whose_caller_has_left_is_not_worked_on(model: Path) -> None:
     app = create_app(Settings(model=str(model), device="cpu", num_threads=1))
-    with served_here(app, http=PromptHttp) as (address, state):
+    with served_here(app, http=HttpProtocol) as (address, state):
         engine: Engine = state["engine"]
         event = threading.Event()
         ran: list[float] = []
@@ -195,7 +195,7 @@ def test_a_photo_whose_caller_has_left_is_not_worked_on(model: Path) -> None:
 
 def test_work_whose_caller_leaves_stops_at_its_next_check(model: Path) -> None:
     app = create_app(Settings(model=str(model), device="cpu", num_threads=1))
-    with served_here(app, http=PromptHttp) as (address, state):
+    with served_here(app, http=HttpProtocol) as (address, state):
         engine: Engine = state["engine"]
         begun, ended = threading.Event(), threading.Event()
 

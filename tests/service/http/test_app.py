@@ -22,7 +22,7 @@ from service.settings import Settings
 from tests.fake_finders import seen_right, tiny_finder
 from tests.fakes import ASTRONAUT_LEFT_EYE, ASTRONAUT_RIGHT_EYE, astronaut, encoded, turned
 from tests.running import served_here
-from tests.service.shapes import check_problem, check_stamps
+from tests.service.shapes import check_problem, check_standard_headers
 
 JPEG = {"content-type": "image/jpeg"}
 JSON = {"accept": "application/json"}
@@ -46,7 +46,7 @@ def test_the_three_forms_of_body_give_the_same_face(client: TestClient, photo: b
         assert answer.status_code == 200, answer.text
         assert answer.headers["content-type"] == "image/png"
         assert answer.headers["x-device"] == "cpu"
-        check_stamps(answer)
+        check_standard_headers(answer)
         assert opened(answer.content).size == (128, 128)
     assert raw.content == form.content == in_json.content
 
@@ -149,7 +149,7 @@ def test_all_eight_orientations_of_a_jpeg_show_the_same_eye(client: TestClient, 
 def test_eyes_are_told_in_pixels_of_the_upright_photo(client: TestClient) -> None:
     answer = client.post("/eyes", content=turned(astronaut()[:400], 6), headers=JPEG)
     assert answer.status_code == 200, answer.text
-    check_stamps(answer)
+    check_standard_headers(answer)
     document = answer.json()
     assert set(document) == {"width", "height", "eyes", "not_for_identification", "request_id"}
     assert (document["width"], document["height"]) == (512, 400)
@@ -227,7 +227,7 @@ def test_a_photo_without_eyes_has_an_empty_list_of_them(client: TestClient) -> N
 def test_the_overlay_is_the_photo_with_its_eyes_drawn(client: TestClient, photo: bytes) -> None:
     answer = client.post("/eyes?overlay=true", content=photo, headers=JPEG)
     assert answer.headers["content-type"] == "image/png"
-    check_stamps(answer)
+    check_standard_headers(answer)
     drawn = np.asarray(opened(answer.content), dtype=int)
     assert drawn.shape == (512, 512, 3)
     changed = abs(drawn - astronaut()).max(axis=2) > 60
@@ -237,7 +237,7 @@ def test_the_overlay_is_the_photo_with_its_eyes_drawn(client: TestClient, photo:
 def test_life_is_answered_with_the_stamps_of_every_answer(client: TestClient) -> None:
     answer = client.get("/livez")
     assert answer.json() == {"status": "alive", "not_for_identification": True}
-    check_stamps(answer)
+    check_standard_headers(answer)
 
 
 def test_without_a_model_the_service_lives_but_is_not_ready_and_says_why(model: Path, photo: bytes) -> None:
@@ -290,7 +290,7 @@ def test_the_documentation_is_taken_away_by_its_setting(model: Path) -> None:
         for path in ("/docs", "/openapi.json"):
             assert "/docs lists" not in check_problem(client.get(path), 404, "not_found")["detail"]
         page = client.get("/")
-        check_stamps(page)
+        check_standard_headers(page)
         links = re.findall(r'(?:href|src)="([^"]*)"', page.text)
         assert {client.get(link).status_code for link in links} == {200}
 
@@ -303,7 +303,7 @@ def test_every_answer_forbids_browsers_what_it_does_not_need(client: TestClient,
         client.get("/nowhere"),
         client.get("/web/page.js"),
     ):
-        check_stamps(answer)
+        check_standard_headers(answer)
         assert answer.headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
 
 
@@ -325,7 +325,7 @@ def test_pages_of_allowed_sites_are_let_in_and_no_others(model: Path) -> None:
         assert (asked.status_code, asked.headers["access-control-allow-origin"]) == (200, ORIGIN["origin"])
         assert "X-API-Key" in asked.headers["access-control-allow-headers"]
         assert "access-control-allow-credentials" not in asked.headers
-        check_stamps(asked)
+        check_standard_headers(asked)
         refused = client.post("/synthesize", headers=ORIGIN)
         check_problem(refused, 401, "unauthorized")  # which the page may read
         assert refused.headers["access-control-allow-origin"] == ORIGIN["origin"]
@@ -379,7 +379,7 @@ def test_a_real_server_answers_as_curl_would_ask(model: Path, photo: bytes) -> N
         in_json = caller.post("/synthesize", json={"image": base64.b64encode(photo).decode()})
         assert form.content == raw.content == in_json.content
         assert opened(raw.content).size == (128, 128)
-        check_stamps(raw)
+        check_standard_headers(raw)
 
         announced = caller.post("/synthesize", content=bytes(300_001), headers=JPEG)
         check_problem(announced, 413, "upload_too_large")

@@ -17,7 +17,7 @@ from service.http.schemas import BatchAnswer
 from service.pipeline import Pipeline
 from service.settings import Settings
 from tests.fakes import astronaut, encoded
-from tests.service.shapes import check_problem, check_stamps
+from tests.service.shapes import check_problem, check_standard_headers
 
 GREY = encoded(np.full((100, 100, 3), 128, np.uint8))
 
@@ -32,7 +32,7 @@ def test_each_photo_has_its_own_outcome_in_order(client: TestClient, photo: byte
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"] == "application/json"
     assert answer.headers["x-device"] == "cpu"
-    check_stamps(answer)
+    check_standard_headers(answer)
     document = answer.json()
     BatchAnswer.model_validate_json(answer.text)
     assert set(document) == {"results", "not_for_identification", "request_id"}
@@ -74,7 +74,7 @@ def test_the_query_holds_for_every_photo(client: TestClient, photo: bytes) -> No
 def test_a_zip_holds_the_faces_and_what_became_of_each_photo(client: TestClient, photo: bytes) -> None:
     answer = send(client, photo, GREY, photo, query="?format=jpeg", accept="application/zip")
     assert answer.headers["content-type"] == "application/zip"
-    check_stamps(answer)
+    check_standard_headers(answer)
     with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
         assert archive.testzip() is None
         assert archive.namelist() == ["000.jpg", "002.jpg", "results.json"]

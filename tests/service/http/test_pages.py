@@ -8,7 +8,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from service.http.pages import WEB
-from tests.service.shapes import check_stamps
+from tests.service.shapes import check_standard_headers
 
 PAGES = ["/", "/docs"]
 
@@ -37,7 +37,7 @@ def test_a_page_forbids_all_but_its_own_files(client: TestClient, path: str) -> 
     policy = answer.headers["content-security-policy"]
     assert "default-src 'none'" in policy and "frame-ancestors 'none'" in policy
     assert "unsafe" not in policy and "http" not in policy
-    check_stamps(answer)
+    check_standard_headers(answer)
 
 
 @pytest.mark.parametrize("path", PAGES)

@@ -9,8 +9,8 @@ from starlette.testclient import TestClient
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.errors import Eye2FaceError, MethodNotAllowed, NotFound
-from service.http.middleware import Stamps
-from service.http.problems import HANDLED, answer_problem
+from service.http.middleware import StandardHeaders
+from service.http.problems import HANDLED_ERRORS, problem_response
 from tests.service.shapes import check_problem
 
 
@@ -25,9 +25,9 @@ KINDS = {kind.__name__: kind for kind in _all_below(Eye2FaceError)}
 def failing() -> TestClient:
     """A service whose routes do nothing but fail, handled as the real one does it."""
     app = FastAPI()
-    app.add_middleware(Stamps)
-    for handled in HANDLED:
-        app.add_exception_handler(handled, answer_problem)
+    app.add_middleware(StandardHeaders)
+    for handled in HANDLED_ERRORS:
+        app.add_exception_handler(handled, problem_response)
 
     @app.get("/ours/{name}")
     async def _ours(name: str) -> None:
@@ -88,7 +88,7 @@ def test_a_crash_tells_nothing_of_the_inside(failing: TestClient, caplog: pytest
 
 def test_an_id_that_the_server_around_it_gave_stays_the_requests_id() -> None:
     app = FastAPI()
-    app.add_middleware(Stamps)
+    app.add_middleware(StandardHeaders)
     client = TestClient(_given(app, "from-around"))
     assert client.get("/").headers["x-request-id"] == "from-around"
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.requests import ClientDisconnect, Request
 
-from service.access.rate_limits import Body, UploadLimit
+from service.access.rate_limits import BodyReservation, UploadMemoryLimit
 from service.errors import (
     EmptyBody,
     Eye2FaceError,
@@ -22,7 +22,7 @@ from service.errors import (
     UnsupportedMediaType,
     UploadTooLarge,
 )
-from service.http.request_body import read_picture
+from service.http.request_body import read_photo
 
 PHOTO = bytes(range(256)) * 40
 
@@ -55,7 +55,7 @@ def read(
     else:
         headers.setdefault("transfer-encoding", "chunked")
     raw = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
-    state = {"body": Body(UploadLimit(10**9))}
+    state = {"body": BodyReservation(UploadMemoryLimit(10**9))}
     scope = {
         "type": "http",
         "method": "POST",
@@ -64,7 +64,7 @@ def read(
         "headers": raw,
         "state": state,
     }
-    return asyncio.run(read_picture(Request(scope, sender.receive), max_bytes=max_bytes, max_s=10))
+    return asyncio.run(read_photo(Request(scope, sender.receive), max_bytes=max_bytes, max_s=10))
 
 
 def form(files: list[tuple[str, tuple[str | None, bytes]]]) -> tuple[bytes, str]:

@@ -19,8 +19,8 @@ import pytest
 from service.http import app as app_module
 from service.http import protocol as connections
 from service.http.app import create_app
-from service.http.protocol import PromptHttp
-from service.http.server import greet
+from service.http.protocol import HttpProtocol
+from service.http.server import startup_message
 from service.settings import Settings
 from tests.fakes import astronaut, encoded
 from tests.running import find_free_port, served_here, wait_until_ready
@@ -77,8 +77,8 @@ class Process:
 
 
 def test_a_service_names_its_documentation_if_there_is_any() -> None:
-    assert "/docs" in greet("http://x", docs=True)
-    without = greet("http://x", docs=False)
+    assert "/docs" in startup_message("http://x", docs=True)
+    without = startup_message("http://x", docs=False)
     assert "/docs" not in without and "curl" in without and "Ctrl+C" in without
 
 
@@ -215,7 +215,7 @@ def read_all(connection: socket.socket) -> bytes:
 def impatient(model: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setattr(connections, "HEAD_TIMEOUT_S", 0.3)
     settings = Settings(model=str(model), device="cpu", upload_timeout_s=0.3)
-    with served_here(create_app(settings), http=PromptHttp) as (address, _):
+    with served_here(create_app(settings), http=HttpProtocol) as (address, _):
         yield address
 
 
@@ -305,7 +305,7 @@ def test_slow_uploads_do_not_fill_the_memory_and_small_photos_pass(
     head = b"POST /eyes HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: 2000000\r\n\r\n"
     small, large = encoded(astronaut()[60:150, 150:290].copy(), "jpeg"), b"\xff\xd8\xff" + bytes(1_900_000)
     assert len(small) < 1_000_000 // 64
-    with served_here(create_app(Settings(model=str(model), device="cpu")), http=PromptHttp) as (address, _):
+    with served_here(create_app(Settings(model=str(model), device="cpu")), http=HttpProtocol) as (address, _):
         with connect(address, head + large):
             time.sleep(0.3)
             for _ in range(2):  # one that is refused leaves its room
@@ -321,7 +321,7 @@ def test_slow_uploads_do_not_fill_the_memory_and_small_photos_pass(
 def test_a_jump_of_the_clock_changes_no_deadline(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     photo = encoded(astronaut()[60:150, 150:290].copy(), "jpeg")
     settings = Settings(model=str(model), device="cpu")
-    with served_here(create_app(settings), http=PromptHttp) as (address, _):
+    with served_here(create_app(settings), http=HttpProtocol) as (address, _):
         real = time.time
         for jump_s in (86_400, -86_400):
             monkeypatch.setattr(time, "time", lambda jump_s=jump_s: real() + jump_s)

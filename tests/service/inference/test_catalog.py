@@ -14,7 +14,7 @@ from service.inference.model_files import model_path
 from service.settings import Settings
 from tests.fake_finders import seen_right, tiny_finder
 from tests.fakes import tiny_model
-from tests.service.shapes import check_problem, check_stamps
+from tests.service.shapes import check_problem, check_standard_headers
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_the_route_tells_size_part_licence_training_data_metrics_and_who_answers
     settings = Settings(model="good", models_dir=str(mounted), device="cpu")
     with TestClient(create_app(settings)) as client:
         answer = client.get("/models")
-        check_stamps(answer)
+        check_standard_headers(answer)
         document = answer.json()
         assert set(document) == {
             "answering", "device", "last_failure", "models", "not_for_identification", "request_id"

@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 from service.http.app import create_app
 from service.observability.metrics import Metrics
 from service.settings import Settings
-from tests.service.shapes import check_problem, check_stamps
+from tests.service.shapes import check_problem, check_standard_headers
 
 JPEG = {"content-type": "image/jpeg"}
 
@@ -19,7 +19,7 @@ def read(client: TestClient) -> dict[tuple[str, ...], float]:
     """Every sample by its name and the values of its labels."""
     answer = client.get("/metrics")
     assert answer.status_code == 200 and answer.headers["content-type"].startswith("text/plain")
-    check_stamps(answer)
+    check_standard_headers(answer)
     families = text_string_to_metric_families(answer.text)
     return {
         (sample.name, *sample.labels.values()): sample.value
