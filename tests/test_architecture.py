@@ -41,9 +41,6 @@ TRAINING = (
 )
 """The same of `training`."""
 
-NOT_YET = {("loop", "synthesizer")}
-"""What `TRAINING` does not allow and has not gone yet."""
-
 FROM_SERVICE = {
     "data": {"errors", "vision"},
     "loop": {"errors", "vision"},
@@ -110,7 +107,7 @@ def test_a_folder_imports_only_what_lies_below_it(package: str, floors: tuple[tu
         for room in _rooms(tree, package) - {_room(name)}
         if level[room] >= level[_room(name)]
     }
-    assert upwards == (NOT_YET if package == "training" else set())
+    assert upwards == set()
 
 
 def test_a_folder_holds_at_most_sixteen_modules() -> None:

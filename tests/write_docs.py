@@ -40,7 +40,7 @@ MAX_TEXT: Final = 44
 """Longest string in a JSON example; longer ones are cut off with an ellipsis."""
 
 RANKED: Final = {
-    "std-h-64": "objective of the shipped model",
+    "stdmap-ema-dct-64": "objective of the shipped model",
     "l1-64": "L1 loss alone",
     "mean face": "the mean face for everybody: chance",
 }

@@ -1,7 +1,17 @@
 """Every error of training, in one tree: each message is one sentence that says what to do.
 
 TrainingError
-└── DataError    photos, labels or pairs that cannot be used
+├── OptionError          a command's option that names nothing there is
+├── DataError            photos, labels or pairs that cannot be used
+├── RecipeError          a recipe that is unknown, contradicts itself or does not fit the data
+├── FeaturesUnavailable  the weights of a perceptual network are missing, damaged or of another layout
+├── RunError             a run's folder
+│   ├── RunNotFound      a folder that holds no run
+│   ├── RunConflict      a folder that holds another run
+│   └── CheckpointError  a checkpoint that is missing or cannot be read
+├── ExportError          a model that cannot be exported, or an export that differs from torch
+├── EncoderError         a folder without the face encoder, or with another one
+└── ResultsError         scores, recorded results or a document that do not fit together
 """
 
 
@@ -9,5 +19,45 @@ class TrainingError(Exception):
     """What ends a command with its sentence and exit code 1, not with a traceback."""
 
 
+class OptionError(TrainingError):
+    """A command's option that names nothing there is."""
+
+
 class DataError(TrainingError):
     """Photos, labels or a folder of pairs that cannot be used."""
+
+
+class RecipeError(TrainingError):
+    """A recipe that is unknown, contradicts itself or does not fit the data."""
+
+
+class FeaturesUnavailable(TrainingError):
+    """The weights of a perceptual network are missing, damaged or of another layout."""
+
+
+class RunError(TrainingError):
+    """The folder of a run that cannot be used."""
+
+
+class RunNotFound(RunError):
+    """A folder that holds no run."""
+
+
+class RunConflict(RunError):
+    """A folder that holds a run of another recipe, seed or data."""
+
+
+class CheckpointError(RunError):
+    """A checkpoint that is missing or cannot be read."""
+
+
+class ExportError(TrainingError):
+    """A model that cannot be exported, or whose export does not draw what torch draws."""
+
+
+class EncoderError(TrainingError):
+    """A folder without a trained face encoder, or with another one."""
+
+
+class ResultsError(TrainingError):
+    """Scores, recorded results or a document that do not fit together."""

@@ -24,7 +24,12 @@ from training.synthesizer.train import RunSettings, train
 
 TINY = RECIPES["tiny"]
 TINY_STD = replace(
-    TINY, objective="std", num_steps=24, batch_size=8, warmup_steps=5, model=half_as_large(TINY.model)
+    TINY,
+    objective="layer-stdmap",
+    num_steps=24,
+    batch_size=8,
+    warmup_steps=5,
+    model=half_as_large(TINY.model),
 )
 
 
@@ -35,7 +40,7 @@ def main(arguments: list[str]) -> None:
     if len(arguments) > 4:
         torch.save = _dying_after(int(arguments[5]), torch.save)
     torch.set_num_threads(1)
-    settings = RunSettings(run, str(archives), checkpoint_every=3, log_every=1, picture_every=1000)
+    settings = RunSettings(run, str(archives), checkpoint_every=3, log_every=1, preview_every=1000)
     train(recipe, open_pairs(pairs), settings)
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, distributed
 
 from training.synthesizer import losses
-from training.synthesizer.moments import TargetStatistics
+from training.synthesizer.moments import RunningMoments
 
 
 def make_batch() -> tuple[Tensor, Tensor]:
@@ -25,8 +25,8 @@ def make_batch() -> tuple[Tensor, Tensor]:
 def statistics(pred: Tensor, true: Tensor) -> list[Tensor]:
     """Every loss that is a statistic of the global batch."""
     directions = torch.eye(pred[0].numel())[:, :6]
-    targets = TargetStatistics()
-    targets.add([true])
+    targets = RunningMoments()
+    targets.update([true])
     return [
         losses.std_map(pred, true),
         losses.covariance([pred], [true], [directions]),

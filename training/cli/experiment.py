@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated, Literal
 
 import typer
 
-from training.data.splits import Split
 from training.data.store import open_pairs
+from training.errors import OptionError, ResultsError
 from training.evaluation.simclr import EncoderRecipe
 from training.evaluation.simclr import train_encoder as train_it
 from training.experiment.html import write_page
@@ -17,7 +17,7 @@ from training.experiment.run import PLAN, Experiment, ExperimentSettings
 from training.experiment.tables import render_flaws, render_results
 from training.synthesizer.vgg import TORCHVISION_URL
 
-RESULTS, OUT = Path("training/experiment/results.jsonl"), Path("runs/experiment")
+RESULTS, OUT = Path("docs/results.jsonl"), Path("runs/experiment")
 
 Data = Annotated[Path, typer.Argument(help="Folder that `prepare --face-size 64` wrote.")]
 Out = Annotated[Path, typer.Option(help="Folder of the runs.")]
@@ -51,19 +51,17 @@ def experiment(  # noqa: PLR0913  every option is an argument
     steps: Annotated[int | None, typer.Option(help="Another length of every run, for trials.")] = None,
     encoder_steps: Encoder = ENCODER.num_steps,
     split: Annotated[
-        str, typer.Option(help="What to measure on: val, or dev while something is tuned.")
+        Literal["val", "dev"], typer.Option(help="What to measure on: val, or dev while something is tuned.")
     ] = "val",
     accelerator: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     devices: Annotated[int, typer.Option(help="How many processes share each batch.")] = 1,
 ) -> None:
     """Train and measure everything that the results do not hold yet; killed, it goes on where it was."""
-    if split not in ("dev", "val"):
-        raise ValueError(f"--split is {split!r}, expected val or dev")
     plan = [entry for entry in PLAN if not only or entry.system in only]
     if not plan:
-        raise ValueError(f"--only {only} names no system; there are {sorted({e.system for e in PLAN})}")
+        raise OptionError(f"--only {only} names no system; there are {sorted({e.system for e in PLAN})}")
     settings = ExperimentSettings(
-        out, results, perceptual, cast(Split, split), steps, replace(ENCODER, num_steps=encoder_steps),
+        out, results, perceptual, split, steps, replace(ENCODER, num_steps=encoder_steps),
         accelerator, devices,
     )  # fmt: skip
     Experiment(open_pairs(data), settings).run(plan)
@@ -80,7 +78,7 @@ def report(
     """Write the experiment as one page with tables, curves and pictures, and its table into a document."""
     rows = read_results(results)
     if not rows:
-        raise ValueError(f"{results} holds no results yet: make them with 'experiment'")
+        raise ResultsError(f"{results} holds no results yet: make them with 'experiment'")
     target = page or out / "report.html"
     write_page(target, rows, open_pairs(data), out)
     if into is not None:

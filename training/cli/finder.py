@@ -30,7 +30,7 @@ from training.finder.label_errors import (
 )
 from training.finder.labels import count_licences, load_photos
 from training.finder.negatives import FITTED
-from training.finder.refiner_train import RefinerSettings, load_refiner, train_refiner
+from training.finder.refiner_train import RefinerRecipe, RefinerSettings, load_refiner, train_refiner
 from training.finder.test_sets import (
     NOBODY,
     NUM_CROPS_EACH,
@@ -41,9 +41,8 @@ from training.finder.test_sets import (
     negative_examples,
     people_examples,
 )
-from training.finder.train import FinderSettings, load_average, load_scenes, train_finder
-from training.synthesizer.recipes import FinderRecipe, RefinerRecipe
-from training.synthesizer.train import commit_hash
+from training.finder.train import FinderRecipe, FinderSettings, load_average, load_scenes, train_finder
+from training.loop.run_folder import commit_hash
 
 SHIPPED, DRAWS = Path("models/eye_finder.onnx"), Path("models/synthesizer.onnx")
 REFINER = RefinerRecipe()

@@ -3,7 +3,7 @@
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import typer
@@ -21,37 +21,20 @@ from training.data.prepare import PrepareSettings
 from training.data.prepare import prepare as prepare_pairs
 from training.data.splits import Split
 from training.data.store import Pairs, open_pairs
-from training.errors import DataError
+from training.errors import DataError, ExportError, OptionError, RecipeError, TrainingError
 from training.evaluation import evaluate as evaluation
-from training.evaluation.simclr import NoEncoder
 from training.evaluation.train_serve_gap import measure_parity
 from training.experiment import report
-from training.experiment.results import ResultsError
 from training.export import onnx as exporting
+from training.export.onnx import LicenceClass
 from training.loop import previews as pictures
-from training.loop.checkpoint import CheckpointError
-from training.loop.run_folder import NoRun, read_description
+from training.loop.run_folder import read_description
 from training.synthesizer.recipes import RECIPES
-from training.synthesizer.train import RunConflict, RunSettings
+from training.synthesizer.train import RunSettings
 from training.synthesizer.train import train as train_run
-from training.synthesizer.vgg import TORCHVISION_URL, FeaturesUnavailable, load_features, report_layers
+from training.synthesizer.vgg import TORCHVISION_URL, load_features, report_layers
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
-
-OURS = (
-    Eye2FaceError,
-    DataError,
-    CheckpointError,
-    FeaturesUnavailable,
-    RunConflict,
-    NoRun,
-    NoEncoder,
-    ResultsError,
-    report.ReportError,
-    exporting.ExportDiffers,
-    ValueError,
-)
-"""What ends a command with its sentence and exit code 1, not with a traceback."""
 
 Data = Annotated[Path, typer.Argument(help="Folder that `prepare` wrote.")]
 Perceptual = Annotated[
@@ -68,7 +51,9 @@ Finder = Annotated[
 def prepare(  # noqa: PLR0913  every option is an argument
     source: Annotated[Path, typer.Argument(help="A labelled CSV, a folder of photos, or CelebA's folder.")],
     out: Annotated[Path, typer.Argument(help="Folder for the arrays.")],
-    layout: Annotated[str, typer.Option(help="auto, csv, folder or celeba.")] = "auto",
+    layout: Annotated[
+        Literal["auto", "csv", "folder", "celeba"], typer.Option(help="How the source is laid out.")
+    ] = "auto",
     limit: Annotated[int | None, typer.Option(help="At most so many photos, chosen by hash.")] = None,
     licence: Annotated[
         list[str] | None, typer.Option(help="Take only photos under this licence; may stand several times.")
@@ -81,12 +66,8 @@ def prepare(  # noqa: PLR0913  every option is an argument
     finder: Finder = "learned",
 ) -> None:
     """Turn photos into pairs of eye and face; a second run goes on where the first stopped."""
-    layouts = ("auto", "csv", "folder", "celeba")
-    if layout not in layouts:
-        raise ValueError(f"--layout is {layout!r}, expected one of {', '.join(layouts)}")
-    chosen = cast(Literal["auto", "csv", "folder", "celeba"], layout)
     settings = PrepareSettings(
-        source=source, out=out, layout=chosen, limit=limit, licences=tuple(licence or ()), seed=seed,
+        source=source, out=out, layout=layout, limit=limit, licences=tuple(licence or ()), seed=seed,
         face_size=face_size,
     )  # fmt: skip
     opened = open_eye_finder(finder)
@@ -106,11 +87,12 @@ def prepare(  # noqa: PLR0913  every option is an argument
 def train(  # noqa: PLR0913  every option is an argument
     data: Data,
     run: Annotated[Path, typer.Argument(help="Folder of the run; an unfinished run there goes on.")],
-    recipe: Annotated[str, typer.Option(help=f"One of {', '.join(RECIPES)}.")] = "std-128",
+    recipe: Annotated[str, typer.Option(help=f"One of {', '.join(RECIPES)}.")] = "stdmap-ema-dct-128",
     steps: Annotated[int | None, typer.Option(help="Another length than the recipe's.")] = None,
     seed: Annotated[int, typer.Option(help="Decides every random choice of the run.")] = 0,
     start_from: Annotated[
-        Path | None, typer.Option(help="Begin with the weights of this finished run.")
+        Path | None,
+        typer.Option(help="Begin with the weights of this finished run, or of a .safetensors file."),
     ] = None,
     perceptual: Perceptual = TORCHVISION_URL,
     float32: Annotated[
@@ -123,7 +105,7 @@ def train(  # noqa: PLR0913  every option is an argument
 ) -> None:
     """Train one recipe; killed at any moment, the same command goes on exactly there."""
     if recipe not in RECIPES:
-        raise ValueError(f"no recipe is named {recipe!r}; there are {', '.join(RECIPES)}")
+        raise RecipeError(f"no recipe is named {recipe!r}; there are {', '.join(RECIPES)}")
     chosen = replace(RECIPES[recipe], num_steps=steps or RECIPES[recipe].num_steps)
     if float32:
         chosen = replace(chosen, precision="32-true")
@@ -144,7 +126,7 @@ def train(  # noqa: PLR0913  every option is an argument
 def evaluate(  # noqa: PLR0913  every option is an argument
     data: Data,
     systems: Annotated[list[str], typer.Argument(help="NAME=PATH of .onnx files or folders of runs.")],
-    split: Annotated[str, typer.Option(help="train, dev or val.")] = "val",
+    split: Annotated[Split, typer.Option(help="The split to measure on.")] = "val",
     perceptual: Perceptual = TORCHVISION_URL,
     part: Annotated[Literal["eye", "mouth", "nose"], typer.Option(help="What the systems see.")] = "eye",
     out: Annotated[Path, typer.Option(help="JSON of the numbers.")] = Path("runs/evaluation.json"),
@@ -158,7 +140,7 @@ def evaluate(  # noqa: PLR0913  every option is an argument
     The grid shows true faces, so it does not go where the numbers go.
     """
     pairs = open_pairs(data).of_part(part)
-    dataset = EyeFacePairs(pairs, _split(split), num_eyes=pairs.eyes.shape[1])
+    dataset = EyeFacePairs(pairs, split, num_eyes=pairs.eyes.shape[1])
     side = pairs.faces.shape[1]
     drawing = {
         name: evaluation.enlarged(evaluation.load_system(Path(path), part), side)
@@ -181,7 +163,7 @@ def export(  # noqa: PLR0913  every option is an argument
     run: Annotated[Path, typer.Argument(help="Folder of a run.")],
     data: Data,
     out: Annotated[Path, typer.Argument(help="The .onnx file to write.")],
-    licence_class: Annotated[str, typer.Option(help="Who may use the model: research or open.")],
+    licence_class: Annotated[LicenceClass, typer.Option(help="Who may use the model.")],
     scores: Annotated[
         Path | None, typer.Option(help="JSON of `evaluate` whose numbers go into the file.")
     ] = None,
@@ -195,7 +177,7 @@ def export(  # noqa: PLR0913  every option is an argument
     described = read_description(run)
     others = sorted(_licences(described) - {"open"})
     if licence_class == "open" and others:
-        raise ValueError(
+        raise ExportError(
             f"{run} learned from photos whose licence is {', '.join(others)}: only a model that saw none but "
             "open ones is open (prepare --licence open)"
         )
@@ -230,14 +212,14 @@ def table(
 def parity(
     source: Annotated[Path, typer.Argument(help="Labelled photos, as for `prepare`.")],
     model: Annotated[Path, typer.Argument(help="An .onnx file.")],
-    split: Annotated[str, typer.Option(help="train, dev or val.")] = "dev",
+    split: Annotated[Split, typer.Option(help="The split to measure on.")] = "dev",
     limit: Annotated[int, typer.Option(help="At most so many photos.")] = 100,
     into: Annotated[Path | None, typer.Option(help="Document with marks to put the numbers between.")] = None,
     finder: Finder = "learned",
 ) -> None:
     """Print what the eye finder and the reduced decode of serving add to training's crops."""
     photos = list_photos(source, find_layout(source), dev_part=0.05, seed=0)
-    chosen = [photo for photo in photos if photo.split == _split(split)][:limit]
+    chosen = [photo for photo in photos if photo.split == split][:limit]
     measured = measure_parity(chosen, open_eye_finder(finder), model)
     rows = [f"| {name} | {value:.4g} |" for name, value in asdict(measured).items()]
     text = "\n".join([f"| {len(chosen)} photos of `{split}`, finder {finder} | median |", "|---|---|", *rows])
@@ -254,21 +236,15 @@ def main() -> None:
     """The command; our own errors become one sentence and exit code 1."""
     try:
         app(standalone_mode=True)
-    except OURS as error:
+    except (Eye2FaceError, TrainingError) as error:
         print(f"eye2face-train: {error}", file=sys.stderr)
         raise SystemExit(1) from None
-
-
-def _split(text: str) -> Split:
-    if text not in ("train", "dev", "val"):
-        raise ValueError(f"--split is {text!r}, expected train, dev or val")
-    return cast(Split, text)
 
 
 def _name_and_path(text: str) -> tuple[str, str]:
     name, equals, path = text.partition("=")
     if not equals:
-        raise ValueError(
+        raise OptionError(
             f"{text!r} names no system: write NAME=PATH, for example std=models/synthesizer.onnx"
         )
     return name, path

@@ -18,6 +18,7 @@ from service.vision.images import Image
 from training.data.augmentation import EyeTransform
 from training.data.splits import Split
 from training.data.store import Pairs
+from training.errors import DataError
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class EyeFacePairs(Dataset[tuple[Tensor, Tensor]]):
     left eye is mirrored, like the eye.
 
     Raises:
-        ValueError: the split is empty.
+        DataError: the split is empty.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class EyeFacePairs(Dataset[tuple[Tensor, Tensor]]):
         usable = np.stack([rows["right_ok"], rows["left_ok"]], axis=1) & chosen[:, None]
         self.samples: NDArray[np.intp] = np.argwhere(usable)
         if not len(self.samples):
-            raise ValueError(f"the folder of pairs holds no row of the split {split!r}")
+            raise DataError(f"the folder of pairs holds no row of the split {split!r}")
         self.pairs, self.jitter, self.seed, self.num_eyes = pairs, jitter, seed, num_eyes
 
     def __len__(self) -> int:

@@ -22,7 +22,7 @@ from training.evaluation.embeddings import Embed, embed_all, encoder_embedding, 
 from training.evaluation.evaluate import Draw, to_unit
 from training.evaluation.simclr import FaceEncoder
 from training.synthesizer.regions import face_region
-from training.synthesizer.vgg import Features, load_features, report_layers
+from training.synthesizer.vgg import VGGFeatures, load_features, report_layers
 
 Metrics = dict[str, float]
 
@@ -62,7 +62,7 @@ class Yardstick:
 
     split: Split
     dataset: EyeFacePairs
-    features: Features
+    features: VGGFeatures
     true: Image
     rows: NDArray[np.void]
     sides: tuple[Side, ...]

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from service.vision.images import Image
 from training.evaluation.simclr import FaceEncoder
-from training.synthesizer.vgg import Features, load_features, training_layers
+from training.synthesizer.vgg import VGGFeatures, load_features, training_layers
 
 Embed = Callable[[Tensor], Tensor]
 """B x E from faces B x 3 x H x W in 0…1."""
@@ -23,18 +23,18 @@ VGG_CONV = "4_1"
 GRID = 4
 
 
-def load_vgg(perceptual: str) -> tuple[Features, str]:
+def load_vgg(perceptual: str) -> tuple[VGGFeatures, str]:
     """The layer of VGG19 that faces are embedded with, and its name."""
     layers = training_layers(perceptual, [VGG_CONV])
     return load_features(perceptual, layers), f"{layers[0].name}, averaged to {GRID} x {GRID}"
 
 
-def vgg_embedding(features: Features) -> Embed:
+def vgg_embedding(features: VGGFeatures) -> Embed:
     """Activations averaged to a coarse grid, over their mean."""
 
     def embed(faces_BCHW: Tensor) -> Tensor:
         (activations,) = features(faces_BCHW)
-        scale = features.get_buffer("scales")[0]
+        scale = features.scales[0]
         return functional.adaptive_avg_pool2d(activations, GRID).flatten(1) / scale
 
     return embed

@@ -22,11 +22,12 @@ from service.inference.synthesizer import Synthesizer
 from service.vision.images import Image
 from training.data.dataset import EyeFacePairs
 from training.data.store import Pairs, Part
+from training.errors import ResultsError
 from training.evaluation.metrics import perceptual_distance
 from training.loop import previews as pictures
-from training.loop.run_folder import load_average
 from training.synthesizer import losses
-from training.synthesizer.vgg import Features
+from training.synthesizer.vgg import VGGFeatures
+from training.synthesizer.weights import load_weights
 
 Draw = Callable[[Image], Image]
 """Faces B x F x F x 3 from eyes B x S x S x 3, both uint8; a person's other eye may follow the first along
@@ -50,7 +51,7 @@ class Scores:
     sigma_ratio: mean over pixels of the standard deviation over the split, drawn over true; 1 is full.
     perceptual: `metrics.perceptual_distance`.
     ssim: structural similarity. Source: Wang et al. 2004; torchmetrics.
-    frequency_error: mean over the `losses.frequencies` of blocks, of |log2| of their root mean square, drawn
+    frequency_error: mean over the `losses.block_dct` of blocks, of |log2| of their root mean square, drawn
         over true; 0 where each is as strong as in true faces, 1 where it is half or twice as strong.
     """
 
@@ -111,7 +112,7 @@ class Totals:
         self.sums["ssim"] += ssim.item() * num
         self.sums["perceptual"] += perceptual_distance(pred_features, true_features) * num
         self.pixels.add(pred)
-        self.power = self.power + losses.frequencies(pred).double().square().sum((0, 2, 3))
+        self.power = self.power + losses.block_dct(pred).double().square().sum((0, 2, 3))
         for moments, activations in zip(self.features, pred_features, strict=True):
             moments.add(activations)
 
@@ -134,7 +135,7 @@ class Totals:
 
 @torch.no_grad()
 def evaluate(
-    systems: Mapping[str, Draw], dataset: EyeFacePairs, features: Features, *, progress: bool = True
+    systems: Mapping[str, Draw], dataset: EyeFacePairs, features: VGGFeatures, *, progress: bool = True
 ) -> dict[str, Scores]:
     """The scores of each system on all samples of the data set, statistics over all of them at once."""
     totals = {name: Totals(features.weights) for name in systems}
@@ -149,7 +150,7 @@ def evaluate(
     return {name: total.scores(real) for name, total in totals.items()}
 
 
-def calibrate(features: Features, pairs: Pairs) -> None:
+def calibrate(features: VGGFeatures, pairs: Pairs) -> None:
     """Sets the layers' scales on faces spread over the `train` split: the same for every system and split."""
     train = EyeFacePairs(pairs, "train")
     chosen = np.linspace(0, len(train) - 1, min(NUM_CALIBRATION_FACES, len(train))).astype(int)
@@ -171,13 +172,13 @@ def load_system(path: Path, part: Part = "eye") -> Draw:
     """The system behind an exported `.onnx` file or a run's folder (its averaged weights).
 
     Raises:
-        NoRun: the path is neither.
+        RunNotFound: the path is neither.
         ModelError: the file is no model of the service's contract, or one that sees another part.
     """
     if path.suffix == ".onnx":
         synthesizer = Synthesizer.load(path, device="cpu", num_threads=torch.get_num_threads(), part=part)
         return lambda eyes: synthesizer(eyes[..., :3])
-    model = load_average(path)
+    model = load_weights(path)
     return lambda eyes: pictures.draw_faces(model, eyes[..., : 3 * model.config.num_eyes])
 
 
@@ -198,22 +199,22 @@ def to_unit(faces_BHWC: Image) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(faces_BHWC)).permute(0, 3, 1, 2).float() / 255
 
 
-def describe(features: Features) -> str:
+def describe(features: VGGFeatures) -> str:
     """Which layers were used and their scales, for the head of a report."""
-    scales: NDArray[np.float32] = features.get_buffer("scales").numpy()
+    scales: NDArray[np.float32] = features.scales.numpy()
     return ", ".join(
         f"{layer.name} / {scale:.4g}" for layer, scale in zip(features.layers, scales, strict=True)
     )
 
 
 def write_scores(
-    path: Path, split: str, features: Features, scores: Mapping[str, Scores], facts: dict[str, str],
+    path: Path, split: str, features: VGGFeatures, scores: Mapping[str, Scores], facts: dict[str, str],
     *, keep: bool = False,
 ) -> None:  # fmt: skip
     """Writes the scores as JSON with what is needed to read them; `keep` leaves those of other systems there.
 
     Raises:
-        ValueError: `keep`, and the file's scores are of other photos or features.
+        ResultsError: `keep`, and the file's scores are of other photos or features.
     """
     whole: dict[str, Any] = {"split": split, "layers": describe(features), **facts}
     kept: dict[str, Any] = {}
@@ -221,7 +222,7 @@ def write_scores(
         earlier = json.loads(path.read_text(encoding="utf-8"))
         kept = earlier.pop("scores")
         if earlier != whole:
-            raise ValueError(
+            raise ResultsError(
                 f"the scores in {path} are of {earlier}, these of {whole}: write to another file"
             )
     whole["scores"] = kept | {name: asdict(score) for name, score in scores.items()}

@@ -19,16 +19,13 @@ from tqdm import tqdm
 
 from training.data.dataset import EyeFacePairs
 from training.data.store import Pairs
+from training.errors import EncoderError
 from training.loop.precision import usable_precision
 from training.synthesizer.autoencoder import ConvBlock
 
 FILE = "encoder.pt"
 SIZE = 64
 """Faces are looked at in this size, whatever their own."""
-
-
-class NoEncoder(Exception):
-    """A folder that holds no trained encoder, or one that cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +99,13 @@ def train_encoder(recipe: EncoderRecipe, pairs: Pairs, folder: Path, *, progress
     """Trains on the `train` faces and writes the encoder into `folder`; one that is there stays.
 
     Raises:
-        NoEncoder: the folder holds an encoder of another recipe or other data.
+        EncoderError: the folder holds an encoder of another recipe or other data.
     """
     described = _description(recipe, pairs)
     if (folder / FILE).exists():
         found = read_encoder(folder)[1]
         if {**found, **described} != found:  # what computed it may differ
-            raise NoEncoder(f"{folder} holds another encoder: {found}, now {described}. Remove it first")
+            raise EncoderError(f"{folder} holds another encoder: {found}, now {described}. Remove it first")
         return folder
     precision = usable_precision("bf16-mixed", "cpu")
     torch.manual_seed(recipe.seed)
@@ -145,13 +142,13 @@ def read_encoder(folder: Path) -> tuple[FaceEncoder, dict[str, Any]]:
     """The encoder of a folder, for measuring, and what it is.
 
     Raises:
-        NoEncoder: there is none.
+        EncoderError: there is none.
     """
     try:
         described: dict[str, Any] = json.loads((folder / "encoder.json").read_text())
         state = torch.load(folder / FILE, map_location="cpu", weights_only=True)
     except (OSError, ValueError, RuntimeError) as error:
-        raise NoEncoder(f"{folder} holds no encoder ({error}): make it with 'train-encoder'") from error
+        raise EncoderError(f"{folder} holds no encoder ({error}): make it with 'train-encoder'") from error
     encoder = FaceEncoder(tuple(described["recipe"]["widths"]))
     encoder.load_state_dict(state["encoder"])
     return encoder.eval().requires_grad_(False), described

@@ -20,6 +20,7 @@ from service.vision.images import Image, decode, encode, read_header
 from service.vision.photo import Photo as ServedPhoto
 from training.data.photos import Photo
 from training.data.prepare import MAX_PIXELS
+from training.errors import DataError
 
 FOUND_WITHIN = 0.25
 """A found eye belongs to a label of its side within this part of the eye distance."""
@@ -56,7 +57,7 @@ def measure_parity(
 
     Raises:
         ModelError: the file is no model of the service's contract.
-        ValueError: no photo is labelled, or the finder finds none of the eyes.
+        DataError: no photo is labelled, or the finder finds none of the eyes.
     """
     draw = Synthesizer.load(model, device="cpu")
     eye_size = draw.info.eye_size
@@ -74,7 +75,7 @@ def measure_parity(
                 by_finder.append(_by_finder(pixels, label, match, draw, eye_size))
             by_decode.append(_by_decode(enlarged, label, draw, eye_size))
     if not by_finder:
-        raise ValueError(f"the finder finds none of the labelled eyes in {len(labelled)} photos")
+        raise DataError(f"the finder finds none of the labelled eyes in {len(labelled)} photos")
     centre, roll, size, crop, face = np.median(by_finder, axis=0).tolist()
     part_found = len(by_finder) / len(by_decode)
     decoded_crop, decoded_face = np.median(by_decode, axis=0).tolist()

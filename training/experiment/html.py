@@ -19,11 +19,12 @@ from service.vision.images import Image
 from training.data.dataset import EyeFacePairs
 from training.data.splits import Split
 from training.data.store import Pairs
+from training.errors import RunNotFound
 from training.evaluation.benchmark import Metrics, true_faces
 from training.experiment.results import Row
 from training.experiment.run import DRAWN, folder_of
 from training.experiment.tables import BOUND, COLUMNS, SLICED, by_system, cell, main_rows, render_results
-from training.loop.run_folder import NoRun, read_stats
+from training.loop.run_folder import read_stats
 
 matplotlib.use("Agg")
 
@@ -139,15 +140,15 @@ def _pictures(rows: list[Row], pairs: Pairs, out: Path) -> Iterator[str]:
     yield "<h3>Clearness: the eye, each system in the order of the table, the true face</h3>"
     names = ["eye", *drawn, "true face"]
     yield _image([eyes, *(faces[chosen] for faces in drawn.values()), true[chosen]], names=names)
-    for name in ("std-64", "l1-64"):
+    for name in ("layer-stdmap-64", "l1-64"):
         if name in drawn:
             step = max(1, len(dataset) // (4 * NUM_COLUMNS))
             many = [np.array(drawn[name][i::step][:NUM_COLUMNS]) for i in range(min(4, step))]
             yield f"<h3>Variety: {name}</h3>" + _image([each for each in many if len(each) == len(many[0])])
     yield "<h3>Features of one face: ours above, the true face below, enlarged</h3>"
-    if "std-64" in drawn:
+    if "layer-stdmap-64" in drawn:
         few = chosen[:: max(1, len(chosen) // 6)]
-        yield _image([drawn["std-64"][few], true[few]], side=160)
+        yield _image([drawn["layer-stdmap-64"][few], true[few]], side=160)
 
 
 def _image(rows: list[Image], side: int = 96, names: list[str] | None = None) -> str:
@@ -172,7 +173,7 @@ def _curves(rows: list[Row], out: Path) -> Iterator[str]:
     for name, runs in by_system(rows).items():
         try:
             lines = list(read_stats(folder_of(out, name, runs[0]["seed"])))
-        except (FileNotFoundError, NoRun):
+        except (FileNotFoundError, RunNotFound):
             continue
         terms = [term for term in lines[-1] if term not in ("step", "seconds_per_step")]
         figure, axes = pyplot.subplots(1, len(terms), figsize=(3 * len(terms), 2.4), squeeze=False)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
+from training.errors import ResultsError
 from training.experiment.tables import NOT_MEASURED
 
 COLUMNS = {
@@ -19,10 +20,6 @@ COLUMNS = {
 
 Mark = Literal["RESULTS", "EXPERIMENT", "PARITY", "FOUND", "SERVED"]
 """What stands between <!-- MARK --> and <!-- /MARK --> of a document is written by a command."""
-
-
-class ReportError(Exception):
-    """Scores or a document that do not fit together."""
 
 
 def render(scores_file: Path) -> str:
@@ -56,13 +53,13 @@ def read_scores(path: Path) -> dict[str, Any]:
     """What `evaluate` wrote.
 
     Raises:
-        ReportError: the file is missing or holds something else.
+        ResultsError: the file is missing or holds something else.
     """
     try:
         written: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         written["scores"], written["split"], written["layers"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ReportError(f"{path} is not what 'evaluate' writes with --out: {error!r}") from error
+        raise ResultsError(f"{path} is not what 'evaluate' writes with --out: {error!r}") from error
     return written
 
 
@@ -70,11 +67,11 @@ def metrics_of(path: Path, system: str) -> dict[str, float]:
     """The numbers of one system in what `evaluate` wrote.
 
     Raises:
-        ReportError: the file is not that, or has no such system.
+        ResultsError: the file is not that, or has no such system.
     """
     scores: dict[str, dict[str, float]] = read_scores(path)["scores"]
     if system not in scores:
-        raise ReportError(f"{path} holds no system {system!r}; there are {', '.join(scores)}")
+        raise ResultsError(f"{path} holds no system {system!r}; there are {', '.join(scores)}")
     return scores[system]
 
 
@@ -82,10 +79,10 @@ def put_between_marks(document: Path, mark: Mark, text: str) -> None:
     """Replaces what stands between the two marks of the document.
 
     Raises:
-        ReportError: the document lacks a mark.
+        ResultsError: the document lacks a mark.
     """
     before, begin, rest = document.read_text(encoding="utf-8").partition(f"<!-- {mark} -->")
     _, end, after = rest.partition(f"<!-- /{mark} -->")
     if not begin or not end:
-        raise ReportError(f"{document} lacks the marks <!-- {mark} --> and <!-- /{mark} -->")
+        raise ResultsError(f"{document} lacks the marks <!-- {mark} --> and <!-- /{mark} -->")
     document.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")

@@ -8,16 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.synthesizer.recipes import completed
+from training.errors import ResultsError
+from training.synthesizer.recipes import with_defaults
 
 Row = dict[str, Any]
 
-DECIDING = ("recipe", "objective", "critic", "data")
+DECIDING = ("recipe", "objective", "discriminator", "data")
 """What a row must have in common with a run of the same name, to stand for it."""
-
-
-class ResultsError(Exception):
-    """A file of results that cannot be read, or that holds another run under the same name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +74,7 @@ def stands(rows: list[Row], wanted: Row) -> bool:
 
 def _completed(part: str, value: Any) -> Any:
     """A recipe as this version would write it; anything else as it is."""
-    return completed(value) if part == "recipe" and value is not None else value
+    return with_defaults(value) if part == "recipe" and value is not None else value
 
 
 def _add(row: Row, more: Row) -> None:

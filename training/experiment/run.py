@@ -18,18 +18,19 @@ from training.data.corruptions import CORRUPTIONS
 from training.data.dataset import EyeFacePairs
 from training.data.splits import Split
 from training.data.store import Pairs, Part
+from training.errors import ResultsError
 from training.evaluation import evaluate as evaluation
 from training.evaluation.baselines import amplified, nearest_eye
 from training.evaluation.benchmark import Metrics, Yardstick, draw_split, make_yardstick, true_faces
 from training.evaluation.embeddings import load_vgg
 from training.evaluation.perception_distortion import NUM_COMPONENTS, measure_bound
 from training.evaluation.simclr import EncoderRecipe, read_encoder, train_encoder
-from training.experiment.results import Key, ResultsError, Row, append, find, key_of, read_results, stands
+from training.experiment.results import Key, Row, append, find, key_of, read_results, stands
 from training.experiment.tables import BOUND
-from training.loop.run_folder import read_description, read_stats
-from training.synthesizer.objectives import OBJECTIVES
+from training.loop.run_folder import commit_hash, read_description, read_stats
+from training.synthesizer.objectives import OBJECTIVES, describe_objective
 from training.synthesizer.recipes import RECIPES, Recipe, describe
-from training.synthesizer.train import RunSettings, commit_hash, described_objective, train
+from training.synthesizer.train import RunSettings, train
 
 MEAN_FACE, NEAREST_EYE, AMPLIFIED = "mean face", "nearest training eye", "amplified l1"
 BASELINES = {MEAN_FACE: None, NEAREST_EYE: None, AMPLIFIED: "l1-64", BOUND: "l2-64"}
@@ -49,13 +50,21 @@ class Entry:
     seed: int = 0
 
 
+_LADDER = (
+    *("pixel-std-64", "pixel-stdmap-64", "layer-std-64", "moments-ema-64", "moments-ema-cov-64"),
+    *("stdmap-ema-64", "stdmap-ema-dct-64"),
+)
+_REPEATED = ("l1-64", "layer-stdmap-64", "stdmap-ema-dct-64", "l2-layer-std-ema-64")
 PLAN = (
-    *(Entry(name) for name in ("l1-64", "std-64", MEAN_FACE, NEAREST_EYE, AMPLIFIED, "l2-64", BOUND)),
-    *(Entry(name) for name in ("feature-64", "std-a-64", "std-b-64", "std-c-64", "std-e-64", "std-f-64")),
-    *(Entry(name) for name in ("std-g-64", "std-h-64")),
-    *(Entry(name) for name in ("gan-64", "cgan-64", "cgan-two-eyes-64", "std-half-64", "std-half-l2-64")),
-    *(Entry(name, seed) for seed in (1, 2) for name in ("l1-64", "std-64", "std-h-64", "std-half-l2-64")),
-    *(Entry(name) for name in ("std-64-no-jitter", "hard-64", "face-weight-64", "unbalanced-64")),
+    *(
+        Entry(name)
+        for name in ("l1-64", "layer-stdmap-64", MEAN_FACE, NEAREST_EYE, AMPLIFIED, "l2-64", BOUND)
+    ),
+    *(Entry(name) for name in ("feature-64", *_LADDER)),
+    *(Entry(name) for name in ("gan-64", "cgan-64", "cgan-two-eyes-64")),
+    *(Entry(name) for name in ("half-layer-stdmap-64", "l2-layer-std-ema-64")),
+    *(Entry(name, seed) for seed in (1, 2) for name in _REPEATED),
+    *(Entry(name) for name in ("no-jitter-64", "hard-jitter-64", "face-weight-64", "unbalanced-64")),
     *(Entry(name) for name in ("mouth-64", "nose-64")),
 )
 """The most important first."""
@@ -115,7 +124,7 @@ class Experiment:
         if entry.system not in BASELINES:
             recipe = self._recipe(entry.system)
             described["recipe"] = describe(recipe)
-            described |= described_objective(OBJECTIVES[recipe.objective])
+            described |= describe_objective(OBJECTIVES[recipe.objective])
         settings = self.pairs.manifest["settings"]
         described["data"] = {
             "source": settings["source"], "face_size": settings["face_size"],

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -23,22 +24,22 @@ from torch import Tensor, nn
 from service.inference.synthesizer import Synthesizer
 from service.vision.eyes import CROP_VERSION
 from service.vision.images import Image
+from training.errors import ExportError
 from training.export.polyphase import work_on_small_pictures
 from training.loop.previews import draw_faces
-from training.loop.run_folder import load_average
 from training.synthesizer.autoencoder import Autoencoder
+from training.synthesizer.weights import SUFFIX, describe_weights, load_weights, save_weights
 
 CONTRACT_VERSION = 1
 OPSET = 18
+LicenceClass = Literal["research", "open"]
+"""Who may use a model: researchers, or anyone."""
+
 MAX_DIFFERENCE = 1
 """How far ONNX Runtime may be from torch, in levels of 255. Source: design.md, section 3."""
 
 SMALLEST_HALVED = 1024
 """Weights of fewer numbers (biases) stay float32: they take no room."""
-
-
-class ExportDiffers(Exception):
-    """The exported file does not draw what torch draws."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class ModelFacts:
     recipe: str
     objective: str
     training_data: str
-    licence_class: str
+    licence_class: LicenceClass
     commit: str
     metrics: Mapping[str, float]
     part: str = "eye"
@@ -72,15 +73,16 @@ class PixelsToPixels(nn.Module):
 def export(run: Path, path: Path, facts: ModelFacts, check_eyes_BHWC: Image, *, half: bool = True) -> int:
     """Writes the run's averaged model to `path` and returns the largest difference to torch, in levels.
 
+    Beside it goes a safetensors file of the weights, which `train --start-from` takes.
     With `half` the large weights are stored as float16 (the arithmetic stays float32).
 
     Raises:
-        ExportDiffers: more than one level on the eyes to check with; nothing is written.
-        ValueError: the model wants both eyes, which the contract does not know.
+        ExportError: more than one level on the eyes to check with, or the model wants both eyes, which the
+            contract does not know; nothing is written.
     """
-    average = load_average(run)
+    average = load_weights(run)
     if average.config.num_eyes != 1:
-        raise ValueError(f"{run} draws from {average.config.num_eyes} eyes, a served model from one")
+        raise ExportError(f"{run} draws from {average.config.num_eyes} eyes, a served model from one")
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / "draft.onnx"
         _to_onnx(average, draft, check_eyes_BHWC[:2])
@@ -94,14 +96,15 @@ def export(run: Path, path: Path, facts: ModelFacts, check_eyes_BHWC: Image, *, 
         onnx.save(model, draft)
         difference = difference_to_torch(draft, average, check_eyes_BHWC, facts.part)
         if difference > MAX_DIFFERENCE:
-            raise ExportDiffers(
+            raise ExportError(
                 f"ONNX Runtime and torch differ by {difference} of 255, at most {MAX_DIFFERENCE} is allowed"
                 + ("; try --float32" if half else "")
             )
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_suffix(".new")
-        beside.write_bytes(draft.read_bytes())
-        beside.replace(path)
+        save_weights(path.with_suffix(SUFFIX), average, describe_weights(run))
+        partial = path.with_suffix(".new")
+        partial.write_bytes(draft.read_bytes())
+        partial.replace(path)
     return difference
 
 

@@ -33,6 +33,7 @@ from training.data.face_alignment import EYE_SIZE, FACE_SIZE, align_face
 from training.data.filters import MAX_LABEL_SPREAD, usable_eyes
 from training.data.photos import Photo
 from training.data.prepare import MAX_PIXELS
+from training.errors import DataError
 from training.finder.contact_sheet import write_contact_sheet
 from training.finder.evaluate import wilson_interval
 
@@ -78,7 +79,7 @@ def run_service(
     """The service's answers to the photos that show an open, uncovered eye by their labels.
 
     Raises:
-        ValueError: none of the photos does.
+        DataError: none of the photos does.
     """
     codes: dict[str, str] = {}
     apart: list[float] = []
@@ -90,7 +91,7 @@ def run_service(
         codes[photo.file] = _answer(pipeline, data)
         apart += _apart(finder.detect(pixels).eyes, other.detect(pixels).eyes)
     if not codes:
-        raise ValueError(f"none of the {len(photos)} photos has a label with an open, uncovered eye")
+        raise DataError(f"none of the {len(photos)} photos has a label with an open, uncovered eye")
     return EndToEndResult(codes, tuple(apart))
 
 

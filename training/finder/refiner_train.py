@@ -4,25 +4,35 @@ A run's folder holds `run.json`, `crops.npy` and `labels.npy` (see `training.fin
 `checkpoint.pt` and `stats.jsonl`.
 """
 
-import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
-from torch.optim import AdamW
-from tqdm import tqdm
 
 from training.finder.refiner_crops import RefinerCrops, mine_crops
 from training.finder.refiner_model import RefinerNet, augment_crops, loss
 from training.finder.scenes import Scenes
-from training.finder.train import claim_folder
-from training.loop import checkpoint as checkpoints
-from training.loop.run_folder import Stats
-from training.synthesizer.recipes import RefinerRecipe
-from training.synthesizer.train import decay_at, learning_rate, update_average
+from training.loop.checkpoint import load_ema
+from training.loop.loop import begin, run_loop
+from training.loop.run_folder import claim
+
+
+@dataclass(frozen=True, slots=True)
+class RefinerRecipe:
+    """What decides the trained refiner, beside the data and the finder whose candidates it sees."""
+
+    num_pictures: int = 30_000
+    num_steps: int = 9000
+    batch_size: int = 256
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.02
+    warmup_steps: int = 200
+    cooldown_part: float = 0.6
+    ema_decay: float = 0.998
+    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,31 +60,19 @@ def train_refiner(
     Raises:
         RunConflict: the folder belongs to another recipe (its length may differ).
     """
-    claim_folder(recipe, settings.folder)
+    claim(settings.folder, {"recipe": asdict(recipe)})
     gathered = _gathered(recipe, scenes, settings)
     torch.manual_seed(recipe.seed)
-    model = RefinerNet()
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    average = copy.deepcopy(model).requires_grad_(False).eval()
-    optimizer = AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
-    step = 0
-    if (state := checkpoints.load(settings.folder)) is not None:
-        step = state["step"]
-        for name, part in (("model", model), ("average", average), ("optimizer", optimizer)):
-            part.load_state_dict(state[name])
-    stats = Stats(settings.folder, step, every=settings.log_every)
-    for before in tqdm(range(step, recipe.num_steps), initial=step, total=recipe.num_steps, mininterval=10):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(recipe, before)
-        terms = _step(model, optimizer, gathered, recipe, before)
-        update_average(average, model, decay_at(recipe.ema_decay, before))
-        step = before + 1
-        stats.add(step, terms, last=step == recipe.num_steps)
-        if step % settings.checkpoint_every == 0 or step == recipe.num_steps:
-            parts: dict[str, nn.Module | AdamW] = {"model": model, "average": average, "optimizer": optimizer}
-            saved = {name: part.state_dict() for name, part in parts.items()}
-            checkpoints.save(settings.folder, {"step": step, **saved})
-        after_step(step)
+    state = begin(
+        RefinerNet(), settings, learning_rate=recipe.learning_rate, weight_decay=recipe.weight_decay
+    )
+    run_loop(
+        recipe,
+        state,
+        lambda: _step(state.model, state.optimizer, gathered, recipe, state.step),
+        settings,
+        after_step=after_step,
+    )
     return settings.folder
 
 
@@ -84,12 +82,7 @@ def load_refiner(folder: Path) -> RefinerNet:
     Raises:
         CheckpointError: the folder holds no run of a refiner.
     """
-    state = checkpoints.load(folder)
-    if state is None:
-        raise checkpoints.CheckpointError(f"{folder} holds no checkpoint: train the refiner first")
-    model = RefinerNet()
-    model.load_state_dict(state["average"])
-    return model.eval()
+    return load_ema(folder, RefinerNet())
 
 
 def _step(

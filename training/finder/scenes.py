@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from service.vision.images import Image
 from training.data.augmentation import Rng, degrade_photo
+from training.errors import DataError
 from training.finder.labels import LabelledPhoto
 from training.finder.negatives import background, draw_round_object, random_crop
 from training.finder.occlusions import OCCLUSION_PROBABILITY, Landmarks, cover_face, paint_over_eyes
@@ -54,7 +55,7 @@ class Scenes:
 
     def __init__(self, photos: Sequence[LabelledPhoto], empty: Sequence[Image], *, seed: int = 0) -> None:
         if not photos or not empty:
-            raise ValueError("there is no labelled photo, or no picture without people, to draw from")
+            raise DataError("there is no labelled photo, or no picture without people, to draw from")
         self.photos, self.empty, self.seed = photos, empty, seed
         weights = np.array([SAMPLING_WEIGHTS.get(photo.kind, 1.0) for photo in photos])
         self._bounds = np.cumsum(weights / weights.sum())

@@ -4,8 +4,6 @@ A run's folder holds `run.json`, `checkpoint.pt` and `stats.jsonl` (one line per
 Letters of shapes: B batch, H and W of the picture, h and w of the maps, C colours.
 """
 
-import copy
-import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,25 +12,29 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim import AdamW
 from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
 
 from training.finder.detector import EyeFinderNet, loss, targets
 from training.finder.labels import LabelledPhoto, load_photos
 from training.finder.negatives import TRAINED, from_folder, packaged, parts_without_people
 from training.finder.scenes import Scenes
-from training.loop import checkpoint as checkpoints
-from training.loop.run_folder import Stats, is_finished
-from training.synthesizer.recipes import FinderRecipe, RefinerRecipe
-from training.synthesizer.train import (
-    RunConflict,
-    commit_hash,
-    decay_at,
-    keep_freed_memory,
-    learning_rate,
-    update_average,
-)
+from training.loop.checkpoint import load_ema
+from training.loop.loop import begin, run_loop
+from training.loop.run_folder import claim
+
+
+@dataclass(frozen=True, slots=True)
+class FinderRecipe:
+    """What decides the trained finder, beside the data."""
+
+    num_steps: int = 6000
+    batch_size: int = 24
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.01
+    warmup_steps: int = 200
+    cooldown_part: float = 0.5
+    ema_decay: float = 0.998
+    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,32 +80,14 @@ def train_finder(recipe: FinderRecipe, scenes: Scenes, settings: FinderSettings)
     Raises:
         RunConflict: the folder belongs to another recipe (its length may differ).
     """
-    keep_freed_memory()
     cv2.setNumThreads(1)
-    claim_folder(recipe, settings.folder)
+    claim(settings.folder, {"recipe": asdict(recipe)})
     torch.manual_seed(recipe.seed)
-    model = EyeFinderNet()
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    average = copy.deepcopy(model).requires_grad_(False).eval()
-    optimizer = AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
-    step = 0
-    if (state := checkpoints.load(settings.folder)) is not None:
-        step = state["step"]
-        model.load_state_dict(state["model"])
-        average.load_state_dict(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
-    stats = Stats(settings.folder, step, every=settings.log_every)
-    for batch in tqdm(_batches(recipe, scenes, settings, step), total=recipe.num_steps, initial=step):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(recipe, step)
-        terms = _step(model, optimizer, batch)
-        update_average(average, model, decay_at(recipe.ema_decay, step))
-        step += 1
-        stats.add(step, terms, last=step == recipe.num_steps)
-        if step % settings.checkpoint_every == 0 or step == recipe.num_steps:
-            parts: dict[str, nn.Module | AdamW] = {"model": model, "average": average, "optimizer": optimizer}
-            saved = {name: part.state_dict() for name, part in parts.items()}
-            checkpoints.save(settings.folder, {"step": step, **saved})
+    state = begin(
+        EyeFinderNet(), settings, learning_rate=recipe.learning_rate, weight_decay=recipe.weight_decay
+    )
+    batches = _batches(recipe, scenes, settings, state.step)
+    run_loop(recipe, state, lambda: _step(state.model, state.optimizer, next(batches)), settings)
     return settings.folder
 
 
@@ -113,12 +97,7 @@ def load_average(folder: Path) -> EyeFinderNet:
     Raises:
         CheckpointError: the folder holds no run of a finder.
     """
-    state = checkpoints.load(folder)
-    if state is None:
-        raise checkpoints.CheckpointError(f"{folder} holds no checkpoint: train the finder first")
-    model = EyeFinderNet()
-    model.load_state_dict(state["average"])
-    return model.eval()
+    return load_ema(folder, EyeFinderNet())
 
 
 def _step(
@@ -145,21 +124,3 @@ def _batches(
         sampler=range(step * recipe.batch_size, num_pictures), num_workers=settings.num_workers,
     )  # fmt: skip
     yield from loader
-
-
-def claim_folder(recipe: FinderRecipe | RefinerRecipe, folder: Path) -> None:
-    """Writes what the run is, unless nothing is left to compute.
-
-    Raises:
-        RunConflict: the folder belongs to another recipe (its length may differ).
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "run.json"
-    described = asdict(recipe)
-    if path.exists():
-        earlier = json.loads(path.read_text())["recipe"]
-        if {**earlier, "num_steps": 0} != {**described, "num_steps": 0}:
-            raise RunConflict(f"{folder} holds a run of another recipe, {earlier}: choose another folder")
-    if is_finished(folder, recipe.num_steps):
-        return
-    path.write_text(json.dumps({"recipe": described, "commit": commit_hash()}, indent=1) + "\n")

@@ -1,38 +1,39 @@
-"""The state of a run on disk: written whole or not at all, and everything needed to go on exactly."""
+"""Checkpoints: the state of a run on disk, written atomically, with all that an exact resume needs."""
 
 import os
 import random
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from torch import nn
+
+from training.errors import CheckpointError
 
 FILE = "checkpoint.pt"
 
 State = dict[str, Any]
 
-
-class CheckpointError(Exception):
-    """A checkpoint that cannot be read or belongs to another run."""
+Module = TypeVar("Module", bound=nn.Module)
 
 
 def save(folder: Path, state: State) -> None:
-    """Puts the state where `folder`'s checkpoint is; killed at any moment, the old one stays.
+    """Replaces the checkpoint of `folder`; killed at any moment, the old one stays.
 
     The random states of Python, NumPy and torch are added.
     """
     whole = {**state, "random": _random_states()}
-    beside = folder / (FILE + ".new")
-    with beside.open("wb") as file:
+    partial = folder / (FILE + ".new")
+    with partial.open("wb") as file:
         torch.save(whole, file)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(beside, folder / FILE)
+    os.replace(partial, folder / FILE)
 
 
 def load(folder: Path) -> State | None:
-    """The state that `save` wrote, its tensors on the CPU, or None where none was written.
+    """The state that `save` wrote, its tensors on the CPU; None without a checkpoint.
 
     Raises:
         CheckpointError: the file is damaged.
@@ -46,6 +47,19 @@ def load(folder: Path) -> State | None:
     except Exception as error:  # unpickling can fail in any way; all mean the same
         raise CheckpointError(f"{path} cannot be read ({error}): remove it to begin anew") from error
     return state
+
+
+def load_ema(folder: Path, model: Module) -> Module:
+    """The model with the averaged weights of a run's checkpoint, in evaluation mode.
+
+    Raises:
+        CheckpointError: there is no checkpoint yet, or it is damaged.
+    """
+    state = load(folder)
+    if state is None:
+        raise CheckpointError(f"{folder} holds no checkpoint: train it first")
+    model.load_state_dict(state["average"])
+    return model.eval()
 
 
 def restore_random(state: State) -> None:

@@ -1,10 +1,8 @@
-"""Pictures of a run: curves of its losses and a grid of eyes, drawn faces and true faces."""
+"""Pictures of a run: loss curves, and a grid of eyes, drawn faces and true faces."""
 
-import json
 from pathlib import Path
 
 import cv2
-import matplotlib
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -12,11 +10,7 @@ from torch import nn
 
 from service.vision.images import Image
 from training.data.dataset import EyeFacePairs
-from training.data.splits import Split
-from training.data.store import Pairs
-from training.synthesizer.autoencoder import Autoencoder
-
-matplotlib.use("Agg")
+from training.loop.run_folder import read_stats
 
 
 @torch.no_grad()
@@ -28,12 +22,8 @@ def draw_faces(model: nn.Module, eyes_BHWC: Image) -> Image:
     return np.asarray(faces.permute(0, 2, 3, 1).cpu().numpy(), dtype=np.uint8)
 
 
-def draw_grid(model: Autoencoder, pairs: Pairs, path: Path, *, num_eyes: int, split: Split = "dev") -> None:
-    """Writes columns of eye, drawn face and true face for samples spread over the split."""
-    try:
-        dataset = EyeFacePairs(pairs, split, num_eyes=model.config.num_eyes)
-    except ValueError:  # a tiny data set may have no such split
-        dataset = EyeFacePairs(pairs, "train", num_eyes=model.config.num_eyes)
+def draw_grid(model: nn.Module, dataset: EyeFacePairs, path: Path, *, num_eyes: int = 12) -> None:
+    """Writes columns of eye, drawn face and true face for samples spread over the dataset."""
     chosen = [dataset[int(i)] for i in np.linspace(0, len(dataset) - 1, num_eyes)]
     eyes = np.stack([eye.permute(1, 2, 0).numpy() for eye, _ in chosen])
     true = np.stack([face.permute(1, 2, 0).numpy() for _, face in chosen])
@@ -49,9 +39,12 @@ def write_rows(path: Path, rows: list[Image]) -> None:
 
 def draw_curves(folder: Path) -> None:
     """Writes `curves.png` from the run's `stats.jsonl`: each term over the steps."""
+    import matplotlib  # here, as it takes a second
+
+    matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    lines = [json.loads(line) for line in (folder / "stats.jsonl").read_text().splitlines()]
+    lines = list(read_stats(folder))
     if not lines:
         return
     names = [name for name in lines[-1] if name not in ("step", "seconds_per_step")]

@@ -1,73 +1,81 @@
-"""What stands in the folder of a run: its description, its statistics and its averaged model."""
+"""A run's folder: `run.json`, which says what the run is, and `stats.jsonl`, one line per logged step."""
 
 import json
+import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from training.errors import RunConflict, RunNotFound
 from training.loop import checkpoint as checkpoints
-from training.synthesizer.autoencoder import Autoencoder, ModelConfig
+
+DESCRIPTION, STATS = "run.json", "stats.jsonl"
 
 
-class NoRun(Exception):
-    """A folder that holds no run, or none that has got far enough."""
+def claim(folder: Path, description: Mapping[str, Any], **of_this_start: str) -> None:
+    """Writes `run.json`, or compares it with an earlier start's; the recipe's length may differ.
+
+    So may what is true `of_this_start` alone, for example its precision. A finished run keeps its file.
+
+    Raises:
+        RunConflict: the folder holds another run.
+    """
+    described: dict[str, Any] = json.loads(json.dumps(description))
+    path = folder / DESCRIPTION
+    if path.exists():
+        earlier = read_description(folder)
+        for key, value in described.items():
+            if _without_length(earlier.get(key)) != _without_length(value):
+                raise RunConflict(
+                    f"{folder} holds a run with another {key}: {earlier.get(key)}, now {value}. "
+                    "Choose another folder, or remove it to begin anew"
+                )
+    if is_finished(folder, described["recipe"]["num_steps"]):
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    facts = {**described, **of_this_start, "commit": commit_hash()}
+    path.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
 
 def read_description(folder: Path) -> dict[str, Any]:
-    """What `run.json` says of a run.
+    """The content of `run.json`.
 
     Raises:
-        NoRun: the folder holds none.
+        RunNotFound: the folder holds no run.
     """
     try:
-        described: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        described: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise NoRun(f"{folder} holds no run; expected an .onnx file or the folder of a run") from None
+        raise RunNotFound(f"{folder} holds no run; expected an .onnx file or the folder of a run") from None
     return described
 
 
 def is_finished(folder: Path, num_steps: int) -> bool:
-    """Whether the run in the folder has come to that step."""
+    """Whether the run's checkpoint has come to that step."""
     state = checkpoints.load(folder)
     return state is not None and state["step"] >= num_steps
 
 
-def load_average(folder: Path) -> Autoencoder:
-    """The averaged model of a run, in evaluation mode.
+class StatsWriter:
+    """Writes `stats.jsonl`: each line the means of the loss terms since the line before.
 
-    Raises:
-        NoRun: the folder holds none, or no checkpoint yet.
+    A run that resumes at `step` drops the lines after it.
     """
-    described: dict[str, Any] = read_description(folder)["recipe"]["model"]
-    state = checkpoints.load(folder)
-    if state is None:
-        raise NoRun(f"{folder} holds no checkpoint yet: let its training go on")
-    sizes: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in described.items()}
-    model = Autoencoder(ModelConfig(**sizes))
-    model.load_state_dict(state["average"])
-    return model.eval()
-
-
-class Stats:
-    """Writes `stats.jsonl`: means of the terms since the line before; cut back when a run resumes."""
 
     def __init__(self, folder: Path, step: int, *, every: int) -> None:
-        self.path, self.every = folder / "stats.jsonl", every
+        self.path, self.every = folder / STATS, every
         lines = self.path.read_text().splitlines() if self.path.exists() else []
         kept = [line for line in lines if json.loads(line)["step"] <= step]
         self.path.write_text("".join(f"{line}\n" for line in kept))
-        self.sums: dict[str, Tensor] = {}
-        self.num_steps = 0
-        self.since = time.perf_counter()
+        self._begin()
 
-    def add(self, step: int, terms: dict[str, Tensor], *, last: bool) -> None:
+    def add(self, step: int, terms: Mapping[str, Tensor], *, last: bool) -> None:
         """Counts one step in; writes a line every so many steps and at the last one."""
         for name, term in terms.items():
-            self.sums[name] = self.sums.get(name, torch.zeros_like(term)) + term
+            self.sums[name] = self.sums[name] + term if name in self.sums else term
         self.num_steps += 1
         if step % self.every and not last:
             return
@@ -76,10 +84,34 @@ class Stats:
         line = {"step": step, **means, "seconds_per_step": round(seconds / self.num_steps, 4)}
         with self.path.open("a") as file:
             file.write(json.dumps(line) + "\n")
-        self.sums, self.num_steps, self.since = {}, 0, time.perf_counter()
+        self._begin()
+
+    def _begin(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.num_steps = 0
+        self.since = time.perf_counter()
 
 
 def read_stats(folder: Path) -> Iterator[dict[str, float]]:
     """The lines of a run's `stats.jsonl`."""
-    with (folder / "stats.jsonl").open(encoding="utf-8") as lines:
+    with (folder / STATS).open(encoding="utf-8") as lines:
         yield from map(json.loads, lines)
+
+
+def commit_hash() -> str:
+    """The repository's commit, with `+` if code differs from it, or "unknown" outside a repository.
+
+    Only code counts: the experiment's results are committed, and grow while it runs.
+    """
+    folder = Path(__file__).parent
+    try:
+        head = ["git", "rev-parse", "--short=12", "HEAD"]
+        commit = subprocess.run(head, cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+        differ = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", ":(top)*.py"], cwd=folder).returncode
+        return commit + ("+" if differ else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _without_length(value: Any) -> Any:
+    return {k: v for k, v in value.items() if k != "num_steps"} if isinstance(value, dict) else value

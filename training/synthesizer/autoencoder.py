@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from training.errors import RecipeError
+
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
@@ -45,7 +47,7 @@ class Autoencoder(nn.Module):
     F x F pixels. Source: the seed's slides, "Autoencoder"; Shi et al. 2016, eq. 4 (depth-to-space).
 
     Raises:
-        ValueError: the face is not twice the size that the decoder's blocks reach.
+        RecipeError: the face is not twice the size that the decoder's blocks reach.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -54,7 +56,7 @@ class Autoencoder(nn.Module):
         self.smallest = config.eye_size >> len(config.encoder_widths)
         self.coarsest = config.face_size >> (len(config.decoder_widths) + 1)
         if self.smallest < 1 or self.coarsest < 1:
-            raise ValueError(f"{config} has more blocks than its sizes can be halved")
+            raise RecipeError(f"{config} has more blocks than its sizes can be halved")
         self.encoder = nn.Sequential()
         channels = 3 * config.num_eyes
         for width in config.encoder_widths:
@@ -90,10 +92,10 @@ def grow(small: Autoencoder, config: ModelConfig) -> Autoencoder:
     Source: Karras et al. 2018 (progressive growing).
 
     Raises:
-        ValueError: `small` does not draw faces of half the side.
+        RecipeError: `small` does not draw faces of half the side.
     """
     if small.config != half_as_large(config):
-        raise ValueError(f"a model of {config} cannot go on from one of {small.config}")
+        raise RecipeError(f"a model of {config} cannot go on from one of {small.config}")
     grown = Autoencoder(config)
     known = {name: each for name, each in small.state_dict().items() if not name.startswith("to_pixels.")}
     grown.load_state_dict(grown.state_dict() | known)

@@ -1,4 +1,4 @@
-"""A critic for the adversarial objectives: how real each patch of a face looks, and whether it fits its eye.
+"""Patch discriminator of the adversarial objectives, optionally conditional on the eye.
 
 Letters of shapes: B batch, C channels, H and W height and width.
 """
@@ -12,22 +12,22 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 
 @dataclass(frozen=True, slots=True)
-class CriticConfig:
-    """What the critic sees and how large it is; `sees_eyes` makes the GAN a conditional one."""
+class DiscriminatorConfig:
+    """Inputs and size of the discriminator; with `sees_eyes` the GAN is conditional."""
 
     sees_eyes: bool = False
     widths: tuple[int, ...] = (32, 64, 128, 256)
     learning_rate: float = 4e-4
 
 
-class Critic(nn.Module):
+class Discriminator(nn.Module):
     """Scores B x 1 x h x w of overlapping patches; called with faces and eyes in 0…1.
 
     Source: Isola et al. 2017 (patches), Miyato et al. 2018 (spectral normalisation, which bounds the
-    critic's slope, so that it needs no penalty).
+    slope, so that it needs no gradient penalty).
     """
 
-    def __init__(self, config: CriticConfig, num_eyes: int) -> None:
+    def __init__(self, config: DiscriminatorConfig, num_eyes: int) -> None:
         super().__init__()
         self.sees_eyes = config.sees_eyes
         channels = 3 + (3 * num_eyes if config.sees_eyes else 0)

@@ -1,7 +1,7 @@
 """Distances between a batch of true and of drawn faces: pure, mean-reduced, unweighted.
 
 Letters of shapes: B batch, C channels, H and W height and width, F side of the face. Faces are
-B x 3 x F x F in 0…1, features a list of B x C x H x W, one per layer. Where a loss takes `places`
+B x 3 x F x F in 0…1, features a list of B x C x H x W, one per layer. Where a loss takes `pixel_weights`
 (F x F of mean 1), positions weigh as much as their place in the face; None: all alike.
 """
 
@@ -15,7 +15,7 @@ from torch import Tensor, distributed
 from torch.autograd.function import FunctionCtx
 from torch.nn import functional
 
-Features = list[Tensor]
+FeatureMaps = list[Tensor]
 
 BLOCK = 8
 """Side of the blocks whose frequencies are compared: the finest are seen, and where in the face they are."""
@@ -24,23 +24,25 @@ _SMALLEST_VARIANCE = 1e-6
 """Keeps the square root's slope finite where a unit never varies; 0.001 of a mean activation of 1."""
 
 
-def l1(pred_BCHW: Tensor, true_BCHW: Tensor, places: Tensor | None = None) -> Tensor:
+def l1(pred_BCHW: Tensor, true_BCHW: Tensor, pixel_weights: Tensor | None = None) -> Tensor:
     """Mean absolute difference."""
-    return _mean((pred_BCHW - true_BCHW).abs(), places)
+    return _mean((pred_BCHW - true_BCHW).abs(), pixel_weights)
 
 
-def l2(pred_BCHW: Tensor, true_BCHW: Tensor, places: Tensor | None = None) -> Tensor:
+def l2(pred_BCHW: Tensor, true_BCHW: Tensor, pixel_weights: Tensor | None = None) -> Tensor:
     """Mean squared difference."""
-    return _mean((pred_BCHW - true_BCHW).square(), places)
+    return _mean((pred_BCHW - true_BCHW).square(), pixel_weights)
 
 
-def feature(pred: Features, true: Features, weights: list[float], places: Tensor | None = None) -> Tensor:
+def feature(
+    pred: FeatureMaps, true: FeatureMaps, weights: list[float], pixel_weights: Tensor | None = None
+) -> Tensor:
     """Weighted sum over layers of the mean absolute difference of features.
 
     Source: the seed's slides, "VGG19 and Feature Loss": L1 between features of the generated and
     the target batch; layers are normalised as `training.synthesizer.vgg` says.
     """
-    return _weighted([l1(p, t, places) for p, t in zip(pred, true, strict=True)], weights)
+    return _weighted([l1(p, t, pixel_weights) for p, t in zip(pred, true, strict=True)], weights)
 
 
 def std_over_batch(batch_BCHW: Tensor) -> Tensor:
@@ -49,24 +51,24 @@ def std_over_batch(batch_BCHW: Tensor) -> Tensor:
     return std
 
 
-def std_scalar(pred_BCHW: Tensor, true_BCHW: Tensor, places: Tensor | None = None) -> Tensor:
+def std_scalar(pred_BCHW: Tensor, true_BCHW: Tensor, pixel_weights: Tensor | None = None) -> Tensor:
     """|σ(true) − σ(pred)|, σ the mean over positions of the standard deviation over the batch.
 
     Source: the seed's slides, "Standard Deviation Loss".
     """
-    pred, true = (_mean(std_over_batch(each), places) for each in (pred_BCHW, true_BCHW))
+    pred, true = (_mean(std_over_batch(each), pixel_weights) for each in (pred_BCHW, true_BCHW))
     return (pred - true).abs()
 
 
-def std_map(pred_BCHW: Tensor, true_BCHW: Tensor, places: Tensor | None = None) -> Tensor:
+def std_map(pred_BCHW: Tensor, true_BCHW: Tensor, pixel_weights: Tensor | None = None) -> Tensor:
     """The mean over positions of |σ(true) − σ(pred)| at that position.
 
     Stronger than `std_scalar`, in which too much here makes up for too little there.
     """
-    return _mean((std_over_batch(pred_BCHW) - std_over_batch(true_BCHW)).abs(), places)
+    return _mean((std_over_batch(pred_BCHW) - std_over_batch(true_BCHW)).abs(), pixel_weights)
 
 
-def moments_of_frequencies(pred_BCHW: Tensor, true_BCHW: Tensor) -> Tensor:
+def dct_moments(pred_BCHW: Tensor, true_BCHW: Tensor) -> Tensor:
     """Mean and standard deviation over the batch of each frequency in each block of 8 x 8 pixels: the mean
     absolute differences of both, over that frequency's mean deviation in the true faces; the mean of a block
     is no frequency.
@@ -75,14 +77,14 @@ def moments_of_frequencies(pred_BCHW: Tensor, true_BCHW: Tensor) -> Tensor:
     for instance, they hardly see; here all frequencies weigh alike. The frequencies are those of the discrete
     cosine transform. Source: Ahmed, Natarajan & Rao 1974.
     """
-    pred, true = (frequencies(each) for each in (pred_BCHW, true_BCHW))
+    pred, true = (block_dct(each) for each in (pred_BCHW, true_BCHW))
     wanted_std = std_over_batch(true)
     difference = (std_over_batch(pred) - wanted_std).abs() + (_global_mean(pred) - _global_mean(true)).abs()
     of_frequency = wanted_std.mean((1, 2), keepdim=True)
     return (difference / of_frequency).mean()
 
 
-def frequencies(batch_BCHW: Tensor) -> Tensor:
+def block_dct(batch_BCHW: Tensor) -> Tensor:
     """The cosines of blocks of 8 x 8 pixels but their means, B x (C · 63) x H/8 x W/8, in float32."""
     batch, channels, height, width = batch_BCHW.shape
     blocks = functional.unfold(batch_BCHW.float(), BLOCK, stride=BLOCK)
@@ -91,36 +93,36 @@ def frequencies(batch_BCHW: Tensor) -> Tensor:
 
 
 def std_scalar_features(
-    pred: Features, true: Features, weights: list[float], places: Tensor | None = None
+    pred: FeatureMaps, true: FeatureMaps, weights: list[float], pixel_weights: Tensor | None = None
 ) -> Tensor:
     """`std_scalar` of each layer, weighted and summed: the seed's third reported column."""
-    return _weighted([std_scalar(p, t, places) for p, t in zip(pred, true, strict=True)], weights)
+    return _weighted([std_scalar(p, t, pixel_weights) for p, t in zip(pred, true, strict=True)], weights)
 
 
 def std_map_features(
-    pred: Features, true: Features, weights: list[float], places: Tensor | None = None
+    pred: FeatureMaps, true: FeatureMaps, weights: list[float], pixel_weights: Tensor | None = None
 ) -> Tensor:
     """`std_map` of each layer, weighted and summed."""
-    return _weighted([std_map(p, t, places) for p, t in zip(pred, true, strict=True)], weights)
+    return _weighted([std_map(p, t, pixel_weights) for p, t in zip(pred, true, strict=True)], weights)
 
 
 def mean_to(
-    pred: Features, target_means: list[Tensor], weights: list[float], places: Tensor | None = None
+    pred: FeatureMaps, target_means: list[Tensor], weights: list[float], pixel_weights: Tensor | None = None
 ) -> Tensor:
     """|μ(target) − μ(pred)| at each position, averaged; weighted and summed over layers."""
     pairs = zip((_global_mean(p.float()) for p in pred), target_means, strict=True)
-    return _weighted([l1(mean, target, places) for mean, target in pairs], weights)
+    return _weighted([l1(mean, target, pixel_weights) for mean, target in pairs], weights)
 
 
 def std_to(
-    pred: Features, target_stds: list[Tensor], weights: list[float], places: Tensor | None = None
+    pred: FeatureMaps, target_stds: list[Tensor], weights: list[float], pixel_weights: Tensor | None = None
 ) -> Tensor:
     """`std_map_features` against deviations that are known and not the batch's."""
     pairs = zip((std_over_batch(p) for p in pred), target_stds, strict=True)
-    return _weighted([l1(std, target, places) for std, target in pairs], weights)
+    return _weighted([l1(std, target, pixel_weights) for std, target in pairs], weights)
 
 
-def covariance(pred: Features, true: Features, directions: list[Tensor]) -> Tensor:
+def covariance(pred: FeatureMaps, true: FeatureMaps, directions: list[Tensor]) -> Tensor:
     """The mean over layers of ‖C(pred) − C(true)‖ / ‖C(true)‖, Frobenius norms of covariances over the batch
     along fixed directions.
 
@@ -142,12 +144,12 @@ def total_variation(pred_BCHW: Tensor) -> Tensor:
 
 
 def adversarial(pred_scores: Tensor) -> Tensor:
-    """What the model pays: minus the critic's mean score. Source: Lim & Ye 2017, "Geometric GAN"."""
+    """The generator's: minus the mean score of drawn faces. Source: Lim & Ye 2017, "Geometric GAN"."""
     return -pred_scores.mean()
 
 
 def hinge(pred_scores: Tensor, true_scores: Tensor) -> Tensor:
-    """What the critic pays: true faces below 1, drawn ones above −1. Source: Lim & Ye 2017."""
+    """The discriminator's: true faces below 1, drawn ones above −1. Source: Lim & Ye 2017."""
     return torch.relu(1 - true_scores).mean() + torch.relu(1 + pred_scores).mean()
 
 
@@ -216,12 +218,12 @@ def _block_cosines() -> Tensor:
     return torch.kron(cosines, cosines).float()
 
 
-def _mean(values: Tensor, places: Tensor | None) -> Tensor:
-    """The mean over everything, in float32; the last two axes weigh as the places that they cover."""
-    if places is None:
+def _mean(values: Tensor, pixel_weights: Tensor | None) -> Tensor:
+    """The mean over everything, in float32; the last two axes weigh as the pixels that they cover."""
+    if pixel_weights is None:
         return values.mean(dtype=torch.float32)
     height, width = values.shape[-2:]
-    weights = functional.adaptive_avg_pool2d(places[None], (height, width))[0]
+    weights = functional.adaptive_avg_pool2d(pixel_weights[None], (height, width))[0]
     return (values * (weights / weights.mean())).mean(dtype=torch.float32)
 
 

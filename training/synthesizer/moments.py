@@ -1,34 +1,37 @@
-"""What a run learns about the true faces' features as it goes: running moments, and fixed directions.
+"""Running moments of the true faces' features, and fixed random directions to project features on.
 
-A batch's own mean and deviation are noisy targets; the running ones are steady.
+A batch's own mean and deviation are noisy targets; an EMA of them is steady.
 Source: dos Santos et al. 2019, "Learning Implicit Generative Models by Matching Perceptual Features".
 Letters of shapes: B batch, C channels, H and W height and width, K directions.
 """
 
 import math
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from training.synthesizer.losses import mean_over_batch, over_processes
+from training.synthesizer.losses import FeatureMaps, mean_over_batch, over_processes
 
 NUM_DIRECTIONS = 64
 """As many as a batch has faces: covariances of more could not be told from noise."""
 
 
-class TargetStatistics:
-    """Moments of the features of the true faces, each position's, over about 1 / (1 − decay) batches."""
+class RunningMoments:
+    """EMA of the first and second moment of each position of the true features.
 
-    def __init__(self, decay: float = 0.98) -> None:
-        self.decay = decay
+    It averages over about 1 / (1 − decay) batches.
+    """
+
+    def __init__(self, device: torch.device | str = "cpu", decay: float = 0.98) -> None:
+        self.device, self.decay = device, decay
         self.weight = 0.0
         self.means: list[Tensor] = []
         self.squares: list[Tensor] = []
-        self._directions: list[Tensor] = []
 
     @torch.no_grad()
-    def add(self, features: list[Tensor]) -> None:
+    def update(self, features: FeatureMaps) -> None:
         """Counts a (global) batch of true faces in."""
         if not self.means:
             self.means = [torch.zeros_like(each[0], dtype=torch.float32) for each in features]
@@ -51,22 +54,26 @@ class TargetStatistics:
             for square, mean in zip(self.squares, self.mean(), strict=True)
         ]
 
-    def directions(self, features: list[Tensor]) -> list[Tensor]:
-        """Each layer's random directions, (C·H·W) x K, the same in every run and process."""
-        if not self._directions:
-            generator = torch.Generator().manual_seed(0)
-            for each in features:
-                size = each[0].numel()
-                drawn = torch.randn(size, NUM_DIRECTIONS, generator=generator) / math.sqrt(size)
-                self._directions.append(drawn.to(each.device))
-        return self._directions
-
-    def state(self) -> dict[str, Any]:
-        """What a checkpoint must hold."""
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint holds of it."""
         return {"weight": self.weight, "means": self.means, "squares": self.squares}
 
-    def restore(self, state: dict[str, Any], device: torch.device) -> None:
-        """Goes on from a checkpoint."""
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes back to a checkpoint."""
         self.weight = state["weight"]
-        self.means = [mean.to(device) for mean in state["means"]]
-        self.squares = [square.to(device) for square in state["squares"]]
+        self.means = [mean.to(self.device) for mean in state["means"]]
+        self.squares = [square.to(self.device) for square in state["squares"]]
+
+
+def random_directions(features: FeatureMaps) -> list[Tensor]:
+    """Each layer's random directions, (C·H·W) x K, the same in every run and process."""
+    return list(_directions(tuple(each[0].numel() for each in features), features[0].device))
+
+
+@cache
+def _directions(sizes: tuple[int, ...], device: torch.device) -> tuple[Tensor, ...]:
+    generator = torch.Generator().manual_seed(0)
+    return tuple(
+        (torch.randn(size, NUM_DIRECTIONS, generator=generator) / math.sqrt(size)).to(device)
+        for size in sizes
+    )

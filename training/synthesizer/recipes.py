@@ -6,13 +6,12 @@ A new recipe is `dataclasses.replace(RECIPES[...], ...)`; each run writes its re
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 from training.data.augmentation import Jitter
 from training.data.store import Part
+from training.loop.precision import Precision
 from training.synthesizer.autoencoder import ModelConfig
-
-Precision = Literal["32-true", "bf16-mixed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +23,7 @@ class Recipe:
     of the face the model sees; a loss in the background costs `background_weight` of one in the face.
     With `grow` the run begins with a model of half the face's side.
 
-    A new field gets the default that every run before it had: see `completed`.
+    A new field gets the default that every run before it had: see `with_defaults`.
     """
 
     name: str
@@ -52,49 +51,22 @@ def describe(recipe: Recipe) -> dict[str, Any]:
     return as_json
 
 
-def completed(written: Mapping[str, Any]) -> dict[str, Any]:
+def with_defaults(written: Mapping[str, Any]) -> dict[str, Any]:
     """A described recipe with the defaults of the fields that came after it was written."""
     defaults = describe(Recipe("", ""))
     inner = {name: {**defaults[name], **written[name]} for name in ("model", "jitter") if name in written}
     return {**defaults, **written, **inner}
 
 
-@dataclass(frozen=True, slots=True)
-class FinderRecipe:
-    """What decides the trained finder, beside the data."""
-
-    num_steps: int = 6000
-    batch_size: int = 24
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.01
-    warmup_steps: int = 200
-    cooldown_part: float = 0.5
-    ema_decay: float = 0.998
-    seed: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class RefinerRecipe:
-    """What decides the trained refiner, beside the data and the finder whose candidates it sees."""
-
-    num_pictures: int = 30_000
-    num_steps: int = 9000
-    batch_size: int = 256
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.02
-    warmup_steps: int = 200
-    cooldown_part: float = 0.6
-    ema_decay: float = 0.998
-    seed: int = 0
-
-
 STEPS_64 = 600
 """38,000 samples: about five minutes of two cores where the loss looks at features."""
 
-STD_128 = Recipe("std-128", "std-h", num_steps=3600, convs=("1_1", "2_1", "3_1", "4_1", "5_1"))
+STDMAP_EMA_DCT_128 = Recipe(
+    "stdmap-ema-dct-128", "stdmap-ema-dct", num_steps=3600, convs=("1_1", "2_1", "3_1", "4_1", "5_1")
+)
 
-STD_64 = Recipe(
-    "std-64", "std", convs=STD_128.convs,
+LAYER_STDMAP_64 = Recipe(
+    "layer-stdmap-64", "layer-stdmap", convs=STDMAP_EMA_DCT_128.convs,
     num_steps=STEPS_64, warmup_steps=50, ema_decay=0.99, cooldown_part=0.4,
     model=ModelConfig(face_size=64, encoder_widths=(24, 48, 96, 192), decoder_widths=(192, 128, 64)),
 )  # fmt: skip
@@ -108,30 +80,32 @@ HARD_JITTER = Jitter(
 """Beyond what most photos have; where it leaves the wide crop, the border's pixels are repeated."""
 
 _RECIPES = (
-    STD_128,
-    replace(STD_128, name="l1-128", objective="l1"),
+    STDMAP_EMA_DCT_128,
+    replace(STDMAP_EMA_DCT_128, name="l1-128", objective="l1"),
     replace(
-        STD_128, name="tiny", objective="l1", precision="32-true", num_steps=200, batch_size=16,
+        STDMAP_EMA_DCT_128, name="tiny", objective="l1", precision="32-true", num_steps=200, batch_size=16,
         warmup_steps=10, ema_decay=0.95,
         model=ModelConfig(encoder_widths=(16, 32, 64, 64), vector_size=64, decoder_widths=(64, 64, 32, 16)),
     ),
-    STD_64,
+    LAYER_STDMAP_64,
     *(
-        replace(STD_64, name=f"{objective}-64", objective=objective)
+        replace(LAYER_STDMAP_64, name=f"{objective}-64", objective=objective)
         for objective in (
-            *("l1", "l2", "feature", "std-a", "std-b", "std-c"),
-            *("std-e", "std-f", "std-g", "std-h", "std-half", "std-half-l2", "gan", "cgan"),
+            *("l1", "l2", "feature", "pixel-std", "pixel-stdmap", "layer-std"),
+            *("moments-ema", "moments-ema-cov", "stdmap-ema", "stdmap-ema-dct"),
+            *("half-layer-stdmap", "l2-layer-std-ema", "gan", "cgan"),
         )
     ),
     replace(
-        STD_64, name="cgan-two-eyes-64", objective="cgan-two-eyes", model=replace(STD_64.model, num_eyes=2)
+        LAYER_STDMAP_64, name="cgan-two-eyes-64", objective="cgan-two-eyes",
+        model=replace(LAYER_STDMAP_64.model, num_eyes=2),
     ),
-    replace(STD_64, name="std-64-no-jitter", jitter=NO_JITTER),
-    replace(STD_64, name="hard-64", jitter=HARD_JITTER),
-    replace(STD_64, name="face-weight-64", background_weight=0.3),
-    replace(STD_64, name="unbalanced-64", source_power=1.0),
-    replace(STD_64, name="mouth-64", part="mouth"),
-    replace(STD_64, name="nose-64", part="nose"),
+    replace(LAYER_STDMAP_64, name="no-jitter-64", jitter=NO_JITTER),
+    replace(LAYER_STDMAP_64, name="hard-jitter-64", jitter=HARD_JITTER),
+    replace(LAYER_STDMAP_64, name="face-weight-64", background_weight=0.3),
+    replace(LAYER_STDMAP_64, name="unbalanced-64", source_power=1.0),
+    replace(LAYER_STDMAP_64, name="mouth-64", part="mouth"),
+    replace(LAYER_STDMAP_64, name="nose-64", part="nose"),
 )  # fmt: skip
 
 RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in _RECIPES}

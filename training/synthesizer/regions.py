@@ -18,14 +18,9 @@ def face_region(size: int) -> Tensor:
     return (x[None, :].square() + y[:, None].square() <= 1).float()
 
 
-def place_weights(size: int, background: float) -> Tensor:
-    """F x F of mean 1, in which the background weighs `background` times as much as the face.
-
-    Raises:
-        ValueError: the background would weigh nothing, or less.
-    """
-    if not background > 0:
-        raise ValueError(f"the background cannot weigh {background} times as much as the face")
+def region_weights(size: int, background: float) -> Tensor:
+    """F x F of mean 1, in which the background weighs `background` times as much as the face."""
+    assert background > 0
     region = face_region(size)
     weights = region + background * (1 - region)
     return weights / weights.mean()

@@ -21,6 +21,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
+from training.errors import FeaturesUnavailable
+
 TORCHVISION_URL = "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"
 TORCHVISION_SHA256_START = "dcbb9e9d"
 """torchvision names its files by the first eight hex digits of their SHA-256."""
@@ -39,10 +41,6 @@ TORCHVISION_INDEX = dict(
 )
 
 Source = Literal["torchvision", "genuine", "distilled"]
-
-
-class FeaturesUnavailable(Exception):
-    """The weights of a perceptual network are missing, damaged or of another layout."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +100,15 @@ class ConvStack(nn.Module):
         return found
 
 
-class Features(nn.Module):
+class VGGFeatures(nn.Module):
     """Activations of several layers, and the weights that make them comparable.
 
     VGG's activations grow from layer to layer to several hundred. `scales` (set once by
     `calibrate`) are the mean activations on real faces; every loss here is proportional to the
     activations, so its value per layer is divided by the scale, not the activations themselves.
     """
+
+    scales: Tensor
 
     def __init__(self, stacks: Mapping[Source, ConvStack], layers: tuple[Layer, ...]) -> None:
         super().__init__()
@@ -132,8 +132,10 @@ class Features(nn.Module):
     def weights(self) -> list[float]:
         """The layers' weights, divided by their sum and by the layers' scales."""
         total = sum(layer.weight for layer in self.layers)
-        scales = self.get_buffer("scales").tolist()
-        return [layer.weight / total / scale for layer, scale in zip(self.layers, scales, strict=True)]
+        return [
+            layer.weight / total / scale
+            for layer, scale in zip(self.layers, self.scales.tolist(), strict=True)
+        ]
 
     @torch.no_grad()
     def calibrate(self, faces_BCHW: Tensor) -> None:
@@ -141,7 +143,7 @@ class Features(nn.Module):
         totals = torch.zeros(len(self.layers))
         for part in torch.split(faces_BCHW, 16):
             totals += torch.stack([activations.mean() * len(part) for activations in self(part)])
-        self.get_buffer("scales").copy_(totals / len(faces_BCHW))
+        self.scales.copy_(totals / len(faces_BCHW))
 
 
 def training_layers(perceptual: str, convs: Iterable[str]) -> tuple[Layer, ...]:
@@ -162,8 +164,8 @@ def report_layers(perceptual: str) -> tuple[Layer, ...]:
     )
 
 
-def load_features(perceptual: str, layers: tuple[Layer, ...]) -> Features:
-    """Features from `perceptual`: the folder of the two archives, torchvision's file, or its URL.
+def load_features(perceptual: str, layers: tuple[Layer, ...]) -> VGGFeatures:
+    """VGGFeatures from `perceptual`: the folder of the two archives, torchvision's file, or its URL.
 
     Raises:
         FeaturesUnavailable: nothing there, a damaged file, not VGG19, or a source that it does not hold.
@@ -174,12 +176,12 @@ def load_features(perceptual: str, layers: tuple[Layer, ...]) -> Features:
         loaders = {"genuine": _load_genuine, "distilled": _load_distilled}
         if not set(sources) <= set(loaders):
             raise FeaturesUnavailable(f"{path} is a folder of archives; {sources} wants torchvision's file")
-        return Features({source: loaders[source](path) for source in sources}, layers)
+        return VGGFeatures({source: loaders[source](path) for source in sources}, layers)
     if sources != ["torchvision"]:
         raise FeaturesUnavailable(f"{sources} wants the folder of the two archives, not {perceptual}")
     if "://" in perceptual:
         path = download(perceptual, cache_dir())
-    return Features({"torchvision": _load_torchvision(path)}, layers)
+    return VGGFeatures({"torchvision": _load_torchvision(path)}, layers)
 
 
 def cache_dir() -> Path:

@@ -82,13 +82,14 @@ def test_a_model_is_as_open_as_the_run_it_began_with(
     ("arguments", "sentence"),
     [
         (("train", "nowhere", "run"), "nowhere does not exist: make it with 'python -m training prepare"),
-        (("train", "nowhere", "run", "--recipe", "gan"), "no recipe is named 'gan'; there are std-128"),
+        (
+            ("train", "nowhere", "run", "--recipe", "gan"),
+            "no recipe is named 'gan'; there are stdmap",
+        ),
         (("prepare", "nowhere", "out"), "nowhere"),
-        (("prepare", "nowhere", "out", "--layout", "zip"), "--layout is 'zip', expected one of auto, csv"),
         (("evaluate", "nowhere", "std=x.onnx"), "nowhere does not exist"),
         (("train-encoder", "nowhere", "out"), "nowhere does not exist"),
         (("experiment", "nowhere"), "nowhere does not exist"),
-        (("experiment", "nowhere", "--split", "train"), "--split is 'train', expected val or dev"),
         (("experiment", "nowhere", "--only", "l3"), "--only ['l3'] names no system; there are"),
         (("report", "nowhere", "--results", "none.jsonl"), "none.jsonl holds no results yet"),
         (("export", "nowhere", "data", "x.onnx", "--licence-class", "open"), "nowhere holds no run"),
@@ -105,9 +106,26 @@ def test_a_failure_is_one_sentence(
 
 
 @pytest.mark.parametrize(
+    ("arguments", "choices"),
+    [
+        (("evaluate", "data", "mine=x.onnx", "--split", "test"), "'train', 'dev', 'val'"),
+        (("experiment", "data", "--split", "train"), "'val', 'dev'"),
+        (("prepare", "photos", "out", "--layout", "zip"), "'auto', 'csv', 'folder', 'celeba'"),
+        (("export", "run", "data", "x.onnx", "--licence-class", "free"), "'research', 'open'"),
+    ],
+)
+def test_an_option_outside_of_its_choices_is_refused_with_them(
+    arguments: tuple[str, ...], choices: str, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setenv("COLUMNS", "200")
+    assert call(monkeypatch, *arguments) == 2
+    assert choices in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("mine=x.onnx", "--split", "test"), "--split is 'test', expected train, dev or val"),
         (("models/synthesizer.onnx",), "write NAME=PATH"),
         (("mine=x.onnx",), "x.onnx"),
         (("mine=.",), "expected an .onnx file or the folder of a run"),

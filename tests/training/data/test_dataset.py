@@ -9,6 +9,7 @@ import torch
 from training.data.augmentation import Jitter
 from training.data.dataset import EyeFacePairs, ResumableSampler, SampleKey
 from training.data.store import Pairs
+from training.errors import DataError
 
 
 def test_without_jitter_the_eye_is_the_services_crop(drawn_pairs: Pairs) -> None:
@@ -36,7 +37,7 @@ def test_an_empty_split_is_refused_by_name(drawn_pairs: Pairs) -> None:
     rows = drawn_pairs.rows.copy()
     rows["split"] = "train"
     pairs = Pairs(drawn_pairs.faces, drawn_pairs.eyes, drawn_pairs.eyes_wide, rows, drawn_pairs.manifest)
-    with pytest.raises(ValueError, match="'val'"):
+    with pytest.raises(DataError, match="'val'"):
         EyeFacePairs(pairs, "val")
 
 

@@ -15,16 +15,16 @@ from tests.fakes import tiny_model
 from tests.training.perceptual import write_archives
 from training.data.dataset import EyeFacePairs
 from training.data.store import Pairs
+from training.errors import ResultsError, RunNotFound
 from training.evaluation import evaluate as evaluation
 from training.evaluation.evaluate import Moments
-from training.loop.run_folder import NoRun
 from training.synthesizer.recipes import RECIPES
 from training.synthesizer.train import RunSettings, train
-from training.synthesizer.vgg import Features, load_features, report_layers
+from training.synthesizer.vgg import VGGFeatures, load_features, report_layers
 
 
 @pytest.fixture(scope="module")
-def features(tmp_path_factory: pytest.TempPathFactory, drawn_pairs: Pairs) -> Features:
+def features(tmp_path_factory: pytest.TempPathFactory, drawn_pairs: Pairs) -> VGGFeatures:
     archives = str(write_archives(tmp_path_factory.mktemp("archives")))
     found = load_features(archives, report_layers(archives))
     evaluation.calibrate(found, drawn_pairs)
@@ -42,7 +42,7 @@ def truth(dataset: EyeFacePairs) -> Callable[[Image], Image]:
     return lambda eyes: np.stack([next(faces) for _ in eyes])
 
 
-def test_true_faces_score_perfectly(dataset: EyeFacePairs, features: Features) -> None:
+def test_true_faces_score_perfectly(dataset: EyeFacePairs, features: VGGFeatures) -> None:
     scores = evaluation.evaluate({"truth": truth(dataset)}, dataset, features, progress=False)["truth"]
     assert (scores.l2, scores.feature_loss, scores.std_features, scores.std_map_features) == (0, 0, 0, 0)
     assert scores.sigma_ratio == 1.0 and scores.ssim == pytest.approx(1.0)
@@ -50,7 +50,7 @@ def test_true_faces_score_perfectly(dataset: EyeFacePairs, features: Features) -
 
 
 def test_the_mean_face_has_no_variety_and_the_variance_as_its_error(
-    drawn_pairs: Pairs, dataset: EyeFacePairs, features: Features
+    drawn_pairs: Pairs, dataset: EyeFacePairs, features: VGGFeatures
 ) -> None:
     systems = {"mean face": evaluation.mean_face(drawn_pairs)}
     scores = evaluation.evaluate(systems, dataset, features, progress=False)["mean face"]
@@ -60,7 +60,7 @@ def test_the_mean_face_has_no_variety_and_the_variance_as_its_error(
     assert scores.std_features > 0 and scores.std_features == pytest.approx(scores.std_map_features)
 
 
-def test_half_of_the_deviation_is_half_the_sigma(dataset: EyeFacePairs, features: Features) -> None:
+def test_half_of_the_deviation_is_half_the_sigma(dataset: EyeFacePairs, features: VGGFeatures) -> None:
     true = truth(dataset)
     mean = np.mean([dataset[i][1].permute(1, 2, 0).numpy() for i in range(len(dataset))], axis=0)
     systems = {"half": lambda eyes: np.round(mean + (true(eyes) - mean) / 2).astype(np.uint8)}
@@ -69,7 +69,7 @@ def test_half_of_the_deviation_is_half_the_sigma(dataset: EyeFacePairs, features
 
 
 def test_half_of_the_contrast_is_an_octave_off_in_every_frequency(
-    dataset: EyeFacePairs, features: Features
+    dataset: EyeFacePairs, features: VGGFeatures
 ) -> None:
     true = truth(dataset)
     systems = {"half": lambda eyes: np.round(true(eyes) / 2).astype(np.uint8)}
@@ -77,7 +77,7 @@ def test_half_of_the_contrast_is_an_octave_off_in_every_frequency(
     assert scores.frequency_error == pytest.approx(1.0, abs=0.1)  # rounded, to half levels of the finest
 
 
-def test_a_faint_grid_is_off_in_its_frequencies(dataset: EyeFacePairs, features: Features) -> None:
+def test_a_faint_grid_is_off_in_its_frequencies(dataset: EyeFacePairs, features: VGGFeatures) -> None:
     true, other = truth(dataset), truth(dataset)
     columns = (4 * (np.arange(128) % 2)).astype(np.uint8)[:, None]
     systems = {
@@ -97,7 +97,7 @@ def test_moments_over_batches_equal_those_over_all() -> None:
     torch.testing.assert_close(moments.std(), values.double().std(0, unbiased=False))
 
 
-def test_the_table_has_a_row_a_system(dataset: EyeFacePairs, features: Features) -> None:
+def test_the_table_has_a_row_a_system(dataset: EyeFacePairs, features: VGGFeatures) -> None:
     scores = evaluation.evaluate({"truth": truth(dataset)}, dataset, features, progress=False)
     head, _, row = evaluation.table(scores).splitlines()
     assert head.startswith("| system | l2 | feature_loss |") and row.startswith("| truth | 0.0000 |")
@@ -112,7 +112,7 @@ def test_a_run_and_its_export_are_both_systems(tmp_path: Path, drawn_pairs: Pair
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(NoRun, match=r"expected an \.onnx file or the folder of a run"):
+    with pytest.raises(RunNotFound, match=r"expected an \.onnx file or the folder of a run"):
         evaluation.load_system(tmp_path)
 
 
@@ -124,7 +124,7 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_written_scores_name_their_layers(
-    tmp_path: Path, dataset: EyeFacePairs, features: Features
+    tmp_path: Path, dataset: EyeFacePairs, features: VGGFeatures
 ) -> None:
     scores = evaluation.evaluate({"truth": truth(dataset)}, dataset, features, progress=False)
     evaluation.write_scores(tmp_path / "scores.json", "train", features, scores, {"data": "drawn"})
@@ -134,7 +134,7 @@ def test_the_written_scores_name_their_layers(
 
 
 def test_other_systems_are_kept_if_they_were_measured_alike(
-    tmp_path: Path, dataset: EyeFacePairs, features: Features
+    tmp_path: Path, dataset: EyeFacePairs, features: VGGFeatures
 ) -> None:
     path, facts = tmp_path / "scores.json", {"data": "drawn"}
     for name in ("first", "second", "second"):
@@ -142,7 +142,7 @@ def test_other_systems_are_kept_if_they_were_measured_alike(
         evaluation.write_scores(path, "train", features, scores, facts, keep=True)
     before = path.read_text()
     assert list(json.loads(before)["scores"]) == ["first", "second"]
-    with pytest.raises(ValueError, match="write to another file"):
+    with pytest.raises(ResultsError, match="write to another file"):
         evaluation.write_scores(path, "dev", features, scores, facts, keep=True)
     assert path.read_text() == before
     evaluation.write_scores(path, "dev", features, scores, facts)

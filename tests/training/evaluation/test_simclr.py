@@ -9,10 +9,10 @@ import torch
 
 from training.data.dataset import EyeFacePairs
 from training.data.store import Pairs
+from training.errors import EncoderError
 from training.evaluation.simclr import (
     EncoderRecipe,
     FaceEncoder,
-    NoEncoder,
     contrast,
     random_view,
     read_encoder,
@@ -50,7 +50,7 @@ def test_training_repeats_itself_and_a_trained_one_stays(tmp_path: Path, small_p
     before = (tmp_path / "a" / "encoder.pt").read_bytes()
     train_encoder(TINY, small_pairs, tmp_path / "a", progress=False)
     assert (tmp_path / "a" / "encoder.pt").read_bytes() == before
-    with pytest.raises(NoEncoder, match="holds another encoder"):
+    with pytest.raises(EncoderError, match="holds another encoder"):
         train_encoder(replace(TINY, seed=1), small_pairs, tmp_path / "a", progress=False)
 
 
@@ -100,5 +100,5 @@ def test_it_says_in_what_it_computed_and_stays_where_that_differs(
 
 
 def test_a_folder_without_an_encoder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(NoEncoder, match="make it with 'train-encoder'"):
+    with pytest.raises(EncoderError, match="make it with 'train-encoder'"):
         read_encoder(tmp_path)

@@ -8,6 +8,7 @@ from service.vision.eyes import EyeDetections, eyes_from_points
 from service.vision.images import Image
 from tests.fakes import tiny_model
 from training.data.photos import Photo, list_photos
+from training.errors import DataError
 from training.evaluation.train_serve_gap import measure_parity
 
 
@@ -52,5 +53,5 @@ def test_the_reduced_decode_moves_a_crop_by_less_than_two_levels(photos: list[Ph
 
 
 def test_a_finder_that_finds_nothing_is_an_error(photos: list[Photo], tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="none of the labelled eyes in 4 photos"):
+    with pytest.raises(DataError, match="none of the labelled eyes in 4 photos"):
         measure_parity(photos, MovedFinder(photos, 0.5), tiny_model(tmp_path / "m.onnx"), progress=False)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from training.experiment.report import ReportError, metrics_of, put_between_marks, render
+from training.errors import ResultsError
+from training.experiment.report import metrics_of, put_between_marks, render
 
 ROW = {
     "l2": 0.04,
@@ -58,14 +59,14 @@ def test_the_text_goes_between_the_marks_and_nowhere_else(tmp_path: Path) -> Non
 def test_a_document_without_marks_is_left_alone(tmp_path: Path, content: str) -> None:
     document = tmp_path / "README.md"
     document.write_text(content)
-    with pytest.raises(ReportError, match="lacks the marks"):
+    with pytest.raises(ResultsError, match="lacks the marks"):
         put_between_marks(document, "RESULTS", "new")
     assert document.read_text() == content
 
 
 def test_the_numbers_of_one_system_are_read_by_its_name(scores_file: Path) -> None:
     assert metrics_of(scores_file, "l1") == {**ROW, "num_samples": 7}
-    with pytest.raises(ReportError, match="no system 'gan'; there are std, l1, mean face"):
+    with pytest.raises(ResultsError, match="no system 'gan'; there are std, l1, mean face"):
         metrics_of(scores_file, "gan")
 
 
@@ -74,5 +75,5 @@ def test_a_file_that_evaluate_did_not_write_is_named(tmp_path: Path, content: st
     path = tmp_path / "scores.json"
     if content is not None:
         path.write_text(content)
-    with pytest.raises(ReportError, match=r"scores\.json is not what 'evaluate' writes"):
+    with pytest.raises(ResultsError, match=r"scores\.json is not what 'evaluate' writes"):
         render(path)

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from training.cli.experiment import render_experiment
-from training.experiment.results import Key, ResultsError, Row, append, find, read_results, stands
+from training.errors import ResultsError
+from training.experiment.results import Key, Row, append, find, read_results, stands
 from training.experiment.run import PLAN
-from training.synthesizer.objectives import OBJECTIVES
+from training.synthesizer.objectives import OBJECTIVES, describe_objective
 from training.synthesizer.recipes import RECIPES, describe
-from training.synthesizer.train import described_objective
 
 ROW: Row = {"system": "l1-64", "seed": 0, "split": "val", "recipe": {"num_steps": 5}, "metrics": {"l2": 0.1}}
 
@@ -42,14 +42,14 @@ def test_a_run_stands_when_its_name_and_recipe_do() -> None:
     assert stands([ROW], {**ROW, "metrics": None}) and not stands([ROW], {**ROW, "seed": 1})
 
 
-@pytest.mark.parametrize("part", ["recipe", "objective", "critic", "data"])
+@pytest.mark.parametrize("part", ["recipe", "objective", "discriminator", "data"])
 def test_another_run_of_the_same_name_is_refused(part: str) -> None:
     with pytest.raises(ResultsError, match=f"another {part}"):
         stands([ROW], {**ROW, part: {"other": 1}})
 
 
 ROOT = Path(__file__).parents[3]
-COMMITTED = read_results(ROOT / "training" / "experiment" / "results.jsonl")
+COMMITTED = read_results(ROOT / "docs" / "results.jsonl")
 
 
 def test_the_documents_tables_are_made_of_the_committed_rows() -> None:
@@ -61,19 +61,19 @@ def test_the_documents_tables_are_made_of_the_committed_rows() -> None:
 def test_every_committed_row_stands_for_its_recipe_of_today(row: Row) -> None:
     assert row["system"] in {entry.system for entry in PLAN}
     recipe = RECIPES[row["system"]]
-    today = {**row, "recipe": describe(recipe), **described_objective(OBJECTIVES[recipe.objective])}
+    today = {**row, "recipe": describe(recipe), **describe_objective(OBJECTIVES[recipe.objective])}
     assert stands([row], today)
 
 
 def test_a_row_from_before_a_field_was_there_stands_only_for_its_default() -> None:
-    new = {**ROW, "recipe": describe(RECIPES["std-64"])}
+    new = {**ROW, "recipe": describe(RECIPES["layer-stdmap-64"])}
     old = deepcopy(new)
     del old["recipe"]["part"], old["recipe"]["model"]["num_eyes"], old["recipe"]["jitter"]["small"]
     assert stands([old], new)
     for other in (
-        replace(RECIPES["std-64"], part="mouth"),
-        replace(RECIPES["std-64"], model=replace(RECIPES["std-64"].model, num_eyes=2)),
-        replace(RECIPES["std-64"], jitter=replace(RECIPES["std-64"].jitter, small=0.5)),
+        replace(RECIPES["layer-stdmap-64"], part="mouth"),
+        replace(RECIPES["layer-stdmap-64"], model=replace(RECIPES["layer-stdmap-64"].model, num_eyes=2)),
+        replace(RECIPES["layer-stdmap-64"], jitter=replace(RECIPES["layer-stdmap-64"].jitter, small=0.5)),
     ):
         with pytest.raises(ResultsError, match="another recipe"):
             stands([old], {**ROW, "recipe": describe(other)})

@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 
 from training.data.store import Pairs
-from training.errors import DataError
+from training.errors import DataError, ResultsError
 from training.evaluation.simclr import EncoderRecipe
 from training.experiment.html import write_page
-from training.experiment.results import ResultsError, read_results
+from training.experiment.results import read_results
 from training.experiment.run import BASELINES, PLAN, Entry, Experiment, ExperimentSettings
 from training.experiment.tables import by_system, render_flaws, render_results
 from training.synthesizer.recipes import RECIPES
 
 pytestmark = pytest.mark.slow
 
-SYSTEMS = ("l1-64", "std-64", "mean face", "nearest training eye", "amplified l1", "l2-64", "bound")
+SYSTEMS = ("l1-64", "layer-stdmap-64", "mean face", "nearest training eye", "amplified l1", "l2-64", "bound")
 SMALL = (
     *(Entry(name) for name in SYSTEMS), Entry("l1-64", 1),
     Entry("cgan-two-eyes-64"), Entry("mouth-64"),
@@ -50,7 +50,7 @@ def finished(settings: ExperimentSettings, small_pairs: Pairs) -> ExperimentSett
 def test_every_run_of_the_plan_has_a_recipe_or_is_a_baseline() -> None:
     assert len(set(PLAN)) == len(PLAN)
     assert all(entry.system in RECIPES or entry.system in BASELINES for entry in PLAN)
-    for system in ("l1-64", "std-64"):
+    for system in ("l1-64", "layer-stdmap-64"):
         assert {entry.seed for entry in PLAN if entry.system == system} == {0, 1, 2}
 
 
@@ -71,20 +71,20 @@ def test_every_entry_leaves_a_row_with_all_that_is_needed_to_repeat_it(finished:
     assert [Entry(row["system"], row["seed"]) for row in rows] == list(SMALL)
     trained = [row for row in rows if "recipe" in row]
     assert {row["system"] for row in trained} == {
-        "l1-64", "std-64", "l2-64", "cgan-two-eyes-64", "mouth-64",
+        "l1-64", "layer-stdmap-64", "l2-64", "cgan-two-eyes-64", "mouth-64",
     }  # fmt: skip
     for row in trained:
         assert row["recipe"]["num_steps"] == 2 and row["seconds"] > 0 and row["samples_per_second"] > 0
         assert row["commit"] and row["objective"] and row["data"]["rows_sha256"]
         assert row["metrics"]["num_samples"] > 0 and row["measured_with"]["features"]
-    assert rows[-2]["critic"]["sees_eyes"] is True and rows[0]["critic"] is None
+    assert rows[-2]["discriminator"]["sees_eyes"] is True and rows[0]["discriminator"] is None
 
 
 def test_a_mouth_is_one_sample_a_face_and_says_so_in_the_table(finished: ExperimentSettings) -> None:
     rows = {row["system"]: row for row in read_results(finished.results)}
-    num_eyes, num_mouths = (rows[name]["metrics"]["num_samples"] for name in ("std-64", "mouth-64"))
+    num_eyes, num_mouths = (rows[name]["metrics"]["num_samples"] for name in ("layer-stdmap-64", "mouth-64"))
     assert num_eyes == 2 * num_mouths and rows["mouth-64"]["recipe"]["part"] == "mouth"
-    assert rows["mouth-64"]["measured_with"] == rows["std-64"]["measured_with"]
+    assert rows["mouth-64"]["measured_with"] == rows["layer-stdmap-64"]["measured_with"]
     assert f"| mouth-64, {num_mouths} crops | " in render_results(list(rows.values()))
 
 
@@ -112,9 +112,9 @@ def test_a_lost_row_comes_back_the_same(
 ) -> None:
     rows = read_results(finished.results)
     shorter = tmp_path / "shorter.jsonl"
-    shorter.write_text("".join(json.dumps(row) + "\n" for row in rows if row["system"] != "std-64"))
-    Experiment(small_pairs, replace(finished, results=shorter)).run([Entry("std-64")])
-    (before,) = by_system(rows)["std-64"]
+    shorter.write_text("".join(json.dumps(row) + "\n" for row in rows if row["system"] != "layer-stdmap-64"))
+    Experiment(small_pairs, replace(finished, results=shorter)).run([Entry("layer-stdmap-64")])
+    (before,) = by_system(rows)["layer-stdmap-64"]
     assert read_results(shorter)[-1]["metrics"] == before["metrics"]
 
 
@@ -122,10 +122,10 @@ def test_a_row_from_before_eyes_were_spoilt_gets_the_slices_alone(
     finished: ExperimentSettings, small_pairs: Pairs, tmp_path: Path
 ) -> None:
     rows = read_results(finished.results)
-    old = [row | {"slices": {}} if row["system"] == "std-64" else row for row in rows]
+    old = [row | {"slices": {}} if row["system"] == "layer-stdmap-64" else row for row in rows]
     results = tmp_path / "old.jsonl"
     results.write_text("".join(json.dumps(row) + "\n" for row in old))
-    assert "std-64" not in render_flaws(old)
+    assert "layer-stdmap-64" not in render_flaws(old)
     for _ in range(2):
         Experiment(small_pairs, replace(finished, results=results)).run(SMALL)
     assert read_results(results) == rows and len(results.read_text().splitlines()) == len(rows) + 1
@@ -135,21 +135,21 @@ def test_a_row_from_before_eyes_were_spoilt_gets_the_slices_alone(
 def test_a_row_whose_run_is_not_here_stays_as_it_is(
     finished: ExperimentSettings, small_pairs: Pairs, tmp_path: Path, gone: str
 ) -> None:
-    (row,) = by_system(read_results(finished.results))["std-64"]
+    (row,) = by_system(read_results(finished.results))["layer-stdmap-64"]
     commit = "another" if gone == "its commit" else row["commit"]
     results = tmp_path / "old.jsonl"
     results.write_text(json.dumps(row | {"slices": {}, "commit": commit}) + "\n")
     before = results.read_bytes()
     out = tmp_path / "empty" if gone == "the run" else finished.out
-    Experiment(small_pairs, replace(finished, results=results, out=out)).run([Entry("std-64")])
+    Experiment(small_pairs, replace(finished, results=results, out=out)).run([Entry("layer-stdmap-64")])
     assert results.read_bytes() == before
 
 
 def test_the_table_of_spoilt_eyes_has_a_row_a_system(finished: ExperimentSettings) -> None:
     rows = read_results(finished.results)
     lines = render_flaws(rows).splitlines()
-    assert [line.split(" | ")[0] for line in lines[2:4]] == ["| l1-64, 2 seeds", "| std-64"]
-    (std,) = by_system(rows)["std-64"]
+    assert [line.split(" | ")[0] for line in lines[2:4]] == ["| l1-64, 2 seeds", "| layer-stdmap-64"]
+    (std,) = by_system(rows)["layer-stdmap-64"]
     head = [each.strip() for each in lines[0].split("|")]
     for name in ("made dark", "background"):
         value = lines[3].split("|")[head.index(f"L2: {name}")]
@@ -174,7 +174,7 @@ def test_the_table_has_a_row_a_system_and_its_notes(finished: ExperimentSettings
     lines = text.splitlines()
     assert lines[2].startswith("| l1-64, 2 seeds | ") and " ± " in lines[2].split("|")[2]
     assert [line.split(" | ")[0] for line in lines[3:7]] == [
-        "| std-64", "| mean face", "| nearest training eye", "| amplified l1",
+        "| layer-stdmap-64", "| mean face", "| nearest training eye", "| amplified l1",
     ]  # fmt: skip
     assert "Every run sees 32 samples in 2 steps" in text
     assert "Full variance must cost at least" in text and "genuine relu1_1" in text
@@ -186,7 +186,7 @@ def test_the_page_shows_tables_curves_and_pictures(
     page = tmp_path / "private" / "report.html"
     write_page(page, read_results(finished.results), small_pairs, finished.out)
     text = page.read_text()
-    for heading in ("Numbers", "Distortion and perception", "Pictures", "Curves", "Variety: std-64"):
+    for heading in ("Numbers", "Distortion and perception", "Pictures", "Curves", "Variety: layer-stdmap-64"):
         assert heading in text
     # Two planes, a grid, two of variety, one enlarged, and a curve for each of the five trained systems.
     assert text.count("data:image/png;base64,") == 11

@@ -11,20 +11,21 @@ import pytest
 from service.inference.synthesizer import Synthesizer
 from tests.training.exported import FACTS
 from training.data.store import Pairs
+from training.errors import ExportError
 from training.export import onnx as exporting
-from training.export.onnx import ExportDiffers, difference_to_torch, export
+from training.export.onnx import difference_to_torch, export
 from training.loop.previews import draw_faces
-from training.loop.run_folder import load_average
 from training.synthesizer.autoencoder import Autoencoder
 from training.synthesizer.recipes import RECIPES
 from training.synthesizer.train import RunSettings, train
+from training.synthesizer.weights import load_weights
 
 pytestmark = pytest.mark.slow
 
 
 def test_onnx_runtime_draws_what_torch_draws(run: Path, exported: Path, drawn_pairs: Pairs) -> None:
     eyes = drawn_pairs.eyes[:, 1]
-    assert difference_to_torch(exported, load_average(run), eyes) <= 1
+    assert difference_to_torch(exported, load_weights(run), eyes) <= 1
 
 
 def test_the_service_reads_the_facts_back(exported: Path) -> None:
@@ -60,7 +61,7 @@ def test_an_export_that_differs_is_refused_and_writes_nothing(
         return np.asarray(np.clip(faces, 0, 255), dtype=np.uint8)
 
     monkeypatch.setattr(exporting, "draw_faces", brighter)
-    with pytest.raises(ExportDiffers, match=r"differ by [23] of 255"):
+    with pytest.raises(ExportError, match=r"differ by [23] of 255"):
         export(run, tmp_path / "never.onnx", FACTS, drawn_pairs.eyes[:4, 0])
     assert list(tmp_path.iterdir()) == []
 
@@ -75,5 +76,5 @@ def test_a_model_of_two_eyes_is_not_exported(drawn_pairs: Pairs, tmp_path: Path)
     tiny = RECIPES["tiny"]
     recipe = replace(tiny, num_steps=1, batch_size=4, model=replace(tiny.model, num_eyes=2))
     run = train(recipe, drawn_pairs, RunSettings(tmp_path / "run", "", accelerator="cpu"))
-    with pytest.raises(ValueError, match="draws from 2 eyes"):
+    with pytest.raises(ExportError, match="draws from 2 eyes"):
         export(run, tmp_path / "never.onnx", FACTS, drawn_pairs.eyes[:4, 0])

@@ -16,6 +16,7 @@ from service.vision.quality import QualityThresholds
 from tests.fake_finders import tiny_finder
 from tests.fakes import tiny_model
 from training.data.photos import Photo, list_photos
+from training.errors import DataError
 from training.finder.end_to_end import (
     TIMED,
     EndToEndResult,
@@ -86,7 +87,7 @@ def test_a_photo_whose_eyes_are_not_found_is_refused_and_drawn(
 def test_photos_without_a_label_say_nothing(photos: list[Photo], synthesizer: Synthesizer) -> None:
     finder = Labelled(photos[0])
     unknown = [replace(photo, eyes=None) for photo in photos]
-    with pytest.raises(ValueError, match="none of the 4 photos"):
+    with pytest.raises(DataError, match="none of the 4 photos"):
         run_service(unknown, any_eye(finder, synthesizer), finder, finder, progress=False)
 
 

@@ -19,13 +19,11 @@ from service.inference.refiner import (
 from service.inference.session import Session
 from tests.fake_finders import seen_right, tiny_finder
 from tests.training.labelled_astronaut import photo
+from training.errors import CheckpointError, RunConflict
 from training.finder.refiner_crops import LABELS, WIDE_PX, WIDEN, label_detections
 from training.finder.refiner_model import RefinerNet, augment_crops, loss
-from training.finder.refiner_train import RefinerSettings, load_refiner, train_refiner
+from training.finder.refiner_train import RefinerRecipe, RefinerSettings, load_refiner, train_refiner
 from training.finder.scenes import EyeLabel, Scenes
-from training.loop.checkpoint import CheckpointError
-from training.synthesizer.recipes import RefinerRecipe
-from training.synthesizer.train import RunConflict
 
 NO_MORE = np.random.default_rng(8)  # whose first numbers add neither missed eyes nor random places
 
@@ -130,7 +128,7 @@ def test_a_finished_run_keeps_what_it_says_of_itself(
 ) -> None:
     settings = RefinerSettings(tmp_path / "run", tiny_finder(tmp_path / "f.onnx", [seen_right(100, 100, 40)]))
     said = (train_refiner(RECIPE, scenes, settings) / "run.json").read_bytes()
-    monkeypatch.setattr("training.finder.train.commit_hash", lambda: "a later one")
+    monkeypatch.setattr("training.loop.run_folder.commit_hash", lambda: "a later one")
     assert (train_refiner(RECIPE, scenes, settings) / "run.json").read_bytes() == said
     longer = train_refiner(replace(RECIPE, num_steps=5), scenes, settings)
     assert "a later one" in (longer / "run.json").read_text()
@@ -145,7 +143,7 @@ def test_a_folder_of_another_recipe_is_refused(scenes: Scenes, tmp_path: Path) -
 
 
 def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="train the refiner first"):
+    with pytest.raises(CheckpointError, match="holds no checkpoint"):
         load_refiner(tmp_path)
 
 

@@ -5,6 +5,7 @@ import pytest
 
 from service.vision.images import Image
 from tests.training.labelled_astronaut import photo
+from training.errors import DataError
 from training.finder.labels import LabelledPhoto, Person
 from training.finder.scenes import (
     MAX_DISTANCE_PX,
@@ -76,5 +77,5 @@ def test_a_shrunk_photo_keeps_its_eyes_in_place() -> None:
 
 
 def test_scenes_want_photos_and_pictures_of_nobody() -> None:
-    with pytest.raises(ValueError, match="no labelled photo"):
+    with pytest.raises(DataError, match="no labelled photo"):
         Scenes([], [EMPTY])

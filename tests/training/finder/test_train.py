@@ -8,15 +8,14 @@ import pytest
 import torch
 
 from tests.training.labelled_astronaut import photo
+from training.errors import CheckpointError, RunConflict
 from training.finder.scenes import Scenes
 from training.finder.train import (
+    FinderRecipe,
     FinderSettings,
     load_average,
     train_finder,
 )
-from training.loop.checkpoint import CheckpointError
-from training.synthesizer.recipes import FinderRecipe
-from training.synthesizer.train import RunConflict, learning_rate
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +56,7 @@ def test_a_finished_run_keeps_what_it_says_of_itself(
 ) -> None:
     settings = FinderSettings(tmp_path)
     said = (train_finder(RECIPE, scenes, settings) / "run.json").read_bytes()
-    monkeypatch.setattr("training.finder.train.commit_hash", lambda: "a later one")
+    monkeypatch.setattr("training.loop.run_folder.commit_hash", lambda: "a later one")
     assert (train_finder(RECIPE, scenes, settings) / "run.json").read_bytes() == said
     longer = train_finder(replace(RECIPE, num_steps=4), scenes, settings)
     assert "a later one" in (longer / "run.json").read_text()
@@ -70,11 +69,5 @@ def test_a_folder_of_another_recipe_is_refused(scenes: Scenes, tmp_path: Path) -
 
 
 def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="train the finder first"):
+    with pytest.raises(CheckpointError, match="holds no checkpoint"):
         load_average(tmp_path)
-
-
-def test_the_learning_rate_warms_up_stays_and_goes_down_to_nothing() -> None:
-    recipe = FinderRecipe(num_steps=100, warmup_steps=10, cooldown_part=0.5, learning_rate=1.0)
-    rates = [learning_rate(recipe, step) for step in (0, 9, 30, 75, 100)]
-    assert rates == pytest.approx([0.1, 1.0, 1.0, 0.5, 0.0])

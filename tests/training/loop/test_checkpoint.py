@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from training.errors import CheckpointError
 from training.loop import checkpoint as checkpoints
 
 
@@ -36,5 +37,5 @@ def test_a_half_written_checkpoint_leaves_the_one_before(tmp_path: Path) -> None
 
 def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
     (tmp_path / checkpoints.FILE).write_bytes(b"rubbish")
-    with pytest.raises(checkpoints.CheckpointError, match=r"checkpoint\.pt cannot be read"):
+    with pytest.raises(CheckpointError, match=r"checkpoint\.pt cannot be read"):
         checkpoints.load(tmp_path)

@@ -10,7 +10,8 @@ import torch
 
 from tests.running import find_free_port
 from tests.training.two_processes import make_batch, statistics
-from training.loop.run_folder import load_average, read_stats
+from training.loop.run_folder import read_stats
+from training.synthesizer.weights import load_weights
 
 pytestmark = pytest.mark.slow
 
@@ -43,4 +44,4 @@ def test_a_run_of_two_processes_ends_with_one_checkpoint(
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert [line["step"] for line in read_stats(run)] == [3]
-    assert load_average(run).config.face_size == face_size
+    assert load_weights(run).config.face_size == face_size

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from training.errors import RecipeError
 from training.synthesizer.autoencoder import Autoencoder, ModelConfig, grow, half_as_large, num_macs
 
 
@@ -30,7 +31,7 @@ def test_the_multiplications_of_a_known_model_are_counted() -> None:
 
 
 def test_too_many_halvings_are_refused() -> None:
-    with pytest.raises(ValueError, match="more blocks"):
+    with pytest.raises(RecipeError, match="more blocks"):
         Autoencoder(ModelConfig(eye_size=4))
 
 
@@ -56,5 +57,5 @@ def test_a_model_goes_on_where_a_smaller_one_ends() -> None:
 
 
 def test_it_goes_on_from_nothing_else() -> None:
-    with pytest.raises(ValueError, match="cannot go on from one of"):
+    with pytest.raises(RecipeError, match="cannot go on from one of"):
         grow(Autoencoder(LARGE), LARGE)

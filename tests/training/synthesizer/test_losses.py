@@ -48,7 +48,7 @@ def test_equal_batches_cost_nothing(batches: tuple[torch.Tensor, torch.Tensor]) 
         losses.l1(pred, pred), losses.l2(pred, pred),
         losses.std_scalar(pred, pred), losses.std_map(pred, pred),
         losses.feature([pred], [pred], [1.0]), losses.std_scalar_features([pred], [pred], [1.0]),
-        losses.std_map_features([pred], [pred], [1.0]), losses.moments_of_frequencies(large, large),
+        losses.std_map_features([pred], [pred], [1.0]), losses.dct_moments(large, large),
     ]  # fmt: skip
     assert [value.item() for value in values] == [0.0] * 8
 
@@ -57,7 +57,7 @@ def test_frequencies_are_those_of_opencv() -> None:
     batch = torch.rand(2, 3, 16, 24, generator=torch.Generator().manual_seed(0))
     block = batch[1, 2, 8:16, 16:24].numpy()
     expected = cv2.dct(block).ravel()[1:]
-    assert losses.frequencies(batch)[1, 2 * 63 :, 1, 2].numpy() == pytest.approx(expected, abs=1e-5)
+    assert losses.block_dct(batch)[1, 2 * 63 :, 1, 2].numpy() == pytest.approx(expected, abs=1e-5)
 
 
 def test_a_grid_is_seen_where_no_pixel_varies_more_than_it_did() -> None:
@@ -65,7 +65,7 @@ def test_a_grid_is_seen_where_no_pixel_varies_more_than_it_did() -> None:
     grid = 0.1 * (torch.arange(16) % 2 - 0.5)
     of_grid = abs(cv2.dct(grid.expand(16, 16)[:8, :8].numpy().copy())).sum() / 63
     assert losses.std_map(true + grid, true).item() < 1e-6
-    seen = losses.moments_of_frequencies(true + grid, true).item()
+    seen = losses.dct_moments(true + grid, true).item()
     assert seen == pytest.approx(of_grid / true.std().item(), rel=0.05)
 
 
@@ -74,16 +74,16 @@ def test_noise_of_the_wrong_colour_is_seen_where_the_energy_is_right() -> None:
     white, other, blurred = (torch.randn(512, 3, 16, 16, generator=generator) for _ in range(3))
     blurred = torch.nn.functional.avg_pool2d(blurred, 3, stride=1, padding=1, count_include_pad=False)
     blurred *= losses.std_over_batch(white) / losses.std_over_batch(blurred)
-    alike = losses.moments_of_frequencies(other, white).item()
+    alike = losses.dct_moments(other, white).item()
     assert losses.std_map(blurred, white).item() < 1e-6
-    assert losses.moments_of_frequencies(blurred, white).item() > 5 * alike
+    assert losses.dct_moments(blurred, white).item() > 5 * alike
 
 
 def test_frequencies_count_alike_in_strong_and_in_weak_contrast() -> None:
     generator = torch.Generator().manual_seed(0)
     pred, true = (torch.rand(16, 3, 8, 8, generator=generator) for _ in range(2))
-    strong = losses.moments_of_frequencies(pred, true).item()
-    assert losses.moments_of_frequencies(0.1 * pred, 0.1 * true).item() == pytest.approx(strong, rel=0.01)
+    strong = losses.dct_moments(pred, true).item()
+    assert losses.dct_moments(0.1 * pred, 0.1 * true).item() == pytest.approx(strong, rel=0.01)
 
 
 def test_layers_add_up_by_their_weights() -> None:

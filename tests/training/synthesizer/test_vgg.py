@@ -13,11 +13,11 @@ import torch
 from torch import nn
 
 from tests.training.perceptual import write_archives, write_torchvision
+from training.errors import FeaturesUnavailable
 from training.synthesizer import vgg as features_module
 from training.synthesizer.vgg import (
     CONVS,
     REPORT_CONVS,
-    FeaturesUnavailable,
     Layer,
     download,
     load_features,

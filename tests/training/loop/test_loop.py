@@ -1,0 +1,83 @@
+"""The loop that every trainer runs: rates, averages, checkpoints and statistics of each step."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.training.loop.test_schedule import Plan
+from training.loop import checkpoint as checkpoints
+from training.loop.loop import TrainState, begin, run_loop
+from training.loop.run_folder import read_stats
+from training.loop.schedule import learning_rate
+
+PLAN = Plan(num_steps=4, warmup_steps=2)
+
+
+@dataclass(frozen=True)
+class Settings:
+    folder: Path
+    checkpoint_every: int = 2
+    log_every: int = 1
+
+
+def begun(settings: Settings) -> TrainState:
+    torch.manual_seed(0)
+    return begin(nn.Conv2d(3, 3, 1), settings, learning_rate=9.0, weight_decay=0.0)
+
+
+def stepping(state: TrainState, seen: list[float]) -> Callable[[], dict[str, Tensor]]:
+    def take_step() -> dict[str, Tensor]:
+        seen.append(state.optimizer.param_groups[0]["lr"])
+        loss = state.model(torch.ones(1, 3, 2, 2)).square().mean()
+        state.optimizer.zero_grad()
+        loss.backward()
+        state.optimizer.step()
+        return {"loss": loss.detach()}
+
+    return take_step
+
+
+def test_each_step_has_the_learning_rate_of_the_schedule(tmp_path: Path) -> None:
+    seen: list[float] = []
+    state = begun(Settings(tmp_path))
+    run_loop(PLAN, state, stepping(state, seen), Settings(tmp_path))
+    assert seen == [learning_rate(PLAN, step) for step in range(4)]
+    assert [line["step"] for line in read_stats(tmp_path)] == [1, 2, 3, 4]
+
+
+def test_a_run_that_ended_early_goes_on_from_its_last_checkpoint_bitwise_the_same(tmp_path: Path) -> None:
+    whole, killed = Settings(tmp_path / "whole"), Settings(tmp_path / "killed")
+
+    class Killed(Exception):
+        pass
+
+    def dies(step: int) -> None:
+        if step == 3:
+            raise Killed
+
+    for settings in (whole, killed):
+        settings.folder.mkdir()
+    state = begun(whole)
+    run_loop(PLAN, state, stepping(state, []), whole)
+    state = begun(killed)
+    with pytest.raises(Killed):
+        run_loop(PLAN, state, stepping(state, []), killed, after_step=dies)
+    state = begun(killed)
+    assert state.step == 2
+    run_loop(PLAN, state, stepping(state, []), killed)
+    one, other = (checkpoints.load(settings.folder) for settings in (whole, killed))
+    assert one is not None and other is not None
+    for part in ("model", "average"):
+        assert all(torch.equal(one[part][name], other[part][name]) for name in one[part])
+    assert not torch.equal(one["model"]["weight"], one["average"]["weight"])
+    assert [line["step"] for line in read_stats(killed.folder)] == [1, 2, 3, 4]
+
+
+def test_a_process_that_does_not_write_leaves_no_file(tmp_path: Path) -> None:
+    state = begun(Settings(tmp_path))
+    run_loop(PLAN, state, stepping(state, []), Settings(tmp_path), writes=False)
+    assert state.step == 4 and list(tmp_path.iterdir()) == []
