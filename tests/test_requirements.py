@@ -15,8 +15,8 @@ EXTRAS = PROJECT["optional-dependencies"]
 OURS = {"eye2face", "service", "training", "tests", "bench"}
 PARTS_OF = {"starlette": "fastapi", "pydantic-core": "pydantic"}
 """Distributions that another one is made around and that come with it."""
-SHARED_BY = {"opentelemetry": ["opentelemetry-api"]}
-"""Packages of several distributions, and the one that the others need."""
+DISTRIBUTIONS = {**packages_distributions(), "opentelemetry": ["opentelemetry-api"]}
+"""The distributions of each package; of `opentelemetry`, the one that the others need."""
 
 
 def _names(requirements: list[str]) -> set[str]:
@@ -36,8 +36,7 @@ def _imported(package: str) -> set[str]:
                 tops.update(alias.name.split(".")[0] for alias in node.names)
             elif isinstance(node, ast.ImportFrom):
                 tops.add(str(node.module).split(".")[0])
-    known = {**packages_distributions(), **SHARED_BY}
-    found = {_normal(known.get(top, [top])[0]) for top in tops - OURS - sys.stdlib_module_names}
+    found = {_normal(DISTRIBUTIONS.get(top, [top])[0]) for top in tops - OURS - sys.stdlib_module_names}
     return {PARTS_OF.get(name, name).replace("onnxruntime-gpu", "onnxruntime") for name in found}
 
 
