@@ -1,4 +1,4 @@
-"""The way of one raw-JPEG request through the service: which modules it enters, how often it changes module.
+"""Call path of one raw-JPEG request: the modules of the service that it enters, and the changes of module.
 
     python -m bench.call_path
 

@@ -1,4 +1,4 @@
-"""This checkout beside others, in turns: whether a change makes the service faster.
+"""Throughput of this checkout beside others, in interleaved rounds: does a change make the service faster?
 
     python -m bench.compare ../before --model cpu --photo 250px --connections 32
 
@@ -17,7 +17,7 @@ from typing import Any
 
 from bench.photos import write_photos
 from bench.run import ask
-from bench.servers import CONTENDERS, ROOT, started, wait_until_answering
+from bench.servers import CONTENDERS, ROOT, start_server, wait_until_answering
 
 OURS = CONTENDERS[0]
 
@@ -28,7 +28,7 @@ def measure(roots: list[Path], given: argparse.Namespace) -> list[list[dict[str,
     with tempfile.TemporaryDirectory() as folder, ExitStack() as servers:
         photo = write_photos(Path(folder))[given.photo]
         log = Path(folder) / "servers.log"
-        living = [servers.enter_context(started(OURS, given.model, log, root=root)) for root in roots]
+        living = [servers.enter_context(start_server(OURS, given.model, log, root=root)) for root in roots]
         for (port, pid), root in zip(living, roots, strict=True):
             if problem := wait_until_answering(port, pid):
                 raise SystemExit(f"{root}: {problem}: {log.read_text()[-1000:]}")

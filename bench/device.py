@@ -1,4 +1,4 @@
-"""What a device makes of a model: how long a call takes, and how many faces a second, by eyes in a call.
+"""Latency and throughput of a model on a device, by batch size.
 
     python -m bench.device --device cuda
     python -m bench.device --device cuda --model synthesizer --model runs/mine-float16.onnx
@@ -21,9 +21,9 @@ from typing import Any, Final, Literal
 import cv2
 import numpy as np
 
-from bench.job import Job
 from bench.photos import write_photos
-from bench.servers import usage
+from bench.servers import measure_usage
+from bench.workload import Workload
 from service.errors import Eye2FaceError
 from service.inference.model_files import model_path
 from service.inference.synthesizer import Synthesizer
@@ -40,7 +40,7 @@ def take_eyes(number: int, side: int) -> Image:
     """Eyes B x S x S x 3: the one of the astronaut, lighter and darker."""
     with tempfile.TemporaryDirectory() as folder:
         photo = write_photos(Path(folder))["250px"].read_bytes()
-    eye_SS3 = cv2.resize(Job("cpu").crop(photo).pixels, (side, side), interpolation=cv2.INTER_AREA)
+    eye_SS3 = cv2.resize(Workload("cpu").crop(photo).pixels, (side, side), interpolation=cv2.INTER_AREA)
     lights_B111 = np.linspace(0.5, 1, number).reshape(-1, 1, 1, 1)
     return (eye_SS3 * lights_B111).astype(np.uint8)
 
@@ -113,7 +113,7 @@ def main() -> None:
         told = compare(names, given.device, num_rounds=given.rounds, num_calls=given.calls)
     except Eye2FaceError as error:
         sys.exit(str(error))
-    print(json.dumps({"models": told, "memory_mb": round(usage(os.getpid()).memory_mb, 1)}, indent=1))
+    print(json.dumps({"models": told, "memory_mb": round(measure_usage(os.getpid()).memory_mb, 1)}, indent=1))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The floor: the same job in one process without a server, on all cores.
+"""The floor: throughput of the same workload in one process without a server, on all cores.
 
     python -m bench.floor PHOTO --model cpu --threads 2 --seconds 10
 
@@ -16,25 +16,25 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from bench.job import Job
+from bench.workload import Workload
 from service.runtime.batching import MicroBatcher
 from service.runtime.host import count_cores
 from service.runtime.memory import keep_freed_memory
 
 
 class Floor:
-    """Threads that do the job over and over."""
+    """Threads that repeat the workload."""
 
     def __init__(self, model: str, photo: bytes) -> None:
-        self._job = Job("standin" if model == "standin" else "cpu")
+        self._workload = Workload("standin" if model == "standin" else "cpu")
         self._photo = photo
         self._cores = threading.Semaphore(count_cores())
         if model == "standin":
-            self._job._draw = MicroBatched(self._job._draw, self._cores)  # type: ignore[assignment]
+            self._workload._draw = MicroBatched(self._workload._draw, self._cores)  # type: ignore[assignment]
         self.latencies_s: list[float] = []
 
     def run(self, num_threads: int, warm_s: float, seconds: float) -> None:
-        """Counts the jobs that end between `warm_s` and `seconds` after it."""
+        """Counts the photos that are done between `warm_s` and `seconds` after it."""
         begin = time.monotonic() + warm_s
         threads = [
             threading.Thread(target=self._repeat, args=(begin, begin + seconds)) for _ in range(num_threads)
@@ -47,7 +47,7 @@ class Floor:
     def _repeat(self, begin: float, end: float) -> None:
         while (start := time.monotonic()) < end:
             with self._cores:
-                self._job(self._photo)
+                self._workload(self._photo)
             if begin <= time.monotonic() < end:
                 self.latencies_s.append(time.monotonic() - start)
 
@@ -65,7 +65,7 @@ class MicroBatched:
 
 
 def main() -> None:
-    """Prints how many jobs were done, as JSON."""
+    """Prints throughput and latencies as JSON."""
     parser = argparse.ArgumentParser()
     parser.add_argument("photo", type=Path)
     parser.add_argument("--model", choices=["cpu", "standin"], default="cpu")

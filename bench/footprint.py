@@ -1,4 +1,4 @@
-"""What the service takes beside time for photos: to start, and in memory.
+"""Start-up time, memory and page faults of the service.
 
     python -m bench.footprint --rounds 5 --requests 1000
 
@@ -23,7 +23,7 @@ import uvloop
 
 from bench.load import read_answer, write_request
 from bench.photos import NAMES, write_photos
-from bench.servers import CONTENDERS, ROOT, free_port, started, stop, usage, wait_until_answering
+from bench.servers import CONTENDERS, ROOT, free_port, measure_usage, start_server, stop, wait_until_answering
 
 PACKAGES: Final = (
     "cv2", "fastapi", "httptools", "numpy", "onnxruntime", "prometheus_client", "pydantic",
@@ -77,7 +77,7 @@ async def ask(port: int, request: bytes, num_connections: int, num_requests: int
     """Sends so many requests and returns how many were not answered with 200."""
     left = num_requests
 
-    async def keep_asking() -> int:
+    async def send_requests() -> int:
         nonlocal left
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         num_bad = 0
@@ -89,22 +89,22 @@ async def ask(port: int, request: bytes, num_connections: int, num_requests: int
         writer.close()
         return num_bad
 
-    return sum(await asyncio.gather(*(keep_asking() for _ in range(num_connections))))
+    return sum(await asyncio.gather(*(send_requests() for _ in range(num_connections))))
 
 
 def measure_photos(photo: str, num_connections: int, num_requests: int) -> dict[str, Any]:
     """Page faults of one request, and the memory at the start and at the end."""
     with tempfile.TemporaryDirectory() as folder:
         request = write_request("/synthesize", write_photos(Path(folder))[photo].read_bytes(), "raw")
-        with started(CONTENDERS[0], "cpu", Path(folder) / "log") as (port, session):
+        with start_server(CONTENDERS[0], "cpu", Path(folder) / "log") as (port, session):
             if problem := wait_until_answering(port, session):
                 raise SystemExit(problem)
-            at_first = usage(session)
+            at_first = measure_usage(session)
             num_warm = num_requests // 5
             num_bad = uvloop.run(ask(port, request, num_connections, num_warm))
-            warm = usage(session)
+            warm = measure_usage(session)
             num_bad += uvloop.run(ask(port, request, num_connections, num_requests - num_warm))
-            end = usage(session)
+            end = measure_usage(session)
     return {
         "photo": photo,
         "num_requests": num_requests,

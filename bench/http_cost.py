@@ -1,4 +1,4 @@
-"""What HTTP itself costs: the CPU time of the service for one request whose work is nothing.
+"""CPU time of the HTTP layer: one request whose photo is neither decoded nor drawn.
 
     python -m bench.http_cost                     three rows: an empty route, raw bodies, forms
     python -m bench.http_cost --beside FOLDER     the service of another checkout too, in turns
@@ -82,7 +82,7 @@ async def ask(port: int, request: bytes, num_requests: int) -> None:
     """
     left = iter(range(num_requests))
 
-    async def keep_asking() -> None:
+    async def send_requests() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         try:
             for _ in left:
@@ -93,7 +93,7 @@ async def ask(port: int, request: bytes, num_requests: int) -> None:
         finally:
             writer.close()
 
-    await asyncio.gather(*(keep_asking() for _ in range(NUM_CONNECTIONS)))
+    await asyncio.gather(*(send_requests() for _ in range(NUM_CONNECTIONS)))
 
 
 def cpu_s(pid: int) -> float:

@@ -1,4 +1,4 @@
-"""The load: photos sent over a fixed number of connections, each as soon as the last answer is there.
+"""Closed-loop load generator: photos over a fixed number of connections, one request at a time on each.
 
     python -m bench.load PORT PATH PHOTO --form raw --connections 32 --seconds 10
 
@@ -19,8 +19,8 @@ _BOUNDARY = b"----bench"
 
 
 @dataclass
-class Tally:
-    """What came back within the measured time."""
+class LoadResult:
+    """Latencies and failures of the answers within the measured time."""
 
     begin: float
     end: float
@@ -73,36 +73,38 @@ async def read_answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
     return status, body
 
 
-async def keep_asking(port: int, request: bytes, tally: Tally) -> None:
+async def send_requests(port: int, request: bytes, result: LoadResult) -> None:
     """One connection's requests until the time is over; a connection that is closed is opened again."""
-    while time.monotonic() < tally.end:
+    while time.monotonic() < result.end:
         try:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
         except OSError:
             await asyncio.sleep(0.05)
             continue
         try:
-            while time.monotonic() < tally.end:
+            while time.monotonic() < result.end:
                 sent = time.monotonic()
                 writer.write(request)
-                tally.note(sent, *await read_answer(reader))
+                result.note(sent, *await read_answer(reader))
         except (OSError, asyncio.IncompleteReadError, ValueError) as error:
-            tally.note(0.0, 0, repr(error).encode())
+            result.note(0.0, 0, repr(error).encode())
         finally:
             writer.close()
 
 
-async def run_load(port: int, request: bytes, num_connections: int, warm_s: float, seconds: float) -> Tally:
-    """The tally of a closed loop; what comes in the first `warm_s` does not count."""
+async def run_load(
+    port: int, request: bytes, num_connections: int, warm_s: float, seconds: float
+) -> LoadResult:
+    """The result of a closed loop; answers of the first `warm_s` do not count."""
     begin = time.monotonic() + warm_s
-    tally = Tally(begin, begin + seconds)
-    askers = [keep_asking(port, request, tally) for _ in range(num_connections)]
+    result = LoadResult(begin, begin + seconds)
+    askers = [send_requests(port, request, result) for _ in range(num_connections)]
     await asyncio.wait([asyncio.ensure_future(each) for each in askers], timeout=warm_s + seconds + 10)
-    return tally
+    return result
 
 
 def main() -> None:
-    """Prints what came back, as JSON."""
+    """Prints throughput and latencies as JSON."""
     parser = argparse.ArgumentParser()
     parser.add_argument("port", type=int)
     parser.add_argument("path")
@@ -114,13 +116,13 @@ def main() -> None:
     given = parser.parse_args()
     request = write_request(given.path, given.photo.read_bytes(), given.form)
     cpu = time.process_time()
-    tally = uvloop.run(run_load(given.port, request, given.connections, given.warm, given.seconds))
-    latencies = sorted(tally.latencies_s) or [0.0]  # none: num_good says so
+    result = uvloop.run(run_load(given.port, request, given.connections, given.warm, given.seconds))
+    latencies = sorted(result.latencies_s) or [0.0]  # none: num_good says so
     told = {
-        "num_good": len(tally.latencies_s),
-        "num_bad": tally.num_bad,
-        "bad": tally.bad,
-        "per_s": len(tally.latencies_s) / given.seconds,
+        "num_good": len(result.latencies_s),
+        "num_bad": result.num_bad,
+        "bad": result.bad,
+        "per_s": len(result.latencies_s) / given.seconds,
         "p50_ms": statistics.median(latencies) * 1000,
         "p99_ms": latencies[int(len(latencies) * 0.99)] * 1000,
         "load_cpu": (time.process_time() - cpu) / (given.warm + given.seconds),

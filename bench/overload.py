@@ -1,4 +1,4 @@
-"""Too much at once: an open loop at multiples of what the service can do, and what becomes of it.
+"""Overload: goodput, rejections and latency under an open loop at multiples of the capacity.
 
     python -m bench.overload --factors 2 5 --seconds 30
 
@@ -24,7 +24,7 @@ import uvloop
 
 from bench.load import run_load, write_request
 from bench.photos import NAMES, write_photos
-from bench.servers import CONTENDERS, started, usage, wait_until_answering
+from bench.servers import CONTENDERS, measure_usage, start_server, wait_until_answering
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +108,11 @@ async def _take(port: int, idle: list[_Caller]) -> _Caller:
 @contextmanager
 def _cpu(service: int, told: dict[str, Any]) -> Iterator[None]:
     """Tells how many cores sender and service used."""
-    begin, sender_s, service_s = time.monotonic(), time.process_time(), usage(service).cpu_s
+    begin, sender_s, service_s = time.monotonic(), time.process_time(), measure_usage(service).cpu_s
     yield
     seconds = time.monotonic() - begin
     told["sender_cores"] = (time.process_time() - sender_s) / seconds
-    told["service_cores"] = (usage(service).cpu_s - service_s) / seconds
+    told["service_cores"] = (measure_usage(service).cpu_s - service_s) / seconds
 
 
 def describe(answers: list[Answer], seconds: float) -> dict[str, Any]:
@@ -147,13 +147,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         photo = write_photos(Path(folder))[given.photo].read_bytes()
         request = write_request("/synthesize", photo, "raw")
-        with started(CONTENDERS[0], given.model, Path(folder) / "log", max_wait_ms=500) as (port, session):
+        log = Path(folder) / "log"
+        with start_server(CONTENDERS[0], given.model, log, max_wait_ms=500) as (port, session):
             wait_until_answering(port, session)
             at_capacity: dict[str, Any] = {}
             with _cpu(session, at_capacity):
-                tally = uvloop.run(run_load(port, request, 4, 2, given.seconds / 3))
-            capacity = len(tally.latencies_s) / (given.seconds / 3)
-            at_capacity |= {"capacity_per_s": capacity, "memory_mb": usage(session).memory_mb}
+                result = uvloop.run(run_load(port, request, 4, 2, given.seconds / 3))
+            capacity = len(result.latencies_s) / (given.seconds / 3)
+            at_capacity |= {"capacity_per_s": capacity, "memory_mb": measure_usage(session).memory_mb}
             print(json.dumps(at_capacity), flush=True)
             for factor in given.factors:
                 told: dict[str, Any] = {"factor": factor}
@@ -164,7 +165,7 @@ def main() -> None:
                 num_cores = len(os.sched_getaffinity(0))
                 left = (num_cores - told["sender_cores"]) / (num_cores - at_capacity["sender_cores"])
                 told["goodput_of_rest"] = told["goodput_of_capacity"] / left
-                print(json.dumps(told | {"memory_mb": usage(session).memory_mb}), flush=True)
+                print(json.dumps(told | {"memory_mb": measure_usage(session).memory_mb}), flush=True)
             after = uvloop.run(run_load(port, request, 4, 0.5, given.seconds / 3))
             print(json.dumps({"afterwards_per_s": len(after.latencies_s) / (given.seconds / 3)}), flush=True)
 

@@ -1,4 +1,4 @@
-"""What Ray costs: the service by itself and the same service as a replica of Ray's, in turns.
+"""Overhead of Ray Serve: the service by itself and as a replica of Ray's, in interleaved rounds.
 
     python -m bench.ray_cost --rounds 7 --seconds 4         prints the table
     python -m bench.ray_cost --into docs/scale-out.md       writes it between the marks there, too
@@ -24,7 +24,7 @@ import uvloop
 from bench.cluster import started_cluster
 from bench.load import run_load, write_request
 from bench.photos import NAMES, write_photos
-from bench.servers import CONTENDERS, cpu_name, started, usage, wait_until_answering
+from bench.servers import CONTENDERS, cpu_name, measure_usage, start_server, wait_until_answering
 from service.runtime.host import count_cores
 
 BEGIN: Final = "<!-- RAY -->"
@@ -58,13 +58,13 @@ def measure(num_rounds: int, seconds: float) -> Told:
 
 
 def _measure_one(port: int, root: int, request: bytes, num_callers: int, seconds: float) -> tuple[float, ...]:
-    before = usage(root).cpu_s
-    tally = uvloop.run(run_load(port, request, num_callers, 0.0, seconds))
-    if tally.num_bad or not tally.latencies_s:
-        raise RuntimeError(f"no face: {tally.bad or 'no answer'}")
-    num = len(tally.latencies_s)
-    cpu_ms = (usage(root).cpu_s - before) / num * 1000
-    return statistics.median(tally.latencies_s) * 1000, cpu_ms, num / seconds
+    before = measure_usage(root).cpu_s
+    result = uvloop.run(run_load(port, request, num_callers, 0.0, seconds))
+    if result.num_bad or not result.latencies_s:
+        raise RuntimeError(f"no face: {result.bad or 'no answer'}")
+    num = len(result.latencies_s)
+    cpu_ms = (measure_usage(root).cpu_s - before) / num * 1000
+    return statistics.median(result.latencies_s) * 1000, cpu_ms, num / seconds
 
 
 @contextmanager
@@ -72,7 +72,7 @@ def _all_started(folder: Path) -> Iterator[dict[Server, tuple[int, int]]]:
     """Port and first process of each server."""
     os.environ["EYE2FACE_NUM_THREADS"] = "1"  # for all of them
     with (
-        started(CONTENDERS[0], "cpu", folder / "log") as (port, session),
+        start_server(CONTENDERS[0], "cpu", folder / "log") as (port, session),
         started_cluster(folder / "haproxy.log", "haproxy", max_replicas=1) as haproxy,
         started_cluster(folder / "python.log", "python", max_replicas=1) as python,
     ):
@@ -101,7 +101,7 @@ def _cell(alone: tuple[float, ...], values: tuple[float, ...]) -> str:
     return text if values == alone else f"{text}, {more:+.1f}"
 
 
-def say_how(num_rounds: int, seconds: float, load_before: float) -> str:
+def describe_method(num_rounds: int, seconds: float, load_before: float) -> str:
     """What the table was measured with, and on what."""
     versions = ", ".join(f"{name} {version(name)}" for name in ("ray", "uvicorn", "onnxruntime"))
     return (
@@ -136,7 +136,7 @@ def main() -> None:
     put_between_marks(text, "")  # before the minutes that it takes
     load_before = os.getloadavg()[0]
     told = measure(given.rounds, given.seconds)
-    table = f"{write_table(told)}\n\n{say_how(given.rounds, given.seconds, load_before)}"
+    table = f"{write_table(told)}\n\n{describe_method(given.rounds, given.seconds, load_before)}"
     print(table)
     if given.into:
         given.into.write_text(put_between_marks(text, table))

@@ -1,4 +1,4 @@
-"""The bench: floor, this service and its peers, interleaved in one run, on this machine.
+"""The benchmark: floor, this service and its peers, interleaved in one run on this machine.
 
     python -m bench.run --rounds 5 --seconds 10          everything; about two hours
     python -m bench.run --rounds 1 --seconds 1 --only eye2face,mosec
@@ -21,7 +21,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-from bench.job import Model
 from bench.photos import write_photos
 from bench.servers import (
     CONTENDERS,
@@ -29,10 +28,11 @@ from bench.servers import (
     PEERS_PYTHON,
     ROOT,
     Contender,
-    started,
-    usage,
+    measure_usage,
+    start_server,
     wait_until_answering,
 )
+from bench.workload import Model
 from service.runtime.host import count_cores
 
 RESULTS: Final = ROOT / "bench" / "results.json"
@@ -41,7 +41,7 @@ _MODELS: Final[tuple[Model, ...]] = ("standin", "cpu")
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How much is measured."""
+    """What one run of the benchmark measures."""
 
     rounds: int
     seconds: float
@@ -67,7 +67,7 @@ def _measure_contender(
     plan: Plan, number: int, contender: Contender, model: Model, log: Path
 ) -> Iterator[dict[str, Any]]:
     begin = time.monotonic()
-    with started(contender, model, log) as (port, session):
+    with start_server(contender, model, log) as (port, session):
         problem = wait_until_answering(port, session)
         start_s = time.monotonic() - begin
         for photo, path in plan.photos.items():
@@ -94,10 +94,10 @@ def ask(
     `served` is its port and its first process.
     """
     port, session = served
-    before = usage(session)
+    before = measure_usage(session)
     told = _run("bench.load", str(port), contender.path, str(photo), "--form", contender.form,
                 "--connections", str(connections), *_times(warm_s, seconds))  # fmt: skip
-    after = usage(session)
+    after = measure_usage(session)
     num_answers = max(1, told["num_good"] * (warm_s + seconds) / seconds)
     return told | {
         "cpu_ms": (after.cpu_s - before.cpu_s) * 1000 / num_answers,

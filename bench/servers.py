@@ -1,4 +1,4 @@
-"""Who is measured, how each is started and stopped, and what its processes use."""
+"""The servers that are measured: how each starts and stops, and the CPU time and memory that it uses."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from bench.job import Model
+from bench.workload import Model
 
 ROOT: Final = Path(__file__).parent.parent
 PEERS_PYTHON: Final = ROOT / "bench" / ".venv" / "bin" / "python"
@@ -55,7 +55,7 @@ CONTENDERS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What all processes of a server have used so far."""
+    """CPU time, page faults and memory of all processes of a server."""
 
     cpu_s: float
     num_faults: int
@@ -63,7 +63,7 @@ class Usage:
 
 
 @contextmanager
-def started(
+def start_server(
     contender: Contender, model: Model, log: Path, *, max_wait_ms: int = 60_000, root: Path = ROOT
 ) -> Iterator[tuple[int, int]]:
     """The server's port and first process; all of its processes are ended at the end.
@@ -167,8 +167,8 @@ def cpu_s_of(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") if fields else 0.0
 
 
-def usage(root: int) -> Usage:
-    """What the living processes of the server have used."""
+def measure_usage(root: int) -> Usage:
+    """CPU time, page faults and memory (PSS) of the living processes of a server."""
     cpu_s, num_faults, memory_kb = 0.0, 0, 0
     for pid in processes(root):
         folder = Path(f"/proc/{pid}")

@@ -1,4 +1,4 @@
-"""A long run of all kinds of requests, good and bad, to see whether the service wears out.
+"""Soak test: a long run of all kinds of requests, good and bad; does memory, threads or descriptors grow?
 
     python -m bench.soak --requests 100000
 
@@ -26,7 +26,7 @@ import uvloop
 
 from bench.load import read_answer, write_request
 from bench.photos import write_photos
-from bench.servers import CONTENDERS, processes, started, usage, wait_until_answering
+from bench.servers import CONTENDERS, measure_usage, processes, start_server, wait_until_answering
 
 NUM_CALLERS: Final = 8
 NUM_SAMPLES: Final = 100
@@ -61,7 +61,7 @@ class Soak:
     lot: random.Random
     statuses: Counter[tuple[str, int]] = field(default_factory=Counter)
 
-    async def keep_asking(self) -> None:
+    async def send_requests(self) -> None:
         """One caller, on one connection for as long as the service keeps it."""
         weights = [kind.share for kind in self.kinds]
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
@@ -130,7 +130,7 @@ def _count(pid: int, what: str) -> int:
 
 
 async def _run(soak: Soak, pid: int, num_requests: int) -> list[dict[str, Any]]:
-    callers = [asyncio.ensure_future(soak.keep_asking()) for _ in range(NUM_CALLERS)]
+    callers = [asyncio.ensure_future(soak.send_requests()) for _ in range(NUM_CALLERS)]
     samples: list[dict[str, Any]] = []
     begin = time.monotonic()
     while not all(caller.done() for caller in callers):
@@ -139,7 +139,8 @@ async def _run(soak: Soak, pid: int, num_requests: int) -> list[dict[str, Any]]:
         if num_sent * NUM_SAMPLES >= num_requests * (len(samples) + 1):
             told = {
                 "num_sent": num_sent, "seconds": round(time.monotonic() - begin, 1),
-                "memory_mb": usage(pid).memory_mb, "threads": _count(pid, "task"), "files": _count(pid, "fd"),
+                "memory_mb": measure_usage(pid).memory_mb, "threads": _count(pid, "task"),
+                "files": _count(pid, "fd"),
             }  # fmt: skip
             samples.append(told)
             print(json.dumps(told), flush=True)
@@ -178,7 +179,7 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         photo = write_photos(Path(folder))["250px"].read_bytes()
-        with started(CONTENDERS[0], "cpu", Path(folder) / "log") as (port, pid):
+        with start_server(CONTENDERS[0], "cpu", Path(folder) / "log") as (port, pid):
             wait_until_answering(port, pid)
             soak = Soak(port, _kinds(photo), given.requests, random.Random(given.seed))
             told = describe(soak, uvloop.run(_run(soak, pid, given.requests)))

@@ -38,10 +38,10 @@ def write_table(results: dict[str, Any]) -> str:
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     floors = [f"{_median(records, 'floor', case, 0, 'per_s'):.0f}" for case in cases]
     lines.append("| *the floor, photos a second* | " + " | ".join(floors) + " |")
-    return "\n".join([*lines, "", _say_how(results, most)])
+    return "\n".join([*lines, "", _describe_method(results, most)])
 
 
-def _say_how(results: dict[str, Any], most: int) -> str:
+def _describe_method(results: dict[str, Any], most: int) -> str:
     machine = results["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in machine["peers"].items())
     return (

@@ -1,1 +1,1 @@
-"""The same job behind other servers; each file is started by its own package's command."""
+"""The same workload behind other servers; each file is started by its own package's command."""

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from bentoml.validators import ContentType
 
-from bench.job import Job
+from bench.workload import Workload
 from service.pipeline import as_face
 from service.runtime.host import count_cores
 
@@ -23,10 +23,10 @@ TUNED = os.environ.get("BENCH_TUNED") == "1"
 LOGGING = {"access": {"enabled": not TUNED}}
 
 
-def _open() -> Job:
+def _open() -> Workload:
     if TUNED:
         cv2.setNumThreads(1)
-    return Job("standin" if STANDIN else "cpu", num_threads=1 if TUNED else 0)
+    return Workload("standin" if STANDIN else "cpu", num_threads=1 if TUNED else 0)
 
 
 @bentoml.service(workers=1, traffic={"timeout": 60}, logging=LOGGING)
@@ -34,11 +34,11 @@ class Draw:
     """Eyes to faces, in batches."""
 
     def __init__(self) -> None:
-        self.job = _open()
+        self.workload = _open()
 
     @bentoml.api(batchable=True, max_batch_size=32, max_latency_ms=1000)
     def draw(self, eyes: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
-        return np.asarray(self.job.run(eyes))
+        return np.asarray(self.workload.run(eyes))
 
 
 @bentoml.service(workers=count_cores() if TUNED else 1, traffic={"timeout": 60}, logging=LOGGING)
@@ -46,11 +46,11 @@ class Faces:
     """Photo to PNG, by itself."""
 
     def __init__(self) -> None:
-        self.job = _open()
+        self.workload = _open()
 
     @bentoml.api
     def synthesize(self, image: Path, ctx: bentoml.Context) -> Annotated[Path, ContentType("image/png")]:
-        return _write(self.job(image.read_bytes()), ctx)
+        return _write(self.workload(image.read_bytes()), ctx)
 
 
 @bentoml.service(workers=count_cores(), traffic={"timeout": 60}, logging=LOGGING)
@@ -60,15 +60,15 @@ class Front:
     draw = bentoml.depends(Draw)
 
     def __init__(self) -> None:
-        self.job = _open()
+        self.workload = _open()
 
     @bentoml.api
     async def synthesize(
         self, image: Path, ctx: bentoml.Context
     ) -> Annotated[Path, ContentType("image/png")]:
-        crop = self.job.crop(image.read_bytes())
+        crop = self.workload.crop(image.read_bytes())
         faces: Any = await self.draw.to_async.draw(crop.pixels[None])
-        return _write(self.job.encode(as_face(crop, np.asarray(faces[0]))), ctx)
+        return _write(self.workload.encode(as_face(crop, np.asarray(faces[0]))), ctx)
 
 
 def _write(png: bytes, ctx: bentoml.Context) -> Path:

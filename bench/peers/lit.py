@@ -10,7 +10,7 @@ import cv2
 import litserve
 from fastapi import Request, Response
 
-from bench.job import Job
+from bench.workload import Workload
 from service.runtime.host import count_cores
 
 STANDIN = os.environ.get("BENCH_MODEL") == "standin"
@@ -24,16 +24,16 @@ class Faces(litserve.LitAPI):
     def setup(self, device: str) -> None:
         if TUNED:
             cv2.setNumThreads(1)
-        self.job = Job("standin" if STANDIN else "cpu", num_threads=1 if TUNED else 0)
+        self.workload = Workload("standin" if STANDIN else "cpu", num_threads=1 if TUNED else 0)
 
     def decode_request(self, request: Request) -> Any:
-        return self.job.crop(request["image"].file.read())
+        return self.workload.crop(request["image"].file.read())
 
     def predict(self, crops: Any) -> Any:
-        return self.job.draw(crops) if BATCH > 1 else self.job.draw([crops])[0]
+        return self.workload.draw(crops) if BATCH > 1 else self.workload.draw([crops])[0]
 
     def encode_response(self, output: Any) -> Response:
-        return Response(self.job.encode(output), media_type="image/png")
+        return Response(self.workload.encode(output), media_type="image/png")
 
 
 class BatchedFaces(Faces):

@@ -1,7 +1,7 @@
 """mosec: crops, model and PNG in stages of their own. BENCH_TUNED=0: one process a stage, no batches.
 
 Tuned: for the stand-in as many processes for crops as cores and batches of 32; for the CPU model the whole
-job in as many processes as cores, which spares the way between stages, and batches of 4.
+workload in as many processes as cores, which spares the way between stages, and batches of 4.
 """
 
 import os
@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import mosec
 
-from bench.job import Job
+from bench.workload import Workload
 from service.runtime.host import count_cores
 
 STANDIN = os.environ.get("BENCH_MODEL") == "standin"
@@ -21,7 +21,7 @@ class _Stage(mosec.Worker):
     def __init__(self) -> None:
         if TUNED:
             cv2.setNumThreads(1)
-        self.job = Job("standin" if STANDIN else "cpu", num_threads=1 if TUNED else 0)
+        self.workload = Workload("standin" if STANDIN else "cpu", num_threads=1 if TUNED else 0)
 
 
 class Crop(_Stage):
@@ -31,21 +31,21 @@ class Crop(_Stage):
         return data
 
     def forward(self, data: bytes) -> Any:
-        return self.job.crop(data)
+        return self.workload.crop(data)
 
 
 class Draw(_Stage):
     """Eyes to faces."""
 
     def forward(self, data: Any) -> Any:
-        return self.job.draw(data) if isinstance(data, list) else self.job.draw([data])[0]
+        return self.workload.draw(data) if isinstance(data, list) else self.workload.draw([data])[0]
 
 
 class Encode(_Stage):
     """Face to PNG."""
 
     def forward(self, data: Any) -> bytes:
-        return self.job.encode(data)
+        return self.workload.encode(data)
 
     def serialize(self, data: bytes) -> bytes:
         return data
@@ -58,7 +58,7 @@ class Whole(_Stage):
         return data
 
     def forward(self, data: Any) -> Any:
-        return self.job.several(data) if isinstance(data, list) else self.job(data)
+        return self.workload.run_batch(data) if isinstance(data, list) else self.workload(data)
 
     def serialize(self, data: bytes) -> bytes:
         return data

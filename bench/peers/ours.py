@@ -2,7 +2,7 @@
 
 import os
 
-from bench.job import StandIn
+from bench.workload import StandIn
 from service.engine import model_reload as live
 from service.http.server import run_server
 from service.settings import Settings

@@ -6,16 +6,16 @@ from typing import Annotated
 import uvicorn
 from fastapi import FastAPI, File, Response, UploadFile
 
-from bench.job import Job
+from bench.workload import Workload
 
 app = FastAPI()
-job = Job("standin" if os.environ.get("BENCH_MODEL") == "standin" else "cpu", num_threads=0)
+workload = Workload("standin" if os.environ.get("BENCH_MODEL") == "standin" else "cpu", num_threads=0)
 
 
 @app.post("/synthesize")
 async def synthesize(image: Annotated[UploadFile, File()]) -> Response:
     """The face of one photo."""
-    return Response(job(await image.read()), media_type="image/png")
+    return Response(workload(await image.read()), media_type="image/png")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 BENCH_TUNED=0: one model that does the whole job, photo by photo, in one process. Tuned: for the stand-in an
 ensemble of crops in as many processes as cores, a model that is given batches, and PNG; for the CPU model the
-whole job in as many processes as cores, and batches of 4.
+whole workload in as many processes as cores, and batches of 4.
 """
 
 import os

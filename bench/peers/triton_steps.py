@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import triton_python_backend_utils as triton
 
-from bench.job import Job
+from bench.workload import Workload
 from service.pipeline import as_face
 
 STANDIN = os.environ.get("BENCH_MODEL") == "standin"
@@ -20,7 +20,7 @@ class _Step:
         """Called once in each process."""
         if TUNED:
             cv2.setNumThreads(1)
-        self.job = Job("standin" if STANDIN else "cpu", num_threads=1 if TUNED else 0)
+        self.workload = Workload("standin" if STANDIN else "cpu", num_threads=1 if TUNED else 0)
 
 
 def _input(request: Any, name: str) -> Any:
@@ -40,7 +40,7 @@ class Whole(_Step):
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """One answer for each request."""
-        faces = self.job.several([_input(request, "photo").tobytes() for request in requests])
+        faces = self.workload.run_batch([_input(request, "photo").tobytes() for request in requests])
         return [_answer(face=_string(face)) for face in faces]
 
 
@@ -49,7 +49,7 @@ class Crop(_Step):
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """One answer for each request."""
-        crops = [self.job.crop(_input(request, "photo").tobytes()) for request in requests]
+        crops = [self.workload.crop(_input(request, "photo").tobytes()) for request in requests]
         return [_answer(eye=crop.pixels[None], crop=_string(pickle.dumps(crop))) for crop in crops]
 
 
@@ -58,7 +58,7 @@ class Draw(_Step):
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """One answer for each request."""
-        faces_BHWC = self.job.run(np.concatenate([_input(request, "eye") for request in requests]))
+        faces_BHWC = self.workload.run(np.concatenate([_input(request, "eye") for request in requests]))
         return [_answer(pixels=face[None]) for face in faces_BHWC]
 
 
@@ -69,5 +69,5 @@ class Encode(_Step):
         """One answer for each request."""
         crops = [pickle.loads(_input(request, "crop")[0, 0]) for request in requests]
         pixels = [_input(request, "pixels")[0] for request in requests]
-        faces = [self.job.encode(as_face(*each)) for each in zip(crops, pixels, strict=True)]
+        faces = [self.workload.encode(as_face(*each)) for each in zip(crops, pixels, strict=True)]
         return [_answer(face=_string(face)) for face in faces]

@@ -7,17 +7,17 @@ import cv2
 import uvicorn
 from fastapi import Body, FastAPI, Response
 
-from bench.job import Job
+from bench.workload import Workload
 
 app = FastAPI()
 cv2.setNumThreads(1)
-job = Job("standin" if os.environ.get("BENCH_MODEL") == "standin" else "cpu")
+workload = Workload("standin" if os.environ.get("BENCH_MODEL") == "standin" else "cpu")
 
 
 @app.post("/synthesize")
 def synthesize(photo: Annotated[bytes, Body(media_type="image/jpeg")]) -> Response:
     """The face of one photo."""
-    return Response(job(photo), media_type="image/png")
+    return Response(workload(photo), media_type="image/png")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from bench.load import Tally, read_answer, write_request
+from bench.load import LoadResult, read_answer, write_request
 
 PHOTO = b"\xff\xd8photo"
 
@@ -66,6 +66,6 @@ def test_an_answer_is_read_to_its_end_and_no_further(head: bytes) -> None:
     ],
 )
 def test_an_answer_is_good_if_it_holds_a_png(status: int, body: bytes, is_good: bool) -> None:
-    tally = Tally(0.0, float("inf"))
-    tally.note(0.0, status, body)
-    assert (len(tally.latencies_s), tally.num_bad) == ((1, 0) if is_good else (0, 1))
+    result = LoadResult(0.0, float("inf"))
+    result.note(0.0, status, body)
+    assert (len(result.latencies_s), result.num_bad) == ((1, 0) if is_good else (0, 1))

@@ -5,7 +5,7 @@ from typing import get_args
 
 import pytest
 
-from bench.ray_cost import BEGIN, END, Server, Told, put_between_marks, say_how, write_table
+from bench.ray_cost import BEGIN, END, Server, Told, describe_method, put_between_marks, write_table
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -50,4 +50,4 @@ def test_a_document_without_marks_is_left_alone(text: str) -> None:
 
 def test_how_it_was_measured_names_the_version_of_ray() -> None:
     pytest.importorskip("ray", reason="Ray is not installed: deploy/ray/README.md says how these are run")
-    assert "ray 2." in say_how(7, 4.0, 0.5)
+    assert "ray 2." in describe_method(7, 4.0, 0.5)

@@ -1,4 +1,4 @@
-"""The job that every contender does, by the service's own code: photo bytes to the PNG of a face.
+"""The workload that every server runs, by the service's own code: photo bytes to the PNG of a face.
 
 Letters of shapes: B batch, H height, W width, C = 3 colours.
 """
@@ -27,7 +27,7 @@ ITEM_S: Final = 0.0001
 
 
 class StandIn(Synthesizer):
-    """Takes the time of an accelerator, one call at a time, and answers the eye itself, enlarged."""
+    """A simulated accelerator: sleeps as long as one would take, one call at a time, and enlarges the eye."""
 
     def __init__(self, info: ModelInfo) -> None:
         self._turn = threading.Lock()
@@ -49,8 +49,8 @@ class StandIn(Synthesizer):
         return faces_BHWC
 
 
-class Job:
-    """Model and finder of one process, and the three parts of the job."""
+class Workload:
+    """Model and finder of one process, and the three parts of the workload."""
 
     def __init__(self, model: Model, *, num_threads: int = 1) -> None:
         settings = Settings()
@@ -81,9 +81,9 @@ class Job:
         return encode_synthetic(face, "png")
 
     def __call__(self, photo: bytes) -> bytes:
-        """All of it, in the thread that calls."""
+        """A face as PNG from one photo, in the calling thread."""
         return self.encode(self.draw([self.crop(photo)])[0])
 
-    def several(self, photos: list[bytes]) -> list[bytes]:
+    def run_batch(self, photos: list[bytes]) -> list[bytes]:
         """The same for several photos, in one call of the model."""
         return [self.encode(face) for face in self.draw([self.crop(photo) for photo in photos])]
