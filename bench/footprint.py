@@ -26,7 +26,7 @@ from bench.photos import NAMES, write_photos
 from bench.servers import CONTENDERS, ROOT, free_port, measure_usage, start_server, stop, wait_until_answering
 
 PACKAGES: Final = (
-    "cv2", "fastapi", "httptools", "numpy", "onnxruntime", "prometheus_client", "pydantic",
+    "cv2", "fastapi", "httptools", "msgspec", "numpy", "onnxruntime", "prometheus_client", "pydantic",
     "pydantic_settings", "python_multipart", "rich.console", "rich.progress", "rich.table", "typer",
     "uvicorn.protocols.http.httptools_impl", "uvloop",
 )  # fmt: skip
