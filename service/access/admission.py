@@ -5,11 +5,9 @@ All of it is looked at before a byte of the body is. What pages of other sites m
 
 import ipaddress
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
-from functools import lru_cache
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Final, Self, TypedDict
+from typing import Annotated, Final, TypedDict
 
 from fastapi import Request, Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
@@ -34,37 +32,21 @@ CORS: Final[CorsOptions] = {
 }
 """What a page of an allowed site may send and read. Cookies are none of it: the service knows keys only."""
 
-_FREELY: Final = nullcontext()
 _IPV6_CUSTOMER_BITS = 64
 """What a provider gives to one customer at least; single addresses of it cost nothing. Source: RFC 6177."""
 
 
-@dataclass(frozen=True, slots=True)
 class AccessControl:
-    """The keys and limits of one service."""
+    """The API keys of one service, and the limits of each caller."""
 
-    keys: KeyStore
-    rate: RateLimit
-    concurrency: ConcurrencyLimit
-
-    @property
-    def is_open(self) -> bool:
-        """Whether neither keys nor limits keep anybody out, whoever it is."""
-        return not (self.keys.may_ask or self.rate.is_set or self.concurrency.is_set)
-
-    @classmethod
-    def open(cls, settings: Settings) -> Self:
-        """The gate that the settings ask for.
-
-        Raises:
-            InvalidKeyFile: the file of keys cannot be used.
-        """
+    def __init__(self, settings: Settings) -> None:
+        """Raises InvalidKeyFile: the file of keys cannot be used."""
         path = Path(settings.api_keys_file) if settings.api_keys_file else None
-        return cls(
-            KeyStore(settings.api_keys, path),
-            RateLimit(settings.max_requests_per_minute),
-            ConcurrencyLimit(settings.max_concurrent_requests),
-        )
+        self.keys = KeyStore(settings.api_keys, path)
+        self.rate = RateLimit(settings.max_requests_per_minute)
+        self.concurrency = ConcurrencyLimit(settings.max_concurrent_requests)
+        self.is_open = not (self.keys.may_ask or self.rate.is_set or self.concurrency.is_set)
+        """Whether neither keys nor limits keep anybody out."""
 
     def charge(self, request: Request, num_requests: int) -> None:
         """Counts more requests against the caller of one that was admitted.
@@ -76,23 +58,20 @@ class AccessControl:
             self.rate.charge(request.state.caller, num_requests)
 
 
-def admit(request: Request) -> AbstractContextManager[None]:
-    """Lets a request in until it is answered, while the context lasts.
+@contextmanager
+def admit(request: Request) -> Iterator[None]:
+    """Admits a request until it is answered, while the context lasts.
 
     Raises:
-        Unauthorized: it wants a key.
-        RateLimited, TooManyRequests: its key, or without keys its address, asks too much.
+        Unauthorized: it has no valid API key.
+        RateLimited, TooManyRequests: its key, or without keys its address, is over a limit.
     """
     access: AccessControl = request.app.state.access
     if access.is_open:
-        return _FREELY
-    found = authenticate(request)
-    request.state.caller = caller = found.hash if found else _address(request)
-    return _counted(access, caller)
-
-
-@contextmanager
-def _counted(access: AccessControl, caller: str) -> Iterator[None]:
+        yield
+        return
+    key = authenticate(request)
+    request.state.caller = caller = key.hash if key else _client_network(request)
     with access.concurrency.enter(caller):
         access.rate.charge(caller)
         yield
@@ -129,13 +108,9 @@ async def require_key(
     authenticate(request)
 
 
-def _address(request: Request) -> str:
-    """Where a request comes from; of IPv6 the network of one customer."""
-    return _network(request.client.host if request.client else "")
-
-
-@lru_cache(maxsize=1024)
-def _network(host: str) -> str:
+def _client_network(request: Request) -> str:
+    """The address that a request comes from; of IPv6 the network of one customer."""
+    host = request.client.host if request.client else ""
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:  # a Unix socket, or a test without a network

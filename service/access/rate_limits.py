@@ -8,7 +8,7 @@ import math
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Final
 
 from service.errors import Overloaded, RateLimited, TooManyRequests
@@ -96,21 +96,16 @@ class ConcurrencyLimit:
         """Whether there is a limit."""
         return self._at_once > 0
 
-    def enter(self, caller: str) -> AbstractContextManager[None]:
+    @contextmanager
+    def enter(self, caller: str) -> Iterator[None]:
         """Counts a request of the caller while the context lasts.
 
         Raises:
             TooManyRequests: as many as it may have are running.
         """
-        return self._count(caller) if self.is_set else nullcontext()
-
-    @property
-    def num_callers(self) -> int:
-        """How many callers have a request running."""
-        return len(self._num_running)
-
-    @contextmanager
-    def _count(self, caller: str) -> Iterator[None]:
+        if not self.is_set:
+            yield
+            return
         if self._num_running[caller] >= self._at_once:
             raise TooManyRequests(
                 f"{self._at_once} requests are being answered, and no more are taken at once. "
@@ -124,6 +119,11 @@ class ConcurrencyLimit:
             self._num_running[caller] -= 1
             if not self._num_running[caller]:
                 del self._num_running[caller]
+
+    @property
+    def num_callers(self) -> int:
+        """How many callers have a request running."""
+        return len(self._num_running)
 
 
 class UploadMemoryLimit:

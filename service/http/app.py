@@ -73,7 +73,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.settings = settings
     app.state.catalogue = Catalog(settings.models_folder)
-    app.state.access = AccessControl.open(settings)
+    app.state.access = AccessControl(settings)
     app.state.uploads = UploadMemoryLimit(count_memory() // _PART_OF_MEMORY)
     app.state.metrics = Metrics()
     app.add_middleware(HeadAsGet)  # the inner one: photos, which are posted, go by it

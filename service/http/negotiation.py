@@ -5,11 +5,6 @@ Source: RFC 9110, section 12.5.1.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Final
-
-_MAX_REMEMBERED_CHARS: Final = 200
-"""Of headers up to this length a few hundred are remembered; most callers send the same one each time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +31,6 @@ def negotiate(accept: str | None, offers: Sequence[str]) -> str | None:
     """
     if accept is None or not accept.strip():
         return offers[0]
-    if len(accept) > _MAX_REMEMBERED_CHARS:
-        return _choose(accept, tuple(offers))
-    return _choose_remembered(accept, tuple(offers))
-
-
-def _choose(accept: str, offers: tuple[str, ...]) -> str | None:
     ranges = [each for each in map(_parse, accept.split(",")) if each is not None]
     best: tuple[float, int] = (0.0, -1)
     chosen = None
@@ -52,9 +41,6 @@ def _choose(accept: str, offers: tuple[str, ...]) -> str | None:
         if exactness >= 0 and quality > 0 and (quality, exactness) > best:
             best, chosen = (quality, exactness), offer
     return chosen
-
-
-_choose_remembered = lru_cache(maxsize=256)(_choose)
 
 
 def _parse(text: str) -> _MediaRange | None:

@@ -1,7 +1,6 @@
 """What may stand in a request's query; a name or value that is not known is refused, never passed over."""
 
-from functools import lru_cache
-from typing import Annotated, Any, Literal, TypeVar, cast
+from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
@@ -71,8 +70,6 @@ def read_query(request: Request, kind: type[Q]) -> Q:
         InvalidParameter: a name stands there twice; it would not be plain which one counts.
         RequestValidationError: a name or value is not known.
     """
-    if not request.scope["query_string"]:
-        return cast(Q, _defaults(kind))
     pairs = request.query_params.multi_items()
     values = dict(pairs)
     if len(values) < len(pairs):
@@ -86,11 +83,6 @@ def read_query(request: Request, kind: type[Q]) -> Q:
     except ValidationError as error:
         problems = [each | {"loc": ("query", *each["loc"])} for each in error.errors()]
         raise RequestValidationError(problems) from error
-
-
-@lru_cache
-def _defaults(kind: type[_Query]) -> _Query:
-    return kind()
 
 
 def describe_query(kind: type[_Query]) -> list[dict[str, Any]]:

@@ -1,9 +1,7 @@
 """The process that serves: uvicorn around the application, and what it says when it starts or cannot."""
 
 import asyncio
-import logging
 import math
-import os
 import signal
 import socket
 import sys
@@ -20,8 +18,6 @@ from service.observability.logs import logging_config
 from service.runtime.memory import freeze_garbage_collector, keep_freed_memory
 from service.settings import Settings
 
-_log = logging.getLogger(__name__)
-
 
 def run_server(settings: Settings) -> None:
     """Serves until it is told to stop.
@@ -31,7 +27,6 @@ def run_server(settings: Settings) -> None:
         ValueError: the service would be open to other machines without keys, or cannot trace as it is told.
         InvalidCertificate: it cannot speak TLS with the certificate that is named.
     """
-    _open_standard_streams()
     keep_freed_memory()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # damaged pictures are no news
     certificate = ServerCertificate(*settings.tls_files) if settings.tls_files else None
@@ -61,8 +56,6 @@ def run_server(settings: Settings) -> None:
         if app.error is None:
             raise
         raise app.error from None
-    finally:
-        _give_up_full_streams()
 
 
 class _StartupErrors:
@@ -111,37 +104,7 @@ class _Server(uvicorn.Server):
         host, port = self.servers[0].sockets[0].getsockname()[:2]
         scheme = "https" if self.config.is_ssl else "http"
         address = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
-        _say(startup_message(address, docs=self._docs))
-
-
-def _open_standard_streams() -> None:
-    """Puts the null device in the place of those that are closed.
-
-    A socket would take their number, and libuv, which holds it for one of them, aborts when it is closed.
-    """
-    for number in range(3):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
-
-
-def _say(text: str) -> None:
-    """Prints it; a full disk behind the standard output is no reason not to serve."""
-    try:
-        print(text, flush=True)
-    except OSError as error:
-        _log.warning("the standard output takes nothing: %s", error.strerror)
-
-
-def _give_up_full_streams() -> None:
-    """Lets go of what standard output and error do not take; Python would end with status 120 for it."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            if stream is not None:
-                stream.flush()
-        except OSError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        print(startup_message(address, docs=self._docs), flush=True)
 
 
 def startup_message(address: str, *, docs: bool) -> str:

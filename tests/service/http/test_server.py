@@ -146,46 +146,6 @@ def test_who_presses_ctrl_c_again_is_not_kept_waiting_nor_shown_a_traceback(
     assert "Shutting down" in said and "Traceback" not in said
 
 
-FULL = Path("/dev/full")
-
-
-def draw_one_and_end(model: Path, **started: Any) -> None:
-    """Starts a service, has a face drawn, stops the service and fails unless it ends in good order."""
-    port = find_free_port()
-    serve = [sys.executable, "-m", "service", "serve", "--port", str(port), "--model", str(model)]
-    with subprocess.Popen(serve, cwd=ROOT, **started) as process:
-        try:
-            wait_until_ready(f"http://127.0.0.1:{port}", process)
-            photo, route = encoded(astronaut(), "jpeg"), f"http://127.0.0.1:{port}/synthesize"
-            assert httpx.post(route, content=photo, headers=JPEG).status_code == 200
-        finally:
-            process.terminate()
-        assert process.wait(30) == 0
-
-
-@pytest.mark.skipif(not FULL.exists(), reason="there is no /dev/full")
-@pytest.mark.parametrize("full", ["stdout", "stderr"])
-def test_a_full_disk_behind_its_output_does_not_keep_a_service_from_its_work(
-    model: Path, tmp_path: Path, full: str
-) -> None:
-    log = tmp_path / "log"
-    with FULL.open("wb") as nothing_fits, log.open("wb") as takes:
-        draw_one_and_end(model, **{"stdout": takes, "stderr": takes} | {full: nothing_fits})
-    said = log.read_text()
-    assert ("No space left on device" in said) == (full == "stdout") and "Traceback" not in said
-
-
-@pytest.mark.parametrize("closed", [(1,), (2,), (0, 1, 2)])
-def test_a_service_whose_standard_streams_are_closed_works_and_ends_in_good_order(
-    model: Path, closed: tuple[int, ...]
-) -> None:
-    def close() -> None:
-        for number in closed:
-            os.close(number)
-
-    draw_one_and_end(model, preexec_fn=close, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-
 def test_a_service_out_of_descriptors_recovers(model: Path, tmp_path: Path) -> None:
     with Process(model, tmp_path / "log", max_descriptors=64) as service, contextlib.ExitStack() as crowd:
         for _ in range(100):
