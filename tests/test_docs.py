@@ -29,6 +29,7 @@ from tests.fakes import astronaut, encoded, tiny_model
 from tests.real import REQUIRE_REAL
 from tests.running import run_service
 from tests.write_docs import find_between_marks, list_variables, openapi, render_tables
+from training.synthesizer.recipes import RECIPES
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = {
@@ -99,6 +100,10 @@ def test_every_command_line_is_valid_and_no_command_is_left_out() -> None:
             name, *arguments = shlex.split(line, comments=True)
             group.commands[name].make_context(name, arguments)
         assert {line.split()[0] for line in _lines(prefix)} | {"doctor"} >= set(group.commands)
+
+
+def test_every_recipe_that_is_named_exists() -> None:
+    assert set(re.findall(r"--recipe ([\w-]+)", TEXT)) <= set(RECIPES)
 
 
 def test_every_option_of_a_command_named_in_a_sentence_exists() -> None:
