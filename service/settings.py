@@ -15,6 +15,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from service.errors import Eye2FaceError
+
 Sandbox = Literal["auto", "required", "off"]
 """Sandbox of the decoder processes: if supported, mandatory, or none."""
 
@@ -28,6 +30,10 @@ _LINK_VALUE = re.compile(r"(tcp|udp|sctp)://\S+")
 _LINK_NAME = re.compile(r".*_(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)")
 
 _log = logging.getLogger(__name__)
+
+
+class ConfigurationError(Eye2FaceError):
+    """The operator's settings, or a file that they name, cannot be used; callers never meet it."""
 
 
 class Settings(BaseSettings):
@@ -190,11 +196,11 @@ class Settings(BaseSettings):
         """These settings, if the service is on loopback, has API keys, or may be anonymous.
 
         Raises:
-            ValueError: it would accept anonymous requests from other machines.
+            ConfigurationError: it would accept anonymous requests from other machines.
         """
         if self.is_on_loopback or self.api_keys or self.api_keys_file or self.allow_anonymous:
             return self
-        raise ValueError(
+        raise ConfigurationError(
             f"host {self.host} is reachable from other machines, and no API keys are set: "
             "set EYE2FACE_API_KEYS to the SHA-256 of each key or EYE2FACE_API_KEYS_FILE to a file of them, "
             "or EYE2FACE_ALLOW_ANONYMOUS=true, or listen on 127.0.0.1"
@@ -310,16 +316,16 @@ def read_secret(path: Path | None) -> str | None:
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: the file is empty, or is not UTF-8 text.
+        ConfigurationError: the file is empty, or is not UTF-8 text.
     """
     if path is None:
         return None
     try:
         secret = path.read_text("utf-8").rstrip("\r\n")
     except UnicodeDecodeError:
-        raise ValueError(f"{path} is not UTF-8 text; it must hold only the secret") from None
+        raise ConfigurationError(f"{path} is not UTF-8 text; it must hold only the secret") from None
     if not secret:
-        raise ValueError(f"{path} is empty; it must hold only the secret")
+        raise ConfigurationError(f"{path} is empty; it must hold only the secret")
     return secret
 
 

@@ -140,7 +140,9 @@ def test_only_two_modules_know_of_ray_and_nothing_needs_them_but_the_command() -
     trees = dict(_trees("service"))
     of_ray = [name for name, tree in trees.items() if "ray" in _tops(tree)]
     assert of_ray == ["service.folder.ray", "service.http.ray_serve"]
-    assert [name for name, tree in trees.items() if _imports(tree) & set(of_ray)] == ["service.cli.main"]
+    assert [name for name, tree in trees.items() if _imports(tree) & set(of_ray)] == [
+        "service.cli.synthesize"
+    ]
 
 
 def test_only_the_settings_read_the_environment() -> None:

@@ -100,13 +100,13 @@ def test_without_a_cluster_or_with_another_model_there_the_command_says_so_in_on
 def test_a_machine_with_another_model_or_service_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     import ray.util
 
-    from service.folder.draw import ClusterError, FolderOptions, run_fingerprint
+    from service.folder.draw import ClusterError, DrawOptions, run_fingerprint
     from service.folder.ray import _RayWorker
     from service.pipeline import SynthesisOptions
     from service.settings import Settings
 
     monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: "10.0.0.7")  # there is none without a node
-    settings, options = Settings(), FolderOptions(SynthesisOptions(), "png")
+    settings, options = Settings(), DrawOptions(SynthesisOptions(), "png")
     _RayWorker(settings, options, run_fingerprint(settings, options))
     with pytest.raises(ClusterError, match="the same on all"):
         _RayWorker(settings, options, "another run")

@@ -24,7 +24,7 @@ from service.client.client import AsyncClient, Client
 from service.client.retries import RetryPolicy
 from service.engine.engine import MAX_FAILURES
 from service.errors import NotReady
-from service.settings import Settings
+from service.settings import ConfigurationError, Settings
 from tests.fakes import astronaut, encoded, failing_model
 from tests.service.engine.test_engine import WHITE
 
@@ -91,7 +91,7 @@ def test_a_replica_that_is_not_told_who_can_reach_it_wants_keys(monkeypatch: pyt
     from service.http.ray_serve import replica_settings
 
     monkeypatch.delenv("EYE2FACE_HOST", raising=False)
-    with pytest.raises(ValueError, match="EYE2FACE_API_KEYS"):
+    with pytest.raises(ConfigurationError, match="EYE2FACE_API_KEYS"):
         replica_settings(Settings(), 1).check_exposure()
     monkeypatch.setenv("EYE2FACE_HOST", "127.0.0.1")
     assert replica_settings(Settings(), 3).check_exposure().num_threads == 3

@@ -1,8 +1,7 @@
-"""Faces for many photos at once: on all cores, and where a run was killed the next one goes on.
+"""Faces for many photos into one folder: on all cores, resumable after a kill, without half-written files.
 
-Workers read and draw, here or on other machines (`service.folder.ray`); one process writes. A
-face is written beside its place and then moved there, so that there are no half files. What became of each
-photo stands in the manifest.
+Workers read and draw, here or on a Ray cluster (`service.folder.ray`); one process writes. Each photo's
+result is recorded in the manifest, after its faces.
 """
 
 import hashlib
@@ -11,7 +10,7 @@ import json
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -22,42 +21,39 @@ from service.errors import Eye2FaceError
 from service.folder.manifest import Manifest, Row
 from service.inference.model_files import model_path
 from service.inference.synthesizer import Synthesizer, read_model_info
-from service.pipeline import Pipeline, Synthesis, SynthesisOptions
+from service.pipeline import Face, Pipeline, SynthesisOptions
 from service.provenance import encode_synthetic
 from service.settings import Settings
 from service.vision.eyes import Eye
 from service.vision.images import FaceFormat
+from service.vision.quality import Quality
 
 
-class ClusterError(Exception):
-    """The cluster is not there or cannot do what was asked; the message says why."""
+class ClusterError(Eye2FaceError):
+    """The Ray cluster is not there or cannot do what was asked."""
 
 
-@dataclass(frozen=True, slots=True)
-class PhotoOutcome:
-    """What became of one photo, and whether an earlier run had done it."""
+class UnreadableFile(Eye2FaceError):
+    """The operating system does not let the photo's file be read."""
 
-    photo: Path
-    rows: list[Row]
-    from_before: bool
-
-    @property
-    def has_face(self) -> bool:
-        """Whether a face was drawn."""
-        return any(row["output"] for row in self.rows)
+    code = "unreadable"
 
 
 @dataclass(frozen=True, slots=True)
-class FolderOptions:
-    """What is asked of every photo, and how a face is answered."""
+class DrawOptions:
+    """Which eyes of each photo become faces, and the format of the faces."""
 
-    options: SynthesisOptions
+    synthesis: SynthesisOptions
     format: FaceFormat
 
 
 @dataclass(frozen=True, slots=True)
-class PhotoTask:
-    """One photo, how the names of its faces begin, and the bytes (SHA-256) of which all faces are there."""
+class PhotoJob:
+    """One photo to draw.
+
+    `stem` begins the names of its faces. `done_sha256` is that of the photo's bytes if all its faces are
+    there.
+    """
 
     photo: Path
     stem: str
@@ -65,142 +61,147 @@ class PhotoTask:
 
 
 @dataclass(frozen=True, slots=True)
-class DrawnPhoto:
-    """What a worker made of one photo: rows and faces by name; no rows where its bytes were done before."""
+class PhotoResult:
+    """The rows of one photo, and its faces by file name until they are written.
+
+    `is_done_before`: an earlier run drew it; a worker leaves the rows of such a photo empty.
+    """
 
     photo: Path
     rows: list[Row]
-    faces: dict[str, bytes]
+    faces: dict[str, bytes] = field(default_factory=dict)
+    is_done_before: bool = False
+
+    @property
+    def has_face(self) -> bool:
+        """Whether a face was drawn."""
+        return any(row["output"] for row in self.rows)
+
+    @property
+    def errors(self) -> list[str]:
+        """Why eyes, or the whole photo, have no face."""
+        return [f"{self.photo}: {row['error']['detail']}" for row in self.rows if row["error"]]
 
 
 class OutputFolder:
-    """Draws faces of many photos into one folder, all of them with the same options."""
+    """The folder of faces and their manifest: plans what is to be drawn, and writes results."""
 
     def __init__(self, folder: Path, manifest: Manifest, run: str) -> None:
-        """Goes on from what `manifest` says of `folder`; `run` is `run_fingerprint`'s."""
+        """`manifest` is that of `folder`; `run` is the `run_fingerprint` of this run."""
         self._folder = folder
         self._manifest = manifest
         self.run: Final = run
 
-    def plan(self, photos: list[Path]) -> list[PhotoTask]:
-        """What there is to do for each of the photos."""
-        stems = _plan_names(photos, self._folder, self._manifest)
-        done = [self._manifest.done(str(photo.absolute()), self.run) for photo in photos]
-        return [PhotoTask(*each) for each in zip(photos, stems, done, strict=True)]
+    def plan(self, photos: list[Path]) -> list[PhotoJob]:
+        """A job for each of the photos."""
+        stems = _plan_stems(photos, self._folder, self._manifest)
+        done = [self._manifest.done_sha256(str(photo.absolute()), self.run) for photo in photos]
+        return [PhotoJob(*each) for each in zip(photos, stems, done, strict=True)]
 
-    def keep(self, drawn: DrawnPhoto) -> None:
+    def write_faces(self, result: PhotoResult) -> None:
         """Writes the faces; may be called by several threads."""
-        for name, face in drawn.faces.items():
-            _write_whole(self._folder / name, face)
+        for name, face in result.faces.items():
+            _write_atomically(self._folder / name, face)
 
-    def note(self, drawn: DrawnPhoto) -> PhotoOutcome:
-        """Writes the rows, once the faces are kept."""
-        if not drawn.rows:
-            return PhotoOutcome(
-                drawn.photo, self._manifest.rows[str(drawn.photo.absolute())], from_before=True
-            )
-        self._manifest.add(drawn.rows)
-        return PhotoOutcome(drawn.photo, drawn.rows, from_before=False)
+    def record(self, result: PhotoResult) -> PhotoResult:
+        """The result without its faces, which are written, once its rows are in the manifest."""
+        if result.is_done_before:
+            rows = self._manifest.rows[str(result.photo.absolute())]
+            return PhotoResult(result.photo, rows, is_done_before=True)
+        self._manifest.add(result.rows)
+        return PhotoResult(result.photo, result.rows)
 
 
 def draw_locally(
-    worker: "PhotoWorker", bulk: OutputFolder, photos: list[Path], num_threads: int
-) -> Iterator[PhotoOutcome]:
-    """The outcome of each photo, in the order in which they are finished, on this machine's cores."""
+    worker: "PhotoWorker", output: OutputFolder, photos: list[Path], num_threads: int
+) -> Iterator[PhotoResult]:
+    """The result of each photo, in the order of completion, on this machine's cores."""
 
-    def draw(task: PhotoTask) -> DrawnPhoto:
-        drawn = worker(task)
-        bulk.keep(drawn)
-        return drawn
+    def draw(job: PhotoJob) -> PhotoResult:
+        result = worker(job)
+        output.write_faces(result)
+        return result
 
     cv2.setNumThreads(1)
     with ThreadPoolExecutor(num_threads, "eye2face") as threads:
         try:
-            for done in as_completed([threads.submit(draw, task) for task in bulk.plan(photos)]):
-                yield bulk.note(done.result())
-        finally:  # stopped by the caller or by Ctrl+C: what has not begun is left
+            for done in as_completed([threads.submit(draw, job) for job in output.plan(photos)]):
+                yield output.record(done.result())
+        finally:  # ended early, by the caller or by Ctrl+C: jobs that have not begun are dropped
             threads.shutdown(cancel_futures=True)
 
 
 class PhotoWorker:
-    """Reads a photo, draws its faces and says what became of it; writes nothing. May be shared by threads."""
+    """Draws the faces of a photo and describes them in rows; writes nothing. May be shared by threads."""
 
-    def __init__(self, settings: Settings, options: FolderOptions, *, num_threads: int = 1) -> None:
-        """Loads the model, which is given `num_threads` for each photo.
+    def __init__(self, settings: Settings, options: DrawOptions, *, num_threads: int = 1) -> None:
+        """Loads the model; `num_threads` are for one photo.
 
         Raises:
-            ModelError: it cannot be used.
+            ModelError: the model or the eye finder cannot be used.
         """
-        synthesizer = Synthesizer.load(
-            model_path(settings.model, settings.models_folder),
-            device=settings.device,
-            num_threads=num_threads,
-        )
+        path = model_path(settings.model, settings.models_folder)
+        synthesizer = Synthesizer.load(path, device=settings.device, num_threads=num_threads)
         self._pipeline = Pipeline.open(settings, synthesizer)
-        self._question = options
+        self._options = options
         self.run: Final = run_fingerprint(settings, options, synthesizer.info.sha256)
 
-    def __call__(self, task: PhotoTask) -> DrawnPhoto:
-        """What becomes of one photo, its problems included."""
-        name = str(task.photo.absolute())
+    def __call__(self, job: PhotoJob) -> PhotoResult:
+        """The result of one photo; errors about the photo are in its rows."""
         try:
-            data = task.photo.read_bytes()
+            data = job.photo.read_bytes()
         except OSError as error:
-            detail = error.strerror or str(error)
-            return DrawnPhoto(task.photo, [self._row(name, None, error=("unreadable", detail))], {})
+            unreadable = UnreadableFile(error.strerror or str(error))
+            return PhotoResult(job.photo, [self._row(job, None, error=unreadable)])
         sha256 = hashlib.sha256(data).hexdigest()
-        if sha256 == task.done_sha256:
-            return DrawnPhoto(task.photo, [], {})
-        faces: dict[str, bytes] = {}
+        if sha256 == job.done_sha256:
+            return PhotoResult(job.photo, [], is_done_before=True)
         try:
-            synthesis = self._pipeline.synthesize(data, self._question.options)
-            rows = self._finish(synthesis, task.stem, name, sha256, faces)
+            synthesis = self._pipeline.synthesize(data, self._options.synthesis)
         except Eye2FaceError as error:
-            rows = [self._row(name, sha256, error=(error.code, str(error)))]
+            return PhotoResult(job.photo, [self._row(job, sha256, error=error)])
+        faces = {self._file_name(job, face): face for face in synthesis.faces}
+        rows = [
+            self._row(job, sha256, eye=face.eye, quality=face.quality, output=name)
+            for name, face in faces.items()
+        ]
+        rows += [self._row(job, sha256, eye=each.eye, error=each.error) for each in synthesis.rejected]
         for row in rows:
             row["num_rows"] = len(rows)
-        return DrawnPhoto(task.photo, rows, faces)
+        files = {name: encode_synthetic(face, self._options.format) for name, face in faces.items()}
+        return PhotoResult(job.photo, rows, files)
 
-    def _finish(
-        self, synthesis: Synthesis, stem: str, name: str, sha256: str, faces: dict[str, bytes]
-    ) -> list[Row]:
-        """The rows; puts the faces into `faces`."""
-        options, format = self._question.options, self._question.format
-        rows = []
-        for face in synthesis.faces:
-            person = face.eye.person if options.person == "all" else 0
-            output = _name_face(stem, person, format)
-            faces[output] = encode_synthetic(face, format)
-            rows.append(self._row(name, sha256, eye=face.eye, quality=asdict(face.quality), output=output))
-        for refused in synthesis.rejected:
-            error = refused.error.code, str(refused.error)
-            rows.append(self._row(name, sha256, eye=refused.eye, error=error))
-        return rows
+    def _file_name(self, job: PhotoJob, face: Face) -> str:
+        number = face.eye.person if self._options.synthesis.person == "all" else 0
+        ending = "jpg" if self._options.format == "jpeg" else self._options.format
+        return f"{job.stem}.face{f'-{number}' if number else ''}.{ending}"
 
     def _row(
         self,
-        photo: str,
+        job: PhotoJob,
         sha256: str | None,
         *,
         eye: Eye | None = None,
-        quality: dict[str, float] | None = None,
+        quality: Quality | None = None,
         output: str | None = None,
-        error: tuple[str, str] | None = None,
+        error: Eye2FaceError | None = None,
     ) -> Row:
         return Row(
-            input=photo,
+            input=str(job.photo.absolute()),
             sha256=sha256,
             run=self.run,
             num_rows=1,
-            eye=None if eye is None else asdict(eye),
-            quality=quality,
+            eye=asdict(eye) if eye else None,
+            quality=asdict(quality) if quality else None,
             output=output,
-            error=None if error is None else {"code": error[0], "detail": error[1]},
+            error={"code": error.code, "detail": str(error)} if error else None,
         )
 
 
-def run_fingerprint(settings: Settings, options: FolderOptions, model_sha256: str | None = None) -> str:
-    """A short name for all that decides which face a photo gets, the settings' model unless another is named.
+def run_fingerprint(settings: Settings, options: DrawOptions, model_sha256: str | None = None) -> str:
+    """A short hash of everything that decides which face a photo gets.
+
+    `model_sha256` is that of the settings' model if it is not given.
 
     Raises:
         ModelError: there is no such model.
@@ -209,21 +210,21 @@ def run_fingerprint(settings: Settings, options: FolderOptions, model_sha256: st
         model_sha256 = read_model_info(model_path(settings.model, settings.models_folder)).sha256
     thresholds = settings.min_eye_px, settings.min_eye_light, settings.min_eye_sharpness
     limits = settings.eye_finder, settings.max_pixels, *thresholds
-    decided = [__version__, model_sha256, options.format, asdict(options.options), limits]
-    return hashlib.sha256(json.dumps(decided).encode()).hexdigest()[:12]
+    decisive = [__version__, model_sha256, options.format, asdict(options.synthesis), limits]
+    return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:12]
 
 
-def _plan_names(photos: list[Path], folder: Path, manifest: Manifest) -> list[str]:
-    """How the faces of each photo begin: as before where there are any, never as an input, never alike.
+def _plan_stems(photos: list[Path], folder: Path, manifest: Manifest) -> list[str]:
+    """Unique beginnings of each photo's file names: those of earlier runs stay, and no input is overwritten.
 
-    `a.jpg` -> `a` for `a.face.png` and `a.face-1.png`, the second person's; `a-2` if that is taken.
+    `a.jpg` gives `a`, for `a.face.png` and the second person's `a.face-1.png`; `a-2` if `a` is taken.
     """
     inputs = {photo.name for photo in photos if photo.resolve().parent == folder.resolve()}
-    before = {photo: _stem_of(rows) for photo, rows in manifest.rows.items()}
-    taken = {*before.values(), *map(_stem_of_face, inputs)}
+    earlier = {photo: _stem_of_rows(rows) for photo, rows in manifest.rows.items()}
+    taken = {*earlier.values(), *map(_stem_of_face, inputs)}
     stems = []
     for photo in photos:
-        stem = before.get(str(photo.absolute())) or next(
+        stem = earlier.get(str(photo.absolute())) or next(
             each for each in _numbered(photo.stem) if each not in taken
         )
         taken.add(stem)
@@ -237,23 +238,18 @@ def _numbered(stem: str) -> Iterator[str]:
         yield f"{stem}-{number}"
 
 
-def _stem_of(rows: list[Row]) -> str | None:
+def _stem_of_rows(rows: list[Row]) -> str | None:
     return next((_stem_of_face(row["output"]) for row in rows if row["output"]), None)
 
 
 def _stem_of_face(name: str) -> str | None:
-    """`a` for `a.face.png` and `a.face-1.jpg`; None for what is not named like a face."""
-    named = re.fullmatch(r"(.+)\.face(-\d+)?\.\w+", name)
-    return named and named[1]
+    """`a` of `a.face.png` and `a.face-1.jpg`; None for other names."""
+    match = re.fullmatch(r"(.+)\.face(-\d+)?\.\w+", name)
+    return match and match[1]
 
 
-def _name_face(stem: str, person: int, format: FaceFormat) -> str:
-    ending = "jpg" if format == "jpeg" else format
-    return f"{stem}.face{f'-{person}' if person else ''}.{ending}"
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    """Writes the file so that it is there as a whole or not at all, whenever the process is killed."""
+def _write_atomically(path: Path, data: bytes) -> None:
+    """Writes the whole file or nothing, even if the process is killed."""
     part = path.with_name(f".{path.name}.part")
     part.write_bytes(data)
     part.replace(path)

@@ -1,8 +1,7 @@
-"""What became of every photo of a folder, as JSON lines beside the faces; a later run goes on from it.
+"""The manifest of a folder of faces: JSON lines, by which later runs resume.
 
-A row tells of one eye, or of a photo without a face. The rows of a photo are written at once, after its
-faces, so that a run that is killed leaves no row without its face. Of several runs over one photo the last
-rows count.
+The rows of a photo are written at once, after its faces, so that a kill leaves no row without its face. Of
+several runs over one photo the last rows count.
 """
 
 import json
@@ -11,35 +10,41 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, TypedDict, cast
 
+from service.errors import Eye2FaceError
+
 NAME: Final = "manifest.jsonl"
 
 
 class Row(TypedDict):
-    """One eye of a photo, and its face or why there is none."""
+    """One eye of a photo, with its face or the error in place of one."""
 
     input: str
     sha256: str | None  # of the photo's bytes; None: it could not be read
     run: str  # changes with the options, the settings and the model
-    num_rows: int  # that the photo has in this run
+    num_rows: int  # of this photo in this run
     eye: dict[str, float | str] | None  # as POST /eyes has it
     quality: dict[str, float] | None
     output: str | None  # the face's file, beside the manifest
     error: dict[str, str] | None  # code and detail
 
 
+class ForeignManifest(Eye2FaceError):
+    """The folder holds a manifest that this program did not write."""
+
+
 class Manifest:
-    """The rows of a folder, by photo in the order of the latest run; open for more until it is closed."""
+    """The rows of a folder by photo, in the order of the latest run; a context manager that appends rows."""
 
     def __init__(self, folder: Path) -> None:
-        """Reads what is there and drops what a kill cut off: the last line, or the last photo's rows.
+        """Reads the file and truncates what a kill left incomplete: the last line, or the last photo's rows.
 
         Raises:
-            ValueError: the file is none of ours.
+            ForeignManifest: the file is none of ours.
         """
         self._folder = folder
         self.rows: dict[str, list[Row]] = {}
         self.outputs: set[str] = set()
-        """The names of all faces that were ever written, those of earlier questions included."""
+        """The names of all faces that were ever written, those of other options included."""
         path = folder / NAME
         path.touch()
         lines = [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
@@ -59,15 +64,15 @@ class Manifest:
     ) -> None:
         self._file.close()
 
-    def done(self, photo: str, run: str) -> str | None:
-        """The SHA-256 of the bytes of the photo with which this run is done: its faces are all in place."""
+    def done_sha256(self, photo: str, run: str) -> str | None:
+        """The SHA-256 of the photo's bytes if this run has drawn it and all its faces are there."""
         rows = self.rows.get(photo, [])
         same = bool(rows) and all(row["run"] == run for row in rows)
         there = all((self._folder / row["output"]).is_file() for row in rows if row["output"])
         return rows[0]["sha256"] if same and there else None
 
     def add(self, rows: list[Row]) -> None:
-        """Writes all rows of one photo."""
+        """Appends all rows of one photo."""
         self._file.write("".join(f"{json.dumps(row)}\n" for row in rows).encode())
         self._take(rows)
 
@@ -78,7 +83,7 @@ class Manifest:
 
 
 def write_parquet(rows: list[Row], path: Path) -> None:
-    """The rows as one Parquet table with nested columns; for where pyarrow is installed."""
+    """Writes the rows as a Parquet table with nested columns; needs pyarrow."""
     import pyarrow
     import pyarrow.parquet
 
@@ -111,5 +116,7 @@ def _parse(line: bytes, place: str) -> Row:
         row = None
     names = Row.__annotations__.keys()
     if not isinstance(row, dict) or row.keys() != names or not isinstance(row["num_rows"], int):
-        raise ValueError(f"{place} is no row of our manifest: take that file away, or choose another folder")
+        raise ForeignManifest(
+            f"{place} is no row of our manifest: take that file away, or choose another folder"
+        )
     return cast(Row, row)

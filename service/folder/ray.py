@@ -1,7 +1,7 @@
-"""Faces for many photos at once on a Ray cluster: Ray Data hands the photos' names to a worker on every core.
+"""Faces for many photos on a Ray cluster: Ray Data maps the photos' paths over a worker on every core.
 
-Needs the extra `ray`; nothing else of the service but its command imports this. Every machine of the cluster
-reads the photos by the same paths, and has the same model; what is drawn comes back and is written here.
+Needs the extra `ray`. Every machine of the cluster reads the photos by the same paths and has the same model;
+faces come back and are written here.
 """
 
 import math
@@ -16,26 +16,19 @@ import ray
 import ray.data
 from ray.exceptions import RayError
 
-from service.folder.draw import (
-    ClusterError,
-    DrawnPhoto,
-    FolderOptions,
-    OutputFolder,
-    PhotoOutcome,
-    PhotoWorker,
-)
+from service.folder.draw import ClusterError, DrawOptions, OutputFolder, PhotoResult, PhotoWorker
 from service.settings import Settings
 
-_PHOTOS_AT_ONCE: Final = 8
-"""Photos of a block, which a worker takes and gives back as a whole: a kill loses no more of each worker."""
+_PHOTOS_PER_BLOCK: Final = 8
+"""A worker takes and returns a block as a whole: a kill loses no more of each worker."""
 _MAX_BLOCKS: Final = 10_000
 _CONNECT_S: Final = 5.0
 
 
 class _RayWorker:
-    """A `PhotoWorker` in a process of Ray's, with a core of its own."""
+    """A `PhotoWorker` in an actor of Ray's, with a core of its own."""
 
-    def __init__(self, settings: Settings, options: FolderOptions, run: str) -> None:
+    def __init__(self, settings: Settings, options: DrawOptions, run: str) -> None:
         cv2.setNumThreads(1)
         self._worker = PhotoWorker(settings, options)
         if self._worker.run != run:
@@ -45,7 +38,7 @@ class _RayWorker:
             )
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        return {"drawn": pickle.dumps(self._worker(pickle.loads(row["task"])))}
+        return {"result": pickle.dumps(self._worker(pickle.loads(row["job"])))}
 
 
 def connect(address: str) -> None:
@@ -56,7 +49,7 @@ def connect(address: str) -> None:
     """
     host, _, port = address.rpartition(":")
     try:
-        if host and port.isdecimal():  # Ray itself asks for minutes
+        if host and port.isdecimal():  # Ray itself retries for minutes
             socket.create_connection((host, int(port)), timeout=_CONNECT_S).close()
         ray.init(address, log_to_driver=False, logging_level="error")
     except (OSError, RuntimeError, ValueError) as error:
@@ -64,36 +57,35 @@ def connect(address: str) -> None:
 
 
 def draw_on_ray(
-    settings: Settings, options: FolderOptions, bulk: OutputFolder, photos: list[Path]
-) -> Iterator[PhotoOutcome]:
-    """The outcome of each photo, in the order in which they are finished, on all cores of the cluster.
+    settings: Settings, options: DrawOptions, output: OutputFolder, photos: list[Path]
+) -> Iterator[PhotoResult]:
+    """The result of each photo, in the order of completion, on all cores of the cluster; then leaves it.
 
-    With EYE2FACE_DEVICE=cuda each worker has a GPU, otherwise a core. Leaves the cluster at the end.
+    With EYE2FACE_DEVICE=cuda each worker has a GPU, otherwise a core.
 
     Raises:
         ClusterError: the cluster cannot do this.
     """
     try:
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
+        ray.data.DataContext.get_current().enable_progress_bars = False
         needs = {"num_gpus": 1} if settings.device == "cuda" else {"num_cpus": 1}
         num_workers = int(ray.cluster_resources().get("GPU" if "num_gpus" in needs else "CPU", 0))
         if not num_workers:
             raise ClusterError("The cluster has no GPU.")
-        blocks = math.ceil(len(photos) / _PHOTOS_AT_ONCE)
+        num_blocks = math.ceil(len(photos) / _PHOTOS_PER_BLOCK)
         rows = ray.data.from_items(
-            [{"task": pickle.dumps(task)} for task in bulk.plan(photos)],
-            override_num_blocks=min(blocks, _MAX_BLOCKS),
+            [{"job": pickle.dumps(job)} for job in output.plan(photos)],
+            override_num_blocks=min(num_blocks, _MAX_BLOCKS),
         ).map(
             _RayWorker,
-            fn_constructor_args=(settings, options, bulk.run),
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(num_workers, blocks)),
+            fn_constructor_args=(settings, options, output.run),
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(num_workers, num_blocks)),
             **needs,
         )
         for row in rows.iter_rows():
-            drawn: DrawnPhoto = pickle.loads(row["drawn"])
-            bulk.keep(drawn)
-            yield bulk.note(drawn)
+            result: PhotoResult = pickle.loads(row["result"])
+            output.write_faces(result)
+            yield output.record(result)
     except RayError as error:
         raise ClusterError(_last_line(error)) from error
     finally:
@@ -101,5 +93,5 @@ def draw_on_ray(
 
 
 def _last_line(error: Exception) -> str:
-    """What a worker said: the last line of what Ray makes of it."""
+    """The worker's own message: the last line of Ray's."""
     return str(error).strip().splitlines()[-1]

@@ -12,6 +12,7 @@ from typing import Final
 from opentelemetry import trace
 from opentelemetry.trace import INVALID_TRACE_ID, ProxyTracerProvider, format_trace_id, set_span_in_context
 
+from service.errors import Eye2FaceError
 from service.observability.stage_timer import StageObserver
 
 _NS_PER_MS: Final = 1_000_000
@@ -19,14 +20,18 @@ _PACKAGES: Final = ("opentelemetry.sdk.trace", "opentelemetry.exporter.otlp.prot
 _log = logging.getLogger(__name__)
 
 
+class TracingUnavailable(Eye2FaceError):
+    """EYE2FACE_TRACING is set without OpenTelemetry's packages; met at the start, never by a caller."""
+
+
 def require_tracing_packages() -> None:
     """Checks that OpenTelemetry's SDK and exporter are installed.
 
     Raises:
-        ValueError: they are not.
+        TracingUnavailable: they are not.
     """
     if not all(map(_is_installed, _PACKAGES)):
-        raise ValueError(
+        raise TracingUnavailable(
             "EYE2FACE_TRACING is set, but OpenTelemetry's SDK and its exporter are not installed: run "
             "pip install 'eye2face[otel]', or unset it."
         )

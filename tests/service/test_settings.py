@@ -8,7 +8,13 @@ import pytest
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings
 
-from service.settings import BridgeSettings, Settings, read_secret, warn_about_unknown_variables
+from service.settings import (
+    BridgeSettings,
+    ConfigurationError,
+    Settings,
+    read_secret,
+    warn_about_unknown_variables,
+)
 
 KEY_HASH = hashlib.sha256(b"open sesame").hexdigest()
 
@@ -200,7 +206,7 @@ def test_loopback_needs_no_api_key(host: str) -> None:
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.7", "eye2face.example", ""])
 def test_other_addresses_need_api_keys_or_allow_anonymous(host: str) -> None:
-    with pytest.raises(ValueError, match="EYE2FACE_API_KEYS"):
+    with pytest.raises(ConfigurationError, match="EYE2FACE_API_KEYS"):
         Settings(host=host).check_exposure()
     assert Settings(host=host, api_keys=(KEY_HASH,)).check_exposure()
     assert Settings(host=host, allow_anonymous=True).check_exposure()
@@ -262,7 +268,7 @@ def test_a_secret_is_the_content_of_its_file_without_the_final_newline(tmp_path:
 )
 def test_an_unreadable_or_empty_secret_file_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
     (tmp_path / "secret").write_bytes(content)
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ConfigurationError, match=said):
         read_secret(tmp_path / "secret")
     with pytest.raises(OSError, match="nowhere"):
         read_secret(tmp_path / "nowhere")

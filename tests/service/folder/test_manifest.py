@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow.parquet
 import pytest
 
-from service.folder.manifest import NAME, Manifest, Row, write_parquet
+from service.folder.manifest import NAME, ForeignManifest, Manifest, Row, write_parquet
 
 EYE: dict[str, float | str] = {
     "x": 1.5,
@@ -70,11 +70,11 @@ def test_a_photo_is_done_with_its_bytes_while_its_run_and_its_face_are_the_same(
     (tmp_path / "a.face.png").touch()
     with Manifest(tmp_path) as manifest:
         manifest.add(rows)
-        assert manifest.done("/a.jpg", "r") == "1"
-        assert manifest.done("/a.jpg", "another run") is None
-        assert manifest.done("/b.jpg", "r") is None
+        assert manifest.done_sha256("/a.jpg", "r") == "1"
+        assert manifest.done_sha256("/a.jpg", "another run") is None
+        assert manifest.done_sha256("/b.jpg", "r") is None
         (tmp_path / "a.face.png").unlink()
-        assert manifest.done("/a.jpg", "r") is None
+        assert manifest.done_sha256("/a.jpg", "r") is None
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_a_photo_is_done_with_its_bytes_while_its_run_and_its_face_are_the_same(
 )
 def test_a_file_of_somebody_else_is_left_alone(tmp_path: Path, line: str) -> None:
     (tmp_path / NAME).write_text(line)
-    with pytest.raises(ValueError, match=r"line 1 of .*manifest\.jsonl is no row of our manifest"):
+    with pytest.raises(ForeignManifest, match=r"line 1 of .*manifest\.jsonl is no row of our manifest"):
         Manifest(tmp_path)
     assert (tmp_path / NAME).read_text() == line
 

@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 
 from service.errors import ModelNotFound
 from service.http.app import create_app
-from service.settings import Settings
+from service.settings import ConfigurationError, Settings
 from tests.fake_finders import seen_right, tiny_finder
 from tests.fakes import ASTRONAUT_LEFT_EYE, ASTRONAUT_RIGHT_EYE, astronaut, encoded, turned
 from tests.running import served_here
@@ -339,7 +339,7 @@ def test_pages_of_allowed_sites_are_let_in_and_no_others(model: Path) -> None:
 
 
 def test_a_service_that_everybody_could_reach_is_refused(model: Path) -> None:
-    with pytest.raises(ValueError, match="EYE2FACE_ALLOW_ANONYMOUS"):
+    with pytest.raises(ConfigurationError, match="EYE2FACE_ALLOW_ANONYMOUS"):
         create_app(Settings(model=str(model), host="0.0.0.0"))
 
 

@@ -202,7 +202,7 @@ def test_without_its_packages_the_service_does_not_start_and_says_why(missing: s
 
 def test_an_application_without_its_packages_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracing, "_PACKAGES", ("opentelemetry.none_such",))
-    with pytest.raises(ValueError, match=r"eye2face\[otel\]"):
+    with pytest.raises(tracing.TracingUnavailable, match=r"eye2face\[otel\]"):
         create_app(Settings(tracing=True))
     create_app(Settings())
 

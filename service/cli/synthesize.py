@@ -1,0 +1,106 @@
+"""`eye2face synthesize`: the photos of the command line, where they are drawn, and the report at the end."""
+
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import typer
+from rich.console import Console
+from rich.progress import track
+
+from service.errors import Eye2FaceError
+from service.folder.draw import (
+    DrawOptions,
+    OutputFolder,
+    PhotoResult,
+    PhotoWorker,
+    draw_locally,
+    run_fingerprint,
+)
+from service.folder.manifest import NAME, Manifest, write_parquet
+from service.runtime.host import count_cores
+from service.settings import Settings
+
+PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
+"""Files of a folder that are taken for photos."""
+
+PARQUET_NAME = "manifest.parquet"
+
+
+class NoPhotos(Eye2FaceError):
+    """The paths on the command line hold nothing to draw."""
+
+
+def draw_photos(
+    settings: Settings, options: DrawOptions, paths: list[Path], output: Path, ray: str | None
+) -> list[PhotoResult]:
+    """Draws the photos in `paths` into `output`, on a Ray cluster if one is named; results in their order.
+
+    Raises:
+        NoPhotos: there are none, or faces alone.
+        ForeignManifest, ModelError, ClusterError: they cannot be drawn.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    with Manifest(output) as manifest:
+        faces = {(output / name).resolve() for name in manifest.outputs}
+        photos = [photo for photo in _list_photos(paths) if photo.resolve() not in faces]
+        if not photos:
+            raise NoPhotos(f"All that is there are faces that were drawn before, as {output / NAME} says.")
+        folder = OutputFolder(output, manifest, run_fingerprint(settings, options))
+        drawing = _draw(settings, options, folder, photos, ray)
+        progress = track(drawing, "Drawing faces", total=len(photos), console=Console(stderr=True))
+        results = {result.photo: result for result in progress}
+        if find_spec("pyarrow"):
+            write_parquet([row for rows in manifest.rows.values() for row in rows], output / PARQUET_NAME)
+    return [results[photo] for photo in photos]
+
+
+def report(results: list[PhotoResult], output: Path) -> None:
+    """Prints a summary and all errors to stderr.
+
+    Raises:
+        typer.Exit: with status 1, if a photo has no face.
+    """
+    failed = [each for each in results if not each.has_face]
+    num_before = sum(each.is_done_before for each in results)
+    before = f" ({num_before} were done before)" if num_before else ""
+    num_drawn = len(results) - len(failed)
+    typer.echo(f"{num_drawn} of {len(results)} photos have a face in {output}{before}", err=True)
+    rejected = [error for each in results if each.has_face for error in each.errors]
+    if rejected:
+        typer.echo("\n".join([f"{len(rejected)} eyes were refused beside them:", *rejected]), err=True)
+    if failed:
+        errors = [error for each in failed for error in each.errors]
+        typer.echo("\n".join([f"{len(failed)} failed:", *errors]), err=True)
+        raise typer.Exit(1)
+
+
+def _draw(
+    settings: Settings, options: DrawOptions, folder: OutputFolder, photos: list[Path], ray: str | None
+) -> Iterator[PhotoResult]:
+    if ray is not None:
+        from service.folder.ray import connect, draw_on_ray
+
+        connect(ray)
+        return draw_on_ray(settings, options, folder, photos)
+    num_cores = count_cores()
+    # Several photos: one thread of the model for each. A single photo: all cores for it.
+    worker = PhotoWorker(settings, options, num_threads=num_cores if len(photos) == 1 else 1)
+    return draw_locally(worker, folder, photos, min(settings.num_threads or num_cores, len(photos)))
+
+
+def _list_photos(paths: list[Path]) -> list[Path]:
+    """Every photo once, those of folders sorted."""
+    photos: dict[Path, Path] = {}
+    for path in paths:
+        found = [path]
+        if path.is_dir():
+            found = sorted(each for each in path.rglob("*") if _is_photo(each))
+        if not found:
+            raise NoPhotos(f"There are no photos in {path}; looked for {', '.join(sorted(PHOTO_SUFFIXES))}.")
+        photos |= {photo.absolute(): photo for photo in found}
+    return list(photos.values())
+
+
+def _is_photo(path: Path) -> bool:
+    return path.suffix.lower() in PHOTO_SUFFIXES and path.is_file()
