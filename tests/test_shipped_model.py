@@ -15,7 +15,7 @@ from service.vision.eyes import crop_eye, eyes_from_points
 from service.vision.images import Image
 from tests import fakes, readme_picture
 from tests.drawn_faces import draw_photos
-from training.experiment import report
+from training.experiment import tables
 
 ROOT = Path(__file__).parents[1]
 MODELS = ROOT / "models"
@@ -103,7 +103,7 @@ def test_the_open_models_numbers_are_those_of_its_card(open_synthesizer: Synthes
     scores_file = MODELS / "evaluation-open.json"
     scores = json.loads(scores_file.read_text())["scores"]
     assert open_synthesizer.info.metrics == pytest.approx(scores["open"], abs=1e-3)
-    assert report.render(scores_file) in (MODELS / "OPEN_MODEL_CARD.md").read_text()
+    assert tables.render_scores(scores_file) in (MODELS / "OPEN_MODEL_CARD.md").read_text()
     for system in ("std", "mean face"):
         shipped = json.loads((MODELS / "evaluation.json").read_text())["scores"][system]
         assert scores[system] | shipped == pytest.approx(scores[system], abs=1e-3), system
@@ -117,7 +117,7 @@ def test_its_numbers_are_those_of_the_evaluation_and_of_the_documents(synthesize
     assert written["split"] == "val"
     assert synthesizer.info.metrics == pytest.approx(written["scores"]["std"], abs=1e-3)
     for document in (ROOT / "docs" / "results.md", MODELS / "MODEL_CARD.md"):
-        assert report.render(scores_file) in document.read_text(), document.name
+        assert tables.render_scores(scores_file) in document.read_text(), document.name
 
 
 def test_its_numbers_are_what_is_claimed() -> None:

@@ -11,10 +11,9 @@ from training.errors import OptionError, ResultsError
 from training.evaluation.simclr import EncoderRecipe
 from training.evaluation.simclr import train_encoder as train_it
 from training.experiment.html import write_page
-from training.experiment.report import put_between_marks
 from training.experiment.results import Row, read_results
 from training.experiment.run import PLAN, Experiment, ExperimentSettings
-from training.experiment.tables import render_flaws, render_results
+from training.experiment.tables import put_between_marks, render_corruptions, render_results
 from training.synthesizer.vgg import TORCHVISION_URL
 
 RESULTS, OUT = Path("docs/results.jsonl"), Path("runs/experiment")
@@ -88,7 +87,7 @@ def report(
 
 def render_experiment(rows: list[Row]) -> str:
     """The experiment's two tables in Markdown; one without rows is left out."""
-    parts = (render_results(rows), render_flaws(rows))
+    parts = (render_results(rows), render_corruptions(rows))
     return "\n\n".join(part for part in parts if part)
 
 

@@ -17,7 +17,7 @@ from service.vision.eyes import EyeFinder
 from service.vision.haar import HaarEyeFinder
 from training.data.photos import find_layout, list_photos
 from training.data.prepare import MAX_PIXELS
-from training.experiment.report import put_between_marks
+from training.experiment.tables import put_between_marks
 from training.finder import calibration as scores
 from training.finder import end_to_end as serving
 from training.finder import evaluate as evaluation

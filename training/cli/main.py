@@ -23,8 +23,8 @@ from training.data.splits import Split
 from training.data.store import Pairs, open_pairs
 from training.errors import DataError, ExportError, OptionError, RecipeError, TrainingError
 from training.evaluation import evaluate as evaluation
-from training.evaluation.train_serve_gap import measure_parity
-from training.experiment import report
+from training.evaluation.train_serve_gap import measure_gap
+from training.experiment import tables
 from training.export import onnx as exporting
 from training.export.onnx import LicenceClass
 from training.loop import previews as pictures
@@ -181,8 +181,8 @@ def export(  # noqa: PLR0913  every option is an argument
             f"{run} learned from photos whose licence is {', '.join(others)}: only a model that saw none but "
             "open ones is open (prepare --licence open)"
         )
-    metrics = report.metrics_of(scores, system) if scores else {}
-    facts = exporting.ModelFacts(
+    metrics = tables.metrics_of(scores, system) if scores else {}
+    facts = exporting.ModelMetadata(
         name=out.stem, version=version, recipe=described["recipe"]["name"],
         objective=_objective(described), training_data=_training_data(described["data"]),
         licence_class=licence_class, commit=described["commit"], metrics=metrics,
@@ -202,10 +202,10 @@ def table(
     into: Annotated[Path | None, typer.Option(help="Document with marks to put the table between.")] = None,
 ) -> None:
     """Print the numbers of `evaluate` as README shows them, or put them there."""
-    text = report.render(scores)
+    text = tables.render_scores(scores)
     typer.echo(text)
     if into is not None:
-        report.put_between_marks(into, "RESULTS", text)
+        tables.put_between_marks(into, "RESULTS", text)
 
 
 @app.command()
@@ -220,12 +220,12 @@ def parity(
     """Print what the eye finder and the reduced decode of serving add to training's crops."""
     photos = list_photos(source, find_layout(source), dev_part=0.05, seed=0)
     chosen = [photo for photo in photos if photo.split == split][:limit]
-    measured = measure_parity(chosen, open_eye_finder(finder), model)
+    measured = measure_gap(chosen, open_eye_finder(finder), model)
     rows = [f"| {name} | {value:.4g} |" for name, value in asdict(measured).items()]
     text = "\n".join([f"| {len(chosen)} photos of `{split}`, finder {finder} | median |", "|---|---|", *rows])
     typer.echo(text)
     if into is not None:
-        report.put_between_marks(into, "PARITY", text)
+        tables.put_between_marks(into, "PARITY", text)
 
 
 add_experiment_commands(app)
@@ -273,7 +273,7 @@ def _eyes_to_check(pairs: Pairs) -> Image:
 
 
 def _draw_grid(
-    path: Path, dataset: EyeFacePairs, systems: dict[str, evaluation.Draw], num_eyes: int = 15
+    path: Path, dataset: EyeFacePairs, systems: dict[str, evaluation.System], num_eyes: int = 15
 ) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     samples = [dataset[int(i)] for i in np.linspace(0, len(dataset) - 1, num_eyes)]

@@ -13,7 +13,7 @@ from service.vision.images import Image
 from training.data.dataset import EyeFacePairs
 from training.data.store import Pairs
 from training.evaluation.benchmark import draw_split, true_faces
-from training.evaluation.evaluate import Draw, mean_face
+from training.evaluation.evaluate import System, mean_face
 from training.evaluation.metrics import std_ratio
 
 EYE_SIDE = 32
@@ -22,7 +22,7 @@ EYE_SIDE = 32
 NUM_CORRECTIONS = 8
 
 
-def nearest_eye(pairs: Pairs) -> Draw:
+def nearest_eye(pairs: Pairs) -> System:
     """The system that answers with the face of the training eye that looks most like the eye."""
     train = EyeFacePairs(pairs, "train")
     eyes = np.stack([pairs.eyes[row, side] for row, side in train.samples])
@@ -36,7 +36,7 @@ def nearest_eye(pairs: Pairs) -> Draw:
     return draw
 
 
-def amplified(regressor: Draw, pairs: Pairs, dataset: EyeFacePairs) -> tuple[Draw, float]:
+def amplified(regressor: System, pairs: Pairs, dataset: EyeFacePairs) -> tuple[System, float]:
     """A regressor whose deviation from the mean face is scaled until σ over `dataset` is the true one's.
 
     Answers the system and its factor. It satisfies the scalar std loss on pixels without knowing

@@ -1,6 +1,6 @@
 """Everything that systems are measured against on one split, computed once; and the measuring of a system.
 
-Letters of shapes: N samples of the split, M training faces, F side of the face, E numbers of an embedding.
+Letters of shapes: N samples of the split, M training faces, F space of the face, E numbers of an embedding.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from training.data.store import Pairs, Part
 from training.evaluation import evaluate as evaluation
 from training.evaluation import metrics
 from training.evaluation.embeddings import Embed, embed_all, encoder_embedding, load_vgg, vgg_embedding
-from training.evaluation.evaluate import Draw, to_unit
+from training.evaluation.evaluate import System, to_unit
 from training.evaluation.simclr import FaceEncoder
 from training.synthesizer.regions import face_region
 from training.synthesizer.vgg import VGGFeatures, load_features, report_layers
@@ -44,7 +44,7 @@ MIN_SLICE = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class EmbeddingSpace:
     """One way of seeing faces: its name, and the true (N x E) and the training faces (M x E) so seen."""
 
     name: str
@@ -54,8 +54,8 @@ class Side:
 
 
 @dataclass(frozen=True, slots=True)
-class Yardstick:
-    """The true side of one split as seen by one part, its faces N x F x F x 3.
+class Benchmark:
+    """The true space of one split as seen by one part, its faces N x F x F x 3.
 
     `features` are the report's, calibrated.
     """
@@ -65,9 +65,9 @@ class Yardstick:
     features: VGGFeatures
     true: Image
     rows: NDArray[np.void]
-    sides: tuple[Side, ...]
+    spaces: tuple[EmbeddingSpace, ...]
 
-    def draw(self, system: Draw) -> Image:
+    def draw(self, system: System) -> Image:
         """The system's faces for all eyes of the split; it is given both eyes along the last axis,
         or the one other part."""
         return draw_split(system, self.dataset)
@@ -86,27 +86,29 @@ class Yardstick:
             "diversity_ratio": metrics.diversity_ratio(pred, true),
             "sharpness_ratio": metrics.sharpness_ratio(pred, true),
         }
-        embeddings = [embed_all(side.embed, drawn_NHWC) for side in self.sides]
+        embeddings = [embed_all(space.embed, drawn_NHWC) for space in self.spaces]
         per_sample = self._per_sample(pred, embeddings)
-        for side, embedded in zip(self.sides, embeddings, strict=True):
-            distance = metrics.kid(embedded, side.true)
-            rank = metrics.mean_over_persons(per_sample[f"rank_{side.name}"], self.rows["person"])
+        for space, embedded in zip(self.spaces, embeddings, strict=True):
+            distance = metrics.kid(embedded, space.true)
+            rank = metrics.mean_over_persons(per_sample[f"rank_{space.name}"], self.rows["person"])
             numbers |= {
-                f"kid_{side.name}": distance.value,
-                f"kid_{side.name}_error": distance.error,
-                f"rank_{side.name}": rank.value,
-                f"rank_{side.name}_error": rank.error,
-                f"memorisation_{side.name}": metrics.memorisation_ratio(embedded, side.true, side.train),
+                f"kid_{space.name}": distance.value,
+                f"kid_{space.name}_error": distance.error,
+                f"rank_{space.name}": rank.value,
+                f"rank_{space.name}_error": rank.error,
+                f"memorisation_{space.name}": metrics.memorisation_ratio(embedded, space.true, space.train),
             }
         return numbers, _slices(per_sample, self.rows) | _regions(pred, true)
 
-    def measure_flaws(self, system: Draw) -> dict[str, Metrics]:
-        """Some numbers of the system on eyes that are spoilt in each way of `training.data.corruptions`."""
+    def measure_corruptions(self, system: System) -> dict[str, Metrics]:
+        """Some numbers of the system on eyes with each of `training.data.corruptions`."""
         found = {}
-        for name, flaw in CORRUPTIONS.items():
-            spoilt = EyeFacePairs(self.dataset.pairs, self.split, jitter=flaw, num_eyes=self.dataset.num_eyes)
-            drawn = draw_split(system, spoilt)
-            embeddings = [embed_all(side.embed, drawn) for side in self.sides]
+        for name, corruption in CORRUPTIONS.items():
+            corrupted = EyeFacePairs(
+                self.dataset.pairs, self.split, jitter=corruption, num_eyes=self.dataset.num_eyes
+            )
+            drawn = draw_split(system, corrupted)
+            embeddings = [embed_all(space.embed, drawn) for space in self.spaces]
             values = self._per_sample(to_unit(drawn), embeddings)
             means = {number: float(each.mean()) for number, each in values.items()}
             found[name] = {"num_samples": len(drawn)} | means
@@ -116,14 +118,14 @@ class Yardstick:
         """Squared error and, by each way of seeing, rank of the true face of each sample."""
         squares = (pred - to_unit(self.true)).square().mean((1, 2, 3)).double().numpy()
         return {"l2": squares} | {
-            f"rank_{side.name}": metrics.ranks_of_true_face(embedded, side.true, self.rows["person"])
-            for side, embedded in zip(self.sides, embeddings, strict=True)
+            f"rank_{space.name}": metrics.ranks_of_true_face(embedded, space.true, self.rows["person"])
+            for space, embedded in zip(self.spaces, embeddings, strict=True)
         }
 
 
-def make_yardstick(
+def make_benchmark(
     pairs: Pairs, split: Split, perceptual: str, encoder: FaceEncoder, part: Part = "eye"
-) -> Yardstick:
+) -> Benchmark:
     """Reads the split and embeds its true faces and those of `train`.
 
     Features are weighed by the faces of eyes whatever the part, so that losses compare.
@@ -138,11 +140,11 @@ def make_yardstick(
     evaluation.calibrate(vgg, pairs)
     dataset = EyeFacePairs(seen, split, num_eyes=seen.eyes.shape[1])
     true, train = true_faces(dataset), true_faces(EyeFacePairs(seen, "train"))
-    sides = tuple(
-        Side(name, embed, embed_all(embed, true), embed_all(embed, train))
+    spaces = tuple(
+        EmbeddingSpace(name, embed, embed_all(embed, true), embed_all(embed, train))
         for name, embed in (("vgg", vgg_embedding(vgg)), ("encoder", encoder_embedding(encoder)))
     )
-    return Yardstick(split, dataset, features, true, pairs.rows[dataset.samples[:, 0]], sides)
+    return Benchmark(split, dataset, features, true, pairs.rows[dataset.samples[:, 0]], spaces)
 
 
 def true_faces(dataset: EyeFacePairs) -> Image:
@@ -153,7 +155,7 @@ def true_faces(dataset: EyeFacePairs) -> Image:
     return faces
 
 
-def draw_split(system: Draw, dataset: EyeFacePairs, batch_size: int = 64) -> Image:
+def draw_split(system: System, dataset: EyeFacePairs, batch_size: int = 64) -> Image:
     """A system's faces for all eyes of a split, in its order."""
     drawn = []
     for start in range(0, len(dataset), batch_size):

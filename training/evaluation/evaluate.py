@@ -29,7 +29,7 @@ from training.synthesizer import losses
 from training.synthesizer.vgg import VGGFeatures
 from training.synthesizer.weights import load_weights
 
-Draw = Callable[[Image], Image]
+System = Callable[[Image], Image]
 """Faces B x F x F x 3 from eyes B x S x S x 3, both uint8; a person's other eye may follow the first along
 the last axis, for the systems that look at both."""
 
@@ -135,7 +135,7 @@ class Totals:
 
 @torch.no_grad()
 def evaluate(
-    systems: Mapping[str, Draw], dataset: EyeFacePairs, features: VGGFeatures, *, progress: bool = True
+    systems: Mapping[str, System], dataset: EyeFacePairs, features: VGGFeatures, *, progress: bool = True
 ) -> dict[str, Scores]:
     """The scores of each system on all samples of the data set, statistics over all of them at once."""
     totals = {name: Totals(features.weights) for name in systems}
@@ -157,7 +157,7 @@ def calibrate(features: VGGFeatures, pairs: Pairs) -> None:
     features.calibrate(torch.stack([train[int(i)][1] for i in chosen]).float() / 255)
 
 
-def mean_face(pairs: Pairs) -> Draw:
+def mean_face(pairs: Pairs) -> System:
     """The system that answers every eye with the mean of the `train` faces."""
     train = EyeFacePairs(pairs, "train")
     total = np.zeros(pairs.faces.shape[1:], dtype=np.float64)
@@ -168,7 +168,7 @@ def mean_face(pairs: Pairs) -> Draw:
     return lambda eyes: np.repeat(mean[None], len(eyes), axis=0)
 
 
-def load_system(path: Path, part: Part = "eye") -> Draw:
+def load_system(path: Path, part: Part = "eye") -> System:
     """The system behind an exported `.onnx` file or a run's folder (its averaged weights).
 
     Raises:
@@ -182,7 +182,7 @@ def load_system(path: Path, part: Part = "eye") -> Draw:
     return lambda eyes: pictures.draw_faces(model, eyes[..., : 3 * model.config.num_eyes])
 
 
-def enlarged(system: Draw, side: int) -> Draw:
+def enlarged(system: System, side: int) -> System:
     """The system with its faces enlarged to that side, where they are smaller; cubic."""
 
     def draw(eyes: Image) -> Image:

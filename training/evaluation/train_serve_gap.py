@@ -30,7 +30,7 @@ ENLARGED = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Parity:
+class TrainServeGap:
     """Medians over labelled eyes; distances in eye distances, differences in levels of 255.
 
     eyes_found: part of the labelled eyes that the finder finds.
@@ -50,9 +50,9 @@ class Parity:
     face_by_decode: float
 
 
-def measure_parity(
+def measure_gap(
     photos: Sequence[Photo], finder: EyeFinder, model: Path, *, progress: bool = True
-) -> Parity:
+) -> TrainServeGap:
     """The parity of serving with training on labelled photos, faces drawn by the model's file.
 
     Raises:
@@ -79,7 +79,9 @@ def measure_parity(
     centre, roll, size, crop, face = np.median(by_finder, axis=0).tolist()
     part_found = len(by_finder) / len(by_decode)
     decoded_crop, decoded_face = np.median(by_decode, axis=0).tolist()
-    return Parity(len(labelled), part_found, centre, roll, size, crop, face, decoded_crop, decoded_face)
+    return TrainServeGap(
+        len(labelled), part_found, centre, roll, size, crop, face, decoded_crop, decoded_face
+    )
 
 
 def _match(label: Eye, found: Sequence[Eye]) -> Eye | None:

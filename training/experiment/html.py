@@ -23,7 +23,15 @@ from training.errors import RunNotFound
 from training.evaluation.benchmark import Metrics, true_faces
 from training.experiment.results import Row
 from training.experiment.run import DRAWN, folder_of
-from training.experiment.tables import BOUND, COLUMNS, SLICED, by_system, cell, main_rows, render_results
+from training.experiment.tables import (
+    BOUND,
+    COLUMNS,
+    SLICED,
+    cell,
+    group_by_system,
+    render_results,
+    rows_of_main_split,
+)
 from training.loop.run_folder import read_stats
 
 matplotlib.use("Agg")
@@ -43,7 +51,7 @@ pre { white-space: pre-wrap }
 
 def write_page(path: Path, rows: list[Row], pairs: Pairs, out: Path) -> None:
     """Writes the page of the rows, with the pictures of the runs in `out`."""
-    every, rows = rows, main_rows(rows)
+    every, rows = rows, rows_of_main_split(rows)
     parts = [
         "<h1>One eye, one face: every objective</h1>",
         "<h2>Numbers</h2>", _table(rows),
@@ -62,7 +70,7 @@ def write_page(path: Path, rows: list[Row], pairs: Pairs, out: Path) -> None:
 def plane(rows: list[Row], key: str) -> Figure:
     """Every system by its L2 and its KID, and the L2 that full variance must cost at least."""
     figure, axes = pyplot.subplots(figsize=(9, 6))
-    for name, runs in by_system(rows).items():
+    for name, runs in group_by_system(rows).items():
         points = np.array([(run["metrics"]["l2"], run["metrics"][key]) for run in runs])
         drawn = axes.plot(points[:, 0], points[:, 1], "o", markersize=6)
         axes.annotate(
@@ -86,7 +94,7 @@ def plane(rows: list[Row], key: str) -> Figure:
 def _table(rows: list[Row]) -> str:
     head = "".join(f"<th>{html.escape(column.heading)}</th>" for column in COLUMNS)
     lines = [f"<tr><th>{rows[0]['split']}</th><th>seeds</th>{head}<th>seconds</th><th>commit</th></tr>"]
-    for name, runs in by_system(rows).items():
+    for name, runs in group_by_system(rows).items():
         cells = [str(len(runs)), *(cell(runs, column) for column in COLUMNS)]
         cells += [f"{np.mean([run['seconds'] for run in runs]):.0f}" if "seconds" in runs[0] else ""]
         cells += [runs[0]["commit"]]
@@ -97,9 +105,9 @@ def _table(rows: list[Row]) -> str:
 
 def _slices(rows: list[Row]) -> str:
     """Each system on each slice; what the main split lacks comes from another one, marked so."""
-    systems = by_system(main_rows(rows))
+    systems = group_by_system(rows_of_main_split(rows))
     here = {name for runs in systems.values() for name in runs[0]["slices"]}
-    main = main_rows(rows)[0]["split"]
+    main = rows_of_main_split(rows)[0]["split"]
     known: dict[str, dict[str, Metrics]] = {system: {} for system in systems}
     for row in (row for row in rows if row["system"] in systems):
         for name, numbers in row["slices"].items():
@@ -133,7 +141,7 @@ def _pictures(rows: list[Row], pairs: Pairs, out: Path) -> Iterator[str]:
     eyes = np.stack([dataset[int(i)][0].permute(1, 2, 0).numpy() for i in chosen])
     true = true_faces(dataset)
     drawn: dict[str, Image] = {}
-    for name, runs in by_system(rows).items():
+    for name, runs in group_by_system(rows).items():
         file = folder_of(out, name, runs[0]["seed"]) / DRAWN.format(split=split)
         if file.exists():
             drawn[name] = np.load(file, mmap_mode="r")
@@ -170,7 +178,7 @@ def _image(rows: list[Image], side: int = 96, names: list[str] | None = None) ->
 
 
 def _curves(rows: list[Row], out: Path) -> Iterator[str]:
-    for name, runs in by_system(rows).items():
+    for name, runs in group_by_system(rows).items():
         try:
             lines = list(read_stats(folder_of(out, name, runs[0]["seed"])))
         except (FileNotFoundError, RunNotFound):

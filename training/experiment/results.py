@@ -1,7 +1,4 @@
-"""The file of the experiment's finished runs: one line of JSON each, only ever appended to.
-
-A later line of the same name adds to the metrics and slices of the first.
-"""
+"""The file of the experiment's finished runs: one line of JSON each, only ever appended to."""
 
 import json
 from dataclasses import dataclass
@@ -34,14 +31,14 @@ def read_results(path: Path) -> list[Row]:
     """
     if not path.exists():
         return []
-    rows: dict[Key, Row] = {}
+    rows: list[Row] = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
-            row: Row = json.loads(line)
-            _add(rows.setdefault(key_of(row), row), row)
+            rows.append(json.loads(line))
+            key_of(rows[-1])
         except (ValueError, KeyError, TypeError) as error:
             raise ResultsError(f"line {number} of {path} is no result ({error!r}): remove it") from error
-    return list(rows.values())
+    return rows
 
 
 def key_of(row: Row) -> Key:
@@ -49,18 +46,18 @@ def key_of(row: Row) -> Key:
     return Key(row["system"], row["seed"], row["split"])
 
 
-def find(rows: list[Row], key: Key) -> Row | None:
+def find_row(rows: list[Row], key: Key) -> Row | None:
     """The row of that name, if there is one."""
     return next((row for row in rows if key_of(row) == key), None)
 
 
-def stands(rows: list[Row], wanted: Row) -> bool:
+def has_row(rows: list[Row], wanted: Row) -> bool:
     """Whether a row of the same name stands already.
 
     Raises:
         ResultsError: it is of another recipe, objective or data.
     """
-    found = find(rows, key_of(wanted))
+    found = find_row(rows, key_of(wanted))
     if found is None:
         return False
     for part in DECIDING:
@@ -75,12 +72,6 @@ def stands(rows: list[Row], wanted: Row) -> bool:
 def _completed(part: str, value: Any) -> Any:
     """A recipe as this version would write it; anything else as it is."""
     return with_defaults(value) if part == "recipe" and value is not None else value
-
-
-def _add(row: Row, more: Row) -> None:
-    row["metrics"] |= more["metrics"]
-    if "slices" in more:
-        row["slices"] = row.get("slices", {}) | more["slices"]
 
 
 def append(path: Path, row: Row) -> None:

@@ -14,18 +14,17 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from training.data.corruptions import CORRUPTIONS
 from training.data.dataset import EyeFacePairs
 from training.data.splits import Split
 from training.data.store import Pairs, Part
 from training.errors import ResultsError
 from training.evaluation import evaluate as evaluation
 from training.evaluation.baselines import amplified, nearest_eye
-from training.evaluation.benchmark import Metrics, Yardstick, draw_split, make_yardstick, true_faces
+from training.evaluation.benchmark import Benchmark, Metrics, draw_split, make_benchmark, true_faces
 from training.evaluation.embeddings import load_vgg
 from training.evaluation.perception_distortion import NUM_COMPONENTS, measure_bound
 from training.evaluation.simclr import EncoderRecipe, read_encoder, train_encoder
-from training.experiment.results import Key, Row, append, find, key_of, read_results, stands
+from training.experiment.results import Key, Row, append, find_row, has_row, read_results
 from training.experiment.tables import BOUND
 from training.loop.run_folder import commit_hash, read_description, read_stats
 from training.synthesizer.objectives import OBJECTIVES, describe_objective
@@ -89,34 +88,29 @@ class Experiment:
 
     def __init__(self, pairs: Pairs, settings: ExperimentSettings) -> None:
         self.pairs, self.settings = pairs, settings
-        self._yardsticks: dict[Part, Yardstick] = {}
+        self._benchmarks: dict[Part, Benchmark] = {}
 
     def run(self, plan: Iterable[Entry] = PLAN) -> None:
-        """Appends a row for each entry that has none, and to a row from before eyes were spoilt the
-        slices of them, where its run still lies in its folder.
+        """Appends a row for each entry that has none.
 
         Raises:
             ResultsError: another run stands under the same name, or a baseline lacks what it is made of.
         """
         for entry in plan:
-            known, rows = self._described(entry), read_results(self.settings.results)
-            if not stands(rows, known):
+            known = self._described(entry)
+            if not has_row(read_results(self.settings.results), known):
                 tqdm.write(f"{entry.system}, seed {entry.seed}")
                 append(self.settings.results, {**known, **self._made(entry)})
-            elif self._lacks_flaws(entry, find(rows, key_of(known))):
-                tqdm.write(f"{entry.system}, seed {entry.seed}: spoilt eyes")
-                slices = self._measured(entry)["slices"]
-                append(self.settings.results, {**asdict(key_of(known)), "metrics": {}, "slices": slices})
 
-    def yardstick(self, part: Part = "eye") -> Yardstick:
+    def benchmark(self, part: Part = "eye") -> Benchmark:
         """What all systems that see a part are measured against, made when it is first needed."""
-        if part not in self._yardsticks:
+        if part not in self._benchmarks:
             folder = train_encoder(self.settings.encoder, self.pairs, self.settings.out / "encoder")
             encoder, _ = read_encoder(folder)
-            self._yardsticks[part] = make_yardstick(
+            self._benchmarks[part] = make_benchmark(
                 self.pairs, self.settings.split, self.settings.perceptual, encoder, part
             )
-        return self._yardsticks[part]
+        return self._benchmarks[part]
 
     def _described(self, entry: Entry) -> Row:
         """What is known of a row before it is made."""
@@ -149,24 +143,17 @@ class Experiment:
 
     def _measured(self, entry: Entry) -> Row:
         """The numbers of a system whose run, if it needs one, is finished; keeps what it draws."""
-        yardstick = self.yardstick(self._part(entry))
+        benchmark = self.benchmark(self._part(entry))
         system, more = self._system(entry)
-        drawn = draw_split(system, yardstick.dataset)
+        drawn = draw_split(system, benchmark.dataset)
         self._drawn(entry).parent.mkdir(parents=True, exist_ok=True)
         np.save(self._drawn(entry), drawn)
-        numbers, slices = yardstick.measure(drawn)
+        numbers, slices = benchmark.measure(drawn)
         return {
-            "measured_with": self._described_yardstick(yardstick),
+            "measured_with": self._describe_benchmark(benchmark),
             "metrics": numbers | more,
-            "slices": slices | yardstick.measure_flaws(system),
+            "slices": slices | benchmark.measure_corruptions(system),
         }
-
-    def _lacks_flaws(self, entry: Entry, row: Row | None) -> bool:
-        """Whether a trained row has none of the slices of spoilt eyes, and its run is here to be measured."""
-        folder = self._folder(entry.system, entry.seed)
-        if row is None or "recipe" not in row or set(CORRUPTIONS) <= set(row["slices"]):
-            return False
-        return (folder / "run.json").exists() and read_description(folder)["commit"] == row["commit"]
 
     def _train(self, entry: Entry) -> Row:
         recipe, folder = self._recipe(entry.system), self._folder(entry.system, entry.seed)
@@ -186,7 +173,7 @@ class Experiment:
             "commit": described["commit"],
         }
 
-    def _system(self, entry: Entry) -> tuple[evaluation.Draw, Metrics]:
+    def _system(self, entry: Entry) -> tuple[evaluation.System, Metrics]:
         """What draws the faces of a row, and numbers of its making."""
         if entry.system == MEAN_FACE:
             return evaluation.mean_face(self.pairs), {}
@@ -205,15 +192,15 @@ class Experiment:
         faces = (draw_split(self._run("l2-64"), development), true_faces(development), train_faces[chosen])
         pred, true, train = (torch.from_numpy(np.ascontiguousarray(each)).flatten(1) / 255 for each in faces)
         bound = asdict(measure_bound(pred, true, train, NUM_COMPONENTS))
-        l2_row = find(read_results(self.settings.results), Key("l2-64", 0, self.settings.split))
+        l2_row = find_row(read_results(self.settings.results), Key("l2-64", 0, self.settings.split))
         if l2_row is None:
             raise ResultsError("the bound is made of the numbers of 'l2-64': let it be measured first")
         least = l2_row["metrics"]["l2"]
         return bound | {f"l2_{form}": factor * least for form, factor in bound.items()}
 
-    def _described_yardstick(self, yardstick: Yardstick) -> dict[str, Any]:
+    def _describe_benchmark(self, benchmark: Benchmark) -> dict[str, Any]:
         return {
-            "features": evaluation.describe(yardstick.features),
+            "features": evaluation.describe(benchmark.features),
             "vgg": load_vgg(self.settings.perceptual)[1],
             "encoder": asdict(self.settings.encoder),
         }
@@ -228,7 +215,7 @@ class Experiment:
         recipe = RECIPES[name]
         return replace(recipe, num_steps=self.settings.num_steps or recipe.num_steps)
 
-    def _run(self, system: str, seed: int = 0) -> evaluation.Draw:
+    def _run(self, system: str, seed: int = 0) -> evaluation.System:
         return evaluation.load_system(self._folder(system, seed))
 
     def _drawn(self, entry: Entry) -> Path:

@@ -1,11 +1,15 @@
-"""The experiment's results as tables: a row a system, seeds together as mean ± spread."""
+"""Markdown tables of results, and the marks of a document that they are written between."""
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
 from training.data.corruptions import CORRUPTIONS
+from training.errors import ResultsError
 from training.evaluation.benchmark import BACKGROUND, IN_FACE
 from training.experiment.results import Row
 
@@ -46,13 +50,13 @@ COLUMNS = (
 SLICED = (Column("l2", "L2", 4), Column("rank_encoder", "rank, encoder, %", 1, factor=100))
 
 
-def main_rows(rows: list[Row]) -> list[Row]:
+def rows_of_main_split(rows: list[Row]) -> list[Row]:
     """The rows of the split that the tables are of: `val`, or what there is."""
     split = "val" if any(row["split"] == "val" for row in rows) else rows[0]["split"]
     return [row for row in rows if row["split"] == split]
 
 
-def by_system(rows: Iterable[Row]) -> dict[str, list[Row]]:
+def group_by_system(rows: Iterable[Row]) -> dict[str, list[Row]]:
     """The rows of each system, its seeds together, in the order of the file; without the bound."""
     found: dict[str, list[Row]] = {}
     for row in rows:
@@ -77,8 +81,8 @@ def cell(rows: list[Row], column: Column) -> str:
 
 def render_results(rows: list[Row]) -> str:
     """The experiment's tables in Markdown: numbers, budgets, the bound."""
-    rows = main_rows(rows)
-    systems = by_system(rows)
+    rows = rows_of_main_split(rows)
+    systems = group_by_system(rows)
     num_samples = next(iter(systems.values()))[0]["metrics"]["num_samples"]
     split = rows[0]["split"]
     lines = [_line([f"{num_samples} eyes of `{split}`", *(column.heading for column in COLUMNS)])]
@@ -91,12 +95,14 @@ def render_results(rows: list[Row]) -> str:
     return "\n".join([*lines, "", *_notes(rows)])
 
 
-def render_flaws(rows: list[Row]) -> str:
-    """What spoilt eyes cost, and where in the picture the error lies, in Markdown.
+def render_corruptions(rows: list[Row]) -> str:
+    """What corrupted eyes cost, and where in the picture the error lies, in Markdown.
 
     Rows that were measured before there were such slices are left out; empty without any.
     """
-    systems = by_system(row for row in main_rows(rows) if set(CORRUPTIONS) <= set(row.get("slices", {})))
+    systems = group_by_system(
+        row for row in rows_of_main_split(rows) if set(CORRUPTIONS) <= set(row.get("slices", {}))
+    )
     if not systems:
         return ""
     eyes, (squares, _) = ("as they are", *CORRUPTIONS), SLICED
@@ -149,3 +155,86 @@ def _notes(rows: list[Row]) -> list[str]:
 
 def _line(cells: Iterable[str]) -> str:
     return "| " + " | ".join(cells) + " |"
+
+
+SCORE_COLUMNS = {
+    "l2": "L2",
+    "feature_loss": "feature loss",
+    "std_features": "std loss of features",
+    "std_map_features": "the same by position",
+    "sigma_ratio": "σ ratio",
+    "ssim": "SSIM",
+    "frequency_error": "frequencies off",
+}
+"""The numbers of `training.evaluation.evaluate.Scores` as the report heads them."""
+
+Mark = Literal["RESULTS", "EXPERIMENT", "PARITY", "FOUND", "SERVED"]
+"""What stands between <!-- MARK --> and <!-- /MARK --> of a document is written by a command."""
+
+
+def render_scores(scores_file: Path) -> str:
+    """The table of the scores in Markdown: a row a system, and each system over the one named `l1`."""
+    written = read_scores(scores_file)
+    scores: dict[str, dict[str, Any]] = written["scores"]
+    num_samples = next(iter(scores.values()))["num_samples"]
+    lines = [
+        f"| {num_samples} eyes of the split `{written['split']}` | "
+        + " | ".join(SCORE_COLUMNS.values())
+        + " |",
+        "|---" * (len(SCORE_COLUMNS) + 1) + "|",
+    ]
+    for name, row in scores.items():
+        lines.append(f"| {name} | " + " | ".join(_cell(row.get(key)) for key in SCORE_COLUMNS) + " |")
+    for name, row in scores.items():
+        if "l1" in scores and name not in ("l1", "mean face"):
+            ratios = (_ratio(row.get(key), scores["l1"].get(key)) for key in SCORE_COLUMNS)
+            lines.append(f"| *{name} over l1* | " + " | ".join(ratios) + " |")
+    layers = f"Layers, each over its mean activation on real faces: {written['layers']}."
+    return "\n".join([*lines, "", layers])
+
+
+def _cell(number: float | None) -> str:
+    return NOT_MEASURED if number is None else f"{number:.4f}"
+
+
+def _ratio(number: float | None, other: float | None) -> str:
+    return NOT_MEASURED if number is None or other is None else f"{number / other:.2f} ×"
+
+
+def read_scores(path: Path) -> dict[str, Any]:
+    """What `evaluate` wrote.
+
+    Raises:
+        ResultsError: the file is missing or holds something else.
+    """
+    try:
+        written: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        written["scores"], written["split"], written["layers"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ResultsError(f"{path} is not what 'evaluate' writes with --out: {error!r}") from error
+    return written
+
+
+def metrics_of(path: Path, system: str) -> dict[str, float]:
+    """The numbers of one system in what `evaluate` wrote.
+
+    Raises:
+        ResultsError: the file is not that, or has no such system.
+    """
+    scores: dict[str, dict[str, float]] = read_scores(path)["scores"]
+    if system not in scores:
+        raise ResultsError(f"{path} holds no system {system!r}; there are {', '.join(scores)}")
+    return scores[system]
+
+
+def put_between_marks(document: Path, mark: Mark, text: str) -> None:
+    """Replaces what stands between the two marks of the document.
+
+    Raises:
+        ResultsError: the document lacks a mark.
+    """
+    before, begin, rest = document.read_text(encoding="utf-8").partition(f"<!-- {mark} -->")
+    _, end, after = rest.partition(f"<!-- /{mark} -->")
+    if not begin or not end:
+        raise ResultsError(f"{document} lacks the marks <!-- {mark} --> and <!-- /{mark} -->")
+    document.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")

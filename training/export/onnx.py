@@ -25,7 +25,7 @@ from service.inference.synthesizer import Synthesizer
 from service.vision.eyes import CROP_VERSION
 from service.vision.images import Image
 from training.errors import ExportError
-from training.export.polyphase import work_on_small_pictures
+from training.export.polyphase import apply_polyphase
 from training.loop.previews import draw_faces
 from training.synthesizer.autoencoder import Autoencoder
 from training.synthesizer.weights import SUFFIX, describe_weights, load_weights, save_weights
@@ -43,7 +43,7 @@ SMALLEST_HALVED = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class ModelFacts:
+class ModelMetadata:
     """What the file says of itself beside its sizes."""
 
     name: str
@@ -57,7 +57,7 @@ class ModelFacts:
     part: str = "eye"
 
 
-class PixelsToPixels(nn.Module):
+class ServedAutoencoder(nn.Module):
     """The autoencoder with the service's scaling around it."""
 
     def __init__(self, autoencoder: Autoencoder) -> None:
@@ -70,7 +70,7 @@ class PixelsToPixels(nn.Module):
         return (faces * 255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
 
 
-def export(run: Path, path: Path, facts: ModelFacts, check_eyes_BHWC: Image, *, half: bool = True) -> int:
+def export(run: Path, path: Path, facts: ModelMetadata, check_eyes_BHWC: Image, *, half: bool = True) -> int:
     """Writes the run's averaged model to `path` and returns the largest difference to torch, in levels.
 
     Beside it goes a safetensors file of the weights, which `train --start-from` takes.
@@ -87,10 +87,10 @@ def export(run: Path, path: Path, facts: ModelFacts, check_eyes_BHWC: Image, *, 
         draft = Path(folder) / "draft.onnx"
         _to_onnx(average, draft, check_eyes_BHWC[:2])
         model = onnx.load(draft)
-        drop_traces(model)
-        work_on_small_pictures(model)
+        strip_node_metadata(model)
+        apply_polyphase(model)
         if half:
-            halve_weights(model)
+            store_as_float16(model)
         _write_facts(model, facts, average)
         onnx.checker.check_model(model, full_check=True)
         onnx.save(model, draft)
@@ -122,7 +122,7 @@ def quiet_exporter() -> Iterator[None]:
         log.setLevel(level)
 
 
-def drop_traces(model: onnx.ModelProto) -> None:
+def strip_node_metadata(model: onnx.ModelProto) -> None:
     """Takes out where in whose folder each node was made; of a small model that is a seventh of the file."""
     for node in model.graph.node:
         del node.metadata_props[:]
@@ -136,20 +136,16 @@ def difference_to_torch(path: Path, average: Autoencoder, eyes_BHWC: Image, part
 
 
 def _to_onnx(average: Autoencoder, path: Path, example_BHWC: Image) -> None:
-    example = torch.from_numpy(np.ascontiguousarray(example_BHWC))
+    model, example = ServedAutoencoder(average).eval(), torch.from_numpy(np.ascontiguousarray(example_BHWC))
     with quiet_exporter():
-        _convert(average, path, example)
+        torch.onnx.export(
+            model, (example,), str(path), input_names=["eyes"], output_names=["faces"],
+            dynamic_shapes=({0: torch.export.Dim("batch")},), opset_version=OPSET, dynamo=True,
+            external_data=False, verbose=False,
+        )  # fmt: skip
 
 
-def _convert(average: Autoencoder, path: Path, example: Tensor) -> None:
-    torch.onnx.export(
-        PixelsToPixels(average).eval(), (example,), str(path), input_names=["eyes"], output_names=["faces"],
-        dynamic_shapes=({0: torch.export.Dim("batch")},), opset_version=OPSET, dynamo=True,
-        external_data=False, verbose=False,
-    )  # fmt: skip
-
-
-def halve_weights(model: onnx.ModelProto) -> None:
+def store_as_float16(model: onnx.ModelProto) -> None:
     """Stores large float32 weights as float16 behind a Cast, which ONNX Runtime folds at load."""
     graph = model.graph
     casts = []
@@ -165,7 +161,7 @@ def halve_weights(model: onnx.ModelProto) -> None:
     graph.node.extend([*casts, *nodes])
 
 
-def _write_facts(model: onnx.ModelProto, facts: ModelFacts, average: Autoencoder) -> None:
+def _write_facts(model: onnx.ModelProto, facts: ModelMetadata, average: Autoencoder) -> None:
     written = {
         "contract_version": CONTRACT_VERSION,
         "crop_version": CROP_VERSION,

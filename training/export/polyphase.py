@@ -28,7 +28,7 @@ _MET = {0: ((0,), (1, 2)), 1: ((0, 1), (2,))}
 """By that row: which rows of the weights meet the first small pixel, and which the second; columns alike."""
 
 
-def work_on_small_pictures(model: onnx.ModelProto) -> int:
+def apply_polyphase(model: onnx.ModelProto) -> int:
     """Rewrites each 3 x 3 convolution behind an upsampling by 2, and tells how many there were.
 
     The weights must be float32 initializers, the sizes known. A leaky ReLU behind a convolution goes

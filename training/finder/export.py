@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from service.inference.eye_finder import FINDER_CONTRACT_VERSION
 from service.inference.refiner import REFINER_INPUT_PX
-from training.export.onnx import drop_traces, halve_weights, quiet_exporter
+from training.export.onnx import quiet_exporter, store_as_float16, strip_node_metadata
 from training.finder.detector import DISTANCE_UNIT_PX, STRIDE, EyeFinderNet
 from training.finder.refiner_model import RefinerNet
 
@@ -92,8 +92,8 @@ def finder_to_onnx(net: EyeFinderNet) -> onnx.ModelProto:
         draft = Path(folder) / "draft.onnx"
         _export_finder(net, draft)
         model = onnx.load(draft)
-    drop_traces(model)
-    halve_weights(model)
+    strip_node_metadata(model)
+    store_as_float16(model)
     return model
 
 
@@ -101,7 +101,7 @@ def read_graph(path: Path) -> onnx.ModelProto:
     """The graph of a finder's file, without facts and refiner, its weights halved."""
     model = onnx.load(path)
     del model.metadata_props[:]
-    halve_weights(model)
+    store_as_float16(model)
     return model
 
 
@@ -116,8 +116,8 @@ def refiner_to_onnx(net: RefinerNet) -> onnx.ModelProto:
             dynamic_shapes=({0: torch.export.Dim("batch")},), external_data=False, verbose=False,
         )  # fmt: skip
         model = onnx.load(draft)
-    drop_traces(model)
-    halve_weights(model)
+    strip_node_metadata(model)
+    store_as_float16(model)
     return model
 
 

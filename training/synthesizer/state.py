@@ -9,18 +9,19 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from training.data.dataset import EyeFacePairs
+from training.data.store import Pairs
 from training.errors import RecipeError
 from training.loop import checkpoint as checkpoints
 from training.loop.checkpoint import State
 from training.loop.loop import TrainState, ema_of
-from training.synthesizer.autoencoder import Autoencoder, grow
+from training.synthesizer.autoencoder import Autoencoder, grow, half_as_large
 from training.synthesizer.discriminator import Discriminator, DiscriminatorConfig
 from training.synthesizer.moments import RunningMoments
 from training.synthesizer.objectives import OBJECTIVES
 from training.synthesizer.recipes import Recipe
 from training.synthesizer.regions import region_weights
 from training.synthesizer.vgg import VGGFeatures
-from training.synthesizer.weights import load_weights
+from training.synthesizer.weights import config_of, load_weights
 
 NUM_CALIBRATION_FACES = 256
 
@@ -71,6 +72,33 @@ class SynthesizerState(TrainState):
         super().load_state_dict(state)
 
 
+def check_fits(recipe: Recipe, pairs: Pairs, start_from: Path | None) -> None:
+    """Returns if the recipe can be run on the pairs and begin with these weights.
+
+    Raises:
+        RecipeError: pairs or weights are of other sizes than its model, or it grows and has no weights.
+        RunNotFound: there are no weights at the path.
+    """
+    found, wanted = (
+        (pairs.eyes.shape[2], pairs.faces.shape[1]),
+        (recipe.model.eye_size, recipe.model.face_size),
+    )
+    if found != wanted:
+        raise RecipeError(
+            f"the pairs have eyes and faces of {found} px, the recipe {recipe.name!r} wants {wanted}: "
+            "prepare them at these sizes"
+        )
+    if start_from is None:
+        if recipe.grow:
+            raise RecipeError(f"the recipe {recipe.name!r} goes on from a model: name it with --start-from")
+        return
+    start, expected = config_of(start_from), half_as_large(recipe.model) if recipe.grow else recipe.model
+    if start != expected:
+        raise RecipeError(
+            f"{start_from} holds a model of {start}, the recipe {recipe.name!r} wants {expected}"
+        )
+
+
 def begin(
     fabric: Fabric,
     recipe: Recipe,
@@ -79,11 +107,7 @@ def begin(
     folder: Path,
     start_from: Path | None,
 ) -> SynthesizerState:
-    """The state at the folder's checkpoint or, without one, before the first step.
-
-    Raises:
-        RecipeError: the weights to start from do not fit the recipe.
-    """
+    """The state at the folder's checkpoint or, without one, before the first step."""
     saved = checkpoints.load(folder)
     plain = _initial_model(recipe, start_from if saved is None else None)
     plain.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -112,10 +136,7 @@ def _initial_model(recipe: Recipe, start_from: Path | None) -> Autoencoder:
     if start_from is None:
         return Autoencoder(recipe.model)
     start = load_weights(start_from)
-    model = grow(start, recipe.model) if recipe.grow else start
-    if model.config != recipe.model:
-        raise RecipeError(f"{start_from} holds a model of {start.config}, expected {recipe.model}")
-    return model.train()
+    return grow(start, recipe.model) if recipe.grow else start
 
 
 def _calibration_faces(dataset: EyeFacePairs) -> Tensor:

@@ -31,14 +31,13 @@ from tqdm import tqdm
 from training.data.dataset import EyeFacePairs, ResumableSampler
 from training.data.splits import Split
 from training.data.store import Pairs
-from training.errors import RecipeError
 from training.loop.loop import run_loop
 from training.loop.precision import usable_precision
 from training.loop.previews import draw_curves, draw_grid
 from training.loop.run_folder import claim
 from training.synthesizer.objectives import OBJECTIVES, describe_objective
 from training.synthesizer.recipes import Recipe, describe
-from training.synthesizer.state import begin
+from training.synthesizer.state import begin, check_fits
 from training.synthesizer.step import train_step
 from training.synthesizer.vgg import VGGFeatures, load_features, training_layers
 from training.synthesizer.weights import describe_weights
@@ -74,7 +73,7 @@ def train(recipe: Recipe, pairs: Pairs, settings: RunSettings) -> Path:
         DataError: the pairs have no crops of the recipe's part.
     """
     pairs = pairs.of_part(recipe.part)
-    _check(recipe, pairs, settings)
+    check_fits(recipe, pairs, settings.start_from)
     precision = usable_precision(recipe.precision, settings.accelerator)
     strategy = "ddp" if settings.devices > 1 else "auto"
     fabric = Fabric(
@@ -108,17 +107,6 @@ def train(recipe: Recipe, pairs: Pairs, settings: RunSettings) -> Path:
     )  # fmt: skip
     fabric.barrier()
     return settings.folder
-
-
-def _check(recipe: Recipe, pairs: Pairs, settings: RunSettings) -> None:
-    found = pairs.eyes.shape[2], pairs.faces.shape[1]
-    if found != (recipe.model.eye_size, recipe.model.face_size):
-        raise RecipeError(
-            f"the pairs have eyes and faces of {found} px, the recipe {recipe.name!r} wants "
-            f"{(recipe.model.eye_size, recipe.model.face_size)}: prepare them at these sizes"
-        )
-    if recipe.grow and settings.start_from is None:
-        raise RecipeError(f"the recipe {recipe.name!r} goes on from a model: name it with --start-from")
 
 
 def _describe(

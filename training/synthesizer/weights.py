@@ -25,14 +25,23 @@ def load_weights(path: Path) -> Autoencoder:
         RunNotFound: the path is neither.
         CheckpointError: the run has no checkpoint yet.
     """
-    described: Mapping[str, Any] = describe_weights(path)["recipe"]["model"]
-    sizes: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in described.items()}
-    model = Autoencoder(ModelConfig(**sizes))
+    model = Autoencoder(config_of(path))
     if path.suffix != SUFFIX:
         return load_ema(path, model)
     with safe_open(path, "pt") as file:
         model.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118  no dict
     return model.eval()
+
+
+def config_of(path: Path) -> ModelConfig:
+    """The sizes of the model whose weights these are.
+
+    Raises:
+        RunNotFound: the path is neither the folder of a run nor a file that `save_weights` wrote.
+    """
+    described: Mapping[str, Any] = describe_weights(path)["recipe"]["model"]
+    sizes: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in described.items()}
+    return ModelConfig(**sizes)
 
 
 def describe_weights(path: Path) -> dict[str, Any]:

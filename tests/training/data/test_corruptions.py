@@ -1,4 +1,4 @@
-"""Eyes spoilt on purpose, to measure systems on."""
+"""Eyes corrupted, to measure systems on."""
 
 import cv2
 import numpy as np

@@ -24,7 +24,7 @@ from training.data.prepare import PrepareSettings, photos_of, prepare, read_pixe
 from training.data.store import Pairs, Part, open_pairs
 from training.errors import DataError
 from training.evaluation import evaluate as evaluation
-from training.export.onnx import ModelFacts, export
+from training.export.onnx import ModelMetadata, export
 from training.synthesizer.recipes import RECIPES
 from training.synthesizer.train import RunSettings, train
 
@@ -185,7 +185,7 @@ def test_a_model_of_a_part_says_so_and_the_service_refuses_it(
         train(recipe, drawn_pairs, RunSettings(tmp_path / "never", "", accelerator="cpu"))
     run = train(recipe, small_pairs, RunSettings(tmp_path / "run", "", accelerator="cpu"))
     assert json.loads((run / "run.json").read_text())["data"]["settings"]["part"] == "mouth"
-    facts = ModelFacts("mouth", "1", "tiny", "l1", "drawn", "open", "abc", {}, part="mouth")
+    facts = ModelMetadata("mouth", "1", "tiny", "l1", "drawn", "open", "abc", {}, part="mouth")
     mouths = np.array(small_pairs.of_part("mouth").eyes[:4, 0])
     export(run, tmp_path / "mouth.onnx", facts, mouths)
     assert evaluation.load_system(tmp_path / "mouth.onnx", "mouth")(mouths).shape == (4, 64, 64, 3)

@@ -5,23 +5,23 @@ import pytest
 
 from training.data.corruptions import CORRUPTIONS
 from training.data.store import Pairs
-from training.evaluation.benchmark import BACKGROUND, IN_FACE, Yardstick, make_yardstick, true_faces
+from training.evaluation.benchmark import BACKGROUND, IN_FACE, Benchmark, make_benchmark, true_faces
 from training.evaluation.simclr import FaceEncoder
 from training.synthesizer.regions import face_region
 
 
 @pytest.fixture(scope="module")
-def yardstick(small_pairs: Pairs, archives: str) -> Yardstick:
-    return make_yardstick(small_pairs, "train", archives, FaceEncoder((8,)).eval().requires_grad_(False))
+def benchmark(small_pairs: Pairs, archives: str) -> Benchmark:
+    return make_benchmark(small_pairs, "train", archives, FaceEncoder((8,)).eval().requires_grad_(False))
 
 
-def test_true_faces_of_left_eyes_are_mirrored(yardstick: Yardstick) -> None:
-    for i, face in enumerate(true_faces(yardstick.dataset)):
-        assert np.array_equal(face, yardstick.dataset[i][1].permute(1, 2, 0).numpy())
+def test_true_faces_of_left_eyes_are_mirrored(benchmark: Benchmark) -> None:
+    for i, face in enumerate(true_faces(benchmark.dataset)):
+        assert np.array_equal(face, benchmark.dataset[i][1].permute(1, 2, 0).numpy())
 
 
-def test_the_truth_measures_perfectly_everywhere(yardstick: Yardstick) -> None:
-    numbers, slices = yardstick.measure(yardstick.true)
+def test_the_truth_measures_perfectly_everywhere(benchmark: Benchmark) -> None:
+    numbers, slices = benchmark.measure(benchmark.true)
     assert numbers["l2"] == numbers["feature_loss"] == numbers["perceptual"] == 0.0
     for name in ("diversity_ratio", "sharpness_ratio", "sigma_ratio", "ssim"):
         assert numbers[name] == pytest.approx(1.0)
@@ -32,45 +32,47 @@ def test_the_truth_measures_perfectly_everywhere(yardstick: Yardstick) -> None:
     assert slices and all(each["l2"] == 0.0 and each["num_samples"] >= 20 for each in slices.values())
 
 
-def test_wrong_faces_measure_worse(yardstick: Yardstick) -> None:
+def test_wrong_faces_measure_worse(benchmark: Benchmark) -> None:
     # Shifted by half of the split: other persons' faces, so all that looks at sets alone sees nothing.
-    numbers, _ = yardstick.measure(np.roll(yardstick.true, len(yardstick.true) // 2, axis=0))
+    numbers, _ = benchmark.measure(np.roll(benchmark.true, len(benchmark.true) // 2, axis=0))
     assert numbers["l2"] > 0.01 and numbers["feature_loss"] > 0
     assert numbers["sigma_ratio"] == pytest.approx(1.0) and numbers["diversity_ratio"] == pytest.approx(1.0)
     assert numbers["rank_vgg"] > 0.2
 
 
-def test_the_picture_is_told_apart_into_face_and_background(yardstick: Yardstick) -> None:
-    wrong, region = yardstick.true.copy(), face_region(64).numpy() == 1
+def test_the_picture_is_told_apart_into_face_and_background(benchmark: Benchmark) -> None:
+    wrong, region = benchmark.true.copy(), face_region(64).numpy() == 1
     wrong[:, ~region] = 255 - wrong[:, ~region]
-    numbers, slices = yardstick.measure(wrong)
+    numbers, slices = benchmark.measure(wrong)
     assert slices[IN_FACE]["l2"] == 0.0 < numbers["l2"]
     assert slices[BACKGROUND]["l2"] * (~region).mean() == pytest.approx(numbers["l2"], rel=1e-4)
 
 
-def test_spoilt_eyes_are_shown_to_a_system_and_measured_against_the_true_faces(yardstick: Yardstick) -> None:
+def test_corrupted_eyes_are_shown_to_a_system_and_measured_against_the_true_faces(
+    benchmark: Benchmark,
+) -> None:
     seen: list[float] = []
 
     def system(eyes: np.ndarray) -> np.ndarray:
         seen.append(float(eyes.mean()))
         return np.full((len(eyes), 64, 64, 3), 255, np.uint8)
 
-    found = yardstick.measure_flaws(system)
+    found = benchmark.measure_corruptions(system)
     assert list(found) == list(CORRUPTIONS)
     dark = len(seen) // len(CORRUPTIONS) * list(CORRUPTIONS).index("made dark")
     assert seen[dark] < 0.4 * seen[0]
-    squares = np.square(1 - yardstick.true / 255).mean()
+    squares = np.square(1 - benchmark.true / 255).mean()
     for numbers in found.values():
-        assert numbers["l2"] == pytest.approx(squares) and numbers["num_samples"] == len(yardstick.true)
+        assert numbers["l2"] == pytest.approx(squares) and numbers["num_samples"] == len(benchmark.true)
         assert 0 <= numbers["rank_encoder"] <= 1
 
 
-def test_both_eyes_are_shown_to_a_system(yardstick: Yardstick) -> None:
+def test_both_eyes_are_shown_to_a_system(benchmark: Benchmark) -> None:
     seen: list[tuple[int, ...]] = []
 
     def system(eyes: np.ndarray) -> np.ndarray:
         seen.append(eyes.shape[1:])
         return np.zeros((len(eyes), 64, 64, 3), np.uint8)
 
-    assert yardstick.draw(system).shape == yardstick.true.shape
+    assert benchmark.draw(system).shape == benchmark.true.shape
     assert set(seen) == {(64, 64, 6)}

@@ -13,7 +13,7 @@ from training.evaluation.simclr import EncoderRecipe
 from training.experiment.html import write_page
 from training.experiment.results import read_results
 from training.experiment.run import BASELINES, PLAN, Entry, Experiment, ExperimentSettings
-from training.experiment.tables import by_system, render_flaws, render_results
+from training.experiment.tables import group_by_system, render_corruptions, render_results
 from training.synthesizer.recipes import RECIPES
 
 pytestmark = pytest.mark.slow
@@ -114,42 +114,15 @@ def test_a_lost_row_comes_back_the_same(
     shorter = tmp_path / "shorter.jsonl"
     shorter.write_text("".join(json.dumps(row) + "\n" for row in rows if row["system"] != "layer-stdmap-64"))
     Experiment(small_pairs, replace(finished, results=shorter)).run([Entry("layer-stdmap-64")])
-    (before,) = by_system(rows)["layer-stdmap-64"]
+    (before,) = group_by_system(rows)["layer-stdmap-64"]
     assert read_results(shorter)[-1]["metrics"] == before["metrics"]
 
 
-def test_a_row_from_before_eyes_were_spoilt_gets_the_slices_alone(
-    finished: ExperimentSettings, small_pairs: Pairs, tmp_path: Path
-) -> None:
+def test_the_table_of_corrupted_eyes_has_a_row_a_system(finished: ExperimentSettings) -> None:
     rows = read_results(finished.results)
-    old = [row | {"slices": {}} if row["system"] == "layer-stdmap-64" else row for row in rows]
-    results = tmp_path / "old.jsonl"
-    results.write_text("".join(json.dumps(row) + "\n" for row in old))
-    assert "layer-stdmap-64" not in render_flaws(old)
-    for _ in range(2):
-        Experiment(small_pairs, replace(finished, results=results)).run(SMALL)
-    assert read_results(results) == rows and len(results.read_text().splitlines()) == len(rows) + 1
-
-
-@pytest.mark.parametrize("gone", ["the run", "its commit"])
-def test_a_row_whose_run_is_not_here_stays_as_it_is(
-    finished: ExperimentSettings, small_pairs: Pairs, tmp_path: Path, gone: str
-) -> None:
-    (row,) = by_system(read_results(finished.results))["layer-stdmap-64"]
-    commit = "another" if gone == "its commit" else row["commit"]
-    results = tmp_path / "old.jsonl"
-    results.write_text(json.dumps(row | {"slices": {}, "commit": commit}) + "\n")
-    before = results.read_bytes()
-    out = tmp_path / "empty" if gone == "the run" else finished.out
-    Experiment(small_pairs, replace(finished, results=results, out=out)).run([Entry("layer-stdmap-64")])
-    assert results.read_bytes() == before
-
-
-def test_the_table_of_spoilt_eyes_has_a_row_a_system(finished: ExperimentSettings) -> None:
-    rows = read_results(finished.results)
-    lines = render_flaws(rows).splitlines()
+    lines = render_corruptions(rows).splitlines()
     assert [line.split(" | ")[0] for line in lines[2:4]] == ["| l1-64, 2 seeds", "| layer-stdmap-64"]
-    (std,) = by_system(rows)["layer-stdmap-64"]
+    (std,) = group_by_system(rows)["layer-stdmap-64"]
     head = [each.strip() for each in lines[0].split("|")]
     for name in ("made dark", "background"):
         value = lines[3].split("|")[head.index(f"L2: {name}")]

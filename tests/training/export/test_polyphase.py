@@ -11,7 +11,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch.nn import functional
 
-from training.export.polyphase import phases_of, work_on_small_pictures
+from training.export.polyphase import apply_polyphase, phases_of
 
 NUM_IN, NUM_OUT, HEIGHT, WIDTH = 5, 7, 6, 4
 
@@ -75,7 +75,7 @@ def run(model: onnx.ModelProto, small: Array) -> Array:
 def test_the_small_picture_gives_what_the_large_one_gave(leaky: bool) -> None:
     model, small = model_of(leaky=leaky), draw_numbers(2, NUM_IN, HEIGHT, WIDTH)
     expected = run(model, small)
-    assert work_on_small_pictures(model) == 1
+    assert apply_polyphase(model) == 1
     assert [node.op_type for node in model.graph.node].count("Conv") == 4
     assert "Resize" not in [node.op_type for node in model.graph.node]
     assert {each.name for each in model.graph.initializer}.isdisjoint({"scales", "weights"})
@@ -84,7 +84,7 @@ def test_the_small_picture_gives_what_the_large_one_gave(leaky: bool) -> None:
 
 def test_each_picture_of_a_batch_is_woven_by_itself() -> None:
     model, small = model_of(), draw_numbers(3, NUM_IN, HEIGHT, WIDTH)
-    work_on_small_pictures(model)
+    apply_polyphase(model)
     alone = [run(model, small[i : i + 1]) for i in range(3)]
     assert run(model, small) == pytest.approx(np.concatenate(alone), abs=1e-6)
 
@@ -120,5 +120,5 @@ def test_the_weights_of_a_phase_are_those_that_torch_would_need() -> None:
 def test_what_is_no_such_convolution_stays_as_it_is(other: dict[str, Any]) -> None:
     model = model_of(**other)
     before = model.SerializeToString()
-    assert work_on_small_pictures(model) == 0
+    assert apply_polyphase(model) == 0
     assert model.SerializeToString() == before

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from training.errors import ResultsError
-from training.experiment.report import metrics_of, put_between_marks, render
+from training.experiment.tables import metrics_of, put_between_marks, render_scores
 
 ROW = {
     "l2": 0.04,
@@ -31,7 +31,7 @@ def scores_file(tmp_path: Path) -> Path:
 
 
 def test_the_table_has_every_system_and_its_ratio_to_l1(scores_file: Path) -> None:
-    lines = render(scores_file).splitlines()
+    lines = render_scores(scores_file).splitlines()
     assert lines[0].startswith("| 7 eyes of the split `val` | L2 | feature loss |")
     assert "| l1 | 0.0400 | 0.5000 | 0.1000 | 0.2000 | 0.9000 | 0.4000 | 0.8000 |" in lines
     assert "| *std over l1* | 0.50 × | 0.50 × | 0.50 × | 0.50 × | 0.50 × | 0.50 × | 0.50 × |" in lines
@@ -43,7 +43,7 @@ def test_what_was_not_measured_has_a_dash(scores_file: Path) -> None:
     written = json.loads(scores_file.read_text())
     del written["scores"]["l1"]["frequency_error"]
     scores_file.write_text(json.dumps(written))
-    lines = render(scores_file).splitlines()
+    lines = render_scores(scores_file).splitlines()
     assert "| l1 | 0.0400 | 0.5000 | 0.1000 | 0.2000 | 0.9000 | 0.4000 | – |" in lines
     assert "| *std over l1* | 0.50 × | 0.50 × | 0.50 × | 0.50 × | 0.50 × | 0.50 × | – |" in lines
 
@@ -76,4 +76,4 @@ def test_a_file_that_evaluate_did_not_write_is_named(tmp_path: Path, content: st
     if content is not None:
         path.write_text(content)
     with pytest.raises(ResultsError, match=r"scores\.json is not what 'evaluate' writes"):
-        render(path)
+        render_scores(path)
