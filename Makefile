@@ -31,12 +31,10 @@ setup: $(SERVICE) ## what the service needs, in .venv; no torch (GPU=1 for NVIDI
 
 develop: $(EVERYTHING) ## what training and tests need, too, in the same .venv; torch among it
 
-# Files that measure time, or take all cores, run alone; the others side by side, the longest first.
-PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile
 
 test: $(EVERYTHING) lint types ## lint, types and the tests that a change usually breaks
-	$(BIN)/python -m pytest -m 'not slow and not serial' $(PARALLEL)
-	$(BIN)/python -m pytest -m 'not slow and serial'
+	$(BIN)/python -m pytest -m 'not slow' $(PARALLEL)
 
 test-slow: $(EVERYTHING) ## the other tests: kills, exports, browser, broker, image, cluster, wheel, fuzz (FUZZ_EXAMPLES=1000)
 	$(BIN)/python -m pytest -m 'slow and not serial' $(PARALLEL)

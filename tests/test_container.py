@@ -305,6 +305,7 @@ READY_S = 2.0
 
 
 @pytest.mark.slow
+@pytest.mark.serial
 def test_read_only_and_without_a_network_the_image_draws_its_first_face_within_two_seconds(
     container: str,
 ) -> None:

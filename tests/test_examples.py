@@ -36,6 +36,7 @@ def test_no_program_is_left_out() -> None:
     assert set(re.findall(r"^```(\w+)$", TEXT, flags=re.M)) == set(PROGRAMS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("language", PROGRAMS)
 def test_a_program_writes_a_face(language: str, address: str, tmp_path: Path) -> None:
     (tmp_path / "photo.jpg").write_bytes(encoded(astronaut(), "jpeg"))
@@ -45,6 +46,7 @@ def test_a_program_writes_a_face(language: str, address: str, tmp_path: Path) ->
         assert (face.format, face.size) == ("PNG", (128, 128))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("language", PROGRAMS)
 def test_a_program_prints_the_error_message(language: str, address: str, tmp_path: Path) -> None:
     (tmp_path / "photo.jpg").write_bytes(b"a shopping list")

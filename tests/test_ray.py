@@ -28,7 +28,7 @@ from service.settings import ConfigurationError, Settings
 from tests.fakes import astronaut, encoded, failing_model
 from tests.service.engine.test_engine import WHITE
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.serial]
 
 pytest.importorskip("ray.serve", reason="Ray is not installed: deploy/ray/README.md says how these are run")
 

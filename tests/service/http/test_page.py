@@ -92,6 +92,7 @@ def _full_hd() -> Image:
     return photo
 
 
+@pytest.mark.serial
 def test_a_dropped_photo_gets_its_first_face_soon(open_page: Open) -> None:
     page = open_page()
     page.drop(*_jpeg(_full_hd()))
