@@ -1,4 +1,4 @@
-"""`python -m training prepare | train | evaluate | export`: arguments in, one clear sentence on failure."""
+"""The command `python -m training`: prepare, train, evaluate, export; one sentence on failure."""
 
 import sys
 from dataclasses import asdict, replace

@@ -1,4 +1,4 @@
-"""Systems that need no training of their own: what every objective must beat.
+"""Baselines without training: the nearest training eye, and an amplified regressor.
 
 Letters of shapes: B batch, S side of the eye, F side of the face, M training samples.
 """

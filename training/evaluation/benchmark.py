@@ -1,6 +1,6 @@
-"""Everything that systems are measured against on one split, computed once; and the measuring of a system.
+"""Benchmark of one split: its true faces, features and embeddings, and every metric of a system on it.
 
-Letters of shapes: N samples of the split, M training faces, F space of the face, E numbers of an embedding.
+Letters of shapes: N samples of the split, M training faces, F side of the face, E numbers of an embedding.
 """
 
 from collections.abc import Callable
@@ -45,7 +45,7 @@ MIN_SLICE = 20
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingSpace:
-    """One way of seeing faces: its name, and the true (N x E) and the training faces (M x E) so seen."""
+    """An embedding by name, and the embeddings of the true faces (N x E) and the training faces (M x E)."""
 
     name: str
     embed: Embed
@@ -115,7 +115,7 @@ class Benchmark:
         return found
 
     def _per_sample(self, pred: Tensor, embeddings: list[Tensor]) -> dict[str, NDArray[np.float64]]:
-        """Squared error and, by each way of seeing, rank of the true face of each sample."""
+        """Squared error and, by each embedding, rank of the true face of each sample."""
         squares = (pred - to_unit(self.true)).square().mean((1, 2, 3)).double().numpy()
         return {"l2": squares} | {
             f"rank_{space.name}": metrics.ranks_of_true_face(embedded, space.true, self.rows["person"])

@@ -1,4 +1,4 @@
-"""Whole faces as short lists of numbers, for the metrics that compare sets of faces: two unlike ways.
+"""Face embeddings for metrics that compare sets: pooled VGG19 features, and a self-supervised encoder.
 
 Letters of shapes: B batch, C channels, H and W height and width, E numbers of an embedding.
 """

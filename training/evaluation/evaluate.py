@@ -1,4 +1,4 @@
-"""The honest numbers: how far drawn faces are from the true ones, and whether they vary as much.
+"""Scores of a system on a split: distance to the true faces, and variance over the split beside theirs.
 
 Every system is a function from eyes to faces, so a shipped file, a run's checkpoint and a mean face
 are measured alike. Letters of shapes: B batch, C channels, H and W height and width.

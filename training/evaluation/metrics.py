@@ -1,4 +1,4 @@
-"""The numbers of the experiment, one function each, on whole splits.
+"""Metrics on whole splits, one function each: KID, diversity, sharpness, rank, memorisation.
 
 For the rest see `training.evaluation.evaluate`.
 

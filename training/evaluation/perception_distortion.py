@@ -1,4 +1,4 @@
-"""How much squared error full variance must cost, given how well the best regressor knows the truth.
+"""Lower bound of the MSE at matched variance, from the correlation of the best regressor with the truth.
 
 An estimator that correlates with the truth by r and is given full variance costs at least 2 (1 − r) σ²,
 the least squared error (1 − r²) σ². Source: Blau & Michaeli 2018, "The Perception-Distortion Tradeoff".

@@ -1,4 +1,4 @@
-"""A small face encoder that no objective trains on: learnt by contrast, to look at drawn faces unlike VGG.
+"""Self-supervised face encoder (SimCLR): an embedding for metrics that no objective trains on.
 
 Two random views of one face are drawn together, views of different faces apart. Source: Chen et al.
 2020 (SimCLR). Letters of shapes: B batch, C channels, H and W height and width, E numbers of an

@@ -1,4 +1,4 @@
-"""What serving adds to training's crops: the eye finder's geometry and the decode at a reduced scale.
+"""Train-serve gap: how the eye finder and the decode at a reduced scale change crops and faces.
 
 On the same pixels and the same `Eye` both crop the same bytes (a test holds that). In serving the
 eye comes from a finder, not from a label, and a large JPEG is decoded at a part of its size; here

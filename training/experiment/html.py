@@ -1,4 +1,4 @@
-"""The experiment as one HTML page: tables, curves, the plane of distortion and perception, pictures.
+"""The experiment as one HTML page: tables, curves, the perception-distortion plane, pictures.
 
 It shows real faces, so it lies in the folder of the runs, which git ignores.
 """

@@ -1,4 +1,4 @@
-"""The file of the experiment's finished runs: one line of JSON each, only ever appended to."""
+"""Recorded results: an append-only file with one line of JSON for each finished run."""
 
 import json
 from dataclasses import dataclass

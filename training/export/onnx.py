@@ -1,7 +1,7 @@
-"""A run's checkpoint as the ONNX file that the service runs, proved equal to torch.
+"""Export of a run to the ONNX file that the service runs, checked against torch on real crops.
 
-The file is the whole contract (design.md, section 3): `eyes` uint8 [batch, S, S, 3] in, `faces`
-uint8 [batch, F, F, 3] out, both RGB, scaling inside the graph, facts in the metadata.
+The file is the whole contract: `eyes` uint8 [batch, S, S, 3] in, `faces`
+uint8 [batch, F, F, 3] out, both RGB, scaling inside the graph, metadata in its properties.
 """
 
 import json
@@ -36,7 +36,7 @@ LicenceClass = Literal["research", "open"]
 """Who may use a model: researchers, or anyone."""
 
 MAX_DIFFERENCE = 1
-"""How far ONNX Runtime may be from torch, in levels of 255. Source: design.md, section 3."""
+"""How far ONNX Runtime may be from torch, in levels of 255."""
 
 SMALLEST_HALVED = 1024
 """Weights of fewer numbers (biases) stay float32: they take no room."""
@@ -70,7 +70,9 @@ class ServedAutoencoder(nn.Module):
         return (faces * 255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
 
 
-def export(run: Path, path: Path, facts: ModelMetadata, check_eyes_BHWC: Image, *, half: bool = True) -> int:
+def export(
+    run: Path, path: Path, metadata: ModelMetadata, check_eyes_BHWC: Image, *, half: bool = True
+) -> int:
     """Writes the run's averaged model to `path` and returns the largest difference to torch, in levels.
 
     Beside it goes a safetensors file of the weights, which `train --start-from` takes.
@@ -91,10 +93,10 @@ def export(run: Path, path: Path, facts: ModelMetadata, check_eyes_BHWC: Image, 
         apply_polyphase(model)
         if half:
             store_as_float16(model)
-        _write_facts(model, facts, average)
+        _write_metadata(model, metadata, average)
         onnx.checker.check_model(model, full_check=True)
         onnx.save(model, draft)
-        difference = difference_to_torch(draft, average, check_eyes_BHWC, facts.part)
+        difference = difference_to_torch(draft, average, check_eyes_BHWC, metadata.part)
         if difference > MAX_DIFFERENCE:
             raise ExportError(
                 f"ONNX Runtime and torch differ by {difference} of 255, at most {MAX_DIFFERENCE} is allowed"
@@ -161,21 +163,21 @@ def store_as_float16(model: onnx.ModelProto) -> None:
     graph.node.extend([*casts, *nodes])
 
 
-def _write_facts(model: onnx.ModelProto, facts: ModelMetadata, average: Autoencoder) -> None:
+def _write_metadata(model: onnx.ModelProto, metadata: ModelMetadata, average: Autoencoder) -> None:
     written = {
         "contract_version": CONTRACT_VERSION,
         "crop_version": CROP_VERSION,
-        "name": facts.name,
-        "version": facts.version,
-        "part": facts.part,
+        "name": metadata.name,
+        "version": metadata.version,
+        "part": metadata.part,
         "eye_size": average.config.eye_size,
         "face_size": average.config.face_size,
-        "recipe": facts.recipe,
-        "objective": facts.objective,
-        "training_data": facts.training_data,
-        "licence_class": facts.licence_class,
-        "commit": facts.commit,
+        "recipe": metadata.recipe,
+        "objective": metadata.objective,
+        "training_data": metadata.training_data,
+        "licence_class": metadata.licence_class,
+        "commit": metadata.commit,
         "date": datetime.now(UTC).date().isoformat(),
-        "metrics": json.dumps(dict(facts.metrics)),
+        "metrics": json.dumps(dict(metadata.metrics)),
     }
     helper.set_model_props(model, {f"eye2face.{key}": str(value) for key, value in written.items()})

@@ -1,4 +1,4 @@
-"""Convolutions of an enlarged picture, rewritten to work on the small one: equal, for half the work.
+"""Polyphase form of a convolution behind an upsampling: the same numbers for half the multiplications.
 
 Of the four pixels that nearest-neighbour upsampling makes of one, a 3 x 3 convolution meets 2 x 2 different
 ones. So one convolution of the large picture is four of the small one, whose 2 x 2 weights are sums of the

@@ -1,1 +1,1 @@
-"""What every trainer shares: run folders, checkpoints, precision, previews."""
+"""The training loop that every network shares: schedule, EMA, checkpoints, run folders, previews."""

@@ -1,4 +1,4 @@
-"""The seed's autoencoder: one eye -> a vector -> one face, cheap where it is large.
+"""Convolutional autoencoder: one eye -> a vector -> one face; no convolution works at full size.
 
 Letters of shapes: B batch, C channels, H and W height and width, S side of the eye, F of the face.
 """

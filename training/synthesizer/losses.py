@@ -1,4 +1,4 @@
-"""Distances between a batch of true and of drawn faces: pure, mean-reduced, unweighted.
+"""Losses between a batch of drawn and of true faces: pure functions, mean-reduced, unweighted.
 
 Letters of shapes: B batch, C channels, H and W height and width, F side of the face. Faces are
 B x 3 x F x F in 0…1, features a list of B x C x H x W, one per layer. Where a loss takes `pixel_weights`

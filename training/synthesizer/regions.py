@@ -1,4 +1,4 @@
-"""Where the face lies in an aligned picture, so that the background may count for less than it.
+"""Mask of the face in an aligned picture, and weights of pixels that make the background count less.
 
 Letters of shapes: F side of the face's picture.
 """

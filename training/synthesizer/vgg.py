@@ -1,4 +1,4 @@
-"""VGG19 features of faces, for the losses and the numbers: which networks, which layers, how weighed.
+"""VGG19 features of faces, for losses and metrics: three sources of weights, the layers and their scales.
 
 Three sources of weights, all converted here and none shipped:
 - torchvision's official `vgg19` file (RGB, ImageNet mean and deviation), by path or by URL;
