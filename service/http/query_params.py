@@ -70,6 +70,8 @@ def read_query(request: Request, kind: type[Q]) -> Q:
         InvalidParameter: a name stands there twice; it would not be plain which one counts.
         RequestValidationError: a name or value is not known.
     """
+    if not request.scope["query_string"]:
+        return kind()
     pairs = request.query_params.multi_items()
     values = dict(pairs)
     if len(values) < len(pairs):
