@@ -3,10 +3,10 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
-from typing import Final, Generic, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 import cv2
 
@@ -21,12 +21,10 @@ from service.observability.stage_timer import StageTimer
 from service.observability.tracing import stage_spans
 from service.pipeline import Pipeline
 from service.runtime.host import count_cores
-from service.runtime.worker_pool import MAX_TOGETHER, CancellationToken, Work, WorkerPool, WorkItem
+from service.runtime.worker_pool import Work, WorkerPool, WorkItem
 from service.settings import Settings
 
 T = TypeVar("T")
-Read = TypeVar("Read")
-Drawn = TypeVar("Drawn")
 _Future = asyncio.Future[None]
 
 HANG_S: Final = 60.0
@@ -51,23 +49,6 @@ _LINGER_S: Final = 2.0
 """The server closes the engine when every request is answered or cut: what still runs is of no use."""
 
 
-@dataclass(frozen=True, slots=True)
-class PhotoWork(Generic[Read, Drawn, T]):
-    """A photo's work in three steps; one without `draw` and `finish` results in what it reads.
-
-    `draw` is given what several photos' work has read, if theirs is the same function.
-    """
-
-    read: Callable[[StageTimer], Read]
-    draw: Callable[[Sequence[Read]], Sequence[Drawn]] | None = None
-    finish: Callable[[Read, Drawn, StageTimer], T] | None = None
-
-    @staticmethod
-    def of(function: Callable[[StageTimer], T]) -> "PhotoWork[T, None, T]":
-        """Work of a single step."""
-        return PhotoWork(function)
-
-
 class Engine:
     """The loaded model and the workers; made at the start, closed at the end."""
 
@@ -90,8 +71,9 @@ class Engine:
             num_workers,
             max_queued=settings.max_queued,
             max_wait_s=settings.max_wait_ms / 1000,
-            max_together=MAX_TOGETHER,
             cores=cores if on_gpu else None,
+            on_start=self._observe_start,
+            on_end=lambda timer: metrics.observe_stages(timer.spent_ms),
         )
         self._self_test: WorkItem[None] | None = None
         self._reader_test: WorkItem[None] | None = None
@@ -124,30 +106,14 @@ class Engine:
         """The same model on its device."""
         return self.model.current.runner
 
-    def submit(self, work: PhotoWork[Read, Drawn, T], *, max_ms: float) -> WorkItem[T]:
+    def submit(self, work: Work[Any, Any, T], *, max_ms: float) -> WorkItem[T]:
         """The photo's work in the queue; its timer stops it where the result is no longer wanted.
 
         Raises:
             Overloaded, NotReady: it is not taken.
         """
-        timer = StageTimer(observe=stage_spans())
-
-        def read(token: CancellationToken) -> Read:
-            timer.check = token.check
-            self._observe_wait(time.monotonic() - token.created, timer)
-            return work.read(timer)
-
-        def finish(read: Read, drawn: Drawn) -> T:
-            assert work.finish is not None
-            return work.finish(read, drawn, timer)
-
-        end = partial(self._metrics.observe_stages, timer.spent_ms)
-        return self.pool.submit(Work(read, work.draw, finish, end), max_ms=max_ms)
-
-    def _observe_wait(self, waited_s: float, timer: StageTimer) -> None:
-        self._metrics.observe_queue_wait(waited_s)
-        if timer.observe is not None:
-            timer.observe("queue", waited_s * 1000, 0.0)
+        observe = stage_spans() if self.settings.tracing else None
+        return self.pool.submit(work, max_ms=max_ms, observe=observe)
 
     def refuse_unready(self) -> None:
         """Returns if photos can be drawn; waits for nothing.
@@ -177,6 +143,12 @@ class Engine:
         if self._reader is not None:
             self._reader.close()
         return ended
+
+    def _observe_start(self, timer: StageTimer) -> None:
+        waited_s = time.monotonic() - timer.created
+        self._metrics.observe_queue_wait(waited_s)
+        if timer.observe is not None:
+            timer.observe("queue", waited_s * 1000, 0.0)
 
     def _open_reader(self, synthesizer: Synthesizer) -> PhotoReader:
         """What reads the photos for this model: the same for every one that follows."""

@@ -12,7 +12,7 @@ from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBea
 from starlette.types import Receive, Scope, Send
 
 from service.access.admission import admit, authenticate, require_key
-from service.engine.engine import Engine, PhotoWork
+from service.engine.engine import Engine
 from service.errors import NotAcceptable, NotFound, NotReady
 from service.http.deadlines import cancel_on_disconnect, read_deadline_ms
 from service.http.negotiation import negotiate
@@ -44,6 +44,7 @@ from service.observability.stage_timer import StageTimer
 from service.pipeline import DrawnFaces, SelectedCrops, SynthesisOptions
 from service.provenance import encode_synthetic
 from service.runtime.host import count_cores
+from service.runtime.worker_pool import Work
 from service.settings import Settings
 from service.vision.images import FaceFormat, encode
 
@@ -161,7 +162,7 @@ async def synthesize(request: Request) -> Response:
         with timer.span("encode"):
             return encode_synthetic(synthesis.faces[0], _format_of(media_type))
 
-    work = PhotoWork(partial(model.pipeline.read, photo, options), model.pipeline.draw, finish)
+    work = Work(partial(model.pipeline.read, photo, options), model.pipeline.draw, finish)
     with cancel_on_disconnect(request):
         face = await _run(engine, work, _deadline_ms(request, engine))
     return Response(face, 200, {"X-Device": model.synthesizer.device}, media_type)
@@ -205,7 +206,7 @@ async def synthesize_batch(request: Request) -> Response:
         answer = synthesis_answer(synthesis, format, model.synthesizer, request_id, timer)
         return BatchResult(upload.file_name, answer)
 
-    works = [PhotoWork(partial(read, each), model.pipeline.draw, partial(finish, each)) for each in uploads]
+    works = [Work(partial(read, each), model.pipeline.draw, partial(finish, each)) for each in uploads]
     with cancel_on_disconnect(request):
         drawn = await _run_each(engine, works, _deadline_ms(request, engine))
     results = [
@@ -241,7 +242,7 @@ async def eyes(request: Request) -> Response:
         return eyes_answer(found, request_id, all=query.all).model_dump_json().encode()
 
     with cancel_on_disconnect(request):
-        body = await _run(engine, PhotoWork.of(look), _deadline_ms(request, engine))
+        body = await _run(engine, Work.of(look), _deadline_ms(request, engine))
     return Response(body, media_type=media_type)
 
 
@@ -256,7 +257,7 @@ def _deadline_ms(request: Request, engine: Engine) -> float:
     return min(engine.settings.deadline_ms, read_deadline_ms(request))
 
 
-async def _run(engine: Engine, work: PhotoWork[Any, Any, T], max_ms: float) -> T:
+async def _run(engine: Engine, work: Work[Any, Any, T], max_ms: float) -> T:
     """What a worker makes of it, within its time; a worker whose result nobody awaits any more stops."""
     item = engine.submit(work, max_ms=max_ms)
     try:
@@ -266,13 +267,13 @@ async def _run(engine: Engine, work: PhotoWork[Any, Any, T], max_ms: float) -> T
 
 
 async def _run_each(
-    engine: Engine, works: Sequence[PhotoWork[Any, Any, T]], max_ms: float
+    engine: Engine, works: Sequence[Work[Any, Any, T]], max_ms: float
 ) -> list[T | BaseException]:
     """The same for each photo, a few at once so that others get their turn; one deadline for all."""
     end = time.monotonic() + max_ms / 1000
     slots = asyncio.Semaphore(engine.settings.num_threads or count_cores())
 
-    async def run(work: PhotoWork[Any, Any, T]) -> T:
+    async def run(work: Work[Any, Any, T]) -> T:
         async with slots:
             return await _run(engine, work, max(1.0, (end - time.monotonic()) * 1000))
 

@@ -1,10 +1,12 @@
-"""Time spent on one photo, by stage of its work."""
+"""Deadline, cancellation and stage times of the work on one photo."""
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Final
+
+from service.errors import DeadlineExceeded
 
 STAGES: Final = ("decode", "find", "crop", "infer")
 
@@ -12,13 +14,40 @@ StageObserver = Callable[[str, float, float], None]
 """Called after each stage with its name, its duration and how long ago it ended, in milliseconds."""
 
 
-@dataclass(slots=True)
-class StageTimer:
-    """Milliseconds by stage; `check` is called before each stage, and may raise to cancel the work."""
+class CancellationToken:
+    """Whether a result is still wanted: its deadline, and a flag that another thread may set."""
 
-    check: Callable[[], None] = lambda: None
-    observe: StageObserver | None = None
-    spent_ms: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+    def __init__(self, deadline: float = math.inf) -> None:
+        """`deadline` is a time of the monotonic clock."""
+        self.created = time.monotonic()
+        self.deadline = deadline
+        self.is_cancelled = False
+
+    def check(self) -> None:
+        """Returns if the result is still wanted.
+
+        Raises:
+            DeadlineExceeded: it comes too late, or nobody is there to take it.
+        """
+        if self.is_cancelled or time.monotonic() > self.deadline:
+            raise self.exceeded()
+
+    def exceeded(self) -> DeadlineExceeded:
+        """The error for whoever waited in vain."""
+        given_ms = (self.deadline - self.created) * 1000
+        return DeadlineExceeded(
+            f"The photo was not done within the {given_ms:,.0f} ms given to it, counted from the end of its "
+            "upload. Send it again later, give it more time (X-Deadline-Ms), or send fewer at once."
+        )
+
+
+class StageTimer(CancellationToken):
+    """Milliseconds by stage; each stage begins with a check whether the result is still wanted."""
+
+    def __init__(self, deadline: float = math.inf, observe: StageObserver | None = None) -> None:
+        super().__init__(deadline)
+        self.observe = observe
+        self.spent_ms: dict[str, float] = dict.fromkeys(STAGES, 0.0)
 
     @contextmanager
     def span(self, stage: str) -> Iterator[None]:

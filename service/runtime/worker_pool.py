@@ -15,7 +15,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
-from service.errors import DeadlineExceeded, NotReady, Overloaded
+from service.errors import NotReady, Overloaded
+from service.observability.stage_timer import StageObserver, StageTimer
 
 T = TypeVar("T")
 Read = TypeVar("Read")
@@ -33,32 +34,6 @@ _LONG_S: Final = 0.1
 _log = logging.getLogger(__name__)
 
 
-class CancellationToken:
-    """Whether a result is still wanted: its deadline, and a flag that the event loop sets for a worker."""
-
-    def __init__(self, deadline: float) -> None:
-        self.created = time.monotonic()
-        self.deadline = deadline
-        self.is_cancelled = False
-
-    def check(self) -> None:
-        """Returns if the result is still wanted.
-
-        Raises:
-            DeadlineExceeded: it comes too late, or nobody is there to take it.
-        """
-        if self.is_cancelled or time.monotonic() > self.deadline:
-            raise self.exceeded()
-
-    def exceeded(self) -> DeadlineExceeded:
-        """The error for whoever waited in vain."""
-        given_ms = (self.deadline - self.created) * 1000
-        return DeadlineExceeded(
-            f"The photo was not done within the {given_ms:,.0f} ms given to it, counted from the end of its "
-            "upload. Send it again later, give it more time (X-Deadline-Ms), or send fewer at once."
-        )
-
-
 @dataclass(frozen=True, slots=True)
 class Work(Generic[Read, Drawn, T]):
     """A piece of work in three steps; one without `draw` and `finish` results in what it reads.
@@ -66,14 +41,12 @@ class Work(Generic[Read, Drawn, T]):
     `draw` is given what several pieces of work have read, if theirs is the same function.
     """
 
-    read: Callable[[CancellationToken], Read]
+    read: Callable[[StageTimer], Read]
     draw: Callable[[Sequence[Read]], Sequence[Drawn]] | None = None
-    finish: Callable[[Read, Drawn], T] | None = None
-    end: Callable[[], object] = lambda: None
-    """Called by the worker once the work is done or has failed."""
+    finish: Callable[[Read, Drawn, StageTimer], T] | None = None
 
     @staticmethod
-    def of(function: Callable[[CancellationToken], T]) -> "Work[T, None, T]":
+    def of(function: Callable[[StageTimer], T]) -> "Work[T, None, T]":
         """Work of a single step."""
         return Work(function)
 
@@ -83,7 +56,7 @@ class WorkItem(Generic[T]):
     """A piece of work in the pool, and the future of its result, which belongs to an event loop."""
 
     work: Work[Any, Any, T]
-    token: CancellationToken
+    timer: StageTimer
     future: "asyncio.Future[T]"
     timeout: asyncio.TimerHandle | None = None
     value: Any = None
@@ -101,7 +74,7 @@ class WorkItem(Generic[T]):
 
     def fail(self, error: Exception) -> None:
         """Ends the wait; called in the loop. Work that runs stops at its next check."""
-        self.token.is_cancelled = True
+        self.timer.is_cancelled = True
         self._resolve(None, error)
 
     def stop_waiting(self) -> None:
@@ -114,7 +87,7 @@ class WorkItem(Generic[T]):
         self._resolve(self.value, self.error)
 
     def _checked(self, step: Callable[..., Any], *arguments: Any) -> Any:
-        self.token.check()
+        self.timer.check()
         return step(*arguments)
 
     def _resolve(self, result: T | None, error: Exception | None) -> None:
@@ -158,14 +131,13 @@ def _draw_and_finish(items: Sequence[WorkItem[Any]]) -> None:
         outcomes = call_together(draw, [item.value for item in same])
         for item, (drawn, error) in zip(same, outcomes, strict=True):
             if error is None and item.work.finish is not None:
-                item.run(item.work.finish, item.value, drawn)
+                item.run(item.work.finish, item.value, drawn, item.timer)
             else:
                 item.value, item.error = drawn, error
 
 
 def _deliver(item: WorkItem[Any]) -> None:
     """Hands the outcome to the event loop that waits for it; called by a worker."""
-    item.work.end()
     try:
         item.future.get_loop().call_soon_threadsafe(item.publish)
     except RuntimeError:  # the loop has ended, and with it who waited
@@ -193,17 +165,18 @@ class WorkerPool:
         *,
         max_queued: int = 64,
         max_wait_s: float = math.inf,
-        max_together: int = 1,
         cores: threading.Semaphore | None = None,
+        on_start: Callable[[StageTimer], object] = lambda timer: None,
+        on_end: Callable[[StageTimer], object] = lambda timer: None,
     ) -> None:
         """`cores`, which a worker holds while it computes, are fewer than workers that wait for a device.
 
-        Where much waits, a worker takes up to `max_together` pieces of work, which share a call of `draw`.
+        `on_start` and `on_end` are called by the worker, before the first step and after the last one.
         """
         self.cores = cores or nullcontext()
         self._max_queued = max_queued
         self._max_wait_s = max_wait_s
-        self._max_together = max_together
+        self._on_start, self._on_end = on_start, on_end
         self._queue: deque[WorkItem[Any]] = deque()
         self._changed = threading.Condition(threading.Lock())
         self._begun: list[float | None] = [None] * num_workers
@@ -213,7 +186,9 @@ class WorkerPool:
         """Workers whose thread ended and was not replaced yet; to ask each thread takes longer."""
         self._threads = [self._start(number) for number in range(num_workers)]
 
-    def submit(self, work: Work[Any, Any, T], *, max_ms: float) -> WorkItem[T]:
+    def submit(
+        self, work: Work[Any, Any, T], *, max_ms: float, observe: StageObserver | None = None
+    ) -> WorkItem[T]:
         """The work in the queue, to be done within `max_ms`; await its `future` in the running event loop.
 
         Work that is still queued when its time is over, or that is dropped, is never begun.
@@ -225,7 +200,8 @@ class WorkerPool:
         if self._num_lost:
             self.replace_dead()
         loop = asyncio.get_running_loop()
-        item = WorkItem(work, CancellationToken(time.monotonic() + max_ms / 1000), loop.create_future())
+        timer = StageTimer(time.monotonic() + max_ms / 1000, observe)
+        item = WorkItem(work, timer, loop.create_future())
         with self._changed:
             if self._closing:
                 raise NotReady(
@@ -240,7 +216,7 @@ class WorkerPool:
     def drop(self, item: WorkItem[Any]) -> None:
         """Forgets an item whose result nobody waits for; one that runs stops at its next check."""
         item.stop_waiting()
-        item.token.is_cancelled = True
+        item.timer.is_cancelled = True
         with self._changed:
             if item in self._queue:
                 self._queue.remove(item)
@@ -302,7 +278,7 @@ class WorkerPool:
 
     def _expire(self, item: WorkItem[Any]) -> None:
         self.drop(item)
-        item.fail(item.token.exceeded())
+        item.fail(item.timer.exceeded())
 
     def _start(self, number: int) -> threading.Thread:
         # Daemons: a worker that hangs in a device's driver must not keep the process from ending.
@@ -333,21 +309,26 @@ class WorkerPool:
         to_draw: list[WorkItem[Any]] = []
         num_taken = 0
         while item is not None:
-            item.run(item.work.read, item.token)
+            self._on_start(item.timer)
+            item.run(item.work.read, item.timer)
             num_taken += 1
             if item.is_done:
-                _deliver(item)
+                self._end(item)
             else:
                 to_draw.append(item)
             item = self._take_another(num_taken, begun)
         _draw_and_finish(to_draw)
         for each in to_draw:
-            _deliver(each)
+            self._end(each)
         return num_taken
+
+    def _end(self, item: WorkItem[Any]) -> None:
+        self._on_end(item.timer)
+        _deliver(item)
 
     def _take_another(self, num_taken: int, begun: float) -> WorkItem[Any] | None:
         """One more item to do at once, where so many wait that every worker finds as many."""
-        if num_taken >= self._max_together or time.monotonic() - begun > _LONG_S:
+        if num_taken >= MAX_TOGETHER or time.monotonic() - begun > _LONG_S:
             return None
         with self._changed:
             enough = len(self._queue) + num_taken >= (num_taken + 1) * len(self._begun)

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from service.errors import DeadlineExceeded, NotReady, Overloaded
-from service.runtime.worker_pool import CancellationToken, Work, WorkerPool, WorkItem, call_together
+from service.observability.stage_timer import StageTimer
+from service.runtime.worker_pool import Work, WorkerPool, WorkItem, call_together
 from tests.running import kill
 
 
@@ -29,7 +30,7 @@ class Gate:
     def __init__(self) -> None:
         self.begun, self.opened = threading.Event(), threading.Event()
 
-    def __call__(self, token: CancellationToken) -> str:
+    def __call__(self, timer: StageTimer) -> str:
         self.begun.set()
         assert self.opened.wait(10)
         return "through"
@@ -55,7 +56,7 @@ def test_each_asker_gets_the_answer_to_its_own_work() -> None:
 
 @pytest.mark.parametrize("error", [ValueError("odd"), StopIteration(), SystemExit(3), KeyboardInterrupt()])
 def test_what_the_work_raises_reaches_who_asked_and_the_worker_lives_on(error: BaseException) -> None:
-    def fail(token: CancellationToken) -> None:
+    def fail(timer: StageTimer) -> None:
         raise error
 
     async def ask() -> None:
@@ -147,10 +148,10 @@ def test_queued_work_whose_time_is_over_is_told_so_in_time_and_never_begun() -> 
 def test_work_that_nobody_waits_for_is_never_begun_and_running_work_stops_at_its_next_check() -> None:
     stopped = threading.Event()
 
-    def long_work(token: CancellationToken) -> None:
+    def long_work(timer: StageTimer) -> None:
         try:
             while True:
-                token.check()
+                timer.check()
                 time.sleep(0.001)
         except DeadlineExceeded:
             stopped.set()
@@ -247,7 +248,7 @@ class Model:
 
     def asked(self, number: int) -> Work[int, int, int]:
         """Work that wants the model's result for the number, and results in ten times that."""
-        return Work(lambda _: number, self, lambda _, drawn: 10 * drawn)
+        return Work(lambda _: number, self, lambda _, drawn, timer: 10 * drawn)
 
 
 async def answers(items: list[WorkItem[Any]]) -> list[Any]:
@@ -266,7 +267,7 @@ async def after_waiting(pool: WorkerPool, works: list[Any]) -> list[Any]:
 def test_work_that_waits_shares_its_calls_and_each_asker_gets_its_own_answer() -> None:
     async def ask() -> None:
         model = Model()
-        with a_pool(max_together=4) as pool:
+        with a_pool() as pool:
             told = await after_waiting(pool, [model.asked(number) for number in range(8)])
         assert told == [10 * (number + 1) for number in range(8)]
         # The gate takes three along; of the five left four are enough for all workers, then one.
@@ -283,7 +284,7 @@ def test_as_much_is_done_at_once_as_every_worker_finds(num_waiting: int, num_tog
     """A worker has one, the other is busy; work that is left to it is not taken along."""
 
     async def ask() -> None:
-        with a_pool(2, max_together=4) as pool:
+        with a_pool(2) as pool:
             gate, held_items = await held(pool, 2)
             items = [pool.submit(Work.of(lambda _: "done"), max_ms=10_000) for _ in range(num_waiting)]
             taken = [held_items[0]]
@@ -303,7 +304,7 @@ def test_after_long_work_a_worker_takes_no_more_along(monkeypatch: pytest.Monkey
 
     async def ask() -> None:
         model = Model()
-        with a_pool(max_together=4) as pool:
+        with a_pool() as pool:
             await after_waiting(pool, [model.asked(number) for number in range(8)])
         assert model.sizes == [1] * 8
 
@@ -314,7 +315,7 @@ def test_an_error_of_the_model_reaches_the_work_that_met_it_alone() -> None:
     async def ask() -> None:
         model = Model()
         model.fails_on = 5
-        with a_pool(max_together=4) as pool:
+        with a_pool() as pool:
             told = await after_waiting(pool, [model.asked(number) for number in range(3, 7)])
         assert told[:2] + told[3:] == [40, 50, 70]
         assert isinstance(told[2], ValueError)
@@ -322,24 +323,25 @@ def test_an_error_of_the_model_reaches_the_work_that_met_it_alone() -> None:
     asyncio.run(ask())
 
 
-def test_work_of_every_kind_can_be_done_at_once() -> None:
+def test_work_of_every_kind_can_be_done_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Work of one step, an error in each step, and one whose asker leaves in between."""
-    model, ended = Model(), list[str]()
+    monkeypatch.setattr("service.runtime.worker_pool.MAX_TOGETHER", 6)
+    model, begun, ended = Model(), list[StageTimer](), list[StageTimer]()
 
-    def fails(_: object, drawn: int = 0) -> int:
+    def fails(*_: object) -> int:
         raise KeyError("a step")
 
-    def leaves(token: CancellationToken) -> int:
-        token.is_cancelled = True
+    def leaves(timer: StageTimer) -> int:
+        timer.is_cancelled = True
         return 2
 
     async def ask() -> None:
-        with a_pool(max_together=6) as pool:
+        with a_pool(on_start=begun.append, on_end=ended.append) as pool:
             works = [
                 Work.of(lambda _: "plain"),
-                Work(lambda _: 1, model, fails, lambda: ended.append("fails to finish")),
-                Work(fails, model, fails, lambda: ended.append("fails to read")),
-                Work(leaves, model, lambda _, drawn: drawn, lambda: ended.append("leaves")),
+                Work(lambda _: 1, model, fails),
+                Work(fails, model, fails),
+                Work(leaves, model, lambda _, drawn, timer: drawn),
                 model.asked(7),
                 model.asked(8),
             ]
@@ -347,7 +349,7 @@ def test_work_of_every_kind_can_be_done_at_once() -> None:
             assert told[0] == "plain"
             assert [type(each) for each in told[1:4]] == [KeyError, KeyError, DeadlineExceeded]
             assert told[4:] == [80, 90]
-            assert sorted(ended) == ["fails to finish", "fails to read", "leaves"]
+            assert len(begun) == len(ended) > 6 and set(begun) == set(ended)
             assert await pool.submit(Work.of(lambda _: "alive"), max_ms=10_000).future == "alive"
 
     asyncio.run(ask())
@@ -357,7 +359,7 @@ def test_work_that_draws_by_another_function_shares_no_call_with_it() -> None:
     one, other = Model(), Model()
 
     async def ask() -> None:
-        with a_pool(max_together=4) as pool:
+        with a_pool() as pool:
             works = [one.asked(1), other.asked(2), one.asked(3), other.asked(4), one.asked(5), one.asked(6)]
             assert await after_waiting(pool, works) == [20, 30, 40, 50, 60, 70]
 
@@ -374,9 +376,9 @@ def test_what_is_only_read_waits_for_no_call_of_others() -> None:
         return items
 
     async def ask() -> None:
-        with a_pool(max_together=4) as pool:
+        with a_pool() as pool:
             gate, held_items = await held(pool)
-            drawn = pool.submit(Work(lambda _: 1, draw, lambda _, result: result), max_ms=10_000)
+            drawn = pool.submit(Work(lambda _: 1, draw, lambda _, result, timer: result), max_ms=10_000)
             plain = pool.submit(Work.of(lambda _: "plain"), max_ms=10_000)
             gate.opened.set()
             await answers(held_items)
@@ -393,9 +395,9 @@ def test_a_call_that_ends_its_thread_is_told_to_all_who_share_it_and_the_worker_
         raise SystemExit
 
     async def ask() -> None:
-        with a_pool(max_together=4) as pool:
+        with a_pool() as pool:
             before = pool._threads[0]
-            told = await after_waiting(pool, [Work(lambda _: 1, exits, lambda _, drawn: drawn)] * 5)
+            told = await after_waiting(pool, [Work(lambda _: 1, exits, lambda _, drawn, timer: drawn)] * 5)
             assert [str(each) for each in told] == ["the work raised SystemExit"] * 5
             assert await pool.submit(Work.of(lambda _: "alive"), max_ms=10_000).future == "alive"
             assert pool._threads[0] is before
