@@ -1,8 +1,5 @@
 """Commands: `train-finder`, `train-refiner`, `doubt-labels`, `export-`, `evaluate-` and `serve-finder`."""
 
-import tempfile
-from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -15,24 +12,23 @@ from service.inference.synthesizer import Synthesizer
 from service.pipeline import Pipeline
 from service.vision.eyes import EyeFinder
 from service.vision.haar import HaarEyeFinder
+from training.data.licences import check_licence_class
 from training.data.photos import find_layout, list_photos
 from training.data.prepare import MAX_PIXELS
 from training.experiment.tables import put_between_marks
-from training.finder import calibration as scores
-from training.finder import end_to_end as serving
+from training.finder import end_to_end
 from training.finder import evaluate as evaluation
-from training.finder.export import FinderMetadata, finder_to_onnx, read_graph, refiner_to_onnx, write_finder
+from training.finder.export import FinderMetadata, export_calibrated, read_finder, read_refiner
 from training.finder.label_errors import (
     draw_label_errors,
     find_label_errors,
     read_files,
     write_label_errors,
 )
-from training.finder.labels import count_licences, load_photos
+from training.finder.labels import load_photos
 from training.finder.negatives import FITTED
-from training.finder.refiner_train import RefinerRecipe, RefinerSettings, load_refiner, train_refiner
+from training.finder.refiner_train import RefinerRecipe, RefinerSettings, train_refiner
 from training.finder.test_sets import (
-    NOBODY,
     NUM_CROPS_EACH,
     Example,
     cat_examples,
@@ -41,8 +37,7 @@ from training.finder.test_sets import (
     negative_examples,
     people_examples,
 )
-from training.finder.train import FinderRecipe, FinderSettings, load_average, load_scenes, train_finder
-from training.loop.run_folder import commit_hash
+from training.finder.train import FinderRecipe, FinderSettings, load_scenes, train_finder
 
 SHIPPED, DRAWS = Path("models/eye_finder.onnx"), Path("models/synthesizer.onnx")
 REFINER = RefinerRecipe()
@@ -69,7 +64,7 @@ def train(  # noqa: PLR0913  every option is an argument
     run: Run,
     steps: Annotated[int, typer.Option()] = FinderRecipe().num_steps,
     seed: Annotated[int, typer.Option()] = 0,
-    workers: Annotated[int, typer.Option(help="Processes that draw pictures.")] = 0,
+    workers: Annotated[int, typer.Option(help="Processes that compose scenes.")] = 0,
     nobody: Nobody = None,
     without: Annotated[Path | None, typer.Option(help="CSV of `doubt-labels`: photos to leave out.")] = None,
 ) -> None:
@@ -98,21 +93,21 @@ def doubt(
     typer.echo(f"{out}: {len(errors)} labels of {num_files} of {len(photos)} photos are contradicted")
 
 
-def train_closer(  # noqa: PLR0913  every option is an argument
+def train_refiner_command(  # noqa: PLR0913  every option is an argument
     data: Data,
     run: Run,
     finder: Annotated[
-        Path, typer.Option(help="The .onnx file of a finder; its candidates are learned from.")
+        Path, typer.Option(help="The .onnx file of a finder; its detections are learned from.")
     ] = SHIPPED,
     pictures: Annotated[
-        int, typer.Option(help="So many drawn pictures are searched.")
+        int, typer.Option(help="Scenes that are searched for its crops.")
     ] = REFINER.num_pictures,
     steps: Annotated[int, typer.Option()] = REFINER.num_steps,
     seed: Annotated[int, typer.Option()] = 0,
-    workers: Annotated[int, typer.Option(help="Processes that draw and search pictures.")] = 0,
+    workers: Annotated[int, typer.Option(help="Processes that compose and search scenes.")] = 0,
     nobody: Nobody = None,
 ) -> None:
-    """Train the finder's closer look; killed at any moment, the same command goes on exactly there."""
+    """Train the finder's refiner; killed at any moment, the same command goes on exactly there."""
     recipe = RefinerRecipe(num_pictures=pictures, num_steps=steps, seed=seed)
     settings = RefinerSettings(run, finder, num_workers=workers)
     typer.echo(f"finished: {train_refiner(recipe, load_scenes(data, seed, nobody), settings)}")
@@ -127,36 +122,26 @@ def export(  # noqa: PLR0913  every option is an argument
     licence_class: Annotated[str, typer.Option(help="Who may use the model: research or open.")],
     version: Annotated[str, typer.Option(help="Version of the model.")] = "1",
     refiner: Annotated[
-        Path | None, typer.Option(help="Run of `train-refiner`; without it there is no closer look.")
+        Path | None, typer.Option(help="Run of `train-refiner`; without it there is no refiner.")
     ] = None,
     limit: Limit = None,
     nobody: Nobody = None,
 ) -> None:
     """Write a run's eye finder as ONNX, its scores and threshold fitted on pictures kept out of training."""
-    model = read_graph(run) if run.is_file() else finder_to_onnx(load_average(run))
-    closer = refiner_to_onnx(load_refiner(refiner)) if refiner else None
     photos = load_photos(data, "calibration", measured=True, limit=limit)
-    num_parts = min(NUM_CROPS_EACH, limit or NUM_CROPS_EACH)
-    empty = list(negative_examples(photos, names=FITTED, num_crops_each=num_parts))
-    empty += folder_negatives(nobody, "calibration") if nobody else []
-    facts = FinderMetadata(version, f"{data.name}: {count_licences(data)}", licence_class, commit_hash())
-    with tempfile.TemporaryDirectory() as folder:
-        draft = Path(folder) / "eye_finder.onnx"
-        num_empty = Counter(case.kind for case in empty if case.kind.startswith(NOBODY))
-        for _ in range(2):  # which looks are taken depends on the scores: now on drafts, then on final ones
-            write_finder(model, draft, facts, {}, closer)
-            detections = scores.label_detections(
-                LearnedEyeFinder.load(draft), [*people_examples(photos), *empty]
-            )
-            weights = scores.fit_logistic_regression(detections)
-            threshold = scores.fit_threshold(detections, weights, num_empty)
-            facts = replace(facts, score_weights=weights, threshold=threshold)
-    metrics = {
-        "candidates_fitted_on": float(len(detections.is_eye)),
-        "pictures_of_nobody": float(num_empty.total()),
-    }
-    write_finder(model, out, facts, metrics, closer)
-    typer.echo(f"{out}: {out.stat().st_size / 1e6:.2f} MB, eyes count from a score of {threshold:.3f}")
+    networks = [read_finder(run), *([read_refiner(refiner)] if refiner else [])]
+    licences = {photo.licence for photo in photos}.union(*(each.licences for each in networks))
+    metadata = FinderMetadata(
+        version, networks[0].training_data, check_licence_class(licence_class, licences, model=str(run)),
+        networks[0].commit,
+    )  # fmt: skip
+    examples = list(people_examples(photos))
+    examples += negative_examples(photos, names=FITTED, num_crops_each=_num_crops(limit))
+    examples += folder_negatives(nobody, "calibration") if nobody else []
+    written = export_calibrated([network.graph for network in networks], out, metadata, examples)
+    typer.echo(
+        f"{out}: {out.stat().st_size / 1e6:.2f} MB, eyes count from a score of {written.threshold:.3f}"
+    )
 
 
 def evaluate(  # noqa: PLR0913  every option is an argument
@@ -170,11 +155,10 @@ def evaluate(  # noqa: PLR0913  every option is an argument
 ) -> None:
     """Print what the eye finder finds on pictures kept out of training, by kind, with 95 % intervals."""
     photos = load_photos(data, "dev", measured=True, limit=limit)
-    empty = negative_examples(photos, num_crops_each=min(NUM_CROPS_EACH, limit or NUM_CROPS_EACH))
-    cases: list[Example] = [
+    examples: list[Example] = [
         *people_examples(photos),
         *composed_crowds(photos),
-        *empty,
+        *negative_examples(photos, num_crops_each=_num_crops(limit)),
         *(folder_negatives(nobody, "dev") if nobody else ()),
         *cat_examples(),
     ]
@@ -182,7 +166,7 @@ def evaluate(  # noqa: PLR0913  every option is an argument
     if haar:
         finders["haar"] = HaarEyeFinder()
     numbers = {
-        name: evaluation.summarize(evaluation.evaluate_finder(finder, cases, title=name))
+        name: evaluation.summarize(evaluation.evaluate_finder(finder, examples, title=name))
         for name, finder in finders.items()
     }
     evaluation.write_numbers(out, numbers)
@@ -209,27 +193,31 @@ def serve(  # noqa: PLR0913  every option is an argument
     into: Into = None,
 ) -> None:
     """Print which labelled photos get a face in the service, why not, and how long the search takes."""
-    photos = list_photos(source, find_layout(source), dev_part=0.05, seed=0)
+    photos = list_photos(source, find_layout(source))
     chosen = [photo for photo in photos if photo.split == split][:limit]
     finder = LearnedEyeFinder.load(model)
     pipeline = Pipeline(
         InProcessReader(finder, max_pixels=MAX_PIXELS), Synthesizer.load(synthesizer, device="cpu")
     )
-    served = serving.run_service(chosen, pipeline, finder, HaarEyeFinder())
-    spent = serving.measure_latency_ms(finder)
+    served = end_to_end.run_service(chosen, pipeline, finder, HaarEyeFinder())
+    spent = end_to_end.measure_latency_ms(finder)
     times = [f"| CPU ms to {name}, median | {each:.1f} |" for name, each in spent.items()]
     text = "\n".join([served.table(f"`{split}`"), *times])
     typer.echo(text)
-    num_refused = serving.draw_refused_photos(served, chosen, refused)
+    num_refused = end_to_end.draw_refused_photos(served, chosen, refused)
     typer.echo(f"{num_refused} refused photos of `{split}`: {refused}")
     if into is not None:
         put_between_marks(into, "SERVED", text)
 
 
+def _num_crops(limit: int | None) -> int:
+    return min(NUM_CROPS_EACH, limit or NUM_CROPS_EACH)
+
+
 def add_commands(app: typer.Typer) -> None:
     """Adds the six commands to the application."""
     app.command("train-finder")(train)
-    app.command("train-refiner")(train_closer)
+    app.command("train-refiner")(train_refiner_command)
     app.command("doubt-labels")(doubt)
     app.command("export-finder")(export)
     app.command("evaluate-finder")(evaluate)

@@ -92,7 +92,7 @@ def _upsample(x_BCHW: Tensor) -> Tensor:
     return F.interpolate(x_BCHW, scale_factor=2.0, mode="nearest")
 
 
-def targets(eyes: Sequence[EyeLabel], side: int = SIDE) -> NDArray[np.float32]:
+def target_maps(eyes: Sequence[EyeLabel], side: int = SIDE) -> NDArray[np.float32]:
     """What the maps of one picture should be, NUM_TARGETS x h x w.
 
     The heat is a Gaussian around each eye, wider for larger eyes (a twentieth of the eye distance, 0.7
@@ -133,7 +133,7 @@ def targets(eyes: Sequence[EyeLabel], side: int = SIDE) -> NDArray[np.float32]:
 LOSS_WEIGHTS = {"heat": 1.0, "offset": 1.0, "size": 1.0, "left": 0.3, "roll": 1.0, "partner": 0.5}
 
 
-def loss(maps: Tensor, wanted: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+def detection_loss(maps: Tensor, wanted: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     """The weighted sum and its terms: focal loss of the heat, absolute errors of the rest.
 
     Each picture counts alike, however many eyes it shows: divided by all eyes of the batch instead, crowds of

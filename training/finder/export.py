@@ -9,8 +9,9 @@ partner eye is relative to this eye, in eye distances. Letters of shapes: H, W a
 import base64
 import json
 import tempfile
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,11 +21,18 @@ import torch.nn.functional as F
 from onnx import helper
 from torch import Tensor, nn
 
-from service.inference.eye_finder import FINDER_CONTRACT_VERSION
+from service.inference.eye_finder import FINDER_CONTRACT_VERSION, LearnedEyeFinder
 from service.inference.refiner import REFINER_INPUT_PX
+from training.data.files import write_atomically
+from training.data.licences import OPEN, LicenceClass
 from training.export.onnx import quiet_exporter, store_as_float16, strip_node_metadata
+from training.finder.calibration import fit_logistic_regression, fit_threshold, label_detections
 from training.finder.detector import DISTANCE_UNIT_PX, STRIDE, EyeFinderNet
 from training.finder.refiner_model import RefinerNet
+from training.finder.refiner_train import load_refiner
+from training.finder.test_sets import NOBODY, Example
+from training.finder.train import load_finder
+from training.loop.run_folder import read_description
 
 OPSET = 18
 NUM_CANDIDATES = 64
@@ -32,7 +40,17 @@ NO_PEAK = -30.0
 """The logit of what is no peak of the heat map: a chance of 1e-13."""
 
 UNCALIBRATED = (0.5, 1.0, 0.2, 0.2, 0.5, 0.0, 0.0, 0.0)
-"""With these, about the same looks are taken as with the weights to come."""
+"""With these the refiner sees about the same detections as with the weights to come."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedNetwork:
+    """A network as an ONNX graph, the commit that trained it, and what it learned from."""
+
+    graph: onnx.ModelProto
+    commit: str
+    training_data: str
+    licences: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +59,7 @@ class FinderMetadata:
 
     version: str
     training_data: str
-    licence_class: str
+    licence_class: LicenceClass
     commit: str
     threshold: float = 0.3
     score_weights: tuple[float, ...] = UNCALIBRATED
@@ -121,6 +139,67 @@ def refiner_to_onnx(net: RefinerNet) -> onnx.ModelProto:
     return model
 
 
+def read_finder(source: Path) -> TrainedNetwork:
+    """The finder's network of a run, or of an exported file, whose weights stay as they are.
+
+    Raises:
+        RunNotFound: the folder holds no run.
+        CheckpointError: it holds none that has been saved yet.
+    """
+    if source.is_dir():
+        return _of_run(finder_to_onnx(load_finder(source)), source)
+    graph = read_graph(source)
+    facts = {each.key.removeprefix("eye2face."): each.value for each in onnx.load(source).metadata_props}
+    licences = {OPEN if facts["licence_class"] == OPEN else "for research only"}
+    return TrainedNetwork(graph, facts["commit"], facts["training_data"], frozenset(licences))
+
+
+def read_refiner(run: Path) -> TrainedNetwork:
+    """The refiner's network of a run.
+
+    Raises:
+        RunNotFound: the folder holds no run.
+        CheckpointError: it holds none that has been saved yet.
+    """
+    return _of_run(refiner_to_onnx(load_refiner(run)), run)
+
+
+def _of_run(graph: onnx.ModelProto, run: Path) -> TrainedNetwork:
+    described = read_description(run)
+    counts: dict[str, int] = described["data"]["photos_by_licence"]
+    training_data = "photos by licence: " + ", ".join(f"{count} {name}" for name, count in counts.items())
+    return TrainedNetwork(graph, described["commit"], training_data, frozenset(counts))
+
+
+def export_calibrated(
+    graphs: Sequence[onnx.ModelProto],
+    path: Path,
+    metadata: FinderMetadata,
+    examples: Sequence[Example],
+) -> FinderMetadata:
+    """Writes the finder's and, if there is one, the refiner's graph, calibrated on the examples.
+
+    Returns the metadata with the scores' weights and the threshold that were fitted.
+    """
+    finder, refiner = graphs[0], graphs[1] if len(graphs) > 1 else None
+    num_negatives = Counter(example.kind for example in examples if example.kind.startswith(NOBODY))
+    with tempfile.TemporaryDirectory() as folder:
+        draft = Path(folder) / "draft.onnx"
+        # Which detections the refiner sees depends on the scores: first uncalibrated, then calibrated ones.
+        for _ in range(2):
+            write_finder(finder, draft, metadata, {}, refiner)
+            detections = label_detections(LearnedEyeFinder.load(draft), examples)
+            weights = fit_logistic_regression(detections)
+            threshold = fit_threshold(detections, weights, num_negatives)
+            metadata = replace(metadata, score_weights=weights, threshold=threshold)
+    metrics = {
+        "candidates_fitted_on": float(len(detections.is_eye)),
+        "pictures_of_nobody": float(num_negatives.total()),
+    }
+    write_finder(finder, path, metadata, metrics, refiner)
+    return metadata
+
+
 def write_finder(
     model: onnx.ModelProto,
     path: Path,
@@ -140,10 +219,7 @@ def write_finder(
     }
     helper.set_model_props(model, {f"eye2face.{key}": str(value) for key, value in written.items()})
     onnx.checker.check_model(model, full_check=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".new")
-    onnx.save(model, beside)
-    beside.replace(path)
+    write_atomically(path, lambda file: file.write(model.SerializeToString()))
 
 
 def _export_finder(net: EyeFinderNet, path: Path) -> None:

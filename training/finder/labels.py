@@ -5,7 +5,6 @@ Letters of shapes: P = 3 landmarks of a person: right eye, left eye, nose; right
 """
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -71,6 +70,7 @@ class LabelledPhoto:
     kind: str
     pixels: Image
     people: tuple[Person, ...]
+    licence: str = "unstated"
 
 
 def load_photos(
@@ -101,14 +101,6 @@ def load_photos(
     return photos
 
 
-def count_licences(data: Path) -> str:
-    """How many rows of the tables are under which licence, for the model's metadata."""
-    counts: Counter[str] = Counter()
-    for path in sorted(data.glob("*.csv")):
-        counts.update(row.get("licence") or "unstated" for row in read_table(path, COLUMNS))
-    return ", ".join(f"{count} {licence}" for licence, count in sorted(counts.items()))
-
-
 def _split_people(tables: Mapping[str, Sequence[Row]]) -> dict[str, FinderSplit]:
     """Everybody's split; whom one table holds out is held out of all."""
     splits: dict[str, FinderSplit] = {}
@@ -137,7 +129,8 @@ def _read_photo(folder: Path, rows: Sequence[Row], measured: bool) -> LabelledPh
         raise DataError(f"{folder / file} is not a picture that can be read")
     pixels = np.asarray(cv2.cvtColor(stored, cv2.COLOR_BGR2RGB), dtype=np.uint8)
     kind = "several-faces" if len(rows) > 1 else rows[0].get("kind") or "face"
-    return LabelledPhoto(file, kind, pixels, tuple(_read_person(row, measured) for row in rows))
+    people = tuple(_read_person(row, measured) for row in rows)
+    return LabelledPhoto(file, kind, pixels, people, rows[0].get("licence") or "unstated")
 
 
 def _read_person(row: Row, measured: bool) -> Person:

@@ -54,7 +54,7 @@ REGRESSION_WEIGHTS = (8.0, 8.0, 2.0, 4.0)
 """Of the place to the right and down, the size and the turn: their usual errors are 0.02 to 0.1."""
 
 
-def loss(answers_B6: Tensor, labels_B6: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+def refiner_loss(answers_B6: Tensor, labels_B6: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     """The sum of the terms and the terms: is it an eye (focal); of eyes the absolute errors and the side.
 
     Source: focal loss with exponent 2, Lin et al. 2017.

@@ -4,6 +4,7 @@ A run's folder holds `run.json`, `crops.npy` and `labels.npy` (see `training.fin
 `checkpoint.pt` and `stats.jsonl`.
 """
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,8 +13,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from training.data.files import save_array
 from training.finder.refiner_crops import RefinerCrops, mine_crops
-from training.finder.refiner_model import RefinerNet, augment_crops, loss
+from training.finder.refiner_model import RefinerNet, augment_crops, refiner_loss
 from training.finder.scenes import Scenes
 from training.loop.checkpoint import load_ema
 from training.loop.loop import begin, run_loop
@@ -37,7 +39,7 @@ class RefinerRecipe:
 
 @dataclass(frozen=True, slots=True)
 class RefinerSettings:
-    """Where a run goes, whose candidates it learns from, and how it is loaded."""
+    """Where a run goes, whose detections it learns from, and how it is loaded."""
 
     folder: Path
     finder: Path
@@ -58,9 +60,11 @@ def train_refiner(
     `after_step` is told the number of each step that is done.
 
     Raises:
-        RunConflict: the folder belongs to another recipe (its length may differ).
+        RunConflict: the folder belongs to another recipe (its length may differ), to other data or another
+            finder.
     """
-    claim(settings.folder, {"recipe": asdict(recipe)})
+    finder = {"sha256": hashlib.sha256(settings.finder.read_bytes()).hexdigest()}
+    claim(settings.folder, {"recipe": asdict(recipe), "data": scenes.describe(), "finder": finder})
     gathered = _gathered(recipe, scenes, settings)
     torch.manual_seed(recipe.seed)
     state = begin(
@@ -100,7 +104,7 @@ def _step(
     torch.manual_seed(recipe.seed * 1_000_003 + step)  # the dropout's
     model.train()
     close, moved = augment_crops(wide, labels, random)
-    total, terms = loss(model(close.contiguous(memory_format=torch.channels_last)), moved)
+    total, terms = refiner_loss(model(close.contiguous(memory_format=torch.channels_last)), moved)
     optimizer.zero_grad(set_to_none=True)
     total.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
@@ -114,6 +118,6 @@ def _gathered(recipe: RefinerRecipe, scenes: Scenes, settings: RefinerSettings) 
         found = mine_crops(
             scenes, settings.finder, range(recipe.num_pictures), num_workers=settings.num_workers
         )
-        np.save(crops, found.crops)
-        np.save(labels, found.labels)  # last: with it the crops are whole
+        save_array(crops, found.crops)
+        save_array(labels, found.labels)  # last: with it the crops are whole
     return RefinerCrops(np.load(crops, mmap_mode="r"), np.load(labels))

@@ -4,7 +4,9 @@ Everything random is a function of (seed, index). Right and left are the subject
 Source: Ghiasi et al. 2021, "Simple copy-paste is a strong data augmentation method".
 """
 
+import hashlib
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -60,6 +62,15 @@ class Scenes:
         weights = np.array([SAMPLING_WEIGHTS.get(photo.kind, 1.0) for photo in photos])
         self._bounds = np.cumsum(weights / weights.sum())
         self._crowded = [photo for photo in photos if len(photo.people) > 1] or photos
+
+    def describe(self) -> dict[str, object]:
+        """What `run.json` says of the photos: how many there are of each licence, and which."""
+        licences = Counter(photo.licence for photo in self.photos)
+        files = "\n".join(sorted(photo.file for photo in self.photos))
+        return {
+            "photos_by_licence": dict(sorted(licences.items())),
+            "files_sha256": hashlib.sha256(files.encode()).hexdigest(),
+        }
 
     def draw(self, index: int) -> tuple[Image, list[EyeLabel]]:
         """A scene SIDE x SIDE x 3 and the labels of its eyes."""

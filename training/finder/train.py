@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from training.finder.detector import EyeFinderNet, loss, targets
+from training.finder.detector import EyeFinderNet, detection_loss, target_maps
 from training.finder.labels import LabelledPhoto, load_photos
 from training.finder.negatives import TRAINED, from_folder, packaged, parts_without_people
 from training.finder.scenes import Scenes
@@ -47,18 +47,18 @@ class FinderSettings:
     log_every: int = 50
 
 
-class TrainingPictures(Dataset[tuple[Tensor, Tensor]]):
-    """Picture number i as uint8 H x W x C and its target maps."""
+class SceneDataset(Dataset[tuple[Tensor, Tensor]]):
+    """Scene i as uint8 H x W x C and its target maps."""
 
-    def __init__(self, scenes: Scenes, num_pictures: int) -> None:
-        self.scenes, self.num_pictures = scenes, num_pictures
+    def __init__(self, scenes: Scenes, num_scenes: int) -> None:
+        self.scenes, self.num_scenes = scenes, num_scenes
 
     def __len__(self) -> int:
-        return self.num_pictures
+        return self.num_scenes
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         picture, eyes = self.scenes.draw(index)
-        return torch.from_numpy(np.ascontiguousarray(picture)), torch.from_numpy(targets(eyes))
+        return torch.from_numpy(np.ascontiguousarray(picture)), torch.from_numpy(target_maps(eyes))
 
 
 def load_scenes(
@@ -78,10 +78,10 @@ def train_finder(recipe: FinderRecipe, scenes: Scenes, settings: FinderSettings)
     """Runs the recipe to its last step, from its checkpoint if there is one, and returns the folder.
 
     Raises:
-        RunConflict: the folder belongs to another recipe (its length may differ).
+        RunConflict: the folder belongs to another recipe (its length may differ) or to other data.
     """
     cv2.setNumThreads(1)
-    claim(settings.folder, {"recipe": asdict(recipe)})
+    claim(settings.folder, {"recipe": asdict(recipe), "data": scenes.describe()})
     torch.manual_seed(recipe.seed)
     state = begin(
         EyeFinderNet(), settings, learning_rate=recipe.learning_rate, weight_decay=recipe.weight_decay
@@ -91,7 +91,7 @@ def train_finder(recipe: FinderRecipe, scenes: Scenes, settings: FinderSettings)
     return settings.folder
 
 
-def load_average(folder: Path) -> EyeFinderNet:
+def load_finder(folder: Path) -> EyeFinderNet:
     """The averaged network of a run, in evaluation mode.
 
     Raises:
@@ -107,7 +107,7 @@ def _step(
     model.train()
     # The batch is channels last already; permuting keeps it so. In float32: on the CPUs at hand the backward
     # pass of depthwise convolutions takes longer in bfloat16 (14.1 against 12.4 ms a picture).
-    total, terms = loss(model(pictures_BHWC.permute(0, 3, 1, 2).float()), wanted)
+    total, terms = detection_loss(model(pictures_BHWC.permute(0, 3, 1, 2).float()), wanted)
     optimizer.zero_grad(set_to_none=True)
     total.backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(model.parameters(), 5.0)
@@ -118,9 +118,9 @@ def _step(
 def _batches(
     recipe: FinderRecipe, scenes: Scenes, settings: FinderSettings, step: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    num_pictures = recipe.num_steps * recipe.batch_size
+    num_scenes = recipe.num_steps * recipe.batch_size
     loader = DataLoader(
-        TrainingPictures(scenes, num_pictures), batch_size=recipe.batch_size,
-        sampler=range(step * recipe.batch_size, num_pictures), num_workers=settings.num_workers,
+        SceneDataset(scenes, num_scenes), batch_size=recipe.batch_size,
+        sampler=range(step * recipe.batch_size, num_scenes), num_workers=settings.num_workers,
     )  # fmt: skip
     yield from loader

@@ -15,6 +15,7 @@ from training.cli.finder import SHIPPED
 from training.cli.main import app
 from training.errors import DataError
 from training.finder.label_errors import read_files
+from training.finder.labels import load_photos
 from training.finder.negatives import from_folder
 from training.finder.train import load_scenes
 
@@ -27,6 +28,7 @@ def run(*arguments: object) -> str:
     return result.output
 
 
+@pytest.mark.slow
 def test_a_finder_is_trained_exported_and_measured(tmp_path: Path) -> None:
     data = write_scenes(tmp_path / "data", 12)
     model, numbers = tmp_path / "finder.onnx", tmp_path / "numbers.json"
@@ -43,7 +45,8 @@ def test_a_finder_is_trained_exported_and_measured(tmp_path: Path) -> None:
     )
     assert LearnedEyeFinder.load(model)._refiner is not None
     info = LearnedEyeFinder.load(model).info
-    assert (info.licence_class, info.training_data) == ("open", "data: 12 open")
+    num_trained = len(load_photos(data, "train"))
+    assert (info.licence_class, info.training_data) == ("open", f"photos by licence: {num_trained} open")
     assert 0 < info.threshold <= 1
     shown = run("evaluate-finder", data, model, "--no-haar", "--limit", 1, "--out", numbers)
     assert "| found: frontal |" in shown
@@ -51,6 +54,7 @@ def test_a_finder_is_trained_exported_and_measured(tmp_path: Path) -> None:
     assert numbers.is_file()
 
 
+@pytest.mark.slow
 def test_more_pictures_of_nobody_come_from_a_folder(tmp_path: Path) -> None:
     data = write_scenes(tmp_path / "data", 12)
     nobody = tmp_path / "nobody"
@@ -65,6 +69,7 @@ def test_more_pictures_of_nobody_come_from_a_folder(tmp_path: Path) -> None:
     assert f"| false eyes a picture, nobody: a folder | {num_measured} pictures |" in shown
 
 
+@pytest.mark.slow
 def test_photos_are_served_and_timed(drawn_csv: Path, tmp_path: Path) -> None:
     models = (
         "--model", tiny_finder(tmp_path / "f.onnx", []), "--synthesizer", tiny_model(tmp_path / "s.onnx"),
@@ -82,6 +87,7 @@ def test_data_that_are_not_there_are_named(tmp_path: Path) -> None:
         run("train-finder", tmp_path, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_doubted_labels_are_left_out_of_the_next_run(tmp_path: Path) -> None:
     data, doubted = write_scenes(tmp_path / "data", 12), tmp_path / "doubted.csv"
     beside = [seen_right(0.5 * 203, 0.5 * 111, 27, 9.0), seen_left(0.5 * 246, 0.5 * 113, 27, 9.0)]
@@ -100,3 +106,12 @@ def test_doubted_labels_are_left_out_of_the_next_run(tmp_path: Path) -> None:
     left = load_scenes(data, 0, without=read_files(doubted)).photos
     assert len(load_scenes(data, 0).photos) - len(left) == 2
     assert "finished" in run("train-finder", data, tmp_path / "run", "--steps", 1, "--without", doubted)
+
+
+def test_a_model_of_photos_that_are_not_open_is_not_exported_as_open(tmp_path: Path) -> None:
+    data = write_scenes(tmp_path / "data", 40, licence="non-commercial")
+    arguments = (tiny_finder(tmp_path / "f.onnx", []), data, tmp_path / "out.onnx", "--limit", 1)
+    for name, said in (("open", "whose licence is non-commercial"), ("Open", "expected research or open")):
+        with pytest.raises(DataError, match=said):
+            run("export-finder", *arguments, "--licence-class", name)
+    assert not (tmp_path / "out.onnx").exists()

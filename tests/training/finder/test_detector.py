@@ -13,8 +13,8 @@ from training.finder.detector import (
     NUM_TARGETS,
     STRIDE,
     EyeFinderNet,
-    loss,
-    targets,
+    detection_loss,
+    target_maps,
 )
 from training.finder.scenes import EyeLabel
 
@@ -45,7 +45,7 @@ def test_a_dark_picture_gives_the_maps_of_a_bright_one() -> None:
 
 
 def test_targets_say_where_and_what_an_eye_is() -> None:
-    maps = targets([EYE], side=128)
+    maps = target_maps([EYE], side=128)
     assert maps.shape == (NUM_TARGETS, 32, 32)
     row, column = np.unravel_index(maps[0].argmax(), maps[0].shape)
     assert (row, column) == (15, 25)
@@ -59,55 +59,55 @@ def test_targets_say_where_and_what_an_eye_is() -> None:
 
 def test_each_eye_counts_once_however_large_it_is() -> None:
     small = EyeLabel(20, 20, 8, 0, False, True)
-    near = targets([EYE, small], side=128)[9]
+    near = target_maps([EYE, small], side=128)[9]
     np.testing.assert_allclose(near.sum(), 2, atol=1e-5)
 
 
 def test_nothing_is_learned_where_an_eye_is_not_sure() -> None:
     unsure = EyeLabel(EYE.x, EYE.y, EYE.distance, EYE.roll, EYE.left, sure=False)
-    maps = targets([unsure], side=128)
+    maps = target_maps([unsure], side=128)
     assert maps[0].max() == 0
     assert maps[10, 15, 25] == 0
     assert maps[10, 0, 0] == 1
 
 
 def test_perfect_maps_cost_next_to_nothing_and_any_wrong_one_costs() -> None:
-    wanted = torch.from_numpy(targets([EYE], side=128))[None]
-    best, terms = loss(perfect_maps(wanted), wanted)
+    wanted = torch.from_numpy(target_maps([EYE], side=128))[None]
+    best, terms = detection_loss(perfect_maps(wanted), wanted)
     assert best < 1e-3
     assert set(terms) == {"heat", "offset", "size", "left", "roll", "partner"}
     for channel in range(len(MAPS)):
         wrong = perfect_maps(wanted)
         wrong[:, channel] = -wrong[:, channel] if channel in (0, 4) else wrong[:, channel] + 1
-        assert loss(wrong, wanted)[0] > best + 0.01, MAPS[channel]
+        assert detection_loss(wrong, wanted)[0] > best + 0.01, MAPS[channel]
 
 
 def test_a_false_eye_costs_only_where_heat_is_learned() -> None:
     unsure = EyeLabel(EYE.x, EYE.y, EYE.distance, EYE.roll, EYE.left, sure=False)
-    wanted = torch.from_numpy(targets([unsure], side=128))[None]
+    wanted = torch.from_numpy(target_maps([unsure], side=128))[None]
     there, elsewhere = perfect_maps(wanted), perfect_maps(wanted)
     there[0, 0, 15, 25] = elsewhere[0, 0, 2, 2] = 12.0
-    assert loss(there, wanted)[0] < 1e-3
-    assert loss(elsewhere, wanted)[0] > 1
+    assert detection_loss(there, wanted)[0] < 1e-3
+    assert detection_loss(elsewhere, wanted)[0] > 1
 
 
 def test_a_crowd_counts_as_much_as_a_close_up() -> None:
     crowd = [EyeLabel(16.0 * n + 20, 40, 10, 0, False, True) for n in range(6)]
-    pictures = [targets(eyes, side=128) for eyes in ([EYE], crowd)]
+    pictures = [target_maps(eyes, side=128) for eyes in ([EYE], crowd)]
     wanted = torch.from_numpy(np.stack(pictures))
     losses = []
     for at in (0, 1):
         maps = perfect_maps(wanted)
         maps[at, 3] += 1  # the size of every eye of one picture is wrong
-        losses.append(float(loss(maps, wanted)[1]["size"]))
+        losses.append(float(detection_loss(maps, wanted)[1]["size"]))
     np.testing.assert_allclose(losses, 0.5, rtol=1e-4)
 
 
 def test_a_centre_off_by_a_part_of_the_eye_costs_alike_for_small_and_large_eyes() -> None:
     costs = []
     for distance in (16.0, 64.0):
-        wanted = torch.from_numpy(targets([replace(EYE, distance=distance)]))[None]
+        wanted = torch.from_numpy(target_maps([replace(EYE, distance=distance)]))[None]
         maps = perfect_maps(wanted)
         maps[:, 1] += 0.1 * distance / STRIDE
-        costs.append(float(loss(maps, wanted)[1]["offset"]))
+        costs.append(float(detection_loss(maps, wanted)[1]["offset"]))
     assert costs[0] == pytest.approx(costs[1], rel=0.02)

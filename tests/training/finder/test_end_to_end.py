@@ -91,6 +91,7 @@ def test_photos_without_a_label_say_nothing(photos: list[Photo], synthesizer: Sy
         run_service(unknown, any_eye(finder, synthesizer), finder, finder, progress=False)
 
 
+@pytest.mark.slow
 def test_the_time_is_that_of_whole_photos_at_two_weights() -> None:
     class Looking:
         input_side_px = 640

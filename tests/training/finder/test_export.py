@@ -1,5 +1,6 @@
 """The exported finder: the same candidates as in torch, at any size, with its facts, in under a megabyte."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,19 +11,27 @@ import torch
 from service.inference.detections import Detection
 from service.inference.eye_finder import LearnedEyeFinder
 from service.inference.refiner import crop_for_refiner
+from tests.fake_finders import seen_right, tiny_finder
 from tests.fakes import astronaut
+from tests.training.labelled_astronaut import photo
+from training.finder import export
 from training.finder.detector import STRIDE, EyeFinderNet
 from training.finder.export import (
     NUM_CANDIDATES,
     FinderMetadata,
     FinderWithDecoding,
     RefinerWithPreprocessing,
+    export_calibrated,
     finder_to_onnx,
+    read_finder,
     read_graph,
     refiner_to_onnx,
     write_finder,
 )
 from training.finder.refiner_model import RefinerNet
+from training.finder.scenes import Scenes
+from training.finder.test_sets import Example
+from training.finder.train import FinderRecipe, FinderSettings, train_finder
 
 pytestmark = pytest.mark.slow
 
@@ -44,6 +53,7 @@ def exported(net: EyeFinderNet, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(64, 64), (256, 320), (96, 640)])
 def test_onnx_runtime_sees_what_torch_sees_at_any_size(
     exported: Path, net: EyeFinderNet, size: tuple[int, int]
@@ -74,6 +84,7 @@ def test_a_peak_of_the_heat_map_is_decoded_to_its_place(net: EyeFinderNet) -> No
     assert rows[0].tolist() == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_the_file_says_what_it_is(exported: Path) -> None:
     info = LearnedEyeFinder.load(exported).info
     assert (info.name, info.version, info.training_data, info.licence_class) == (
@@ -87,11 +98,13 @@ def test_the_file_says_what_it_is(exported: Path) -> None:
     onnx.checker.check_model(onnx.load(exported), full_check=True)
 
 
+@pytest.mark.slow
 def test_the_file_is_smaller_than_a_megabyte(exported: Path) -> None:
     assert exported.stat().st_size < 1_000_000
 
 
-def test_the_closer_look_in_the_file_answers_as_torch_does(exported: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_the_refiner_in_the_file_answers_as_torch_does(exported: Path, tmp_path: Path) -> None:
     torch.manual_seed(1)
     refiner = RefinerNet().eval()
     path = tmp_path / "eye_finder.onnx"
@@ -114,6 +127,7 @@ def test_the_closer_look_in_the_file_answers_as_torch_does(exported: Path, tmp_p
     assert path.stat().st_size < 1_000_000
 
 
+@pytest.mark.slow
 def test_a_file_gives_back_its_network(exported: Path, tmp_path: Path) -> None:
     network = read_graph(exported)
     assert not network.metadata_props
@@ -124,3 +138,41 @@ def test_a_file_gives_back_its_network(exported: Path, tmp_path: Path) -> None:
         for path in (exported, tmp_path / "again.onnx")
     )
     np.testing.assert_array_equal(one, other)
+
+
+@pytest.fixture
+def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run of another commit that learned from one open and two other photos; its graph is empty."""
+    photos = [replace(photo(), file=f"{n}.jpg", licence=("open", "nc", "nc")[n]) for n in range(3)]
+    monkeypatch.setattr("training.loop.run_folder.commit_hash", lambda: "the run's")
+    scenes = Scenes(photos, [np.zeros((64, 64, 3), np.uint8)])
+    recipe = FinderRecipe(num_steps=1, batch_size=1, warmup_steps=1)
+    run = train_finder(recipe, scenes, FinderSettings(tmp_path / "run"))
+    monkeypatch.setattr(export, "finder_to_onnx", lambda net: onnx.ModelProto())
+    return run
+
+
+def test_a_run_says_which_commit_trained_it_and_on_photos_of_which_licences(trained: Path) -> None:
+    network = read_finder(trained)
+    assert network.commit == "the run's"
+    assert network.licences == {"open", "nc"}
+    assert network.training_data == "photos by licence: 2 nc, 1 open"
+
+
+def test_a_file_says_which_commit_trained_it_and_stays_for_research(tmp_path: Path) -> None:
+    network = read_finder(tiny_finder(tmp_path / "open.onnx", []))
+    assert (network.commit, network.training_data, network.licences) == ("none", "none", frozenset({"open"}))
+    graph = onnx.load(tmp_path / "open.onnx")
+    write_finder(graph, tmp_path / "research.onnx", replace(FACTS, licence_class="research"), {})
+    assert "open" not in read_finder(tmp_path / "research.onnx").licences
+
+
+def test_scores_and_threshold_are_fitted_on_the_examples(tmp_path: Path) -> None:
+    graph = read_graph(tiny_finder(tmp_path / "f.onnx", [seen_right(30, 30, 20, 2.0)]))
+    negatives = [Example("nobody: black", np.zeros((64, 64, 3), np.uint8), ())] * 150
+    written = export_calibrated([graph], tmp_path / "out.onnx", FACTS, negatives)
+    info = LearnedEyeFinder.load(tmp_path / "out.onnx").info
+    assert (info.threshold, info.score_weights) == (written.threshold, written.score_weights)
+    assert info.score_weights != FACTS.score_weights
+    assert info.metrics == {"candidates_fitted_on": 150.0, "pictures_of_nobody": 150.0}
+    assert LearnedEyeFinder.load(tmp_path / "out.onnx").detect(negatives[0].picture).eyes == []

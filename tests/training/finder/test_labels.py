@@ -14,7 +14,7 @@ from tests.training.labelled_astronaut import write_scenes
 from training.data.photos import CSV_COLUMNS, list_photos
 from training.data.splits import FinderSplit
 from training.errors import DataError
-from training.finder.labels import count_licences, load_photos
+from training.finder.labels import load_photos
 
 
 def test_no_picture_is_both_learned_from_and_measured_on(tmp_path: Path) -> None:
@@ -61,8 +61,10 @@ def test_a_photo_has_its_pixels_in_rgb(tmp_path: Path) -> None:
     assert photo.pixels.dtype == np.uint8
 
 
-def test_licences_are_counted(tmp_path: Path) -> None:
-    assert count_licences(write_scenes(tmp_path, 2)) == "2 open"
+def test_a_photo_has_the_licence_of_its_row(tmp_path: Path) -> None:
+    assert {photo.licence for photo in load_photos(write_scenes(tmp_path, 3), "train")} == {"open"}
+    write_scenes(tmp_path, 3, licence="")
+    assert {photo.licence for photo in load_photos(tmp_path, "train")} == {"unstated"}
 
 
 def test_a_folder_without_labels_is_named(tmp_path: Path) -> None:

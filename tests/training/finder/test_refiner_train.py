@@ -21,7 +21,7 @@ from tests.fake_finders import seen_right, tiny_finder
 from tests.training.labelled_astronaut import photo
 from training.errors import CheckpointError, RunConflict
 from training.finder.refiner_crops import LABELS, WIDE_PX, WIDEN, label_detections
-from training.finder.refiner_model import RefinerNet, augment_crops, loss
+from training.finder.refiner_model import RefinerNet, augment_crops, refiner_loss
 from training.finder.refiner_train import RefinerRecipe, RefinerSettings, load_refiner, train_refiner
 from training.finder.scenes import EyeLabel, Scenes
 
@@ -91,7 +91,7 @@ def test_a_crop_that_is_moved_shows_the_eye_where_its_label_says() -> None:
 
 def test_what_is_no_eye_teaches_no_place() -> None:
     answers, labels = torch.randn(4, len(LABELS)), torch.zeros(4, len(LABELS))
-    _, terms = loss(answers, labels)
+    _, terms = refiner_loss(answers, labels)
     assert (float(terms["place"]), float(terms["side"])) == (0.0, 0.0)
     assert float(terms["eye"]) > 0
 
@@ -134,12 +134,18 @@ def test_a_finished_run_keeps_what_it_says_of_itself(
     assert "a later one" in (longer / "run.json").read_text()
 
 
-def test_a_folder_of_another_recipe_is_refused(scenes: Scenes, tmp_path: Path) -> None:
+def test_a_folder_of_another_recipe_finder_or_data_is_refused(scenes: Scenes, tmp_path: Path) -> None:
     finder = tiny_finder(tmp_path / "f.onnx", [seen_right(100, 100, 40)])
     settings = RefinerSettings(tmp_path / "run", finder)
     train_refiner(RECIPE, scenes, settings)
     with pytest.raises(RunConflict, match="another recipe"):
         train_refiner(RefinerRecipe(seed=1), scenes, settings)
+    other = replace(settings, finder=tiny_finder(tmp_path / "g.onnx", [seen_right(50, 50, 40)]))
+    with pytest.raises(RunConflict, match="another finder"):
+        train_refiner(RECIPE, scenes, other)
+    more = Scenes([photo(), replace(photo(), file="b.jpg")], scenes.empty)
+    with pytest.raises(RunConflict, match="another data"):
+        train_refiner(RECIPE, more, settings)
 
 
 def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:

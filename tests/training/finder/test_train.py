@@ -13,7 +13,7 @@ from training.finder.scenes import Scenes
 from training.finder.train import (
     FinderRecipe,
     FinderSettings,
-    load_average,
+    load_finder,
     train_finder,
 )
 
@@ -39,13 +39,14 @@ class DyingScenes(Scenes):
 RECIPE = FinderRecipe(num_steps=3, batch_size=2, warmup_steps=1)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_ends_as_if_it_had_not_been(scenes: Scenes, tmp_path: Path) -> None:
     whole = train_finder(RECIPE, scenes, FinderSettings(tmp_path / "whole", checkpoint_every=1, log_every=1))
     settings = FinderSettings(tmp_path / "killed", checkpoint_every=1, log_every=1)
     with pytest.raises(Killed):
         train_finder(RECIPE, DyingScenes(scenes.photos, scenes.empty), settings)
     killed = train_finder(RECIPE, scenes, settings)
-    one, other = load_average(whole).state_dict(), load_average(killed).state_dict()
+    one, other = load_finder(whole).state_dict(), load_finder(killed).state_dict()
     assert all(torch.equal(one[name], other[name]) for name in one)
     steps = [line.split(",")[0] for line in (killed / "stats.jsonl").read_text().splitlines()]
     assert steps == ['{"step": 1', '{"step": 2', '{"step": 3']
@@ -62,12 +63,15 @@ def test_a_finished_run_keeps_what_it_says_of_itself(
     assert "a later one" in (longer / "run.json").read_text()
 
 
-def test_a_folder_of_another_recipe_is_refused(scenes: Scenes, tmp_path: Path) -> None:
+def test_a_folder_of_another_recipe_or_data_is_refused(scenes: Scenes, tmp_path: Path) -> None:
     train_finder(FinderRecipe(num_steps=0), scenes, FinderSettings(tmp_path))
     with pytest.raises(RunConflict, match="another recipe"):
         train_finder(FinderRecipe(num_steps=0, seed=1), scenes, FinderSettings(tmp_path))
+    other = Scenes([replace(photo(), file="other.jpg")], scenes.empty)
+    with pytest.raises(RunConflict, match="another data"):
+        train_finder(FinderRecipe(num_steps=0), other, FinderSettings(tmp_path))
 
 
 def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="holds no checkpoint"):
-        load_average(tmp_path)
+        load_finder(tmp_path)
