@@ -12,7 +12,7 @@ from service.inference.synthesizer import Synthesizer
 from service.pipeline import Pipeline
 from service.vision.eyes import EyeFinder
 from service.vision.haar import HaarEyeFinder
-from training.data.licences import check_licence_class
+from training.data.licences import LicenceClass, check_licence_class
 from training.data.photos import find_layout, list_photos
 from training.data.prepare import MAX_PIXELS
 from training.experiment.tables import put_between_marks
@@ -119,7 +119,7 @@ def export(  # noqa: PLR0913  every option is an argument
     ],
     data: Data,
     out: Annotated[Path, typer.Argument(help="The .onnx file to write.")],
-    licence_class: Annotated[str, typer.Option(help="Who may use the model: research or open.")],
+    licence_class: Annotated[LicenceClass, typer.Option(help="Who may use the model.")],
     version: Annotated[str, typer.Option(help="Version of the model.")] = "1",
     refiner: Annotated[
         Path | None, typer.Option(help="Run of `train-refiner`; without it there is no refiner.")

@@ -16,17 +16,17 @@ from training.cli.finder import add_commands
 from training.data.dataset import EyeFacePairs
 from training.data.face_alignment import FACE_SIZE
 from training.data.face_parts import add_part
+from training.data.licences import LicenceClass, check_licence_class
 from training.data.photos import find_layout, list_photos
 from training.data.prepare import PrepareSettings
 from training.data.prepare import prepare as prepare_pairs
 from training.data.splits import Split
 from training.data.store import Pairs, open_pairs
-from training.errors import DataError, ExportError, OptionError, RecipeError, TrainingError
+from training.errors import DataError, OptionError, RecipeError, TrainingError
 from training.evaluation import evaluate as evaluation
 from training.evaluation.train_serve_gap import measure_gap
 from training.experiment import tables
 from training.export import onnx as exporting
-from training.export.onnx import LicenceClass
 from training.loop import previews as pictures
 from training.loop.run_folder import read_description
 from training.synthesizer.recipes import RECIPES
@@ -175,12 +175,7 @@ def export(  # noqa: PLR0913  every option is an argument
 ) -> None:
     """Write a run as the ONNX file that the service runs, proved equal to torch on real crops."""
     described = read_description(run)
-    others = sorted(_licences(described) - {"open"})
-    if licence_class == "open" and others:
-        raise ExportError(
-            f"{run} learned from photos whose licence is {', '.join(others)}: only a model that saw none but "
-            "open ones is open (prepare --licence open)"
-        )
+    check_licence_class(licence_class, _licences(described), model=str(run))
     metrics = tables.metrics_of(scores, system) if scores else {}
     facts = exporting.ModelMetadata(
         name=out.stem, version=version, recipe=described["recipe"]["name"],

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import onnx
@@ -24,6 +23,7 @@ from torch import Tensor, nn
 from service.inference.synthesizer import Synthesizer
 from service.vision.eyes import CROP_VERSION
 from service.vision.images import Image
+from training.data.licences import LicenceClass
 from training.errors import ExportError
 from training.export.polyphase import apply_polyphase
 from training.loop.previews import draw_faces
@@ -32,8 +32,6 @@ from training.synthesizer.weights import SUFFIX, describe_weights, load_weights,
 
 CONTRACT_VERSION = 1
 OPSET = 18
-LicenceClass = Literal["research", "open"]
-"""Who may use a model: researchers, or anyone."""
 
 MAX_DIFFERENCE = 1
 """How far ONNX Runtime may be from torch, in levels of 255."""

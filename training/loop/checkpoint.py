@@ -1,6 +1,5 @@
 """Checkpoints: the state of a run on disk, written atomically, with all that an exact resume needs."""
 
-import os
 import random
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from training.data.files import write_atomically
 from training.errors import CheckpointError
 
 FILE = "checkpoint.pt"
@@ -24,12 +24,7 @@ def save(folder: Path, state: State) -> None:
     The random states of Python, NumPy and torch are added.
     """
     whole = {**state, "random": _random_states()}
-    partial = folder / (FILE + ".new")
-    with partial.open("wb") as file:
-        torch.save(whole, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, folder / FILE)
+    write_atomically(folder / FILE, lambda file: torch.save(whole, file))
 
 
 def load(folder: Path) -> State | None:

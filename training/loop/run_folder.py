@@ -9,7 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
-from training.errors import RunConflict, RunNotFound
+from training.data.files import write_atomically
+from training.errors import RunConflict, RunError, RunNotFound
 from training.loop import checkpoint as checkpoints
 
 DESCRIPTION, STATS = "run.json", "stats.jsonl"
@@ -35,9 +36,8 @@ def claim(folder: Path, description: Mapping[str, Any], **of_this_start: str) ->
                 )
     if is_finished(folder, described["recipe"]["num_steps"]):
         return
-    folder.mkdir(parents=True, exist_ok=True)
     facts = {**described, **of_this_start, "commit": commit_hash()}
-    path.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    write_atomically(path, json.dumps(facts, indent=1) + "\n")
 
 
 def read_description(folder: Path) -> dict[str, Any]:
@@ -45,11 +45,15 @@ def read_description(folder: Path) -> dict[str, Any]:
 
     Raises:
         RunNotFound: the folder holds no run.
+        RunError: its file is damaged.
     """
+    path = folder / DESCRIPTION
     try:
-        described: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        described: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RunNotFound(f"{folder} holds no run; expected an .onnx file or the folder of a run") from None
+    except ValueError as error:
+        raise RunError(f"{path} is damaged ({error}): remove the folder to begin anew") from error
     return described
 
 
@@ -67,9 +71,8 @@ class StatsWriter:
 
     def __init__(self, folder: Path, step: int, *, every: int) -> None:
         self.path, self.every = folder / STATS, every
-        lines = self.path.read_text().splitlines() if self.path.exists() else []
-        kept = [line for line in lines if json.loads(line)["step"] <= step]
-        self.path.write_text("".join(f"{line}\n" for line in kept))
+        kept = [line for line in read_stats(folder) if line["step"] <= step] if self.path.exists() else []
+        write_atomically(self.path, "".join(json.dumps(line) + "\n" for line in kept))
         self._begin()
 
     def add(self, step: int, terms: Mapping[str, Tensor], *, last: bool) -> None:
@@ -93,9 +96,9 @@ class StatsWriter:
 
 
 def read_stats(folder: Path) -> Iterator[dict[str, float]]:
-    """The lines of a run's `stats.jsonl`."""
+    """The lines of a run's `stats.jsonl`, but one that a kill has cut off."""
     with (folder / STATS).open(encoding="utf-8") as lines:
-        yield from map(json.loads, lines)
+        yield from (json.loads(line) for line in lines if line.endswith("\n"))
 
 
 def commit_hash() -> str:

@@ -33,8 +33,6 @@ from training.finder.scenes import Scenes
 from training.finder.test_sets import Example
 from training.finder.train import FinderRecipe, FinderSettings, train_finder
 
-pytestmark = pytest.mark.slow
-
 FACTS = FinderMetadata(
     "7", "nobody", "open", "abc", threshold=0.25, score_weights=(1.0, 0.5, 0.25, 0.125, 0.0, 2.0, 3.0, 4.0)
 )
@@ -174,5 +172,5 @@ def test_scores_and_threshold_are_fitted_on_the_examples(tmp_path: Path) -> None
     info = LearnedEyeFinder.load(tmp_path / "out.onnx").info
     assert (info.threshold, info.score_weights) == (written.threshold, written.score_weights)
     assert info.score_weights != FACTS.score_weights
-    assert info.metrics == {"candidates_fitted_on": 150.0, "pictures_of_nobody": 150.0}
+    assert info.metrics["pictures_of_nobody"] == 150 <= info.metrics["candidates_fitted_on"]
     assert LearnedEyeFinder.load(tmp_path / "out.onnx").detect(negatives[0].picture).eyes == []

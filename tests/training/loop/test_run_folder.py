@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from training.errors import RunConflict, RunNotFound
+from training.errors import RunConflict, RunError, RunNotFound
 from training.loop import checkpoint as checkpoints
 from training.loop.run_folder import StatsWriter, claim, read_description, read_stats
 
@@ -53,3 +53,17 @@ def test_a_run_that_resumes_drops_the_lines_after_its_checkpoint(tmp_path: Path)
         stats.add(step, {"l1": torch.tensor(0.0)}, last=False)
     StatsWriter(tmp_path, 2, every=1)
     assert [line["step"] for line in read_stats(tmp_path)] == [1, 2]
+
+
+def test_a_line_that_a_kill_has_cut_off_is_dropped(tmp_path: Path) -> None:
+    StatsWriter(tmp_path, 0, every=1).add(1, {"l1": torch.tensor(0.0)}, last=False)
+    with (tmp_path / "stats.jsonl").open("a") as file:
+        file.write('{"step": 2, "l1"')
+    StatsWriter(tmp_path, 1, every=1).add(2, {"l1": torch.tensor(0.0)}, last=False)
+    assert [line["step"] for line in read_stats(tmp_path)] == [1, 2]
+
+
+def test_a_damaged_description_is_named(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text('{"recipe": ')
+    with pytest.raises(RunError, match=r"run\.json is damaged"):
+        claim(tmp_path, RUN)
