@@ -1,7 +1,7 @@
-"""The one seam that every face leaves through: the file, marked as made by a machine.
+"""Provenance: every face is encoded here, with XMP metadata that declares it AI-generated.
 
-The mark is XMP with IPTC's DigitalSourceType, put where readers of each format look for it. OpenCV can
-write XMP itself, but into places that readers ignore. Nothing of the photo's own metadata comes here.
+The metadata is IPTC's DigitalSourceType, where readers of each format look for it: OpenCV can write XMP, but
+into places that readers ignore. Nothing of the photo's own metadata comes here.
 """
 
 import struct
@@ -11,7 +11,7 @@ from service.pipeline import Face
 from service.vision.images import FaceFormat, encode
 
 DIGITAL_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
-"""Made by a model trained on sampled content. Source: IPTC NewsCodes, Digital Source Type."""
+"""Created by a trained model. Source: IPTC NewsCodes, Digital Source Type."""
 
 _XMP = (
     '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
@@ -24,33 +24,33 @@ _XMP = (
 
 
 def encode_synthetic(face: Face, format: FaceFormat) -> bytes:
-    """The face as a file that says it is synthetic."""
+    """The face as a file whose metadata says that it is synthetic."""
     file = encode(face.pixels, format)
     if format == "png":
-        return _mark_png(file)
+        return _add_xmp_to_png(file)
     if format == "jpeg":
-        return _mark_jpeg(file)
+        return _add_xmp_to_jpeg(file)
     height, width = face.pixels.shape[:2]
-    return _mark_webp(file, width, height)
+    return _add_xmp_to_webp(file, width, height)
 
 
-def _mark_png(file: bytes) -> bytes:
+def _add_xmp_to_png(file: bytes) -> bytes:
     # Keyword, uncompressed, no language, no translation. Source: XMP part 3, 1.1.5.
     chunk = b"iTXt" + b"XML:com.adobe.xmp\0\0\0\0\0" + _XMP
     header_end = 33  # signature and IHDR
-    mark = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
-    return file[:header_end] + mark + file[header_end:]
+    segment = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    return file[:header_end] + segment + file[header_end:]
 
 
-def _mark_jpeg(file: bytes) -> bytes:
+def _add_xmp_to_jpeg(file: bytes) -> bytes:
     # APP1 with its name, after JFIF's APP0, which must come first. Source: XMP part 3, 1.1.3.
     content = b"http://ns.adobe.com/xap/1.0/\0" + _XMP
-    mark = b"\xff\xe1" + struct.pack(">H", 2 + len(content)) + content
+    segment = b"\xff\xe1" + struct.pack(">H", 2 + len(content)) + content
     app0_end = 4 + int.from_bytes(file[4:6], "big") if file[2:4] == b"\xff\xe0" else 2
-    return file[:app0_end] + mark + file[app0_end:]
+    return file[:app0_end] + segment + file[app0_end:]
 
 
-def _mark_webp(file: bytes, width: int, height: int) -> bytes:
+def _add_xmp_to_webp(file: bytes, width: int, height: int) -> bytes:
     # The simple layout has no place for metadata: VP8X with the flag for XMP, the picture, then XMP.
     # Source: WebP container specification, extended file format.
     assert file[12:15] == b"VP8" and file[15:16] != b"X", "OpenCV wrote an extended WebP"

@@ -1,11 +1,11 @@
-"""From an NVR's events to faces on MQTT: what is taken, once, and what is published of it.
+"""The bridge: Frigate's events on MQTT in, synthetic faces on MQTT out, each event at most once.
 
-    frigate/events ──> read ──> filter ──> once ──> queue ──> worker: snapshot ──> service ──> publish
+    frigate/events ──> parse ──> filter ──> deduplicate ──> queue ──> worker: snapshot ──> service ──> publish
 
-The line's thread reads, filters and remembers; a few workers do the rest, so that memory stays flat
-whatever comes. Below the bridge's topic go out `<camera>/image` (the face as a file), `<camera>/result` or
-`<camera>/error` (JSON), `error` for messages that were not taken, and `available`. Frigate's sub_label means
-identity and is neither read nor written: a face drawn from one eye identifies nobody.
+The MQTT thread does everything up to the queue, a few workers the rest; queue and snapshots are bounded.
+Below the bridge's topic it publishes `<camera>/image` (a file), `<camera>/result` or `<camera>/error` (JSON),
+`error` for messages that are not accepted, and `available`. Frigate's sub_label, an identity, is neither read
+nor written: a face drawn from one eye identifies nobody.
 """
 
 import logging
@@ -33,30 +33,30 @@ from service.errors import Eye2FaceError
 from service.settings import BridgeSettings, read_secret
 
 MAX_CAMERAS: Final = 500
-"""Announced to Home Assistant; more names than this are no cameras but an attack."""
+"""Cameras that are announced to Home Assistant; more names than this are an attack."""
 
 _MAX_WAITING_BYTES: Final = 100_000_000
 _STOP_S: Final = 8.0
-"""So long a stopping bridge works on what it has; container engines kill after ten seconds."""
+"""Grace period of a stopping bridge; container engines kill after ten seconds."""
 
-_MENTION_EVERY_S: Final = 1.0
+_REPORT_INTERVAL_S: Final = 1.0
 
 _log = logging.getLogger(__name__)
 
 
 class BridgeFull(FrigateError):
-    """More events wait than may; this one is not taken."""
+    """The queue is full; the event is not accepted."""
 
     status = 503
     code = "bridge_full"
-    title = "Too many events wait"
+    title = "Too many events are queued"
 
 
 class Bridge:
-    """One bridge between a Frigate, a service and a broker; `run` it, `stop` it from a signal."""
+    """A bridge between one Frigate, one service and one broker; a signal handler may call `stop`."""
 
     def __init__(self, settings: BridgeSettings) -> None:
-        """Opens nothing yet.
+        """Connects to nothing yet.
 
         Raises:
             OSError, ValueError: a file with a secret or certificates, or the memory, cannot be read.
@@ -78,17 +78,17 @@ class Bridge:
             retry=RetryPolicy(max_tries=10, deadline_s=settings.deadline_s),
             verify=verify,
         )
-        self._mqtt = MqttConnection(_mqtt_options(settings), self._receive, self._forget_announcements)
+        self._mqtt = MqttConnection(_mqtt_options(settings), self._receive, self._clear_announced)
         self._deduplicator = Deduplicator(settings.memory_file)
-        self._pending: queue.SimpleQueue[PendingEvent | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[PendingEvent | None] = queue.SimpleQueue()
         self._waiting_bytes = 0
         self._announced: set[str] = set()
         self._lock = threading.Lock()
         self._stopping = threading.Event()
-        self._mentioned_at = -_MENTION_EVERY_S
+        self._reported_at = -_REPORT_INTERVAL_S
 
     def run(self) -> None:
-        """Works until `stop`, then a few seconds on what waits; the rest comes again at the next start."""
+        """Works until `stop`, and then drains the queue for a few seconds; the broker redelivers the rest."""
         workers = [
             threading.Thread(target=self._work, name=f"worker-{n}", daemon=True)
             for n in range(self._settings.num_workers)
@@ -99,7 +99,7 @@ class Bridge:
         self._stopping.wait()
         end = time.monotonic() + _STOP_S
         for _ in workers:
-            self._pending.put(None)
+            self._queue.put(None)
         for worker in workers:
             worker.join(max(0.0, end - time.monotonic()))
         self._mqtt.close()
@@ -112,28 +112,24 @@ class Bridge:
         self._stopping.set()
 
     def _receive(self, message: Message) -> None:
-        """Takes a message or not; in the line's thread, which must survive whatever a message does."""
+        """Handles a message, in the MQTT thread."""
         try:
-            if (done_with := self._take(message)) is not None:
-                self._mqtt.acknowledge(done_with)
+            if (acknowledged := self._accept(message)) is not None:
+                self._mqtt.acknowledge(acknowledged)
         except FrigateError as error:
             self._report(error)
             self._mqtt.acknowledge(message.tag)
-        except Exception:  # noqa: BLE001  # our mistake about one message must not end the line for all
-            _log.exception("a message on %s was dropped", message.topic[:100])
-            self._mqtt.acknowledge(message.tag)
 
-    def _take(self, message: Message) -> DeliveryTag | None:
-        """The tag that can go back now; None if the message waits until its event is done, or for
-        the next start.
+    def _accept(self, message: Message) -> DeliveryTag | None:
+        """The tag to acknowledge now; None if the message stays open until its event is done.
 
         Raises:
-            MessageRefused: it is none of Frigate's.
-            BridgeFull: there is no room for it.
+            MessageRefused: it is not as Frigate documents it.
+            BridgeFull: the queue is full.
         """
         if self._stopping.is_set():
             return None
-        if message.retained or not message.payload:  # of an earlier time, or the end of a retained one
+        if message.retained or not message.payload:  # an old event, or the removal of a retained one
             return message.tag
         if self._settings.source == "events":
             event = read_event(message.payload)
@@ -142,58 +138,58 @@ class Bridge:
         if not self._filter.matches(event):
             return message.tag
         pending = PendingEvent(event, message.tag)
-        done_with = self._deduplicator.accept(pending)
-        if done_with is None:
+        acknowledged = self._deduplicator.accept(pending)
+        if acknowledged is None:
             self._enqueue(pending)
-        return done_with
+        return acknowledged
 
     def _enqueue(self, pending: PendingEvent) -> None:
-        too_many = self._pending.qsize() >= self._settings.max_waiting
+        too_many = self._queue.qsize() >= self._settings.max_waiting
         if too_many or self._waiting_bytes + pending.num_bytes > _MAX_WAITING_BYTES:
             self._deduplicator.release(pending)
             raise BridgeFull(
-                f"{self._pending.qsize()} events wait already; {pending.event.key[:64]} of "
-                f"{pending.event.camera} is not taken. Allow more workers or a faster service, "
+                f"{self._queue.qsize()} events are queued; {pending.event.key[:64]} of "
+                f"{pending.event.camera} is not accepted. Allow more workers or a faster service, "
                 "or filter more."
             )
         with self._lock:
             self._waiting_bytes += pending.num_bytes
-        self._pending.put(pending)
+        self._queue.put(pending)
 
     def _report(self, error: FrigateError) -> None:
-        """Says that a message was not taken, once a second at most: a flood of them makes no other."""
+        """Logs and publishes why a message was not accepted, at most once a second."""
         now = time.monotonic()
-        if now - self._mentioned_at < _MENTION_EVERY_S:
+        if now - self._reported_at < _REPORT_INTERVAL_S:
             return
-        self._mentioned_at = now
+        self._reported_at = now
         _log.warning("%s", error)
         self._mqtt.publish_unconfirmed(f"{self._settings.topic}/error", error_message(error))
 
     def _work(self) -> None:
-        while (pending := self._pending.get()) is not None:
+        while (pending := self._queue.get()) is not None:
             with self._lock:
                 self._waiting_bytes -= pending.num_bytes
             try:
-                self._serve(pending)
-            except ConnectionClosed:  # unacknowledged, so it comes again at the next start
+                self._process(pending)
+            except ConnectionClosed:  # not acknowledged: the broker redelivers it at the next start
                 return
             self._mqtt.acknowledge(self._deduplicator.complete(pending))
 
-    def _serve(self, pending: PendingEvent) -> None:
+    def _process(self, pending: PendingEvent) -> None:
         """Publishes a face, or why there is none."""
         event = pending.event
         base = f"{self._settings.topic}/{event.camera}"
         try:
             image, result = self._draw(pending)
-        except Exception as error:  # noqa: BLE001  # whatever one event meets, the others are worked on
-            self._mqtt.publish(f"{base}/error", error_message(_known(error), event))
+        except Exception as error:  # noqa: BLE001  # one event must not end the worker of all others
+            self._mqtt.publish(f"{base}/error", error_message(_as_ours(error), event))
             return
         self._announce(event.camera)
         self._mqtt.publish(f"{base}/image", image)
         self._mqtt.publish(f"{base}/result", result)
 
     def _draw(self, pending: PendingEvent) -> tuple[bytes, str]:
-        """The face of the largest person, and what is told of it."""
+        """The face of the largest person as a file, and its result message."""
         start = time.monotonic()
         event = pending.event
         photo = event.snapshot
@@ -208,7 +204,7 @@ class Bridge:
         return synthesis.faces[0].image, result_message(event, synthesis, timings_ms)
 
     def _announce(self, camera: str) -> None:
-        """Tells Home Assistant of the camera's image, the first time."""
+        """Publishes Home Assistant's discovery message for the camera, the first time."""
         if not self._settings.home_assistant:
             return
         with self._lock:
@@ -217,7 +213,7 @@ class Bridge:
             self._announced.add(camera)
         self._mqtt.publish(*discovery_message(self._settings, camera), retain=True)
 
-    def _forget_announcements(self) -> None:
+    def _clear_announced(self) -> None:
         with self._lock:
             self._announced.clear()
 
@@ -241,8 +237,8 @@ def _mqtt_options(settings: BridgeSettings) -> MqttOptions:
     )
 
 
-def _known(error: Exception) -> Eye2FaceError:
+def _as_ours(error: Exception) -> Eye2FaceError:
     if isinstance(error, Eye2FaceError):
         return error
     _log.error("an event failed", exc_info=error)
-    return Eye2FaceError("The bridge failed on this event; its log says why.")
+    return Eye2FaceError("The bridge failed on this event; its log has the reason.")

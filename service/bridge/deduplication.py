@@ -1,6 +1,6 @@
-"""The sightings that were taken: which are in work and which are done, so that each is worked on once.
+"""Deduplication of events: each is processed once, however many messages tell of it, even after a restart.
 
-What is done can be written to a file, one key a line, so that a bridge that starts again knows it too.
+Finished keys can be appended to a file, one a line, which the next start reads.
 """
 
 import logging
@@ -17,14 +17,14 @@ from service.bridge.frigate import CameraEvent
 from service.bridge.mqtt import DeliveryTag
 
 MAX_REMEMBERED: Final = 20_000
-"""Sightings that are known to be done: days of events, a few MB."""
+"""Finished events that are remembered: those of days, a few MB."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class PendingEvent:
-    """A event that was taken, and the tag that goes back when it is done."""
+    """An accepted event, and the delivery tag to acknowledge when it is done."""
 
     event: CameraEvent
     tag: DeliveryTag
@@ -32,64 +32,66 @@ class PendingEvent:
 
     @property
     def num_bytes(self) -> int:
-        """What it takes of memory beside its names."""
+        """Memory that its snapshot takes."""
         return len(self.event.snapshot or b"")
 
 
 class Deduplicator:
-    """Takes each event once; several threads may ask. The oldest ones that are done are forgotten."""
+    """Accepts each event once; may be shared by threads. The oldest finished events are forgotten."""
 
     def __init__(self, file: Path | None = None, *, max_remembered: int = MAX_REMEMBERED) -> None:
-        """Knows what `file` remembers, and writes to it from now on.
+        """Reads the finished keys of `file`, if there is one, and appends to it.
 
         Raises:
-            OSError: the file can be neither read nor made.
+            OSError: the file can be neither read nor written.
         """
         self._max_remembered = max_remembered
         self._lock = threading.Lock()
-        self._working: dict[str, PendingEvent] = {}
+        self._in_progress: dict[str, PendingEvent] = {}
         self._done: OrderedDict[str, None] = OrderedDict()
         self._path = file
         self._file: TextIO | None = None
         self._num_lines = 0
         if file is not None:
             if file.exists():
-                keys = file.read_text("utf-8", errors="replace").split("\n")[:-1]  # a line cut off is none
+                keys = file.read_text("utf-8", errors="replace").split("\n")[
+                    :-1
+                ]  # the last line may be incomplete
                 self._done = OrderedDict.fromkeys(keys[-max_remembered:])
             self._rewrite(file)
 
     def accept(self, pending: PendingEvent) -> DeliveryTag | None:
-        """The tag that can go back at once, because the event is known; None of a new one."""
+        """A tag to acknowledge at once, because the event is known; None for a new event."""
         key = pending.event.key
         with self._lock:
             if key in self._done:
                 self._done.move_to_end(key)
                 return pending.tag
-            working = self._working.get(key)
-            if working is None:
-                self._working[key] = pending
+            known = self._in_progress.get(key)
+            if known is None:
+                self._in_progress[key] = pending
                 return None
-            # After a broken line the broker gives a message again: the tag of the newer one is kept.
-            older, working.tag = working.tag, pending.tag
+            # After a reconnect the broker redelivers: only the newer tag can be acknowledged later.
+            older, known.tag = known.tag, pending.tag
             return older
 
     def complete(self, pending: PendingEvent) -> DeliveryTag:
-        """The event is done; the tag that goes back now."""
+        """Marks the event as done; returns the tag to acknowledge."""
         key = pending.event.key
         with self._lock:
             self._done[key] = None
             while len(self._done) > self._max_remembered:
                 self._done.popitem(last=False)
             self._write(key)
-            return self._working.pop(key).tag
+            return self._in_progress.pop(key).tag
 
     def release(self, pending: PendingEvent) -> None:
-        """The event was not taken after all; another message about it may be."""
+        """Takes back `accept`: another message about the event may be accepted."""
         with self._lock:
-            self._working.pop(pending.event.key)
+            self._in_progress.pop(pending.event.key)
 
     def close(self) -> None:
-        """Lets go of the file."""
+        """Closes the file."""
         with self._lock:
             if self._file is not None:
                 self._file.close()
@@ -105,14 +107,14 @@ class Deduplicator:
             if self._num_lines > 2 * self._max_remembered:
                 self._file.close()
                 self._rewrite(self._path)
-        except OSError as error:  # faces go on; only a restart would draw some of them again
-            _log.error("%s no longer remembers what is done: %s", self._path, error.strerror)
-            with suppress(OSError):  # to close it is to write what it holds
+        except OSError as error:  # the bridge goes on; only a restart repeats some events
+            _log.error("%s no longer records finished events: %s", self._path, error.strerror)
+            with suppress(OSError):  # closing flushes
                 self._file.close()
             self._file = None
 
     def _rewrite(self, path: Path) -> None:
-        """Leaves in the file what is known, and opens it for more."""
+        """Compacts the file to the remembered keys, and opens it for appending."""
         fresh = path.with_name(f"{path.name}.new")
         fresh.write_text("".join(f"{key}\n" for key in self._done), "utf-8")
         os.replace(fresh, path)

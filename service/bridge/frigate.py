@@ -1,7 +1,7 @@
-"""What Frigate, an NVR, says over MQTT and hands out over HTTP; knows nothing of the service.
+"""Frigate's MQTT messages and its HTTP API: parsing, filtering, snapshots.
 
-Every message is taken for hostile: its size, depth, types and names are checked before anything is done with
-it, and a name that goes into an address or a topic holds letters, digits and `_ - .` only.
+Messages are untrusted: size, depth, types and names are validated, and a name that becomes part of a URL or
+topic holds letters, digits and `_ - .` only.
 
 Source: docs.frigate.video, "MQTT" (`frigate/events`, `frigate/<camera>/<object>/snapshot`) and "HTTP API"
 (`GET /api/events/:id/snapshot.jpg`), versions 0.12 to 0.16.
@@ -21,39 +21,39 @@ from service.errors import Eye2FaceError
 from service.settings import BridgeSettings
 
 MAX_EVENT_BYTES: Final = 1_000_000
-"""Events have a few KB; old versions put a thumbnail into them, some tens of KB."""
+"""Events have a few KB, in old versions with a thumbnail of some tens of KB."""
 
 MAX_SNAPSHOT_BYTES: Final = 20_000_000
 
-_NOT_YET: Final = RETRY_STATUSES | {404, 500, 504}
-"""Frigate tells of an event before its snapshot can be fetched: 404 for a moment, 500 in some versions."""
+_NOT_READY: Final = RETRY_STATUSES | {404, 500, 504}
+"""Statuses of a snapshot that is not ready: 404 for a moment after the event, 500 in some versions."""
 
-_AS_SEEN: Final = {"crop": 1, "bbox": 0, "timestamp": 0, "quality": 95}
-"""The tracked object alone, nothing drawn in; Frigate heeds it while the event lasts."""
+_SNAPSHOT_QUERY: Final = {"crop": 1, "bbox": 0, "timestamp": 0, "quality": 95}
+"""The crop of the tracked object without annotations; Frigate heeds it while the event lasts."""
 
 _CONNECT_S: Final = 5.0
 
 
 class FrigateError(Eye2FaceError):
-    """What comes from Frigate cannot be used; met by the bridge, never sent by the service."""
+    """Frigate's data cannot be used; the bridge publishes it, the service never answers it."""
 
     status = 502
     code = "frigate_error"
-    title = "Frigate cannot be used"
+    title = "Frigate failed"
 
 
 class MessageRefused(FrigateError):
-    """An MQTT message is none of those that Frigate is documented to send."""
+    """An MQTT message is not as Frigate documents it."""
 
     code = "message_refused"
-    title = "The message is not understood"
+    title = "Invalid message"
 
 
 class SnapshotUnavailable(FrigateError):
-    """Frigate is away, or has no snapshot of the event."""
+    """Frigate does not answer, or has no snapshot of the event."""
 
     code = "snapshot_unavailable"
-    title = "There is no snapshot"
+    title = "Snapshot unavailable"
 
 
 _Camera = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
@@ -61,11 +61,11 @@ _EventId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 _Word = Annotated[str, Field(min_length=1, max_length=64)]
 
 
-class _Shape(BaseModel):
+class _Message(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore", hide_input_in_errors=True)
 
 
-class _Tracked(_Shape):
+class _Tracked(_Message):
     id: _EventId
     camera: _Camera
     label: _Word
@@ -75,19 +75,19 @@ class _Tracked(_Shape):
     entered_zones: Annotated[tuple[_Word, ...], Field(max_length=100)] = ()
 
 
-class _Event(_Shape):
+class _Event(_Message):
     type: Literal["new", "update", "end"]
     after: _Tracked
 
 
-class _Place(_Shape):
+class _SnapshotTopic(_Message):
     camera: _Camera
     label: _Word
 
 
 @dataclass(frozen=True, slots=True)
 class CameraEvent:
-    """Something that a camera saw. `key` is the same for all messages about the same thing."""
+    """An event of a camera's tracked object; `key` is the same in all messages about it."""
 
     key: str
     camera: str
@@ -98,14 +98,14 @@ class CameraEvent:
     ended: bool = False
     has_snapshot: bool = True
     snapshot: bytes | None = None
-    """The picture, where it came with the message."""
+    """The photo, if it came with the message."""
 
 
 def read_event(payload: bytes) -> CameraEvent:
-    """What a message on `frigate/events` tells.
+    """The event in a message on `frigate/events`.
 
     Raises:
-        MessageRefused: it is none that Frigate sends.
+        MessageRefused: it is not as Frigate documents it.
     """
     if len(payload) > MAX_EVENT_BYTES:
         raise MessageRefused(f"An event has {len(payload):,} bytes; at most {MAX_EVENT_BYTES:,} are read.")
@@ -127,20 +127,20 @@ def read_event(payload: bytes) -> CameraEvent:
 
 
 def read_snapshot(topic: str, payload: bytes) -> CameraEvent:
-    """What a message on `<prefix>/<camera>/<label>/snapshot` shows; the same picture has the same key.
+    """The event of a message on `<prefix>/<camera>/<label>/snapshot`; equal pictures have equal keys.
 
     Raises:
         MessageRefused: the topic is none of Frigate's, or the picture is too large or none.
     """
     *_, camera, label, _ = ("", "", *topic.split("/"))
     try:
-        place = _Place(camera=camera, label=label)
+        parts = _SnapshotTopic(camera=camera, label=label)
     except ValidationError as error:
         raise MessageRefused(f"A snapshot's topic is not Frigate's: {_explain(error)}.") from None
     if not 0 < len(payload) <= MAX_SNAPSHOT_BYTES:
         raise MessageRefused(f"A snapshot has {len(payload):,} bytes; 1 to {MAX_SNAPSHOT_BYTES:,} are taken.")
-    key = f"{place.camera}/{hashlib.sha256(payload).hexdigest()}"
-    return CameraEvent(key=key, camera=place.camera, label=place.label, snapshot=payload)
+    key = f"{parts.camera}/{hashlib.sha256(payload).hexdigest()}"
+    return CameraEvent(key=key, camera=parts.camera, label=parts.label, snapshot=payload)
 
 
 def _explain(error: ValidationError) -> str:
@@ -150,7 +150,7 @@ def _explain(error: ValidationError) -> str:
 
 @dataclass(frozen=True, slots=True)
 class EventFilter:
-    """Which events become faces."""
+    """The settings' conditions for events that become faces."""
 
     cameras: frozenset[str]
     labels: frozenset[str]
@@ -170,7 +170,7 @@ class EventFilter:
         )
 
     def matches(self, event: CameraEvent) -> bool:
-        """Whether the event passes, as it is known now; a later message about it may be."""
+        """Whether this message passes; a later one about the same event may."""
         return (
             event.has_snapshot
             and (not self.cameras or event.camera in self.cameras)
@@ -182,7 +182,7 @@ class EventFilter:
 
 
 class FrigateClient:
-    """Frigate's HTTP API at an address; threads may share one."""
+    """Client of Frigate's HTTP API; may be shared by threads."""
 
     def __init__(
         self,
@@ -192,47 +192,47 @@ class FrigateClient:
         deadline_s: float = 30.0,
         verify: ssl.SSLContext | bool = True,
     ) -> None:
-        """`token`: what its authenticated port wants; `verify`: as httpx has it."""
+        """`token` is for its authenticated port; `verify` is that of httpx."""
         headers = {"accept-encoding": "identity"} | ({"authorization": f"Bearer {token}"} if token else {})
-        self._retry = RetryPolicy(max_tries=8, deadline_s=deadline_s, statuses=_NOT_YET)
+        self._retry = RetryPolicy(max_tries=8, deadline_s=deadline_s, statuses=_NOT_READY)
         self._http = httpx.Client(base_url=address, headers=headers, trust_env=False, verify=verify)
 
     def fetch_snapshot(self, event_id: str) -> bytes:
-        """The picture of an event, a JPEG.
+        """The snapshot of an event, a JPEG.
 
         Raises:
-            SnapshotUnavailable: there is none, or Frigate did not answer, whatever the patience.
+            SnapshotUnavailable: there is none, or Frigate does not answer within the deadline.
         """
         tries = RetryState(self._retry)
-        outcome = send(self._http, _ask_for(event_id), tries)
+        outcome = send(self._http, _snapshot_request(event_id), tries)
         if isinstance(outcome, httpx.Response) and outcome.status_code == httpx.codes.OK:
             if 0 < len(outcome.content) <= MAX_SNAPSHOT_BYTES:
                 return outcome.content
             raise SnapshotUnavailable(f"Frigate's snapshot of {event_id} has {len(outcome.content):,} bytes.")
         raise SnapshotUnavailable(
             f"Frigate gave no snapshot of {event_id}, the last of {max(1, tries.num_failed)} tries: "
-            f"{_tell(outcome)}."
+            f"{_describe(outcome)}."
         )
 
     def close(self) -> None:
-        """Lets go of the connections."""
+        """Closes the connections."""
         self._http.close()
 
 
-def _ask_for(event_id: str) -> Callable[[RetryState], dict[str, Any]]:
+def _snapshot_request(event_id: str) -> Callable[[RetryState], dict[str, Any]]:
     def of(tries: RetryState) -> dict[str, Any]:
         left_s = max(tries.left_s, 0.001)
         return {
             "method": "GET",
             "url": f"/api/events/{event_id}/snapshot.jpg",
-            "params": _AS_SEEN,
+            "params": _SNAPSHOT_QUERY,
             "timeout": httpx.Timeout(left_s, connect=min(_CONNECT_S, left_s)),
         }
 
     return of
 
 
-def _tell(outcome: AttemptOutcome) -> str:
+def _describe(outcome: AttemptOutcome) -> str:
     if not isinstance(outcome, httpx.Response):
         return str(outcome) or type(outcome).__name__
     if outcome.status_code in (401, 403):

@@ -1,7 +1,4 @@
-"""What the bridge publishes, as JSON: results, errors, and the announcement to Home Assistant.
-
-Nothing in it tells who somebody is; a face drawn from one eye could not.
-"""
+"""JSON messages of the bridge: results, errors and Home Assistant's MQTT discovery; no identities."""
 
 import hashlib
 import json
@@ -15,10 +12,10 @@ from service.settings import BridgeSettings
 
 
 def result_message(event: CameraEvent, synthesis: Synthesis, timings_ms: dict[str, float]) -> str:
-    """What goes out beside a face: what it was drawn from, by which model, and which image it is."""
+    """The result beside a face: its event, eye, model, timings and the SHA-256 of its image."""
     face = synthesis.faces[0]
     return json.dumps(
-        _about(event)
+        _event_fields(event)
         | {
             "format": face.format,
             "width": face.width,
@@ -37,15 +34,15 @@ def result_message(event: CameraEvent, synthesis: Synthesis, timings_ms: dict[st
 
 
 def error_message(error: Eye2FaceError, event: CameraEvent | None = None) -> str:
-    """Why there is no face; with `code`, `title` and `detail` as the service's problems have them."""
-    told = {"code": error.code, "title": error.title, "detail": str(error)}
+    """The error in place of a face, with `code`, `title` and `detail` as in the service's problems."""
+    problem = {"code": error.code, "title": error.title, "detail": str(error)}
     if error.request_id:
-        told["request_id"] = error.request_id
-    return json.dumps((_about(event) if event else {}) | told)
+        problem["request_id"] = error.request_id
+    return json.dumps((_event_fields(event) if event else {}) | problem)
 
 
 def discovery_message(settings: BridgeSettings, camera: str) -> tuple[str, str]:
-    """The topic and the message that make Home Assistant show a camera's last face.
+    """Topic and message of Home Assistant's MQTT discovery: an image entity of a camera's last face.
 
     Source: home-assistant.io/integrations/image.mqtt.
     """
@@ -63,7 +60,7 @@ def discovery_message(settings: BridgeSettings, camera: str) -> tuple[str, str]:
     return f"{settings.home_assistant_topic}/image/{node}/{camera}/config", json.dumps(config)
 
 
-def _about(event: CameraEvent) -> dict[str, Any]:
+def _event_fields(event: CameraEvent) -> dict[str, Any]:
     return {
         "event_id": event.event_id,
         "camera": event.camera,

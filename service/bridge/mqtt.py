@@ -1,9 +1,9 @@
-"""The line to the MQTT broker: it comes back when it breaks, and knows what was handed over and what was not.
+"""The connection to the MQTT broker: reconnects, at-least-once delivery in, exactly-once delivery out.
 
-Messages come in at least once: they are acknowledged when their work is done, so that the broker gives them
-again to a bridge that died. Messages go out exactly once (QoS 2): the handshakes of both sides survive a lost
-connection. A broker that comes back without its sessions has forgotten its half of them; what it had not
-confirmed is then sent anew, once more rather than never.
+A message in is acknowledged when its work is done, so that the broker redelivers it to a bridge that died. A
+message out has QoS 2, whose handshake survives a lost connection. A broker that lost its session has
+forgotten its half of the handshakes; messages that it had not confirmed are then published again, rather
+twice than never.
 """
 
 import logging
@@ -22,21 +22,23 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from service.errors import Eye2FaceError
+
 _SESSION_S: Final = 24 * 3600
-"""So long the broker keeps what comes while the bridge is away."""
+"""Expiry of the broker's session: it queues events while the bridge is away."""
 
 _KEEPALIVE_S: Final = 30
 _MAX_RECONNECT_S: Final = 30
-_FAREWELL_S: Final = 2.0
-_LOOK_UP_S: Final = 0.2
-"""So often a message that waits looks whether the line was closed, or the broker forgot it."""
+_CLOSE_TIMEOUT_S: Final = 2.0
+_POLL_S: Final = 0.2
+"""Interval at which `publish` checks for a closed connection or a new session."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryTag:
-    """What goes back to the broker when a message's work is done; without it the message comes again."""
+    """Identifies a received message for its acknowledgement, on the connection that it came by."""
 
     mid: int
     qos: int
@@ -45,7 +47,7 @@ class DeliveryTag:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message that came in."""
+    """A received message."""
 
     topic: str
     payload: bytes
@@ -55,100 +57,102 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class MqttOptions:
-    """Where the broker is, who we are to it, and what we want of it."""
+    """Address and credentials of the broker, subscriptions and limits."""
 
     host: str
     port: int
     trust: ssl.SSLContext | None
-    """What the broker's certificate is checked by; None: no TLS."""
+    """Verifies the broker's certificate; None: no TLS."""
     client_id: str
     username: str | None
     password: str | None
     subscriptions: Sequence[str]
     max_message_bytes: int
     availability: str
-    """The topic that says `online`, and `offline` when we are gone."""
+    """The topic of `online` and, by the last will, `offline`."""
 
 
-class ConnectionClosed(Exception):
-    """The line was closed while a message waited to be handed over."""
+class ConnectionClosed(Eye2FaceError):
+    """The connection was closed before the broker confirmed a message."""
 
 
 class MqttConnection:
-    """The line itself. `on_message` runs in the line's own thread: while it works, nothing more is read."""
+    """A connection that paho-mqtt keeps up; `on_message` runs in its thread and must not block."""
 
     def __init__(
-        self, access: MqttOptions, on_message: Callable[[Message], None], on_new_session: Callable[[], None]
+        self, options: MqttOptions, on_message: Callable[[Message], None], on_new_session: Callable[[], None]
     ) -> None:
-        """`on_new_session`: the broker knows nothing of earlier, retained messages perhaps included."""
-        self._options = access
+        """`on_new_session` is called when the broker has lost our session, and perhaps retained messages."""
+        self._options = options
         self._on_message = on_message
         self._on_new_session = on_new_session
         self._lock = threading.Lock()
         self._online = False
-        self._connection = 0  # counted, because a message's number means something on its own one only
+        self._connection = 0  # message ids are valid on one connection only
         self._session = 0
         self._closing = threading.Event()
         self._client = mqtt.Client(
-            CallbackAPIVersion.VERSION2, client_id=access.client_id, protocol=mqtt.MQTTv5, manual_ack=True
+            CallbackAPIVersion.VERSION2, client_id=options.client_id, protocol=mqtt.MQTTv5, manual_ack=True
         )
-        if access.trust is not None:
-            self._client.tls_set_context(access.trust)
-        if access.username is not None:
-            self._client.username_pw_set(access.username, access.password)
-        self._client.will_set(access.availability, "offline", qos=1, retain=True)
+        self._client.enable_logger(_log)
+        self._client.suppress_exceptions = True  # paho logs what a callback raises and reads on
+        if options.trust is not None:
+            self._client.tls_set_context(options.trust)
+        if options.username is not None:
+            self._client.username_pw_set(options.username, options.password)
+        self._client.will_set(options.availability, "offline", qos=1, retain=True)
         self._client.reconnect_delay_set(1, _MAX_RECONNECT_S)
-        self._client.on_socket_open = _send_at_once
+        self._client.on_socket_open = _set_nodelay
         self._client.on_connect = self._connected
         self._client.on_connect_fail = self._failed
         self._client.on_disconnect = self._disconnected
         self._client.on_message = self._received
 
     def open(self) -> None:
-        """Connects, now or as soon as the broker is there, and again whenever the line breaks."""
-        wishes = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-        wishes.SessionExpiryInterval = _SESSION_S
-        wishes.MaximumPacketSize = self._options.max_message_bytes  # larger ones stay with the broker
+        """Starts connecting in the background, and reconnects whenever the connection is lost."""
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        properties.SessionExpiryInterval = _SESSION_S
+        properties.MaximumPacketSize = self._options.max_message_bytes  # the broker drops larger ones
         self._client.connect_async(
-            self._options.host, self._options.port, _KEEPALIVE_S, clean_start=False, properties=wishes
+            self._options.host, self._options.port, _KEEPALIVE_S, clean_start=False, properties=properties
         )
         self._client.loop_start()
 
     def publish(self, topic: str, payload: bytes | str, *, retain: bool = False) -> None:
-        """Returns when the broker has the message, once, however often the line breaks until then.
+        """Publishes exactly once and blocks until the broker confirms, across reconnects.
 
         Raises:
-            ConnectionClosed: the line was closed before.
+            ConnectionClosed: `close` was called before.
         """
         while True:
             with self._lock:
                 session = self._session
-                handed = self._client.publish(topic, payload, qos=2, retain=retain)
-            if handed.rc == MQTTErrorCode.MQTT_ERR_NO_CONN:
-                handed.rc = MQTTErrorCode.MQTT_ERR_SUCCESS  # it is kept, and goes out with the next line
-            while session == self._session and not handed.is_published():
+                sent = self._client.publish(topic, payload, qos=2, retain=retain)
+            if sent.rc == MQTTErrorCode.MQTT_ERR_NO_CONN:
+                sent.rc = MQTTErrorCode.MQTT_ERR_SUCCESS  # paho queues it for the next connection
+            while session == self._session and not sent.is_published():
                 if self._closing.is_set():
                     raise ConnectionClosed
-                handed.wait_for_publish(_LOOK_UP_S)
-            if handed.is_published():
+                sent.wait_for_publish(_POLL_S)
+            if sent.is_published():
                 return
 
     def publish_unconfirmed(self, topic: str, payload: bytes | str) -> None:
-        """Publishes what may get lost, without waiting; for the line's own thread too."""
+        """Publishes at most once, without blocking; for the MQTT thread, too."""
         self._client.publish(topic, payload, qos=0)
 
     def acknowledge(self, tag: DeliveryTag) -> None:
-        """Tells the broker that it need not give the message again; one of an earlier line it will."""
+        """Acknowledges a message; one of an earlier connection is redelivered instead."""
         with self._lock:
             if tag.qos and self._online and tag.connection == self._connection:
                 self._client.ack(tag.mid, tag.qos)
 
     def close(self) -> None:
-        """Says goodbye; what was not handed over by now stays unsent."""
+        """Publishes `offline` and disconnects; unconfirmed messages are dropped."""
         if self._online:
-            farewell = self._client.publish(self._options.availability, "offline", qos=1, retain=True)
-            if farewell.rc == MQTTErrorCode.MQTT_ERR_SUCCESS:
-                farewell.wait_for_publish(_FAREWELL_S)
+            offline = self._client.publish(self._options.availability, "offline", qos=1, retain=True)
+            if offline.rc == MQTTErrorCode.MQTT_ERR_SUCCESS:
+                offline.wait_for_publish(_CLOSE_TIMEOUT_S)
         self._closing.set()
         self._client.disconnect()
         self._client.loop_stop()
@@ -162,7 +166,7 @@ class MqttConnection:
         properties: Properties | None,
     ) -> None:
         if reason.is_failure:
-            _log.error("the broker %s refuses: %s", self._options.host, reason)
+            _log.error("the broker %s refuses the connection: %s", self._options.host, reason)
             return
         with self._lock:
             self._online, self._connection = True, self._connection + 1
@@ -177,7 +181,7 @@ class MqttConnection:
         _log.info("connected to %s:%d", self._options.host, self._options.port)
 
     def _failed(self, client: mqtt.Client, userdata: Any) -> None:
-        reason = sys.exception()  # paho calls this where it caught it
+        reason = sys.exception()  # paho calls this in its except clause
         _log.warning("%s:%d cannot be reached: %s", self._options.host, self._options.port, reason)
 
     def _disconnected(
@@ -191,19 +195,19 @@ class MqttConnection:
         with self._lock:
             self._online = False
         if not self._closing.is_set():
-            _log.warning("the line to %s broke: %s", self._options.host, reason)
+            _log.warning("the connection to %s was lost: %s", self._options.host, reason)
 
     def _received(self, client: mqtt.Client, userdata: Any, message: mqtt.MQTTMessage) -> None:
         try:
             topic = message.topic
-        except UnicodeDecodeError:  # none that we subscribe to
+        except UnicodeDecodeError:  # not of our subscriptions
             client.ack(message.mid, message.qos)
             return
         tag = DeliveryTag(message.mid, message.qos, self._connection)
         self._on_message(Message(topic, bytes(message.payload), message.retain, tag))
 
 
-def _send_at_once(client: mqtt.Client, userdata: Any, line: Any) -> None:
-    """A handshake is a few small packets; the kernel would hold some back, up to 40 ms each (Nagle)."""
-    if isinstance(line, socket.socket):
-        line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+def _set_nodelay(client: mqtt.Client, userdata: Any, connection: Any) -> None:
+    """Disables Nagle's algorithm, which delays the small packets of a handshake by up to 40 ms each."""
+    if isinstance(connection, socket.socket):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -1,4 +1,4 @@
-"""What is installed, which model is there, where it really runs and how fast: facts for people to read."""
+"""`eye2face doctor`: versions, sandbox, eye finder, model, device and speed, as facts by name."""
 
 import platform
 import statistics
@@ -23,12 +23,12 @@ from service.vision.haar import HaarEyeFinder
 from service.vision.images import encode
 
 _NUM_RUNS = 10
-_TRY_S = 60
+_SANDBOX_TIMEOUT_S = 60
 _ROOT = Path(__file__).parents[2]
 
 
 def examine_versions() -> dict[str, str]:
-    """Versions of what the service stands on, and the cores it may use."""
+    """Versions of the service and its libraries, and the cores it may use."""
     runtimes = [name for name in ("onnxruntime", "onnxruntime-gpu") if _version(name)]
     return {
         "eye2face": __version__,
@@ -41,11 +41,11 @@ def examine_versions() -> dict[str, str]:
 
 
 def examine_sandbox() -> dict[str, str]:
-    """Whether processes that read photos can be shut in here; one is, for a try."""
+    """The sandbox that a decoding process gets on this machine, tried with one."""
     command = [sys.executable, "-m", "service.decoding.sandbox"]
     try:
         tried = subprocess.run(
-            command, cwd=_ROOT, stdout=subprocess.PIPE, text=True, timeout=_TRY_S, check=True
+            command, cwd=_ROOT, stdout=subprocess.PIPE, text=True, timeout=_SANDBOX_TIMEOUT_S, check=True
         )
     except (OSError, subprocess.SubprocessError) as error:
         return {"sandbox": f"none: {error}"}
@@ -53,7 +53,7 @@ def examine_sandbox() -> dict[str, str]:
 
 
 def examine_finder(name: Literal["learned", "haar"]) -> dict[str, str]:
-    """Who looks for eyes, and how long a look at a photo without any takes.
+    """The eye finder, and its median time on a photo without eyes.
 
     Raises:
         ModelError: the finder cannot be used.
@@ -69,10 +69,10 @@ def examine_finder(name: Literal["learned", "haar"]) -> dict[str, str]:
     if isinstance(finder, LearnedEyeFinder):
         info = finder.info
         about += (
-            f": {info.name} {info.version}, {info.licence_class}, {info.date}, from {info.threshold:.2f} on"
+            f": {info.name} {info.version}, {info.licence_class}, {info.date}, threshold {info.threshold:.2f}"
         )
-    look = f"{statistics.median(times_ms):.1f} ms at 320 x 240, median of {_NUM_RUNS}"
-    return {"finder": about, "a look": look}
+    median = f"{statistics.median(times_ms):.1f} ms at 320 x 240, median of {_NUM_RUNS}"
+    return {"finder": about, "detection": median}
 
 
 def examine_model(synthesizer: Synthesizer) -> dict[str, str]:

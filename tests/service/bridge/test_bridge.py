@@ -6,7 +6,6 @@ import json
 import os
 import re
 import statistics
-import subprocess
 import sys
 import threading
 import time
@@ -17,6 +16,8 @@ import PIL.Image
 import pytest
 
 import service.bridge.bridge
+from service.bridge.frigate import CameraEvent
+from service.cli import main as cli
 from service.client.client import Client
 from tests.fakes import astronaut, encoded
 from tests.mqtt import Mosquitto, Wire, event, wait_for
@@ -204,7 +205,7 @@ HOSTILE = {
 def test_a_hostile_message_is_refused_and_the_next_one_is_taken(
     broker: Mosquitto, wire: Wire, frigate: Server, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service.bridge.bridge, "_MENTION_EVERY_S", 0)
+    monkeypatch.setattr(service.bridge.bridge, "_REPORT_INTERVAL_S", 0)
     with bridging(broker, frigate.address, address):
         wait_for(lambda: online(wire))
         for payload in HOSTILE.values():
@@ -360,34 +361,42 @@ def test_more_events_than_may_wait_are_refused_and_said_to_be(
         wait_for(lambda: ids(wire, "result")["1.3-a"])
 
 
-WITHOUT_PAHO = """
-import sys
-sys.modules["paho"] = None
-from service.cli.main import main
-main(["bridge"])
-"""
+def fail_to_start(capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line in which `eye2face bridge` says why it does not start."""
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["bridge"])
+    assert ended.value.code == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
 
 
 @pytest.mark.parametrize(
-    ("command", "settings", "said"),
+    ("setting", "value", "said"),
     [
-        (["-c", WITHOUT_PAHO], {}, "pip install 'eye2face[mqtt]'"),
-        (["-m", "service", "bridge"], {"MQTT_PORT": "0"}, "setting mqtt_port"),
-        (["-m", "service", "bridge"], {"FRIGATE": "frigate:5000"}, "setting frigate"),
-        (["-m", "service", "bridge"], {"MQTT_PASSWORD_FILE": "/nowhere"}, "/nowhere"),
-        (["-m", "service", "bridge"], {"SERVICE_KEY_FILE": os.devnull}, "is empty"),
+        ("MQTT_PORT", "0", "setting mqtt_port"),
+        ("FRIGATE", "frigate:5000", "setting frigate"),
+        ("MQTT_PASSWORD_FILE", "/nowhere", "/nowhere"),
+        ("SERVICE_KEY_FILE", os.devnull, "is empty"),
     ],
-    ids=["no paho", "no port", "no address", "no file", "no key"],
 )
 def test_a_bridge_that_cannot_start_says_why_in_one_line(
-    command: list[str], settings: dict[str, str], said: str
+    setting: str, value: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    env = os.environ | {f"EYE2FACE_BRIDGE_{name}": value for name, value in settings.items()}
-    done = subprocess.run([sys.executable, *command], cwd=ROOT, env=env, capture_output=True, timeout=120)
-    (line,) = done.stderr.decode().splitlines()
-    assert (done.returncode, line.startswith("eye2face: "), said in line) == (1, True, True), line
+    monkeypatch.setenv(f"EYE2FACE_BRIDGE_{setting}", value)
+    line = fail_to_start(capsys)
+    assert line.startswith("eye2face: ") and said in line
 
 
+def test_without_paho_the_bridge_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "paho.mqtt.client", None)
+    for module in ("bridge", "deduplication", "mqtt"):
+        monkeypatch.delitem(sys.modules, f"service.bridge.{module}", raising=False)
+    assert fail_to_start(capsys) == "eye2face: The bridge needs paho-mqtt: pip install 'eye2face[mqtt]'."
+
+
+@pytest.mark.slow
 def test_the_bridges_own_share_of_the_time_is_small(
     broker: Mosquitto, wire: Wire, frigate: Server, address: str
 ) -> None:
@@ -403,3 +412,44 @@ def test_the_bridges_own_share_of_the_time_is_small(
             ratios.append((published - start) * 1000 / (timings["snapshot"] + timings["service"]))
     print(f"event to published face over snapshot + service: {statistics.median(ratios[1:]):.3f}")
     assert statistics.median(ratios[1:]) <= 1.2  # the first one opens connections and announces the camera
+
+
+def test_a_bug_about_one_message_does_not_end_the_connection(
+    broker: Mosquitto, wire: Wire, frigate: Server, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parse = service.bridge.frigate.read_event
+
+    def read_event(payload: bytes) -> CameraEvent:
+        event = parse(payload)
+        if event.key == "1.0-bug":
+            raise RuntimeError("a bug of ours")
+        return event
+
+    monkeypatch.setattr(service.bridge.bridge, "read_event", read_event)
+    with bridging(broker, frigate.address, address):
+        wait_for(lambda: online(wire))
+        wire.event("1.0-bug")
+        wire.event("2.0-good")
+        wait_for(lambda: ids(wire, "result"))
+    assert ids(wire, "result") == {"2.0-good": 1}
+
+
+def test_a_bug_about_one_event_is_published_and_the_worker_goes_on(
+    broker: Mosquitto, wire: Wire, frigate: Server, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with bridging(broker, frigate.address, address, num_workers=1) as bridge:
+        real = bridge._frigate.fetch_snapshot
+
+        def fetch_snapshot(event_id: str) -> bytes:
+            if event_id == "1.0-bug":
+                raise RuntimeError("a bug of ours")
+            return real(event_id)
+
+        monkeypatch.setattr(bridge._frigate, "fetch_snapshot", fetch_snapshot)
+        wait_for(lambda: online(wire))
+        wire.event("1.0-bug")
+        wire.event("2.0-good")
+        wait_for(lambda: ids(wire, "result"))
+    (error,) = wire.json_on("eye2face/front_door/error")
+    assert (error["event_id"], error["code"]) == ("1.0-bug", "internal_error")
+    assert ids(wire, "result") == {"2.0-good": 1}

@@ -146,6 +146,7 @@ def test_a_manifest_of_somebody_else_stops_the_run(
     assert not list(tmp_path.glob("*.face.png"))
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_leaves_whole_files_and_is_gone_on_with(tmp_path: Path) -> None:
     photos, faces = tmp_path / "photos", tmp_path / "faces"
     photos.mkdir()
