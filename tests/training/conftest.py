@@ -5,17 +5,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
 
 from tests.drawn_faces import DrawnPhoto, draw_photos, write_csv
 from tests.training.exported import FACTS
 from tests.training.perceptual import write_archives
-from training.data.dataset import EyeFacePairs
+from tests.training.tiny import TINY
 from training.data.face_parts import add_part
 from training.data.prepare import PrepareSettings, prepare
 from training.data.store import Pairs, open_pairs
 from training.export.onnx import export
-from training.synthesizer.recipes import RECIPES
 from training.synthesizer.train import RunSettings, train
 
 
@@ -52,10 +50,18 @@ def drawn_pairs(drawn_folder: Path) -> Pairs:
 
 
 @pytest.fixture(scope="session")
-def eyes(drawn_pairs: Pairs) -> Tensor:
-    """The eyes of its `train` split, B x 3 x 64 x 64 in 0…1."""
-    dataset = EyeFacePairs(drawn_pairs, "train")
-    return torch.stack([dataset[i][0] for i in range(len(dataset))]).float() / 255
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory, drawn_csv: Path) -> Path:
+    """They, prepared at 32 px; a third of the training persons are `dev`."""
+    out = tmp_path_factory.mktemp("pairs") / "tiny"
+    settings = PrepareSettings(drawn_csv, out, eye_size=32, wide_size=48, face_size=32, dev_part=0.33)
+    prepare(settings, progress=False)
+    return out
+
+
+@pytest.fixture(scope="session")
+def tiny_pairs(tiny_folder: Path) -> Pairs:
+    """They, opened."""
+    return open_pairs(tiny_folder)
 
 
 @pytest.fixture(scope="session")
@@ -80,16 +86,16 @@ def archives(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="session")
-def run(tmp_path_factory: pytest.TempPathFactory, drawn_pairs: Pairs) -> Path:
+def run(tmp_path_factory: pytest.TempPathFactory, tiny_pairs: Pairs) -> Path:
     """A short run's folder; not to be written to."""
-    recipe = replace(RECIPES["tiny"], num_steps=20, batch_size=8)
+    recipe = replace(TINY, num_steps=20)
     folder = tmp_path_factory.mktemp("runs") / "tiny"
-    return train(recipe, drawn_pairs, RunSettings(folder, "", accelerator="cpu"))
+    return train(recipe, tiny_pairs, RunSettings(folder, "", accelerator="cpu", preview_every=0))
 
 
 @pytest.fixture(scope="session")
-def exported(run: Path, drawn_pairs: Pairs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported(run: Path, tiny_pairs: Pairs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The file of that run."""
     path = tmp_path_factory.mktemp("models") / "tiny.onnx"
-    export(run, path, FACTS, drawn_pairs.eyes[:, 0])
+    export(run, path, FACTS, tiny_pairs.eyes[:, 0])
     return path

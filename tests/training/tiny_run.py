@@ -2,7 +2,7 @@
 
     python -m tests.training.tiny_run PAIRS RUN ARCHIVES OBJECTIVE [--die-while-saving N]
 
-trains 24 steps in float32 on one thread towards the objective, faces of 64 px; with the option the process
+trains 24 steps in float32 on one thread towards the objective, faces of 32 px; with the option the process
 kills itself in the middle of writing its Nth checkpoint.
 """
 
@@ -17,20 +17,11 @@ from typing import IO, Any
 
 import torch
 
+from tests.training.tiny import TINY
 from training.data.store import open_pairs
-from training.synthesizer.autoencoder import half_as_large
-from training.synthesizer.recipes import RECIPES
 from training.synthesizer.train import RunSettings, train
 
-TINY = RECIPES["tiny"]
-TINY_STD = replace(
-    TINY,
-    objective="layer-stdmap",
-    num_steps=24,
-    batch_size=8,
-    warmup_steps=5,
-    model=half_as_large(TINY.model),
-)
+TINY_STD = replace(TINY, objective="layer-stdmap", num_steps=24, warmup_steps=5)
 
 
 def main(arguments: list[str]) -> None:
@@ -40,7 +31,7 @@ def main(arguments: list[str]) -> None:
     if len(arguments) > 4:
         torch.save = _dying_after(int(arguments[5]), torch.save)
     torch.set_num_threads(1)
-    settings = RunSettings(run, str(archives), checkpoint_every=3, log_every=1, preview_every=1000)
+    settings = RunSettings(run, str(archives), checkpoint_every=3, log_every=1, preview_every=0)
     train(recipe, open_pairs(pairs), settings)
 
 

@@ -1,15 +1,16 @@
 """The command `python -m training`, from drawn photos to a served model, and its failures."""
 
 import json
-import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests import fakes
 from tests.training.perceptual import write_archives
+from tests.training.tiny import TINY
 from training.cli import main as cli
 
 
@@ -63,17 +64,14 @@ def test_photos_that_give_no_pair_are_a_failure(
 
 @pytest.mark.slow
 def test_a_model_is_as_open_as_the_run_it_began_with(
-    tmp_path: Path, drawn_folder: Path, run: Path, monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, tiny_folder: Path, run: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    first, second = tmp_path / "first", tmp_path / "second"
-    shutil.copytree(run, first)
-    described = json.loads((first / "run.json").read_text())
-    described["data"]["rows_by_licence"] = {"unstated": 12}
-    (first / "run.json").write_text(json.dumps(described))
-    begin = ("train", drawn_folder, second, "--recipe", "tiny", "--steps", "1", "--start-from", first)
-    assert call(monkeypatch, *begin) == 0
-    ask = ("export", second, drawn_folder, tmp_path / "x.onnx", "--licence-class", "open")
+    described = json.loads((run / "run.json").read_text())
+    described["start_from"] = {"data": {"rows_by_licence": {"unstated": 12}}}
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text(json.dumps(described))
+    ask = ("export", tmp_path / "run", tiny_folder, tmp_path / "x.onnx", "--licence-class", "open")
     assert call(monkeypatch, *ask) == 1
     assert "learned from photos whose licence is unstated" in capsys.readouterr().err
 
@@ -132,19 +130,20 @@ def test_an_option_outside_of_its_choices_is_refused_with_them(
     ],
 )
 def test_systems_that_cannot_be_evaluated_are_named(
-    arguments: tuple[str, ...], sentence: str, tmp_path: Path, drawn_folder: Path,
+    arguments: tuple[str, ...], sentence: str, tmp_path: Path, tiny_folder: Path,
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
-    assert call(monkeypatch, "evaluate", drawn_folder, *arguments) == 1
+    assert call(monkeypatch, "evaluate", tiny_folder, *arguments) == 1
     assert sentence in capsys.readouterr().err
 
 
 def test_options_of_a_run_are_written_beside_its_weights(
-    tmp_path: Path, drawn_folder: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = ("--recipe", "l1-128", "--steps", "1", "--float32", "--seed", "3", "--checkpoint-every", "1")
-    assert call(monkeypatch, "train", drawn_folder, tmp_path / "run", *options, "--accelerator", "cpu") == 0
+    monkeypatch.setattr(cli, "RECIPES", {"tiny": replace(TINY, precision="bf16-mixed")})
+    options = ("--recipe", "tiny", "--steps", "1", "--float32", "--seed", "3", "--checkpoint-every", "1")
+    assert call(monkeypatch, "train", tiny_folder, tmp_path / "run", *options, "--accelerator", "cpu") == 0
     described = json.loads((tmp_path / "run" / "run.json").read_text())
     assert described["recipe"]["precision"] == "32-true" and described["recipe"]["num_steps"] == 1
     assert described["seed"] == 3

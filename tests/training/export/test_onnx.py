@@ -7,37 +7,38 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 
 from service.inference.synthesizer import Synthesizer
 from tests.training.exported import FACTS
+from tests.training.tiny import TINY
 from training.data.store import Pairs
 from training.errors import ExportError
 from training.export import onnx as exporting
 from training.export.onnx import difference_to_torch, export
 from training.loop.previews import draw_faces
 from training.synthesizer.autoencoder import Autoencoder
-from training.synthesizer.recipes import RECIPES
 from training.synthesizer.train import RunSettings, train
 from training.synthesizer.weights import load_weights
 
 pytestmark = pytest.mark.slow
 
 
-def test_onnx_runtime_draws_what_torch_draws(run: Path, exported: Path, drawn_pairs: Pairs) -> None:
-    eyes = drawn_pairs.eyes[:, 1]
+def test_onnx_runtime_draws_what_torch_draws(run: Path, exported: Path, tiny_pairs: Pairs) -> None:
+    eyes = tiny_pairs.eyes[:, 1]
     assert difference_to_torch(exported, load_weights(run), eyes) <= 1
 
 
 def test_the_service_reads_the_facts_back(exported: Path) -> None:
     info = Synthesizer.load(exported, device="cpu").info
     assert (info.name, info.version, info.part, info.licence_class) == ("tiny", "7", "eye", "open")
-    assert (info.eye_size, info.face_size, info.metrics) == (64, 128, {"l2": 0.25})
+    assert (info.eye_size, info.face_size, info.metrics) == (32, 32, {"l2": 0.25})
 
 
-def test_any_number_of_eyes_is_one_call(exported: Path, drawn_pairs: Pairs) -> None:
+def test_any_number_of_eyes_is_one_call(exported: Path, tiny_pairs: Pairs) -> None:
     synthesizer = Synthesizer.load(exported, device="cpu")
-    together = synthesizer(drawn_pairs.eyes[:5, 0])
-    alone = np.concatenate([synthesizer(drawn_pairs.eyes[i : i + 1, 0]) for i in range(5)])
+    together = synthesizer(tiny_pairs.eyes[:5, 0])
+    alone = np.concatenate([synthesizer(tiny_pairs.eyes[i : i + 1, 0]) for i in range(5)])
     assert np.abs(together.astype(int) - alone).max() <= 1
 
 
@@ -54,7 +55,7 @@ def test_convolutions_behind_an_upsampling_work_on_the_small_picture(exported: P
 
 
 def test_an_export_that_differs_is_refused_and_writes_nothing(
-    run: Path, drawn_pairs: Pairs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Path, tiny_pairs: Pairs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def brighter(model: Autoencoder, eyes: np.ndarray) -> np.ndarray:
         faces = draw_faces(model, eyes).astype(int) + 2
@@ -62,7 +63,7 @@ def test_an_export_that_differs_is_refused_and_writes_nothing(
 
     monkeypatch.setattr(exporting, "draw_faces", brighter)
     with pytest.raises(ExportError, match=r"differ by [23] of 255"):
-        export(run, tmp_path / "never.onnx", FACTS, drawn_pairs.eyes[:4, 0])
+        export(run, tmp_path / "never.onnx", FACTS, tiny_pairs.eyes[:4, 0])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -72,9 +73,13 @@ def test_the_metadata_names_the_contract(exported: Path) -> None:
     assert json.loads(properties["eye2face.metrics"]) == {"l2": 0.25}
 
 
-def test_a_model_of_two_eyes_is_not_exported(drawn_pairs: Pairs, tmp_path: Path) -> None:
-    tiny = RECIPES["tiny"]
-    recipe = replace(tiny, num_steps=1, batch_size=4, model=replace(tiny.model, num_eyes=2))
-    run = train(recipe, drawn_pairs, RunSettings(tmp_path / "run", "", accelerator="cpu"))
+def test_a_model_of_two_eyes_is_not_exported(tiny_pairs: Pairs, tmp_path: Path) -> None:
+    recipe = replace(TINY, num_steps=1, model=replace(TINY.model, num_eyes=2))
+    run = train(recipe, tiny_pairs, RunSettings(tmp_path / "run", "", accelerator="cpu", preview_every=0))
     with pytest.raises(ExportError, match="draws from 2 eyes"):
-        export(run, tmp_path / "never.onnx", FACTS, drawn_pairs.eyes[:4, 0])
+        export(run, tmp_path / "never.onnx", FACTS, tiny_pairs.eyes[:4, 0])
+
+
+def test_beside_the_model_lie_its_weights_for_another_run(run: Path, exported: Path) -> None:
+    weights = load_weights(exported.with_suffix(".safetensors")).state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in load_weights(run).state_dict().items())

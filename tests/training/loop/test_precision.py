@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.training.tiny import TINY
 from training.data.store import Pairs
 from training.loop.precision import cpu_has_bfloat16, usable_precision
-from training.synthesizer.recipes import RECIPES
 from training.synthesizer.train import RunSettings, train
 
 
@@ -40,14 +40,14 @@ def test_a_gpu_is_asked_where_one_is_used(monkeypatch: pytest.MonkeyPatch, has_i
 
 
 def test_a_run_says_in_what_it_computed_and_goes_on_where_that_differs(
-    tmp_path: Path, drawn_pairs: Pairs, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, tiny_pairs: Pairs, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recipe = replace(RECIPES["tiny"], precision="bf16-mixed", num_steps=1, batch_size=8)
-    settings = RunSettings(tmp_path, "", accelerator="cpu")
+    recipe = replace(TINY, precision="bf16-mixed", num_steps=1)
+    settings = RunSettings(tmp_path, "", accelerator="cpu", preview_every=0)
     monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
-    train(recipe, drawn_pairs, settings)
+    train(recipe, tiny_pairs, settings)
     assert json.loads((tmp_path / "run.json").read_text())["precision"] == "32-true"
     assert "tiny computes in float32" in capsys.readouterr().err
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
-    train(replace(recipe, num_steps=2), drawn_pairs, settings)
+    train(replace(recipe, num_steps=2), tiny_pairs, settings)
     assert json.loads((tmp_path / "run.json").read_text())["precision"] == "bf16-mixed"
