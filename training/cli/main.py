@@ -213,7 +213,7 @@ def parity(
     finder: Finder = "learned",
 ) -> None:
     """Print what the eye finder and the reduced decode of serving add to training's crops."""
-    photos = list_photos(source, find_layout(source), dev_part=0.05, seed=0)
+    photos = list_photos(source, find_layout(source))
     chosen = [photo for photo in photos if photo.split == split][:limit]
     measured = measure_gap(chosen, open_eye_finder(finder), model)
     rows = [f"| {name} | {value:.4g} |" for name, value in asdict(measured).items()]

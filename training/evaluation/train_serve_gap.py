@@ -57,8 +57,10 @@ def measure_gap(
 
     Raises:
         ModelError: the file is no model of the service's contract.
-        DataError: no photo is labelled, or the finder finds none of the eyes.
+        DataError: a photo is of `train`, none is labelled, or the finder finds none of the eyes.
     """
+    if any(photo.split == "train" for photo in photos):
+        raise DataError("photos of `train` say nothing: the eye finder may have learned from them")
     draw = Synthesizer.load(model, device="cpu")
     eye_size = draw.info.eye_size
     labelled = [photo for photo in photos if photo.eyes is not None]

@@ -90,3 +90,10 @@ def test_a_second_eye_leaves_the_jitter_of_the_first_as_it_is(drawn_pairs: Pairs
         EyeFacePairs(drawn_pairs, "train", jitter=Jitter(), seed=3, num_eyes=num) for num in (1, 2)
     )
     assert torch.equal(both[SampleKey(1, 2)][0][:3], alone[SampleKey(1, 2)][0])
+
+
+def test_samples_are_drawn_by_their_weights() -> None:
+    weights = np.array([0.7, 0.2, 0.1, 0.0])
+    batches = islice(ResumableSampler(weights, 4, seed=0), 500)
+    drawn = [key.index for batch in batches for key in batch]
+    assert np.bincount(drawn, minlength=4) / len(drawn) == pytest.approx(weights, abs=0.04)

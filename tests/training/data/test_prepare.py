@@ -218,3 +218,12 @@ def test_drawn_photos_are_the_same_for_the_same_seed(drawn_photos: list[DrawnPho
     again = draw_photo(drawn_photos[5].person, drawn_photos[5].shot)
     assert (again.pixels == drawn_photos[5].pixels).all()
     assert again.right == drawn_photos[5].right
+
+
+def test_a_photo_without_color_is_noted_as_monochrome(tmp_path: Path) -> None:
+    colored = draw_photo(make_person(1), Shot())
+    luma = colored.pixels.mean(axis=2, keepdims=True)
+    grey = replace(colored, pixels=np.repeat(luma, 3, axis=2).astype(np.uint8))
+    source = write_csv(tmp_path, [colored, grey])
+    prepare(PrepareSettings(source, tmp_path / "out"), progress=False)
+    assert open_pairs(tmp_path / "out").rows["monochrome"].tolist() == [False, True]

@@ -1,5 +1,6 @@
 """The measure of what serving adds, on drawn faces whose eyes are known."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,8 @@ from training.evaluation.train_serve_gap import measure_gap
 
 @pytest.fixture(scope="module")
 def photos(drawn_csv: Path) -> list[Photo]:
-    return list_photos(drawn_csv, "csv", dev_part=0.05, seed=0)[:4]
+    photos = list_photos(drawn_csv, "csv")[:4]
+    return [replace(photo, split="dev") for photo in photos]
 
 
 class MovedFinder:
@@ -55,3 +57,11 @@ def test_the_reduced_decode_moves_a_crop_by_less_than_two_levels(photos: list[Ph
 def test_a_finder_that_finds_nothing_is_an_error(photos: list[Photo], tmp_path: Path) -> None:
     with pytest.raises(DataError, match="none of the labelled eyes in 4 photos"):
         measure_gap(photos, MovedFinder(photos, 0.5), tiny_model(tmp_path / "m.onnx"), progress=False)
+
+
+def test_photos_that_the_finder_may_have_learned_from_are_refused(
+    photos: list[Photo], tmp_path: Path
+) -> None:
+    seen = [*photos[1:], replace(photos[0], split="train")]
+    with pytest.raises(DataError, match="may have learned from them"):
+        measure_gap(seen, MovedFinder(seen, 0), tiny_model(tmp_path / "m.onnx"), progress=False)

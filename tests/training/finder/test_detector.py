@@ -111,3 +111,10 @@ def test_a_centre_off_by_a_part_of_the_eye_costs_alike_for_small_and_large_eyes(
         maps[:, 1] += 0.1 * distance / STRIDE
         costs.append(float(detection_loss(maps, wanted)[1]["offset"]))
     assert costs[0] == pytest.approx(costs[1], rel=0.02)
+
+
+def test_the_heat_of_a_large_eye_is_wider() -> None:
+    small, large = (target_maps([replace(EYE, distance=distance)])[0] for distance in (8.0, 200.0))
+    assert (small > 0.3).sum() < 8
+    # A twentieth of the eye distance is 2.5 cells: a disc of 3.9 cells around the center.
+    assert (large > 0.3).sum() == pytest.approx(np.pi * 2.5**2 * 2 * np.log(1 / 0.3), rel=0.15)

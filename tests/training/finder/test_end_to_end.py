@@ -87,6 +87,7 @@ def test_a_photo_whose_eyes_are_not_found_is_refused_and_drawn(
 def test_photos_without_a_label_say_nothing(photos: list[Photo], synthesizer: Synthesizer) -> None:
     finder = Labelled(photos[0])
     unknown = [replace(photo, eyes=None) for photo in photos]
+    unknown[0] = replace(photos[0], label_spread=0.5)  # labels that disagree
     with pytest.raises(DataError, match="none of the 4 photos"):
         run_service(unknown, any_eye(finder, synthesizer), finder, finder, progress=False)
 

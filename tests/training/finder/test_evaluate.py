@@ -15,6 +15,7 @@ from tests.fakes import ASTRONAUT_LEFT_EYE, ASTRONAUT_RIGHT_EYE
 from tests.training.labelled_astronaut import photo
 from training.finder.calibration import (
     FALSE_POSITIVES_PER_PICTURE,
+    MIN_THRESHOLD,
     LabelledDetections,
     fit_logistic_regression,
     fit_threshold,
@@ -29,6 +30,7 @@ from training.finder.evaluate import (
     wilson_interval,
     write_numbers,
 )
+from training.finder.scenes import EyeLabel
 from training.finder.test_sets import EYES_PAINTED_OVER, PACKAGED, Example, negative_examples, people_examples
 
 EYES = eyes_from_points(ASTRONAUT_RIGHT_EYE, ASTRONAUT_LEFT_EYE)
@@ -165,3 +167,17 @@ def test_candidates_are_judged_with_their_partners(tmp_path: Path) -> None:
     empty = [Example(kind, photo().pixels[:256, :256], ()) for kind in kinds]
     finder = LearnedEyeFinder.load(tiny_finder(tmp_path / "f.onnx", rows))
     assert label_detections(finder, empty).negatives.tolist() == [""] * 3 + ["nobody: black"] * 3
+
+
+def test_a_threshold_is_never_below_the_least() -> None:
+    features = np.array([[-9.0, 0, 0, 0, 1]])
+    detections = LabelledDetections(features, np.zeros(1, np.bool_), np.full(1, "nobody: hard"))
+    assert fit_threshold(detections, (1.0, 0, 0, 0, 0), {"nobody: hard": 10}) == MIN_THRESHOLD
+
+
+def test_a_roll_of_nearly_half_a_turn_to_either_side_is_nearly_the_same() -> None:
+    label = EyeLabel(50, 50, 40, np.radians(179), left=False, sure=True)
+    found = Eye(x=50, y=50, size_px=24.8, roll_deg=-179, side="right", score=1.0, person=0)
+    example = Example("frontal", np.zeros((99, 99, 3), np.uint8), (label,))
+    ((_, _, roll, _),) = evaluate_finder(Knowing(found), [example])["frontal"].errors
+    assert roll == pytest.approx(2)

@@ -149,3 +149,9 @@ def test_of_several_people_and_of_small_pictures_there_are_no_parts() -> None:
     top = int(person.landmarks[:2, 1].max() + 2.3 * person.distance) + SMALLEST_PART_PX - 5
     cut = replace(photo(), pixels=photo().pixels[:top])
     assert len(list(parts_without_people([cut]))) == 2
+
+
+def test_pictures_of_a_folder_are_rgb(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "red.png"), np.full((20, 20, 3), (0, 0, 200), np.uint8))
+    (shown,) = [each for split in SPLITS for each in from_folder(tmp_path, split)]
+    assert shown[0, 0].tolist() == [200, 0, 0]

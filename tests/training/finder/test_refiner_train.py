@@ -162,3 +162,24 @@ def test_a_dark_crop_is_seen_as_a_bright_one() -> None:
     assert [float(each.mean()) for each in seen] == pytest.approx([0, 0], abs=1e-4)
     # A constant is added to the spread, so that a black crop divides by no zero.
     assert [float(each.std()) for each in seen] == pytest.approx([1, 1], abs=0.2)
+
+
+def test_missed_eyes_and_random_places_are_shown_now_and_then() -> None:
+    eye = EyeLabel(60, 60, 30, 0.0, left=False, sure=True)
+    positives: list[Detection] = []
+    negatives: list[Detection] = []
+    for seed in range(200):
+        for seen, label in label_detections([], [eye], np.random.default_rng(seed)):
+            (positives if label[0] else negatives).append(seen)
+    # Half of the missed eyes, and three random places in ten but those beside the eye.
+    assert 70 < len(positives) < 130
+    assert 35 < len(negatives) < 75
+    assert all(math.hypot(each.x - 60, each.y - 60) < 15 for each in positives)
+    assert all(math.hypot(each.x - 60, each.y - 60) > 15 for each in negatives)
+
+
+def test_crops_are_shown_in_other_light() -> None:
+    wide, labels = torch.full((32, 3, WIDE_PX, WIDE_PX), 128.0), torch.zeros(32, len(LABELS))
+    close, _ = augment_crops(wide, labels, torch.Generator().manual_seed(0))
+    means = close.mean((1, 2, 3))
+    assert 60 < float(means.min()) < 110 and 150 < float(means.max()) < 230

@@ -1,18 +1,24 @@
 """Training pictures: drawn again from the same number, with eyes where they say they are."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from service.vision.images import Image
 from tests.training.labelled_astronaut import photo
 from training.errors import DataError
+from training.finder import scenes as scenes_module
 from training.finder.labels import LabelledPhoto, Person
 from training.finder.scenes import (
     MAX_DISTANCE_PX,
     MIN_DISTANCE_PX,
     SIDE,
+    EyeLabel,
     Scenes,
+    _cropped_by,
     _label,
+    _occluded_by,
     _paste,
     _similarity_transform,
 )
@@ -79,3 +85,30 @@ def test_a_shrunk_photo_keeps_its_eyes_in_place() -> None:
 def test_scenes_want_photos_and_pictures_of_nobody() -> None:
     with pytest.raises(DataError, match="no labelled photo"):
         Scenes([], [EMPTY])
+
+
+def test_an_eye_that_is_covered_has_no_label(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scenes_module, "OCCLUSION_PROBABILITY", 1.0)
+    monkeypatch.setattr(scenes_module, "cover_face", lambda *_: [True, False])
+    still = np.array([[1, 0, -100], [0, 1, 0]], np.float64)
+    eyes = _label(photo().pixels[:SIDE, :SIDE].copy(), photo(), still, np.random.default_rng(0))
+    assert [eye.left for eye in eyes] == [True]
+
+
+def test_an_eye_behind_another_person_has_no_label_and_one_at_the_edge_is_not_sure() -> None:
+    eye = EyeLabel(100, 100, 40, 0.0, False, True)
+    mask = np.zeros((SIDE, SIDE), np.uint8)
+    assert _occluded_by(eye, mask) == eye
+    assert _cropped_by(eye, mask) is None
+    mask[:, 100:] = 255
+    assert _occluded_by(eye, mask) == _cropped_by(eye, mask) == replace(eye, sure=False)
+    mask[:] = 255
+    assert _occluded_by(eye, mask) is None
+    assert _cropped_by(eye, mask) == eye
+
+
+def test_rare_kinds_are_sampled_more_often() -> None:
+    scenes = Scenes([photo("face"), photo("masked")], [EMPTY])
+    rng = np.random.default_rng(0)
+    num_masked = sum(scenes._sample_photo(rng).kind == "masked" for _ in range(400))
+    assert num_masked == pytest.approx(400 * 5 / 5.8, abs=30)
