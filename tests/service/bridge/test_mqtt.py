@@ -1,4 +1,4 @@
-"""What the line to the broker outlives: lost brokers, killed bridges, bursts; nothing twice, nothing lost."""
+"""What the MQTT connection survives: lost brokers, killed bridges, bursts; nothing twice, nothing lost."""
 
 import re
 import signal
@@ -177,7 +177,7 @@ def test_the_broker_may_ask_for_a_password(
     with bridging(
         broker, frigate.address, address, mqtt_username="bridge", mqtt_password_file=tmp_path / "wrong"
     ):
-        wait_for(lambda: "refuses: Not authorized" in caplog.text)
+        wait_for(lambda: "refuses the connection: Not authorized" in caplog.text)
     with bridging(
         broker, frigate.address, address, mqtt_username="bridge", mqtt_password_file=tmp_path / "right"
     ):
