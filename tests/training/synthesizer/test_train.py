@@ -12,11 +12,14 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from tests.training import tiny_run
 from tests.training.tiny import TINY
+from training.data.dataset import EyeFacePairs
 from training.data.store import Pairs
 from training.errors import RecipeError, RunConflict
 from training.loop import checkpoint as checkpoints
@@ -112,6 +115,21 @@ def test_a_start_of_another_size_is_refused_before_anything_is_written(
     with pytest.raises(RecipeError, match="holds a model of"):
         train(GROWN, tiny_pairs, settings_of(tmp_path / "run", start_from=run))
     assert not (tmp_path / "run").exists()
+
+
+def test_samples_are_drawn_by_the_recipes_balance_of_sources(
+    tmp_path: Path, tiny_pairs: Pairs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float] = []
+    plain = EyeFacePairs.balanced_weights
+
+    def look(dataset: EyeFacePairs, power: float) -> NDArray[np.float64]:
+        asked.append(power)
+        return plain(dataset, power)
+
+    monkeypatch.setattr(EyeFacePairs, "balanced_weights", look)
+    train(replace(TINY, num_steps=1, source_power=0.25), tiny_pairs, settings_of(tmp_path))
+    assert asked == [0.25]
 
 
 def test_what_grows_must_begin_with_something(tmp_path: Path, tiny_pairs: Pairs) -> None:
