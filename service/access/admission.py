@@ -1,7 +1,4 @@
-"""Who may ask, and how much: the key of a request, then the limits of its key or address.
-
-All of it is looked at before a byte of the body is. What pages of other sites may do stands here, too.
-"""
+"""Access control: API key, then per-caller limits, before the body is read; and the CORS policy."""
 
 import ipaddress
 from collections.abc import Iterator
@@ -30,10 +27,10 @@ CORS: Final[CorsOptions] = {
     "allow_headers": ("Authorization", "X-API-Key", "Content-Type", "X-Deadline-Ms"),
     "expose_headers": ("X-Synthetic", "X-Request-Id", "X-Device", "Retry-After"),
 }
-"""What a page of an allowed site may send and read. Cookies are none of it: the service knows keys only."""
+"""What pages of an allowed origin may send and read; no cookies."""
 
 _IPV6_CUSTOMER_BITS = 64
-"""What a provider gives to one customer at least; single addresses of it cost nothing. Source: RFC 6177."""
+"""The smallest network of one customer; its single addresses are free. Source: RFC 6177."""
 
 
 class AccessControl:
@@ -45,14 +42,14 @@ class AccessControl:
         self.keys = KeyStore(settings.api_keys, path)
         self.rate = RateLimit(settings.max_requests_per_minute)
         self.concurrency = ConcurrencyLimit(settings.max_concurrent_requests)
-        self.is_open = not (self.keys.may_ask or self.rate.is_set or self.concurrency.is_set)
-        """Whether neither keys nor limits keep anybody out."""
+        self.is_open = not (self.keys.is_configured or self.rate.is_set or self.concurrency.is_set)
+        """Whether there are neither keys nor limits."""
 
     def charge(self, request: Request, num_requests: int) -> None:
-        """Counts more requests against the caller of one that was admitted.
+        """Charges more requests to the caller of an admitted one.
 
         Raises:
-            RateLimited: they are more than it has left.
+            RateLimited: they exceed its rate.
         """
         if not self.is_open:
             self.rate.charge(request.state.caller, num_requests)
@@ -78,10 +75,10 @@ def admit(request: Request) -> Iterator[None]:
 
 
 def authenticate(request: Request) -> ApiKey | None:
-    """The key of a request; None where none is asked for.
+    """The API key of a request; None if no keys are configured.
 
     Raises:
-        Unauthorized: it wants a key.
+        Unauthorized: the request has no valid key.
     """
     access: AccessControl = request.app.state.access
     ring = access.keys.ring()
@@ -91,7 +88,7 @@ def authenticate(request: Request) -> ApiKey | None:
     sent = bearer.strip() if scheme.lower() == "bearer" else None
     found = ring.check(sent, request.headers.get("x-api-key"))
     if found is not None:
-        request.state.key = found.label  # for the log
+        request.state.key = found.label  # for the request log
     return found
 
 
@@ -100,10 +97,10 @@ async def require_key(
     bearer: Annotated[HTTPAuthorizationCredentials | None, Security(HTTPBearer(auto_error=False))],
     key: Annotated[str | None, Security(APIKeyHeader(name="X-API-Key", auto_error=False))],
 ) -> None:
-    """Looks at a request's key as a dependency of its route, and says in OpenAPI how keys are sent.
+    """FastAPI dependency that requires an API key, and describes in OpenAPI how to send it.
 
     Raises:
-        Unauthorized: it wants a key.
+        Unauthorized: the request has no valid key.
     """
     authenticate(request)
 

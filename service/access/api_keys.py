@@ -1,9 +1,7 @@
-"""API keys: whether a request carries one that the service knows. Only hashes are kept.
+"""API keys, of which only hashes are stored: in the settings, and in a file that is reloaded when it changes:
 
-They stand in the settings and in a file of their own, which is read anew when it changes:
-
-    # a comment; one key a line: its SHA-256 in hex, and a name if it is to have one
-    9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08 gate camera
+# a comment; then one key a line: its SHA-256 in hex, and optionally a name
+9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08 gate camera
 """
 
 import hashlib
@@ -16,43 +14,42 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.errors import Eye2FaceError, Unauthorized
+from service.errors import Unauthorized
 from service.runtime.file_changes import FileWatcher
+from service.settings import ConfigurationError
 
 _LINE = re.compile(r"([0-9a-fA-F]{64})(?:\s+(.*))?")
 _log = logging.getLogger(__name__)
 
 
-class InvalidKeyFile(Eye2FaceError):
-    """The file of API keys cannot be used; the service does not start."""
-
-    status, code, title = 503, "invalid_key_file", "Invalid file of API keys"
+class InvalidKeyFile(ConfigurationError):
+    """The file of API keys cannot be used."""
 
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """One key: its SHA-256 in hex, and what its operator calls it."""
+    """One key: its SHA-256 in hex, and its name."""
 
     hash: str
     name: str = ""
 
     @property
     def label(self) -> str:
-        """What the log calls it: its name, or the beginning of its hash."""
+        """Its name in the log; without a name, the start of its hash."""
         return self.name or self.hash[:8]
 
 
 @dataclass(frozen=True, slots=True)
 class KeyRing:
-    """The keys that open the service; an empty ring opens to everybody."""
+    """The accepted keys; an empty ring accepts every request."""
 
     keys: Sequence[ApiKey] = ()
 
     def check(self, *candidates: str | None) -> ApiKey | None:
-        """The key that one of the candidates is, or None if no key is asked for.
+        """The first candidate that is a key of this ring; None if the ring is empty.
 
         Raises:
-            Unauthorized: no candidate is a key of this ring.
+            Unauthorized: none is.
         """
         if not self.keys:
             return None
@@ -65,16 +62,16 @@ class KeyRing:
 
     def _find(self, candidate: str) -> ApiKey | None:
         digest = hash_key(candidate)
-        # Every hash is compared, each in constant time: how long it takes tells nothing of the keys.
+        # All hashes are compared, each in constant time: the duration reveals nothing about the keys.
         equal = [key for key in self.keys if hmac.compare_digest(digest, key.hash)]
         return equal[0] if equal else None
 
 
 class KeyStore:
-    """The ring in force: the keys of the settings and those of a file, which may change while it runs."""
+    """The current keys: those of the settings, and of a file that may change while the service runs."""
 
     def __init__(self, hashes: Iterable[str], path: Path | None = None) -> None:
-        """Raises InvalidKeyFile when there is a path but no file of keys."""
+        """Raises InvalidKeyFile: there is a path, and its file cannot be used."""
         self._own = tuple(map(ApiKey, hashes))
         self._path = path
         self._changes = FileWatcher() if path is None else FileWatcher(path)
@@ -83,12 +80,12 @@ class KeyStore:
             self._ring = KeyRing((*self._own, *read_key_file(path)))
 
     @property
-    def may_ask(self) -> bool:
-        """Whether there are keys, or a file that may hold some."""
+    def is_configured(self) -> bool:
+        """Whether there are keys, or a file of them."""
         return bool(self._own) or self._path is not None
 
     def ring(self) -> KeyRing:
-        """The keys that count now. A file that became unreadable changes nothing, and the log says so."""
+        """The current keys. A file that became invalid changes nothing, and is logged."""
         if self._path is not None and self._changes.changed():
             self._reload(self._path)
         return self._ring
@@ -107,7 +104,7 @@ def read_key_file(path: Path) -> tuple[ApiKey, ...]:
     """The keys of a file.
 
     Raises:
-        InvalidKeyFile: it cannot be read, a line is not as it should be, or there is no key in it.
+        InvalidKeyFile: it cannot be read, a line is invalid, or it has no key.
     """
     try:
         keys = tuple(_parse(path.read_text("utf-8"), path))
@@ -121,17 +118,17 @@ def read_key_file(path: Path) -> tuple[ApiKey, ...]:
 
 
 def generate_key() -> str:
-    """A new key: 256 random bits, in letters that need no quoting."""
+    """A new random key of 256 bits, URL-safe."""
     return secrets.token_urlsafe(32)
 
 
 def hash_key(key: str) -> str:
-    """The SHA-256 of a key, as settings and files hold it."""
+    """The SHA-256 of a key in hex, as settings and files have it."""
     return hashlib.sha256(key.encode("latin-1")).hexdigest()  # the bytes of the header
 
 
 def append_key(path: Path, key: ApiKey) -> None:
-    """Writes a key's line at the end of a file, which is made readable for its owner only if it is new."""
+    """Appends a key to a file; a new file is readable for its owner only."""
     with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+", encoding="utf-8") as file:
         text = file.read()
         file.write("\n" * bool(text and not text.endswith("\n")) + f"{key.hash} {key.name}".rstrip() + "\n")

@@ -1,7 +1,7 @@
-"""How much one caller may ask for, in requests a minute and at once, and how much all may send at once.
+"""Limits per caller of the request rate and of concurrent requests, and of the memory of all uploads.
 
-Knows nothing of HTTP: a caller is a name, whatever it stands for. Memory is bounded: who asks for nothing
-leaves no trace after a minute, and of more than `MAX_CALLERS` those who were quiet longest are forgotten.
+Knows nothing of HTTP: a caller is any string. Memory is bounded: idle callers are evicted after a minute, and
+beyond `MAX_CALLERS` the least recent.
 """
 
 import math
@@ -16,25 +16,25 @@ from service.errors import Overloaded, RateLimited, TooManyRequests
 MAX_CALLERS: Final = 10_000
 
 _MINUTE_S: Final = 60.0
-_LARGE_PART: Final = 64
-"""A body is large from this part of all on: from 4 MB on where the service has 2 GB."""
+_LARGE_DIVISOR: Final = 64
+"""A body is large from 1/64 of the limit on: 4 MB if the service has 2 GB of memory."""
 
-_FINISHED_SOON_S: Final = 1
-"""What is told to wait for where a request of the same caller must end first: nobody knows when it will."""
+_CONCURRENCY_RETRY_S: Final = 1
+"""Retry-After of TooManyRequests: when a request of the same caller ends is unknown."""
 
 
 class RateLimit:
-    """So many requests a minute for each caller: all of them at once, or spread, but never more.
+    """Requests a minute for each caller, as a token bucket of one minute's requests, refilled evenly.
 
-    What was used comes back evenly, not at the turn of a minute. Per caller one number is kept: the time at
-    which everything will have come back. Source: generic cell rate algorithm, ITU-T I.371, annex A.
+    Stores one number a caller: when its bucket will be full.
+    Source: generic cell rate algorithm, ITU-T I.371, annex A.
     """
 
     def __init__(self, per_minute: int, *, clock: Callable[[], float] = time.monotonic) -> None:
         """`per_minute` of 0 sets no limit."""
         self._per_minute = per_minute
         self._clock = clock
-        self._restored_at: OrderedDict[str, float] = OrderedDict()
+        self._full_at: OrderedDict[str, float] = OrderedDict()
 
     @property
     def is_set(self) -> bool:
@@ -42,22 +42,22 @@ class RateLimit:
         return self._per_minute > 0
 
     def charge(self, caller: str, num_requests: int = 1) -> None:
-        """Counts the requests against the caller.
+        """Charges requests to the caller.
 
         Raises:
-            RateLimited: they are more than it has left; nothing is counted then.
+            RateLimited: they exceed its rate; nothing is charged then.
         """
         if not self.is_set:
             return
         now = self._clock()
-        restored_at = max(now, self._restored_at.get(caller, now))
-        restored_at += num_requests * _MINUTE_S / self._per_minute
-        wait_s = restored_at - now - _MINUTE_S
+        full_at = max(now, self._full_at.get(caller, now))
+        full_at += num_requests * _MINUTE_S / self._per_minute
+        wait_s = full_at - now - _MINUTE_S
         if wait_s > 1e-6:  # the sums above are rounded
             raise self._refusal(num_requests, wait_s)
-        self._restored_at[caller] = restored_at
-        self._restored_at.move_to_end(caller)
-        self._forget(now)
+        self._full_at[caller] = full_at
+        self._full_at.move_to_end(caller)
+        self._evict(now)
 
     def _refusal(self, num_requests: int, wait_s: float) -> RateLimited:
         retry_s = math.ceil(wait_s)
@@ -69,22 +69,22 @@ class RateLimit:
             f"More than {self._per_minute} requests a minute were sent. {advice}", retry_after_s=retry_s
         )
 
-    def _forget(self, now: float) -> None:
-        """Lets go of a few who have everything back; the one who asked longest ago stands first."""
-        for _ in range(2):  # faster than they come
-            caller = next(iter(self._restored_at))
-            if self._restored_at[caller] > now and len(self._restored_at) <= MAX_CALLERS:
+    def _evict(self, now: float) -> None:
+        """Evicts callers with a full bucket, or too many, from the least recent on."""
+        for _ in range(2):  # faster than they are added
+            caller = next(iter(self._full_at))
+            if self._full_at[caller] > now and len(self._full_at) <= MAX_CALLERS:
                 return
-            del self._restored_at[caller]
+            del self._full_at[caller]
 
     @property
     def num_callers(self) -> int:
-        """How many callers are remembered."""
-        return len(self._restored_at)
+        """Stored callers."""
+        return len(self._full_at)
 
 
 class ConcurrencyLimit:
-    """So many requests at once for each caller."""
+    """Concurrent requests of each caller."""
 
     def __init__(self, at_once: int) -> None:
         """`at_once` of 0 sets no limit."""
@@ -101,7 +101,7 @@ class ConcurrencyLimit:
         """Counts a request of the caller while the context lasts.
 
         Raises:
-            TooManyRequests: as many as it may have are running.
+            TooManyRequests: the caller is at its limit.
         """
         if not self.is_set:
             yield
@@ -110,7 +110,7 @@ class ConcurrencyLimit:
             raise TooManyRequests(
                 f"{self._at_once} requests are being answered, and no more are taken at once. "
                 "Send the next one when one of them is answered.",
-                retry_after_s=_FINISHED_SOON_S,
+                retry_after_s=_CONCURRENCY_RETRY_S,
             )
         self._num_running[caller] += 1
         try:
@@ -122,25 +122,25 @@ class ConcurrencyLimit:
 
     @property
     def num_callers(self) -> int:
-        """How many callers have a request running."""
+        """Callers with a request in progress."""
         return len(self._num_running)
 
 
 class UploadMemoryLimit:
-    """So many bytes of bodies at once: of those that come in, wait and are worked on.
+    """Bytes of all request bodies in memory: arriving, queued and processed. For one event loop.
 
-    Beyond them large bodies are refused, and any beyond twice as many, so that a few who send much and slowly
-    do not keep small photos out. One alone may have any number. For one event loop.
+    Above the limit large bodies are refused, and above twice the limit all, so that slow large uploads do not
+    keep small photos out. A single body may have any size.
     """
 
     def __init__(self, num_bytes: int) -> None:
         self.most = num_bytes
-        self.large = num_bytes // _LARGE_PART
+        self.large = num_bytes // _LARGE_DIVISOR
         self.num_held = 0
 
     @contextmanager
     def hold(self) -> "Iterator[BodyReservation]":
-        """A body that takes no room any more once the context is left."""
+        """A reservation for one body, released with the context."""
         body = BodyReservation(self)
         try:
             yield body
@@ -149,7 +149,7 @@ class UploadMemoryLimit:
 
 
 class BodyReservation:
-    """One body, as far as it has come."""
+    """The bytes of one body that have arrived."""
 
     __slots__ = ("_limit", "num_bytes")
 
@@ -158,10 +158,10 @@ class BodyReservation:
         self.num_bytes = 0
 
     def grow(self, num_bytes: int) -> None:
-        """Counts what has come.
+        """Adds bytes that arrived.
 
         Raises:
-            Overloaded: it is more than there is room for.
+            Overloaded: there is no memory for them.
         """
         limit = self._limit
         self.num_bytes += num_bytes

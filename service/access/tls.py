@@ -1,7 +1,6 @@
-"""TLS: the certificate that the service shows, a new one in its place without a restart, and whom to trust.
+"""TLS contexts of server and clients; the server reloads its certificate when the files change.
 
-Certificates live for weeks. A handshake looks whether the files have changed, once a second at most; what is
-open goes on with the certificate that it began with.
+A handshake checks the files, at most once a second. Open connections keep the certificate they began with.
 """
 
 import asyncio
@@ -12,23 +11,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from service.errors import Eye2FaceError
 from service.runtime.file_changes import FileWatcher
+from service.settings import ConfigurationError
 
 HANDSHAKE_TIMEOUT_S: Final = 10.0
-"""As long as the head of a request may take; asyncio would wait for a minute."""
+"""As long as a request head may take; asyncio's default is 60 s."""
 
 _log = logging.getLogger(__name__)
 
 
-class InvalidCertificate(Eye2FaceError):
-    """A file of certificates or of a private key cannot be used; what needs it does not start."""
-
-    status, code, title = 503, "invalid_certificate", "Invalid certificate"
+class InvalidCertificate(ConfigurationError):
+    """A file of certificates or of a private key cannot be used."""
 
 
 class ServerCertificate:
-    """A certificate in PEM with those that lead to its root, and its private key."""
+    """A certificate chain in PEM and its private key, reloaded when the files change."""
 
     def __init__(self, path: Path, key: Path | None = None) -> None:
         """Without `key` the private key is in the same file.
@@ -39,8 +36,8 @@ class ServerCertificate:
         self._path, self._key = path, key or path
         self._changes = FileWatcher(self._path, self._key)
         self._newest = self.context = server_context(self._path, self._key)
-        """What a server is given; it shows the newest certificate that can be used."""
-        self.context.sni_callback = self._show  # called for clients who name no server, too
+        """The server's context; handshakes get the newest valid certificate."""
+        self.context.sni_callback = self._show  # also called without SNI
 
     def _show(self, handshake: ssl.SSLObject | ssl.SSLSocket, name: str | None, _: ssl.SSLContext) -> None:
         if self._changes.changed():
@@ -50,7 +47,7 @@ class ServerCertificate:
     def _reload(self) -> None:
         try:
             self._newest = server_context(self._path, self._key)
-        except InvalidCertificate as error:  # most often one of the two is not written yet
+        except InvalidCertificate as error:  # often one of the two is not written yet
             _log.error("the TLS certificate known so far stays in use: %s", error)
             return
         _log.warning("the TLS certificate in %s was read anew and is in use", self._path)
@@ -58,7 +55,7 @@ class ServerCertificate:
 
 @contextmanager
 def tls_handshake_timeout(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
-    """Servers that are made inside wait no longer for a handshake; uvicorn has no setting for it."""
+    """Servers created inside use our handshake timeout; uvicorn has no setting for it."""
     create: Any = loop.create_server
     limits = {"ssl_handshake_timeout": HANDSHAKE_TIMEOUT_S}
 
@@ -73,7 +70,7 @@ def tls_handshake_timeout(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
 
 
 def server_context(path: Path, key: Path) -> ssl.SSLContext:
-    """What a server needs for TLS 1.2 and 1.3 with this certificate; of its clients it wants none.
+    """A server context for TLS 1.2 and 1.3, without client certificates.
 
     Raises:
         InvalidCertificate: a file cannot be read, or they do not hold a certificate and its key.
@@ -95,7 +92,7 @@ def server_context(path: Path, key: Path) -> ssl.SSLContext:
 
 
 def client_context(path: Path | None) -> ssl.SSLContext:
-    """What a caller checks servers by: the certificates in a file, or those of the system.
+    """A client context that trusts the certificates of a file, or those of the system.
 
     Raises:
         InvalidCertificate: the file cannot be read, or holds none.
@@ -109,7 +106,7 @@ def client_context(path: Path | None) -> ssl.SSLContext:
 
 
 def _refuse_unreadable(path: Path) -> None:
-    """OpenSSL does not tell which file it could not read."""
+    """Names the file, which OpenSSL does not."""
     try:
         path.read_bytes()
     except OSError as error:
@@ -117,7 +114,7 @@ def _refuse_unreadable(path: Path) -> None:
 
 
 def _refuse_password() -> NoReturn:
-    """OpenSSL would ask whoever sits at the terminal."""
+    """Without this, OpenSSL asks for the password at the terminal."""
     raise InvalidCertificate(
         "the private key is encrypted; store it without a password, readable for its owner"
     )

@@ -1,13 +1,12 @@
-"""The service as Python calls it, waiting or with asyncio; knows HTTP, nothing of models.
+"""Python client of the HTTP API, synchronous and for asyncio.
 
     with Client("http://127.0.0.1:8000", key="...") as service:
         face: bytes = service.synthesize("photo.jpg")
 
-A photo is the bytes of a file, its path, or an array H x W x 3 uint8 RGB. What the service refuses is
-raised as the error that it was there (`service.errors`), what got no answer of its own as `CallFailed`.
-Photos can be sent twice without harm, so what a moment's patience may mend is tried again within one
-deadline, which the service is told (`X-Deadline-Ms`): it need not work for callers who have left. The
-environment's proxies and .netrc are not looked at: photos and keys go to the given address and no other.
+A photo is the bytes of a file, its path, or an array H x W x 3 uint8 RGB. Errors of the service are raised as
+its own (`service.errors`); a call without an answer of the service raises `CallFailed`. Requests are
+idempotent: transient failures are retried within one deadline, which the service is sent as `X-Deadline-Ms`.
+Proxies of the environment and .netrc are ignored: photos and keys go to the given address only.
 """
 
 import asyncio
@@ -56,11 +55,11 @@ _ADDRESS: Final = "http://127.0.0.1:8000"
 _PATIENT: Final = RetryPolicy()
 _JSON: Final = "application/json"
 _CONNECT_S: Final = 5.0
-"""A busy service is silent while it works, but it takes connections."""
+"""Connect timeout: a busy service still accepts connections."""
 
 
 class Client:
-    """A service at an address; threads may share one. Close it, or use it as a context manager."""
+    """Synchronous client; thread-safe. Close it, or use it as a context manager."""
 
     def __init__(
         self,
@@ -71,12 +70,12 @@ class Client:
         retry: RetryPolicy = _PATIENT,
         verify: ssl.SSLContext | bool = True,
     ) -> None:
-        """`timeout_s`: silence after which a request is given up; `verify`: as httpx has it.
+        """`timeout_s`: read timeout of one request; `verify`: as in httpx.
 
         Raises:
-            InvalidParameter: the address is none, or no header can carry the key.
+            InvalidParameter: the address or the key is invalid.
         """
-        self._line = _Endpoint(address, timeout_s, retry)
+        self._endpoint = _Endpoint(address, timeout_s, retry)
         self._http = httpx.Client(**_http_options(address, key), verify=verify)
 
     def synthesize(
@@ -88,10 +87,10 @@ class Client:
         input: Input = "auto",
         format: Format = "png",
     ) -> bytes:
-        """The file of one synthetic face, drawn from an eye of one person in the photo.
+        """The image file of one synthetic face.
 
         Raises:
-            Eye2FaceError: the service refused the photo, or gave no answer (`CallFailed`).
+            Eye2FaceError: the service answered an error, or nothing (`CallFailed`).
             OSError: the photo's file cannot be read.
         """
         query = {"eye": eye, "person": person, "input": input, "format": format}
@@ -107,16 +106,16 @@ class Client:
         input: Input = "auto",
         format: Format = "png",
     ) -> Synthesis:
-        """The faces of everybody in the photo, each with its eye and quality, and how they were made.
+        """The faces of everybody in the photo, each with its eye and quality.
 
         Raises:
-            Eye2FaceError, OSError: as `synthesize`; with `all`, eyes that were refused are in the answer.
+            Eye2FaceError, OSError: as `synthesize`; with `all`, rejected eyes are in the answer.
         """
         query = {"eye": eye, "person": person, "input": input, "format": format}
         return parse_json(self._send(_Request("/synthesize", _JSON, query, encode_photo(photo))), Synthesis)
 
     def find_eyes(self, photo: Photo, *, all: bool = False) -> PhotoEyes:
-        """The eyes that the finder sees; with `all` also what scored too low to be one.
+        """The detected eyes; with `all` also detections below the threshold.
 
         Raises:
             Eye2FaceError, OSError: as `synthesize`.
@@ -125,16 +124,16 @@ class Client:
         return parse_json(self._send(call), PhotoEyes)
 
     def check_ready(self) -> Readiness:
-        """Where photos go if they can be sent now; asks once.
+        """The device and model in use; no retries.
 
         Raises:
-            NotReady: they cannot, and why.
-            CallFailed: nobody answered.
+            NotReady: photos cannot be processed.
+            CallFailed: there was no answer.
         """
         return parse_json(self._send(_Request("/readyz", _JSON), max_tries=1), Readiness)
 
     def close(self) -> None:
-        """Lets go of the connections."""
+        """Closes the connections."""
         self._http.close()
 
     def __enter__(self) -> Self:
@@ -146,12 +145,12 @@ class Client:
         self.close()
 
     def _send(self, call: "_Request", max_tries: int | None = None) -> httpx.Response:
-        tries = self._line.start(max_tries)
-        return self._line.settle(send(self._http, self._line.options(call), tries), tries)
+        tries = self._endpoint.start(max_tries)
+        return self._endpoint.unwrap(send(self._http, self._endpoint.build_request(call), tries), tries)
 
 
 class AsyncClient:
-    """The same for asyncio; tasks of one loop may share it. Close it, or use it as a context manager."""
+    """`Client` for asyncio; tasks of one loop may share it. Close it, or use it as a context manager."""
 
     def __init__(
         self,
@@ -163,7 +162,7 @@ class AsyncClient:
         verify: ssl.SSLContext | bool = True,
     ) -> None:
         """As `Client`."""
-        self._line = _Endpoint(address, timeout_s, retry)
+        self._endpoint = _Endpoint(address, timeout_s, retry)
         self._http = httpx.AsyncClient(**_http_options(address, key), verify=verify)
 
     async def synthesize(
@@ -206,7 +205,7 @@ class AsyncClient:
         return parse_json(await self._send(_Request("/readyz", _JSON), max_tries=1), Readiness)
 
     async def close(self) -> None:
-        """Lets go of the connections."""
+        """Closes the connections."""
         await self._http.aclose()
 
     async def __aenter__(self) -> Self:
@@ -218,16 +217,16 @@ class AsyncClient:
         await self.close()
 
     async def _send(self, call: "_Request", max_tries: int | None = None) -> httpx.Response:
-        tries = self._line.start(max_tries)
-        outcome = await send_async(self._http, self._line.options(call), tries)
-        return self._line.settle(outcome, tries)
+        tries = self._endpoint.start(max_tries)
+        outcome = await send_async(self._http, self._endpoint.build_request(call), tries)
+        return self._endpoint.unwrap(outcome, tries)
 
 
 def encode_photo(photo: Photo) -> bytes:
-    """The photo as a file; an array becomes a PNG.
+    """The bytes of an image file; an array is encoded as PNG.
 
     Raises:
-        InvalidParameter: the array is no picture.
+        InvalidParameter: the array is no image.
         OSError: the file cannot be read.
     """
     if isinstance(photo, bytes):
@@ -238,7 +237,7 @@ def encode_photo(photo: Photo) -> bytes:
         raise InvalidParameter(
             f"The array is {photo.dtype} of shape {photo.shape}; a photo is uint8, height × width × 3, RGB."
         )
-    import cv2  # only callers with arrays wait for it
+    import cv2  # slow to import
 
     _, file = cv2.imencode(".png", photo[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])
     return file.tobytes()
@@ -246,7 +245,7 @@ def encode_photo(photo: Photo) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """One request as each of its tries sends it; with a body it is a POST."""
+    """One request, the same for each attempt; POST if it has a body."""
 
     path: str
     accept: str
@@ -256,7 +255,7 @@ class _Request:
 
 @dataclass(frozen=True, slots=True)
 class _Endpoint:
-    """What both clients know of the way to their service."""
+    """What both clients share: address, timeouts and retries."""
 
     address: str
     timeout_s: float
@@ -265,12 +264,12 @@ class _Endpoint:
     def start(self, max_tries: int | None) -> RetryState:
         return RetryState(self.retry if max_tries is None else replace(self.retry, max_tries=max_tries))
 
-    def options(self, call: _Request) -> BuildRequest:
-        def of(tries: RetryState) -> dict[str, Any]:
+    def build_request(self, call: _Request) -> BuildRequest:
+        def build(tries: RetryState) -> dict[str, Any]:
             left_s = max(tries.left_s, 0.001)
             headers = {"accept": call.accept, "x-deadline-ms": str(int(left_s * 1000))}
             if call.body is not None:
-                headers["content-type"] = "image/*"  # which one, the service sees from its first bytes
+                headers["content-type"] = "image/*"  # the service detects the format
             return {
                 "method": "GET" if call.body is None else "POST",
                 "url": call.path,
@@ -280,10 +279,10 @@ class _Endpoint:
                 "timeout": httpx.Timeout(min(self.timeout_s, left_s), connect=min(_CONNECT_S, left_s)),
             }
 
-        return of
+        return build
 
-    def settle(self, outcome: AttemptOutcome, tries: RetryState) -> httpx.Response:
-        """The answer, whatever it says, or the error that there is none."""
+    def unwrap(self, outcome: AttemptOutcome, tries: RetryState) -> httpx.Response:
+        """The response, or the error that there is none."""
         if isinstance(outcome, httpx.Response):
             return outcome
         if isinstance(outcome, (httpx.ReadTimeout, httpx.WriteTimeout)):

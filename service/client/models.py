@@ -1,6 +1,7 @@
-"""What the service answers, as values for its callers, and its problems as the errors that they were.
+"""Responses of the service as frozen values, and its problems as exceptions.
 
-Names and meanings are those of the interface (`/docs`); fields that a newer service adds are passed over.
+Fields are described in `/docs`. These are not the service's own schemas (`service.http.schemas`): a client
+reads tolerantly, needs only the fields it has here, and holds image bytes where JSON has base64.
 """
 
 from collections.abc import Iterator
@@ -17,9 +18,9 @@ _PROBLEM_JSON: Final = "application/problem+json"
 
 
 class CallFailed(Eye2FaceError):
-    """A call that got no answer of the service's own; raised by the client, never sent by the service.
+    """A call without an answer of the service; raised by the client only.
 
-    `status` is what a gateway that passes it on would say.
+    `status` is that of a gateway.
     """
 
     status = 502
@@ -28,14 +29,14 @@ class CallFailed(Eye2FaceError):
 
 
 class Unreachable(CallFailed):
-    """No connection, or it was lost, in every try."""
+    """No connection, or a lost one, in every attempt."""
 
     code = "unreachable"
     title = "The service cannot be reached"
 
 
 class CallTimedOut(CallFailed):
-    """The time for the call, or for one of its requests, is over."""
+    """The deadline of the call, or the timeout of a request, is over."""
 
     status = 504
     code = "out_of_time"
@@ -43,7 +44,7 @@ class CallTimedOut(CallFailed):
 
 
 class UnexpectedAnswer(CallFailed):
-    """Something else than this service answered, or a service whose answers are not understood here."""
+    """Another server answered, or an incompatible version of the service."""
 
     code = "unexpected_answer"
     title = "The answer is not understood"
@@ -51,7 +52,7 @@ class UnexpectedAnswer(CallFailed):
 
 @dataclass(frozen=True, slots=True)
 class EyeCandidate:
-    """What may be an eye: pixels of the upright photo, `roll_deg` clockwise, `side` the subject's own."""
+    """An eye detection, in pixels of the upright photo; `roll_deg` clockwise, `side` the subject's."""
 
     x: float
     y: float
@@ -70,7 +71,7 @@ class Eye(EyeCandidate):
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """How well an eye is seen; all but `size_px` and `tilt_deg` from 0 to 1."""
+    """Image quality of an eye; all but `size_px` and `tilt_deg` from 0 to 1."""
 
     size_px: float
     sharpness: float
@@ -82,14 +83,14 @@ class Quality:
 
 @dataclass(frozen=True, slots=True)
 class MeasuredEye(Eye):
-    """One eye and how well it is seen."""
+    """One eye and its quality."""
 
     quality: Quality
 
 
 @dataclass(frozen=True, slots=True)
 class Face:
-    """One synthetic face, `image` being a file of its `format`, and the eye that it was drawn from."""
+    """One synthetic face, `image` being a file of its `format`, and its eye."""
 
     image: Base64Bytes
     format: Literal["png", "jpeg", "webp"]
@@ -101,7 +102,7 @@ class Face:
 
 @dataclass(frozen=True, slots=True)
 class RejectedEye:
-    """One eye that is seen too badly to draw a face from."""
+    """One eye whose quality is too low for a face."""
 
     code: str
     detail: str
@@ -110,7 +111,7 @@ class RejectedEye:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """The model that drew, and under which class of licence it may be used."""
+    """The model, with its license class."""
 
     name: str
     version: str
@@ -120,7 +121,7 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Synthesis:
-    """Every face that was asked for. A face is a guess from one eye and identifies nobody."""
+    """The requested faces. A face is a guess from one eye and identifies nobody."""
 
     faces: tuple[Face, ...]
     refused: tuple[RejectedEye, ...]
@@ -134,7 +135,7 @@ class Synthesis:
 
 @dataclass(frozen=True, slots=True)
 class PhotoEyes:
-    """Every eye in the upright photo; `below_threshold` only if it was asked for and the finder tells."""
+    """The eyes in the upright photo; `below_threshold` only if requested and reported by the finder."""
 
     width: int
     height: int
@@ -145,7 +146,7 @@ class PhotoEyes:
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """That photos can be sent, on which device and to which model they go."""
+    """Photos can be processed, on this device by this model."""
 
     status: Literal["ready"]
     device: str
@@ -161,13 +162,13 @@ class _Problem(BaseModel):
 
 
 def parse_json(response: httpx.Response, kind: type[T]) -> T:
-    """The JSON of an answer as a value of `kind`.
+    """The JSON body as a value of `kind`.
 
     Raises:
-        Eye2FaceError: the answer is a problem, raised as the error that it was in the service.
-        UnexpectedAnswer: the answer is neither.
+        Eye2FaceError: the response is a problem; raised as the class of its code.
+        UnexpectedAnswer: it is neither.
     """
-    _refuse_problem(response)
+    _raise_problem(response)
     try:
         return TypeAdapter(kind).validate_json(response.content)
     except ValidationError as error:
@@ -180,18 +181,18 @@ def parse_json(response: httpx.Response, kind: type[T]) -> T:
 
 
 def parse_image(response: httpx.Response, media_type: str) -> bytes:
-    """The file that an answer is.
+    """The image file that is the body.
 
     Raises:
         Eye2FaceError: as `parse_json`.
     """
-    _refuse_problem(response)
+    _raise_problem(response)
     if response.headers.get("content-type") != media_type:
         raise UnexpectedAnswer(f"{_shown(response)} came where {media_type} was asked for.")
     return response.content
 
 
-def _refuse_problem(response: httpx.Response) -> None:
+def _raise_problem(response: httpx.Response) -> None:
     if response.status_code == httpx.codes.OK:
         return
     if response.headers.get("content-type", "").partition(";")[0] != _PROBLEM_JSON:
@@ -207,9 +208,9 @@ def _refuse_problem(response: httpx.Response) -> None:
 
 
 def _as_error(problem: _Problem, document: dict[str, Any]) -> Eye2FaceError:
-    """The error of our tree with that code; of one that is not known, an Eye2FaceError with its values."""
-    kind = next((each for each in _kinds(Eye2FaceError) if each.code == problem.code), Eye2FaceError)
-    error = kind.__new__(kind, problem.detail)  # whatever else its own __init__ may want is not known here
+    """The error with that code; for an unknown code, an Eye2FaceError with its values."""
+    kind = next((each for each in _subclasses(Eye2FaceError) if each.code == problem.code), Eye2FaceError)
+    error = kind.__new__(kind, problem.detail)  # without the arguments of its __init__
     error.status, error.code, error.title = problem.status, problem.code, problem.title
     error.request_id = problem.request_id
     known = {"type", *_Problem.model_fields}
@@ -219,10 +220,10 @@ def _as_error(problem: _Problem, document: dict[str, Any]) -> Eye2FaceError:
     return error
 
 
-def _kinds(kind: type[Eye2FaceError]) -> Iterator[type[Eye2FaceError]]:
+def _subclasses(kind: type[Eye2FaceError]) -> Iterator[type[Eye2FaceError]]:
     for each in kind.__subclasses__():
         yield each
-        yield from _kinds(each)
+        yield from _subclasses(each)
 
 
 def _shown(response: httpx.Response) -> str:

@@ -1,8 +1,8 @@
-"""HTTP requests that are sent again where it may help, within one deadline; imports nothing of ours.
+"""Retries of idempotent HTTP requests: exponential backoff with jitter, Retry-After, one deadline.
 
-Tried again is what a moment's patience may mend: the connection was refused or lost, the answer says "not
-now" (429, 502, 503), or it is a 500 of somebody between. Everything that is asked here can be asked twice
-without harm.
+Transient failures are retried: refused or lost connections, status 429, 502 and 503, and 500 from a gateway.
+`stamina` checks its timeout only after a sleep, so a long Retry-After would outlast the deadline; with
+that and the backoff in a hook of ours, only its loop would be used.
 """
 
 import asyncio
@@ -19,27 +19,27 @@ import httpx
 AttemptOutcome = httpx.Response | httpx.TransportError
 
 RETRY_STATUSES: Final = frozenset({429, 502, 503})
-"""Answers that mean "not now"; 502 is what a proxy says while the service behind it starts anew."""
+"""Status codes to retry; a proxy answers 502 while the service behind it restarts."""
 
 _JITTER: Final = 0.5
-"""The part of a wait that is left to chance, so that many callers do not come back all at once."""
+"""Random part of a wait, so that clients do not retry at the same time."""
 
 _PROBLEM_JSON: Final = "application/problem+json"
 
 MAX_RESPONSE_BYTES: Final = 100_000_000
-"""More than any answer that is wanted here; a server that sends without end fills no memory."""
+"""Limit of a response, against servers that send without end."""
 
 
 class ResponseTooLong(httpx.TransportError):
-    """The answer goes on beyond every limit."""
+    """The response is longer than MAX_RESPONSE_BYTES."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How patient a caller is: one call makes `max_tries` requests and takes `deadline_s` at most.
+    """At most `max_tries` requests within `deadline_s`.
 
-    The n-th wait is `backoff_s` times 2^(n-1), at most `max_backoff_s`, of which half is left to chance. A
-    `Retry-After` of the answer is the least wait; if it leads beyond the deadline, the call ends at once.
+    The n-th wait is `backoff_s` times 2^(n-1), at most `max_backoff_s`, half of it random. `Retry-After` is
+    added; a wait beyond the deadline ends the call at once.
     """
 
     max_tries: int = 5
@@ -51,7 +51,7 @@ class RetryPolicy:
 
 @dataclass(slots=True)
 class RetryState:
-    """The tries of one call, from the moment at which this is made."""
+    """Attempts and deadline of one call, which starts now."""
 
     retry: RetryPolicy
     num_failed: int = 0
@@ -62,12 +62,12 @@ class RetryState:
 
     @property
     def left_s(self) -> float:
-        """Time until the deadline; zero or less when it is over."""
+        """Seconds until the deadline; zero or less once it is over."""
         return self._end - time.monotonic()
 
     def wait_s(self, outcome: AttemptOutcome) -> float | None:
-        """How long to wait before the next try; None if this outcome is the last word."""
-        if not self._may_pass(outcome):
+        """Seconds until the next attempt; None if there is none."""
+        if not self._is_transient(outcome):
             return None
         self.num_failed += 1
         if self.num_failed >= self.retry.max_tries:
@@ -78,25 +78,25 @@ class RetryState:
             wait += retry_after_s(outcome.headers)
         return wait if wait < self.left_s else None
 
-    def _may_pass(self, outcome: AttemptOutcome) -> bool:
+    def _is_transient(self, outcome: AttemptOutcome) -> bool:
         if isinstance(outcome, httpx.Response):
             return outcome.status_code in self.retry.statuses or _is_from_gateway(outcome)
-        # Who does not answer in time may be at work: to ask again would double the load.
+        # A slow service may be working on the request: a retry would double its load.
         return not isinstance(outcome, (httpx.ReadTimeout, httpx.WriteTimeout, ResponseTooLong))
 
 
 def _is_from_gateway(answer: httpx.Response) -> bool:
-    """Whether a 500 is not the service's, but of a proxy that lost it: Ray's says so when a node dies."""
+    """Whether a 500 is from a gateway: Ray's proxy answers it when a node dies."""
     own = answer.headers.get("content-type", "").startswith(_PROBLEM_JSON)
     return answer.status_code == 500 and not own
 
 
 BuildRequest = Callable[[RetryState], dict[str, Any]]
-"""What httpx takes for the next try."""
+"""Builds the arguments of `httpx.Client.stream` for the next attempt."""
 
 
 def send(http: httpx.Client, options: BuildRequest, tries: RetryState) -> AttemptOutcome:
-    """The last word: the whole answer, or why there is none."""
+    """The last response, or the error of the last attempt."""
     while True:
         outcome = _try(http, options, tries)
         wait_s = tries.wait_s(outcome)
@@ -121,7 +121,7 @@ def _try(http: httpx.Client, options: BuildRequest, tries: RetryState) -> Attemp
             body = bytearray()
             for chunk in response.iter_raw():
                 _collect(chunk, body)
-                if tries.left_s <= 0:  # a limit of silence alone would let an answer drip for ever
+                if tries.left_s <= 0:  # a read timeout alone allows a response that drips
                     return httpx.ReadTimeout("The answer was still coming.")
             return _complete(response, body)
     except httpx.TransportError as error:
@@ -152,7 +152,7 @@ def _complete(response: httpx.Response, body: bytearray) -> httpx.Response:
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float:
-    """The wait that `Retry-After` asks for, in seconds or until a date; 0 if it asks for none or is none.
+    """The seconds that `Retry-After` asks for, as a number or a date; 0 if it is missing or invalid.
 
     Source: RFC 9110, section 10.2.3.
     """

@@ -1,7 +1,6 @@
-"""The HTTP service: its start and stop, and what it is made of.
+"""The HTTP service as an ASGI application: middleware, routers, startup and shutdown.
 
-Pictures are worked on by workers in threads of their own, as many as there are cores, so that health and
-documentation never wait for them.
+Worker threads process photos, so that health checks and documentation never wait for them.
 """
 
 import asyncio
@@ -31,15 +30,15 @@ from service.observability.tracing import is_configured, require_tracing_package
 from service.runtime.memory import count_memory
 from service.settings import Settings, warn_about_unknown_variables
 
-_PART_OF_MEMORY: Final = 8
-"""One of so many parts of the memory that there is may be taken by bodies; while a form or JSON is read it is
-there twice. Pixels have a half (`service.decoding.reader`)."""
+_UPLOADS_MEMORY_DIVISOR: Final = 8
+"""Request bodies may take 1/8 of the memory. A form or JSON is in memory twice while it is parsed, and pixels
+may take a half (`service.decoding.reader`)."""
 
 _UNTRACED: Final[TelemetryConfig] = {"tracing": False, "metrics": False, "logs": False}
-"""FastAPI would ask in each request whether OpenTelemetry is set up."""
+"""Without this, FastAPI checks in each request whether OpenTelemetry is configured."""
 
 _TRACED: Final[TelemetryConfig] = {
-    **_UNTRACED,  # the numbers are Prometheus', and its logs hold what callers sent
+    **_UNTRACED,  # Prometheus has the metrics, and OpenTelemetry logs would hold what callers send
     "tracing": True,
     "operation_spans": False,
     "exclude": lambda scope: scope.get("path") in PROBES,
@@ -51,12 +50,11 @@ class _State(TypedDict):
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The service as an ASGI application; the model is loaded when it starts.
+    """The service as an ASGI application; its lifespan loads the model.
 
     Raises:
-        ValueError: it would listen beyond loopback with neither keys nor leave to do so.
-        ValueError: it would trace, and what that needs is not installed.
-        InvalidKeyFile: the file of keys cannot be used.
+        ConfigurationError: it would accept anonymous requests from other machines, its tracing packages are
+            not installed, or its file of API keys cannot be used.
     """
     settings.check_exposure()
     if settings.tracing:
@@ -64,7 +62,7 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(
         title="eye2face",
         version=__version__,
-        lifespan=_live,
+        lifespan=_lifespan,
         openapi_url="/openapi.json" if settings.docs else None,
         docs_url=None,
         redoc_url=None,
@@ -72,15 +70,15 @@ def create_app(settings: Settings) -> FastAPI:
         telemetry=_TRACED | {"auto_configure": not is_configured()} if settings.tracing else _UNTRACED,
     )
     app.state.settings = settings
-    app.state.catalogue = Catalog(settings.models_folder)
+    app.state.catalog = Catalog(settings.models_folder)
     app.state.access = AccessControl(settings)
-    app.state.uploads = UploadMemoryLimit(count_memory() // _PART_OF_MEMORY)
+    app.state.uploads = UploadMemoryLimit(count_memory() // _UPLOADS_MEMORY_DIVISOR)
     app.state.metrics = Metrics()
-    app.add_middleware(HeadAsGet)  # the inner one: photos, which are posted, go by it
+    app.add_middleware(HeadAsGet)  # innermost
     if settings.cors_origins:
         app.add_middleware(CORSMiddleware, allow_origins=settings.cors_origins, **CORS)
     app.add_middleware(RequestLog, metrics=app.state.metrics, traced=settings.tracing)
-    app.add_middleware(StandardHeaders)  # the outer one: it gives the request its id
+    app.add_middleware(StandardHeaders)  # outermost: it sets the request ID
     for error in HANDLED_ERRORS:
         app.add_exception_handler(error, problem_response)
     for router in (photo_routes, model_routes, health_routes, pages.page):
@@ -93,7 +91,7 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 @asynccontextmanager
-async def _live(app: FastAPI) -> AsyncIterator[_State]:
+async def _lifespan(app: FastAPI) -> AsyncIterator[_State]:
     warn_about_unknown_variables()
     if app.state.settings.tracing:
         warn_if_not_exported()

@@ -1,4 +1,4 @@
-"""Middleware: the request's id and the headers of every answer, the line in the log, and HEAD."""
+"""Middleware: request ID and standard headers, request log and metrics, HEAD as GET."""
 
 import logging
 import time
@@ -12,45 +12,45 @@ from service.observability.metrics import Metrics
 from service.observability.tracing import tag_request_span
 
 PROBES: Final = ("/livez", "/readyz", "/metrics")
-"""Asked every few seconds; their answers are logged only if they are bad news."""
+"""Routes that are polled: successes are logged at level debug."""
 
 _log = logging.getLogger("service.requests")
 
 
 class RequestLog:
-    """Counts and logs each answer; the request's id must be in its state by then."""
+    """Counts each response; logs its route, status, code, duration, request ID and caller, never its body."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, *, traced: bool = False) -> None:
-        """With `traced` the request's trace has its id, and its line in the log that of the trace."""
+        """With `traced`, the trace gets the request ID, and the log record the trace ID."""
         self._app = app
         self._metrics = metrics
         self._traced = traced
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes the request on, and looks at the status of the answer."""
+        """Handles a request as any ASGI application."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         begin = time.monotonic()
         trace_id = tag_request_span(scope["state"]["request_id"]) if self._traced else None
-        status = 500  # a crash is answered outside of this middleware
+        status = 500  # what an unexpected error is answered with, outside of this middleware
 
-        async def send_watched(message: Message) -> None:
+        async def send_noting_status(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
 
         try:
-            await self._app(scope, receive, send_watched)
+            await self._app(scope, receive, send_noting_status)
         except Exception:
             scope["state"]["code"] = Eye2FaceError.code
             raise
         finally:
-            self._note(scope, status, time.monotonic() - begin, trace_id)
+            self._record(scope, status, time.monotonic() - begin, trace_id)
 
-    def _note(self, scope: Scope, status: int, seconds: float, trace_id: str | None) -> None:
-        # A path that is no route is the caller's invention: it would make a new time series each time.
+    def _record(self, scope: Scope, status: int, seconds: float, trace_id: str | None) -> None:
+        # The path of an unknown route is not a label: each would be a new time series.
         route = getattr(scope.get("route"), "path", "other")
         code = scope["state"].get("code")
         self._metrics.count_request(route, status, seconds)
@@ -77,19 +77,19 @@ class RequestLog:
 
 
 class HeadAsGet:
-    """Middleware: what lies within it sees GET; many who watch a service or balance load send HEAD."""
+    """Handles HEAD as GET without a body; monitors and load balancers send it. Source: RFC 9110, 9.3.2."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes the request on."""
+        """Handles a request as any ASGI application."""
         if scope["type"] != "http" or scope["method"] != "HEAD":
             await self._app(scope, receive, send)
             return
 
         async def send_without_body(message: Message) -> None:
-            scope["method"] = "HEAD"  # the server wants to know
+            scope["method"] = "HEAD"  # the server needs the real method
             await send(message if message["type"] != "http.response.body" else {**message, "body": b""})
 
         scope["method"] = "GET"
@@ -100,43 +100,43 @@ class HeadAsGet:
 
 
 class StandardHeaders:
-    """Middleware: gives each request its id, and each answer the headers that all of them carry."""
+    """Sets the request ID in `scope["state"]`, and the headers of every response."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._random = Random()  # an id must be like no other one, not beyond guessing
+        self._random = Random()  # IDs must be unique, not secret
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes the request on, and stamps the answer on its way back."""
+        """Handles a request as any ASGI application."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         state = scope.setdefault("state", {})
-        if "request_id" not in state:  # a server around it may have given one
+        if "request_id" not in state:  # set by Ray Serve
             state["request_id"] = f"{self._random.getrandbits(128):032x}"
         request_id: str = state["request_id"]
 
-        async def send_stamped(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = list(message.get("headers", ()))
-                there = {name for name, _ in headers}
-                own = [(b"x-request-id", request_id.encode()), *_STAMPS]
-                message["headers"] = headers + [stamp for stamp in own if stamp[0] not in there]
+                present = {name for name, _ in headers}
+                own = [(b"x-request-id", request_id.encode()), *_RAW_HEADERS]
+                message["headers"] = headers + [pair for pair in own if pair[0] not in present]
             await send(message)
 
-        await self._app(scope, receive, send_stamped)
+        await self._app(scope, receive, send_with_headers)
 
 
 def standard_headers(request_id: str) -> dict[str, str]:
-    """The headers of every answer, errors and health included; a page has a policy of its own instead."""
-    return _SAME_FOR_ALL | {"X-Request-Id": request_id}
+    """The headers of every response; HTML pages set a Content-Security-Policy of their own."""
+    return _HEADERS | {"X-Request-Id": request_id}
 
 
-_SAME_FOR_ALL: Final = {
+_HEADERS: Final = {
     "X-Synthetic": "true",
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
 }
-_STAMPS: Final = [(name.lower().encode(), value.encode()) for name, value in _SAME_FOR_ALL.items()]
+_RAW_HEADERS: Final = [(name.lower().encode(), value.encode()) for name, value in _HEADERS.items()]

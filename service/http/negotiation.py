@@ -1,7 +1,4 @@
-"""Which form of answer a caller takes: the `Accept` header against what is on offer.
-
-Source: RFC 9110, section 12.5.1.
-"""
+"""Content negotiation: the offered media type that `Accept` prefers. Source: RFC 9110, section 12.5.1."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +11,7 @@ class _MediaRange:
     quality: float
 
     def specificity(self, media_type: str) -> int:
-        """2 names the type itself, 1 its family (image/*), 0 anything, -1 does not cover it."""
+        """2: the type itself, 1: its family (image/*), 0: */*, -1: no match."""
         family, _, subtype = media_type.partition("/")
         if (self.type, self.subtype) == (family, subtype):
             return 2
@@ -24,10 +21,10 @@ class _MediaRange:
 
 
 def negotiate(accept: str | None, offers: Sequence[str]) -> str | None:
-    """The offered media type that the caller likes best, or None if it takes none.
+    """The offered media type of the highest quality, or None if none is acceptable.
 
-    Of several liked equally, the one that is named more exactly wins, then the one offered first:
-    `application/json, */*` gets JSON. No header, or an empty one, takes anything.
+    Of equal quality, the more specific range wins, then the earlier offer: `application/json, */*` gets JSON.
+    No header, or an empty one, accepts anything.
     """
     if accept is None or not accept.strip():
         return offers[0]
@@ -44,7 +41,7 @@ def negotiate(accept: str | None, offers: Sequence[str]) -> str | None:
 
 
 def _parse(text: str) -> _MediaRange | None:
-    """One media range, or None if it is none; parameters other than `q` are passed over."""
+    """One media range, or None if it is invalid; parameters other than `q` are ignored."""
     name, *parameters = (part.strip().lower() for part in text.split(";"))
     type_, slash, subtype = name.partition("/")
     if not slash or not type_ or not subtype:

@@ -1,4 +1,4 @@
-"""What /openapi.json says that FastAPI cannot read off the routes: the body's three forms, and the errors."""
+"""What FastAPI cannot infer for /openapi.json: bodies, query, API keys and errors of the photo routes."""
 
 from typing import Any, Final
 
@@ -13,9 +13,9 @@ from service.http.request_body import FIELD
 from service.http.schemas import Problem, SynthesisAnswer
 
 DESCRIPTION: Final = (
-    "One eye in, one face out. A face that is drawn from one eye is a guess: it identifies nobody, and "
-    "every answer says so (header `X-Synthetic: true`, in JSON `not_for_identification: true`). "
-    "Errors are problem+json (RFC 9457) of one shape."
+    "Synthesizes a face from one eye in a photo. The face is a guess and identifies nobody; every response "
+    "says so (header `X-Synthetic: true`, in JSON `not_for_identification: true`). "
+    "Errors are problem+json (RFC 9457)."
 )
 
 PROBLEM_JSON: Final = "application/problem+json"
@@ -26,7 +26,7 @@ _BASE64: Final = {"type": "string", "format": "byte", "description": "The photo'
 
 
 def _form(field: dict[str, Any]) -> dict[str, Any]:
-    """One field and no others: options go into the query."""
+    """A form or JSON object with this field only: options go into the query."""
     return {
         "schema": {
             "type": "object",
@@ -63,7 +63,7 @@ _DEADLINE: Final[dict[str, Any]] = {
     "in": "header",
     "required": False,
     "schema": {"type": "number", "exclusiveMinimum": 0},
-    "description": "Milliseconds from the end of the upload after which the answer is of no use.",
+    "description": "Deadline for the response, in milliseconds after the end of the upload.",
 }
 
 
@@ -77,12 +77,12 @@ def describe_photo_route(query: type[SynthesizeQuery | EyesQuery]) -> dict[str, 
 
 
 def describe_batch_route() -> dict[str, Any]:
-    """The same for several photos."""
+    """The `openapi_extra` of the route that takes several photos."""
     return BATCH_BODY | _SECURITY | {"parameters": [*describe_query(SynthesizeQuery), _DEADLINE]}
 
 
 def _describe_errors(*kinds: type[Eye2FaceError]) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route that can fail with these errors: one entry for each status."""
+    """The `responses` of a route that may fail with these errors, by status."""
     by_status: dict[int | str, list[str]] = {}
     for kind in kinds:
         by_status.setdefault(kind.status, []).append(f"`{kind.code}`: {kind.title}")
@@ -138,7 +138,7 @@ METRICS_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
 
 EYES_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     200: {
-        "description": "The eyes, or with `overlay=true` the photo with the eyes drawn.",
+        "description": "The detected eyes, or with `overlay=true` the photo with the eyes marked.",
         "content": {"image/png": {}},
     },
     **_describe_errors(*_PHOTO_ERRORS),
@@ -146,9 +146,9 @@ EYES_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
 
 BATCH_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     200: {
-        "description": "One result for each photo, in their order; as a zip the faces and `results.json`.",
+        "description": "One result for each photo, in their order; as ZIP, the faces and `results.json`.",
         "content": {ZIP: {"schema": _BINARY}},
-        "headers": {"X-Device": {"schema": {"type": "string"}, "description": "Where the model ran."}},
+        "headers": {"X-Device": {"schema": {"type": "string"}, "description": "Device that ran the model."}},
     },
     **_describe_errors(
         errors.EmptyBody,
@@ -169,9 +169,9 @@ BATCH_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
 
 SYNTHESIZE_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     200: {
-        "description": "The face, or with `Accept: application/json` every face with its eye and quality.",
+        "description": "The face, or with `Accept: application/json` each face with its eye and quality.",
         "content": {"image/png": {}, "image/jpeg": {}, "image/webp": {}},
-        "headers": {"X-Device": {"schema": {"type": "string"}, "description": "Where the model ran."}},
+        "headers": {"X-Device": {"schema": {"type": "string"}, "description": "Device that ran the model."}},
         "model": SynthesisAnswer,
     },
     **_describe_errors(*_PHOTO_ERRORS, *_EYE_ERRORS, errors.InferenceFailed),
@@ -179,7 +179,7 @@ SYNTHESIZE_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
 
 
 def build_openapi(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document of the app, with the shape of its errors."""
+    """The OpenAPI document of the app, cached."""
     if app.openapi_schema is None:
         document = get_openapi(
             title=app.title, version=app.version, description=DESCRIPTION, routes=app.routes

@@ -1,4 +1,4 @@
-"""What a browser gets: the page to try the service, and the documentation. Every file of them is shipped."""
+"""HTML pages: the demo and the API documentation; all their files are served from here."""
 
 from pathlib import Path
 from typing import Final
@@ -26,7 +26,7 @@ documentation = APIRouter(include_in_schema=False)
 
 @page.get("/")
 async def show_page(request: Request) -> Response:
-    """The page to drop a photo on; it leads to the documentation where that is served."""
+    """The demo page; links to the documentation if it is served."""
     file = WEB / "index.html"
     if request.app.state.settings.docs:
         return FileResponse(file, headers=_HEADERS)
@@ -35,5 +35,5 @@ async def show_page(request: Request) -> Response:
 
 @documentation.get("/docs")
 async def show_documentation() -> FileResponse:
-    """The documentation of the routes, by Swagger UI, made from /openapi.json."""
+    """The API documentation: Swagger UI with /openapi.json."""
     return FileResponse(WEB / "docs.html", headers=_HEADERS)

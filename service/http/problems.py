@@ -1,4 +1,4 @@
-"""The one error handler: whatever goes wrong leaves as problem+json, in one shape, never as a stack trace."""
+"""The error handler: every error becomes problem+json of one shape. Source: RFC 9457."""
 
 import logging
 from http import HTTPStatus
@@ -31,34 +31,34 @@ EXPECTED_ERRORS: tuple[type[Exception], ...] = (
     HTTPException,
     ClientDisconnect,
 )
-"""What a request may meet without a fault of the service."""
+"""Errors of a request that are no bug of the service."""
 
 HANDLED_ERRORS = (*EXPECTED_ERRORS, Exception)
-"""What the handler must be registered for; each framework error on its own, or FastAPI answers it itself."""
+"""Exceptions to register the handler for; FastAPI answers framework errors itself unless each is named."""
 
 _MAX_DISCARDED_BYTES: Final = 200_000_000
-"""Of a body that is too large, so much may still arrive and be thrown away by the server. A connection that
-is closed while a caller sends is reset: browsers and plain clients then lose the answer that tells why."""
+"""The server reads and discards up to this much of a body that is too large. Closing the connection while the
+caller sends would reset it, and browsers and simple clients would lose the response."""
 
 _log = logging.getLogger(__name__)
 
 
 async def problem_response(request: Request, error: Exception) -> Response:
-    """The answer for any error that a request met."""
+    """The response for an error."""
     if isinstance(error, ClientDisconnect):
-        return Response(status_code=400)  # nobody is there to read it
+        return Response(status_code=400)  # nobody reads it
     known = _translate(request, error)
     request_id: str = request.state.request_id
     request.state.code = known.code
     problem = _describe(known, error, request_id)
     headers = _headers_for(request, known, error)
-    if not isinstance(error, EXPECTED_ERRORS):  # a crash is answered outside of the middleware that stamps
+    if not isinstance(error, EXPECTED_ERRORS):  # its response does not pass our middleware
         headers = standard_headers(request_id) | headers
     return Response(problem.model_dump_json(), known.status, headers, PROBLEM_JSON)
 
 
 def problem_of(request: Request, error: BaseException) -> Problem:
-    """The same, for an error that one photo of several met."""
+    """The problem of one photo of a batch."""
     return _describe(_translate(request, error), error, request.state.request_id)
 
 
@@ -84,8 +84,8 @@ def _translate(request: Request, error: BaseException) -> Eye2FaceError:
     if isinstance(error, HTTPException):
         return _translate_http(request, error)
     return Eye2FaceError(
-        "The service failed, and nothing needs to be wrong with the request. "
-        f"Tell its operator the request id {request.state.request_id}."
+        "The service failed; the request may be fine. "
+        f"Tell its operator the request ID {request.state.request_id}."
     )
 
 
@@ -117,7 +117,7 @@ def _headers_for(request: Request, known: Eye2FaceError, error: Exception) -> di
 
 
 def _explain(error: RequestValidationError) -> str:
-    """One sentence for each wrong parameter: what was found and what it must be."""
+    """One sentence for each invalid parameter: the value found and the values allowed."""
     wishes: dict[str, list[str]] = {}
     for each in error.errors():
         # `loc` is ("query", name, ...), or ("query",) for the query as a whole, which says it all itself.

@@ -1,4 +1,4 @@
-"""What may stand in a request's query; a name or value that is not known is refused, never passed over."""
+"""Query parameters; unknown names and values are errors."""
 
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -27,34 +27,34 @@ class _Query(BaseModel):
 
 
 class SynthesizeQuery(_Query):
-    """What to draw, and how to send it."""
+    """Query of `/synthesize` and `/synthesize/batch`."""
 
     model_config = ConfigDict(extra="forbid")
 
     eye: Literal["auto", "left", "right"] = Field(
-        "auto", description="The subject's own left or right; `auto` takes the one that can be seen better."
+        "auto", description="Which eye, the subject's left or right; `auto`: the one of better quality."
     )
     person: Literal["largest", "all"] | Annotated[int, Field(ge=0)] = Field(
-        "largest", description="Whose face: the largest person's, everybody's, or that of the Nth, from 0."
+        "largest", description="Whose face: `largest`, `all`, or a number from 0, the largest person."
     )
     input: Literal["auto", "photo", "eye"] = Field(
         "auto",
-        description="`eye`: the picture already is an eye; its central square is taken as it is. `photo`: "
-        "eyes are looked for. `auto`: they are, and the answer's `input` says if it is a close-up of one.",
+        description="`photo`: detect eyes. `eye`: the image is an eye; its central square is used. `auto`: "
+        "detect eyes, and report in `input` whether the image is a close-up of one.",
     )
     format: Literal["png", "jpeg", "webp"] | None = Field(
-        None, description="The face's format; otherwise what `Accept` likes best, and PNG in JSON."
+        None, description="Image format of the face; default: the preferred one of `Accept`, in JSON PNG."
     )
 
 
 class EyesQuery(_Query):
-    """How to show the eyes."""
+    """Query of `/eyes`."""
 
     model_config = ConfigDict(extra="forbid")
 
-    overlay: bool = Field(False, description="Answer the photo with its eyes drawn, as a PNG.")
+    overlay: bool = Field(False, description="Answer a PNG of the photo with its eyes marked.")
     all: bool = Field(
-        False, description="In JSON also what scored below the threshold; the overlay always draws it."
+        False, description="Include detections below the threshold in JSON; the overlay always shows them."
     )
 
 
@@ -62,13 +62,11 @@ Q = TypeVar("Q", bound=_Query)
 
 
 def read_query(request: Request, kind: type[Q]) -> Q:
-    """What stands in the request's query.
-
-    FastAPI could do this by itself, in a third of the CPU time that a request costs beside its photo.
+    """The validated query.
 
     Raises:
-        InvalidParameter: a name stands there twice; it would not be plain which one counts.
-        RequestValidationError: a name or value is not known.
+        InvalidParameter: a name is given twice.
+        RequestValidationError: a name or value is unknown.
     """
     if not request.scope["query_string"]:
         return kind()
@@ -88,7 +86,7 @@ def read_query(request: Request, kind: type[Q]) -> Q:
 
 
 def describe_query(kind: type[_Query]) -> list[dict[str, Any]]:
-    """The parameters of a route for its description in OpenAPI."""
+    """The query as parameters of an OpenAPI operation."""
     properties = kind.model_json_schema()["properties"]
     return [
         {

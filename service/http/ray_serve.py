@@ -1,4 +1,4 @@
-"""The same service as a deployment of Ray Serve: replicas on many machines behind Ray's proxies.
+"""The service as a deployment of Ray Serve: replicas on many machines behind Ray's proxies.
 
 Needs the extra `ray`; nothing else of the service imports this. `deploy/ray/serve.yaml` names `build`.
 """
@@ -19,15 +19,15 @@ from service.observability.logs import logging_config
 from service.runtime.memory import freeze_garbage_collector, keep_freed_memory
 from service.settings import Settings
 
-_AT_ONCE_PER_CORE: Final = 4
-"""Photos that a replica is given for each of its cores: one is worked on, the others are at hand."""
+_ONGOING_REQUESTS_PER_CORE: Final = 4
+"""Photos that Ray gives a replica for each core: one is processed, the others wait in the replica."""
 
 _ID_HEADER: Final = b"x-request-id"
 _ID: Final = re.compile(r"[0-9A-Za-z-]{1,64}")
 
 
 class ScalingOptions(BaseModel):
-    """How many replicas there are and what each of them takes; `args` of `serve.yaml` by the same names."""
+    """Number and resources of the replicas; `args` in `serve.yaml`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -42,12 +42,12 @@ class ScalingOptions(BaseModel):
 
     @property
     def num_cores(self) -> int:
-        """The cores that a replica works with."""
+        """Cores of a replica."""
         return max(1, math.ceil(self.num_cpus))
 
 
 def build(scale: ScalingOptions) -> serve.Application:
-    """The application for `serve deploy`; the settings are read where a replica starts, as ever."""
+    """The application for `serve deploy`; each replica reads the settings when it starts."""
     deployment = serve.deployment(
         name="eye2face",
         autoscaling_config=AutoscalingConfig(
@@ -57,9 +57,9 @@ def build(scale: ScalingOptions) -> serve.Application:
             upscale_delay_s=scale.upscale_delay_s,
             downscale_delay_s=scale.downscale_delay_s,
         ),
-        max_ongoing_requests=_AT_ONCE_PER_CORE * scale.num_cores,
+        max_ongoing_requests=_ONGOING_REQUESTS_PER_CORE * scale.num_cores,
         max_queued_requests=scale.max_queued_requests,
-        logging_config={"enable_access_log": False},  # ours tells more
+        logging_config={"enable_access_log": False},  # the middleware logs more
         ray_actor_options={"num_cpus": scale.num_cpus, "num_gpus": scale.num_gpus},
         health_check_period_s=2,
         health_check_timeout_s=5,
@@ -69,44 +69,43 @@ def build(scale: ScalingOptions) -> serve.Application:
 
 
 class Replica:
-    """The service in one process of Ray's, on the cores that Ray gives it."""
+    """The service in one process of Ray."""
 
     def __init__(self, num_cores: int) -> None:
-        """Raises ValueError where the service would be open to other machines without keys."""
+        """Raises ConfigurationError: the settings cannot be used."""
         keep_freed_memory()
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # damaged pictures are no news
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # damaged images are expected
         settings = replica_settings(Settings(), num_cores)
         logging.config.dictConfig(logging_config(settings.log_format, settings.log_level))
         self._app = LifespanState(create_app(settings))
 
     def __serve_build_asgi_app__(self) -> ASGIApp:  # Ray's name
-        """What Ray serves."""
+        """The application that Ray serves."""
         return self._app
 
     async def check_health(self) -> None:
-        """Ray asks every other second, and puts another replica in the place of one that cannot draw.
+        """Ray's health check: it replaces a replica that raises.
 
         Raises:
-            NotReady: it cannot, and why.
+            NotReady: photos cannot be processed.
         """
         if engine := self._app.made.get("engine"):
             engine.refuse_unready()
 
 
 def replica_settings(settings: Settings, num_cores: int) -> Settings:
-    """The settings of a replica: as many workers as it has cores, and no trust in what is not known here.
+    """The settings of a replica: one worker a core, and API keys unless `EYE2FACE_HOST` is loopback.
 
-    It is Ray's proxies that listen, on the address of `serve.yaml`. `EYE2FACE_HOST` tells the replica which;
-    unless it does, that may be any, and keys are wanted.
+    Ray's proxies listen, on the address of `serve.yaml`, which a replica does not know.
     """
     known: dict[str, Any] = {} if "host" in settings.model_fields_set else {"host": "0.0.0.0"}
     return settings.model_copy(update=known | {"num_threads": settings.num_threads or num_cores})
 
 
 class LifespanState:
-    """The application; gives it what it has of uvicorn and not of Ray, and leaves to Ray what is Ray's.
+    """The application with lifespan state, which Ray does not pass on, and with Ray's request IDs.
 
-    Each request has what the start has made, and Ray's id for it: the one that Ray writes into the answer.
+    Ray writes its own X-Request-Id into the response.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -114,7 +113,7 @@ class LifespanState:
         self.made: dict[str, Any] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """As any ASGI application."""
+        """Handles a request as any ASGI application."""
         if scope["type"] == "lifespan":
             self.made = scope["state"]
 
@@ -136,6 +135,6 @@ class LifespanState:
 
 
 def _find_id(scope: Scope) -> dict[str, str]:
-    """The id that Ray gave the request, or its caller: then it may be anything, and not for our log."""
+    """The request ID of Ray, or of its caller if that is safe to log."""
     given = dict(scope["headers"]).get(_ID_HEADER, b"").decode("latin-1")
     return {"request_id": given} if _ID.fullmatch(given) else {}

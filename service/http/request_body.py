@@ -1,10 +1,10 @@
-"""The photo's bytes out of a request, in any of three forms; knows nothing of pictures.
+"""Request bodies: the photo's bytes in one of three forms, not decoded.
 
     image/*               the bytes themselves
     multipart/form-data   one file in the field `image`
     application/json      {"image": base64}
 
-Bytes are counted as they come in; nothing is read beyond the limit, nothing is written to disk.
+Bytes are counted as they arrive. Nothing is read beyond the limit or written to disk.
 """
 
 import asyncio
@@ -36,22 +36,22 @@ _FORMS = "image/*, multipart/form-data with the file in the field 'image', or ap
 
 @dataclass(frozen=True, slots=True)
 class UploadedPhoto:
-    """One file of a form, and what its sender calls it."""
+    """One file of a form."""
 
     file_name: str
     data: bytes
 
 
 async def read_photo(request: Request, *, max_bytes: int, max_s: float) -> bytes:
-    """The bytes of the picture that the request carries, not yet looked at.
+    """The bytes of the photo.
 
     Raises:
         UploadTooLarge: the body is longer than `max_bytes`, by its Content-Length or by count.
-        UploadTooSlow: it was not there after `max_s`.
-        Overloaded: together with other bodies it is more than there is room for.
+        UploadTooSlow: it was not complete after `max_s`.
+        Overloaded: bodies take too much memory.
         EmptyBody: there is no body.
         UnsupportedMediaType: the Content-Type is none of the three forms, or the body is compressed.
-        MissingField, InvalidForm, InvalidJson, InvalidParameter: the form or JSON is not as it should be.
+        MissingField, InvalidForm, InvalidJson, InvalidParameter: the form or JSON is invalid.
     """
     _refuse_head(request, max_bytes)
     try:
@@ -64,14 +64,12 @@ async def read_photo(request: Request, *, max_bytes: int, max_s: float) -> bytes
 async def read_photos(
     request: Request, *, max_bytes: int, max_s: float, max_files: int
 ) -> list[UploadedPhoto]:
-    """The files of the form that the request carries, in their order, not yet looked at.
+    """The files of a form, in their order.
 
     Raises:
-        UploadTooLarge: the body is longer than `max_bytes`, by its Content-Length or by count.
-        UploadTooSlow: it was not there after `max_s`.
-        Overloaded: together with other bodies it is more than there is room for.
+        UploadTooLarge, UploadTooSlow, Overloaded: as `read_photo`.
         EmptyBody, UnsupportedMediaType: there is no form.
-        MissingField, InvalidForm, InvalidParameter: it holds something else, or more than `max_files`.
+        MissingField, InvalidForm, InvalidParameter: it is invalid, or has more than `max_files` files.
     """
     _refuse_head(request, max_bytes)
     content_type = request.headers.get("content-type", "")
@@ -96,7 +94,7 @@ def _refuse_head(request: Request, max_bytes: int) -> None:
     coding = request.headers.get("content-encoding", "identity")
     if coding.lower() != "identity":
         raise UnsupportedMediaType(
-            f"The Content-Encoding is '{coding[:80]}'. Send the body as it is; pictures are small already."
+            f"The Content-Encoding is '{coding[:80]}'. Send the body as it is; image formats are compressed."
         )
 
 
@@ -106,7 +104,7 @@ async def _read(request: Request, max_bytes: int) -> bytes:
     if media_type == "multipart/form-data":
         return await _from_form(request, max_bytes)
     if media_type == "application/json":
-        return await asyncio.to_thread(_from_json, await _join(request, max_bytes))  # 20 MB take tens of ms
+        return await asyncio.to_thread(_from_json, await _join(request, max_bytes))  # tens of ms for 20 MB
     if media_type.startswith("image/"):
         return await _join(request, max_bytes)
     found = f"The Content-Type is '{media_type[:80]}'." if media_type else "There is no Content-Type."
@@ -114,10 +112,10 @@ async def _read(request: Request, max_bytes: int) -> bytes:
 
 
 def check_photo_size(num_bytes: int, max_bytes: int) -> None:
-    """Returns if one photo of several is not too large.
+    """Checks the size of one photo of a batch.
 
     Raises:
-        UploadTooLarge: it is.
+        UploadTooLarge: it is over `max_bytes`.
     """
     if num_bytes > max_bytes:
         raise _too_large(f"The photo has {num_bytes:,} bytes", max_bytes)
@@ -136,7 +134,7 @@ def _too_slow(max_s: float) -> UploadTooSlow:
 
 
 async def _chunks(request: Request, max_bytes: int) -> AsyncGenerator[bytes]:
-    """The body as it comes in, counted."""
+    """The chunks of the body, counted as they arrive."""
     num_bytes = 0
     async for chunk in request.stream():
         num_bytes += len(chunk)
@@ -158,7 +156,7 @@ async def _from_form(request: Request, max_bytes: int) -> bytes:
 
 
 class _FormParser(MultiPartParser):
-    """Starlette's parser, with files of any size in memory; a form that is cut off is an error."""
+    """Starlette's form parser, with files of any size in memory; a truncated form is an error."""
 
     spool_max_size = 0
     _is_complete = False
@@ -174,11 +172,15 @@ class _FormParser(MultiPartParser):
         async for chunk in chunks:
             yield chunk
         if not self._is_complete:
-            raise MultiPartException("it ends before its last boundary; send all of it")
+            raise MultiPartException("it ends before its last boundary")
 
 
 async def _read_form(request: Request, max_bytes: int, *, max_fields: int) -> list[UploadedPhoto]:
-    """The files of the form, at least one, if it holds nothing else."""
+    """The files of the form, at least one.
+
+    Raises:
+        MissingField, InvalidForm, InvalidParameter: the form is invalid.
+    """
     try:
         form = await _FormParser(request, max_bytes, max_fields).parse()
     except MultiPartException as error:

@@ -1,7 +1,4 @@
-"""What builds answers: faces, eyes, models, and several photos in one answer.
-
-A photo of several that fails has a problem for an outcome, of the shape that it would have alone.
-"""
+"""Builds the responses from results of the pipeline: faces, eyes, models and batches."""
 
 import base64
 import io
@@ -38,13 +35,13 @@ from service.provenance import encode_synthetic
 from service.vision.images import FaceFormat
 
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)
-"""The first date that a zip can hold: the same photos give the same faces."""
+"""The earliest date of the ZIP format: equal photos give equal archives."""
 
 
 def synthesis_answer(
     synthesis: Synthesis, format: FaceFormat, synthesizer: Synthesizer, request_id: str, timer: StageTimer
 ) -> SynthesisAnswer:
-    """The answer of `/synthesize` in JSON: every face as a file, and how it was made."""
+    """The JSON answer of `/synthesize`."""
     with timer.span("encode"):
         files = [encode_synthetic(face, format) for face in synthesis.faces]
     return SynthesisAnswer(
@@ -60,7 +57,7 @@ def synthesis_answer(
 
 
 def eyes_answer(found: PhotoEyes, request_id: str, *, all: bool) -> EyesAnswer:
-    """The answer of `/eyes`; with `all` also what scored below the threshold, where the finder tells."""
+    """The JSON answer of `/eyes`; with `all` also detections below the threshold, if the finder has them."""
     below = None
     if all and found.below_threshold is not None:
         below = [CandidateShape.model_validate(eye) for eye in found.below_threshold]
@@ -129,7 +126,7 @@ class BatchResult:
 
     @property
     def status(self) -> int:
-        """The status that the photo would have had alone."""
+        """The status that a single request would have had."""
         return 200 if self.problem is None else self.problem.status
 
 
@@ -149,10 +146,10 @@ def batch_json(results: Sequence[BatchResult], request_id: str) -> bytes:
 
 
 def batch_zip(results: Sequence[BatchResult], request_id: str, *, format: FaceFormat) -> bytes:
-    """A zip of the faces, named by their photo's place (`003.png`, or `003-1.png`), and `results.json`."""
+    """A ZIP of the faces, named by their photo's index (`003.png`, or `003-1.png`), and `results.json`."""
     shapes: list[ZippedResult] = []
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:  # pictures are packed already
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:  # images are compressed
         for index, result in enumerate(results):
             names = _names(index, len(result.faces), format)
             for name, face in zip(names, result.faces, strict=True):

@@ -1,4 +1,4 @@
-"""The routes: how a request reaches the pipeline and leaves it."""
+"""The routes: from a request through admission, body and worker pool to its response."""
 
 import asyncio
 import time
@@ -55,14 +55,18 @@ _OFFERS: Final[dict[FaceFormat | None, tuple[str, ...]]] = {
     None: (*(f"image/{each}" for each in _FORMATS), _JSON),
     **{each: (f"image/{each}", _JSON) for each in _FORMATS},
 }
-"""The media types of an answer, by the format that was asked for."""
+"""Media types that `/synthesize` can answer with, by its query parameter `format`."""
 
 
 class AdmittedRoute(APIRoute):
-    """A route whose caller is admitted, by API key and limits, before its dependencies or body are read."""
+    """A route that checks API key and limits before it reads the body.
+
+    It calls its endpoint with the request alone: FastAPI's dependency injection costs 33 µs of CPU a request,
+    a quarter of all that HTTP costs (`python -m bench.http_cost`). FastAPI still describes it in OpenAPI.
+    """
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers with what the endpoint makes of the request; FastAPI's dependency injection is not used."""
+        """Admits the caller, then sends the endpoint's response."""
         if scope["method"] not in (self.methods or ()):
             await super().handle(scope, receive, send)  # 405
             return
@@ -70,9 +74,9 @@ class AdmittedRoute(APIRoute):
         with admit(request), request.app.state.uploads.hold() as request.state.body:
             try:
                 response = await self.endpoint(request)
-            except asyncio.CancelledError as error:  # uvicorn, when it stops; Ray, of a caller who left
+            except asyncio.CancelledError as error:  # uvicorn stops, or Ray's caller disconnected
                 raise NotReady(
-                    "The service stopped before this was done. Send it to another one, or again in a moment."
+                    "The service stopped before it could answer. Send the request again later."
                 ) from error
         await response(scope, receive, send)
 
@@ -82,23 +86,23 @@ model_routes = APIRouter(tags=["models"], dependencies=[Depends(require_key)])
 photo_routes = APIRouter(tags=["photos"], route_class=AdmittedRoute)
 
 
-def _find_engine(request: Request) -> Engine:
+def _engine(request: Request) -> Engine:
     engine: Engine | None = getattr(request.state, "engine", None)
     if engine is None:
         raise NotReady("The model is not loaded: the service is starting or stopping. Try again in a moment.")
     return engine
 
 
-@health_routes.get("/livez", summary="Does the process answer?")
+@health_routes.get("/livez", summary="Liveness probe")
 async def livez() -> Health:
-    """Whether the process answers at all."""
+    """Answers 200 while the process runs."""
     return Health()
 
 
-@health_routes.get("/readyz", summary="Can photos be sent?", responses=READY_RESPONSES)
+@health_routes.get("/readyz", summary="Readiness probe", responses=READY_RESPONSES)
 async def readyz(request: Request) -> Readiness:
-    """Whether photos can be sent, on which device and to which model they go; never waits for one."""
-    engine = _find_engine(request)
+    """Answers 200 if photos can be processed, with the device and model in use; never waits for a photo."""
+    engine = _engine(request)
     engine.refuse_unready()
     state, last = engine.pool.state(), engine.synthesizer.last_run
     return Readiness(
@@ -112,26 +116,26 @@ async def readyz(request: Request) -> Readiness:
     )
 
 
-@model_routes.get("/models", summary="Which models are there?", responses=MODELS_RESPONSES)
+@model_routes.get("/models", summary="List models", responses=MODELS_RESPONSES)
 async def models(request: Request) -> ModelsAnswer:
-    """The shipped and mounted models, what they learned from, how they may be used, which one answers."""
-    live, catalogue = _find_engine(request).model, request.app.state.catalogue
-    entries = await asyncio.to_thread(catalogue.list, live.current.path)
+    """The shipped and mounted models: training data, license class, and which one is in use."""
+    live, catalog = _engine(request).model, request.app.state.catalog
+    entries = await asyncio.to_thread(catalog.list, live.current.path)
     return models_answer(entries, live, request.state.request_id)
 
 
 @health_routes.get(
-    "/metrics", summary="Numbers for Prometheus", response_class=Response, responses=METRICS_RESPONSES
+    "/metrics", summary="Prometheus metrics", response_class=Response, responses=METRICS_RESPONSES
 )
 async def metrics(
     request: Request,
     bearer: Annotated[HTTPAuthorizationCredentials | None, Security(HTTPBearer(auto_error=False))],
     key: Annotated[str | None, Security(APIKeyHeader(name="X-API-Key", auto_error=False))],
 ) -> Response:
-    """What the service counts and measures; `EYE2FACE_METRICS` says who may read it."""
+    """Metrics in Prometheus' text format; `EYE2FACE_METRICS` sets who may read them."""
     settings: Settings = request.app.state.settings
     if settings.metrics == "off":
-        raise NotFound("The numbers are switched off: EYE2FACE_METRICS=off.")
+        raise NotFound("Metrics are off: EYE2FACE_METRICS=off.")
     if settings.metrics == "key":
         authenticate(request)
     numbers: Metrics = request.app.state.metrics
@@ -140,19 +144,19 @@ async def metrics(
 
 @photo_routes.post(
     "/synthesize",
-    summary="One eye in, one face out",
+    summary="Synthesize a face from one eye",
     response_class=Response,
     responses=SYNTHESIZE_RESPONSES,
     openapi_extra=describe_photo_route(SynthesizeQuery),
 )
 async def synthesize(request: Request) -> Response:
-    """A face that could belong to the eye in the photo: a guess, never an identification."""
-    engine, query = _find_engine(request), read_query(request, SynthesizeQuery)
-    media_type = _choose_form(request, query)
+    """A synthetic face that could belong to the eye in the photo. It is a guess and identifies nobody."""
+    engine, query = _engine(request), read_query(request, SynthesizeQuery)
+    media_type = _choose_media_type(request, query)
     photo = await _read(request, engine)
-    options = _choose(query, engine.settings.max_people)
+    options = _options(query, engine.settings.max_people)
     request_id: str = request.state.request_id
-    model = engine.model.current  # to the end of this request, whatever takes its place
+    model = engine.model.current  # the same for this whole request, even if another is loaded meanwhile
 
     def finish(selected: SelectedCrops, drawn: DrawnFaces, timer: StageTimer) -> bytes:
         synthesis = model.pipeline.finish(selected, drawn, timer)
@@ -170,15 +174,15 @@ async def synthesize(request: Request) -> Response:
 
 @photo_routes.post(
     "/synthesize/batch",
-    summary="Several photos, an answer each",
+    summary="Synthesize faces from several photos",
     response_model=BatchAnswer,
     responses=BATCH_RESPONSES,
     openapi_extra=describe_batch_route(),
 )
 async def synthesize_batch(request: Request) -> Response:
-    """What `/synthesize` answers, for each photo of a form; one that fails does not fail the others."""
-    engine, query = _find_engine(request), read_query(request, SynthesizeQuery)
-    media_type = _accepted(request, (_JSON, ZIP))
+    """The answer of `/synthesize` for each photo of a form; one that fails does not fail the others."""
+    engine, query = _engine(request), read_query(request, SynthesizeQuery)
+    media_type = _negotiate(request, (_JSON, ZIP))
     settings: Settings = request.app.state.settings
     engine.pool.refuse_overload()
     uploads = await read_photos(
@@ -188,7 +192,7 @@ async def synthesize_batch(request: Request) -> Response:
         max_files=settings.max_batch_photos,
     )
     request.app.state.access.charge(request, len(uploads) - 1)
-    options, format = _choose(query, settings.max_people), query.format or "png"
+    options, format = _options(query, settings.max_people), query.format or "png"
     request_id: str = request.state.request_id
     model = engine.model.current
 
@@ -222,15 +226,15 @@ async def synthesize_batch(request: Request) -> Response:
 
 @photo_routes.post(
     "/eyes",
-    summary="What the finder sees",
+    summary="Detect eyes",
     response_model=EyesAnswer,
     responses=EYES_RESPONSES,
     openapi_extra=describe_photo_route(EyesQuery),
 )
 async def eyes(request: Request) -> Response:
-    """Every eye that the finder sees, largest person first."""
-    engine, query = _find_engine(request), read_query(request, EyesQuery)
-    media_type = _accepted(request, ("image/png" if query.overlay else _JSON,))
+    """Every detected eye, the largest person first."""
+    engine, query = _engine(request), read_query(request, EyesQuery)
+    media_type = _negotiate(request, ("image/png" if query.overlay else _JSON,))
     photo = await _read(request, engine)
     request_id: str = request.state.request_id
     pipeline = engine.model.current.pipeline
@@ -247,7 +251,7 @@ async def eyes(request: Request) -> Response:
 
 
 async def _read(request: Request, engine: Engine) -> bytes:
-    """The photo's bytes; where it could not be worked on, it need not be sent."""
+    """The photo's bytes; refuses it before the upload if the queue is full."""
     settings = engine.settings
     engine.pool.refuse_overload()
     return await read_photo(request, max_bytes=settings.max_upload_bytes, max_s=settings.upload_timeout_s)
@@ -258,7 +262,7 @@ def _deadline_ms(request: Request, engine: Engine) -> float:
 
 
 async def _run(engine: Engine, work: Work[Any, Any, T], max_ms: float) -> T:
-    """What a worker makes of it, within its time; a worker whose result nobody awaits any more stops."""
+    """The result of a worker, within `max_ms`; cancelled, it stops the worker."""
     item = engine.submit(work, max_ms=max_ms)
     try:
         return await item.future
@@ -269,7 +273,7 @@ async def _run(engine: Engine, work: Work[Any, Any, T], max_ms: float) -> T:
 async def _run_each(
     engine: Engine, works: Sequence[Work[Any, Any, T]], max_ms: float
 ) -> list[T | BaseException]:
-    """The same for each photo, a few at once so that others get their turn; one deadline for all."""
+    """The result or error of each photo, at most one a core at once; all share one deadline."""
     end = time.monotonic() + max_ms / 1000
     slots = asyncio.Semaphore(engine.settings.num_threads or count_cores())
 
@@ -280,18 +284,18 @@ async def _run_each(
     return await asyncio.gather(*map(run, works), return_exceptions=True)
 
 
-def _choose(query: SynthesizeQuery, max_people: int) -> SynthesisOptions:
+def _options(query: SynthesizeQuery, max_people: int) -> SynthesisOptions:
     return SynthesisOptions(eye=query.eye, person=query.person, input=query.input, max_people=max_people)
 
 
-def _choose_form(request: Request, query: SynthesizeQuery) -> str:
-    """The media type of the answer: an image of one face, or JSON, which alone holds several."""
+def _choose_media_type(request: Request, query: SynthesizeQuery) -> str:
+    """The media type of the answer: an image of one face, or JSON, which may hold several."""
     if query.person == "all":
-        return _accepted(request, (_JSON,), hint=" for person=all: an image holds one face")
-    return _accepted(request, _OFFERS[query.format])
+        return _negotiate(request, (_JSON,), hint=" for person=all: an image holds one face")
+    return _negotiate(request, _OFFERS[query.format])
 
 
-def _accepted(request: Request, offers: Sequence[str], hint: str = "") -> str:
+def _negotiate(request: Request, offers: Sequence[str], hint: str = "") -> str:
     accept = ",".join(request.headers.getlist("accept"))
     chosen = negotiate(accept, offers)
     if chosen is None:

@@ -1,7 +1,4 @@
-"""What answers hold: their JSON shapes.
-
-The names are a contract with callers; what the fields mean is told here once, for `/docs` too.
-"""
+"""JSON schemas of the responses; class and field names are public, and descriptions appear in `/docs`."""
 
 from typing import Literal
 
@@ -13,63 +10,63 @@ def _is_none(value: object) -> bool:
 
 
 class Shape(BaseModel):
-    """A part of an answer."""
+    """Base of all schemas."""
 
     model_config = ConfigDict(from_attributes=True, frozen=True, protected_namespaces=())
 
 
 class Answer(Shape):
-    """A whole answer in JSON."""
+    """Base of the responses."""
 
     not_for_identification: Literal[True] = True
 
 
 class CandidateShape(Shape):
-    """What may be an eye, in pixels of the upright photo."""
+    """An eye detection, in pixels of the upright photo."""
 
-    x: float = Field(description="Centre, from the left.")
-    y: float = Field(description="Centre, from the top.")
-    size_px: float = Field(description="Side of the square crop.")
-    roll_deg: float = Field(description="Turn of the head, clockwise.")
-    side: Literal["left", "right"] = Field(description="The subject's own.")
-    score: float = Field(description="How sure the finder is, 0 to 1.")
+    x: float = Field(description="Center, from the left.")
+    y: float = Field(description="Center, from the top.")
+    size_px: float = Field(description="Side of the square crop around the eye.")
+    roll_deg: float = Field(description="Rotation of the head, clockwise.")
+    side: Literal["left", "right"] = Field(description="Left or right from the subject's view.")
+    score: float = Field(description="Confidence of the detection, 0 to 1.")
 
 
 class EyeShape(CandidateShape):
     """One eye, in pixels of the upright photo."""
 
-    person: int = Field(description="Whose eye it is; counted from 0, the largest person first.")
+    person: int = Field(description="Index of the person, from 0, the largest first.")
 
 
 class QualityShape(Shape):
-    """How well an eye is seen, measured alike for eyes of any size."""
+    """Image quality of an eye, comparable across sizes."""
 
-    size_px: float = Field(description="Side of its crop in pixels of the photo.")
-    sharpness: float = Field(description="0 (a smear) to 1; 0.5 to 0.7 in portraits.")
-    brightness: float = Field(description="Mean grey, 0 to 1.")
-    contrast: float = Field(description="From its darkest to its brightest twentieth, 0 to 1.")
-    light: float = Field(description="How bright that brightest twentieth is, 0 to 1.")
-    tilt_deg: float = Field(description="Turn of the head, clockwise.")
+    size_px: float = Field(description="Side of its crop, in pixels of the photo.")
+    sharpness: float = Field(description="0 (blurred) to 1; 0.5 to 0.7 in portraits.")
+    brightness: float = Field(description="Mean gray value, 0 to 1.")
+    contrast: float = Field(description="Difference of the 95th and 5th percentile of brightness, 0 to 1.")
+    light: float = Field(description="95th percentile of brightness, 0 to 1.")
+    tilt_deg: float = Field(description="Rotation of the head, clockwise.")
 
 
 class SeenEyeShape(EyeShape):
-    """One eye and how well it is seen."""
+    """One eye and its quality."""
 
     quality: QualityShape
 
 
 class RefusedShape(Shape):
-    """One eye that is seen too badly to draw a face from."""
+    """One eye whose quality is too low for a face."""
 
-    code: str = Field(description="As a problem has it: `eye_too_small`, `eye_too_dark`, `eye_too_blurred`.")
-    detail: str = Field(description="What was measured, what is wanted, what to do.")
+    code: str = Field(description="Error code: `eye_too_small`, `eye_too_dark` or `eye_too_blurred`.")
+    detail: str = Field(description="What was measured, what is required, what to do.")
     eye: EyeShape
 
 
 class FaceShape(Shape):
-    """One drawn face and the eye that it was drawn from."""
+    """One synthetic face and its eye."""
 
-    image: str = Field(description="The face as a file, in base64.")
+    image: str = Field(description="The image file, in base64.")
     format: Literal["png", "jpeg", "webp"]
     width: int
     height: int
@@ -78,7 +75,7 @@ class FaceShape(Shape):
 
 
 class ModelShape(Shape):
-    """The model that drew, and under which class of licence it may be used."""
+    """The model, with its license class."""
 
     name: str
     version: str
@@ -93,12 +90,12 @@ class ModelShape(Shape):
 
 
 class CardShape(Shape):
-    """What a model file says of itself; an eye finder says less than a synthesizer."""
+    """Metadata of a model file; an eye finder has less than a synthesizer."""
 
     name: str
     version: str
     part: str = Field(
-        "eye_finder", description="What it looks at: `eye`; or `eye_finder`, which looks for it."
+        "eye_finder", description="Input of the model: `eye`; or `eye_finder`, which detects it."
     )
     licence_class: str
     training_data: str
@@ -113,35 +110,33 @@ class CardShape(Shape):
 
 
 class ListedModel(Shape):
-    """One model file that is there."""
+    """One model file."""
 
-    name: str = Field(description="What `EYE2FACE_MODEL` may name it by.")
+    name: str = Field(description="Its name in `EYE2FACE_MODEL`.")
     source: Literal["shipped", "mounted", "path"]
     num_bytes: int
     answers: bool = Field(description="Whether it is in use.")
-    about: CardShape | None = Field(description="What the file says of itself, if it can be used.")
-    problem: str | None = Field(description="Why it cannot be used.")
+    about: CardShape | None = Field(description="Metadata, if the file can be used.")
+    problem: str | None = Field(description="Why the file cannot be used.")
 
 
 class ModelsAnswer(Answer):
-    """The models that are there, and the one that answers, even if its file has changed since."""
+    """The available models, and the one in use, even if its file has changed since."""
 
     answering: CardShape
     device: Literal["cpu", "cuda"]
-    last_failure: str | None = Field(description="Why the last reload kept the old model in use.")
+    last_failure: str | None = Field(description="Why the last reload failed and kept the model.")
     models: list[ListedModel]
     request_id: str
 
 
 class SynthesisAnswer(Answer):
-    """Every face that was asked for. A face is a guess from one eye and identifies nobody."""
+    """The requested faces. A face is a guess from one eye and identifies nobody."""
 
     faces: list[FaceShape]
-    refused: list[RefusedShape] = Field(description="Eyes that were chosen, but are seen too badly.")
-    input: Literal["photo", "eye"] = Field(description="What the picture was taken for; see the query.")
-    num_left_out: int = Field(
-        description="With `person=all`: people beyond the most that one photo may have."
-    )
+    refused: list[RefusedShape] = Field(description="Selected eyes whose quality is too low.")
+    input: Literal["photo", "eye"] = Field(description="How the image was interpreted; see the query.")
+    num_left_out: int = Field(description="With `person=all`: people beyond the maximum of one photo.")
     model: ModelShape
     device: Literal["cpu", "cuda"]
     timings_ms: dict[str, float]
@@ -149,7 +144,7 @@ class SynthesisAnswer(Answer):
 
 
 class EyesAnswer(Answer):
-    """Every eye that the finder sees in the upright photo."""
+    """The detected eyes in the upright photo."""
 
     width: int
     height: int
@@ -157,65 +152,65 @@ class EyesAnswer(Answer):
     below_threshold: list[CandidateShape] | None = Field(
         None,
         exclude_if=_is_none,
-        description="With `all=true`: what scored too low to be an eye, where the finder tells.",
+        description="With `all=true`: detections below the threshold, if the finder reports them.",
     )
     request_id: str
 
 
 class Health(Answer):
-    """Whether the service lives."""
+    """The process runs."""
 
     status: Literal["alive"] = "alive"
 
 
 class Readiness(Answer):
-    """That photos can be sent, and what the service is at."""
+    """Photos can be processed; load of the service."""
 
     status: Literal["ready"] = "ready"
     device: Literal["cpu", "cuda"]
     model: str
     num_workers: int
-    num_busy: int = Field(description="Workers at a photo.")
-    num_queued: int = Field(description="Photos that wait for a worker.")
-    last_inference_age_s: float = Field(description="Since the model last ran, at the start for instance.")
-    last_inference_ms: float = Field(description="How long that took.")
+    num_busy: int = Field(description="Busy workers.")
+    num_queued: int = Field(description="Photos in the queue.")
+    last_inference_age_s: float = Field(description="Seconds since the last inference.")
+    last_inference_ms: float = Field(description="Duration of the last inference.")
 
 
 class Problem(Answer):
-    """Why there is no answer. Source: RFC 9457."""
+    """An error. Source: RFC 9457."""
 
-    type: str = Field(description="A name for the kind of problem, unlike any other.")
+    type: str = Field(description="URI of the error code.")
     title: str
     status: int
     detail: str = Field(description="What was found, what was expected, what to do.")
-    code: str = Field(description="The kind of problem, short and stable.")
+    code: str = Field(description="Stable error code.")
     request_id: str
     num_below_threshold: int | None = Field(
         None,
         exclude_if=_is_none,
-        description="With `no_eye_found`: candidates that scored too low, where the finder tells.",
+        description="With `no_eye_found`: detections below the threshold, if the finder reports them.",
     )
 
 
 class ResultShape(Shape):
-    """What became of one photo."""
+    """Result of one photo."""
 
-    index: int = Field(description="Its place in the form, from 0.")
-    file: str = Field(description="What its sender calls it.")
-    status: int = Field(description="The status that it would have had alone.")
-    answer: SynthesisAnswer | None = Field(description="What `/synthesize` answers.")
-    problem: Problem | None = Field(description="Why there is no face.")
+    index: int = Field(description="Index in the form, from 0.")
+    file: str = Field(description="File name in the form.")
+    status: int = Field(description="Status that a single request would have had.")
+    answer: SynthesisAnswer | None = Field(description="Answer of `/synthesize`.")
+    problem: Problem | None = Field(description="The error, if there is no face.")
 
 
 class BatchAnswer(Answer):
-    """What became of each photo, in the order of the form."""
+    """Results in the order of the form."""
 
     results: list[ResultShape]
     request_id: str
 
 
 class ZippedResult(Shape):
-    """What became of one photo, in the zip's `results.json`."""
+    """Result of one photo in `results.json` of the ZIP."""
 
     index: int
     file: str
@@ -225,7 +220,7 @@ class ZippedResult(Shape):
 
 
 class ZippedAnswer(Answer):
-    """The zip's `results.json`."""
+    """`results.json` of the ZIP."""
 
     results: list[ZippedResult]
     request_id: str

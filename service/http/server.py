@@ -1,4 +1,4 @@
-"""The process that serves: uvicorn around the application, and what it says when it starts or cannot."""
+"""Runs the service in uvicorn: startup message, TLS, signals and startup errors."""
 
 import asyncio
 import math
@@ -20,15 +20,14 @@ from service.settings import Settings
 
 
 def run_server(settings: Settings) -> None:
-    """Serves until it is told to stop.
+    """Serves until SIGTERM or SIGINT.
 
     Raises:
-        Eye2FaceError: the model cannot be used.
-        ValueError: the service would be open to other machines without keys, or cannot trace as it is told.
-        InvalidCertificate: it cannot speak TLS with the certificate that is named.
+        ModelError: the model cannot be used.
+        ConfigurationError: the settings, or the certificate or key file that they name, cannot be used.
     """
     keep_freed_memory()
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # damaged pictures are no news
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # damaged images are expected
     certificate = ServerCertificate(*settings.tls_files) if settings.tls_files else None
     app = _StartupErrors(create_app(settings))
     config = uvicorn.Config(
@@ -41,16 +40,16 @@ def run_server(settings: Settings) -> None:
         ws="none",
         lifespan="on",
         server_header=False,
-        access_log=False,  # ours tells the request's id and code
+        access_log=False,  # the middleware logs request ID and code
         log_config=logging_config(settings.log_format, settings.log_level),
         timeout_graceful_shutdown=math.ceil(settings.stop_timeout_s),
         ssl_context_factory=None if certificate is None else lambda *_: certificate.context,
     )
-    # Once it has stopped in good order, uvicorn raises the signal again, which by itself were exit 143.
+    # After a graceful shutdown uvicorn raises the signal again, which would exit with status 143.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         _Server(config, docs=settings.docs).run()
-    except KeyboardInterrupt:  # uvicorn has stopped in good order and hands the signal on
+    except KeyboardInterrupt:  # raised by uvicorn after a graceful shutdown
         return
     except SystemExit:
         if app.error is None:
@@ -59,7 +58,7 @@ def run_server(settings: Settings) -> None:
 
 
 class _StartupErrors:
-    """The application; keeps an error of ours at its start back from the log, where it were a traceback."""
+    """The application; keeps our errors at startup, which uvicorn would log as tracebacks."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -82,7 +81,7 @@ class _StartupErrors:
         except Eye2FaceError as error:
             self.error = error
             failed = [{"type": "lifespan.startup.failed", "message": ""}]
-        except asyncio.CancelledError:  # a second Ctrl+C: no fault of ours
+        except asyncio.CancelledError:  # a second Ctrl+C
             failed = [{**message, "message": ""} for message in failed]
             raise
         finally:
@@ -108,7 +107,7 @@ class _Server(uvicorn.Server):
 
 
 def startup_message(address: str, *, docs: bool) -> str:
-    """What a service says when it takes photos; it names the documentation where that is served."""
+    """The message once photos can be sent; names the documentation if it is served."""
     described = f"The interface is described on {address}/docs. " if docs else ""
     return (
         f"\n  eye2face is ready on {address}\n"

@@ -48,12 +48,13 @@ def failing() -> TestClient:
 def test_every_error_of_the_tree_has_the_one_shape(failing: TestClient, name: str) -> None:
     kind = KINDS[name]
     problem = check_problem(failing.get(f"/ours/{name}"), kind.status, kind.code)
-    assert problem["detail"] == "something was found; do something else"
+    assert problem["detail"].endswith("something was found; do something else")
     assert problem["title"] == kind.title
 
 
 def test_every_error_that_is_raised_has_its_own_code() -> None:
-    leaves = [kind for kind in KINDS.values() if not kind.__subclasses__()]
+    leaves = [kind for kind in KINDS.values() if kind.__module__ == Eye2FaceError.__module__]
+    leaves = [kind for kind in leaves if not kind.__subclasses__()]
     assert len({kind.code for kind in leaves}) == len(leaves)
 
 
