@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from service.runtime.host import count_cores
+from service.runtime.host import cgroup_folders, count_cores
 
 NUM_ALLOWED = len(os.sched_getaffinity(0))
 
@@ -55,3 +55,22 @@ def test_the_least_quota_of_a_group_and_those_above_it_counts(tmp_path: Path) ->
         (tmp_path / name).mkdir()
         (tmp_path / name / "cpu.max").write_text(quota)
     assert count_cores([tmp_path / "own", tmp_path / "above"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("told", "found"),
+    [
+        ("0::/system.slice/eye2face.service", {"system.slice", "system.slice/eye2face.service"}),
+        ("5:cpu,memory:/docker/abc\n1:name=systemd:/other", {"memory/docker", "memory/docker/abc"}),
+        ("9:memory:/\n0::/", set()),
+        (None, set()),
+    ],
+)
+def test_the_folders_of_our_group_are_looked_at_and_those_above(
+    tmp_path: Path, told: str | None, found: set[str]
+) -> None:
+    own = tmp_path / "cgroup"
+    if told is not None:
+        own.write_text(f"{told}\n")
+    expected = {Path("/x"), Path("/x/memory"), *(Path("/x") / each for each in found)}
+    assert set(cgroup_folders("memory", Path("/x"), own)) == expected

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from service.runtime import memory
-from service.runtime.host import cgroup_folders
 from service.runtime.memory import MemoryBudget, count_memory
 
 MB = 1 << 20
@@ -33,25 +32,6 @@ def test_without_a_limit_the_machines_memory_counts(tmp_path: Path, text: str) -
     (tmp_path / "memory.max").write_text(text)
     (total,) = [line for line in Path("/proc/meminfo").read_text().splitlines() if "MemTotal" in line]
     assert count_memory([tmp_path]) == int(total.split()[1]) * 1024
-
-
-@pytest.mark.parametrize(
-    ("told", "found"),
-    [
-        ("0::/system.slice/eye2face.service", {"system.slice", "system.slice/eye2face.service"}),
-        ("5:cpu,memory:/docker/abc\n1:name=systemd:/other", {"memory/docker", "memory/docker/abc"}),
-        ("9:memory:/\n0::/", set()),
-        (None, set()),
-    ],
-)
-def test_the_folders_of_our_group_are_looked_at_and_those_above(
-    tmp_path: Path, told: str | None, found: set[str]
-) -> None:
-    own = tmp_path / "cgroup"
-    if told is not None:
-        own.write_text(f"{told}\n")
-    expected = {Path("/x"), Path("/x/memory"), *(Path("/x") / each for each in found)}
-    assert set(cgroup_folders("memory", Path("/x"), own)) == expected
 
 
 def test_more_than_there_is_goes_to_one_alone_and_the_next_one_waits() -> None:

@@ -55,6 +55,15 @@ def test_only_sunglasses_cover_the_eyes_of_people_of_any_skin(seed: int) -> None
     assert usable_eyes(*face_and_eyes(draw_photo(person, replace(SHOT, sunglasses=True)))) == (False, False)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_lenses_of_the_color_of_skin_but_darker_are_sunglasses(seed: int) -> None:
+    face, eyes = face_and_eyes(draw_photo(make_person(seed), SHOT))
+    cheek = np.median(face[64:80, 30:48].reshape(-1, 3), axis=0)
+    stripes = np.where(np.arange(64) % 16 < 8, 0.3, 0.4)[:, None, None]
+    lens = np.broadcast_to(stripes * cheek, eyes.shape[1:]).astype(np.uint8)
+    assert usable_eyes(face, np.stack([lens, lens])) == (False, False)
+
+
 def test_one_eye_in_black_shadow_is_the_only_one_not_usable() -> None:
     photo = draw_photo(make_person(1), SHOT)
     pixels = photo.pixels.copy()
