@@ -72,9 +72,7 @@ def add_part(
             bar.update(len(chunk))
     for array in arrays:
         array.finish(len(photos))
-    written: PartManifest = {
-        "part": part, "part_version": PART_VERSION, "rows_sha256": manifest["rows_sha256"],
-    }  # fmt: skip
+    written = PartManifest(part=part, part_version=PART_VERSION, rows_sha256=manifest["rows_sha256"])
     write_atomically(out / f"{part}.json", json.dumps(written, indent=2) + "\n")
 
 

@@ -180,9 +180,7 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 def _open_part(folder: Path, part: Part, manifest: Manifest) -> tuple[Image, Image]:
     path = folder / f"{part}.json"
-    expected: PartManifest = {
-        "part": part, "part_version": PART_VERSION, "rows_sha256": manifest["rows_sha256"],
-    }  # fmt: skip
+    expected = PartManifest(part=part, part_version=PART_VERSION, rows_sha256=manifest["rows_sha256"])
     found = _read_json(path)
     if found != expected:
         raise DataError(f"{path} says {found}, expected {expected}: remove it and prepare the part anew")

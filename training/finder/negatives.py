@@ -135,11 +135,11 @@ def _draw_shapes(picture: Image, rng: Rng) -> None:
     for _ in range(int(rng.integers(1, 25))):
         at = tuple(int(value) for value in rng.integers(0, side, 2))
         size = int(rng.integers(2, 40))
-        colour = tuple(float(value) for value in rng.integers(0, 256, 3))
+        color = tuple(float(value) for value in rng.integers(0, 256, 3))
         thick = int(rng.choice([-1, 1, 3]))
         kind = int(rng.integers(4))
         if kind == 0:
-            cv2.circle(picture, at, size, colour, thick, cv2.LINE_AA)
+            cv2.circle(picture, at, size, color, thick, cv2.LINE_AA)
         elif kind == 1:
             cv2.ellipse(
                 picture,
@@ -148,16 +148,16 @@ def _draw_shapes(picture: Image, rng: Rng) -> None:
                 rng.uniform(0, 180),
                 0,
                 360,
-                colour,
+                color,
                 thick,
                 cv2.LINE_AA,
             )
         elif kind == 2:
             end = tuple(int(value) for value in rng.integers(0, side, 2))
-            cv2.line(picture, at, end, colour, int(rng.integers(1, 9)), cv2.LINE_AA)
+            cv2.line(picture, at, end, color, int(rng.integers(1, 9)), cv2.LINE_AA)
         else:
             cv2.putText(
-                picture, chr(int(rng.integers(48, 123))), at, int(rng.integers(4)), size / 12, colour, 2
+                picture, chr(int(rng.integers(48, 123))), at, int(rng.integers(4)), size / 12, color, 2
             )
 
 
@@ -199,7 +199,7 @@ def _rings(
     rng: Rng,
     textures: Sequence[Image],
 ) -> NDArray[np.float32]:
-    """One to five rings, each of one colour or texture, softly bounded, each within the one before."""
+    """One to five rings, each of one color or texture, softly bounded, each within the one before."""
     grey, aside = rng.random() < 0.4, rng.random() < 0.5
     bounds = np.sort(rng.uniform(0.1, 0.97, int(rng.integers(0, 5))))[::-1]
     rings_HWC = _filling(along_HW.shape, rng, grey, textures)
@@ -215,16 +215,16 @@ def _rings(
 
 
 def _filling(shape: tuple[int, ...], rng: Rng, grey: bool, textures: Sequence[Image]) -> NDArray[np.float32]:
-    """H x W x 3 of one colour, or, three times in ten, a part of a texture."""
+    """H x W x 3 of one color, or, three times in ten, a part of a texture."""
     if textures and rng.random() < 0.3:
         whole = textures[int(rng.integers(len(textures)))]
         side = max(2, int(min(whole.shape[:2]) * rng.uniform(0.1, 1)))
         top, left = (int(rng.integers(size - side + 1)) for size in whole.shape[:2])
         part = cv2.resize(whole[top : top + side, left : left + side], shape[::-1])
         return np.asarray(part, np.float32)
-    colour = rng.uniform(0, 255, 3)
-    colour = colour.mean() + (colour - colour.mean()) * (0 if grey else rng.uniform(0, 1))
-    return np.broadcast_to(colour, (*shape, 3)).astype(np.float32)
+    color = rng.uniform(0, 255, 3)
+    color = color.mean() + (color - color.mean()) * (0 if grey else rng.uniform(0, 1))
+    return np.broadcast_to(color, (*shape, 3)).astype(np.float32)
 
 
 def _shine(

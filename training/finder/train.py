@@ -1,7 +1,7 @@
 """Trains the eye finder; killed at any step, it goes on exactly there.
 
 A run's folder holds `run.json`, `checkpoint.pt` and `stats.jsonl` (one line per logged step).
-Letters of shapes: B batch, H and W of the picture, h and w of the maps, C colours.
+Letters of shapes: B batch, H and W of the picture, h and w of the maps, C colors.
 """
 
 from collections.abc import Iterator
