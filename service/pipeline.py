@@ -58,6 +58,19 @@ class SynthesisOptions:
     input: Literal["auto", "photo", "eye"] = "auto"
     max_people: int = 1000
 
+    @property
+    def max_crops(self) -> int:
+        """Crops of one photo at the most."""
+        return self.max_people if self.person == "all" else 1
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoRequest:
+    """A photo as it was sent, and which of its eyes become faces."""
+
+    data: bytes
+    options: SynthesisOptions
+
 
 @dataclass(frozen=True, slots=True)
 class MeasuredEye:
@@ -199,22 +212,23 @@ class Pipeline:
             EyeRefused: it shows it too badly.
         """
         timer = timer or StageTimer()
-        selected = self.read(data, options, timer)
+        (selected,) = self.read([(PhotoRequest(data, options), timer)])
+        if isinstance(selected, Exception):
+            raise selected
         (drawn,) = self.draw([selected])
         return self.finish(selected, drawn, timer)
 
-    def read(self, data: bytes, options: SynthesisOptions, timer: StageTimer) -> SelectedCrops:
-        """The crops of the eyes that become faces; raises what `synthesize` does.
+    def read(self, photos: Sequence[tuple[PhotoRequest, StageTimer]]) -> list[SelectedCrops | Exception]:
+        """Of each photo the crops of the eyes that become faces, or the error that `synthesize` raises.
 
-        The photo's pixels are gone with it: many photos may wait for the model.
+        The photos' pixels are gone with it: many may wait for the model.
         """
-        select = partial(select_crops, options=options, size=self._eye_size, thresholds=self._thresholds)
-        max_crops = options.max_people if options.person == "all" else 1
-        max_pixel_bytes = max_crops * self._eye_size**2 * 3
-        selected = self._reader(data, PhotoTask(select, SelectedCrops, max_pixel_bytes), timer)
-        self._check(selected, max_crops)
-        timer.check()
-        return selected
+        tasks = [(photo.data, self._select_task(photo.options), timer) for photo, timer in photos]
+        selected = self._reader.read_together(tasks)
+        return [
+            each if isinstance(each, Exception) else self._checked(each, photo.options)
+            for (photo, _), each in zip(photos, selected, strict=True)
+        ]
 
     def draw(self, photos: Sequence[SelectedCrops]) -> list[DrawnFaces]:
         """The faces of each photo, drawn from the crops of all of them in one call of the model."""
@@ -232,14 +246,19 @@ class Pipeline:
         faces = [as_face(crop, pixels) for crop, pixels in zip(selected.crops, drawn.faces, strict=True)]
         return Synthesis(faces, selected.rejected, selected.input, selected.num_left_out, timer.spent_ms)
 
-    def _check(self, selected: SelectedCrops, max_crops: int) -> None:
-        """Raises ReadingFailed: crops of another number or size would spoil the call that photos share."""
-        shape = (self._eye_size, self._eye_size, 3)
-        num_crops = len(selected.crops)
-        if not 0 < num_crops <= max_crops or any(crop.pixels.shape != shape for crop in selected.crops):
-            raise ReadingFailed(
-                f"The photo's reader gave {num_crops} crops; expected 1 to {max_crops} of {shape[0]} px."
-            )
+    def _select_task(self, options: SynthesisOptions) -> PhotoTask[SelectedCrops]:
+        select = partial(select_crops, options=options, size=self._eye_size, thresholds=self._thresholds)
+        return PhotoTask(select, SelectedCrops, options.max_crops * self._eye_size**2 * 3)
+
+    def _checked(self, selected: SelectedCrops, options: SynthesisOptions) -> SelectedCrops | ReadingFailed:
+        """The crops; an error where another number or size of them would spoil the call that photos share."""
+        num_crops, side = len(selected.crops), self._eye_size
+        sizes_fit = all(crop.pixels.shape == (side, side, 3) for crop in selected.crops)
+        if 0 < num_crops <= options.max_crops and sizes_fit:
+            return selected
+        return ReadingFailed(
+            f"The photo's reader gave {num_crops} crops; expected 1 to {options.max_crops} of {side} px."
+        )
 
 
 def find_eyes(photo: Photo, finder: EyeFinder) -> PhotoEyes:

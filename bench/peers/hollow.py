@@ -37,7 +37,7 @@ def serve_hollow() -> None:
 
     nothing = Synthesis([None], [], "photo", 0, {})
 
-    Pipeline.read = lambda *_: None  # type: ignore[assignment,method-assign]
+    Pipeline.read = lambda _, photos: photos  # type: ignore[assignment,method-assign]
     Pipeline.draw = lambda _, photos: photos  # type: ignore[assignment,method-assign]
     Pipeline.finish = lambda *_: nothing  # type: ignore[method-assign]
     routes.encode_synthetic = lambda face, format: FACE

@@ -98,7 +98,17 @@ class UnexpectedError(Message, frozen=True):
         return error
 
 
-AnyMessage = MemoryRequest | Ready | Result[T] | KnownError | UnexpectedError
+Outcome = Result[T] | KnownError | UnexpectedError
+"""What became of a task."""
+
+
+class Outcomes(Message, Generic[T], frozen=True):
+    """What became of each photo of a request."""
+
+    outcomes: list[Outcome[T]]
+
+
+AnyMessage = MemoryRequest | Ready | Outcomes[T] | KnownError
 
 
 def encode(message: Message) -> bytes:

@@ -9,12 +9,12 @@ process and reaches nothing else.
 import logging
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final, Literal, TypeVar
 
-from service.decoding.messages import KnownError, Result
-from service.decoding.reader import InProcessReader, PhotoReader, PhotoTask, pixel_memory
+from service.decoding.messages import KnownError, Result, StageTimes
+from service.decoding.reader import InProcessReader, PhotoReader, PhotoRequest, PhotoTask, pixel_memory
 from service.decoding.worker_process import WorkerProcess
 from service.errors import ModelError
 from service.observability.stage_timer import StageTimer
@@ -67,21 +67,29 @@ class ProcessPoolReader:
 
     def __call__(self, data: bytes, task: PhotoTask[T], timer: StageTimer) -> T:
         """What the task returns; see `PhotoReader`. A process that ends is replaced before the next photo."""
+        (result,) = self.read_together([(data, task, timer)])
+        timer.check()
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    def read_together(self, requests: Sequence[PhotoRequest[T]]) -> list[T | Exception]:
+        """The same for several photos, read by one process: it is woken once, and so is the caller."""
+        timers = [timer for _, _, timer in requests]
         self._cores.release()
         try:
-            with self._borrow(timer) as process:
-                message = process.ask(data, task, timer)
+            with self._borrow(timers[0]) as process:
+                outcomes = process.ask(requests)
         finally:
             self._cores.acquire()
-        timer.check()
-        left_ms = sum(message.spent_ms.values())  # told at once, they followed one another
-        for stage, spent_ms in message.spent_ms.items():
-            left_ms -= spent_ms
-            if spent_ms:
-                timer.add(stage, spent_ms, ago_ms=left_ms)
-        if isinstance(message, Result):
-            return message.value
-        raise message.error if isinstance(message, KnownError) else message.as_error()
+        results: list[T | Exception] = []
+        for outcome, timer in zip(outcomes, timers, strict=True):
+            _add_times(outcome.spent_ms, timer)
+            if isinstance(outcome, Result):
+                results.append(outcome.value)
+            else:
+                results.append(outcome.error if isinstance(outcome, KnownError) else outcome.as_error())
+        return results
 
     def test(self) -> None:
         """Raises ModelError: no process can be started."""
@@ -130,3 +138,12 @@ def open_reader(number: int, settings: Settings, cores: threading.Semaphore | No
     return ProcessPoolReader(
         number, settings.eye_finder, max_pixels=settings.max_pixels, cores=cores, sandbox=settings.sandbox
     )
+
+
+def _add_times(spent_ms: StageTimes, timer: StageTimer) -> None:
+    """Adds a process's times to the timer's: told at once, they followed one another."""
+    left_ms = sum(spent_ms.values())
+    for stage, stage_ms in spent_ms.items():
+        left_ms -= stage_ms
+        if stage_ms:
+            timer.add(stage, stage_ms, ago_ms=left_ms)

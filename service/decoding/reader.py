@@ -3,11 +3,12 @@
 Beside a GPU, and where a sandbox is required, processes read them (`service.decoding.process_pool`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, Self, TypeVar
 
+from service.errors import Eye2FaceError
 from service.inference.eye_finder import open_eye_finder
 from service.observability.stage_timer import StageTimer
 from service.runtime.host import count_cores
@@ -39,6 +40,9 @@ class PhotoTask(Generic[T]):
     max_pixel_bytes: int = 0
 
 
+PhotoRequest = tuple[bytes, PhotoTask[T], StageTimer]
+
+
 class PhotoReader(Protocol):
     """Does tasks with photos; may be shared by threads."""
 
@@ -55,6 +59,9 @@ class PhotoReader(Protocol):
             NotReady: no process can be started.
             RuntimeError: the task failed in another process by an error that is none of ours.
         """
+
+    def read_together(self, requests: "Sequence[PhotoRequest[T]]") -> "Sequence[T | Exception]":
+        """The same for several photos with tasks of the same result: for each its result or its error."""
 
     def test(self) -> None:
         """Raises ModelError: photos cannot be read."""
@@ -101,6 +108,16 @@ class InProcessReader:
                 photo.forget()
                 if photo.num_bytes > self._memory.trim_above_bytes:
                     trim_heap()
+
+    def read_together(self, requests: "Sequence[PhotoRequest[T]]") -> "list[T | Exception]":
+        """The same for several photos, one after the other."""
+        results: list[T | Exception] = []
+        for request in requests:
+            try:
+                results.append(self(*request))
+            except Eye2FaceError as error:
+                results.append(error)
+        return results
 
     def test(self) -> None:
         """Nothing: who asks is there to read."""

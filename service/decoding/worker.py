@@ -19,6 +19,8 @@ from service.decoding.messages import (
     KnownError,
     MemoryRequest,
     Message,
+    Outcome,
+    Outcomes,
     Ready,
     Result,
     StageTimes,
@@ -55,23 +57,30 @@ def serve_photos(connection: Connection, reader: InProcessReader) -> None:
     """Reads photo after photo, until the other end of the connection is gone."""
     while True:
         try:
-            data, run = pickle.loads(connection.recv_bytes())
-            connection.send_bytes(_read(data, run, reader))
+            requests = pickle.loads(connection.recv_bytes())
+            connection.send_bytes(_encode([_read(data, run, reader) for data, run in requests]))
         except (EOFError, OSError):
             return
 
 
-def _read(data: bytes, run: Callable[..., Any], reader: InProcessReader) -> bytes:
-    """The message that tells what the task gave or raised."""
+def _encode(outcomes: list[Outcome[Any]]) -> bytes:
+    try:
+        return encode(Outcomes(outcomes))
+    except TypeError as error:  # a mistake in the code: a task returned what no message holds
+        failed: list[Outcome[Any]] = [UnexpectedError(str(error), "", {}) for _ in outcomes]
+        return encode(Outcomes(failed))
+
+
+def _read(data: bytes, run: Callable[..., Any], reader: InProcessReader) -> Outcome[Any]:
+    """What the task gave or raised."""
     timer = StageTimer()
     try:
-        value = reader(data, PhotoTask(run, object), timer)
-        return encode(Result(value, _times(timer)))
+        return Result(reader(data, PhotoTask(run, object), timer), _times(timer))
     except Eye2FaceError as error:
-        return encode(KnownError(error, _times(timer)))
+        return KnownError(error, _times(timer))
     except Exception as error:  # noqa: BLE001 - whoever asked is told, and the next photo comes
         message = f"{type(error).__name__}: {error}"
-        return encode(UnexpectedError(message, traceback.format_exc(), _times(timer)))
+        return UnexpectedError(message, traceback.format_exc(), _times(timer))
 
 
 def _times(timer: StageTimer) -> StageTimes:

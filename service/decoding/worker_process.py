@@ -10,7 +10,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
@@ -21,24 +22,20 @@ from service.decoding.messages import (
     InvalidMessage,
     KnownError,
     MemoryRequest,
+    Outcome,
+    Outcomes,
     Ready,
-    Result,
-    StageTimes,
-    UnexpectedError,
     WorkerConnection,
     decode,
     printable,
 )
-from service.decoding.reader import PhotoTask
+from service.decoding.reader import PhotoRequest
 from service.errors import Eye2FaceError, NotReady, ReadingFailed, SandboxMissing
 from service.observability.stage_timer import StageTimer
 from service.runtime.memory import MemoryBudget
 from service.settings import Sandbox
 
 T = TypeVar("T")
-
-Outcome = Result[T] | KnownError | UnexpectedError
-"""What became of a task."""
 
 START_S: Final = 60.0
 """How long a process may take to start; it imports OpenCV and ONNX Runtime, most often in half a second."""
@@ -149,27 +146,30 @@ class WorkerProcess:
             raise SandboxMissing(f"Photos cannot be read in a sandbox, as asked for: {self.not_sandboxed}.")
         self._is_ready = True
 
-    def ask(self, data: bytes, task: PhotoTask[T], timer: StageTimer) -> Outcome[T]:
-        """What became of the task.
+    def ask(self, requests: Sequence[PhotoRequest[T]]) -> list[Outcome[T]]:
+        """What became of each photo, whose tasks have the same result.
 
         Raises:
             ReadingFailed: the process ended.
-            Eye2FaceError: what the timer's check does, where the process was still at it; it is killed.
+            DeadlineExceeded: a result is no longer wanted, and the process was still at it; it is killed.
         """
-        timer.check()
-        check = partial(self._check, timer, _GracePeriod())
-        begun = time.monotonic()
+        timers = [timer for _, _, timer in requests]
+        for timer in timers:
+            timer.check()
+        check = partial(self._check, timers, _GracePeriod())
+        begun, num_lent = time.monotonic(), 0
+        sent = pickle.dumps([(data, task.run) for data, task, _ in requests], pickle.HIGHEST_PROTOCOL)
+        max_bytes = MAX_MESSAGE_BYTES + sum(task.max_pixel_bytes for _, task, _ in requests)
+        exchange = partial(self._exchange, returns=requests[0][1].returns, max_bytes=max_bytes, check=check)
         try:
-            message = self._exchange(pickle.dumps((data, task.run), pickle.HIGHEST_PROTOCOL), task, check)
-            if isinstance(message, MemoryRequest):
-                if not 0 < message.num_bytes <= _MAX_BYTES_PER_PIXEL * self._max_pixels:
-                    raise InvalidMessage(f"{message.num_bytes} bytes for a photo")
-                with self._memory.reserve(message.num_bytes, check):
-                    message = self._exchange(b"", task, check)
-            if isinstance(message, Ready | MemoryRequest):
-                raise InvalidMessage(f"{type(message).__name__} in the place of a result")
-            _check_times(message.spent_ms, within_s=time.monotonic() - begun)
-            return message
+            with ExitStack() as lent:
+                while isinstance(message := exchange(sent), MemoryRequest):
+                    num_lent += 1
+                    self._check_request(message, num_lent, len(requests))
+                    lent.close()  # of the photo before, which is gone
+                    lent.enter_context(self._memory.reserve(message.num_bytes, check))
+                    sent = b""
+            return _checked(message, len(requests), within_s=time.monotonic() - begun)
         except (EOFError, OSError, InvalidMessage) as lost:
             raise self._died(lost) from lost
 
@@ -185,21 +185,28 @@ class WorkerProcess:
                 self._process.wait()
         self._process, self._connection, self._is_ready = None, None, False
 
-    def _exchange(self, sent: bytes, task: PhotoTask[T], check: Callable[[], None]) -> AnyMessage[T]:
+    def _exchange(
+        self, sent: bytes, *, returns: type[T], max_bytes: int, check: Callable[[], None]
+    ) -> AnyMessage[T]:
         connection = self._open_connection()
         connection.send(sent, check)
-        received = connection.receive(check, max_bytes=MAX_MESSAGE_BYTES + task.max_pixel_bytes)
-        return decode(received, task.returns)
+        return decode(connection.receive(check, max_bytes=max_bytes), returns)
+
+    def _check_request(self, message: MemoryRequest, number: int, num_photos: int) -> None:
+        """Raises InvalidMessage: no photo takes so much, or there are fewer photos."""
+        if number > num_photos or not 0 < message.num_bytes <= _MAX_BYTES_PER_PIXEL * self._max_pixels:
+            raise InvalidMessage(f"{message.num_bytes} bytes for photo {number} of {num_photos}")
 
     def _check_start(self) -> None:
         if time.monotonic() - self._started > START_S:
             self.stop()
             raise NotReady(f"A process that reads photos was not ready after {START_S:.0f} s.")
 
-    def _check(self, timer: StageTimer, grace: _GracePeriod) -> None:
-        """Raises what the timer does, after a grace period in which the photo may come to its end."""
+    def _check(self, timers: Sequence[StageTimer], grace: _GracePeriod) -> None:
+        """Raises what a timer does, after a grace period in which the photos may come to their end."""
         try:
-            timer.check()
+            for timer in timers:
+                timer.check()
         except Eye2FaceError:
             if grace.is_over():
                 _log.warning("process %s was still at a photo that nobody waits for, and is killed", self.pid)
@@ -230,10 +237,16 @@ def _worker_environment(environment: Mapping[str, str]) -> dict[str, str]:
     return inherited | _ONE_THREAD
 
 
-def _check_times(spent_ms: StageTimes, *, within_s: float) -> None:
-    """Raises InvalidMessage: a stage took less than nothing, or more than the whole."""
-    if not all(0 <= each <= 1000 * within_s for each in spent_ms.values()):
+def _checked(message: AnyMessage[T], number: int, *, within_s: float) -> list[Outcome[T]]:
+    """So many outcomes. Raises InvalidMessage: it tells others, or stages that took longer than the whole."""
+    if not isinstance(message, Outcomes):
+        raise InvalidMessage(f"{type(message).__name__} in the place of outcomes")
+    if len(message.outcomes) != number:
+        raise InvalidMessage(f"{len(message.outcomes)} outcomes for {number} photos")
+    times = [each for outcome in message.outcomes for each in outcome.spent_ms.values()]
+    if not all(0 <= each <= 1000 * within_s for each in times):
         raise InvalidMessage(f"stages that took longer than {within_s:.3f} s")
+    return message.outcomes
 
 
 def _describe_exit(code: int) -> str:

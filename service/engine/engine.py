@@ -106,7 +106,7 @@ class Engine:
         """The same model on its device."""
         return self.model.current.runner
 
-    def submit(self, work: Work[Any, Any, T], *, max_ms: float) -> WorkItem[T]:
+    def submit(self, work: Work[Any, Any, Any, T], *, max_ms: float) -> WorkItem[T]:
         """The photo's work in the queue; its timer stops it where the result is no longer wanted.
 
         Raises:

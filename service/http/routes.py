@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Annotated, Any, Final, TypeVar
 
@@ -41,7 +41,7 @@ from service.http.responses import (
 from service.http.schemas import BatchAnswer, EyesAnswer, Health, ModelsAnswer, Readiness
 from service.observability.metrics import MEDIA_TYPE, Metrics
 from service.observability.stage_timer import StageTimer
-from service.pipeline import DrawnFaces, SelectedCrops, SynthesisOptions
+from service.pipeline import DrawnFaces, PhotoRequest, SelectedCrops, SynthesisOptions
 from service.provenance import encode_synthetic
 from service.runtime.host import count_cores
 from service.runtime.worker_pool import Work
@@ -166,7 +166,8 @@ async def synthesize(request: Request) -> Response:
         with timer.span("encode"):
             return encode_synthetic(synthesis.faces[0], _format_of(media_type))
 
-    work = Work(partial(model.pipeline.read, photo, options), model.pipeline.draw, finish)
+    pipeline = model.pipeline
+    work = Work(PhotoRequest(photo, options), pipeline.read, pipeline.draw, finish)
     with cancel_on_disconnect(request):
         face = await _run(engine, work, _deadline_ms(request, engine))
     return Response(face, 200, {"X-Device": model.synthesizer.device}, media_type)
@@ -196,10 +197,6 @@ async def synthesize_batch(request: Request) -> Response:
     request_id: str = request.state.request_id
     model = engine.model.current
 
-    def read(upload: UploadedPhoto, timer: StageTimer) -> SelectedCrops:
-        check_photo_size(len(upload.data), settings.max_upload_bytes)
-        return model.pipeline.read(upload.data, options, timer)
-
     def finish(
         upload: UploadedPhoto, selected: SelectedCrops, drawn: DrawnFaces, timer: StageTimer
     ) -> BatchResult:
@@ -210,9 +207,13 @@ async def synthesize_batch(request: Request) -> Response:
         answer = synthesis_answer(synthesis, format, model.synthesizer, request_id, timer)
         return BatchResult(upload.file_name, answer)
 
-    works = [Work(partial(read, each), model.pipeline.draw, partial(finish, each)) for each in uploads]
+    def work(upload: UploadedPhoto) -> Work[PhotoRequest, SelectedCrops, DrawnFaces, BatchResult]:
+        check_photo_size(len(upload.data), settings.max_upload_bytes)
+        subject, pipeline = PhotoRequest(upload.data, options), model.pipeline
+        return Work(subject, pipeline.read, pipeline.draw, partial(finish, upload))
+
     with cancel_on_disconnect(request):
-        drawn = await _run_each(engine, works, _deadline_ms(request, engine))
+        drawn = await _run_each(engine, work, uploads, _deadline_ms(request, engine))
     results = [
         BatchResult(upload.file_name, problem=problem_of(request, result))
         if isinstance(result, BaseException)
@@ -261,7 +262,7 @@ def _deadline_ms(request: Request, engine: Engine) -> float:
     return min(engine.settings.deadline_ms, read_deadline_ms(request))
 
 
-async def _run(engine: Engine, work: Work[Any, Any, T], max_ms: float) -> T:
+async def _run(engine: Engine, work: Work[Any, Any, Any, T], max_ms: float) -> T:
     """The result of a worker, within `max_ms`; cancelled, it stops the worker."""
     item = engine.submit(work, max_ms=max_ms)
     try:
@@ -271,17 +272,20 @@ async def _run(engine: Engine, work: Work[Any, Any, T], max_ms: float) -> T:
 
 
 async def _run_each(
-    engine: Engine, works: Sequence[Work[Any, Any, T]], max_ms: float
+    engine: Engine,
+    work: Callable[[UploadedPhoto], Work[Any, Any, Any, T]],
+    uploads: Sequence[UploadedPhoto],
+    max_ms: float,
 ) -> list[T | BaseException]:
     """The result or error of each photo, at most one a core at once; all share one deadline."""
     end = time.monotonic() + max_ms / 1000
     slots = asyncio.Semaphore(engine.settings.num_threads or count_cores())
 
-    async def run(work: Work[Any, Any, T]) -> T:
+    async def run(upload: UploadedPhoto) -> T:
         async with slots:
-            return await _run(engine, work, max(1.0, (end - time.monotonic()) * 1000))
+            return await _run(engine, work(upload), max(1.0, (end - time.monotonic()) * 1000))
 
-    return await asyncio.gather(*map(run, works), return_exceptions=True)
+    return await asyncio.gather(*map(run, uploads), return_exceptions=True)
 
 
 def _options(query: SynthesizeQuery, max_people: int) -> SynthesisOptions:

@@ -1,7 +1,8 @@
 """A bounded queue before worker threads, which do each piece of work in three steps: read, draw, finish.
 
-Where much waits, a worker reads several pieces and makes one call of `draw` for all of them: what a model
-holds is then read from memory once. Knows nothing of images or HTTP.
+Where much waits, a worker takes several pieces of work and makes one call of `read`, and one of `draw`, for
+all of them: it is woken once, and what a model holds is read from memory once. Knows nothing of images or
+HTTP.
 """
 
 import asyncio
@@ -19,43 +20,46 @@ from service.errors import NotReady, Overloaded
 from service.observability.stage_timer import StageObserver, StageTimer
 
 T = TypeVar("T")
+Subject = TypeVar("Subject")
 Read = TypeVar("Read")
 Drawn = TypeVar("Drawn")
 
 MAX_TOGETHER: Final = 4
-"""Pieces of work that share a call of `draw`. Two, six and eight gave no more, on two cores."""
+"""Pieces of work that share calls. Two, six and eight gave no more, on two cores."""
 
 _MEAN_WEIGHT: Final = 0.1
 """Weight of the newest piece of work in the moving average of the time that one takes."""
 
-_LONG_S: Final = 0.1
-"""After so long a worker reads no further piece of work: those that it has read would wait too long."""
+_MAX_TOGETHER_S: Final = 0.2
+"""What a worker takes at once is no more work than this, on average: the first photo waits for the last."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Work(Generic[Read, Drawn, T]):
+class Work(Generic[Subject, Read, Drawn, T]):
     """A piece of work in three steps; one without `draw` and `finish` results in what it reads.
 
-    `draw` is given what several pieces of work have read, if theirs is the same function.
+    `read` and `draw` are called with all pieces of work that a worker took and whose functions are the same;
+    `read` returns for each what it read or the error that it met. `finish` is called for each alone.
     """
 
-    read: Callable[[StageTimer], Read]
+    subject: Subject
+    read: Callable[[Sequence[tuple[Subject, StageTimer]]], Sequence[Read | Exception]]
     draw: Callable[[Sequence[Read]], Sequence[Drawn]] | None = None
     finish: Callable[[Read, Drawn, StageTimer], T] | None = None
 
     @staticmethod
-    def of(function: Callable[[StageTimer], T]) -> "Work[T, None, T]":
+    def of(function: Callable[[StageTimer], T]) -> "Work[None, T, None, T]":
         """Work of a single step."""
-        return Work(function)
+        return Work(None, lambda alone: [function(timer) for _, timer in alone])
 
 
 @dataclass(eq=False, slots=True)
 class WorkItem(Generic[T]):
     """A piece of work in the pool, and the future of its result, which belongs to an event loop."""
 
-    work: Work[Any, Any, T]
+    work: Work[Any, Any, Any, T]
     timer: StageTimer
     future: "asyncio.Future[T]"
     timeout: asyncio.TimerHandle | None = None
@@ -70,7 +74,7 @@ class WorkItem(Generic[T]):
 
     def run(self, step: Callable[..., Any], *arguments: Any) -> None:
         """Takes a step; called by a worker."""
-        self.value, self.error = attempt(self._checked, step, *arguments)
+        self.value, self.error = attempt(step, *arguments)
 
     def fail(self, error: Exception) -> None:
         """Ends the wait; called in the loop. Work that runs stops at its next check."""
@@ -85,10 +89,6 @@ class WorkItem(Generic[T]):
     def publish(self) -> None:
         """Resolves the future with the outcome; called in the loop."""
         self._resolve(self.value, self.error)
-
-    def _checked(self, step: Callable[..., Any], *arguments: Any) -> Any:
-        self.timer.check()
-        return step(*arguments)
 
     def _resolve(self, result: T | None, error: Exception | None) -> None:
         self.stop_waiting()
@@ -111,29 +111,33 @@ def attempt(function: Callable[..., T], *arguments: Any) -> tuple[T | None, Exce
 
 
 def call_together(
-    function: Callable[[Sequence[Read]], Sequence[Drawn]], items: Sequence[Read]
-) -> list[tuple[Drawn | None, Exception | None]]:
-    """What the function gives for each item, or its error; if one call for all fails, each has its own."""
-    results, error = attempt(function, items)
+    function: Callable[[Sequence[T]], Sequence[Read | Exception]], arguments: Sequence[T]
+) -> list[tuple[Read | None, Exception | None]]:
+    """What the function gives for each argument, or its error; if a call for all fails, each has its own."""
+    results, error = attempt(function, arguments)
     if results is not None:
-        return [(result, None) for result in results]
-    if len(items) == 1:
+        return [(None, each) if isinstance(each, Exception) else (each, None) for each in results]
+    if len(arguments) == 1:
         return [(None, error)]
-    return [outcome for item in items for outcome in call_together(function, [item])]
+    return [outcome for argument in arguments for outcome in call_together(function, [argument])]
 
 
-def _draw_and_finish(items: Sequence[WorkItem[Any]]) -> None:
+def _step(
+    items: Sequence[WorkItem[Any]],
+    function_of: Callable[[WorkItem[Any]], Any],
+    argument_of: Callable[[WorkItem[Any]], Any],
+) -> list[tuple[WorkItem[Any], Any, Exception | None]]:
+    """Each item with what its function gives or raises; items of the same function share a call."""
     by_function: dict[Callable[..., Any], list[WorkItem[Any]]] = {}
     for item in items:
-        assert item.work.draw is not None
-        by_function.setdefault(item.work.draw, []).append(item)
-    for draw, same in by_function.items():
-        outcomes = call_together(draw, [item.value for item in same])
-        for item, (drawn, error) in zip(same, outcomes, strict=True):
-            if error is None and item.work.finish is not None:
-                item.run(item.work.finish, item.value, drawn, item.timer)
-            else:
-                item.value, item.error = drawn, error
+        by_function.setdefault(function_of(item), []).append(item)
+    return [
+        (item, *outcome)
+        for function, same in by_function.items()
+        for item, outcome in zip(
+            same, call_together(function, [argument_of(item) for item in same]), strict=True
+        )
+    ]
 
 
 def _deliver(item: WorkItem[Any]) -> None:
@@ -187,7 +191,7 @@ class WorkerPool:
         self._threads = [self._start(number) for number in range(num_workers)]
 
     def submit(
-        self, work: Work[Any, Any, T], *, max_ms: float, observe: StageObserver | None = None
+        self, work: Work[Any, Any, Any, T], *, max_ms: float, observe: StageObserver | None = None
     ) -> WorkItem[T]:
         """The work in the queue, to be done within `max_ms`; await its `future` in the running event loop.
 
@@ -295,50 +299,47 @@ class WorkerPool:
                     self._num_lost += 1
 
     def _keep_working(self, number: int) -> None:
-        while (item := self._take()) is not None:
+        while items := self._take():
             with self.cores:
                 self._begun[number] = begun = time.monotonic()
-                num_done = self._perform(item, begun)
-                each_s = (time.monotonic() - begun) / num_done
+                self._perform(items)
+                each_s = (time.monotonic() - begun) / len(items)
                 self._mean_s += _MEAN_WEIGHT * (each_s - self._mean_s)
                 self._begun[number] = None
-            del item  # or the photo would stay until the next one comes
+            del items  # or the photos would stay until the next ones come
 
-    def _perform(self, item: WorkItem[Any] | None, begun: float) -> int:
-        """Does the work of an item, and of others that share its call of `draw`; how many items."""
-        to_draw: list[WorkItem[Any]] = []
-        num_taken = 0
-        while item is not None:
+    def _perform(self, items: Sequence[WorkItem[Any]]) -> None:
+        for item in items:
             self._on_start(item.timer)
-            item.run(item.work.read, item.timer)
-            num_taken += 1
+            item.run(item.timer.check)
+        wanted = [item for item in items if item.error is None]
+        reading = _step(wanted, lambda item: item.work.read, lambda item: (item.work.subject, item.timer))
+        for item, value, error in reading:
+            item.value, item.error = value, error or attempt(item.timer.check)[1]
+        for item in items:
             if item.is_done:
                 self._end(item)
+        to_draw = [item for item in items if not item.is_done]
+        for item, drawn, error in _step(to_draw, lambda item: item.work.draw, lambda item: item.value):
+            if error is None and item.work.finish is not None:
+                item.run(item.work.finish, item.value, drawn, item.timer)
             else:
-                to_draw.append(item)
-            item = self._take_another(num_taken, begun)
-        _draw_and_finish(to_draw)
-        for each in to_draw:
-            self._end(each)
-        return num_taken
+                item.value, item.error = drawn, error
+        for item in to_draw:
+            self._end(item)
 
     def _end(self, item: WorkItem[Any]) -> None:
         self._on_end(item.timer)
         _deliver(item)
 
-    def _take_another(self, num_taken: int, begun: float) -> WorkItem[Any] | None:
-        """One more item to do at once, where so many wait that every worker finds as many."""
-        if num_taken >= MAX_TOGETHER or time.monotonic() - begun > _LONG_S:
-            return None
-        with self._changed:
-            enough = len(self._queue) + num_taken >= (num_taken + 1) * len(self._begun)
-            return self._queue.popleft() if enough else None
-
-    def _take(self) -> WorkItem[Any] | None:
-        """The oldest item, once there is one; None when the pool closes."""
+    def _take(self) -> list[WorkItem[Any]]:
+        """The oldest item, once there is one, and others where every worker finds as many; none: the end."""
         with self._changed:
             while not self._queue:
                 if self._closing:
-                    return None
+                    return []
                 self._changed.wait()
-            return self._queue.popleft()
+            fair_share = len(self._queue) // len(self._begun)
+            soon_done = int(_MAX_TOGETHER_S / self._mean_s) if self._mean_s else MAX_TOGETHER
+            num_items = max(1, min(MAX_TOGETHER, fair_share, soon_done))
+            return [self._queue.popleft() for _ in range(num_items)]

@@ -22,7 +22,14 @@ from service.errors import (
 )
 from service.inference.synthesizer import Synthesizer
 from service.observability.stage_timer import StageTimer
-from service.pipeline import EyeCrop, Pipeline, SelectedCrops, SynthesisOptions, quality_thresholds
+from service.pipeline import (
+    EyeCrop,
+    PhotoRequest,
+    Pipeline,
+    SelectedCrops,
+    SynthesisOptions,
+    quality_thresholds,
+)
 from service.settings import Settings
 from service.vision.eyes import Eye, EyeDetections, crop_eye
 from service.vision.images import Image
@@ -435,8 +442,9 @@ def test_several_photos_are_drawn_in_one_call_and_each_has_its_own_faces(synthes
     reader = InProcessReader(parts(RIGHT, replace(LEFT, person=1)), max_pixels=MAX_PIXELS)
     pipe = Pipeline(reader, synthesizer, draw=draw)
     wanted = [SynthesisOptions(person=person) for person in ("all", 0, 1)]
-    read = [pipe.read(photo, options, StageTimer()) for options in wanted]
-    together = [pipe.finish(*each, StageTimer()) for each in zip(read, pipe.draw(read), strict=True)]
+    read = pipe.read([(PhotoRequest(photo, options), StageTimer()) for options in wanted])
+    selected = [each for each in read if isinstance(each, SelectedCrops)]
+    together = [pipe.finish(*each, StageTimer()) for each in zip(selected, pipe.draw(selected), strict=True)]
     assert sizes == [4]
     for options, synthesis in zip(wanted, together, strict=True):
         for face, alone in zip(synthesis.faces, pipe.synthesize(photo, options).faces, strict=True):

@@ -3,7 +3,7 @@
 import math
 import time
 import tracemalloc
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -15,6 +15,7 @@ from service.decoding.messages import (
     KnownError,
     MemoryRequest,
     Message,
+    Outcomes,
     Ready,
     Result,
     UnexpectedError,
@@ -28,6 +29,7 @@ from service.vision.eyes import Eye
 from service.vision.images import Image
 from service.vision.quality import Quality
 
+T = TypeVar("T")
 EYE = Eye(1.0, 2.0, 30.0, 4.0, "left")
 QUALITY = Quality(30.0, 0.5, 0.5, 0.5, 0.5, 4.0)
 PIXELS = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
@@ -38,14 +40,26 @@ def raw(**message: Any) -> bytes:
     return msgspec.msgpack.encode(message)
 
 
-def result(value: object) -> bytes:
-    """A result that was not made by `encode`."""
-    return raw(type="Result", value=value, spent_ms={})
+def result(value: object, spent_ms: object = None) -> bytes:
+    """An outcome that was not made by `encode`."""
+    return raw(type="Outcomes", outcomes=[{"type": "Result", "value": value, "spent_ms": spent_ms or {}}])
+
+
+def returned(value: T, kind: Any = None) -> T:
+    """The value once it was encoded and decoded."""
+    message = decode(encode(Outcomes([Result(value, {})])), kind or type(value))
+    assert isinstance(message, Outcomes)
+    (outcome,) = message.outcomes
+    assert isinstance(outcome, Result)
+    value = outcome.value
+    return value
 
 
 @pytest.mark.parametrize("message", [Ready("no libseccomp"), MemoryRequest(1 << 30),
-    Result(PhotoEyes(3, 4, [MeasuredEye(EYE, QUALITY)], None), {"decode": 1.5}),
-    Result(PhotoEyes(3, 4, [], [EYE]), {}), UnexpectedError("a mistake", "in line 3", {}),
+    Outcomes[PhotoEyes]([
+        Result(PhotoEyes(3, 4, [MeasuredEye(EYE, QUALITY)], None), {"decode": 1.5}),
+        Result(PhotoEyes(3, 4, [], [EYE]), {}), UnexpectedError("a mistake", "in line 3", {}),
+    ]),
 ])  # fmt: skip
 def test_a_message_comes_back(message: Message) -> None:
     assert decode(encode(message), PhotoEyes) == message
@@ -53,17 +67,14 @@ def test_a_message_comes_back(message: Message) -> None:
 
 @pytest.mark.parametrize("pixels", [PIXELS, PIXELS[:, ::2], np.asfortranarray(PIXELS)])
 def test_an_image_comes_back_however_it_lies_in_memory(pixels: Image) -> None:
-    message = decode(encode(Result(pixels, {})), Image)
-    assert isinstance(message, Result) and message.value.dtype == np.uint8
-    np.testing.assert_array_equal(message.value, pixels)
+    got = returned(pixels, Image)
+    assert got.dtype == np.uint8
+    np.testing.assert_array_equal(got, pixels)
 
 
 def test_selected_crops_come_back() -> None:
     rejected = RejectedEye(EYE, EyeTooSmall("too small"))
-    sent = SelectedCrops([EyeCrop(PIXELS, EYE, QUALITY)], [rejected], "photo", 2)
-    message = decode(encode(Result(sent, {})), SelectedCrops)
-    assert isinstance(message, Result)
-    got = message.value
+    got = returned(SelectedCrops([EyeCrop(PIXELS, EYE, QUALITY)], [rejected], "photo", 2))
     assert type(got) is SelectedCrops and (got.input, got.num_left_out) == ("photo", 2)
     assert np.array_equal(got.crops[0].pixels, PIXELS) and got.crops[0].eye == EYE
     assert type(got.rejected[0].error) is EyeTooSmall and str(got.rejected[0].error) == "too small"
@@ -98,7 +109,7 @@ def test_no_text_is_longer_than_anybody_reads_or_looks_like_another_line() -> No
 ], ids=repr)  # fmt: skip
 def test_a_value_of_another_type_is_not_encoded(value: object) -> None:
     with pytest.raises(TypeError, match="is in no message"):
-        encode(Result(value, {}))
+        encode(Outcomes([Result(value, {})]))
 
 
 EYE_SENT = {"x": 1.0, "y": 2.0, "size_px": 30.0, "roll_deg": 4.0, "side": "left", "score": 1.0, "person": 0}
@@ -110,7 +121,7 @@ EYE_SENT = {"x": 1.0, "y": 2.0, "size_px": 30.0, "roll_deg": 4.0, "side": "left"
     *(EYE_SENT | {"roll_deg": wrong} for wrong in (math.nan, math.inf, -math.inf)),
 ], ids=str)  # fmt: skip
 def test_an_eye_of_another_form_is_refused(value: object) -> None:
-    assert decode(result(EYE_SENT), Eye) == Result(EYE, {})
+    assert decode(result(EYE_SENT), Eye) == Outcomes([Result(EYE, {})])
     with pytest.raises(InvalidMessage):
         decode(result(value), Eye)
 
@@ -131,7 +142,7 @@ SELECTED_SENT = {"crops": [CROP_SENT], "rejected": [], "input": "photo", "num_le
         ["no such", "x", None])),
 ], ids=str)  # fmt: skip
 def test_selected_crops_of_another_form_are_refused(wrong: dict[str, Any]) -> None:
-    assert isinstance(decode(result(SELECTED_SENT), SelectedCrops), Result)
+    assert isinstance(decode(result(SELECTED_SENT), SelectedCrops), Outcomes)
     with pytest.raises(InvalidMessage):
         decode(result(SELECTED_SENT | wrong), SelectedCrops)
 
@@ -141,8 +152,9 @@ def test_selected_crops_of_another_form_are_refused(wrong: dict[str, Any]) -> No
     b"\x91" * 100_000, b"\x81\xa1a" * 100_000, raw(type="Unknown"), raw(num_bytes=3),
     raw(type="MemoryRequest"),
     raw(type="MemoryRequest", num_bytes=True), raw(type="MemoryRequest", num_bytes=3, more=3),
-    raw(type="Result", value=3, spent_ms={"infer": 1.0}), raw(type="Result", value=3, spent_ms={"find": "x"}),
-    raw(type="Result", value=3, spent_ms={"find": math.inf}), raw(type="Result", value=3),
+    result(3, {"infer": 1.0}), result(3, {"find": "x"}), result(3, {"find": math.inf}), result(None),
+    raw(type="Result", value=3, spent_ms={}), raw(type="Outcomes", outcomes=[3]),
+    raw(type="Outcomes", outcomes=[{"type": "Ready", "not_sandboxed": ""}]),
     raw(type="KnownError", error=["no_eye_found", "x"], spent_ms={}), encode(Ready("")) + b"\0",
 ], ids=lambda data: repr(data[:30]))  # fmt: skip
 def test_bytes_that_are_no_message_are_refused(data: bytes) -> None:

@@ -26,6 +26,7 @@ from service.decoding import worker_process
 from service.decoding.messages import (
     MemoryRequest,
     Message,
+    Outcomes,
     Ready,
     Result,
     encode,
@@ -45,6 +46,7 @@ from service.errors import (
 from service.inference.eye_finder import open_eye_finder
 from service.observability.stage_timer import StageTimer
 from service.pipeline import PhotoEyes, SelectedCrops, SynthesisOptions, draw_overlay, find_eyes, select_crops
+from service.runtime.worker_pool import call_together
 from service.vision.eyes import EyeFinder
 from service.vision.images import Image
 from service.vision.photo import Photo
@@ -217,6 +219,44 @@ def test_one_that_is_soon_done_with_it_is_kept(photo: bytes) -> None:
             made(photo, sleeping(0.3), within(0.1))
         (pid,) = made.pids
         assert made(photo, sleeping(0), StageTimer()) == pid
+
+
+def test_several_photos_are_read_by_one_process_and_each_meets_its_own_error(photo: bytes) -> None:
+    nothing = encoded(np.full((200, 300, 3), 90, np.uint8), "png")
+    timers = [StageTimer() for _ in range(3)]
+    with readers(2) as made:
+        photos = (photo, nothing, photo[:3000])
+        told = made.read_together([(each, CHOOSE, timer) for each, timer in zip(photos, timers, strict=True)])
+        chosen, none, corrupt = told
+        assert isinstance(chosen, SelectedCrops)
+        assert np.array_equal(chosen.crops[0].pixels, made(photo, CHOOSE, StageTimer()).crops[0].pixels)
+        assert isinstance(none, NoEyeFound) and isinstance(corrupt, ImageCorrupt)
+    assert [timer.spent_ms["find"] > 0 for timer in timers] == [True, True, False]
+
+
+def test_one_that_kills_its_process_spoils_no_photo_that_came_with_it(photo: bytes) -> None:
+    with readers() as made:
+        requests = [(photo, task, StageTimer()) for task in (sleeping(0), DIE, sleeping(0))]
+        told = call_together(made.read_together, requests)
+        assert [type(error) for _, error in told] == [type(None), ReadingFailed, type(None)]
+
+
+def test_one_whose_time_is_over_costs_the_others_little(photo: bytes) -> None:
+    with readers() as made:
+        begin = time.monotonic()
+        wanted = [(sleeping(0), StageTimer()), (sleeping(60), within(0.2)), (sleeping(0), StageTimer())]
+        told = call_together(made.read_together, [(photo, *each) for each in wanted])
+        assert [type(error) for _, error in told] == [type(None), DeadlineExceeded, type(None)]
+        assert time.monotonic() - begin < 10
+
+
+@pytest.mark.usefixtures("room_for_one")
+def test_of_several_photos_each_has_its_memory_in_turn(photo: bytes) -> None:
+    with readers() as made:
+        requests = [(data, CHOOSE, StageTimer()) for data in (photo, photo[:3000], photo)]
+        chosen, corrupt, again = made.read_together(requests)
+        assert isinstance(chosen, SelectedCrops) and isinstance(corrupt, ImageCorrupt)
+        assert isinstance(again, SelectedCrops)
 
 
 @pytest.fixture
@@ -411,6 +451,11 @@ def sent(message: Message) -> bytes:
     return framed(encode(message))
 
 
+def result(value: object, spent_ms: Any = None) -> bytes:
+    """The bytes of a result, framed."""
+    return sent(Outcomes([Result(value, spent_ms or {})]))
+
+
 FORGED: Any = "\n2026-01-01 INFO forged"
 
 
@@ -418,16 +463,18 @@ FORGED: Any = "\n2026-01-01 INFO forged"
     (framed(b""), "DecodeError"), (framed(b"\x80\x04N."), "Object missing"),
     (framed(b"", size=1 << 30), "1073741824 bytes, expected at most"),
     (framed(b"", size=-2), "-2 bytes, expected at most"),
-    (sent(Ready("")), "Ready in the place of a result"),
-    (sent(Result("a text", {})), "Expected `int`"),
-    (sent(MemoryRequest(-5)), "-5 bytes for a photo"),
-    (sent(MemoryRequest(10**12)), "1000000000000 bytes for a photo"),
-    (sent(MemoryRequest(5000)) * 3, "MemoryRequest in the place of a result"),
-    (sent(Result(3, {"find": -1.0})), "stages that took"),
-    (sent(Result(3, {"find": 1e9})), "stages that took"),
-    (sent(Result(3, {"find": math.nan})), "not finite"),
-    (sent(Result(3, {FORGED: 0.5})), "Invalid enum value"),
-    (sent(Result(3, {"find": FORGED})), "Expected `float`"),
+    (sent(Outcomes([])), "0 outcomes for 1 photos"),
+    (sent(Outcomes([Result(3, {})] * 2)), "2 outcomes for 1 photos"),
+    (sent(Ready("")), "Ready in the place of outcomes"),
+    (result("a text"), "Expected `int`"),
+    (sent(MemoryRequest(-5)), "-5 bytes for photo 1 of 1"),
+    (sent(MemoryRequest(10**12)), "1000000000000 bytes for photo 1 of 1"),
+    (sent(MemoryRequest(5000)) * 3, "5000 bytes for photo 2 of 1"),
+    (result(3, {"find": -1.0}), "stages that took"),
+    (result(3, {"find": 1e9}), "stages that took"),
+    (result(3, {"find": math.nan}), "not finite"),
+    (result(3, {FORGED: 0.5}), "Invalid enum value"),
+    (result(3, {"find": FORGED}), "Expected `float`"),
 ], ids=lambda value: repr(value[:40]))  # fmt: skip
 def test_one_that_sends_no_answer_is_ended(
     photo: bytes, caplog: pytest.LogCaptureFixture, data: bytes, why: str
@@ -456,7 +503,7 @@ def test_one_that_says_half_of_something_holds_nobody_up(photo: bytes, message: 
 def test_what_one_says_unasked_is_no_answer_to_the_next_one(photo: bytes) -> None:
     with readers() as made:
         (pid,) = made.pids
-        answer = sent(Result(3, {}))
+        answer = result(3)
         assert made(photo, saying(answer * 2), StageTimer()) == 3  # it is no worse than a wrong answer
         assert made(photo, FIND, StageTimer()).eyes
         assert made.pids != [pid]

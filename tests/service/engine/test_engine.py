@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -28,7 +28,7 @@ from service.http.protocol import HttpProtocol
 from service.inference.synthesizer import Synthesizer
 from service.observability.metrics import Metrics
 from service.observability.stage_timer import StageTimer
-from service.pipeline import SynthesisOptions
+from service.pipeline import PhotoRequest
 from service.runtime.batching import BATCH_SIZES
 from service.runtime.worker_pool import Work
 from service.settings import Settings
@@ -199,7 +199,8 @@ def test_work_whose_caller_leaves_stops_at_its_next_check(model: Path) -> None:
         engine: Engine = state["engine"]
         begun, ended = threading.Event(), threading.Event()
 
-        def work(data: bytes, options: SynthesisOptions, timer: StageTimer) -> None:
+        def work(photos: Sequence[tuple[PhotoRequest, StageTimer]]) -> Any:
+            ((_, timer),) = photos
             begun.set()
             try:
                 for _ in range(1000):
@@ -208,7 +209,7 @@ def test_work_whose_caller_leaves_stops_at_its_next_check(model: Path) -> None:
             finally:
                 ended.set()
 
-        engine.pipeline.read = work  # type: ignore[assignment,method-assign]
+        engine.pipeline.read = work  # type: ignore[method-assign]
         with pytest.raises(httpx.ReadTimeout):
             httpx.post(f"{address}/synthesize?input=eye", content=EYE, headers=PNG, timeout=0.5)
         assert begun.is_set()

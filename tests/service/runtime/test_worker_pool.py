@@ -233,6 +233,11 @@ def test_a_worker_that_hangs_does_not_keep_the_pool_from_closing() -> None:
     asyncio.run(ask())
 
 
+def numbers(asked: Sequence[tuple[int, StageTimer]]) -> list[int]:
+    """Reads each number."""
+    return [number for number, _ in asked]
+
+
 class Model:
     """Adds one; notes how many items came in each call, and fails where it is told to."""
 
@@ -246,9 +251,9 @@ class Model:
             raise ValueError("the model met it")
         return [item + 1 for item in items]
 
-    def asked(self, number: int) -> Work[int, int, int]:
+    def asked(self, number: int) -> Work[int, int, int, int]:
         """Work that wants the model's result for the number, and results in ten times that."""
-        return Work(lambda _: number, self, lambda _, drawn, timer: 10 * drawn)
+        return Work(number, numbers, self, lambda _, drawn, timer: 10 * drawn)
 
 
 async def answers(items: list[WorkItem[Any]]) -> list[Any]:
@@ -270,41 +275,34 @@ def test_work_that_waits_shares_its_calls_and_each_asker_gets_its_own_answer() -
         with a_pool() as pool:
             told = await after_waiting(pool, [model.asked(number) for number in range(8)])
         assert told == [10 * (number + 1) for number in range(8)]
-        # The gate takes three along; of the five left four are enough for all workers, then one.
-        assert model.sizes == [3, 4, 1]
+        assert model.sizes == [4, 4]
 
     asyncio.run(ask())
 
 
 @pytest.mark.parametrize(
-    ("num_waiting", "num_together"),
-    [(2, 1), (3, 2), (4, 2), (5, 3), (6, 3), (7, 4), (12, 4)],
+    ("num_waiting", "num_together"), [(1, 1), (3, 1), (4, 2), (5, 2), (6, 3), (7, 3), (8, 4), (13, 4)]
 )
 def test_as_much_is_done_at_once_as_every_worker_finds(num_waiting: int, num_together: int) -> None:
-    """A worker has one, the other is busy; work that is left to it is not taken along."""
-
     async def ask() -> None:
         with a_pool(2) as pool:
             gate, held_items = await held(pool, 2)
-            items = [pool.submit(Work.of(lambda _: "done"), max_ms=10_000) for _ in range(num_waiting)]
-            taken = [held_items[0]]
-            while (item := pool._take_another(len(taken), time.monotonic())) is not None:
-                taken.append(item)
-            assert taken[1:] == items[: num_together - 1]
-            for item in taken[1:]:
+            waiting = [pool.submit(Work.of(lambda _: "done"), max_ms=10_000) for _ in range(num_waiting)]
+            taken = pool._take()
+            assert taken == waiting[:num_together]
+            for item in taken:
                 item.fail(KeyError("taken by the test"))
             gate.opened.set()
-            await answers([*held_items, *items])
+            await answers([*held_items, *waiting])
 
     asyncio.run(ask())
 
 
-def test_after_long_work_a_worker_takes_no_more_along(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.runtime.worker_pool._LONG_S", 0.0)
-
+def test_work_that_takes_long_on_average_is_done_one_after_the_other() -> None:
     async def ask() -> None:
         model = Model()
         with a_pool() as pool:
+            pool._mean_s = 1.0
             await after_waiting(pool, [model.asked(number) for number in range(8)])
         assert model.sizes == [1] * 8
 
@@ -328,31 +326,48 @@ def test_work_of_every_kind_can_be_done_at_once(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("service.runtime.worker_pool.MAX_TOGETHER", 6)
     model, begun, ended = Model(), list[StageTimer](), list[StageTimer]()
 
-    def fails(*_: object) -> int:
+    def fails(*_: object) -> Any:
         raise KeyError("a step")
 
-    def leaves(timer: StageTimer) -> int:
+    def leaves(alone: Sequence[tuple[int, StageTimer]]) -> list[int]:
+        ((number, timer),) = alone
         timer.is_cancelled = True
-        return 2
+        return [number]
 
     async def ask() -> None:
         with a_pool(on_start=begun.append, on_end=ended.append) as pool:
             works = [
                 Work.of(lambda _: "plain"),
-                Work(lambda _: 1, model, fails),
-                Work(fails, model, fails),
-                Work(leaves, model, lambda _, drawn, timer: drawn),
+                Work(1, numbers, model, fails),
+                Work(1, fails, model, fails),
+                Work(1, lambda _: [ValueError("this one")], model, fails),
+                Work(2, leaves, model, lambda _, drawn, timer: timer.check()),
                 model.asked(7),
-                model.asked(8),
             ]
             told = await after_waiting(pool, works)
             assert told[0] == "plain"
-            assert [type(each) for each in told[1:4]] == [KeyError, KeyError, DeadlineExceeded]
-            assert told[4:] == [80, 90]
+            assert [type(each) for each in told[1:5]] == [KeyError, KeyError, ValueError, DeadlineExceeded]
+            assert told[5] == 80
             assert len(begun) == len(ended) > 6 and set(begun) == set(ended)
             assert await pool.submit(Work.of(lambda _: "alive"), max_ms=10_000).future == "alive"
 
     asyncio.run(ask())
+
+
+def test_work_that_is_read_by_the_same_function_is_read_in_one_call() -> None:
+    calls: list[list[int]] = []
+
+    def read(asked: Sequence[tuple[int, StageTimer]]) -> list[int | Exception]:
+        calls.append(numbers(asked))
+        return [ValueError("two") if number == 2 else number for number in calls[-1]]
+
+    async def ask() -> None:
+        with a_pool() as pool:
+            told = await after_waiting(pool, [Work(number, read) for number in range(1, 5)])
+        assert [told[0], *told[2:]] == [1, 3, 4] and isinstance(told[1], ValueError)
+
+    asyncio.run(ask())
+    assert calls == [[1, 2, 3, 4]]
 
 
 def test_work_that_draws_by_another_function_shares_no_call_with_it() -> None:
@@ -378,7 +393,7 @@ def test_what_is_only_read_waits_for_no_call_of_others() -> None:
     async def ask() -> None:
         with a_pool() as pool:
             gate, held_items = await held(pool)
-            drawn = pool.submit(Work(lambda _: 1, draw, lambda _, result, timer: result), max_ms=10_000)
+            drawn = pool.submit(Work(1, numbers, draw, lambda _, result, timer: result), max_ms=10_000)
             plain = pool.submit(Work.of(lambda _: "plain"), max_ms=10_000)
             gate.opened.set()
             await answers(held_items)
@@ -397,7 +412,7 @@ def test_a_call_that_ends_its_thread_is_told_to_all_who_share_it_and_the_worker_
     async def ask() -> None:
         with a_pool() as pool:
             before = pool._threads[0]
-            told = await after_waiting(pool, [Work(lambda _: 1, exits, lambda _, drawn, timer: drawn)] * 5)
+            told = await after_waiting(pool, [Work(1, numbers, exits, lambda _, drawn, timer: drawn)] * 5)
             assert [str(each) for each in told] == ["the work raised SystemExit"] * 5
             assert await pool.submit(Work.of(lambda _: "alive"), max_ms=10_000).future == "alive"
             assert pool._threads[0] is before
