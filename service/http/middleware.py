@@ -33,7 +33,7 @@ class RequestLog:
             return
         begin = time.monotonic()
         trace_id = tag_request_span(scope["state"]["request_id"]) if self._traced else None
-        status = 500  # what an unexpected error is answered with, outside of this middleware
+        status: int | None = None
 
         async def send_noting_status(message: Message) -> None:
             nonlocal status
@@ -43,10 +43,9 @@ class RequestLog:
 
         try:
             await self._app(scope, receive, send_noting_status)
-        except Exception:
-            scope["state"]["code"] = Eye2FaceError.code
-            raise
         finally:
+            if status is None:  # an unexpected error: its response does not pass this middleware
+                status, scope["state"]["code"] = Eye2FaceError.status, Eye2FaceError.code
             self._record(scope, status, time.monotonic() - begin, trace_id)
 
     def _record(self, scope: Scope, status: int, seconds: float, trace_id: str | None) -> None:
