@@ -13,8 +13,9 @@ import numpy as np
 from service.inference.eye_finder import open_eye_finder
 from service.inference.model_files import model_path
 from service.inference.synthesizer import ModelInfo, ModelRun, Synthesizer
-from service.pipeline import EyeCrop, Face, SynthesisOptions, as_face, select_crops
+from service.pipeline import Face, as_face
 from service.provenance import encode_synthetic
+from service.selection import EyeCrop, SynthesisOptions, select_crops
 from service.settings import Settings
 from service.vision.images import Image
 from service.vision.photo import Photo

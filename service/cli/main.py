@@ -27,8 +27,9 @@ from service.folder.draw import DrawOptions
 from service.inference.eye_finder import open_eye_finder
 from service.inference.model_files import model_path
 from service.inference.synthesizer import Synthesizer
-from service.pipeline import SynthesisOptions, draw_overlay, find_eyes
+from service.pipeline import draw_overlay, find_eyes
 from service.runtime.signals import hold_sighup
+from service.selection import SynthesisOptions
 from service.settings import BridgeSettings, Settings, warn_about_unknown_variables
 from service.vision.images import encode
 from service.vision.photo import Photo

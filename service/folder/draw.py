@@ -21,8 +21,9 @@ from service.errors import Eye2FaceError
 from service.folder.manifest import Manifest, Row
 from service.inference.model_files import model_path
 from service.inference.synthesizer import Synthesizer, read_model_info
-from service.pipeline import Face, Pipeline, SynthesisOptions
+from service.pipeline import Face, Pipeline
 from service.provenance import encode_synthetic
+from service.selection import SynthesisOptions
 from service.settings import Settings
 from service.vision.eyes import Eye
 from service.vision.images import FaceFormat

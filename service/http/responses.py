@@ -30,8 +30,9 @@ from service.http.schemas import (
 from service.inference.catalog import CatalogEntry
 from service.inference.synthesizer import Synthesizer
 from service.observability.stage_timer import StageTimer
-from service.pipeline import Face, MeasuredEye, PhotoEyes, RejectedEye, Synthesis
+from service.pipeline import Face, PhotoEyes, Synthesis
 from service.provenance import encode_synthetic
+from service.selection import MeasuredEye, RejectedEye
 from service.vision.images import FaceFormat
 
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)

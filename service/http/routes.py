@@ -41,10 +41,11 @@ from service.http.responses import (
 from service.http.schemas import BatchAnswer, EyesAnswer, Health, ModelsAnswer, Readiness
 from service.observability.metrics import MEDIA_TYPE, Metrics
 from service.observability.stage_timer import StageTimer
-from service.pipeline import DrawnFaces, PhotoRequest, SelectedCrops, SynthesisOptions
+from service.pipeline import DrawnFaces, PhotoRequest
 from service.provenance import encode_synthetic
 from service.runtime.host import count_cores
 from service.runtime.worker_pool import Work
+from service.selection import SelectedCrops, SynthesisOptions
 from service.settings import Settings
 from service.vision.images import FaceFormat, encode
 

@@ -22,14 +22,8 @@ from service.errors import (
 )
 from service.inference.synthesizer import Synthesizer
 from service.observability.stage_timer import StageTimer
-from service.pipeline import (
-    EyeCrop,
-    PhotoRequest,
-    Pipeline,
-    SelectedCrops,
-    SynthesisOptions,
-    quality_thresholds,
-)
+from service.pipeline import PhotoRequest, Pipeline, quality_thresholds
+from service.selection import EyeCrop, SelectedCrops, SynthesisOptions
 from service.settings import Settings
 from service.vision.eyes import Eye, EyeDetections, crop_eye
 from service.vision.images import Image

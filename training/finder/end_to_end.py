@@ -17,7 +17,8 @@ import skimage.data
 from tqdm import tqdm
 
 from service.errors import EyeRefused, ImageError, NoEyeFound
-from service.pipeline import Pipeline, SynthesisOptions
+from service.pipeline import Pipeline
+from service.selection import SynthesisOptions
 from service.vision.eyes import (
     CROP_PER_EYE_DISTANCE,
     Eye,

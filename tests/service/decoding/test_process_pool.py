@@ -45,8 +45,9 @@ from service.errors import (
 )
 from service.inference.eye_finder import open_eye_finder
 from service.observability.stage_timer import StageTimer
-from service.pipeline import PhotoEyes, SelectedCrops, SynthesisOptions, draw_overlay, find_eyes, select_crops
+from service.pipeline import PhotoEyes, draw_overlay, find_eyes
 from service.runtime.worker_pool import call_together
+from service.selection import SelectedCrops, SynthesisOptions, select_crops
 from service.vision.eyes import EyeFinder
 from service.vision.images import Image
 from service.vision.photo import Photo

@@ -102,7 +102,7 @@ def test_a_machine_with_another_model_or_service_is_named(monkeypatch: pytest.Mo
 
     from service.folder.draw import ClusterError, DrawOptions, run_fingerprint
     from service.folder.ray import _RayWorker
-    from service.pipeline import SynthesisOptions
+    from service.selection import SynthesisOptions
     from service.settings import Settings
 
     monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: "10.0.0.7")  # there is none without a node
