@@ -36,3 +36,9 @@ def test_what_lies_beyond_the_components_counts_as_one_block() -> None:
     pred, true = _faces(0.5)
     bound = measure_bound(pred, true, true, num_components=6)
     assert bound.by_component == pytest.approx(4 / 3, abs=0.03)
+
+
+def test_a_regressor_that_is_wrong_about_everything_is_taken_for_one_that_knows_nothing() -> None:
+    pred, true = _faces(0.8)
+    bound = measure_bound(-pred, true, true, num_components=12)
+    assert bound.scalar == bound.by_pixel == pytest.approx(2.0)

@@ -41,6 +41,13 @@ def test_views_are_other_pictures_of_the_same_size_and_the_same_again_from_the_s
     assert first.min() >= 0 and first.max() <= 1
 
 
+def test_about_half_of_the_views_are_mirrored() -> None:
+    ramp = torch.linspace(0, 1, 64).expand(200, 3, 64, 64)  # brighter to the right
+    view = random_view(ramp, torch.Generator().manual_seed(0))
+    mirrored = (view[..., :32].mean((1, 2, 3)) > view[..., 32:].mean((1, 2, 3))).float().mean().item()
+    assert 0.35 < mirrored < 0.65
+
+
 def test_training_repeats_itself_and_a_trained_one_stays(tmp_path: Path, small_pairs: Pairs) -> None:
     encoders = [
         read_encoder(train_encoder(TINY, small_pairs, tmp_path / name, progress=False))[0] for name in "ab"
