@@ -45,6 +45,19 @@ def test_a_run_leaves_its_description_statistics_pictures_and_checkpoint(
     assert [line["step"] for line in read_stats(tmp_path)] == [1, 2, 3, 4, 5, 6]
 
 
+def test_faces_are_drawn_now_and_then_and_at_the_end(
+    tmp_path: Path, tiny_pairs: Pairs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[int] = []
+
+    def look(folder: Path) -> None:
+        steps.append(list(read_stats(folder))[-1]["step"])  # type: ignore[arg-type]
+
+    monkeypatch.setattr("training.synthesizer.train.draw_curves", look)
+    train(TINY, tiny_pairs, settings_of(tmp_path, preview_every=4))
+    assert steps == [4, 6]
+
+
 def test_a_run_learns(tmp_path: Path, tiny_pairs: Pairs) -> None:
     train(replace(TINY, num_steps=40), tiny_pairs, settings_of(tmp_path))
     losses = [line["l1"] for line in read_stats(tmp_path)]
