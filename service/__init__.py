@@ -2,7 +2,7 @@
 
 import os
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # OpenCV reads this once, when it is loaded, so it is set before any of our modules can load it. It is
 # the second line of defence: service.vision.image_header refuses large pictures before OpenCV sees them. A

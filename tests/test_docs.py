@@ -22,6 +22,7 @@ from typer.core import TyperGroup
 
 import service.cli.main
 import training.cli.main
+from service import __version__
 from service.client.models import Synthesis
 from service.http.app import create_app
 from service.settings import BridgeSettings, Settings
@@ -162,6 +163,7 @@ def test_texts_stay_short() -> None:
     assert "<!-- JSON -->" in lines[:60], "the JSON belongs on the second screen"
     first = re.split(r"^## ", DOCUMENTS["CHANGELOG.md"], flags=re.M)[1]
     assert len(first.rstrip().splitlines()) <= 30
+    assert first.split()[0] == __version__
     for entry in re.split(r"^## ", DOCUMENTS["DECISIONS.md"], flags=re.M)[1:]:
         title, *body = entry.strip().splitlines()
         assert len(body) <= 6, title

@@ -34,6 +34,8 @@ _POLL_S: Final = 0.2
 """Interval at which `publish` checks for a closed connection or a new session."""
 
 _log = logging.getLogger(__name__)
+_paho_log = _log.getChild("paho")
+_paho_log.addFilter(lambda record: "is not connected" not in record.getMessage())  # `_failed` says why
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,7 @@ class MqttConnection:
         self._client = mqtt.Client(
             CallbackAPIVersion.VERSION2, client_id=options.client_id, protocol=mqtt.MQTTv5, manual_ack=True
         )
-        self._client.enable_logger(_log)
+        self._client.enable_logger(_paho_log)
         self._client.suppress_exceptions = True  # paho logs what a callback raises and reads on
         if options.trust is not None:
             self._client.tls_set_context(options.trust)
@@ -182,7 +184,9 @@ class MqttConnection:
 
     def _failed(self, client: mqtt.Client, userdata: Any) -> None:
         reason = sys.exception()  # paho calls this in its except clause
-        _log.warning("%s:%d cannot be reached: %s", self._options.host, self._options.port, reason)
+        _log.warning(
+            "%s:%d cannot be reached, trying again: %s", self._options.host, self._options.port, reason
+        )
 
     def _disconnected(
         self,

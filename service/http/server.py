@@ -48,7 +48,7 @@ def run_server(settings: Settings) -> None:
     # After a graceful shutdown uvicorn raises the signal again, which would exit with status 143.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
-        _Server(config, docs=settings.docs).run()
+        _Server(config, settings).run()
     except KeyboardInterrupt:  # raised by uvicorn after a graceful shutdown
         return
     except SystemExit:
@@ -90,9 +90,9 @@ class _StartupErrors:
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, *, docs: bool) -> None:
+    def __init__(self, config: uvicorn.Config, settings: Settings) -> None:
         super().__init__(config)
-        self._docs = docs
+        self._settings = settings
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         with tls_handshake_timeout(asyncio.get_running_loop()):
@@ -103,15 +103,16 @@ class _Server(uvicorn.Server):
         host, port = self.servers[0].sockets[0].getsockname()[:2]
         scheme = "https" if self.config.is_ssl else "http"
         address = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
-        print(startup_message(address, docs=self._docs), flush=True)
+        print(startup_message(address, self._settings), flush=True)
 
 
-def startup_message(address: str, *, docs: bool) -> str:
-    """The message once photos can be sent; names the documentation if it is served."""
-    described = f"The interface is described on {address}/docs. " if docs else ""
+def startup_message(address: str, settings: Settings) -> str:
+    """The message once photos can be sent; with the documentation and the key where there are any."""
+    described = f"The API is described on {address}/docs. " if settings.docs else ""
+    key = " -H 'X-API-Key: KEY'" if settings.api_keys or settings.api_keys_file else ""
     return (
         f"\n  eye2face is ready on {address}\n"
         f"  Open it in a browser, or send a photo:\n"
-        f"    curl -F image=@photo.jpg {address}/synthesize -o face.png\n"
+        f"    curl --fail-with-body -F image=@photo.jpg{key} {address}/synthesize -o face.png\n"
         f"  {described}Stop with Ctrl+C.\n"
     )

@@ -77,9 +77,14 @@ class Process:
 
 
 def test_a_service_names_its_documentation_if_there_is_any() -> None:
-    assert "/docs" in startup_message("http://x", docs=True)
-    without = startup_message("http://x", docs=False)
+    assert "/docs" in startup_message("http://x", Settings())
+    without = startup_message("http://x", Settings(docs=False))
     assert "/docs" not in without and "curl" in without and "Ctrl+C" in without
+
+
+def test_a_service_that_requires_keys_shows_how_to_send_one() -> None:
+    assert "X-API-Key" not in startup_message("http://x", Settings())
+    assert "-H 'X-API-Key: KEY'" in startup_message("http://x", Settings(api_keys_file="keys.txt"))
 
 
 def test_sigterm_lets_what_is_in_flight_finish_and_exits_0(model: Path, tmp_path: Path) -> None:
