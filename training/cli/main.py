@@ -182,6 +182,7 @@ def export(  # noqa: PLR0913  every option is an argument
         objective=_objective(described), training_data=_training_data(described["data"]),
         licence_class=licence_class, commit=described["commit"], metrics=metrics,
         part=described["data"]["settings"]["part"],
+        face_frame_version=described["data"]["settings"]["face_frame_version"],
     )  # fmt: skip
     check = _eyes_to_check(open_pairs(data).of_part(described["data"]["settings"]["part"]))
     difference = exporting.export(run, out, facts, check, half=not float32)

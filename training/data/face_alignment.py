@@ -7,12 +7,17 @@ import numpy as np
 
 from service.vision.images import Image
 
-RIGHT_EYE_AT = (0.34, 0.38)
-LEFT_EYE_AT = (0.66, 0.38)
-"""Where the aligned face has its eyes, in parts of its side."""
+RIGHT_EYE_AT = (0.30, 0.35)
+LEFT_EYE_AT = (0.70, 0.35)
+"""Where the aligned face has its eyes, in parts of its side: it shows a face from forehead to chin."""
 
-MAX_OUTSIDE = 0.05
-"""Photos with more than this part of the face beyond their border are rejected."""
+FACE_FRAME_VERSION = 2
+"""Changes whenever a face lies elsewhere in its frame. Version 1 had its eyes at
+0.34, 0.66 and 0.38."""
+
+MAX_OUTSIDE = 0.08
+"""Photos with more than this part of the face beyond their border are rejected. It keeps 97 in 100 of
+FairFace's tight crops, where 0.05 keeps 86."""
 
 EYE_SIZE, WIDE_SIZE, FACE_SIZE = 64, 96, 128
 """Sides in pixels of an eye, of the wider crop that augmentation cuts it from, and of a face."""

@@ -29,8 +29,8 @@ class PartPosition:
 
 
 PART_POSITIONS: dict[Part, PartPosition] = {
-    "mouth": PartPosition(0.5, 0.70, 1.1),
-    "nose": PartPosition(0.5, 0.563, 0.8),
+    "mouth": PartPosition(0.5, 0.75, 1.1),
+    "nose": PartPosition(0.5, 0.579, 0.8),
 }
 """Medians of labels. The mouth's middle lies 1.00 eye distances below the point between the eyes and is
 0.86 wide (1,538 frontal faces of photos of several people); the tip of the nose 0.57 (7,374 training faces),

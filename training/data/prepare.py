@@ -19,7 +19,14 @@ from service.errors import ImageError
 from service.vision.eyes import CROP_VERSION, Eye, EyeFinder, crop_eye, eyes_from_points
 from service.vision.haar import HaarEyeFinder
 from service.vision.images import Image, decode, read_header
-from training.data.face_alignment import EYE_SIZE, FACE_SIZE, MAX_OUTSIDE, WIDE_SIZE, align_face
+from training.data.face_alignment import (
+    EYE_SIZE,
+    FACE_FRAME_VERSION,
+    FACE_SIZE,
+    MAX_OUTSIDE,
+    WIDE_SIZE,
+    align_face,
+)
 from training.data.filters import (
     FILTER_VERSION,
     MAX_LABEL_SPREAD,
@@ -226,6 +233,7 @@ def _settings_of(
         "eye_size": settings.eye_size,
         "wide_size": settings.wide_size,
         "face_size": settings.face_size,
+        "face_frame_version": FACE_FRAME_VERSION,
         "crop_version": CROP_VERSION,
         "filter_version": FILTER_VERSION,
         "fingerprint": digest.hexdigest(),

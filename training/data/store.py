@@ -83,6 +83,7 @@ class Settings(TypedDict):
     eye_size: int
     wide_size: int
     face_size: int
+    face_frame_version: int
     crop_version: int
     filter_version: int
     fingerprint: str

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from service.inference.synthesizer import Synthesizer
 from service.vision.eyes import CROP_VERSION
 from service.vision.images import Image
+from training.data.face_alignment import FACE_FRAME_VERSION
 from training.data.licences import LicenceClass
 from training.errors import ExportError
 from training.export.polyphase import apply_polyphase
@@ -53,6 +54,7 @@ class ModelMetadata:
     commit: str
     metrics: Mapping[str, float]
     part: str = "eye"
+    face_frame_version: int = FACE_FRAME_VERSION
 
 
 class ServedAutoencoder(nn.Module):
@@ -165,6 +167,7 @@ def _write_metadata(model: onnx.ModelProto, metadata: ModelMetadata, average: Au
     written = {
         "contract_version": CONTRACT_VERSION,
         "crop_version": CROP_VERSION,
+        "face_frame_version": metadata.face_frame_version,
         "name": metadata.name,
         "version": metadata.version,
         "part": metadata.part,

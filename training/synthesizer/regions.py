@@ -6,9 +6,9 @@ Letters of shapes: F side of the face's picture.
 import torch
 from torch import Tensor
 
-MIDDLE, RADII = (0.5, 0.52), (0.36, 0.46)
-"""An ellipse from the hairline to the chin and from ear to ear, in parts of the side: eyes are 0.32 apart
-there, a face is 2.2 eye distances wide and its chin lies 1.9 below the eyes."""
+MIDDLE, RADII = (0.5, 0.53), (0.45, 0.47)
+"""An ellipse from the hairline to the chin and from ear to ear, in parts of the side: eyes are 0.40 apart
+there, a face is 2.2 eye distances wide and its chin lies 1.6 below the eyes."""
 
 
 def face_region(size: int) -> Tensor:

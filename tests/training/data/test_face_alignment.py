@@ -62,17 +62,17 @@ def test_a_turned_head_gives_nearly_the_same_face_as_an_upright_one() -> None:
 
 def test_the_part_beyond_the_photo_is_told() -> None:
     photo = np.zeros((100, 100, 3), np.uint8)
-    # The frame is 100 px wide and begins at (0, 0) when the eyes are 32 px apart at 38 % of its height.
-    assert align_face(photo, (33.5, 37.5), (65.5, 37.5), 64)[1] == 0
-    assert align_face(photo, (33.5 - 50, 37.5), (65.5 - 50, 37.5), 64)[1] == pytest.approx(0.5, abs=0.02)
-    assert align_face(photo, (33.5 - 4, 37.5), (65.5 - 4, 37.5), 64)[1] < MAX_OUTSIDE
-    assert align_face(photo, (33.5, 37.5 + 8), (65.5, 37.5 + 8), 64)[1] > MAX_OUTSIDE
+    # The frame is 100 px wide and begins at (0, 0) when the eyes are 40 px apart at 35 % of its height.
+    assert align_face(photo, (29.5, 34.5), (69.5, 34.5), 64)[1] == 0
+    assert align_face(photo, (29.5 - 50, 34.5), (69.5 - 50, 34.5), 64)[1] == pytest.approx(0.5, abs=0.02)
+    assert align_face(photo, (29.5 - 6, 34.5), (69.5 - 6, 34.5), 64)[1] < MAX_OUTSIDE
+    assert align_face(photo, (29.5, 34.5 + 11), (69.5, 34.5 + 11), 64)[1] > MAX_OUTSIDE
 
 
 def test_beyond_the_photo_its_border_goes_on() -> None:
     photo = np.zeros((100, 100, 3), np.uint8)
     photo[:, :3] = 200
-    face, _ = align_face(photo, (33.5 - 40, 37.5), (65.5 - 40, 37.5), 64)
+    face, _ = align_face(photo, (29.5 - 40, 34.5), (69.5 - 40, 34.5), 64)
     assert (face[:, :20] == 200).all()
 
 

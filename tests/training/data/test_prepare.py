@@ -102,7 +102,7 @@ def test_each_flaw_is_rejected_under_its_own_name(tmp_path: Path) -> None:
     photos = {
         "good": good,
         "small": draw_photo(make_person(1), Shot(90, 100, eye_distance_px=22, middle=(45, 42))),
-        "outside": draw_photo(make_person(1), replace(shot, middle=(60.0, 105.0))),
+        "outside": draw_photo(make_person(1), replace(shot, middle=(40.0, 105.0))),
         "blurred": replace(good, pixels=np.asarray(cv2.GaussianBlur(good.pixels, (0, 0), 3.5), np.uint8)),
         "sunglasses": draw_photo(make_person(1), replace(shot, sunglasses=True)),
         **dict.fromkeys(("far", "doubtful", "unlabelled", "missing", "broken", "cut"), good),

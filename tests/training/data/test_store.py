@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from service.vision.eyes import CROP_VERSION
+from training.data.face_alignment import FACE_FRAME_VERSION
 from training.data.prepare import PrepareSettings, prepare
 from training.data.store import (
     ARRAYS,
@@ -191,6 +192,7 @@ SMALL: Settings = {
     "eye_size": 2,
     "wide_size": 3,
     "face_size": 4,
+    "face_frame_version": FACE_FRAME_VERSION,
     "crop_version": CROP_VERSION,
     "filter_version": 1,
     "fingerprint": "0",
