@@ -45,16 +45,20 @@ Source = Literal["torchvision", "genuine", "distilled"]
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """Activations after the ReLU that follows convolution `conv`, and their weight in a sum."""
+    """Activations after the ReLU that follows convolution `conv`, and their weight in a sum.
+
+    `halved`: of the faces at half of their side.
+    """
 
     source: Source
     conv: str
     weight: float = 1.0
+    halved: bool = False
 
     @property
     def name(self) -> str:
         """As reports print it, for example `distilled relu3_1`."""
-        return f"{self.source} relu{self.conv}"
+        return f"{self.source} relu{self.conv}{' of halved faces' if self.halved else ''}"
 
 
 REPORT_CONVS = ("1_1", "2_1", "3_1", "4_1", "5_1")
@@ -119,14 +123,13 @@ class VGGFeatures(nn.Module):
 
     def forward(self, faces_BCHW: Tensor) -> list[Tensor]:
         """One B x C x H x W tensor per layer, in the order of `layers`, from faces in 0…1."""
-        found = {
-            (source, conv): activations
-            for source, stack in self.stacks.items()
-            for conv, activations in stack(
-                faces_BCHW, tuple(layer.conv for layer in self.layers if layer.source == source)
-            ).items()
-        }
-        return [found[layer.source, layer.conv] for layer in self.layers]
+        found: dict[Layer, Tensor] = {}
+        for source, halved in {(layer.source, layer.halved) for layer in self.layers}:
+            same = [layer for layer in self.layers if (layer.source, layer.halved) == (source, halved)]
+            seen = functional.avg_pool2d(faces_BCHW, 2) if halved else faces_BCHW
+            activations = self.stacks[source](seen, tuple(layer.conv for layer in same))
+            found |= {layer: activations[layer.conv] for layer in same}
+        return [found[layer] for layer in self.layers]
 
     @property
     def weights(self) -> list[float]:
@@ -146,13 +149,17 @@ class VGGFeatures(nn.Module):
         self.scales.copy_(totals / len(faces_BCHW))
 
 
-def training_layers(perceptual: str, convs: Iterable[str]) -> tuple[Layer, ...]:
-    """The layers that an objective trains on: the distilled network where the archives are at hand.
+def training_layers(
+    perceptual: str, convs: Iterable[str], halved_convs: Iterable[str] = ()
+) -> tuple[Layer, ...]:
+    """The layers that an objective trains on, those of halved faces last.
 
-    It is cheap enough for a CPU at 128 px: 7 ms a face against 90 for the genuine blocks.
+    They are the distilled network's where the archives are at hand, which is cheap enough for a CPU at
+    128 px: 7 ms a face against 90 for the genuine blocks.
     """
     source: Source = "distilled" if Path(perceptual).is_dir() else "torchvision"
-    return tuple(Layer(source, conv) for conv in convs)
+    layers = (Layer(source, conv) for conv in convs)
+    return (*layers, *(Layer(source, conv, halved=True) for conv in halved_convs))
 
 
 def report_layers(perceptual: str) -> tuple[Layer, ...]:
