@@ -11,6 +11,9 @@ RIGHT_EYE_AT = (0.30, 0.35)
 LEFT_EYE_AT = (0.70, 0.35)
 """Where the aligned face has its eyes, in parts of its side: it shows a face from forehead to chin."""
 
+EYE_DISTANCE = LEFT_EYE_AT[0] - RIGHT_EYE_AT[0]
+"""Between the eyes, in parts of the face's side."""
+
 FACE_FRAME_VERSION = 2
 """Changes whenever a face lies elsewhere in its frame. Version 1 had its eyes at
 0.34, 0.66 and 0.38."""
@@ -38,7 +41,7 @@ def align_face(
     if not distance > 0:
         raise ValueError("the two eyes are at the same point")
     # As in crop_eye: at most a halving by linear interpolation, then an average by area.
-    frame_px = distance / (LEFT_EYE_AT[0] - RIGHT_EYE_AT[0])
+    frame_px = distance / EYE_DISTANCE
     canvas = size if frame_px <= size else 2 * size
     if frame_px > 2 * canvas:
         shrink = 2 * canvas / frame_px

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from service.vision.eyes import CROP_PER_EYE_DISTANCE, Eye, EyeFinder, crop_eye
 from service.vision.haar import HaarEyeFinder
 from service.vision.images import Image
-from training.data.face_alignment import LEFT_EYE_AT, RIGHT_EYE_AT
+from training.data.face_alignment import EYE_DISTANCE, RIGHT_EYE_AT
 from training.data.files import AppendableArray, write_atomically
 from training.data.photos import Photo
 from training.data.prepare import PrepareSettings, eyes_of, photos_of, prepare, read_pixels, say
@@ -85,7 +85,7 @@ def locate_part(right: Eye, left: Eye, part: Part) -> Eye:
     place = PART_POSITIONS[part]
     # In the frame of an aligned face x runs from eye to eye and y at a right angle to that.
     dx, dy = left.x - right.x, left.y - right.y
-    distance = LEFT_EYE_AT[0] - RIGHT_EYE_AT[0]
+    distance = EYE_DISTANCE
     along, down = (place.x - RIGHT_EYE_AT[0]) / distance, (place.y - RIGHT_EYE_AT[1]) / distance
     x, y = right.x + along * dx - down * dy, right.y + along * dy + down * dx
     return replace(right, x=x, y=y, size_px=right.size_px * place.side / CROP_PER_EYE_DISTANCE, side="right")

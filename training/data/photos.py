@@ -40,6 +40,7 @@ class Photo:
     eyes: tuple[Point, Point] | None = None
     labelled: bool = True
     label_spread: float | None = None
+    ai_made: bool = False
 
 
 def find_layout(source: Path) -> Literal["csv", "folder", "celeba"]:
@@ -94,7 +95,7 @@ def list_photos(
 
 def from_csv(path: Path) -> Iterator[Photo]:
     """The rows of a labelled CSV: file, split (train, dev or val), right_eye_x … left_eye_y, and, where it
-    has them, source, licence, person and label_spread. Empty points: no eyes are known.
+    has them, source, licence, person, label_spread and ai_made. Empty points: no eyes are known.
 
     A file is relative to the folder that is named like the CSV, without `.csv`, or else to the CSV's own.
     """
@@ -136,6 +137,7 @@ def _photo_of_row(row: dict[str, str], folder: Path, name: str) -> Photo:
         person=row.get("person") or row["file"],
         eyes=_both(right_x, right_y, left_x, left_y),
         label_spread=spread,
+        ai_made=row.get("ai_made") == "1",
     )
 
 

@@ -199,7 +199,8 @@ def crop_pair(
     wide_EHWC = np.stack([crop_eye(pixels, eye, wide, context=wide / size) for eye in eyes])
     row = (
         *(photo.file, photo.split, photo.source, photo.licence, photo.person),
-        *(f"{colorfulness(face) < MIN_COLORFULNESS:d}", f"{distance_px:.2f}", f"{right.size_px:.2f}"),
+        *(f"{colorfulness(face) < MIN_COLORFULNESS:d}", f"{photo.ai_made:d}"),
+        *(f"{distance_px:.2f}", f"{right.size_px:.2f}"),
         *(f"{right.roll_deg:.2f}", f"{brightness(eyes_EHWC):.4f}", f"{right_ok:d}", f"{left_ok:d}"),
     )
     return Pair(face, eyes_EHWC, wide_EHWC, row)

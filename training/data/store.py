@@ -56,6 +56,7 @@ ROW_COLUMNS = {
     "licence": "U",
     "person": "U",
     "monochrome": "?",
+    "ai_made": "?",
     "eye_distance_px": "f4",
     "eye_size_px": "f4",
     "roll_deg": "f4",

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.vision.images import Image
-from training.data.face_alignment import LEFT_EYE_AT, RIGHT_EYE_AT
+from training.data.face_alignment import EYE_DISTANCE, RIGHT_EYE_AT
 from training.data.face_parts import PART_POSITIONS
 from training.data.photos import CSV_COLUMNS, read_number, read_split, read_table
 from training.data.splits import FinderSplit, split_with_calibration
@@ -159,7 +159,7 @@ def _point(row: Row, name: str) -> tuple[float, float] | None:
 
 def _usual_nose(right: tuple[float, float], left: tuple[float, float]) -> tuple[float, float]:
     """Where the tip of the nose is in a face that looks straight ahead."""
-    down = (PART_POSITIONS["nose"].y - RIGHT_EYE_AT[1]) / (LEFT_EYE_AT[0] - RIGHT_EYE_AT[0])
+    down = (PART_POSITIONS["nose"].y - RIGHT_EYE_AT[1]) / EYE_DISTANCE
     dx, dy = left[0] - right[0], left[1] - right[1]
     return (right[0] + left[0]) / 2 - down * dy, (right[1] + left[1]) / 2 + down * dx
 

@@ -1,5 +1,6 @@
 """Samples, their order and their jitter: the same for the same seed, wherever a run begins."""
 
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 
 from training.data.augmentation import Jitter
 from training.data.dataset import EyeFacePairs, ResumableSampler, SampleKey
+from training.data.face_alignment import EYE_DISTANCE
 from training.data.store import Pairs
 from training.errors import DataError
 
@@ -39,6 +41,35 @@ def test_an_empty_split_is_refused_by_name(drawn_pairs: Pairs) -> None:
     pairs = Pairs(drawn_pairs.faces, drawn_pairs.eyes, drawn_pairs.eyes_wide, rows, drawn_pairs.manifest)
     with pytest.raises(DataError, match="'val'"):
         EyeFacePairs(pairs, "val")
+
+
+def test_photos_of_a_kind_are_drawn_less_often_than_others_of_their_source(drawn_pairs: Pairs) -> None:
+    rows = drawn_pairs.rows.copy()
+    rows["source"], rows["monochrome"], rows["ai_made"] = "one", False, False
+    rows["monochrome"][::2], rows["ai_made"][::3] = True, True
+    dataset = EyeFacePairs(replace(drawn_pairs, rows=rows), "train")
+    weights = dataset.balanced_weights(0.5, monochrome=0.25, ai_made=0.5)
+    seen = rows[dataset.samples[:, 0]]
+    relative = np.where(seen["monochrome"], 0.25, 1) * np.where(seen["ai_made"], 0.5, 1)
+    np.testing.assert_allclose(weights, relative / relative.sum())
+
+
+def test_faces_are_shrunk_to_the_size_that_is_asked_for(drawn_pairs: Pairs) -> None:
+    side = drawn_pairs.faces.shape[1]
+    whole, halved = (EyeFacePairs(drawn_pairs, "train", face_size=size) for size in (None, side // 2))
+    means = torch.nn.functional.avg_pool2d(whole[0][1].float(), 2)
+    assert halved[0][1].shape == (3, side // 2, side // 2) and (halved[0][1] - means).abs().max() <= 0.5
+    assert torch.equal(halved[0][0], whole[0][0])
+
+
+def test_faces_that_were_narrow_in_their_photo_are_left_out(drawn_pairs: Pairs) -> None:
+    widths = drawn_pairs.rows["eye_distance_px"] / EYE_DISTANCE
+    least = float(np.median(widths))
+    chosen = EyeFacePairs(drawn_pairs, "train", min_face_px=least).samples[:, 0]
+    everybody = EyeFacePairs(drawn_pairs, "train").samples[:, 0]
+    assert (widths[chosen] >= least).all() and set(everybody) - set(chosen)
+    with pytest.raises(DataError, match="1e\\+06 px or wider"):
+        EyeFacePairs(drawn_pairs, "train", min_face_px=1e6)
 
 
 def test_jitter_depends_on_seed_epoch_and_index_alone(drawn_pairs: Pairs) -> None:
