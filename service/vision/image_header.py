@@ -1,12 +1,10 @@
 """Format, size, orientation and alpha of an image file, parsed before any pixel is decoded.
 
 The bytes are untrusted: every loop is bounded, every offset is checked, and a broken EXIF block means
-orientation 1. A file that would cost OpenCV much memory or time is refused here.
+orientation 1. A file that would cost OpenCV much memory or time is refused.
 """
 
-import re
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,40 +16,47 @@ from service.errors import (
     NotAnImage,
     UnsupportedFormat,
 )
+from service.vision.chunks import iterate_chunks
+from service.vision.exif import is_dng, read_orientation
+from service.vision.jpeg import parse_jpeg
+from service.vision.png import SIGNATURE as _PNG
+from service.vision.png import parse_png
 
 ImageFormat = Literal["jpeg", "png", "webp", "bmp"]
 
 MIN_SIDE_PX = 16
 """Pictures with a shorter side are refused: they hold no eye to draw from."""
 
-MAX_SEGMENTS = 4096
-"""JPEG segments and WebP chunks that are parsed. Cameras write under 300, but 20 MB hold millions."""
+MAX_WEBP_CHUNKS = 50_000
+"""WebP chunks that are searched for EXIF."""
 
-MAX_CHUNKS = 50_000
-"""PNG chunks that are parsed; more are refused. libpng writes 8 KB in each, some encoders 1 KB."""
+_JPEG = b"\xff\xd8\xff"
 
-MAX_SCANS = 100
-"""Scans of a progressive JPEG. Encoders write about 10; a small file of thousands takes minutes to decode."""
-
-_JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
+_BMP_HEADER_SIZES = (12, 40, 52, 56, 64, 108, 124)
+_BMP_KINDS = {4: "JPEG", 5: "PNG"}
 
 _OTHER_FORMATS = (
     (0, b"GIF8", "GIF"),
-    (0, b"II*\0", "TIFF"),
-    (0, b"MM\0*", "TIFF"),
+    (0, b"II+\0", "BigTIFF"),
+    (0, b"MM\0+", "BigTIFF"),
+    (0, b"II\xbc", "JPEG XR"),
     (0, b"\0\0\0\x0cjP  ", "JPEG 2000"),
     (0, b"\xff\x4f\xff\x51", "JPEG 2000"),
     (0, b"\0\0\0\x0cJXL ", "JPEG XL"),
     (0, b"\xff\x0a", "JPEG XL"),
-    (4, b"ftypavi", "AVIF"),
-    (4, b"ftypheic", "HEIC"),
-    (4, b"ftyphei", "HEIC"),
-    (4, b"ftyphev", "HEIC"),
-    (4, b"ftypmif1", "HEIC"),
-    (4, b"ftypmsf1", "HEIC"),
     (0, b"%PDF-", "PDF"),
     (0, b"<svg", "SVG"),
     (0, b"8BPS", "Photoshop"),
+    (0, b"\0\0\1\0", "ICO"),
+    (0, b"v/1\1", "OpenEXR"),
+    (0, b"qoif", "QOI"),
+)
+
+# Brands of ISO base media files; the first that the file claims to have names it.
+_BRANDS = (
+    ((b"avif", b"avis"), "AVIF"),
+    ((b"crx ",), "Canon raw (CR3)"),
+    ((b"hei", b"hev", b"mif", b"msf", b"miaf"), "HEIC"),
 )
 
 
@@ -109,16 +114,32 @@ def _sniff(data: bytes) -> ImageFormat:
         return "png"
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "webp"
-    if data[:2] == b"BM" and data[6:10] == b"\0\0\0\0":
+    if data[:2] == b"BM" and (data[6:10] == b"\0\0\0\0" or _bmp_header_size(data) in _BMP_HEADER_SIZES):
         return "bmp"
-    for offset, magic, name in _OTHER_FORMATS:
-        if data.startswith(magic, offset):
-            raise UnsupportedFormat(
-                f"The file is {name}, which is not read here. Convert it to JPEG, PNG, WebP or BMP."
-            )
+    name = _name_other_format(data)
+    if name is not None:
+        raise _unsupported(name)
     raise NotAnImage(
         "The bytes do not begin like a picture. Send the file itself as JPEG, PNG, WebP or BMP, "
         "not a link to it and not its base64 text."
+    )
+
+
+def _name_other_format(data: bytes) -> str | None:
+    if data.startswith((b"II*\0", b"MM\0*")):
+        return "DNG" if is_dng(data) else "TIFF"
+    if data[4:8] == b"ftyp":
+        size = min(int.from_bytes(data[:4]), 512)
+        brands = [data[8:12], *(data[at : at + 4] for at in range(16, size, 4))]
+        return next(
+            (name for starts, name in _BRANDS if any(each.startswith(starts) for each in brands)), None
+        )
+    return next((name for offset, magic, name in _OTHER_FORMATS if data.startswith(magic, offset)), None)
+
+
+def _unsupported(name: str) -> UnsupportedFormat:
+    return UnsupportedFormat(
+        f"The file is {name}, which is not read here. Convert it to JPEG, PNG, WebP or BMP."
     )
 
 
@@ -127,68 +148,13 @@ def _corrupt(format: str, what: str) -> ImageCorrupt:
 
 
 def _read_jpeg(data: bytes) -> Header:
-    size: tuple[int, int] | None = None
-    orientation = 1
-    for marker, start, end in _jpeg_segments(data):
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # a frame header
-            if size is not None or end - start < 6:
-                raise _corrupt("JPEG", "its frame header is broken")
-            height, width = struct.unpack_from(">HH", data, start + 1)
-            size = (width, height)
-        elif marker == 0xE1 and orientation == 1 and data.startswith(b"Exif\0\0", start):
-            orientation = _exif_orientation(data[start + 6 : end])
-    if size is None:
-        raise _corrupt("JPEG", "it is cut off before the picture's size")
-    # Inside a scan every byte 0xff is followed by 0, so this counts scans (and those of thumbnails).
-    if sum(1 for _ in _JPEG_SCAN.finditer(data)) > MAX_SCANS:  # bytes.count takes 3 ms more of a 12 MP photo
-        raise _corrupt("JPEG", f"it has more than {MAX_SCANS} scans")
-    return Header("jpeg", *size, orientation)
-
-
-_JPEG_SCAN = re.compile(rb"\xff\xda")
-_JPEG_MARKER = re.compile(rb"\xff([^\x00\xff])")
-
-
-def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Marker, first byte and end of each segment's content, up to the first scan."""
-    position = 2
-    for _ in range(MAX_SEGMENTS):
-        found = _JPEG_MARKER.search(data, position)
-        if found is None or found[1] in (b"\xd9", b"\xda"):  # end of picture, start of scan
-            return
-        marker = found[1][0]
-        if marker == 0x01 or 0xD0 <= marker <= 0xD8:  # these have no content
-            position = found.end()
-            continue
-        if found.end() + 2 > len(data):
-            return
-        (length,) = struct.unpack_from(">H", data, found.end())
-        position = found.end() + length
-        if length < 2 or position > len(data):
-            return
-        yield marker, found.end() + 2, position
+    jpeg = parse_jpeg(data)
+    return Header("jpeg", jpeg.width, jpeg.height, jpeg.orientation or 1)
 
 
 def _read_png(data: bytes) -> Header:
-    if len(data) < 33 or data[8:16] != b"\0\0\0\x0dIHDR":
-        raise _corrupt("PNG", "its header is cut off or broken")
-    width, height = struct.unpack_from(">II", data, 16)
-    colour_type = data[25]
-    may_have_alpha = colour_type in (4, 6)  # grey or RGB, each with its own transparency
-    orientation: int | None = None
-    num_chunks = 0
-    for name, start, end in _chunks(data, 33, ">I4s", trailer=4, limit=MAX_CHUNKS):
-        if name == b"IEND":
-            break
-        if end > len(data):  # OpenCV takes as much memory as a chunk claims to need, up to 2 GB
-            raise _corrupt("PNG", f"it is cut off or damaged: a part of it claims {end - start:,} bytes")
-        if name == b"eXIf" and orientation is None:
-            orientation = _exif_orientation(data[start:end])
-        may_have_alpha |= name in (b"tRNS", b"acTL")  # an animation: its frames may have holes
-        num_chunks += 1
-    if num_chunks == MAX_CHUNKS:
-        raise _corrupt("PNG", f"it has {MAX_CHUNKS:,} parts or more")
-    return Header("png", width, height, orientation or 1, may_have_alpha)
+    png = parse_png(data)
+    return Header("png", png.width, png.height, png.orientation or 1, png.has_transparency)
 
 
 def _read_webp(data: bytes) -> Header:
@@ -209,36 +175,26 @@ def _read_webp(data: bytes) -> Header:
     else:
         raise _corrupt("WebP", "its header is cut off or broken")
     if flags & 0x08:  # holds EXIF
-        for name, start, end in _chunks(data, 12, "<4sI", trailer=0, limit=MAX_SEGMENTS):
+        for name, start, end in iterate_chunks(data, 12, "<4sI", trailer=0, limit=MAX_WEBP_CHUNKS):
             if name == b"EXIF" and end <= len(data):
                 exif = data[start:end].removeprefix(b"Exif\0\0")
-                return Header("webp", width, height, _exif_orientation(exif), may_have_alpha)
+                return Header("webp", width, height, read_orientation(exif), may_have_alpha)
     return Header("webp", width, height, may_have_alpha=may_have_alpha)
 
 
-def _chunks(
-    data: bytes, position: int, layout: str, *, trailer: int, limit: int
-) -> Iterator[tuple[bytes, int, int]]:
-    """Name, first byte and end of each chunk, of PNG or RIFF by the layout of its head.
-
-    The end of the last one may lie beyond the data.
-    """
-    for _ in range(limit):
-        if position + 8 > len(data):
-            return
-        first, second = struct.unpack_from(layout, data, position)
-        name, length = (first, second) if isinstance(first, bytes) else (second, first)
-        end = position + 8 + length
-        yield name, position + 8, end
-        position = end + (trailer or length % 2)  # PNG: a checksum; RIFF: padding to even length
+def _bmp_header_size(data: bytes) -> int:
+    return int.from_bytes(data[14:18], "little")
 
 
 def _read_bmp(data: bytes) -> Header:
-    header_size = int.from_bytes(data[14:18], "little")
+    header_size = _bmp_header_size(data)
     if header_size == 12 and len(data) >= 22:
         width, height = struct.unpack_from("<HH", data, 18)
-    elif 40 <= header_size <= 124 and len(data) >= 26:
+    elif 40 <= header_size <= 124 and len(data) >= 34:
         width, height = struct.unpack_from("<ii", data, 18)
+        compression = int.from_bytes(data[30:34], "little")
+        if compression in _BMP_KINDS:
+            raise _unsupported(f"a BMP that holds a {_BMP_KINDS[compression]}")
     else:
         raise _corrupt("BMP", "its header is cut off or broken")
     if width < 0:
@@ -247,24 +203,3 @@ def _read_bmp(data: bytes) -> Header:
 
 
 _HEADER_READERS = {"jpeg": _read_jpeg, "png": _read_png, "webp": _read_webp, "bmp": _read_bmp}
-
-_ORIENTATION_TAG, _SHORT = 0x0112, 3
-
-
-def _exif_orientation(exif: bytes) -> int:
-    """The orientation in an EXIF block (a TIFF), 1 where it is absent or broken."""
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])
-    if order is None or len(exif) < 8:
-        return 1
-    (directory,) = struct.unpack_from(order + "I", exif, 4)
-    if directory + 2 > len(exif):
-        return 1
-    (num_entries,) = struct.unpack_from(order + "H", exif, directory)
-    for entry in range(directory + 2, directory + 2 + 12 * num_entries, 12):
-        if entry + 12 > len(exif):
-            return 1
-        tag, kind = struct.unpack_from(order + "HH", exif, entry)
-        if tag == _ORIENTATION_TAG and kind == _SHORT:
-            (value,) = struct.unpack_from(order + "H", exif, entry + 8)
-            return value if 1 <= value <= 8 else 1
-    return 1

@@ -1,5 +1,6 @@
 """Decoding of image files to upright RGB pixels, and encoding; the only module that knows OpenCV's codecs."""
 
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final, Literal
@@ -10,6 +11,8 @@ from numpy.typing import NDArray
 
 from service.errors import ImageCorrupt, OutOfMemory
 from service.vision.image_header import Header, ImageFormat, read_header
+from service.vision.jpeg import parse_jpeg
+from service.vision.png import parse_png, rebuild
 
 __all__ = [
     "FaceFormat",
@@ -95,10 +98,8 @@ def decode(data: bytes, header: Header, *, reduce: Reduce = 1) -> Image:
     # Only IMREAD_UNCHANGED keeps alpha, in more memory; it ignores the orientation, as the other is told to.
     keep_alpha = header.may_have_alpha
     flags = cv2.IMREAD_UNCHANGED if keep_alpha else _READ_REDUCED[reduce] | cv2.IMREAD_IGNORE_ORIENTATION
-    try:
-        stored = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error:
-        stored = None
+    with translate_memory_errors():
+        stored = _decode_stored(data, header.format, flags)
     size = (-(-header.height // reduce), -(-header.width // reduce))
     if stored is None:
         _check_memory(size)
@@ -110,6 +111,31 @@ def decode(data: bytes, header: Header, *, reduce: Reduce = 1) -> Image:
     pixels = _to_rgb(stored) if keep_alpha else np.asarray(stored, dtype=np.uint8)
     del stored
     return _upright(pixels, header.orientation)
+
+
+def _decode_stored(data: bytes, format: ImageFormat, flags: int) -> NDArray[Any] | None:
+    """The picture as it is stored, None if OpenCV cannot read it or a scan of a JPEG is cut short."""
+    if format == "png":
+        return _imdecode(rebuild(data, parse_png(data)), flags)
+    if format != "jpeg":
+        return _imdecode(data, flags)
+    jpeg = parse_jpeg(data)
+    probed = None
+    if jpeg.may_be_cut_short:  # one picture at a time, to save memory
+        probed = _checksum(_imdecode(jpeg.probing_bytes(data), flags))
+    stored = _imdecode(jpeg.complete_bytes(data), flags)
+    return stored if probed is None or probed == _checksum(stored) else None
+
+
+def _imdecode(data: bytes | bytearray, flags: int) -> NDArray[Any] | None:
+    try:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:
+        return None
+
+
+def _checksum(pixels: NDArray[Any] | None) -> int:
+    return 0 if pixels is None else zlib.crc32(np.ascontiguousarray(pixels).data)
 
 
 def estimate_decode_bytes(header: Header) -> int:

@@ -9,13 +9,14 @@ import PIL.Image
 import pytest
 
 from service import errors
-from service.vision.image_header import MAX_CHUNKS, MIN_SIDE_PX
+from service.vision.image_header import MIN_SIDE_PX
 from service.vision.images import (
     Header,
     Image,
     estimate_decode_bytes,
     read_header,
 )
+from service.vision.png import MAX_CHUNKS
 from tests import fakes
 
 MAX_PIXELS = 50_000_000
