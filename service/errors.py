@@ -137,7 +137,7 @@ class MissingField(RequestError):
 
 
 class InvalidParameter(RequestError):
-    """A query parameter or header is unknown or has an invalid value."""
+    """A query parameter, header or field of the body is unknown or has an invalid value."""
 
     status, code, title = 422, "invalid_parameter", "Invalid parameter"
 
