@@ -18,10 +18,12 @@ from training.synthesizer.autoencoder import ModelConfig
 class Recipe:
     """One run.
 
-    `source_power` balances the sources (see `EyeFacePairs.balanced_weights`); `convs` are the layers of
-    VGG19 (after the ReLU) whose features the objective compares, all of the same weight; `part` is what
-    of the face the model sees; a loss in the background costs `background_weight` of one in the face.
-    With `grow` the run begins with a model of half the face's side.
+    `first` is the stage before: it is trained first, and this one goes on with its weights, which may draw
+    faces of half the side. `source_power`, `monochrome` and `ai_made` balance the photos (see
+    `EyeFacePairs.balanced_weights`), and faces narrower than `min_face_px` in their photo are left out.
+    `convs` are the layers of VGG19 (after the ReLU) whose features the objective compares, all of the same
+    weight, and `halved_convs` those that look at faces of half the side. `part` is what of the face the
+    model sees; a loss in the background costs `background_weight` of one in the face.
 
     A new field gets the default that every run before it had: see `with_defaults`.
     """
@@ -38,11 +40,15 @@ class Recipe:
     cooldown_part: float = 0.3
     ema_decay: float = 0.998
     source_power: float = 0.5
+    monochrome: float = 1.0
+    ai_made: float = 1.0
+    min_face_px: float = 0.0
     convs: tuple[str, ...] = ("2_1", "3_1", "4_1", "5_1")
+    halved_convs: tuple[str, ...] = ()
     precision: Precision = "bf16-mixed"
     part: Part = "eye"
     background_weight: float = 1.0
-    grow: bool = False
+    first: "Recipe | None" = None
 
 
 def describe(recipe: Recipe) -> dict[str, Any]:
@@ -57,6 +63,25 @@ def with_defaults(written: Mapping[str, Any]) -> dict[str, Any]:
     inner = {name: {**defaults[name], **written[name]} for name in ("model", "jitter") if name in written}
     return {**defaults, **written, **inner}
 
+
+_EYE2FACE_48 = Recipe(
+    "eye2face-48", "stdmap-ema-dct", num_steps=4000, cooldown_part=0.0,
+    source_power=0.75, monochrome=0.25, ai_made=0.5,
+    model=ModelConfig(face_size=48, vector_size=128, decoder_widths=(192, 128)),
+)  # fmt: skip
+"""Most faces are seen at this size, where they cost an eighth of what they cost at 192 px."""
+
+_EYE2FACE_96 = replace(
+    _EYE2FACE_48, name="eye2face-96", num_steps=2000, first=_EYE2FACE_48,
+    model=replace(_EYE2FACE_48.model, face_size=96, decoder_widths=(192, 128, 64)),
+)  # fmt: skip
+
+EYE2FACE_192 = replace(
+    _EYE2FACE_96, name="eye2face-192", num_steps=3000, first=_EYE2FACE_96, cooldown_part=0.7, min_face_px=150,
+    model=replace(_EYE2FACE_96.model, face_size=192, decoder_widths=(192, 128, 64, 32)),
+    convs=("1_1", "2_1"), halved_convs=("2_1", "3_1", "4_1", "5_1"),
+)  # fmt: skip
+"""The recipe of the model that ships: 580,000 faces in three sizes."""
 
 STEPS_64 = 600
 """38,000 samples: about five minutes of two cores where the loss looks at features."""
@@ -106,6 +131,7 @@ _RECIPES = (
     replace(LAYER_STDMAP_64, name="unbalanced-64", source_power=1.0),
     replace(LAYER_STDMAP_64, name="mouth-64", part="mouth"),
     replace(LAYER_STDMAP_64, name="nose-64", part="nose"),
+    EYE2FACE_192,
 )  # fmt: skip
 
 RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in _RECIPES}

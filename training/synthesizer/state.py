@@ -76,26 +76,22 @@ def check_fits(recipe: Recipe, pairs: Pairs, start_from: Path | None) -> None:
     """Returns if the recipe can be run on the pairs and begin with these weights.
 
     Raises:
-        RecipeError: pairs or weights are of other sizes than its model, or it grows and has no weights.
+        RecipeError: pairs or weights are of sizes that do not lead to its model.
         RunNotFound: there are no weights at the path.
     """
-    found, wanted = (
-        (pairs.eyes.shape[2], pairs.faces.shape[1]),
-        (recipe.model.eye_size, recipe.model.face_size),
-    )
-    if found != wanted:
+    found = eye_size, face_size = pairs.eyes.shape[2], pairs.faces.shape[1]
+    wanted = recipe.model.eye_size, recipe.model.face_size
+    if eye_size != recipe.model.eye_size or face_size % recipe.model.face_size:
         raise RecipeError(
             f"the pairs have eyes and faces of {found} px, the recipe {recipe.name!r} wants {wanted}: "
             "prepare them at these sizes"
         )
     if start_from is None:
-        if recipe.grow:
-            raise RecipeError(f"the recipe {recipe.name!r} goes on from a model: name it with --start-from")
         return
-    start, expected = config_of(start_from), half_as_large(recipe.model) if recipe.grow else recipe.model
-    if start != expected:
+    start, fitting = config_of(start_from), (recipe.model, half_as_large(recipe.model))
+    if start not in fitting:
         raise RecipeError(
-            f"{start_from} holds a model of {start}, the recipe {recipe.name!r} wants {expected}"
+            f"{start_from} holds a model of {start}, the recipe {recipe.name!r} wants {recipe.model}"
         )
 
 
@@ -136,7 +132,7 @@ def _initial_model(recipe: Recipe, start_from: Path | None) -> Autoencoder:
     if start_from is None:
         return Autoencoder(recipe.model)
     start = load_weights(start_from)
-    return grow(start, recipe.model) if recipe.grow else start
+    return start if start.config == recipe.model else grow(start, recipe.model)
 
 
 def _calibration_faces(dataset: EyeFacePairs) -> Tensor:

@@ -12,13 +12,12 @@ One step, in the order of the code (B batch, C channels, H and W height and widt
 | step     | `step.train_step`           | weights moved by AdamW                                     |
 | EMA      | `loop.ema.update_ema`       | the averaged model, which is exported                      |
 
-A run's folder holds `run.json`, `checkpoint.pt`, `stats.jsonl`, `curves.png` and `grid.png` (real faces: keep
-it out of any repository).
+A run's folder holds `run.json`, `checkpoint.pt`, `stats.jsonl`, `curves.png` and `grid.png` (real faces).
 """
 
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,23 +65,29 @@ class RunSettings:
 def train(recipe: Recipe, pairs: Pairs, settings: RunSettings) -> Path:
     """Runs the recipe to its last step, from its checkpoint if there is one, and returns the folder.
 
+    A recipe's first stage is trained before, in a folder of its name inside.
+
     Raises:
         RunConflict: the folder belongs to another run.
         FeaturesUnavailable: the objective needs features and there are none.
-        RecipeError: pairs or start have other sizes than the recipe's model; it grows and has no start.
+        RecipeError: pairs or start have sizes that do not lead to the recipe's model.
         DataError: the pairs have no crops of the recipe's part.
     """
+    if recipe.first is not None and settings.start_from is None:
+        # Another seed, so that it does not see the same eyes in the same order again.
+        stage = replace(settings, folder=settings.folder / recipe.first.name, seed=settings.seed + 1)
+        settings = replace(settings, start_from=train(recipe.first, pairs, stage))
     pairs = pairs.of_part(recipe.part)
     check_fits(recipe, pairs, settings.start_from)
     precision = usable_precision(recipe.precision, settings.accelerator)
-    strategy = "ddp" if settings.devices > 1 else "auto"
     fabric = Fabric(
-        accelerator=settings.accelerator, devices=settings.devices, strategy=strategy, precision=precision
-    )
+        accelerator=settings.accelerator, devices=settings.devices, precision=precision,
+        strategy="ddp" if settings.devices > 1 else "auto",
+    )  # fmt: skip
     fabric.launch()
     fabric.seed_everything(settings.seed, verbose=False)
-    objective = OBJECTIVES[recipe.objective]
-    layers = training_layers(settings.perceptual, recipe.convs)
+    objective, model = OBJECTIVES[recipe.objective], recipe.model
+    layers = training_layers(settings.perceptual, recipe.convs, recipe.halved_convs)
     features = load_features(settings.perceptual, layers) if objective.needs_features else None
     if fabric.is_global_zero:
         if precision != recipe.precision:
@@ -90,8 +95,9 @@ def train(recipe: Recipe, pairs: Pairs, settings: RunSettings) -> Path:
         claim(settings.folder, _describe(recipe, pairs, settings, features), precision=precision)
     fabric.barrier()
     dataset = EyeFacePairs(
-        pairs, "train", jitter=recipe.jitter, seed=settings.seed, num_eyes=recipe.model.num_eyes
-    )
+        pairs, "train", jitter=recipe.jitter, seed=settings.seed, num_eyes=model.num_eyes,
+        min_face_px=recipe.min_face_px, face_size=model.face_size,
+    )  # fmt: skip
     state = begin(fabric, recipe, dataset, features, settings.folder, settings.start_from)
     batches = _batches(fabric, dataset, recipe, settings, state.step)
 
@@ -99,7 +105,9 @@ def train(recipe: Recipe, pairs: Pairs, settings: RunSettings) -> Path:
         due = settings.preview_every and (step == recipe.num_steps or step % settings.preview_every == 0)
         if due and fabric.is_global_zero:
             draw_curves(settings.folder)
-            draw_grid(state.ema, _preview_dataset(pairs, recipe), settings.folder / "grid.png")
+            split: Split = "dev" if "dev" in pairs.rows["split"] else "train"  # tiny data may have no dev
+            faces = EyeFacePairs(pairs, split, num_eyes=model.num_eyes, face_size=model.face_size)
+            draw_grid(state.ema, faces, settings.folder / "grid.png")
 
     run_loop(
         recipe, state, lambda: train_step(fabric, state, objective, next(batches)), settings,
@@ -127,9 +135,12 @@ def _batches(
     fabric: Fabric, dataset: EyeFacePairs, recipe: Recipe, settings: RunSettings, first_step: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Eyes and faces from the step on, without end; this process's part of each batch."""
+    weights = dataset.balanced_weights(
+        recipe.source_power, monochrome=recipe.monochrome, ai_made=recipe.ai_made
+    )
     sampler = ResumableSampler(
-        dataset.balanced_weights(recipe.source_power), recipe.batch_size, seed=settings.seed,
-        first_step=first_step, rank=fabric.global_rank, world_size=fabric.world_size,
+        weights, recipe.batch_size, seed=settings.seed, first_step=first_step, rank=fabric.global_rank,
+        world_size=fabric.world_size,
     )  # fmt: skip
     # A generator of its own: making an iterator draws from it, which a run that resumes does again.
     loader = DataLoader(
@@ -139,8 +150,3 @@ def _batches(
     on_device = fabric.setup_dataloaders(loader, use_distributed_sampler=False)
     assert not isinstance(on_device, list)
     return iter(on_device)
-
-
-def _preview_dataset(pairs: Pairs, recipe: Recipe) -> EyeFacePairs:
-    split: Split = "dev" if "dev" in pairs.rows["split"] else "train"  # a tiny data set may have no dev
-    return EyeFacePairs(pairs, split, num_eyes=recipe.model.num_eyes)

@@ -12,7 +12,7 @@ from training.synthesizer.recipes import RECIPES
 def test_a_recipe_is_filed_under_its_name_and_names_an_objective(name: str) -> None:
     recipe = RECIPES[name]
     assert recipe.name == name and recipe.objective in OBJECTIVES
-    assert num_macs(recipe.model) <= 0.5e9
+    assert num_macs(recipe.model) <= 0.61e9
 
 
 def test_recipes_that_are_compared_differ_in_their_objective_and_have_equal_budgets() -> None:

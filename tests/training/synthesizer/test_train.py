@@ -106,15 +106,12 @@ def test_a_run_may_begin_with_the_weights_of_another(tmp_path: Path, tiny_pairs:
     assert described["start_from"]["recipe"]["num_steps"] == 40
 
 
-GROWN = replace(TINY, grow=True)
-
-
 def test_a_run_goes_on_with_a_model_of_half_the_side_and_learns_as_a_whole(
     tmp_path: Path, tiny_pairs: Pairs
 ) -> None:
-    small, start = Autoencoder(half_as_large(GROWN.model)), tmp_path / "small.safetensors"
+    small, start = Autoencoder(half_as_large(TINY.model)), tmp_path / "small.safetensors"
     save_weights(start, small, {"recipe": {"model": asdict(small.config)}})
-    train(replace(GROWN, num_steps=1), tiny_pairs, settings_of(tmp_path / "run", start_from=start))
+    train(replace(TINY, num_steps=1), tiny_pairs, settings_of(tmp_path / "run", start_from=start))
     first, grown = small.state_dict(), load_weights(tmp_path / "run").state_dict()
     for name in ("encoder.0.0.weight", "decoder.1.0.weight"):
         # One step of warm-up at half of 1e-3, of which the average takes nine tenths.
@@ -122,33 +119,53 @@ def test_a_run_goes_on_with_a_model_of_half_the_side_and_learns_as_a_whole(
         assert not torch.equal(grown[name], first[name])
 
 
+def test_a_first_stage_is_trained_before_by_another_seed(tmp_path: Path, tiny_pairs: Pairs) -> None:
+    small = replace(TINY, name="small", model=half_as_large(TINY.model), num_steps=2)
+    recipe = replace(TINY, first=small, num_steps=2)
+    for _ in range(2):  # the second time both are finished
+        train(recipe, tiny_pairs, settings_of(tmp_path))
+    assert [len(list(read_stats(folder))) for folder in (tmp_path / "small", tmp_path)] == [2, 2]
+    described = json.loads((tmp_path / "run.json").read_text())
+    assert (described["seed"], described["start_from"]["seed"]) == (0, 1)
+    assert described["recipe"]["first"]["model"]["face_size"] == TINY.model.face_size // 2
+    first, whole = (load_weights(folder).state_dict() for folder in (tmp_path / "small", tmp_path))
+    difference = (first["encoder.0.0.weight"] - whole["encoder.0.0.weight"]).abs().max()
+    assert 0 < difference < 0.01
+
+
 def test_a_start_of_another_size_is_refused_before_anything_is_written(
     tmp_path: Path, tiny_pairs: Pairs, run: Path
 ) -> None:
+    wide = replace(TINY, model=replace(TINY.model, vector_size=5))
     with pytest.raises(RecipeError, match="holds a model of"):
-        train(GROWN, tiny_pairs, settings_of(tmp_path / "run", start_from=run))
+        train(wide, tiny_pairs, settings_of(tmp_path / "run", start_from=run))
     assert not (tmp_path / "run").exists()
+
+
+def test_pairs_that_cannot_be_shrunk_to_the_models_size_are_refused(
+    tmp_path: Path, tiny_pairs: Pairs
+) -> None:
+    large = replace(TINY, model=replace(TINY.model, face_size=2 * tiny_pairs.faces.shape[1]))
+    with pytest.raises(RecipeError, match="prepare them at these sizes"):
+        train(large, tiny_pairs, settings_of(tmp_path / "run"))
 
 
 def test_samples_are_drawn_by_the_recipes_balance_of_sources(
     tmp_path: Path, tiny_pairs: Pairs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[float] = []
+    asked: list[tuple[float, float, float]] = []
     plain = EyeFacePairs.balanced_weights
 
-    def look(dataset: EyeFacePairs, power: float) -> NDArray[np.float64]:
-        asked.append(power)
-        return plain(dataset, power)
+    def look(
+        dataset: EyeFacePairs, power: float, *, monochrome: float, ai_made: float
+    ) -> NDArray[np.float64]:
+        asked.append((power, monochrome, ai_made))
+        return plain(dataset, power, monochrome=monochrome, ai_made=ai_made)
 
     monkeypatch.setattr(EyeFacePairs, "balanced_weights", look)
-    train(replace(TINY, num_steps=1, source_power=0.25), tiny_pairs, settings_of(tmp_path))
-    assert asked == [0.25]
-
-
-def test_what_grows_must_begin_with_something(tmp_path: Path, tiny_pairs: Pairs) -> None:
-    with pytest.raises(RecipeError, match="name it with --start-from"):
-        train(GROWN, tiny_pairs, settings_of(tmp_path / "run"))
-    assert not (tmp_path / "run").exists()
+    recipe = replace(TINY, num_steps=1, source_power=0.25, monochrome=0.5, ai_made=0.75)
+    train(recipe, tiny_pairs, settings_of(tmp_path))
+    assert asked == [(0.25, 0.5, 0.75)]
 
 
 def test_pairs_of_another_size_are_refused_before_anything_is_written(
