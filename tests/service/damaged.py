@@ -39,6 +39,7 @@ def _files() -> dict[str, bytes]:
         "jpeg-progressive": encoded(FACE, "jpeg", progressive=True),
         "jpeg-grey": encoded(grey, "jpeg"),
         "jpeg-cmyk": encoded(FACE.convert("CMYK"), "jpeg"),
+        "jpeg-restarts": encoded(FACE, "jpeg", restart_marker_rows=1),
         "jpeg-turned": turned(np.asarray(FACE), 6),
         "png": encoded(FACE),
         "png-palette": encoded(palette),
@@ -98,8 +99,14 @@ def leave_a_part_out(random: Random, data: bytes) -> bytes:
     return data[:begin] + data[end:] or data[:1]
 
 
+def cut_off_and_end(random: Random, data: bytes) -> bytes:
+    """As a program that only looks for the end of a file would take it for whole."""
+    end = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"\0\0\0\0IEND\xaeB`\x82"}.get(data[:2], bytes(64))
+    return cut_off(random, data) + end
+
+
 MUTATIONS: Final[tuple[Callable[[Random, bytes], bytes], ...]] = (
-    flip_bytes, change_the_head, cut_off, splice, repeat_a_part, leave_a_part_out,
+    flip_bytes, change_the_head, cut_off, cut_off_and_end, splice, repeat_a_part, leave_a_part_out,
 )  # fmt: skip
 
 
