@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import tomllib
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
@@ -17,6 +18,7 @@ import PIL.Image
 import pytest
 import typer
 import typer.main
+import yaml
 from fastapi.testclient import TestClient
 from typer.core import TyperGroup
 
@@ -29,7 +31,7 @@ from service.settings import BridgeSettings, Settings
 from tests.fakes import astronaut, encoded, tiny_model
 from tests.real import REQUIRE_REAL
 from tests.running import run_service
-from tests.write_docs import find_between_marks, list_variables, openapi, render_tables
+from tests.write_docs import find_between_marks, list_answered, list_variables, openapi, render_tables
 from training.synthesizer.recipes import RECIPES
 
 ROOT = Path(__file__).parent.parent
@@ -127,10 +129,58 @@ def test_every_module_that_is_run_exists_and_has_the_options_shown() -> None:
         assert not missing, name
 
 
+def test_every_option_of_make_bench_exists() -> None:
+    source = (ROOT / "bench" / "run.py").read_text("utf-8")
+    named = {
+        option for given in re.findall(r"BENCH='([^']*)'", TEXT) for option in re.findall(r"--[a-z-]+", given)
+    }
+    assert named and all(f'"{option}"' in source for option in named)
+
+
 def test_every_path_that_is_named_exists() -> None:
-    packages = "service|training|tests|bench|deploy|docs|models"
-    named = re.findall(rf"`((?:{packages})/[\w./-]*\w/?)`", TEXT)
-    assert not [path for path in named if not (ROOT / path).exists()]
+    folders = "service|training|tests|bench|deploy|docs|models"
+    path = rf"(?:{folders})/[\w./-]*\w/?"
+    blocks = re.findall(r"```sh\n(.*?)```", TEXT, flags=re.S)
+    spans = re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", TEXT, flags=re.S))
+    words = {word for code in blocks + spans for word in code.split()}
+    assert not [word for word in words if re.fullmatch(path, word) and not (ROOT / word).exists()]
+
+
+def test_every_topic_of_the_bridge_that_is_named_is_published() -> None:
+    source = "".join(path.read_text("utf-8") for path in (ROOT / "service" / "bridge").glob("*.py"))
+    named = re.findall(r"`eye2face(?:/<camera>)?/(\w+)`", DOCUMENTS["docs/bridge.md"])
+    assert named and all(f'}}/{topic}"' in source for topic in named)
+
+
+def test_every_error_that_is_named_with_a_status_has_it() -> None:
+    named = {(int(status), code) for status, code in re.findall(r"\b([45]\d\d)\s`([a-z_]+)`", TEXT)}
+    assert named and named <= {(kind.status, kind.code) for kind in list_answered()}
+
+
+def test_every_header_of_ours_that_is_named_exists() -> None:
+    source = "".join(path.read_text("utf-8") for path in (ROOT / "service").rglob("*.py"))
+    named = set(re.findall(r"\bX-[A-Z][A-Za-z-]+", TEXT))
+    assert named and not [header for header in named if header not in source]
+
+
+def test_every_extra_that_is_named_exists() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    named = {extra for given in re.findall(r"'\.\[([\w,]+)\]'", TEXT) for extra in given.split(",")}
+    assert named and named <= set(project["optional-dependencies"])
+
+
+def test_every_profile_of_compose_that_is_named_exists() -> None:
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))["services"].values()
+    named = set(re.findall(r"--profile (\S+)", TEXT))
+    assert named and named <= {profile for each in services for profile in each.get("profiles", ())}
+
+
+def test_every_system_that_the_results_explain_was_measured() -> None:
+    table = DOCUMENTS["docs/results.md"].split("| system | objective |\n|---|---|\n")[1].split("\n\n")[0]
+    named = {name for row in table.splitlines() for name in re.findall(r"`([^`]+)`", row.split("|")[1])}
+    rows = find_between_marks(ROOT / "docs" / "results.md", "EXPERIMENT").split("\n\n")[0].splitlines()[2:]
+    measured = {row.split("|")[1].strip().split(",")[0].removesuffix("-64") for row in rows}
+    assert {name.removesuffix("-64") for name in named} == measured
 
 
 def _slugs(document: str) -> set[str]:

@@ -197,7 +197,7 @@ def table(
     scores: Annotated[Path, typer.Argument(help="JSON of `evaluate`.")],
     into: Annotated[Path | None, typer.Option(help="Document with marks to put the table between.")] = None,
 ) -> None:
-    """Print the numbers of `evaluate` as README shows them, or put them there."""
+    """Print the numbers of `evaluate` as a Markdown table, or put it into a document."""
     text = tables.render_scores(scores)
     typer.echo(text)
     if into is not None:
