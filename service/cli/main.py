@@ -216,9 +216,9 @@ def _requires(package: str, advice: str) -> Iterator[None]:
 
 def _sentence(error: Exception) -> str:
     if isinstance(error, ValidationError):
-        return "; ".join(
-            f"setting {'.'.join(map(str, each['loc'])) or 'all'}: {each['msg']}" for each in error.errors()
-        )
+        prefix = "EYE2FACE_BRIDGE_" if error.title == BridgeSettings.__name__ else "EYE2FACE_"
+        found = ((".".join(map(str, each["loc"])).upper() or "*", each["msg"]) for each in error.errors())
+        return "; ".join(f"{prefix}{name}: {said.removeprefix('Value error, ')}" for name, said in found)
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error)

@@ -77,7 +77,7 @@ def models_answer(entries: Sequence[CatalogEntry], live: ReloadableModel, reques
     return ModelsAnswer(
         answering=CardShape.model_validate(current.synthesizer.info),
         device=current.synthesizer.device,
-        last_failure=live.last_failure and live.last_failure.replace(str(current.path.parent), ""),
+        last_failure=live.last_failure and live.last_failure.replace(str(current.path), current.path.name),
         models=[_listed(entry, current) for entry in entries],
         request_id=request_id,
     )

@@ -373,8 +373,8 @@ def fail_to_start(capsys: pytest.CaptureFixture[str]) -> str:
 @pytest.mark.parametrize(
     ("setting", "value", "said"),
     [
-        ("MQTT_PORT", "0", "setting mqtt_port"),
-        ("FRIGATE", "frigate:5000", "setting frigate"),
+        ("MQTT_PORT", "0", "EYE2FACE_BRIDGE_MQTT_PORT: "),
+        ("FRIGATE", "frigate:5000", "EYE2FACE_BRIDGE_FRIGATE: "),
         ("MQTT_PASSWORD_FILE", "/nowhere", "/nowhere"),
         ("SERVICE_KEY_FILE", os.devnull, "is empty"),
     ],

@@ -129,7 +129,7 @@ def test_a_picture_of_an_eye_needs_no_finder(tmp_path: Path) -> None:
         (["eyes", "{model}"], "do not begin like a picture"),
         (["doctor", "--model", "huge"], "There is no model 'huge'"),
         (["doctor", "--device", "cuda"], r"no CUDA.*eye2face\[gpu\]"),
-        (["serve", "--port", "70000"], "setting port: .* less than or equal to 65535"),
+        (["serve", "--port", "70000"], "EYE2FACE_PORT: .* less than or equal to 65535"),
         (["serve", "--host", "0.0.0.0"], "EYE2FACE_ALLOW_ANONYMOUS"),
     ],
 )
