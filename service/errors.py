@@ -83,7 +83,7 @@ class NotAnImage(ImageError):
 
 
 class UnsupportedFormat(ImageError):
-    """An image in a format other than JPEG, PNG, WebP and BMP."""
+    """An image in a format other than JPEG, PNG, WebP and BMP, or a kind of these that is not read."""
 
     status, code, title = 415, "unsupported_format", "Unsupported image format"
 
@@ -95,7 +95,7 @@ class ImageCorrupt(ImageError):
 
 
 class ImageTooLarge(ImageError):
-    """More pixels than EYE2FACE_MAX_PIXELS, according to the image header."""
+    """More pixels than EYE2FACE_MAX_PIXELS, or a PNG of more than 2²⁸ bytes of them."""
 
     status, code, title = 413, "image_too_large", "Image too large"
 

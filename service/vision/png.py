@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from service.errors import ImageCorrupt, UnsupportedFormat
+from service.errors import ImageCorrupt, ImageTooLarge, UnsupportedFormat
 from service.vision.chunks import iterate_chunks
 from service.vision.exif import read_orientation
 
@@ -17,6 +17,9 @@ MAX_CHUNKS: Final = 50_000
 
 MAX_SURPLUS_BYTES: Final = 65_536
 """Inflated bytes after the last row that are let pass. A file of 10 MB can hold 10 GB of them."""
+
+MAX_RAW_BYTES: Final = 2**28
+"""Bytes of all rows, which take three seconds: 67 million pixels of RGBA, half as many of 16 bits."""
 
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _BLOCK_BYTES = 65_535  # the most that one stored block of deflate takes
@@ -95,8 +98,14 @@ def rebuild(data: bytes, png: Png) -> bytearray:
 
     Raises:
         ImageCorrupt: rows are missing, damaged, or followed by much else.
+        ImageTooLarge: more than MAX_RAW_BYTES.
     """
     rows_left = png.num_raw_bytes
+    if rows_left > MAX_RAW_BYTES:
+        raise ImageTooLarge(
+            f"The picture has {rows_left:,} bytes of pixels, more than the {MAX_RAW_BYTES:,} that a PNG "
+            "may have. Send it with 8 bits a channel, or smaller."
+        )
     checksum = 1
     file = bytearray(SIGNATURE + b"".join(png.header_chunks))
     is_first = True

@@ -321,7 +321,7 @@ FIND = reading.PhotoTask(find_eyes, PhotoEyes)
 
 memory.keep_freed_memory()
 reading.count_memory = lambda: int(sys.argv[1])
-photo = encoded(np.full((5000, 5000, 3), 90, np.uint8), "png")
+photo = encoded(np.full((5000, 5000, 3), 90, np.uint8), "webp")
 read = reading.InProcessReader(open_eye_finder("haar"), max_pixels=25_000_000)
 read(encoded(np.full((200, 200, 3), 90, np.uint8), "png"), FIND, StageTimer())
 memory.trim_heap()

@@ -125,6 +125,13 @@ def test_a_little_image_data_after_the_last_row_is_ignored() -> None:
         read(png(zlib.compress(rows(PHOTO) + bytes(MAX_SURPLUS_BYTES + 1))))
 
 
+def test_more_bytes_of_rows_than_are_decoded_in_seconds_are_too_large() -> None:
+    header = struct.pack(">IIBBBBB", 10_000, 5_000, 16, 6, 0, 0, 1)
+    data = HEAD + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND")
+    with pytest.raises(errors.ImageTooLarge, match="8 bits a channel"):
+        read(data)
+
+
 def test_a_png_of_endless_chunks_is_refused_at_once() -> None:
     data = png(b"", before=chunk(b"teXt") * (10 * MAX_CHUNKS))
     begin = time.thread_time()
