@@ -41,7 +41,7 @@ def vgg_embedding(features: VGGFeatures) -> Embed:
 
 
 def encoder_embedding(encoder: FaceEncoder) -> Embed:
-    """The numbers of the encoder trained by contrast."""
+    """The numbers of the encoder trained by contrastive learning."""
     return lambda faces_BCHW: encoder(faces_BCHW)
 
 

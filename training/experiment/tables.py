@@ -147,7 +147,7 @@ def _notes(rows: list[Row]) -> list[str]:
     if measured:
         notes.append(
             f"Features of the loss columns: {measured['features']}. KID, rank and distance to training: "
-            f"{measured['vgg']}, and a face encoder trained by contrast for "
+            f"{measured['vgg']}, and a face encoder trained by contrastive learning for "
             f"{measured['encoder']['num_steps']} steps on no objective of these."
         )
     return notes
