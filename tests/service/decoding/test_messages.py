@@ -107,7 +107,7 @@ def test_no_text_is_longer_than_anybody_reads_or_looks_like_another_line() -> No
 
 @pytest.mark.parametrize("value", [
     object(), print, PIXELS.astype(np.float32), PIXELS[0], Eye, ValueError("x"), Unauthorized("x"),
-], ids=repr)  # fmt: skip
+], ids=lambda value: type(value).__name__)  # fmt: skip
 def test_a_value_of_another_type_is_not_encoded(value: object) -> None:
     with pytest.raises(TypeError, match="is in no message"):
         encode(Outcomes([Result(value, {})]))
