@@ -14,40 +14,29 @@ StageObserver = Callable[[str, float, float], None]
 """Called after each stage with its name, its duration and how long ago it ended, in milliseconds."""
 
 
-class CancellationToken:
-    """Whether a result is still wanted: its deadline, and a flag that another thread may set."""
+class StageTimer:
+    """Deadline, cancellation flag and milliseconds by stage of one photo; other threads may cancel it."""
 
-    def __init__(self, deadline: float = math.inf) -> None:
+    def __init__(self, deadline: float = math.inf, observe: StageObserver | None = None) -> None:
         """`deadline` is a time of the monotonic clock."""
         self.created = time.monotonic()
         self.deadline = deadline
         self.is_cancelled = False
+        self.observe = observe
+        self.spent_ms: dict[str, float] = dict.fromkeys(STAGES, 0.0)
 
     def check(self) -> None:
-        """Returns if the result is still wanted.
-
-        Raises:
-            DeadlineExceeded: it comes too late, or nobody is there to take it.
-        """
+        """Raises DeadlineExceeded after the deadline or the cancellation."""
         if self.is_cancelled or time.monotonic() > self.deadline:
             raise self.exceeded()
 
     def exceeded(self) -> DeadlineExceeded:
-        """The error for whoever waited in vain."""
+        """The error of work that is past its deadline."""
         given_ms = (self.deadline - self.created) * 1000
         return DeadlineExceeded(
             f"The photo was not done within the {given_ms:,.0f} ms given to it, counted from the end of its "
             "upload. Send it again later, give it more time (X-Deadline-Ms), or send fewer at once."
         )
-
-
-class StageTimer(CancellationToken):
-    """Milliseconds by stage; each stage begins with a check whether the result is still wanted."""
-
-    def __init__(self, deadline: float = math.inf, observe: StageObserver | None = None) -> None:
-        super().__init__(deadline)
-        self.observe = observe
-        self.spent_ms: dict[str, float] = dict.fromkeys(STAGES, 0.0)
 
     @contextmanager
     def span(self, stage: str) -> Iterator[None]:
