@@ -19,9 +19,9 @@ from service.bridge.deduplication import Deduplicator, PendingEvent
 from service.bridge.frigate import (
     MAX_EVENT_BYTES,
     MAX_SNAPSHOT_BYTES,
-    EventFilter,
     FrigateClient,
     FrigateError,
+    is_selected,
     read_event,
     read_snapshot,
 )
@@ -63,7 +63,6 @@ class Bridge:
             InvalidParameter: the service's address is none.
         """
         self._settings = settings
-        self._filter = EventFilter.of(settings)
         verify = client_context(settings.ca_file) if settings.ca_file else True
         self._frigate = FrigateClient(
             settings.frigate,
@@ -135,7 +134,7 @@ class Bridge:
             event = read_event(message.payload)
         else:
             event = read_snapshot(message.topic, message.payload)
-        if not self._filter.matches(event):
+        if not is_selected(event, self._settings):
             return message.tag
         pending = PendingEvent(event, message.tag)
         acknowledged = self._deduplicator.accept(pending)

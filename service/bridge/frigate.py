@@ -11,7 +11,7 @@ import hashlib
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal
 
 import httpx
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -148,37 +148,16 @@ def _explain(error: ValidationError) -> str:
     return f"{'.'.join(map(str, first['loc']))[:80] or 'the whole'}: {first['msg'][:160]}"
 
 
-@dataclass(frozen=True, slots=True)
-class EventFilter:
-    """The settings' conditions for events that become faces."""
-
-    cameras: frozenset[str]
-    labels: frozenset[str]
-    zones: frozenset[str]
-    min_area: float
-    only_ended: bool
-
-    @classmethod
-    def of(cls, settings: BridgeSettings) -> Self:
-        """The filter that the settings describe."""
-        return cls(
-            frozenset(settings.cameras),
-            frozenset(settings.labels),
-            frozenset(settings.zones),
-            settings.min_area,
-            settings.when == "end",
-        )
-
-    def matches(self, event: CameraEvent) -> bool:
-        """Whether this message passes; a later one about the same event may."""
-        return (
-            event.has_snapshot
-            and (not self.cameras or event.camera in self.cameras)
-            and event.label in self.labels
-            and (not self.zones or not self.zones.isdisjoint(event.zones))
-            and event.area >= self.min_area
-            and (event.ended or not self.only_ended)
-        )
+def is_selected(event: CameraEvent, settings: BridgeSettings) -> bool:
+    """Whether this message passes the settings' filters; a later one about the same event may."""
+    return (
+        event.has_snapshot
+        and (not settings.cameras or event.camera in settings.cameras)
+        and event.label in settings.labels
+        and (not settings.zones or not set(settings.zones).isdisjoint(event.zones))
+        and event.area >= settings.min_area
+        and (event.ended or settings.when == "first")
+    )
 
 
 class FrigateClient:
