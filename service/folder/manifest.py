@@ -7,7 +7,6 @@ several runs over one photo the last rows count.
 import json
 import os
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Self, TypedDict, cast
 
 from service.errors import Eye2FaceError
@@ -59,9 +58,7 @@ class Manifest:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._file.close()
 
     def done_sha256(self, photo: str, run: str) -> str | None:
