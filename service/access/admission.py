@@ -1,10 +1,10 @@
-"""Access control: API key, then per-caller limits, before the body is read; and the CORS policy."""
+"""Access control: API key, then per-caller limits, before the body is read."""
 
 import ipaddress
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Final, TypedDict
+from typing import Annotated
 
 from fastapi import Request, Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
@@ -12,22 +12,6 @@ from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBea
 from service.access.api_keys import ApiKey, KeyStore
 from service.access.rate_limits import ConcurrencyLimit, RateLimit
 from service.settings import Settings
-
-
-class CorsOptions(TypedDict):
-    """Arguments of Starlette's CORSMiddleware."""
-
-    allow_methods: tuple[str, ...]
-    allow_headers: tuple[str, ...]
-    expose_headers: tuple[str, ...]
-
-
-CORS: Final[CorsOptions] = {
-    "allow_methods": ("GET", "POST"),
-    "allow_headers": ("Authorization", "X-API-Key", "Content-Type", "X-Deadline-Ms"),
-    "expose_headers": ("X-Synthetic", "X-Request-Id", "X-Device", "Retry-After"),
-}
-"""What pages of an allowed origin may send and read; no cookies."""
 
 _IPV6_CUSTOMER_BITS = 64
 """The smallest network of one customer; its single addresses are free. Source: RFC 6177."""

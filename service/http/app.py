@@ -15,7 +15,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.staticfiles import StaticFiles
 
 from service import __version__
-from service.access.admission import CORS, AccessControl
+from service.access.admission import AccessControl
 from service.access.rate_limits import UploadMemoryLimit
 from service.engine.engine import Engine
 from service.engine.model_reload import watch_for_reloads
@@ -76,7 +76,13 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.metrics = Metrics()
     app.add_middleware(HeadAsGet)  # innermost
     if settings.cors_origins:
-        app.add_middleware(CORSMiddleware, allow_origins=settings.cors_origins, **CORS)
+        app.add_middleware(
+            CORSMiddleware,  # no cookies
+            allow_origins=settings.cors_origins,
+            allow_methods=("GET", "POST"),
+            allow_headers=("Authorization", "X-API-Key", "Content-Type", "X-Deadline-Ms"),
+            expose_headers=("X-Synthetic", "X-Request-Id", "X-Device", "Retry-After"),
+        )
     app.add_middleware(RequestLog, metrics=app.state.metrics, traced=settings.tracing)
     app.add_middleware(StandardHeaders)  # outermost: it sets the request ID
     for error in HANDLED_ERRORS:
