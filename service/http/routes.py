@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, TypeVar
 from fastapi import APIRouter, Depends, Request, Response, Security
 from fastapi.routing import APIRoute
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.types import Receive, Scope, Send
 
 from service.access.admission import admit, authenticate, require_key
@@ -39,7 +40,7 @@ from service.http.responses import (
     synthesis_answer,
 )
 from service.http.schemas import BatchAnswer, EyesAnswer, Health, ModelsAnswer, Readiness
-from service.observability.metrics import MEDIA_TYPE, Metrics
+from service.observability.metrics import Metrics
 from service.observability.stage_timer import StageTimer
 from service.pipeline import DrawnFaces, PhotoRequest
 from service.provenance import encode_synthetic
@@ -140,7 +141,7 @@ async def metrics(
     if settings.metrics == "key":
         authenticate(request)
     numbers: Metrics = request.app.state.metrics
-    return Response(numbers.write(), media_type=MEDIA_TYPE)
+    return Response(numbers.write(), media_type=CONTENT_TYPE_LATEST)
 
 
 @photo_routes.post(
