@@ -10,24 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import ImageCorrupt, OutOfMemory
-from service.vision.image_header import Header, ImageFormat, read_header
+from service.vision.image_header import Header
 from service.vision.jpeg import parse_jpeg
 from service.vision.png import parse_png, rebuild
-
-__all__ = [
-    "FaceFormat",
-    "Header",
-    "Image",
-    "ImageFormat",
-    "Reduce",
-    "decode",
-    "encode",
-    "estimate_decode_bytes",
-    "halve",
-    "overhang",
-    "read_header",
-    "translate_memory_errors",
-]
 
 Image = NDArray[np.uint8]
 """H x W x 3, RGB, 0 to 255."""

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 
 from service.observability.stage_timer import StageTimer
 from service.vision.eyes import Eye, EyeDetections, EyeFinder, crop_eye
-from service.vision.images import Image, Reduce, decode, estimate_decode_bytes, halve, overhang, read_header
+from service.vision.image_header import read_header
+from service.vision.images import Image, Reduce, decode, estimate_decode_bytes, halve, overhang
 from service.vision.quality import MEASURED_PX, Quality, measure_quality
 
 _REDUCES: tuple[Reduce, ...] = (8, 4, 2, 1)

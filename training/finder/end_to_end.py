@@ -27,7 +27,8 @@ from service.vision.eyes import (
     crop_eye,
     eyes_from_points,
 )
-from service.vision.images import Image, decode, read_header
+from service.vision.image_header import read_header
+from service.vision.images import Image, decode
 from service.vision.photo import Photo as ServedPhoto
 from training.data.augmentation import encode_jpeg
 from training.data.face_alignment import EYE_SIZE, FACE_SIZE, align_face
