@@ -6,6 +6,7 @@ Knows nothing of images or HTTP. Letters of shapes: N items of any shape.
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -13,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.errors import NotReady
-from service.runtime.worker_pool import attempt
+from service.runtime.worker_pool import call_together
 
 Items = npt.NDArray[np.uint8]
 
@@ -27,9 +28,7 @@ class _Call:
     """Items that one thread waits for."""
 
     items: Items
-    done: threading.Event = field(default_factory=threading.Event)
-    results: Items | None = None
-    error: BaseException | None = None
+    results: Future[Items] = field(default_factory=Future)
 
 
 class MicroBatcher:
@@ -89,13 +88,9 @@ class MicroBatcher:
             self._changed.notify()
         self._cores.release()
         try:
-            call.done.wait()
+            return call.results.result()
         finally:
             self._cores.acquire()
-        if call.error is not None:
-            raise call.error
-        assert call.results is not None
-        return call.results
 
     def _own(self) -> None:
         calls: list[_Call] = []
@@ -107,8 +102,8 @@ class MicroBatcher:
                 self._closing = True
                 calls += self._calls
             for call in calls:
-                call.error = call.error or NotReady("The thread that runs the model has ended.")
-                call.done.set()
+                if not call.results.done():
+                    call.results.set_exception(NotReady("The thread that runs the model has ended."))
 
     def _take(self) -> list[_Call]:
         """As many calls as fit into one batch, the oldest first; none: the end."""
@@ -124,20 +119,18 @@ class MicroBatcher:
 
     def _answer(self, calls: list[_Call]) -> None:
         """Runs the calls as one batch; if that fails, each alone, for one may spoil it for the others."""
-        results, error = attempt(self._run_padded, np.concatenate([call.items for call in calls]))
-        if results is None and len(calls) > 1:
-            for call in calls:
-                self._answer([call])
-            return
-        start = 0
-        for call in calls:
-            call.error = error
-            call.results = None if results is None else results[start : start + len(call.items)]
-            start += len(call.items)
-            call.done.set()
+        outcomes = call_together(self._run_padded, [call.items for call in calls])
+        for call, (results, error) in zip(calls, outcomes, strict=True):
+            if results is None:
+                call.results.set_exception(error)
+            else:
+                call.results.set_result(results)
 
-    def _run_padded(self, items: Items) -> Items:
+    def _run_padded(self, parts: Sequence[Items]) -> list[Items]:
+        items = np.concatenate(parts)
         size = next(each for each in self._sizes if each >= len(items))
         padding = np.zeros((size - len(items), *items.shape[1:]), items.dtype)
         self._observe(len(items))
-        return self._run(np.concatenate([items, padding]) if len(padding) else items)[: len(items)]
+        results = self._run(np.concatenate([items, padding]) if len(padding) else items)
+        ends = np.cumsum([len(part) for part in parts])
+        return np.split(results[: len(items)], ends[:-1])
