@@ -14,11 +14,11 @@ from contextlib import contextmanager
 from typing import Final, Literal, TypeVar
 
 from service.decoding.messages import KnownError, Result, StageTimes
-from service.decoding.reader import InProcessReader, PhotoReader, PhotoRequest, PhotoTask, pixel_memory
+from service.decoding.reader import PhotoRequest, PhotoTask, pixel_memory
 from service.decoding.worker_process import WorkerProcess
 from service.errors import ModelError
 from service.observability.stage_timer import StageTimer
-from service.settings import Sandbox, Settings
+from service.settings import Sandbox
 
 T = TypeVar("T")
 
@@ -123,21 +123,6 @@ class ProcessPoolReader:
                 return self._idle.get(timeout=_POLL_S)
             except queue.Empty:
                 continue
-
-
-def open_reader(number: int, settings: Settings, cores: threading.Semaphore | None = None) -> PhotoReader:
-    """So many processes that read photos as the settings ask; without any the threads that ask do it.
-
-    `cores` are those of the threads' pool.
-
-    Raises:
-        ModelError: the eye finder cannot be used, or no process can be started.
-    """
-    if number == 0:
-        return InProcessReader.open(settings)
-    return ProcessPoolReader(
-        number, settings.eye_finder, max_pixels=settings.max_pixels, cores=cores, sandbox=settings.sandbox
-    )
 
 
 def _add_times(spent_ms: StageTimes, timer: StageTimer) -> None:

@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, TypeVar
 
 import cv2
 
-from service.decoding.process_pool import open_reader
-from service.decoding.reader import PhotoReader
+from service.decoding.process_pool import ProcessPoolReader
+from service.decoding.reader import InProcessReader, PhotoReader
 from service.engine.device_runner import DeviceRunner
 from service.engine.model_reload import LoadedModel, ReloadableModel
 from service.errors import NotReady, Overloaded, SandboxMissing
@@ -53,7 +53,8 @@ class Engine:
     """The loaded model and the workers; made at the start, closed at the end."""
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
-        """Raises ModelError when the model cannot be used, or not on the device asked for."""
+        """Raises ModelError: the model or the eye finder cannot be used, or not on the configured device."""
+        cv2.setNumThreads(1)  # the cores belong to our own workers, one photo each
         self._metrics = metrics
         num_cores = settings.num_threads or count_cores()
         cores = threading.Semaphore(num_cores)
@@ -80,16 +81,6 @@ class Engine:
         self._test_failed = False
         self._publish_model_info(self.model.current)
         self._add_gauges(metrics)
-
-    @classmethod
-    def open(cls, settings: Settings, metrics: Metrics) -> Self:
-        """The engine that the settings ask for, warmed up.
-
-        Raises:
-            ModelError: the model or the eye finder cannot be used, or not on the device asked for.
-        """
-        cv2.setNumThreads(1)  # the cores belong to our own workers, one photo each
-        return cls(settings, metrics)
 
     @property
     def synthesizer(self) -> Synthesizer:
@@ -160,7 +151,16 @@ class Engine:
                 number = min(self._num_cores, _MAX_READERS) if wanted else 0
             if number == 0 and in_sandbox:
                 raise SandboxMissing("EYE2FACE_SANDBOX=required: with EYE2FACE_NUM_READERS=0 there is none.")
-            self._reader = open_reader(number, self.settings, self._cores)
+            if number == 0:
+                self._reader = InProcessReader.open(self.settings)
+            else:
+                self._reader = ProcessPoolReader(
+                    number,
+                    self.settings.eye_finder,
+                    max_pixels=self.settings.max_pixels,
+                    cores=self._cores,
+                    sandbox=self.settings.sandbox,
+                )
         return self._reader
 
     def _model_failure(self) -> str | None:

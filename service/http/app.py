@@ -101,7 +101,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[_State]:
     warn_about_unknown_variables()
     if app.state.settings.tracing:
         warn_if_not_exported()
-    engine = Engine.open(app.state.settings, app.state.metrics)
+    engine = Engine(app.state.settings, app.state.metrics)
     try:
         async with watch_for_reloads(engine.model, app.state.settings):
             yield {"engine": engine}

@@ -369,7 +369,7 @@ def on_a_device(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_threads_are_in_no_sandbox_and_it_is_said(model: Path) -> None:
     settings = Settings(model=str(model), device="cpu", sandbox="required", num_readers=0)
     with pytest.raises(SandboxMissing, match="with EYE2FACE_NUM_READERS=0 there is none"):
-        Engine.open(settings, Metrics())
+        Engine(settings, Metrics())
 
 
 @pytest.mark.parametrize(("sandbox", "num_readers"), [("required", 2), ("auto", 0), ("off", 0)])
@@ -377,7 +377,7 @@ def test_on_a_cpu_processes_read_where_a_sandbox_is_required(
     model: Path, monkeypatch: pytest.MonkeyPatch, sandbox: Any, num_readers: int
 ) -> None:
     monkeypatch.setattr(engine_module, "count_cores", lambda: 2)
-    engine = Engine.open(Settings(model=str(model), device="cpu", sandbox=sandbox), Metrics())
+    engine = Engine(Settings(model=str(model), device="cpu", sandbox=sandbox), Metrics())
     try:
         assert len(getattr(engine._reader, "pids", [])) == num_readers
     finally:
@@ -399,7 +399,7 @@ def test_beside_a_device_as_many_processes_read_as_there_are_cores_unless_told(
 ) -> None:
     monkeypatch.setattr(engine_module, "count_cores", lambda: 2)
     monkeypatch.setattr(engine_module, "_MAX_READERS", most)
-    engine = Engine.open(Settings.model_validate({"model": str(model)} | given), Metrics())
+    engine = Engine(Settings.model_validate({"model": str(model)} | given), Metrics())
     try:
         assert isinstance(engine._reader, ProcessPoolReader) and len(engine._reader.pids) == num_readers
         assert engine.pool.state().num_workers == num_workers

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import httpx
 import pytest
 
-from service.decoding.process_pool import open_reader
+from service.decoding.reader import InProcessReader
 from service.engine.device_runner import DeviceRunner
 from service.engine.model_reload import LoadedModel, ReloadableModel, watch_for_reloads
 from service.errors import ModelSelfTestFailed
@@ -36,7 +36,7 @@ def load(settings: Settings) -> LoadedModel:
     return LoadedModel.open(
         settings,
         lambda synthesizer: DeviceRunner(synthesizer, cores, metrics),
-        lambda _: open_reader(0, settings),
+        lambda _: InProcessReader.open(settings),
     )
 
 
