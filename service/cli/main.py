@@ -76,13 +76,8 @@ def serve(
     """Start the HTTP service. Other settings come from the environment, EYE2FACE_..."""
     hold_sighup()  # until the model is loaded
     from service.http.server import run_server
-    from service.observability.tracing import require_tracing_packages
 
-    settings = _settings(host=host, port=port, model=model, device=device)
-    settings.check_exposure()
-    if settings.tracing:
-        require_tracing_packages()
-    run_server(settings)
+    run_server(_settings(host=host, port=port, model=model, device=device))
 
 
 @app.command()
