@@ -36,16 +36,16 @@ class ConfigurationError(Eye2FaceError):
     """The operator's settings, or a file that they name, cannot be used; callers never meet it."""
 
 
-class Settings(BaseSettings):
+class _EnvironmentSettings(BaseSettings):
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", hide_input_in_errors=True, use_attribute_docstrings=True
+    )
+
+
+class Settings(_EnvironmentSettings):
     """Settings of the service; immutable."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=_PREFIX,
-        frozen=True,
-        extra="forbid",
-        hide_input_in_errors=True,
-        use_attribute_docstrings=True,
-    )
+    model_config = SettingsConfigDict(env_prefix=_PREFIX)
 
     host: str = "127.0.0.1"
     """Address to listen on."""
@@ -212,16 +212,10 @@ _TOPIC = r"^[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*$"
 _Names = Annotated[tuple[str, ...], NoDecode]
 
 
-class BridgeSettings(BaseSettings):
+class BridgeSettings(_EnvironmentSettings):
     """Settings of the bridge to Frigate; immutable. Secrets are read from files that hold nothing else."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=f"{_PREFIX}BRIDGE_",
-        frozen=True,
-        extra="forbid",
-        hide_input_in_errors=True,
-        use_attribute_docstrings=True,
-    )
+    model_config = SettingsConfigDict(env_prefix=f"{_PREFIX}BRIDGE_")
 
     mqtt_host: str = Field("127.0.0.1", min_length=1)
     """Host of the MQTT 5 broker."""
