@@ -84,7 +84,7 @@ def describe_batch_route() -> dict[str, Any]:
 def _describe_errors(*kinds: type[Eye2FaceError]) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route that may fail with these errors, by status."""
     by_status: dict[int | str, list[str]] = {}
-    for kind in kinds:
+    for kind in sorted(kinds, key=lambda kind: (kind.status, kind.code)):
         by_status.setdefault(kind.status, []).append(f"`{kind.code}`: {kind.title}")
     schema = {"$ref": "#/components/schemas/Problem"}
     return {
@@ -93,26 +93,30 @@ def _describe_errors(*kinds: type[Eye2FaceError]) -> dict[int | str, dict[str, A
     }
 
 
-_PHOTO_ERRORS: Final = (
+_UPLOAD_ERRORS: Final = (
     errors.EmptyBody,
-    errors.InvalidJson,
     errors.InvalidForm,
     errors.Unauthorized,
     errors.NotAcceptable,
     errors.UploadTooSlow,
     errors.UploadTooLarge,
-    errors.ImageTooLarge,
     errors.UnsupportedMediaType,
-    errors.NotAnImage,
-    errors.UnsupportedFormat,
     errors.InvalidParameter,
     errors.MissingField,
-    errors.ImageCorrupt,
-    errors.ImageTooSmall,
     errors.RateLimited,
     errors.TooManyRequests,
     errors.Overloaded,
     errors.NotReady,
+)
+
+_PHOTO_ERRORS: Final = (
+    *_UPLOAD_ERRORS,
+    errors.InvalidJson,
+    errors.ImageTooLarge,
+    errors.NotAnImage,
+    errors.UnsupportedFormat,
+    errors.ImageCorrupt,
+    errors.ImageTooSmall,
     errors.SandboxMissing,
     errors.ReadingFailed,
     errors.OutOfMemory,
@@ -150,21 +154,7 @@ BATCH_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
         "content": {ZIP: {"schema": _BINARY}},
         "headers": {"X-Device": {"schema": {"type": "string"}, "description": "Device that ran the model."}},
     },
-    **_describe_errors(
-        errors.EmptyBody,
-        errors.InvalidForm,
-        errors.Unauthorized,
-        errors.NotAcceptable,
-        errors.UploadTooSlow,
-        errors.UploadTooLarge,
-        errors.UnsupportedMediaType,
-        errors.InvalidParameter,
-        errors.MissingField,
-        errors.RateLimited,
-        errors.TooManyRequests,
-        errors.Overloaded,
-        errors.NotReady,
-    ),
+    **_describe_errors(*_UPLOAD_ERRORS),
 }
 
 SYNTHESIZE_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
