@@ -18,7 +18,6 @@ import cv2
 from service.decoding.messages import (
     KnownError,
     MemoryRequest,
-    Message,
     Outcome,
     Outcomes,
     Ready,
@@ -110,18 +109,14 @@ def _start() -> None:
     try:
         finder = open_eye_finder(eye_finder)  # type: ignore[arg-type]  # a setting's value
     except Eye2FaceError as error:
-        _send(connection, KnownError(error, {}))
+        connection.send_bytes(encode(KnownError(error, {})))
         return
     for module in sys.argv[7:]:
         importlib.import_module(module)
     freeze_garbage_collector()
     memory = _RemoteMemory(connection, unreserved_bytes, trim_above_bytes)
-    _send(connection, Ready("" if sandbox == "off" else _enter_sandbox()))
+    connection.send_bytes(encode(Ready("" if sandbox == "off" else _enter_sandbox())))
     serve_photos(connection, InProcessReader(finder, max_pixels=max_pixels, memory=memory))
-
-
-def _send(connection: Connection, message: Message) -> None:
-    connection.send_bytes(encode(message))
 
 
 if __name__ == "__main__":
