@@ -26,7 +26,7 @@ from service.bridge.frigate import (
     read_snapshot,
 )
 from service.bridge.messages import discovery_message, error_message, result_message
-from service.bridge.mqtt import ConnectionClosed, DeliveryTag, Message, MqttConnection, MqttOptions
+from service.bridge.mqtt import ConnectionClosed, DeliveryTag, Message, MqttConnection
 from service.client.client import Client
 from service.client.retries import RetryPolicy
 from service.errors import Eye2FaceError
@@ -77,7 +77,14 @@ class Bridge:
             retry=RetryPolicy(max_tries=10, deadline_s=settings.deadline_s),
             verify=verify,
         )
-        self._mqtt = MqttConnection(_mqtt_options(settings), self._receive, self._clear_announced)
+        subscriptions, max_payload_bytes = _subscriptions(settings)
+        self._mqtt = MqttConnection(
+            settings,
+            subscriptions,
+            max_message_bytes=max_payload_bytes + 1000,  # its topic and header
+            on_message=self._receive,
+            on_new_session=self._clear_announced,
+        )
         self._deduplicator = Deduplicator(settings.memory_file)
         self._queue: queue.SimpleQueue[PendingEvent | None] = queue.SimpleQueue()
         self._waiting_bytes = 0
@@ -217,23 +224,12 @@ class Bridge:
             self._announced.clear()
 
 
-def _mqtt_options(settings: BridgeSettings) -> MqttOptions:
+def _subscriptions(settings: BridgeSettings) -> tuple[list[str], int]:
+    """The topics to subscribe to, and the most bytes of a message."""
     if settings.source == "events":
-        subscriptions, largest = [f"{settings.frigate_topic}/events"], MAX_EVENT_BYTES
-    else:
-        subscriptions = [f"{settings.frigate_topic}/+/{label}/snapshot" for label in settings.labels]
-        largest = MAX_SNAPSHOT_BYTES
-    return MqttOptions(
-        host=settings.mqtt_host,
-        port=settings.mqtt_port,
-        trust=client_context(settings.mqtt_ca_file) if settings.mqtt_tls else None,
-        client_id=settings.mqtt_client_id,
-        username=settings.mqtt_username,
-        password=read_secret(settings.mqtt_password_file),
-        subscriptions=subscriptions,
-        max_message_bytes=largest + 1000,  # its topic and header
-        availability=f"{settings.topic}/available",
-    )
+        return [f"{settings.frigate_topic}/events"], MAX_EVENT_BYTES
+    topics = [f"{settings.frigate_topic}/+/{label}/snapshot" for label in settings.labels]
+    return topics, MAX_SNAPSHOT_BYTES
 
 
 def _as_ours(error: Exception) -> Eye2FaceError:

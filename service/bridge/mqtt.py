@@ -8,7 +8,6 @@ twice than never.
 
 import logging
 import socket
-import ssl
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -22,7 +21,9 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from service.access.tls import client_context
 from service.errors import Eye2FaceError
+from service.settings import BridgeSettings, read_secret
 
 _SESSION_S: Final = 24 * 3600
 """Expiry of the broker's session: it queues events while the bridge is away."""
@@ -57,23 +58,6 @@ class Message:
     tag: DeliveryTag
 
 
-@dataclass(frozen=True, slots=True)
-class MqttOptions:
-    """Address and credentials of the broker, subscriptions and limits."""
-
-    host: str
-    port: int
-    trust: ssl.SSLContext | None
-    """Verifies the broker's certificate; None: no TLS."""
-    client_id: str
-    username: str | None
-    password: str | None
-    subscriptions: Sequence[str]
-    max_message_bytes: int
-    availability: str
-    """The topic of `online` and, by the last will, `offline`."""
-
-
 class ConnectionClosed(Eye2FaceError):
     """The connection was closed before the broker confirmed a message."""
 
@@ -82,10 +66,19 @@ class MqttConnection:
     """A connection that paho-mqtt keeps up; `on_message` runs in its thread and must not block."""
 
     def __init__(
-        self, options: MqttOptions, on_message: Callable[[Message], None], on_new_session: Callable[[], None]
+        self,
+        settings: BridgeSettings,
+        subscriptions: Sequence[str],
+        *,
+        max_message_bytes: int,
+        on_message: Callable[[Message], None],
+        on_new_session: Callable[[], None],
     ) -> None:
         """`on_new_session` is called when the broker has lost our session, and perhaps retained messages."""
-        self._options = options
+        self._host, self._port = settings.mqtt_host, settings.mqtt_port
+        self._subscriptions = subscriptions
+        self._max_message_bytes = max_message_bytes
+        self._availability = f"{settings.topic}/available"
         self._on_message = on_message
         self._on_new_session = on_new_session
         self._lock = threading.Lock()
@@ -94,15 +87,18 @@ class MqttConnection:
         self._session = 0
         self._closing = threading.Event()
         self._client = mqtt.Client(
-            CallbackAPIVersion.VERSION2, client_id=options.client_id, protocol=mqtt.MQTTv5, manual_ack=True
+            CallbackAPIVersion.VERSION2,
+            client_id=settings.mqtt_client_id,
+            protocol=mqtt.MQTTv5,
+            manual_ack=True,
         )
         self._client.enable_logger(_paho_log)
         self._client.suppress_exceptions = True  # paho logs what a callback raises and reads on
-        if options.trust is not None:
-            self._client.tls_set_context(options.trust)
-        if options.username is not None:
-            self._client.username_pw_set(options.username, options.password)
-        self._client.will_set(options.availability, "offline", qos=1, retain=True)
+        if settings.mqtt_tls:
+            self._client.tls_set_context(client_context(settings.mqtt_ca_file))
+        if settings.mqtt_username is not None:
+            self._client.username_pw_set(settings.mqtt_username, read_secret(settings.mqtt_password_file))
+        self._client.will_set(self._availability, "offline", qos=1, retain=True)
         self._client.reconnect_delay_set(1, _MAX_RECONNECT_S)
         self._client.on_socket_open = _set_nodelay
         self._client.on_connect = self._connected
@@ -114,9 +110,9 @@ class MqttConnection:
         """Starts connecting in the background, and reconnects whenever the connection is lost."""
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         properties.SessionExpiryInterval = _SESSION_S
-        properties.MaximumPacketSize = self._options.max_message_bytes  # the broker drops larger ones
+        properties.MaximumPacketSize = self._max_message_bytes  # the broker drops larger ones
         self._client.connect_async(
-            self._options.host, self._options.port, _KEEPALIVE_S, clean_start=False, properties=properties
+            self._host, self._port, _KEEPALIVE_S, clean_start=False, properties=properties
         )
         self._client.loop_start()
 
@@ -152,7 +148,7 @@ class MqttConnection:
     def close(self) -> None:
         """Publishes `offline` and disconnects; unconfirmed messages are dropped."""
         if self._online:
-            offline = self._client.publish(self._options.availability, "offline", qos=1, retain=True)
+            offline = self._client.publish(self._availability, "offline", qos=1, retain=True)
             if offline.rc == MQTTErrorCode.MQTT_ERR_SUCCESS:
                 offline.wait_for_publish(_CLOSE_TIMEOUT_S)
         self._closing.set()
@@ -168,7 +164,7 @@ class MqttConnection:
         properties: Properties | None,
     ) -> None:
         if reason.is_failure:
-            _log.error("the broker %s refuses the connection: %s", self._options.host, reason)
+            _log.error("the broker %s refuses the connection: %s", self._host, reason)
             return
         with self._lock:
             self._online, self._connection = True, self._connection + 1
@@ -176,17 +172,15 @@ class MqttConnection:
                 client.drop_out_messages()  # `publish` sends them anew
                 self._session += 1
         options = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND)
-        client.subscribe([(topic, options) for topic in self._options.subscriptions])
-        client.publish(self._options.availability, "online", qos=1, retain=True)
+        client.subscribe([(topic, options) for topic in self._subscriptions])
+        client.publish(self._availability, "online", qos=1, retain=True)
         if not flags.session_present:
             self._on_new_session()
-        _log.info("connected to %s:%d", self._options.host, self._options.port)
+        _log.info("connected to %s:%d", self._host, self._port)
 
     def _failed(self, client: mqtt.Client, userdata: Any) -> None:
         reason = sys.exception()  # paho calls this in its except clause
-        _log.warning(
-            "%s:%d cannot be reached, trying again: %s", self._options.host, self._options.port, reason
-        )
+        _log.warning("%s:%d cannot be reached, trying again: %s", self._host, self._port, reason)
 
     def _disconnected(
         self,
@@ -199,7 +193,7 @@ class MqttConnection:
         with self._lock:
             self._online = False
         if not self._closing.is_set():
-            _log.warning("the connection to %s was lost: %s", self._options.host, reason)
+            _log.warning("the connection to %s was lost: %s", self._host, reason)
 
     def _received(self, client: mqtt.Client, userdata: Any, message: mqtt.MQTTMessage) -> None:
         try:
