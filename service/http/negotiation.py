@@ -1,23 +1,6 @@
 """Content negotiation: the offered media type that `Accept` prefers. Source: RFC 9110, section 12.5.1."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True, slots=True)
-class _MediaRange:
-    type: str
-    subtype: str
-    quality: float
-
-    def specificity(self, media_type: str) -> int:
-        """2: the type itself, 1: its family (image/*), 0: */*, -1: no match."""
-        family, _, subtype = media_type.partition("/")
-        if (self.type, self.subtype) == (family, subtype):
-            return 2
-        if (self.type, self.subtype) == (family, "*"):
-            return 1
-        return 0 if (self.type, self.subtype) == ("*", "*") else -1
 
 
 def negotiate(accept: str | None, offers: Sequence[str]) -> str | None:
@@ -29,23 +12,19 @@ def negotiate(accept: str | None, offers: Sequence[str]) -> str | None:
     if accept is None or not accept.strip():
         return offers[0]
     ranges = [each for each in map(_parse, accept.split(",")) if each is not None]
-    best: tuple[float, int] = (0.0, -1)
-    chosen = None
+    best, chosen = (0.0, 0), None
     for offer in offers:
-        exactness, quality = max(
-            ((each.specificity(offer), each.quality) for each in ranges), default=(-1, 0.0)
-        )
-        if exactness >= 0 and quality > 0 and (quality, exactness) > best:
-            best, chosen = (quality, exactness), offer
+        patterns = ("*/*", f"{offer.partition('/')[0]}/*", offer)
+        matches = [(patterns.index(name), quality) for name, quality in ranges if name in patterns]
+        specificity, quality = max(matches, default=(0, 0.0))
+        if quality > 0 and (chosen is None or (quality, specificity) > best):
+            best, chosen = (quality, specificity), offer
     return chosen
 
 
-def _parse(text: str) -> _MediaRange | None:
-    """One media range, or None if it is invalid; parameters other than `q` are ignored."""
+def _parse(text: str) -> tuple[str, float] | None:
+    """A media range and its quality, or None if it is invalid; parameters other than `q` are ignored."""
     name, *parameters = (part.strip().lower() for part in text.split(";"))
-    type_, slash, subtype = name.partition("/")
-    if not slash or not type_ or not subtype:
-        return None
     quality = 1.0
     for parameter in parameters:
         key, _, value = parameter.partition("=")
@@ -54,6 +33,4 @@ def _parse(text: str) -> _MediaRange | None:
                 quality = float(value)
             except ValueError:
                 return None
-            if not 0.0 <= quality <= 1.0:  # also nan
-                return None
-    return _MediaRange(type_, subtype, quality)
+    return (name, quality) if 0.0 <= quality <= 1.0 else None  # also refuses nan
