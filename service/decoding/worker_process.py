@@ -64,19 +64,6 @@ _ROOT: Final = Path(__file__).parents[2]
 _log = logging.getLogger(__name__)
 
 
-class _GracePeriod:
-    """What a process may still take once nobody waits for it any more."""
-
-    def __init__(self) -> None:
-        self._until: float | None = None
-
-    def is_over(self) -> bool:
-        """Whether it was first asked for so long ago."""
-        now = time.monotonic()
-        self._until = self._until or now + GRACE_S
-        return now >= self._until
-
-
 class WorkerProcess:
     """One process and the connection to it; used by one thread at a time."""
 
@@ -92,6 +79,8 @@ class WorkerProcess:
         self._connection: WorkerConnection | None = None
         self._is_ready = False
         self._started = 0.0
+        self._killed_at = 0.0
+        """End of the grace period of a photo that nobody waits for; 0: it has not begun."""
 
     @property
     def pid(self) -> int | None:
@@ -156,7 +145,8 @@ class WorkerProcess:
         timers = [timer for _, _, timer in requests]
         for timer in timers:
             timer.check()
-        check = partial(self._check, timers, _GracePeriod())
+        self._killed_at = 0.0
+        check = partial(self._check, timers)
         begun, num_lent = time.monotonic(), 0
         sent = pickle.dumps([(data, task.run) for data, task, _ in requests], pickle.HIGHEST_PROTOCOL)
         max_bytes = MAX_MESSAGE_BYTES + sum(task.max_pixel_bytes for _, task, _ in requests)
@@ -202,13 +192,14 @@ class WorkerProcess:
             self.stop()
             raise NotReady(f"A process that reads photos was not ready after {START_S:.0f} s.")
 
-    def _check(self, timers: Sequence[StageTimer], grace: _GracePeriod) -> None:
+    def _check(self, timers: Sequence[StageTimer]) -> None:
         """Raises what a timer does, after a grace period in which the photos may come to their end."""
         try:
             for timer in timers:
                 timer.check()
         except Eye2FaceError:
-            if grace.is_over():
+            self._killed_at = self._killed_at or time.monotonic() + GRACE_S
+            if time.monotonic() >= self._killed_at:
                 _log.warning("process %s was still at a photo that nobody waits for, and is killed", self.pid)
                 self.stop()
                 raise
