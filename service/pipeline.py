@@ -14,11 +14,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from service.decoding.reader import InProcessReader, PhotoReader, PhotoTask
+from service.decoding.reader import PhotoReader, PhotoTask
 from service.errors import ReadingFailed
 from service.inference.synthesizer import Synthesizer
 from service.observability.stage_timer import StageTimer
@@ -31,8 +31,6 @@ from service.vision.quality import Quality, QualityThresholds
 
 if TYPE_CHECKING:  # as in service.decoding.reader
     from service.settings import Settings
-
-_MAX_OVERLAY_BYTES = 3 * MAX_SIDE_PX**2
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,23 +102,6 @@ class Pipeline:
         self._eye_size = synthesizer.info.eye_size
         self._thresholds = thresholds or QualityThresholds()
 
-    @classmethod
-    def open(
-        cls,
-        settings: "Settings",
-        synthesizer: Synthesizer,
-        *,
-        draw: Callable[[Image], Image] | None = None,
-        reader: PhotoReader | None = None,
-    ) -> Self:
-        """The pipeline that the settings ask for; without `reader` the thread that calls reads photos.
-
-        Raises:
-            ModelError: the eye finder cannot be used.
-        """
-        reader = reader or InProcessReader.open(settings)
-        return cls(reader, synthesizer, thresholds=quality_thresholds(settings), draw=draw)
-
     def find(self, data: bytes, timer: StageTimer | None = None) -> PhotoEyes:
         """Every eye in the photo, people largest first; none is no error.
 
@@ -131,7 +112,7 @@ class Pipeline:
 
     def overlay(self, data: bytes, timer: StageTimer | None = None) -> Image:
         """The upright photo, its long side at most 1280 px, with every eye drawn into it."""
-        task = PhotoTask(draw_overlay, Image, max_pixel_bytes=_MAX_OVERLAY_BYTES)
+        task = PhotoTask(draw_overlay, Image, max_pixel_bytes=3 * MAX_SIDE_PX**2)
         return self._reader(data, task, timer or StageTimer())
 
     def synthesize(

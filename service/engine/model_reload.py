@@ -20,7 +20,7 @@ from service.errors import Eye2FaceError
 from service.inference.model_files import model_path
 from service.inference.self_test import check_model
 from service.inference.synthesizer import Synthesizer
-from service.pipeline import Pipeline
+from service.pipeline import Pipeline, quality_thresholds
 from service.runtime.file_changes import file_signature
 from service.runtime.signals import on_sighup
 from service.runtime.worker_pool import attempt
@@ -56,7 +56,7 @@ class LoadedModel:
         synthesizer = Synthesizer.load(path, device=settings.device)
         check_model(synthesizer)
         reader, runner = open_reader(synthesizer), run_with(synthesizer)
-        pipeline = Pipeline.open(settings, synthesizer, draw=runner, reader=reader)
+        pipeline = Pipeline(reader, synthesizer, thresholds=quality_thresholds(settings), draw=runner)
         loaded = cls(path, as_read, synthesizer, runner, pipeline)
         # On a GPU it has a thread, which ends when the last request lets go of it; that may be anywhere.
         weakref.finalize(loaded, threading.Thread(target=runner.close).start).atexit = False

@@ -17,11 +17,12 @@ from typing import Final
 import cv2
 
 from service import __version__
+from service.decoding.reader import InProcessReader
 from service.errors import Eye2FaceError
 from service.folder.manifest import Manifest, Row
 from service.inference.model_files import model_path
 from service.inference.synthesizer import Synthesizer, read_model_info
-from service.pipeline import Face, Pipeline
+from service.pipeline import Face, Pipeline, quality_thresholds
 from service.provenance import encode_synthetic
 from service.selection import SynthesisOptions
 from service.settings import Settings
@@ -143,7 +144,8 @@ class PhotoWorker:
         """
         path = model_path(settings.model, settings.models_folder)
         synthesizer = Synthesizer.load(path, device=settings.device, num_threads=num_threads)
-        self._pipeline = Pipeline.open(settings, synthesizer)
+        reader = InProcessReader.open(settings)
+        self._pipeline = Pipeline(reader, synthesizer, thresholds=quality_thresholds(settings))
         self._options = options
         self.run: Final = run_fingerprint(settings, options, synthesizer.info.sha256)
 
