@@ -10,5 +10,5 @@ __version__ = "0.2.0"
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(2**28))
 
 # The wheels of ONNX Runtime 1.31 write a device identifier to the home and send events to their maker
-# unless this is set before the import. A service that looks at people tells nobody.
+# unless this is set before the import. The service sends no telemetry.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

@@ -62,7 +62,7 @@ class Face:
 class PhotoEyes:
     """Size of the upright photo, its eyes, and the candidates that scored below the finder's threshold.
 
-    `below_threshold` is None where the finder does not tell.
+    `below_threshold` is None if the finder does not report them.
     """
 
     width: int

@@ -20,16 +20,16 @@ it 0.5.
 """
 
 _RIGHT_EYE_BONUS = 1.25
-"""So much better must the left eye be seen to be taken; the two eyes of a frontal face differ by less."""
+"""The left eye is taken if its quality is this much better; the eyes of a frontal face differ by less."""
 
 
 @dataclass(frozen=True, slots=True)
 class SynthesisOptions:
     """Which eyes of a photo become faces.
 
-    `person` counts from 0, the largest first. `eye="auto"` takes the eye that is seen better. With
+    `person` counts from 0, the largest first. `eye="auto"` takes the eye of better quality. With
     `input="eye"` the picture's central square is the eye; `photo` and `auto` look for eyes, and `auto`
-    tells a photo of people from a close-up of an eye. Of more than `max_people` the largest are taken.
+    distinguishes a photo of people from a close-up of an eye. `max_people` limits `all` to the largest.
     """
 
     eye: Literal["auto", "left", "right"] = "auto"
@@ -45,7 +45,7 @@ class SynthesisOptions:
 
 @dataclass(frozen=True, slots=True)
 class MeasuredEye:
-    """An eye in the upright photo, and how well it is seen."""
+    """An eye in the upright photo, and its quality."""
 
     eye: Eye
     quality: Quality
@@ -53,7 +53,7 @@ class MeasuredEye:
 
 @dataclass(frozen=True, slots=True)
 class EyeCrop:
-    """What the model sees, S x S x 3, and where it was in the upright photo."""
+    """The model's input, S x S x 3, and its eye in the upright photo."""
 
     pixels: Image
     eye: Eye

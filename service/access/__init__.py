@@ -1,1 +1,1 @@
-"""Who may send requests and how many: API keys, admission control, rate limits."""
+"""Access control: API keys, admission control, rate limits, TLS."""

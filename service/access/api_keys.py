@@ -94,10 +94,10 @@ class KeyStore:
         try:
             keys = read_key_file(path)
         except InvalidKeyFile as error:
-            _log.error("the %d API keys known so far stay in force: %s", len(self._ring.keys), error)
+            _log.error("cannot reload the API keys, keeping the previous %d: %s", len(self._ring.keys), error)
             return
         self._ring = KeyRing((*self._own, *keys))
-        _log.warning("%s was read anew: %d API keys are in force", path, len(self._ring.keys))
+        _log.warning("reloaded %s: %d API keys are valid", path, len(self._ring.keys))
 
 
 def read_key_file(path: Path) -> tuple[ApiKey, ...]:
@@ -142,7 +142,7 @@ def _parse(text: str, path: Path) -> Iterator[ApiKey]:
         found = _LINE.fullmatch(line)
         if found is None:  # the line itself is not shown: it may be a key that someone forgot to hash
             raise InvalidKeyFile(
-                f"line {number} of {path} is no SHA-256 in hex with a name behind it; "
+                f"line {number} of {path} is not a SHA-256 hash in hex, optionally followed by a name; "
                 "hash each key, for instance with printf %s KEY | sha256sum"
             )
         yield ApiKey(found[1].lower(), found[2] or "")

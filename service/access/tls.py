@@ -48,9 +48,9 @@ class ServerCertificate:
         try:
             self._newest = server_context(self._path, self._key)
         except InvalidCertificate as error:  # often one of the two is not written yet
-            _log.error("the TLS certificate known so far stays in use: %s", error)
+            _log.error("cannot reload the TLS certificate, keeping the previous one: %s", error)
             return
-        _log.warning("the TLS certificate in %s was read anew and is in use", self._path)
+        _log.warning("reloaded the TLS certificate in %s", self._path)
 
 
 @contextmanager

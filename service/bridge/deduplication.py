@@ -1,4 +1,4 @@
-"""Deduplication of events: each is processed once, however many messages tell of it, even after a restart.
+"""Deduplication of events: each is processed once, also if several messages report it or the bridge restarts.
 
 Finished keys can be appended to a file, one a line, which the next start reads.
 """
@@ -108,7 +108,7 @@ class Deduplicator:
                 self._file.close()
                 self._rewrite(self._path)
         except OSError as error:  # the bridge goes on; only a restart repeats some events
-            _log.error("%s no longer records finished events: %s", self._path, error.strerror)
+            _log.error("cannot write finished events to %s: %s", self._path, error.strerror)
             with suppress(OSError):  # closing flushes
                 self._file.close()
             self._file = None

@@ -1,4 +1,4 @@
-"""`eye2face synthesize`: the photos of the command line, where they are drawn, and the report at the end."""
+"""`eye2face synthesize`: the photos of the command line, drawn locally or on Ray, and the final report."""
 
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -45,7 +45,7 @@ def draw_photos(
         faces = {(output / name).resolve() for name in manifest.outputs}
         photos = [photo for photo in _list_photos(paths) if photo.resolve() not in faces]
         if not photos:
-            raise NoPhotos(f"All that is there are faces that were drawn before, as {output / NAME} says.")
+            raise NoPhotos(f"All files there are faces drawn earlier, according to {output / NAME}.")
         folder = OutputFolder(output, manifest, run_fingerprint(settings, options))
         drawing = _draw(settings, options, folder, photos, ray)
         progress = track(drawing, "Drawing faces", total=len(photos), console=Console(stderr=True))

@@ -1,1 +1,1 @@
-"""The Python client of the HTTP API, waiting and asyncio."""
+"""The Python client of the HTTP API, synchronous and asyncio."""

@@ -47,7 +47,7 @@ StageTimes = dict[Literal["decode", "find", "crop"], float]
 
 
 class InvalidMessage(ReadingFailed):
-    """A decoding process sent what is no message; nothing more is to be had of it."""
+    """A decoding process sent an invalid message; it must be ended."""
 
     def __init__(self, reason: object) -> None:
         super().__init__(f"invalid message: {printable(str(reason)[:200])}")
@@ -64,7 +64,7 @@ class Ready(Message, frozen=True):
 
 
 class MemoryRequest(Message, frozen=True):
-    """The photo takes so many bytes of pixels; the process waits for leave to decode it."""
+    """The photo needs this many bytes for pixels; the process waits for permission to decode it."""
 
     num_bytes: int
 
@@ -77,14 +77,14 @@ class Result(Message, Generic[T], frozen=True):
 
 
 class KnownError(Message, frozen=True):
-    """An error of ours that the task, or getting ready, raised."""
+    """An `Eye2FaceError` that the task, or the start, raised."""
 
     error: Eye2FaceError
     spent_ms: StageTimes
 
 
 class UnexpectedError(Message, frozen=True):
-    """A mistake in the code: another exception, and its traceback."""
+    """A bug: any other exception, and its traceback."""
 
     message: str
     traceback: str
@@ -141,7 +141,7 @@ def printable(text: str) -> str:
 
 
 class _Pixels(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
-    """An image as it is sent."""
+    """The encoding of an image."""
 
     height: int
     width: int
@@ -149,7 +149,7 @@ class _Pixels(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_field
 
 
 class _Error(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
-    """An error of ours as it is sent."""
+    """The encoding of an `Eye2FaceError`."""
 
     code: str
     message: str
@@ -170,13 +170,13 @@ def _restore(kind: type, sent: Any) -> Any:
     if typing.get_origin(kind) is np.ndarray:
         pixels = msgspec.convert(sent, _Pixels)
         return np.frombuffer(pixels.data, np.uint8).reshape(pixels.height, pixels.width, 3)
-    told = msgspec.convert(sent, _Error)
-    found = _errors().get(told.code)
+    encoded = msgspec.convert(sent, _Error)
+    found = _errors().get(encoded.code)
     if found is None or not issubclass(found, kind):
-        raise ValueError(f"no {kind.__name__} has the code {told.code[:40]}")
-    error = found(printable(told.message[:MAX_TEXT]))
-    if told.num_below_threshold is not None:
-        error.members = {"num_below_threshold": told.num_below_threshold}
+        raise ValueError(f"no {kind.__name__} has the code {encoded.code[:40]}")
+    error = found(printable(encoded.message[:MAX_TEXT]))
+    if encoded.num_below_threshold is not None:
+        error.members = {"num_below_threshold": encoded.num_below_threshold}
     return error
 
 

@@ -1,4 +1,4 @@
-"""A pool of decoding processes, sandboxed where the system can, each with one photo at a time.
+"""A pool of decoding processes, sandboxed where the system supports it.
 
 One Python process runs Python on one core at a time. Beside a GPU, which draws faster than that, photos are
 read by processes of their own, as many as there are cores. A photo that crashes a decoder, or keeps it busy
@@ -58,7 +58,7 @@ class ProcessPoolReader:
             self.close()
             raise
         if reason := self._all[0].not_sandboxed:
-            _log.warning("the processes that read photos are in no sandbox: %s", reason)
+            _log.warning("the decoding processes run without a sandbox: %s", reason)
 
     @property
     def pids(self) -> list[int]:
@@ -103,7 +103,7 @@ class ProcessPoolReader:
 
     @contextmanager
     def _borrow(self, timer: StageTimer) -> Iterator[WorkerProcess]:
-        """A process that is ready, and that nobody else asks meanwhile."""
+        """A ready process, for exclusive use within the context."""
         process = self._take(timer)
         try:
             try:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:  # pydantic takes 11 MB of each decoding process, which has no
 T = TypeVar("T")
 
 PIXELS_PART_OF_MEMORY: Final = 2
-"""One of so many parts of the memory may be taken by pixels at once: three small files of 50 million pixels
-each would else end a service that has 2 GB."""
+"""Pixels may take 1/2 of the memory: else three small files of 50 million pixels each would end a service
+that has 2 GB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class PhotoReader(Protocol):
     """Does tasks with photos; may be shared by threads."""
 
     last_failure: str | None
-    """Why no photo could be read the last time; None if it could."""
+    """Why the last photo could not be read; None if it could."""
 
     def __call__(self, data: bytes, task: PhotoTask[T], timer: StageTimer) -> T:
         """What the task returns for the photo of these bytes; the timer counts what it took.
@@ -57,7 +57,7 @@ class PhotoReader(Protocol):
             OutOfMemory: there is too little memory for its pixels.
             ReadingFailed: the process that read the photo ended.
             NotReady: no process can be started.
-            RuntimeError: the task failed in another process by an error that is none of ours.
+            RuntimeError: a bug: the task raised an unexpected error in its process.
         """
 
     def read_together(self, requests: "Sequence[PhotoRequest[T]]") -> "Sequence[T | Exception]":
@@ -67,23 +67,23 @@ class PhotoReader(Protocol):
         """Raises ModelError: photos cannot be read."""
 
     def close(self) -> None:
-        """Ends what reads; no photo may come any more."""
+        """Ends the reader; it must not be called afterwards."""
 
 
 class PixelMemory(Protocol):
     """Who may have how much memory for pixels: a `MemoryBudget`, or a connection to one."""
 
     unreserved_bytes: int
-    """Photos of so many bytes of pixels reserve nothing."""
+    """Photos with fewer bytes of pixels need no reservation."""
     trim_above_bytes: int
-    """After a photo of more, freed memory goes back to the system."""
+    """After larger photos, freed memory is returned to the system."""
 
     def reserve(self, num_bytes: int, check: Callable[[], None]) -> AbstractContextManager[None]:
-        """Waits until so many bytes are free, and holds them; raises what `check` does."""
+        """Waits until the bytes are free and holds them within the context; raises what `check` does."""
 
 
 class InProcessReader:
-    """Reads photos in the thread that calls."""
+    """A `PhotoReader` in the calling thread."""
 
     def __init__(self, finder: EyeFinder, *, max_pixels: int, memory: PixelMemory | None = None) -> None:
         """`memory` is by default a part of this machine's, shared by a thread for each core and one."""
@@ -120,10 +120,10 @@ class InProcessReader:
         return results
 
     def test(self) -> None:
-        """Nothing: who asks is there to read."""
+        """Does nothing: the calling thread can always read."""
 
     def close(self) -> None:
-        """Nothing: there is nothing to end."""
+        """Does nothing: there is no process to end."""
 
     def _reserve(self, photo: Photo, timer: StageTimer) -> AbstractContextManager[Any]:
         if photo.num_bytes <= self._memory.unreserved_bytes:
@@ -132,5 +132,5 @@ class InProcessReader:
 
 
 def pixel_memory(num_users: int) -> MemoryBudget:
-    """The part of this machine's memory that so many threads or processes share for pixels."""
+    """The memory budget for pixels of `num_users` threads or processes."""
     return MemoryBudget(count_memory() // PIXELS_PART_OF_MEMORY, num_users)

@@ -1,8 +1,8 @@
-"""Shuts a process in that reads the pictures of strangers.
+"""The seccomp sandbox of decoding processes.
 
-Decoders of pictures have had holes (libwebp's CVE-2023-4863) through which a picture runs code of its own.
-Shut in, a process computes and answers, and that is all: Linux refuses it every file, connection, program,
-signal and new thread, for good (seccomp, by libseccomp). For what it answers see `service.decoding.messages`.
+Image decoders have had vulnerabilities (libwebp's CVE-2023-4863) through which an image runs code. In the
+sandbox Linux refuses all access to files, networks, programs, signals and new threads, irrevocably. The
+process can only compute, and answer with `service.decoding.messages`.
 """
 
 import ctypes
@@ -25,11 +25,10 @@ ALLOWED: Final = (
     "exit", "exit_group", "getcpu", "getpid", "getrandom", "gettid", "restart_syscall", "rt_sigaction",
     "rt_sigprocmask", "rt_sigreturn", "sched_getaffinity", "set_robust_list", "sigaltstack",
 )  # fmt: skip
-"""The calls of Linux that decoding, searching and answering take; names of a processor's that another lacks
-are passed over."""
+"""System calls that decoding, eye detection and answering need; those that this CPU lacks are skipped."""
 
 ALLOWED_IF_NOT_EXECUTABLE: Final = ("mmap", "mprotect")
-"""Memory is had, but none to put code into."""
+"""Memory may be mapped, but not as executable."""
 
 _ALLOW: Final = 0x7FFF0000
 _REFUSE: Final = 0x00050000 | errno.EPERM
@@ -52,13 +51,13 @@ class _Comparison(ctypes.Structure):
 
 
 def enter_sandbox() -> None:
-    """Shuts this process in, with all its threads. Everything it needs must be open and imported before.
+    """Puts this process with all its threads into the sandbox. Open and import all it needs before.
 
     Raises:
-        SandboxMissing: it cannot be, and is not.
+        SandboxMissing: the system does not support it; the process is not in it.
     """
     if not sys.platform.startswith("linux"):
-        raise SandboxMissing("there is seccomp in Linux only")
+        raise SandboxMissing("seccomp needs Linux")
     try:
         library = ctypes.CDLL("libseccomp.so.2")
     except OSError as error:
@@ -83,7 +82,7 @@ def enter_sandbox() -> None:
             if failed:
                 raise SandboxMissing(f"libseccomp refuses a rule for {name}: {_explain(failed)}")
         if failed := library.seccomp_load(rules):
-            raise SandboxMissing(f"the system refuses it: {_explain(failed)}")
+            raise SandboxMissing(f"the system refuses the rules: {_explain(failed)}")
     finally:
         library.seccomp_release(rules)
     _check()
@@ -94,12 +93,12 @@ def _explain(failed: int) -> str:
 
 
 def _check() -> None:
-    """Raises SandboxMissing: the system has taken the rules and does not follow them."""
+    """Raises SandboxMissing: the system accepted the rules but does not enforce them."""
     try:
         open(sys.executable, "rb").close()
     except PermissionError:
         return
-    raise SandboxMissing("the system took the rules and does not follow them")
+    raise SandboxMissing("the system accepted the rules but does not enforce them")
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ READ_STAGES: Final = ("decode", "find", "crop")
 
 
 class _RemoteMemory:
-    """The service's memory budget, at the other end of the connection."""
+    """The service's memory budget, used over the connection."""
 
     def __init__(self, connection: Connection, unreserved_bytes: int, trim_above_bytes: int) -> None:
         self.unreserved_bytes = unreserved_bytes
@@ -77,7 +77,7 @@ def _read(data: bytes, run: Callable[..., Any], reader: InProcessReader) -> Outc
         return Result(reader(data, PhotoTask(run, object), timer), _times(timer))
     except Eye2FaceError as error:
         return KnownError(error, _times(timer))
-    except Exception as error:  # noqa: BLE001 - whoever asked is told, and the next photo comes
+    except Exception as error:  # noqa: BLE001 - the service gets the error, and the process reads on
         message = f"{type(error).__name__}: {error}"
         return UnexpectedError(message, traceback.format_exc(), _times(timer))
 
@@ -87,7 +87,7 @@ def _times(timer: StageTimer) -> StageTimes:
 
 
 def _enter_sandbox() -> str:
-    """Why this process is in no sandbox from here on; empty if it is, and then it writes into no log."""
+    """Why this process is not in a sandbox; empty if it is. In a sandbox it writes no log."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
         enter_sandbox()

@@ -38,10 +38,10 @@ from service.settings import Sandbox
 T = TypeVar("T")
 
 START_S: Final = 60.0
-"""How long a process may take to start; it imports OpenCV and ONNX Runtime, most often in half a second."""
+"""Timeout of the start of a process; importing OpenCV and ONNX Runtime usually takes half a second."""
 
 GRACE_S: Final = 0.5
-"""How long a process may go on with a photo that nobody waits for; a new process takes as long to start."""
+"""Time from a photo's deadline to the kill of its process; a new one takes as long to start."""
 
 _ONE_THREAD: Final = {"OPENBLAS_NUM_THREADS": "1"}
 """NumPy's and OpenCV's copies of OpenBLAS, which nothing here asks, would each begin a thread for every core:
@@ -51,7 +51,7 @@ _INHERITED_VARIABLES: Final = (
     "GLIBC_", "HOME", "LANG", "LC_", "LD_", "MALLOC_", "OMP_", "OPENCV_", "ORT_", "PATH", "PYTHON", "TMPDIR",
     "TZ", "VIRTUAL_ENV",
 )  # fmt: skip
-"""How the names begin of what these processes see of the environment, where secrets are as well."""
+"""Prefixes of the environment variables that these processes inherit; others may be secrets."""
 
 _TASK_MODULES: Final = ("service.pipeline",)
 """The modules of the tasks, imported before a process enters its sandbox, which allows no import."""
@@ -80,7 +80,7 @@ class WorkerProcess:
         self._is_ready = False
         self._started = 0.0
         self._killed_at = 0.0
-        """End of the grace period of a photo that nobody waits for; 0: it has not begun."""
+        """When the grace period ends; 0 before it begins."""
 
     @property
     def pid(self) -> int | None:
@@ -102,7 +102,7 @@ class WorkerProcess:
                 self._connection = WorkerConnection(ours.dup())
                 self._started = time.monotonic()
         except OSError as error:
-            raise NotReady(f"A process that reads photos cannot be started: {error}.") from error
+            raise NotReady(f"A decoding process cannot be started: {error}.") from error
 
     def make_ready(self, timer: StageTimer) -> None:
         """Starts the process if there is none, and waits until it is ready.
@@ -112,7 +112,7 @@ class WorkerProcess:
             SandboxMissing: it is in no sandbox, and has to be.
             ModelError: the one that it met.
         """
-        if self._is_ready and self._open_connection().has_data(0):  # its end, or what nobody asked for
+        if self._is_ready and self._open_connection().has_data(0):  # its end, or an unexpected message
             self.stop()
         if self._process is None:
             self.start()
@@ -125,14 +125,14 @@ class WorkerProcess:
             message = decode(self._open_connection().receive(self._check_start), type(None))
         except (EOFError, OSError, InvalidMessage) as lost:
             self.stop()
-            raise NotReady("A process that reads photos ended while it started; see the log.") from lost
+            raise NotReady("A decoding process ended during its start; see the log.") from lost
         if isinstance(message, KnownError):
             self.stop()
             raise message.error
         self.not_sandboxed = printable(message.not_sandboxed) if isinstance(message, Ready) else "unknown"
         if self.not_sandboxed and self._sandbox == "required":
             self.stop()
-            raise SandboxMissing(f"Photos cannot be read in a sandbox, as asked for: {self.not_sandboxed}.")
+            raise SandboxMissing(f"EYE2FACE_SANDBOX=required, but there is no sandbox: {self.not_sandboxed}.")
         self._is_ready = True
 
     def ask(self, requests: Sequence[PhotoRequest[T]]) -> list[Outcome[T]]:
@@ -190,7 +190,7 @@ class WorkerProcess:
     def _check_start(self) -> None:
         if time.monotonic() - self._started > START_S:
             self.stop()
-            raise NotReady(f"A process that reads photos was not ready after {START_S:.0f} s.")
+            raise NotReady(f"A decoding process was not ready after {START_S:.0f} s.")
 
     def _check(self, timers: Sequence[StageTimer]) -> None:
         """Raises what a timer does, after a grace period in which the photos may come to their end."""
@@ -200,20 +200,20 @@ class WorkerProcess:
         except Eye2FaceError:
             self._killed_at = self._killed_at or time.monotonic() + GRACE_S
             if time.monotonic() >= self._killed_at:
-                _log.warning("process %s was still at a photo that nobody waits for, and is killed", self.pid)
+                _log.warning("killing decoding process %s: its photo exceeded its deadline", self.pid)
                 self.stop()
                 raise
 
     def _died(self, lost: Exception) -> ReadingFailed:
         process = self._process
         if isinstance(lost, InvalidMessage):
-            _log.error("a process that reads photos sent an %s", lost)
+            _log.error("a decoding process sent an %s", lost)
         self.stop()
         how = "ended" if process is None else _describe_exit(process.returncode)
-        _log.error("the process that read a photo %s; another one takes its place", how)
+        _log.error("a decoding process %s; it will be replaced", how)
         return ReadingFailed(
             f"The process that read the photo {how}, and the service goes on with another one. "
-            "Send the photo once more; if it meets this again, tell who runs the service the request id."
+            "Send the photo again; if that fails too, tell the service's operator the request ID."
         )
 
     def _open_connection(self) -> WorkerConnection:
@@ -223,7 +223,7 @@ class WorkerProcess:
 
 
 def _worker_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """What a process that reads photos sees of the environment."""
+    """The environment variables of a decoding process."""
     inherited = {name: text for name, text in environment.items() if name.startswith(_INHERITED_VARIABLES)}
     return inherited | _ONE_THREAD
 

@@ -1,4 +1,4 @@
-"""The model on its device, apart from the workers: called by each on a CPU, in batches on a GPU."""
+"""Runs the model on its device: called by each worker on a CPU, in micro-batches on a GPU."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +18,7 @@ class DeviceRunner:
     def __init__(
         self, synthesizer: Synthesizer, cores: threading.Semaphore, metrics: Metrics, *, num_callers: int = 1
     ) -> None:
-        """`num_callers` threads may call at once on a CPU, each with the eyes of up to TOGETHER photos."""
+        """On a CPU `num_callers` threads may call at once, each with the eyes of MAX_TOGETHER photos."""
         self.synthesizer = synthesizer
         self._metrics = metrics
         self._batcher: MicroBatcher | None = None
@@ -37,11 +37,11 @@ class DeviceRunner:
 
     @property
     def is_alive(self) -> bool:
-        """Whether a call would come to the model."""
+        """Whether calls reach the model."""
         return self._batcher is None or self._batcher.is_alive
 
     def test(self) -> None:
-        """Runs the model once, on nothing; what became of it is the synthesizer's `last_run`."""
+        """Runs the model once on a black eye; the outcome is the synthesizer's `last_run`."""
         self(self._black_eye())
 
     def close(self) -> None:
@@ -50,7 +50,7 @@ class DeviceRunner:
             self._batcher.close()
 
     def _warm(self, num_callers: int) -> None:
-        """Takes the memory of as many calls at once as there may be, so that no rush makes it grow."""
+        """Allocates the memory of `num_callers` concurrent calls at the start, not under load."""
         eyes_BHWC = np.repeat(self._black_eye(), MAX_TOGETHER, axis=0)
         with ThreadPoolExecutor(num_callers, "warm") as threads:
             list(threads.map(self.synthesizer, [eyes_BHWC] * num_callers))

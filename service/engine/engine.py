@@ -1,4 +1,4 @@
-"""What lives from start to stop: the model on its device, the workers, and what health can say of them."""
+"""The engine of one process: the model on its device, the worker pool, and their health."""
 
 import asyncio
 import threading
@@ -28,10 +28,10 @@ T = TypeVar("T")
 _Future = asyncio.Future[None]
 
 HANG_S: Final = 60.0
-"""When every worker is at one photo for so long, something hangs: the largest photos take seconds."""
+"""If all workers are busy with one photo for longer, they hang: the largest photos take seconds."""
 
 MAX_FAILURES: Final = 3
-"""So many runs of the model that fail in a row are its fault; a single one may be that of its photo."""
+"""Consecutive failures of the model after which it counts as broken; a single one may be due to its photo."""
 
 _WORKERS_PER_CORE: Final = 2
 """Workers for each core beside a GPU: while one waits for the device, or for a process that reads, another
@@ -50,7 +50,7 @@ _LINGER_S: Final = 2.0
 
 
 class Engine:
-    """The loaded model and the workers; made at the start, closed at the end."""
+    """The loaded model and the workers, from the start of the process to its end."""
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         """Raises ModelError: the model or the eye finder cannot be used, or not on the configured device."""
@@ -84,7 +84,7 @@ class Engine:
 
     @property
     def synthesizer(self) -> Synthesizer:
-        """The model that answers now; a request takes `live.current` once instead."""
+        """The model in use; a request keeps one `model.current` instead."""
         return self.model.current.synthesizer
 
     @property
@@ -183,7 +183,7 @@ class Engine:
     def _test_again(
         self, last: WorkItem[None] | None, test: Callable[[], None], note: Callable[[_Future], None]
     ) -> WorkItem[None] | None:
-        """Asks a worker for a test: after a failure nobody may send photos any more."""
+        """Submits a test: after a failure perhaps no more photos arrive that would show a recovery."""
         if last is not None and not last.future.done():
             return last
         try:
@@ -204,9 +204,9 @@ class Engine:
 
     def _add_gauges(self, metrics: Metrics) -> None:
         pool = self.pool
-        metrics.add_gauge("queue_depth", "Photos that wait.", lambda: pool.state().num_queued)
-        metrics.add_gauge("workers", "Workers that live.", lambda: pool.state().num_alive)
-        metrics.add_gauge("workers_busy", "Workers at a photo.", lambda: pool.state().num_busy)
+        metrics.add_gauge("queue_depth", "Photos in the queue.", lambda: pool.state().num_queued)
+        metrics.add_gauge("workers", "Live workers.", lambda: pool.state().num_alive)
+        metrics.add_gauge("workers_busy", "Busy workers.", lambda: pool.state().num_busy)
         metrics.add_gauge(
             "inference_age_seconds", "Since the model last ran.",
             lambda: time.monotonic() - self.synthesizer.last_run.ended_at,
@@ -218,6 +218,6 @@ class Engine:
 
 
 def _ignore(answer: _Future) -> None:
-    """Nothing is to be done, but an exception that nobody takes would be logged."""
+    """Retrieves the exception, which asyncio would log otherwise."""
     if not answer.cancelled():
         answer.exception()

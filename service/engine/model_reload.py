@@ -1,7 +1,7 @@
-"""The model that answers now, and how another one takes its place while requests run.
+"""The model in use, and its replacement while requests run.
 
 A request takes `current` once and keeps it to its end, so it never sees two models. The new one is loaded
-and tested beside the old one; if anything is wrong with it, the old one stays and the log says why.
+and tested beside the old one; if it fails, the old one stays in use, and the log has the reason.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
 class LoadedModel:
-    """A model that passed its test, its device and pipeline, and what its file was like when it was read."""
+    """A model that passed its self-test, its device runner and pipeline, and its file's signature."""
 
     path: Path
     signature: object
@@ -68,7 +68,7 @@ class LoadedModel:
 
 
 class ReloadableModel:
-    """Holds the model in use; `reload` puts the one that is in its place now into use."""
+    """Holds the model in use; `reload` replaces it by the current file."""
 
     def __init__(
         self,
@@ -84,13 +84,13 @@ class ReloadableModel:
         self._reloading = asyncio.Lock()
 
     async def reload(self) -> bool:
-        """Whether the model was loaded anew; the old one answers meanwhile, and if it was not."""
+        """Replaces the model by its file; returns False, and keeps the old one, if that fails."""
         async with self._reloading:
             loaded, error = await asyncio.to_thread(attempt, self._load)
             if loaded is None:
                 kind = "" if isinstance(error, Eye2FaceError) else f"{type(error).__name__}: "
                 return self._keep(f"{kind}{error}")
-            _log.warning("the model %s answers from now on, instead of %s", loaded, self.current)
+            _log.warning("reloaded the model: %s replaces %s", loaded, self.current)
             self.current, self.last_failure = loaded, None
             if self._announce is not None:
                 self._announce(loaded)
@@ -113,13 +113,13 @@ class ReloadableModel:
 
     def _keep(self, why: str) -> bool:
         self.last_failure = why
-        _log.error("the model %s stays in use, for the new one failed: %s", self.current, why)
+        _log.error("cannot reload the model, keeping %s: %s", self.current, why)
         return False
 
 
 @asynccontextmanager
 async def watch_for_reloads(live: ReloadableModel, settings: Settings) -> AsyncIterator[None]:
-    """Reloads the model on SIGHUP, and if the settings say so when its file changes, until it is left."""
+    """Within the context, reloads the model on SIGHUP, and if configured when its file changes."""
     tasks: set[asyncio.Task[object]] = set()
 
     def start(task: "asyncio.Task[object]") -> None:

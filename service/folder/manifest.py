@@ -38,7 +38,7 @@ class Manifest:
         """Reads the file and truncates what a kill left incomplete: the last line, or the last photo's rows.
 
         Raises:
-            ForeignManifest: the file is none of ours.
+            ForeignManifest: the file was not written by this program.
         """
         self._folder = folder
         self.rows: dict[str, list[Row]] = {}

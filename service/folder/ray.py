@@ -26,7 +26,7 @@ _CONNECT_S: Final = 5.0
 
 
 class _RayWorker:
-    """A `PhotoWorker` in an actor of Ray's, with a core of its own."""
+    """A `PhotoWorker` in a Ray actor with one core."""
 
     def __init__(self, settings: Settings, options: DrawOptions, run: str) -> None:
         cv2.setNumThreads(1)

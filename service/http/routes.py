@@ -242,14 +242,14 @@ async def eyes(request: Request) -> Response:
     request_id: str = request.state.request_id
     pipeline = engine.model.current.pipeline
 
-    def look(timer: StageTimer) -> bytes:
+    def find(timer: StageTimer) -> bytes:
         if query.overlay:
             return encode(pipeline.overlay(photo, timer), "png")
         found = pipeline.find(photo, timer)
         return eyes_answer(found, request_id, all=query.all).model_dump_json().encode()
 
     with cancel_on_disconnect(request):
-        body = await _run(engine, Work.of(look), _deadline_ms(request, engine))
+        body = await _run(engine, Work.of(find), _deadline_ms(request, engine))
     return Response(body, media_type=media_type)
 
 

@@ -64,7 +64,7 @@ def _read(path: Path, source: Source) -> CatalogEntry:
         return CatalogEntry(path, source, 0, None, f"{path.name} cannot be read ({error.strerror}).")
     try:
         return CatalogEntry(path, source, num_bytes, _read_info(path), None)
-    except ModelError as error:  # callers see it: no path of the machine is told
+    except ModelError as error:  # callers see it: it must not show paths of the machine
         return CatalogEntry(path, source, num_bytes, None, str(error).replace(str(path), path.name))
 
 

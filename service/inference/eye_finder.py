@@ -165,7 +165,7 @@ class LearnedEyeFinder:
 
 
 def open_eye_finder(name: Literal["learned", "haar"], path: Path | None = None) -> EyeFinder:
-    """The finder of that name; the learned one from `path`, or else as it is shipped.
+    """The finder of that name; the learned one from `path`, by default the shipped one.
 
     Raises:
         RuntimeMissing: ONNX Runtime is not installed.

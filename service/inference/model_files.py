@@ -21,7 +21,7 @@ def model_path(name_or_path: str, mounted: Path | None = None) -> Path:
                 return path
     names = sorted({path.stem for path, _ in list_models(mounted)})
     raise ModelNotFound(
-        f"There is no model '{name_or_path}'. Found here: {', '.join(names) or 'none'}. "
+        f"There is no model '{name_or_path}'. Available: {', '.join(names) or 'none'}. "
         "Give one of these names or the path of an ONNX file."
     )
 
@@ -34,7 +34,7 @@ def list_models(mounted: Path | None = None) -> list[tuple[Path, bool]]:
     """
     if mounted is not None and not mounted.is_dir():
         raise ModelNotFound(
-            f"{mounted}, the folder of mounted models, is not there. Mount it, or unset EYE2FACE_MODELS_DIR."
+            f"The folder of mounted models, {mounted}, does not exist: mount it or unset EYE2FACE_MODELS_DIR."
         )
     folders = [(mounted, True)] if mounted else []
     folders += [(folder, False) for folder in _shipped_folders()]

@@ -1,6 +1,6 @@
 """ONNX Runtime sessions on the CPU or on CUDA; the only module of the service that knows ONNX Runtime.
 
-ONNX Runtime's exceptions share no class but `Exception`: here, and nowhere else, they become errors of ours.
+ONNX Runtime's exceptions share no class but `Exception`: only this module translates them.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -85,7 +85,7 @@ def open_cpu_session(model: Path | bytes, *, num_threads: int) -> Session:
 
 
 def has_cuda() -> bool:
-    """Whether this build of ONNX Runtime supports CUDA; says nothing of the machine.
+    """Whether this build of ONNX Runtime supports CUDA; whether the machine has a GPU is another question.
 
     Raises:
         RuntimeMissing: ONNX Runtime is not installed.
@@ -94,7 +94,7 @@ def has_cuda() -> bool:
 
 
 def open_cuda_session(path: Path) -> Session:
-    """The model on the GPU alone, run once: by itself ONNX Runtime falls back to the CPU with a mere warning.
+    """The model on the GPU alone, run once: by default ONNX Runtime falls back to the CPU with a warning.
 
     Raises:
         RuntimeMissing: ONNX Runtime is not installed.
@@ -119,7 +119,7 @@ def open_cuda_session(path: Path) -> Session:
 
 
 def parse_metadata(session: Session, path: Path, kind: type[T], **known: object) -> T:
-    """The metadata as a dataclass; `known` are fields that the file itself does not tell.
+    """The metadata as a dataclass; `known` are fields that are not in the file.
 
     Raises:
         ModelContractUnknown: an entry is missing or of the wrong type.
@@ -137,7 +137,7 @@ def parse_metadata(session: Session, path: Path, kind: type[T], **known: object)
 
 
 def first_line(error: BaseException | None) -> str:
-    """What ONNX Runtime says first; the rest names its own source files."""
+    """The first line of ONNX Runtime's message; the rest names its source files."""
     return str(error).strip().split("\n")[0].rstrip(".")
 
 

@@ -22,7 +22,7 @@ class Metrics:
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         self._requests = Counter(
-            "eye2face_requests", "Requests answered.", ["route", "status"], registry=registry
+            "eye2face_requests", "Answered requests.", ["route", "status"], registry=registry
         )
         self._request_seconds = Histogram(
             "eye2face_request_seconds", "From a request's head to the end of its answer.", ["route"],
@@ -43,7 +43,7 @@ class Metrics:
         self._batch_sizes = Histogram(
             "eye2face_batch_size", "Eyes in one call of the model.", buckets=_BATCH_SIZES, registry=registry
         )
-        self._model = Info("eye2face_model", "The model that answers.", registry=registry)
+        self._model = Info("eye2face_model", "The model in use.", registry=registry)
 
     def add_gauge(self, name: str, meaning: str, read: Callable[[], float]) -> None:
         """Adds a gauge that is read at each scrape."""

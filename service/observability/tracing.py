@@ -46,8 +46,8 @@ def warn_if_not_exported() -> None:
     """Logs a warning if no exporter is configured; the service works without."""
     if not is_configured():
         _log.warning(
-            "EYE2FACE_TRACING is set, but no traces are exported: set OTEL_EXPORTER_OTLP_ENDPOINT, or mend "
-            "what is logged above about it"
+            "EYE2FACE_TRACING is set, but no traces are exported: set OTEL_EXPORTER_OTLP_ENDPOINT, or fix "
+            "the error logged above"
         )
 
 

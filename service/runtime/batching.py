@@ -1,4 +1,4 @@
-"""Batches for a device that takes one call at a time and is faster with many items in it.
+"""Micro-batching: concurrent calls share batches on a device that is faster with many items a call.
 
 Knows nothing of images or HTTP. Letters of shapes: N items of any shape.
 """
@@ -32,7 +32,7 @@ class _Call:
 
 
 class MicroBatcher:
-    """Calls a device from one thread of its own, with whatever waits by then; no call waits for company.
+    """Calls a device from one thread with all calls queued by then; none is delayed to fill a batch.
 
     Calls come from the workers of a pool, whose core is free for others while they wait.
     """
@@ -45,7 +45,7 @@ class MicroBatcher:
         sizes: Sequence[int] = BATCH_SIZES,
         observe: Callable[[int], None] = lambda size: None,
     ) -> None:
-        """`run` is given batches of one of `sizes`; `observe` is told how many items of each were real."""
+        """`run` gets batches of one of `sizes`; `observe` gets the number of items before padding."""
         self._run = run
         self._cores = cores
         self._sizes = sorted(sizes)
@@ -58,7 +58,7 @@ class MicroBatcher:
 
     @property
     def is_alive(self) -> bool:
-        """Whether the thread that owns the device is there, and not about to end."""
+        """Whether the thread that calls the device runs and accepts calls."""
         return self._thread.is_alive() and not self._closing
 
     def warm(self, item: Items) -> None:
@@ -83,7 +83,7 @@ class MicroBatcher:
         call = _Call(items)
         with self._changed:
             if self._closing or not self.is_alive:
-                raise NotReady("The thread that runs the model has ended; the service must be started anew.")
+                raise NotReady("The thread that runs the model has ended; restart the service.")
             self._calls.append(call)
             self._changed.notify()
         self._cores.release()
@@ -97,7 +97,7 @@ class MicroBatcher:
         try:
             while calls := self._take():
                 self._answer(calls)
-        finally:  # whatever ends this thread, nobody may wait for it
+        finally:  # however this thread ends, its callers must not wait forever
             with self._changed:
                 self._closing = True
                 calls += self._calls

@@ -1,15 +1,15 @@
-"""Whether files were written or replaced since they were looked at, without reading them."""
+"""Detection of changed files by their metadata, without reading them."""
 
 import time
 from pathlib import Path
 from typing import Final
 
 CHECK_EVERY_S: Final = 1.0
-"""So long after it was written, at the most, a file that is asked about counts."""
+"""Minimum interval between two checks of a file."""
 
 
 def file_signature(path: Path) -> object:
-    """What differs when a file is written or replaced; a file that is not there has a signature, too."""
+    """A value that changes when the file is written, replaced or removed."""
     try:
         status = path.stat()
     except OSError as error:
@@ -18,24 +18,24 @@ def file_signature(path: Path) -> object:
 
 
 class FileWatcher:
-    """Looks at files as often as CHECK_EVERY_S allows, however often it is asked.
+    """Reports changes of files; checks them at most once in CHECK_EVERY_S.
 
-    To be made before they are read: what is written meanwhile is then seen the next time.
+    Create it before you read the files: a change during the reading is then reported.
     """
 
     def __init__(self, *paths: Path) -> None:
         self._paths = paths
-        self._seen = self._look()
+        self._seen = self._signatures()
         self._next_check = 0.0
 
     def changed(self) -> bool:
-        """Whether one of the files was written or replaced since it was last seen."""
+        """Whether one of the files was written or replaced since the last check."""
         now = time.monotonic()
         if now < self._next_check:
             return False
         self._next_check = now + CHECK_EVERY_S
-        before, self._seen = self._seen, self._look()
+        before, self._seen = self._seen, self._signatures()
         return self._seen != before
 
-    def _look(self) -> list[object]:
+    def _signatures(self) -> list[object]:
         return [file_signature(path) for path in self._paths]

@@ -1,4 +1,4 @@
-"""What this process may use of its host: cores by affinity and quota, and the cgroups whose limits hold."""
+"""CPU cores that this process may use, by affinity and cgroup quota, and the cgroups that limit it."""
 
 import math
 import os
@@ -11,7 +11,7 @@ _OWN_CGROUP: Final = Path("/proc/self/cgroup")
 
 
 def count_cores(folders: Iterable[Path] | None = None) -> int:
-    """The cores that the process may keep busy, at least 1; half a core of quota counts as one.
+    """The number of CPU cores that the process may use, at least 1; a quota is rounded up.
 
     `folders`: the cgroups whose quotas hold; by default those of this process.
     """

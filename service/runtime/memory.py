@@ -1,4 +1,4 @@
-"""Memory: how much there is, who may have how much at once, and what becomes of what is freed, or stays."""
+"""Memory limit of the process, a budget shared by workers, and allocator and collector settings."""
 
 import ctypes
 import gc
@@ -24,7 +24,7 @@ _TRIM_ABOVE_BYTES: Final = 256 << 20
 
 
 def count_memory(folders: Iterable[Path] | None = None) -> int:
-    """The bytes that the process may have: the machine's, or the limit of its cgroup if that is less.
+    """The memory limit of the process in bytes: that of the machine, or of its cgroup if that is less.
 
     `folders`: the cgroups whose limits hold; by default those of this process.
     """
@@ -39,18 +39,18 @@ def count_memory(folders: Iterable[Path] | None = None) -> int:
 
 
 class MemoryBudget:
-    """So many bytes for pixels, which a few threads or processes share, each at one photo.
+    """A budget of bytes for pixels, shared by threads or processes that work on one photo each.
 
-    Who wants more than is left waits, in the order in which they came, or whoever wants much would wait for
-    ever; one alone gets any number. Little is had without asking: small photos never wait for large ones.
+    Reservations wait for free bytes in the order of their arrival, so that large ones are not starved. A
+    single one may exceed the budget. Small photos need no reservation and never wait for large ones.
     """
 
     def __init__(self, num_bytes: int, num_users: int) -> None:
         each = num_bytes // (2 * num_users)
         self.unreserved_bytes = min(_UNRESERVED_BYTES, each)
-        """What each user has beside all others."""
+        """Bytes that each user has without a reservation."""
         self.trim_above_bytes = min(_TRIM_ABOVE_BYTES, each)
-        """After a photo of more a user gives back to the system what was freed."""
+        """After a larger photo a user returns freed memory to the system."""
         self._left = num_bytes - self.unreserved_bytes * num_users
         self._num_reserved = 0
         self._turn = threading.Lock()
@@ -58,7 +58,7 @@ class MemoryBudget:
 
     @contextmanager
     def reserve(self, num_bytes: int, check: Callable[[], None]) -> Iterator[None]:
-        """Waits until the bytes are there, and gives them back in the end; raises what `check` does."""
+        """Waits until the bytes are free and holds them within the context; raises what `check` does."""
         if num_bytes <= self.unreserved_bytes:
             yield
             return
@@ -86,14 +86,14 @@ class MemoryBudget:
 
 
 def trim_heap() -> None:
-    """Gives the system what was freed; after a large photo, which may be the last one for long."""
+    """Returns freed memory to the system, after a large photo."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform.startswith("linux") else None
     if trim is not None:  # glibc
         trim(0)
 
 
 def prefer_oom_kill() -> None:
-    """Lets Linux end this process first, should memory run out: another one takes its place."""
+    """Makes Linux kill this process first when memory runs out; it is replaced."""
     with suppress(OSError):  # there is no such file, or it may not be written
         _OOM_SCORE.write_text(str(min(1000, int(_OOM_SCORE.read_text()) + 500)))
 
@@ -102,7 +102,7 @@ def keep_freed_memory() -> bool:
     """Tells glibc to keep freed memory for the next photo; False where there is no glibc.
 
     By default glibc gives large buffers back to the system at once, and the next photo of the same size
-    has every page faulted in anew: some 2,200 page faults and 5 ms of kernel time for each request with a
+    faults in every page again: some 2,200 page faults and 5 ms of kernel time for each request with a
     1080p photo. With these thresholds a prototype of this service went from 18.0 to 11.1 ms of CPU a
     request. The price: some hundred MB stay with the process after photos that are not small.
     """
@@ -117,7 +117,7 @@ def keep_freed_memory() -> bool:
 
 
 def freeze_garbage_collector() -> None:
-    """Takes all objects that are there out of the rounds of Python's collector; to be called once, ready.
+    """Excludes all existing objects from garbage collection; call it once, after startup.
 
     What was imported and loaded stays to the end. Without this the collector went through all of it every
     few thousand requests, some 30 ms during which nothing was answered. A round before it would find nothing

@@ -1,4 +1,4 @@
-"""SIGHUP, which asks for the model to be loaded again; imports nothing of ours."""
+"""The signal SIGHUP, which reloads the model."""
 
 import asyncio
 import signal
@@ -13,7 +13,7 @@ def hold_sighup() -> None:
 
 
 def on_sighup(act: Callable[[], object]) -> Callable[[], object]:
-    """Calls `act` in the running event loop for each SIGHUP, held ones too; gives what undoes that."""
+    """Calls `act` in the running event loop for each SIGHUP, held ones too; returns a function to stop."""
     if not _gets_signals():
         return lambda: None
     loop, held = asyncio.get_running_loop(), signal.getsignal(signal.SIGHUP)
@@ -24,7 +24,7 @@ def on_sighup(act: Callable[[], object]) -> Callable[[], object]:
 
 
 class _HeldSignal:
-    """A signal handler that takes note."""
+    """A signal handler that only records the signal; a mask would hold it in this thread alone."""
 
     def __init__(self) -> None:
         self.came = False
@@ -34,5 +34,5 @@ class _HeldSignal:
 
 
 def _gets_signals() -> bool:
-    """Whether this is the main thread of a Unix process; no other one gets them."""
+    """Whether this is the main thread of a Unix process: Python handles signals there only."""
     return hasattr(signal, "SIGHUP") and threading.current_thread() is threading.main_thread()

@@ -82,7 +82,7 @@ class WorkItem(Generic[T]):
         self._resolve(None, error)
 
     def stop_waiting(self) -> None:
-        """Lets go of the timeout, which holds the work; called in the loop."""
+        """Cancels the timeout, which keeps the work in memory; called in the loop."""
         if self.timeout is not None:
             self.timeout.cancel()
 
@@ -101,7 +101,7 @@ class WorkItem(Generic[T]):
 
 
 def attempt(function: Callable[..., T], *arguments: Any) -> tuple[T | None, Exception | None]:
-    """What the function returns, or what it raises: for threads that outlive the failure of what they run."""
+    """The function's result and None, or None and its exception; for threads that must survive exceptions."""
     try:
         return function(*arguments), None
     except BaseException as error:  # noqa: BLE001 - a worker survives whatever a photo does, even SystemExit
@@ -144,20 +144,20 @@ def _deliver(item: WorkItem[Any]) -> None:
     """Hands the outcome to the event loop that waits for it; called by a worker."""
     try:
         item.future.get_loop().call_soon_threadsafe(item.publish)
-    except RuntimeError:  # the loop has ended, and with it who waited
+    except RuntimeError:  # the loop has ended, and its callers with it
         _log.warning("a result came after the event loop had ended")
 
 
 @dataclass(frozen=True, slots=True)
 class PoolState:
-    """What the workers of a pool do at this moment."""
+    """Load of the pool: live and busy workers, and the queue."""
 
     num_workers: int
     num_alive: int
     num_busy: int
     num_queued: int
     shortest_busy_s: float
-    """How long the worker that began last is at it; 0 unless all are busy."""
+    """Seconds since the last worker began; 0 unless all are busy."""
 
 
 class WorkerPool:
@@ -218,7 +218,7 @@ class WorkerPool:
         return item
 
     def drop(self, item: WorkItem[Any]) -> None:
-        """Forgets an item whose result nobody waits for; one that runs stops at its next check."""
+        """Removes an item from the queue, or stops it at its next check if it runs."""
         item.stop_waiting()
         item.timer.is_cancelled = True
         with self._changed:
@@ -235,7 +235,7 @@ class WorkerPool:
             self._refuse_overload(math.inf)
 
     def state(self) -> PoolState:
-        """What the workers do; waits for nothing but a lock that is held for microseconds."""
+        """The current load; never waits for work."""
         begun = [each for each in self._begun if each is not None]
         num_alive = sum(thread.is_alive() for thread in self._threads)
         since = time.monotonic() - max(begun) if len(begun) == len(self._begun) else 0.0

@@ -54,7 +54,7 @@ class EyeFinder(Protocol):
 
     @property
     def input_side_px(self) -> int:
-        """Longest side at which the finder looks at a photo: more pixels show it nothing more."""
+        """Longest side of a photo that the finder uses; it scales larger ones down."""
 
     def detect(self, photo: Image) -> EyeDetections:
         """Eyes in pixels of `photo` (H x W x 3 uint8 RGB), people largest first; empty if none."""

@@ -85,7 +85,7 @@ def decode(data: bytes, header: Header, *, reduce: Reduce = 1) -> Image:
     """
     if reduce != 1 and header.format != "jpeg":
         raise ValueError(f"only a JPEG decodes at 1/{reduce}, not a {header.format}")
-    # Only IMREAD_UNCHANGED keeps alpha, in more memory; it ignores the orientation, as the other is told to.
+    # Only IMREAD_UNCHANGED keeps alpha, in more memory. It always ignores the orientation.
     keep_alpha = header.may_have_alpha
     flags = cv2.IMREAD_UNCHANGED if keep_alpha else _READ_REDUCED[reduce] | cv2.IMREAD_IGNORE_ORIENTATION
     with translate_memory_errors():

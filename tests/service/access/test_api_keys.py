@@ -156,7 +156,7 @@ def test_a_file_that_breaks_keeps_the_old_keys_says_so_once_and_recovers(
             with pytest.raises(Unauthorized):
                 store.ring().check("rubbish")
     assert len(caplog.records) == 1
-    assert "1 API keys known so far stay in force" in caplog.text
+    assert "keeping the previous 1" in caplog.text
     replace(file, hash_key("new"))
     store.ring().check("new")
 

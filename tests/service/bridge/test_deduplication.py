@@ -76,5 +76,5 @@ def test_a_full_disk_ends_the_memory_and_not_the_work(caplog: pytest.LogCaptureF
     once = Deduplicator()
     once._path, once._file = Path("/dev/full"), open("/dev/full", "a")  # noqa: SIM115
     do(once, "a", "b")
-    assert "no longer records" in caplog.text
+    assert "cannot write finished events" in caplog.text
     assert once.accept(job("a")) is not None

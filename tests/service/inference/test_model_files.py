@@ -22,7 +22,7 @@ def test_a_shipped_model_is_found_by_its_name(tmp_path: Path, monkeypatch: pytes
     assert model_path("tiny") == in_repository
     installed = fakes.tiny_model(package / "models" / "tiny.onnx")
     assert model_path("tiny") == installed
-    with pytest.raises(ModelNotFound, match=r"no model 'huge'\. Found here: tiny"):
+    with pytest.raises(ModelNotFound, match=r"no model 'huge'\. Available: tiny"):
         model_path("huge")
 
 
@@ -36,5 +36,5 @@ def test_a_mounted_model_goes_before_a_shipped_one_of_its_name(tmp_path: Path) -
     own = fakes.tiny_model(tmp_path / "synthesizer.onnx")
     assert model_path("synthesizer", tmp_path) == own
     assert model_path("synthesizer") != own
-    with pytest.raises(ModelNotFound, match=r"Found here: .*synthesizer"):
+    with pytest.raises(ModelNotFound, match=r"Available: .*synthesizer"):
         model_path("none", tmp_path)
