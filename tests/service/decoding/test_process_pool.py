@@ -188,7 +188,7 @@ def test_a_process_that_dies_at_a_photo_is_told_and_replaced(
         threading.Timer(0.2, os.kill, (pid, signal.SIGKILL)).start()
         with pytest.raises(ReadingFailed, match=r"was ended by signal 9, and the service goes on"):
             made(photo, sleeping(30), StageTimer())
-        assert "was ended by signal 9; another one takes its place" in caplog.text
+        assert "was ended by signal 9; it will be replaced" in caplog.text
         assert made(photo, FIND, StageTimer()).eyes
         assert made.pids != [pid]
 
@@ -388,7 +388,7 @@ def test_one_that_ends_at_its_start_is_told(tmp_path: Path, monkeypatch: pytest.
         (folder / "__init__.py").touch()
     (decoding / "worker.py").write_text("raise SystemExit(3)")
     monkeypatch.setattr(worker_process, "_ROOT", tmp_path)
-    with pytest.raises(NotReady, match="ended while it started"):
+    with pytest.raises(NotReady, match="ended during its start"):
         ProcessPoolReader(2, "haar", max_pixels=MAX_PIXELS)
 
 
@@ -429,7 +429,7 @@ def test_without_a_sandbox_photos_are_read_too_and_the_log_tells(
         assert any("listdir" in each or "lambda" in each for each in made(photo, LOOK_AROUND, StageTimer()))
     finally:
         made.close()
-    assert caplog.text.count("are in no sandbox: libseccomp.so.2 is missing") == told
+    assert caplog.text.count("run without a sandbox: libseccomp.so.2 is missing") == told
 
 
 def test_where_a_sandbox_is_required_and_there_is_none_no_process_is_started(
@@ -438,7 +438,7 @@ def test_where_a_sandbox_is_required_and_there_is_none_no_process_is_started(
     monkeypatch.setattr(
         worker_process, "_TASK_MODULES", ("tests.service.no_sandbox", *worker_process._TASK_MODULES)
     )
-    with pytest.raises(SandboxMissing, match=r"as asked for: libseccomp\.so\.2 is missing"):
+    with pytest.raises(SandboxMissing, match=r"there is no sandbox: libseccomp\.so\.2 is missing"):
         ProcessPoolReader(2, "haar", max_pixels=MAX_PIXELS, sandbox="required")
 
 

@@ -73,13 +73,13 @@ def test_a_crash_leaves_no_photo_on_the_disk() -> None:
 
 
 @pytest.mark.parametrize(("before", "why"), [
-    ("sys.platform = 'darwin'", "there is seccomp in Linux only"),
+    ("sys.platform = 'darwin'", "seccomp needs Linux"),
     ("import tests.service.no_sandbox", "libseccomp.so.2 is missing (Debian's package libseccomp2)"),
     ("sandbox.ALLOWED += ('openat', 'newfstatat', 'ioctl')",
-     "the system took the rules and does not follow them"),
+     "the system accepted the rules but does not enforce them"),
     ("sandbox._check = lambda: None\n"
      "sandbox.ALLOWED += ('openat', 'newfstatat', 'ioctl', 'prlimit64')\n"
-     "sandbox.enter_sandbox()", "the system refuses it: E"),
+     "sandbox.enter_sandbox()", "the system refuses the rules: E"),
     ("sandbox._ALLOW = 0x12345678", "libseccomp refuses a rule for read: EINVAL"),
 ])  # fmt: skip
 def test_where_it_cannot_be_it_says_why(before: str, why: str) -> None:

@@ -117,7 +117,7 @@ def test_a_folder_of_faces_alone_is_refused(photos: Path, capsys: pytest.Capture
     capsys.readouterr()
     assert run(photos / "faces", "-o", photos / "faces") == 1
     told = capsys.readouterr().err
-    assert told.count("\n") == 1 and "faces that were drawn before" in told
+    assert told.count("\n") == 1 and "faces drawn earlier" in told
 
 
 def test_a_photo_that_comes_later_takes_no_name_from_another(photos: Path, tmp_path: Path) -> None:
