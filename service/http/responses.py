@@ -8,25 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from service.engine.model_reload import LoadedModel, ReloadableModel
-from service.http.schemas import (
-    BatchAnswer,
-    CandidateShape,
-    CardShape,
-    EyesAnswer,
-    EyeShape,
-    FaceShape,
-    ListedModel,
-    ModelsAnswer,
-    ModelShape,
-    Problem,
-    QualityShape,
-    RefusedShape,
-    ResultShape,
-    SeenEyeShape,
-    SynthesisAnswer,
-    ZippedAnswer,
-    ZippedResult,
-)
+from service.http import schemas
 from service.inference.catalog import CatalogEntry
 from service.inference.synthesizer import Synthesizer
 from service.observability.stage_timer import StageTimer
@@ -41,28 +23,28 @@ _EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 
 def synthesis_answer(
     synthesis: Synthesis, format: FaceFormat, synthesizer: Synthesizer, request_id: str, timer: StageTimer
-) -> SynthesisAnswer:
+) -> schemas.SynthesisAnswer:
     """The JSON answer of `/synthesize`."""
     with timer.span("encode"):
         files = [encode_synthetic(face, format) for face in synthesis.faces]
-    return SynthesisAnswer(
+    return schemas.SynthesisAnswer(
         faces=[_face(face, file, format) for face, file in zip(synthesis.faces, files, strict=True)],
         refused=[_refused(each) for each in synthesis.rejected],
         input=synthesis.input,
         num_left_out=synthesis.num_left_out,
-        model=ModelShape.model_validate(synthesizer.info),
+        model=schemas.ModelShape.model_validate(synthesizer.info),
         device=synthesizer.device,
         timings_ms=timer.spent_ms,
         request_id=request_id,
     )
 
 
-def eyes_answer(found: PhotoEyes, request_id: str, *, all: bool) -> EyesAnswer:
+def eyes_answer(found: PhotoEyes, request_id: str, *, all: bool) -> schemas.EyesAnswer:
     """The JSON answer of `/eyes`; with `all` also detections below the threshold, if the finder has them."""
     below = None
     if all and found.below_threshold is not None:
-        below = [CandidateShape.model_validate(eye) for eye in found.below_threshold]
-    return EyesAnswer(
+        below = [schemas.CandidateShape.model_validate(eye) for eye in found.below_threshold]
+    return schemas.EyesAnswer(
         width=found.width,
         height=found.height,
         eyes=[_seen(each) for each in found.eyes],
@@ -71,11 +53,13 @@ def eyes_answer(found: PhotoEyes, request_id: str, *, all: bool) -> EyesAnswer:
     )
 
 
-def models_answer(entries: Sequence[CatalogEntry], live: ReloadableModel, request_id: str) -> ModelsAnswer:
+def models_answer(
+    entries: Sequence[CatalogEntry], live: ReloadableModel, request_id: str
+) -> schemas.ModelsAnswer:
     """The answer of `/models`."""
     current = live.current
-    return ModelsAnswer(
-        answering=CardShape.model_validate(current.synthesizer.info),
+    return schemas.ModelsAnswer(
+        answering=schemas.CardShape.model_validate(current.synthesizer.info),
         device=current.synthesizer.device,
         last_failure=live.last_failure and live.last_failure.replace(str(current.path), current.path.name),
         models=[_listed(entry, current) for entry in entries],
@@ -83,9 +67,9 @@ def models_answer(entries: Sequence[CatalogEntry], live: ReloadableModel, reques
     )
 
 
-def _listed(entry: CatalogEntry, current: LoadedModel) -> ListedModel:
-    about = None if entry.info is None else CardShape.model_validate(entry.info)
-    return ListedModel(
+def _listed(entry: CatalogEntry, current: LoadedModel) -> schemas.ListedModel:
+    about = None if entry.info is None else schemas.CardShape.model_validate(entry.info)
+    return schemas.ListedModel(
         name=entry.name,
         source=entry.source,
         num_bytes=entry.num_bytes,
@@ -95,25 +79,25 @@ def _listed(entry: CatalogEntry, current: LoadedModel) -> ListedModel:
     )
 
 
-def _face(face: Face, file: bytes, format: FaceFormat) -> FaceShape:
-    return FaceShape(
+def _face(face: Face, file: bytes, format: FaceFormat) -> schemas.FaceShape:
+    return schemas.FaceShape(
         image=base64.b64encode(file).decode(),
         format=format,
         width=face.pixels.shape[1],
         height=face.pixels.shape[0],
-        eye=EyeShape.model_validate(face.eye),
-        quality=QualityShape.model_validate(face.quality),
+        eye=schemas.EyeShape.model_validate(face.eye),
+        quality=schemas.QualityShape.model_validate(face.quality),
     )
 
 
-def _refused(refused: RejectedEye) -> RefusedShape:
-    eye = EyeShape.model_validate(refused.eye)
-    return RefusedShape(code=refused.error.code, detail=str(refused.error), eye=eye)
+def _refused(refused: RejectedEye) -> schemas.RefusedShape:
+    eye = schemas.EyeShape.model_validate(refused.eye)
+    return schemas.RefusedShape(code=refused.error.code, detail=str(refused.error), eye=eye)
 
 
-def _seen(seen: MeasuredEye) -> SeenEyeShape:
-    quality = QualityShape.model_validate(seen.quality)
-    return SeenEyeShape(**EyeShape.model_validate(seen.eye).model_dump(), quality=quality)
+def _seen(seen: MeasuredEye) -> schemas.SeenEyeShape:
+    quality = schemas.QualityShape.model_validate(seen.quality)
+    return schemas.SeenEyeShape(**schemas.EyeShape.model_validate(seen.eye).model_dump(), quality=quality)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +105,9 @@ class BatchResult:
     """One photo of a batch: its answer in JSON, or its faces as files, or its problem."""
 
     file_name: str
-    answer: SynthesisAnswer | None = None
+    answer: schemas.SynthesisAnswer | None = None
     faces: Sequence[bytes] = ()
-    problem: Problem | None = None
+    problem: schemas.Problem | None = None
 
     @property
     def status(self) -> int:
@@ -134,7 +118,7 @@ class BatchResult:
 def batch_json(results: Sequence[BatchResult], request_id: str) -> bytes:
     """A `BatchAnswer` as JSON."""
     shapes = [
-        ResultShape(
+        schemas.ResultShape(
             index=index,
             file=result.file_name,
             status=result.status,
@@ -143,12 +127,12 @@ def batch_json(results: Sequence[BatchResult], request_id: str) -> bytes:
         )
         for index, result in enumerate(results)
     ]
-    return BatchAnswer(results=shapes, request_id=request_id).model_dump_json().encode()
+    return schemas.BatchAnswer(results=shapes, request_id=request_id).model_dump_json().encode()
 
 
 def batch_zip(results: Sequence[BatchResult], request_id: str, *, format: FaceFormat) -> bytes:
     """A ZIP of the faces, named by their photo's index (`003.png`, or `003-1.png`), and `results.json`."""
-    shapes: list[ZippedResult] = []
+    shapes: list[schemas.ZippedResult] = []
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:  # images are compressed
         for index, result in enumerate(results):
@@ -156,7 +140,7 @@ def batch_zip(results: Sequence[BatchResult], request_id: str, *, format: FaceFo
             for name, face in zip(names, result.faces, strict=True):
                 archive.writestr(zipfile.ZipInfo(name, _EPOCH), face)
             shapes.append(
-                ZippedResult(
+                schemas.ZippedResult(
                     index=index,
                     file=result.file_name,
                     status=result.status,
@@ -164,7 +148,7 @@ def batch_zip(results: Sequence[BatchResult], request_id: str, *, format: FaceFo
                     problem=result.problem,
                 )
             )
-        document = ZippedAnswer(results=shapes, request_id=request_id).model_dump_json(indent=1)
+        document = schemas.ZippedAnswer(results=shapes, request_id=request_id).model_dump_json(indent=1)
         archive.writestr(zipfile.ZipInfo("results.json", _EPOCH), document)
     return buffer.getvalue()
 

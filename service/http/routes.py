@@ -15,19 +15,9 @@ from starlette.types import Receive, Scope, Send
 from service.access.admission import admit, authenticate, require_key
 from service.engine.engine import Engine
 from service.errors import NotAcceptable, NotFound, NotReady
+from service.http import openapi
 from service.http.deadlines import cancel_on_disconnect, read_deadline_ms
 from service.http.negotiation import negotiate
-from service.http.openapi import (
-    BATCH_RESPONSES,
-    EYES_RESPONSES,
-    METRICS_RESPONSES,
-    MODELS_RESPONSES,
-    READY_RESPONSES,
-    SYNTHESIZE_RESPONSES,
-    ZIP,
-    describe_batch_route,
-    describe_photo_route,
-)
 from service.http.problems import problem_of
 from service.http.query_params import EyesQuery, SynthesizeQuery, read_query
 from service.http.request_body import UploadedPhoto, check_photo_size, read_photo, read_photos
@@ -101,7 +91,7 @@ async def livez() -> Health:
     return Health()
 
 
-@health_routes.get("/readyz", summary="Readiness probe", responses=READY_RESPONSES)
+@health_routes.get("/readyz", summary="Readiness probe", responses=openapi.READY_RESPONSES)
 async def readyz(request: Request) -> Readiness:
     """Answers 200 if photos can be processed, with the device and model in use; never waits for a photo."""
     engine = _engine(request)
@@ -118,7 +108,7 @@ async def readyz(request: Request) -> Readiness:
     )
 
 
-@model_routes.get("/models", summary="List models", responses=MODELS_RESPONSES)
+@model_routes.get("/models", summary="List models", responses=openapi.MODELS_RESPONSES)
 async def models(request: Request) -> ModelsAnswer:
     """The shipped and mounted models: training data, license class, and which one is in use."""
     live, catalog = _engine(request).model, request.app.state.catalog
@@ -127,7 +117,7 @@ async def models(request: Request) -> ModelsAnswer:
 
 
 @health_routes.get(
-    "/metrics", summary="Prometheus metrics", response_class=Response, responses=METRICS_RESPONSES
+    "/metrics", summary="Prometheus metrics", response_class=Response, responses=openapi.METRICS_RESPONSES
 )
 async def metrics(
     request: Request,
@@ -148,8 +138,8 @@ async def metrics(
     "/synthesize",
     summary="Synthesize a face from one eye",
     response_class=Response,
-    responses=SYNTHESIZE_RESPONSES,
-    openapi_extra=describe_photo_route(SynthesizeQuery),
+    responses=openapi.SYNTHESIZE_RESPONSES,
+    openapi_extra=openapi.describe_photo_route(SynthesizeQuery),
 )
 async def synthesize(request: Request) -> Response:
     """A synthetic face that could belong to the eye in the photo. It is a guess and identifies nobody."""
@@ -179,13 +169,13 @@ async def synthesize(request: Request) -> Response:
     "/synthesize/batch",
     summary="Synthesize faces from several photos",
     response_model=BatchAnswer,
-    responses=BATCH_RESPONSES,
-    openapi_extra=describe_batch_route(),
+    responses=openapi.BATCH_RESPONSES,
+    openapi_extra=openapi.describe_batch_route(),
 )
 async def synthesize_batch(request: Request) -> Response:
     """The answer of `/synthesize` for each photo of a form; one that fails does not fail the others."""
     engine, query = _engine(request), read_query(request, SynthesizeQuery)
-    media_type = _negotiate(request, (_JSON, ZIP))
+    media_type = _negotiate(request, (_JSON, openapi.ZIP))
     settings: Settings = request.app.state.settings
     engine.pool.refuse_overload()
     uploads = await read_photos(
@@ -203,7 +193,7 @@ async def synthesize_batch(request: Request) -> Response:
         upload: UploadedPhoto, selected: SelectedCrops, drawn: DrawnFaces, timer: StageTimer
     ) -> BatchResult:
         synthesis = model.pipeline.finish(selected, drawn, timer)
-        if media_type == ZIP:
+        if media_type == openapi.ZIP:
             faces = [encode_synthetic(face, format) for face in synthesis.faces]
             return BatchResult(upload.file_name, faces=faces)
         answer = synthesis_answer(synthesis, format, model.synthesizer, request_id, timer)
@@ -222,7 +212,7 @@ async def synthesize_batch(request: Request) -> Response:
         else result
         for upload, result in zip(uploads, drawn, strict=True)
     ]
-    join = partial(batch_zip, format=format) if media_type == ZIP else batch_json
+    join = partial(batch_zip, format=format) if media_type == openapi.ZIP else batch_json
     body = await asyncio.to_thread(join, results, request_id)
     return Response(body, 200, {"X-Device": model.synthesizer.device}, media_type)
 
@@ -231,8 +221,8 @@ async def synthesize_batch(request: Request) -> Response:
     "/eyes",
     summary="Detect eyes",
     response_model=EyesAnswer,
-    responses=EYES_RESPONSES,
-    openapi_extra=describe_photo_route(EyesQuery),
+    responses=openapi.EYES_RESPONSES,
+    openapi_extra=openapi.describe_photo_route(EyesQuery),
 )
 async def eyes(request: Request) -> Response:
     """Every detected eye, the largest person first."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import ImageCorrupt, OutOfMemory
-from service.vision.image_header import Header
+from service.vision.image_header import Header, ImageFormat
 from service.vision.jpeg import parse_jpeg
 from service.vision.png import parse_png, rebuild
 
