@@ -127,12 +127,7 @@ class Bridge:
             self._mqtt.acknowledge(message.tag)
 
     def _accept(self, message: Message) -> DeliveryTag | None:
-        """The tag to acknowledge now; None if the message stays open until its event is done.
-
-        Raises:
-            MessageRefused: it is not as Frigate documents it.
-            BridgeFull: the queue is full.
-        """
+        """The tag to acknowledge now; None if the message stays open until its event is done."""
         if self._stopping.is_set():
             return None
         if message.retained or not message.payload:  # an old event, or the removal of a retained one

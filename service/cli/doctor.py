@@ -54,11 +54,7 @@ def examine_sandbox() -> dict[str, str]:
 
 
 def examine_finder(name: Literal["learned", "haar"]) -> dict[str, str]:
-    """The eye finder, and its median time on a photo without eyes.
-
-    Raises:
-        ModelError: the finder cannot be used.
-    """
+    """The eye finder, and its median time on a photo without eyes."""
     finder = open_eye_finder(name)
     photo = np.full((240, 320, 3), 128, np.uint8)
     times_ms = []

@@ -54,7 +54,7 @@ class InvalidMessage(ReadingFailed):
 
 
 class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=True):
-    """What a decoding process sends."""
+    """Base of the messages from a decoding process."""
 
 
 class Ready(Message, frozen=True):
@@ -70,7 +70,7 @@ class MemoryRequest(Message, frozen=True):
 
 
 class Result(Message, Generic[T], frozen=True):
-    """What the task gave for the photo."""
+    """The task's result for the photo."""
 
     value: T
     spent_ms: StageTimes
@@ -103,7 +103,7 @@ Outcome = Result[T] | KnownError | UnexpectedError
 
 
 class Outcomes(Message, Generic[T], frozen=True):
-    """What became of each photo of a request."""
+    """The outcome of each photo of a request."""
 
     outcomes: list[Outcome[T]]
 
@@ -112,11 +112,7 @@ AnyMessage = MemoryRequest | Ready | Outcomes[T] | KnownError
 
 
 def encode(message: Message) -> bytes:
-    """The bytes of a message.
-
-    Raises:
-        TypeError: it holds a value of a type that no message has.
-    """
+    """The bytes of a message."""
     return _encoder.encode(message)
 
 
@@ -157,7 +153,7 @@ class _Error(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields
 
 
 def _simplify(value: Any) -> Any:
-    """What is sent in the place of a value that MessagePack does not know."""
+    """The encoding of a value that MessagePack does not support."""
     if isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.ndim == 3 and value.shape[2] == 3:
         return _Pixels(value.shape[0], value.shape[1], value.tobytes())
     if isinstance(value, Eye2FaceError) and value.code in _errors():
@@ -264,7 +260,7 @@ class WorkerConnection:
         return self._take(size, check)
 
     def close(self) -> None:
-        """Ends the connection."""
+        """Closes the connection."""
         self._socket.close()
 
     def _take(self, size: int, check: Callable[[], None]) -> bytes:

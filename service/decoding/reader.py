@@ -1,4 +1,4 @@
-"""The protocol of what reads photos (decodes, searches and crops them), and the reader of the calling thread.
+"""The protocol `PhotoReader` (decodes photos, detects and crops eyes), and the reader of the calling thread.
 
 Beside a GPU, and where a sandbox is required, processes read them (`service.decoding.process_pool`).
 """

@@ -71,7 +71,7 @@ def _encode(outcomes: list[Outcome[Any]]) -> bytes:
 
 
 def _read(data: bytes, run: Callable[..., Any], reader: InProcessReader) -> Outcome[Any]:
-    """What the task gave or raised."""
+    """The task's result or error."""
     timer = StageTimer()
     try:
         return Result(reader(data, PhotoTask(run, object), timer), _times(timer))

@@ -164,7 +164,7 @@ class WorkerProcess:
             raise self._died(lost) from lost
 
     def stop(self) -> None:
-        """Ends the process, kills it if it is at work, and frees what it had."""
+        """Ends the process, by a kill if it is busy, and frees its resources."""
         if self._connection is not None:
             self._connection.close()  # an idle process ends by itself
         if self._process is not None:

@@ -45,7 +45,7 @@ class DeviceRunner:
         self(self._black_eye())
 
     def close(self) -> None:
-        """Ends the thread, if there is one, when what waits is done."""
+        """Ends the batching thread, if there is one, after the queued calls."""
         if self._batcher is not None:
             self._batcher.close()
 

@@ -98,11 +98,7 @@ class Engine:
         return self.model.current.runner
 
     def submit(self, work: Work[Any, Any, Any, T], *, max_ms: float) -> WorkItem[T]:
-        """The photo's work in the queue; its timer stops it where the result is no longer wanted.
-
-        Raises:
-            Overloaded, NotReady: it is not taken.
-        """
+        """Queues the work of a photo; raises Overloaded or NotReady if it is not accepted."""
         observe = stage_spans() if self.settings.tracing else None
         return self.pool.submit(work, max_ms=max_ms, observe=observe)
 
@@ -128,7 +124,7 @@ class Engine:
             raise NotReady(f"Photos cannot be drawn: {'; '.join(reasons)}. See the service's log.")
 
     def close(self) -> bool:
-        """Ends the workers; False if some still work at photos that nobody waits for."""
+        """Ends the workers; False if some are still busy."""
         ended = self.pool.close(_LINGER_S)
         self.runner.close()
         if self._reader is not None:
@@ -142,7 +138,7 @@ class Engine:
             timer.observe("queue", waited_s * 1000, 0.0)
 
     def _open_reader(self, synthesizer: Synthesizer) -> PhotoReader:
-        """What reads the photos for this model: the same for every one that follows."""
+        """The photo reader, created for the first model and shared by later ones."""
         if self._reader is None:
             number = self.settings.num_readers
             in_sandbox = self.settings.sandbox == "required"

@@ -205,9 +205,6 @@ def run_fingerprint(settings: Settings, options: DrawOptions, model_sha256: str 
     """A short hash of everything that decides which face a photo gets.
 
     `model_sha256` is that of the settings' model if it is not given.
-
-    Raises:
-        ModelError: there is no such model.
     """
     if model_sha256 is None:
         model_sha256 = read_model_info(model_path(settings.model, settings.models_folder)).sha256

@@ -84,11 +84,7 @@ class Replica:
         return self._app
 
     async def check_health(self) -> None:
-        """Ray's health check: it replaces a replica that raises.
-
-        Raises:
-            NotReady: photos cannot be processed.
-        """
+        """Ray's health check: it replaces a replica that raises."""
         if engine := self._app.made.get("engine"):
             engine.refuse_unready()
 

@@ -112,11 +112,7 @@ async def _read(request: Request, max_bytes: int) -> bytes:
 
 
 def check_photo_size(num_bytes: int, max_bytes: int) -> None:
-    """Checks the size of one photo of a batch.
-
-    Raises:
-        UploadTooLarge: it is over `max_bytes`.
-    """
+    """Raises UploadTooLarge if a photo of a batch has more than `max_bytes`."""
     if num_bytes > max_bytes:
         raise _too_large(f"The photo has {num_bytes:,} bytes", max_bytes)
 
@@ -176,11 +172,7 @@ class _FormParser(MultiPartParser):
 
 
 async def _read_form(request: Request, max_bytes: int, *, max_fields: int) -> list[UploadedPhoto]:
-    """The files of the form, at least one.
-
-    Raises:
-        MissingField, InvalidForm, InvalidParameter: the form is invalid.
-    """
+    """The files of the form, at least one."""
     try:
         form = await _FormParser(request, max_bytes, max_fields).parse()
     except MultiPartException as error:

@@ -85,11 +85,7 @@ def open_cpu_session(model: Path | bytes, *, num_threads: int) -> Session:
 
 
 def has_cuda() -> bool:
-    """Whether this build of ONNX Runtime supports CUDA; whether the machine has a GPU is another question.
-
-    Raises:
-        RuntimeMissing: ONNX Runtime is not installed.
-    """
+    """Whether this build of ONNX Runtime supports CUDA; whether the machine has a GPU is another question."""
     return _CUDA in _import_onnxruntime().get_available_providers()
 
 

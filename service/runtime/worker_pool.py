@@ -113,7 +113,7 @@ def attempt(function: Callable[..., T], *arguments: Any) -> tuple[T | None, Exce
 def call_together(
     function: Callable[[Sequence[T]], Sequence[Read | Exception]], arguments: Sequence[T]
 ) -> list[tuple[Read | None, Exception | None]]:
-    """What the function gives for each argument, or its error; if a call for all fails, each has its own."""
+    """What the function gives for each argument, or its error; if a shared call fails, each has its own."""
     results, error = attempt(function, arguments)
     if results is not None:
         return [(None, each) if isinstance(each, Exception) else (each, None) for each in results]
