@@ -200,7 +200,7 @@ class WorkerProcess:
         except Eye2FaceError:
             self._killed_at = self._killed_at or time.monotonic() + GRACE_S
             if time.monotonic() >= self._killed_at:
-                _log.warning("killing decoding process %s: its photo exceeded its deadline", self.pid)
+                _log.warning("killing decoding process %s: its photo was canceled", self.pid)
                 self.stop()
                 raise
 
