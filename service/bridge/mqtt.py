@@ -96,8 +96,9 @@ class MqttConnection:
         self._client.suppress_exceptions = True  # paho logs what a callback raises and reads on
         if settings.mqtt_tls:
             self._client.tls_set_context(client_context(settings.mqtt_ca_file))
+        password = read_secret(settings.mqtt_password_file)
         if settings.mqtt_username is not None:
-            self._client.username_pw_set(settings.mqtt_username, read_secret(settings.mqtt_password_file))
+            self._client.username_pw_set(settings.mqtt_username, password)
         self._client.will_set(self._availability, "offline", qos=1, retain=True)
         self._client.reconnect_delay_set(1, _MAX_RECONNECT_S)
         self._client.on_socket_open = _set_nodelay
