@@ -1,7 +1,7 @@
 """A folder of pairs of eye and face: its files, how they are opened, and how they are written.
 
-Knows files; knows nothing of photos or filters. Letters of shapes: N rows (one face each), E = 2 eyes of a
-face (0 right, 1 left and mirrored), S side of the eye, W side of the wider eye, F side of the face.
+Letters of shapes: N rows (one face each), E = 2 eyes of a face (0 right, 1 left and mirrored), S side of the
+eye, W side of the wider eye, F side of the face.
 
     faces.npy      uint8 [N, F, F, 3]     the aligned face, not mirrored
     eyes.npy       uint8 [N, E, S, S, 3]  what service.vision.eyes.crop_eye gives
@@ -9,9 +9,7 @@ face (0 right, 1 left and mirrored), S side of the eye, W side of the wider eye,
     rows.csv       one line a row: see ROW_COLUMNS
     rejected.csv   one line a photo that gave no row, with the reason
     manifest.json  written last: a folder without it is not complete
-
-and, where `prepare --part mouth` added them (or those of the nose),
-
+  where `prepare --part mouth` (or nose) added them:
     mouth.npy      uint8 [N, S, S, 3]     one crop a face, not mirrored
     mouth_wide.npy uint8 [N, W, W, 3]     the same with context W / S
     mouth.json     written last: without it the part is not complete
