@@ -24,7 +24,7 @@ EXPECTED = {
     "empty": {400},
     "odd question": {422},
     "wrong type": {415},
-    "broken form": {422},
+    "broken form": {400},
     "nowhere": {404},
 }
 
