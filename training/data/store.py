@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 
 from service.vision.eyes import CROP_VERSION
 from service.vision.images import Image
+from training.data.face_alignment import FACE_FRAME_VERSION
 from training.data.files import AppendableArray, append_bytes, truncate, write_atomically
 from training.errors import DataError
 
@@ -40,6 +41,8 @@ Part = Literal["eye", "mouth", "nose"]
 """The part of the face that a model sees."""
 
 OTHER_PARTS: tuple[Part, ...] = ("mouth", "nose")
+
+VERSIONS = CROP_VERSION, FACE_FRAME_VERSION
 
 PART_VERSION = 1
 """Changes whenever the bytes of a part's crops change for the same photo and eyes."""
@@ -154,11 +157,10 @@ def open_pairs(folder: Path) -> Pairs:
     if manifest is None:
         state = "is not complete" if folder.is_dir() else "does not exist"
         raise DataError(f"{folder} {state}: make it with 'python -m training prepare SOURCE {folder}'")
-    found = manifest["settings"]["crop_version"]
-    if found != CROP_VERSION:
-        raise DataError(
-            f"{folder} holds crops of version {found}, this code makes {CROP_VERSION}: prepare it anew"
-        )
+    settings = manifest["settings"]
+    found, made = (settings["crop_version"], settings.get("face_frame_version", 1)), VERSIONS
+    if found != made:
+        raise DataError(f"{folder} holds crops and faces of versions {found}, this code makes {made}")
     faces, eyes, eyes_wide = (_open_array(folder / f"{name}.npy", manifest["num_rows"]) for name in ARRAYS)
     rows = _read_rows(folder / "rows.csv")
     if len(rows) != manifest["num_rows"]:
