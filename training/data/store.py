@@ -43,7 +43,6 @@ Part = Literal["eye", "mouth", "nose"]
 OTHER_PARTS: tuple[Part, ...] = ("mouth", "nose")
 
 VERSIONS = CROP_VERSION, FACE_FRAME_VERSION
-
 PART_VERSION = 1
 """Changes whenever the bytes of a part's crops change for the same photo and eyes."""
 
@@ -158,9 +157,8 @@ def open_pairs(folder: Path) -> Pairs:
         state = "is not complete" if folder.is_dir() else "does not exist"
         raise DataError(f"{folder} {state}: make it with 'python -m training prepare SOURCE {folder}'")
     settings = manifest["settings"]
-    found, made = (settings["crop_version"], settings.get("face_frame_version", 1)), VERSIONS
-    if found != made:
-        raise DataError(f"{folder} holds crops and faces of versions {found}, this code makes {made}")
+    if (found := (settings["crop_version"], settings.get("face_frame_version", 1))) != VERSIONS:
+        raise DataError(f"{folder} has crops and faces of versions {found}, this code makes {VERSIONS}")
     faces, eyes, eyes_wide = (_open_array(folder / f"{name}.npy", manifest["num_rows"]) for name in ARRAYS)
     rows = _read_rows(folder / "rows.csv")
     if len(rows) != manifest["num_rows"]:
