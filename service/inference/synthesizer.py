@@ -50,6 +50,7 @@ class ModelInfo:
     date: str
     metrics: dict[str, float]
     sha256: str
+    face_frame_version: int = 1
 
 
 @dataclass(frozen=True, slots=True)

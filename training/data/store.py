@@ -42,7 +42,6 @@ Part = Literal["eye", "mouth", "nose"]
 
 OTHER_PARTS: tuple[Part, ...] = ("mouth", "nose")
 
-VERSIONS = CROP_VERSION, FACE_FRAME_VERSION
 PART_VERSION = 1
 """Changes whenever the bytes of a part's crops change for the same photo and eyes."""
 
@@ -150,15 +149,16 @@ def open_pairs(folder: Path) -> Pairs:
     """The pairs that `prepare` wrote into `folder`; `rows` is a structured array of ROW_COLUMNS.
 
     Raises:
-        DataError: the folder is missing, incomplete, damaged, or of another crop version.
+        DataError: the folder is missing, incomplete, damaged, or of another version.
     """
     manifest = read_manifest(folder)
     if manifest is None:
         state = "is not complete" if folder.is_dir() else "does not exist"
         raise DataError(f"{folder} {state}: make it with 'python -m training prepare SOURCE {folder}'")
     settings = manifest["settings"]
-    if (found := (settings["crop_version"], settings.get("face_frame_version", 1))) != VERSIONS:
-        raise DataError(f"{folder} has crops and faces of versions {found}, this code makes {VERSIONS}")
+    versions = settings["crop_version"], settings.get("face_frame_version", 1)
+    if versions != (CROP_VERSION, FACE_FRAME_VERSION):
+        raise DataError(f"{folder} has other versions of crops and face frames, {versions}: prepare it anew")
     faces, eyes, eyes_wide = (_open_array(folder / f"{name}.npy", manifest["num_rows"]) for name in ARRAYS)
     rows = _read_rows(folder / "rows.csv")
     if len(rows) != manifest["num_rows"]:

@@ -21,8 +21,9 @@ from tqdm import tqdm
 from service.inference.synthesizer import Synthesizer
 from service.vision.images import Image
 from training.data.dataset import EyeFacePairs
+from training.data.face_alignment import FACE_FRAME_VERSION
 from training.data.store import Pairs, Part
-from training.errors import ResultsError
+from training.errors import DataError, ResultsError
 from training.evaluation.metrics import perceptual_distance
 from training.loop import previews as pictures
 from training.synthesizer import losses
@@ -174,9 +175,15 @@ def load_system(path: Path, part: Part = "eye") -> System:
     Raises:
         RunNotFound: the path is neither.
         ModelError: the file is no model of the service's contract, or one that sees another part.
+        DataError: its faces lie elsewhere in their frame than those of today's pairs.
     """
     if path.suffix == ".onnx":
         synthesizer = Synthesizer.load(path, device="cpu", num_threads=torch.get_num_threads(), part=part)
+        if (version := synthesizer.info.face_frame_version) != FACE_FRAME_VERSION:
+            raise DataError(
+                f"{path} draws faces in frame {version}, pairs hold them in frame {FACE_FRAME_VERSION}: they "
+                "cannot be compared"
+            )
         return lambda eyes: synthesizer(eyes[..., :3])
     model = load_weights(path)
     return lambda eyes: pictures.draw_faces(model, eyes[..., : 3 * model.config.num_eyes])

@@ -67,7 +67,7 @@ def test_crops_and_faces_of_another_version_are_refused(own_folder: Path, versio
     manifest = json.loads((own_folder / "manifest.json").read_text())
     manifest["settings"][version] += 1
     (own_folder / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(DataError, match="this code makes"):
+    with pytest.raises(DataError, match="prepare it anew"):
         open_pairs(own_folder)
 
 

@@ -13,7 +13,7 @@ from service.vision.images import Image
 from tests.training.perceptual import write_archives
 from training.data.dataset import EyeFacePairs
 from training.data.store import Pairs
-from training.errors import ResultsError, RunNotFound
+from training.errors import DataError, ResultsError, RunNotFound
 from training.evaluation import evaluate as evaluation
 from training.evaluation.evaluate import Moments
 from training.synthesizer.vgg import VGGFeatures, load_features, report_layers
@@ -116,6 +116,12 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"rubbish")
     with pytest.raises(ModelContractUnknown):
         evaluation.load_system(path)
+
+
+def test_a_model_of_another_face_frame_is_refused() -> None:
+    shipped = Path(__file__).parents[3] / "models" / "synthesizer.onnx"
+    with pytest.raises(DataError, match="draws faces in frame 1"):
+        evaluation.load_system(shipped)
 
 
 def test_the_written_scores_name_their_layers(
