@@ -59,8 +59,8 @@ bench: $(EVERYTHING) bench/.venv/.stamp ## speed beside floor and peers, into do
 	$(BIN)/python -m bench.table --into
 
 experiment: $(EVERYTHING) ## train and compare every objective on DATA=data/faces64 (hours; resumes)
-	$(BIN)/python -m training experiment $(DATA) --out $(RUNS) $(if $(PERCEPTUAL),--perceptual $(PERCEPTUAL))
-	$(BIN)/python -m training report $(DATA) --out $(RUNS) --into docs/results.md
+	$(BIN)/python -m training experiment $(DATA) --out $(RUNS) --results $(RUNS)/results.jsonl $(if $(PERCEPTUAL),--perceptual $(PERCEPTUAL))
+	$(BIN)/python -m training report --results $(RUNS)/results.jsonl
 
 clean: ## remove .venv, caches and build products; data/ and runs/ stay
 	rm -rf .venv bench/.venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

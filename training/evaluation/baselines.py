@@ -36,10 +36,10 @@ def nearest_eye(pairs: Pairs) -> System:
     return draw
 
 
-def amplified(regressor: System, pairs: Pairs, dataset: EyeFacePairs) -> tuple[System, float]:
+def amplified(regressor: System, pairs: Pairs, dataset: EyeFacePairs) -> System:
     """A regressor whose deviation from the mean face is scaled until σ over `dataset` is the true one's.
 
-    Answers the system and its factor. It satisfies the scalar std loss on pixels without knowing
+    It satisfies the scalar std loss on pixels without knowing
     anything more, so ours must beat it. `dataset` is the development split, never `val`.
     """
     mean = mean_face(pairs)
@@ -51,7 +51,7 @@ def amplified(regressor: System, pairs: Pairs, dataset: EyeFacePairs) -> tuple[S
         if ratio == 0:  # hardly trained, it draws one face for all: there is nothing to amplify
             break
         factor /= ratio
-    return (lambda eyes: _scaled(regressor(eyes), middle, factor)), factor
+    return lambda eyes: _scaled(regressor(eyes), middle, factor)
 
 
 def _scaled(faces_BHWC: Image, middle_HWC: NDArray[np.float32], factor: float) -> Image:

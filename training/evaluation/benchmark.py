@@ -3,7 +3,6 @@
 Letters of shapes: N samples of the split, M training faces, F side of the face, E numbers of an embedding.
 """
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -26,21 +25,8 @@ from training.synthesizer.vgg import VGGFeatures, load_features, report_layers
 
 Metrics = dict[str, float]
 
-SLICES: dict[str, Callable[[NDArray[np.void]], NDArray[np.bool_]]] = {
-    "dark": lambda rows: rows["light"] < 0.4,
-    "bright": lambda rows: rows["light"] > 0.62,
-    "eye below 28 px": lambda rows: rows["eye_size_px"] < 28,
-    "eye from 42 px": lambda rows: rows["eye_size_px"] >= 42,
-    "tilted by 5° or more": lambda rows: np.abs(rows["roll_deg"]) >= 5,
-    "monochrome": lambda rows: rows["monochrome"],
-}
-"""Parts of a split by what `prepare` wrote of each row; the sources are added to them."""
-
 IN_FACE, BACKGROUND = "inside the face", "background"
-"""Parts of the picture, not of the split: only their squared error is told."""
-
-MIN_SLICE = 20
-"""A mean over fewer samples says nothing."""
+"""Parts of the picture; only their squared error is measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +59,7 @@ class Benchmark:
         return draw_split(system, self.dataset)
 
     def measure(self, drawn_NHWC: Image) -> tuple[Metrics, dict[str, Metrics]]:
-        """Every number of the drawn faces, and some of them on slices of the split."""
+        """Every number of the drawn faces, and the squared error by part of the picture."""
         faces = iter(drawn_NHWC)
 
         def answer(eyes: Image) -> Image:
@@ -98,7 +84,7 @@ class Benchmark:
                 f"rank_{space.name}_error": rank.error,
                 f"memorisation_{space.name}": metrics.memorisation_ratio(embedded, space.true, space.train),
             }
-        return numbers, _slices(per_sample, self.rows) | _regions(pred, true)
+        return numbers, _regions(pred, true)
 
     def measure_corruptions(self, system: System) -> dict[str, Metrics]:
         """Some numbers of the system on eyes with each of `training.data.corruptions`."""
@@ -168,14 +154,3 @@ def _regions(pred: Tensor, true: Tensor) -> dict[str, Metrics]:
     squares_FF, region = (pred - true).square().mean((0, 1)), face_region(pred.shape[-1]) == 1
     places = ((IN_FACE, region), (BACKGROUND, ~region))
     return {name: {"num_samples": len(pred), "l2": squares_FF[mask].mean().item()} for name, mask in places}
-
-
-def _slices(per_sample: dict[str, NDArray[np.float64]], rows: NDArray[np.void]) -> dict[str, Metrics]:
-    chosen = {name: choose(rows) for name, choose in SLICES.items()}
-    chosen |= {f"source {source}": rows["source"] == source for source in np.unique(rows["source"])}
-    return {
-        name: {"num_samples": int(mask.sum())}
-        | {number: float(values[mask].mean()) for number, values in per_sample.items()}
-        for name, mask in chosen.items()
-        if mask.sum() >= MIN_SLICE
-    }

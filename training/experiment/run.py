@@ -11,34 +11,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from training.data.dataset import EyeFacePairs
 from training.data.splits import Split
 from training.data.store import Pairs, Part
-from training.errors import ResultsError
 from training.evaluation import evaluate as evaluation
 from training.evaluation.baselines import amplified, nearest_eye
-from training.evaluation.benchmark import Benchmark, Metrics, draw_split, make_benchmark, true_faces
+from training.evaluation.benchmark import Benchmark, draw_split, make_benchmark
 from training.evaluation.embeddings import load_vgg
-from training.evaluation.perception_distortion import NUM_COMPONENTS, measure_bound
 from training.evaluation.simclr import EncoderRecipe, read_encoder, train_encoder
-from training.experiment.results import Key, Row, append, find_row, has_row, read_results
-from training.experiment.tables import BOUND
+from training.experiment.results import Row, append, has_row, read_results
 from training.loop.run_folder import commit_hash, read_description, read_stats
 from training.synthesizer.objectives import OBJECTIVES, describe_objective
 from training.synthesizer.recipes import RECIPES, Recipe, describe
 from training.synthesizer.train import RunSettings, train
 
 MEAN_FACE, NEAREST_EYE, AMPLIFIED = "mean face", "nearest training eye", "amplified l1"
-BASELINES = {MEAN_FACE: None, NEAREST_EYE: None, AMPLIFIED: "l1-64", BOUND: "l2-64"}
+BASELINES = {MEAN_FACE: None, NEAREST_EYE: None, AMPLIFIED: "l1-64"}
 """What needs no training, and the recipe whose run with seed 0 it is made of."""
-
-DRAWN = "drawn-{split}.npy"
-"""The faces that a run drew, in its folder; made of real eyes, so they stay there."""
-
-NUM_PCA_FACES = 4000
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +46,7 @@ _LADDER = (
 )
 _REPEATED = ("l1-64", "layer-stdmap-64", "stdmap-ema-dct-64", "l2-layer-std-ema-64")
 PLAN = (
-    *(
-        Entry(name)
-        for name in ("l1-64", "layer-stdmap-64", MEAN_FACE, NEAREST_EYE, AMPLIFIED, "l2-64", BOUND)
-    ),
+    *(Entry(name) for name in ("l1-64", "layer-stdmap-64", MEAN_FACE, NEAREST_EYE, AMPLIFIED, "l2-64")),
     *(Entry(name) for name in ("feature-64", *_LADDER)),
     *(Entry(name) for name in ("gan-64", "cgan-64", "cgan-two-eyes-64")),
     *(Entry(name) for name in ("half-layer-stdmap-64", "l2-layer-std-ema-64")),
@@ -80,7 +68,6 @@ class ExperimentSettings:
     num_steps: int | None = None
     encoder: EncoderRecipe = field(default_factory=EncoderRecipe)
     accelerator: str = "auto"
-    devices: int = 1
 
 
 class Experiment:
@@ -94,7 +81,8 @@ class Experiment:
         """Appends a row for each entry that has none.
 
         Raises:
-            ResultsError: another run stands under the same name, or a baseline lacks what it is made of.
+            ResultsError: another run stands under the same name.
+            RunNotFound: a baseline lacks the run that it is made of.
         """
         for entry in plan:
             known = self._described(entry)
@@ -128,30 +116,18 @@ class Experiment:
 
     def _made(self, entry: Entry) -> Row:
         """Trains if need be, and measures."""
-        needed = BASELINES.get(entry.system)
-        if (
-            needed is not None
-            and not (self._folder(needed, 0) / DRAWN.format(split=self.settings.split)).exists()
-        ):
-            raise ResultsError(f"{entry.system!r} is made of the run {needed!r}: let it be made first")
         facts: Row = {"commit": commit_hash(), "cores": _num_cores()}
-        if entry.system == BOUND:
-            return {**facts, "metrics": self._bound()}
         if entry.system not in BASELINES:
             facts |= self._train(entry)
         return facts | self._measured(entry)
 
     def _measured(self, entry: Entry) -> Row:
-        """The numbers of a system whose run, if it needs one, is finished; keeps what it draws."""
-        benchmark = self.benchmark(self._part(entry))
-        system, more = self._system(entry)
-        drawn = draw_split(system, benchmark.dataset)
-        self._drawn(entry).parent.mkdir(parents=True, exist_ok=True)
-        np.save(self._drawn(entry), drawn)
-        numbers, slices = benchmark.measure(drawn)
+        """The numbers of a system whose run, if it needs one, is finished."""
+        benchmark, system = self.benchmark(self._part(entry)), self._system(entry)
+        numbers, slices = benchmark.measure(draw_split(system, benchmark.dataset))
         return {
             "measured_with": self._describe_benchmark(benchmark),
-            "metrics": numbers | more,
+            "metrics": numbers,
             "slices": slices | benchmark.measure_corruptions(system),
         }
 
@@ -159,7 +135,7 @@ class Experiment:
         recipe, folder = self._recipe(entry.system), self._folder(entry.system, entry.seed)
         settings = RunSettings(
             folder, self.settings.perceptual, entry.seed, accelerator=self.settings.accelerator,
-            devices=self.settings.devices, checkpoint_every=100,
+            checkpoint_every=100,
         )  # fmt: skip
         train(recipe, self.pairs, settings)
         lines = list(read_stats(folder))
@@ -173,30 +149,16 @@ class Experiment:
             "commit": described["commit"],
         }
 
-    def _system(self, entry: Entry) -> tuple[evaluation.System, Metrics]:
-        """What draws the faces of a row, and numbers of its making."""
+    def _system(self, entry: Entry) -> evaluation.System:
+        """What draws the faces of a row."""
         if entry.system == MEAN_FACE:
-            return evaluation.mean_face(self.pairs), {}
+            return evaluation.mean_face(self.pairs)
         if entry.system == NEAREST_EYE:
-            return nearest_eye(self.pairs), {}
+            return nearest_eye(self.pairs)
         if entry.system == AMPLIFIED:
-            system, factor = amplified(self._run("l1-64"), self.pairs, self._development())
-            return system, {"factor": factor}
-        return self._run(entry.system, entry.seed), {}
-
-    def _bound(self) -> Metrics:
-        """The bound on the development split, and what it says for the l2 model's error on this split."""
-        development = self._development()
-        train_faces = true_faces(EyeFacePairs(self.pairs, "train"))
-        chosen = np.linspace(0, len(train_faces) - 1, min(NUM_PCA_FACES, len(train_faces))).astype(int)
-        faces = (draw_split(self._run("l2-64"), development), true_faces(development), train_faces[chosen])
-        pred, true, train = (torch.from_numpy(np.ascontiguousarray(each)).flatten(1) / 255 for each in faces)
-        bound = asdict(measure_bound(pred, true, train, NUM_COMPONENTS))
-        l2_row = find_row(read_results(self.settings.results), Key("l2-64", 0, self.settings.split))
-        if l2_row is None:
-            raise ResultsError("the bound is made of the numbers of 'l2-64': let it be measured first")
-        least = l2_row["metrics"]["l2"]
-        return bound | {f"l2_{form}": factor * least for form, factor in bound.items()}
+            development = EyeFacePairs(self.pairs, "dev", num_eyes=2)
+            return amplified(self._run("l1-64"), self.pairs, development)
+        return self._run(entry.system, entry.seed)
 
     def _describe_benchmark(self, benchmark: Benchmark) -> dict[str, Any]:
         return {
@@ -204,9 +166,6 @@ class Experiment:
             "vgg": load_vgg(self.settings.perceptual)[1],
             "encoder": asdict(self.settings.encoder),
         }
-
-    def _development(self) -> EyeFacePairs:
-        return EyeFacePairs(self.pairs, "dev", num_eyes=2)
 
     def _part(self, entry: Entry) -> Part:
         return "eye" if entry.system in BASELINES else RECIPES[entry.system].part
@@ -218,16 +177,8 @@ class Experiment:
     def _run(self, system: str, seed: int = 0) -> evaluation.System:
         return evaluation.load_system(self._folder(system, seed))
 
-    def _drawn(self, entry: Entry) -> Path:
-        return self._folder(entry.system, entry.seed) / DRAWN.format(split=self.settings.split)
-
     def _folder(self, system: str, seed: int) -> Path:
-        return folder_of(self.settings.out, system, seed)
-
-
-def folder_of(out: Path, system: str, seed: int) -> Path:
-    """Where a run of the experiment lies."""
-    return out / f"{system.replace(' ', '-')}-seed{seed}"
+        return self.settings.out / f"{system.replace(' ', '-')}-seed{seed}"
 
 
 def _num_cores() -> int:

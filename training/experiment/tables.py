@@ -13,7 +13,6 @@ from training.errors import ResultsError
 from training.evaluation.benchmark import BACKGROUND, IN_FACE
 from training.experiment.results import Row
 
-BOUND = "bound"
 NOT_MEASURED = "–"
 
 
@@ -57,11 +56,10 @@ def rows_of_main_split(rows: list[Row]) -> list[Row]:
 
 
 def group_by_system(rows: Iterable[Row]) -> dict[str, list[Row]]:
-    """The rows of each system, its seeds together, in the order of the file; without the bound."""
+    """The rows of each system, its seeds together, in the order of the file."""
     found: dict[str, list[Row]] = {}
     for row in rows:
-        if row["system"] != BOUND:
-            found.setdefault(row["system"], []).append(row)
+        found.setdefault(row["system"], []).append(row)
     return found
 
 
@@ -79,8 +77,14 @@ def cell(rows: list[Row], column: Column) -> str:
     return text
 
 
+def render_experiment(rows: list[Row]) -> str:
+    """The experiment's two tables in Markdown; one without rows is left out."""
+    parts = (render_results(rows), render_corruptions(rows))
+    return "\n\n".join(part for part in parts if part)
+
+
 def render_results(rows: list[Row]) -> str:
-    """The experiment's tables in Markdown: numbers, budgets, the bound."""
+    """Every number of every system in Markdown, and how they were made."""
     rows = rows_of_main_split(rows)
     systems = group_by_system(rows)
     num_samples = next(iter(systems.values()))[0]["metrics"]["num_samples"]
@@ -135,14 +139,6 @@ def _notes(rows: list[Row]) -> list[str]:
             f"{max(seconds):.0f} seconds, {min(speeds):.0f} to {max(speeds):.0f} samples a second, "
             f"on {trained[0]['cores']} cores."
         )
-    for row in rows:
-        if row["system"] == BOUND:
-            found = row["metrics"]
-            notes.append(
-                f"Full variance must cost at least {found['by_component']:.2f} × the L2 of `l2-64` by "
-                f"principal component, an L2 of {found['l2_by_component']:.4f}; as one number "
-                f"{found['scalar']:.2f} ×, pixel by pixel {found['by_pixel']:.2f} ×."
-            )
     measured = next((row["measured_with"] for row in rows if "measured_with" in row), None)
     if measured:
         notes.append(

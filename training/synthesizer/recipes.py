@@ -24,8 +24,6 @@ class Recipe:
     `convs` are the layers of VGG19 (after the ReLU) whose features the objective compares, all of the same
     weight, and `halved_convs` those that look at faces of half the side. `part` is what of the face the
     model sees; a loss in the background costs `background_weight` of one in the face.
-
-    A new field gets the default that every run before it had: see `with_defaults`.
     """
 
     name: str
@@ -55,13 +53,6 @@ def describe(recipe: Recipe) -> dict[str, Any]:
     """The recipe as it stands in `run.json` and in the results."""
     as_json: dict[str, Any] = json.loads(json.dumps(asdict(recipe)))
     return as_json
-
-
-def with_defaults(written: Mapping[str, Any]) -> dict[str, Any]:
-    """A described recipe with the defaults of the fields that came after it was written."""
-    defaults = describe(Recipe("", ""))
-    inner = {name: {**defaults[name], **written[name]} for name in ("model", "jitter") if name in written}
-    return {**defaults, **written, **inner}
 
 
 _EYE2FACE_48 = Recipe(

@@ -25,6 +25,7 @@ def test_the_amplified_regressor_varies_as_much_as_the_truth(small_pairs: Pairs)
         middle = mean(eyes).astype(np.float32)
         return np.asarray(middle + (knowing(eyes) - middle) / 3, dtype=np.uint8)
 
-    system, factor = amplified(timid, small_pairs, dataset)
-    assert factor == pytest.approx(3.0, rel=0.05)
-    assert std_ratio(draw_split(system, dataset), true_faces(dataset)) == pytest.approx(1.0, abs=0.01)
+    system = amplified(timid, small_pairs, dataset)
+    drawn, true = draw_split(system, dataset), true_faces(dataset)
+    assert std_ratio(drawn, true) == pytest.approx(1.0, abs=0.01)
+    assert np.abs(drawn.astype(np.float32) - true).mean() < 5  # of 255: thrice what the timid one knows
