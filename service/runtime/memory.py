@@ -53,8 +53,8 @@ class MemoryBudget:
         """After a larger photo a user returns freed memory to the system."""
         self._left = num_bytes - self.unreserved_bytes * num_users
         self._num_reserved = 0
-        self._turn = threading.Lock()
-        self._released = threading.Condition(threading.Lock())
+        self._waiting: list[object] = []
+        self._changed = threading.Condition()
 
     @contextmanager
     def reserve(self, num_bytes: int, check: Callable[[], None]) -> Iterator[None]:
@@ -66,23 +66,24 @@ class MemoryBudget:
         try:
             yield
         finally:
-            with self._released:
+            with self._changed:
                 self._left += num_bytes
                 self._num_reserved -= 1
-                self._released.notify()
+                self._changed.notify_all()
 
     def _take(self, num_bytes: int, check: Callable[[], None]) -> None:
-        while not self._turn.acquire(timeout=_POLL_S):
-            check()
-        try:
-            with self._released:
-                while self._num_reserved and num_bytes > self._left:
-                    self._released.wait(_POLL_S)
+        turn = object()
+        with self._changed:
+            self._waiting.append(turn)
+            try:
+                while self._waiting[0] is not turn or (self._num_reserved and num_bytes > self._left):
+                    self._changed.wait(_POLL_S)
                     check()
                 self._left -= num_bytes
                 self._num_reserved += 1
-        finally:
-            self._turn.release()
+            finally:
+                self._waiting.remove(turn)
+                self._changed.notify_all()
 
 
 def trim_heap() -> None:

@@ -49,6 +49,21 @@ def test_more_than_there_is_goes_to_one_alone_and_the_next_one_waits() -> None:
     assert [event[2:] for event in events] == ["has it", "is done"] * 3
 
 
+def test_memory_goes_to_those_who_wait_in_the_order_of_their_arrival() -> None:
+    budget, order = MemoryBudget(100 * MB, 2), list[int]()
+    waits = [threading.Event() for _ in range(12)]
+
+    def take(index: int) -> None:
+        with budget.reserve(90 * MB, waits[index].set):
+            order.append(index)
+
+    with ThreadPoolExecutor(len(waits)) as threads, budget.reserve(90 * MB, look_away):
+        for index, waiting in enumerate(waits):
+            threads.submit(take, index)
+            waiting.wait()
+    assert order == list(range(len(waits)))
+
+
 def test_what_fits_is_had_at_once() -> None:
     budget = MemoryBudget(400 * MB, 2)
     with ExitStack() as lent:
