@@ -7,9 +7,8 @@ from fastapi.openapi.utils import get_openapi
 
 from service import errors
 from service.errors import Eye2FaceError
-from service.http.deadlines import HEADER
-from service.http.query_params import EyesQuery, SynthesizeQuery, describe_query
 from service.http.request_body import FIELD
+from service.http.request_params import DEADLINE_HEADER, EyesQuery, SynthesizeQuery, describe_query
 from service.http.schemas import Problem, SynthesisAnswer
 
 DESCRIPTION: Final = (
@@ -59,7 +58,7 @@ BATCH_BODY: Final[dict[str, Any]] = {
 
 
 _DEADLINE: Final[dict[str, Any]] = {
-    "name": HEADER,
+    "name": DEADLINE_HEADER,
     "in": "header",
     "required": False,
     "schema": {"type": "number", "exclusiveMinimum": 0},

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Annotated, Any, Final, TypeVar
 
@@ -10,17 +11,16 @@ from fastapi import APIRouter, Depends, Request, Response, Security
 from fastapi.routing import APIRoute
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from service.access.admission import admit, authenticate, require_key
 from service.engine.engine import Engine
 from service.errors import NotAcceptable, NotFound, NotReady
 from service.http import openapi
-from service.http.deadlines import cancel_on_disconnect, read_deadline_ms
-from service.http.negotiation import negotiate
 from service.http.problems import problem_of
-from service.http.query_params import EyesQuery, SynthesizeQuery, read_query
 from service.http.request_body import UploadedPhoto, check_photo_size, read_photo, read_photos
+from service.http.request_params import EyesQuery, SynthesizeQuery, negotiate, read_deadline_ms, read_query
 from service.http.responses import (
     BatchResult,
     batch_json,
@@ -48,6 +48,9 @@ _OFFERS: Final[dict[FaceFormat | None, tuple[str, ...]]] = {
     **{each: (f"image/{each}", _JSON) for each in _FORMATS},
 }
 """Media types that `/synthesize` can answer with, by its query parameter `format`."""
+
+GRACE_S: Final = 0.005
+"""How long work may take before anybody watches for a disconnect: a task costs more than a timer."""
 
 
 class AdmittedRoute(APIRoute):
@@ -278,6 +281,39 @@ async def _run_each(
             return await _run(engine, work(upload), max(1.0, (end - time.monotonic()) * 1000))
 
     return await asyncio.gather(*map(run, uploads), return_exceptions=True)
+
+
+@contextmanager
+def cancel_on_disconnect(request: Request) -> Iterator[None]:
+    """Cancels what the current task awaits inside if the caller disconnects; the body must have been read.
+
+    Raises:
+        ClientDisconnect: the caller did.
+    """
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    watchers: list[asyncio.Task[None]] = []
+    disconnected = False
+
+    async def watch() -> None:
+        nonlocal disconnected
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        disconnected = True
+        task.cancel()
+
+    timer = loop.call_later(GRACE_S, lambda: watchers.append(loop.create_task(watch())))
+    try:
+        yield
+    except asyncio.CancelledError:
+        if not disconnected:
+            raise
+        task.uncancel()
+        raise ClientDisconnect from None
+    finally:
+        timer.cancel()
+        for watcher in watchers:
+            watcher.cancel()
 
 
 def _options(query: SynthesizeQuery, max_people: int) -> SynthesisOptions:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.http.negotiation import negotiate
+from service.http.request_params import negotiate
 
 OFFERS = ["image/png", "image/jpeg", "image/webp", "application/json"]
 

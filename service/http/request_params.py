@@ -1,6 +1,11 @@
-"""Query parameters; unknown names and values are errors."""
+"""What a request asks for beside its body: query parameters, `Accept`, and the header X-Deadline-Ms.
 
-from typing import Annotated, Any, Literal, TypeVar
+Unknown names and values in the query are errors. Source of content negotiation: RFC 9110, section 12.5.1.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
@@ -8,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_core import PydanticCustomError
 
 from service.errors import InvalidParameter
+
+DEADLINE_HEADER: Final = "X-Deadline-Ms"
 
 
 class _Query(BaseModel):
@@ -98,3 +105,56 @@ def describe_query(kind: type[_Query]) -> list[dict[str, Any]]:
         }
         for name, schema in properties.items()
     ]
+
+
+def negotiate(accept: str | None, offers: Sequence[str]) -> str | None:
+    """The offered media type of the highest quality, or None if none is acceptable.
+
+    Of equal quality, the more specific range wins, then the earlier offer: `application/json, */*` gets JSON.
+    No header, or an empty one, accepts anything.
+    """
+    if accept is None or not accept.strip():
+        return offers[0]
+    ranges = [each for each in map(_parse, accept.split(",")) if each is not None]
+    best, chosen = (0.0, 0), None
+    for offer in offers:
+        patterns = ("*/*", f"{offer.partition('/')[0]}/*", offer)
+        matches = [(patterns.index(name), quality) for name, quality in ranges if name in patterns]
+        specificity, quality = max(matches, default=(0, 0.0))
+        if quality > 0 and (chosen is None or (quality, specificity) > best):
+            best, chosen = (quality, specificity), offer
+    return chosen
+
+
+def _parse(text: str) -> tuple[str, float] | None:
+    """A media range and its quality, or None if it is invalid; parameters other than `q` are ignored."""
+    name, *parameters = (part.strip().lower() for part in text.split(";"))
+    quality = 1.0
+    for parameter in parameters:
+        key, _, value = parameter.partition("=")
+        if key.strip() == "q":
+            try:
+                quality = float(value)
+            except ValueError:
+                return None
+    return (name, quality) if 0.0 <= quality <= 1.0 else None  # also refuses nan
+
+
+def read_deadline_ms(request: Request) -> float:
+    """The milliseconds after which the caller has no use for an answer; infinite without the header.
+
+    Raises:
+        InvalidParameter: the header holds no number above 0.
+    """
+    text = request.headers.get(DEADLINE_HEADER)
+    if text is None:
+        return math.inf
+    try:
+        deadline_ms = float(text)
+    except ValueError:
+        deadline_ms = math.nan
+    if 0 < deadline_ms < math.inf:
+        return deadline_ms
+    raise InvalidParameter(
+        f"{DEADLINE_HEADER} is '{text[:40]}'; it must be a number of milliseconds above 0."
+    )
