@@ -22,12 +22,19 @@ from service.decoding.reader import PhotoReader, PhotoTask
 from service.errors import ReadingFailed
 from service.inference.synthesizer import Synthesizer
 from service.observability.stage_timer import StageTimer
-from service.selection import EyeCrop, MeasuredEye, RejectedEye, SelectedCrops, SynthesisOptions, select_crops
-from service.vision.eyes import Eye, EyeFinder
+from service.selection import (
+    EyeCrop,
+    MeasuredEye,
+    QualityThresholds,
+    RejectedEye,
+    SelectedCrops,
+    SynthesisOptions,
+    select_crops,
+)
+from service.vision.eyes import Eye, EyeFinder, Quality
 from service.vision.images import Image
 from service.vision.overlay import MAX_SIDE_PX, draw_eyes
 from service.vision.photo import Photo
-from service.vision.quality import Quality, QualityThresholds
 
 if TYPE_CHECKING:  # as in service.decoding.reader
     from service.settings import Settings

@@ -6,11 +6,18 @@ Photo -> EyeDetections -> MeasuredEyes -> SelectedCrops. Knows neither files, mo
 from dataclasses import dataclass
 from typing import Literal
 
-from service.errors import EyeRefused, NoEyeFound, NoSuchEye, NoSuchPerson
-from service.vision.eyes import Eye, EyeFinder
+from service.errors import (
+    EyeRefused,
+    EyeTooBlurred,
+    EyeTooDark,
+    EyeTooSmall,
+    NoEyeFound,
+    NoSuchEye,
+    NoSuchPerson,
+)
+from service.vision.eyes import Eye, EyeFinder, Quality
 from service.vision.images import Image
 from service.vision.photo import Photo
-from service.vision.quality import Quality, QualityThresholds
 
 CLOSE_UP = 0.45
 """From this part of the picture's shorter side on, one person's crop makes the picture a close-up of an eye.
@@ -41,6 +48,37 @@ class SynthesisOptions:
     def max_crops(self) -> int:
         """Crops of one photo at the most."""
         return self.max_people if self.person == "all" else 1
+
+
+@dataclass(frozen=True, slots=True)
+class QualityThresholds:
+    """The minimum size, light and sharpness of an eye that becomes a face; 0 switches a test off."""
+
+    min_px: float = 0.0
+    min_light: float = 0.0
+    min_sharpness: float = 0.0
+
+    def refusal(self, quality: Quality) -> EyeRefused | None:
+        """Why no face is drawn from an eye of this quality; None if one is."""
+        if quality.size_px < self.min_px:
+            return EyeTooSmall(
+                f"The square around the eye is {quality.size_px:.1f} pixels wide; at least {self.min_px:g} "
+                "are wanted. Send a photo with more pixels, or taken from nearer. "
+                "EYE2FACE_MIN_EYE_PX=0 lets any size through."
+            )
+        if quality.light < self.min_light:
+            return EyeTooDark(
+                f"The brightest part of the eye has {quality.light:.3f} of full light; at least "
+                f"{self.min_light:g} is wanted. Send a photo with more light on the face. "
+                "EYE2FACE_MIN_EYE_LIGHT=0 lets any light through."
+            )
+        if quality.sharpness < self.min_sharpness:
+            return EyeTooBlurred(
+                f"The eye has a sharpness of {quality.sharpness:.2f}; at least {self.min_sharpness:g} is "
+                "wanted. Send a photo in focus and without motion. "
+                "EYE2FACE_MIN_EYE_SHARPNESS=0 lets any blur through."
+            )
+        return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,9 +26,8 @@ from service.pipeline import Face, Pipeline, quality_thresholds
 from service.provenance import encode_synthetic
 from service.selection import SynthesisOptions
 from service.settings import Settings
-from service.vision.eyes import Eye
+from service.vision.eyes import Eye, Quality
 from service.vision.images import FaceFormat
-from service.vision.quality import Quality
 
 
 class ClusterError(Eye2FaceError):

@@ -1,4 +1,4 @@
-"""Eyes in a photo, the protocol of eye finders, and the aligned square crop that the model sees.
+"""Eyes in a photo, the protocol of eye finders, and an eye's aligned square crop and quality.
 
 Coordinates are OpenCV's: the center of the top left pixel is (0, 0), y points down. `left` and `right` are
 the subject's: in the picture the right eye is at the left.
@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from service.vision.images import Image
 
@@ -21,6 +22,18 @@ CROP_VERSION = 1
 
 CROP_PER_EYE_DISTANCE = 0.62
 """Side of the crop over the distance between the eyes."""
+
+MEASURED_PX = 12
+"""Side of the crop that is measured, the same for eyes of any size; a pupil is an eighth of it.
+
+Of 12, 16 and 20 px this side separates sharp from blurred eyes best where the eye has 8 to 20 px.
+"""
+
+_REBLUR_PX = 5
+"""Width of the second blur: wider than the details of a sharp eye, narrower than those of a blurred one."""
+
+_ROUNDING = 0.5
+"""Differences below half a gray level are rounding; they would make a dark blurred eye look sharp."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +47,27 @@ class Eye:
     side: Side
     score: float = 1.0
     person: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """Measures of how well an eye can be seen.
+
+    `size_px`: side of the crop in pixels of the photo. `sharpness`: the share of gray-level differences that
+    a second blur removes, 0 (blurred) to 1; open eyes in portraits have 0.5 to 0.7. `brightness`: mean of the
+    gray crop. `contrast`: its 95th less its 5th percentile. `light`: its 95th percentile, which depends less
+    on skin color than the mean does. All three from 0 to 1. `tilt_deg`: head roll, clockwise.
+
+    Source: sharpness after Crété-Roffet et al., 2007, "The blur effect: perception and estimation with a
+    new no-reference perceptual blur metric", both directions taken together.
+    """
+
+    size_px: float
+    sharpness: float
+    brightness: float
+    contrast: float
+    light: float
+    tilt_deg: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,3 +168,31 @@ def _region_around(photo: Image, eye: Eye, side_px: float, shrink: float) -> tup
 
 def _clamp(number: int, least: int, most: int) -> int:
     return max(least, min(most, number))
+
+
+def measure_quality(photo: Image, eye: Eye, *, size_px: float | None = None) -> Quality:
+    """The quality of the eye in `photo`; `size_px` is its full size, if the photo is decoded at less."""
+    crop = crop_eye(photo, eye, MEASURED_PX)
+    gray = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    levels = np.sort(gray, axis=None)  # np.percentile takes ten times as long for so few
+    ends = np.interp((0.05 * (levels.size - 1), 0.95 * (levels.size - 1)), np.arange(levels.size), levels)
+    dark, bright = (float(level) / 255 for level in ends)
+    return Quality(
+        size_px=eye.size_px if size_px is None else size_px,
+        sharpness=_sharpness(gray),
+        brightness=float(gray.mean()) / 255,
+        contrast=bright - dark,
+        light=bright,
+        tilt_deg=eye.roll_deg,
+    )
+
+
+def _sharpness(gray: NDArray[np.float32]) -> float:
+    """The share of the differences between neighboring pixels that a second blur removes."""
+    changes, lost = 0.0, 0.0
+    for axis, kernel in ((1, (_REBLUR_PX, 1)), (0, (1, _REBLUR_PX))):
+        blurred = cv2.blur(gray, kernel, borderType=cv2.BORDER_REPLICATE)
+        before, after = np.abs(np.diff(gray, axis=axis)), np.abs(np.diff(blurred, axis=axis))
+        changes += float(before.sum())
+        lost += float(np.maximum(0, before - after - _ROUNDING).sum())
+    return lost / changes if changes else 0.0

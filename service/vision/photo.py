@@ -7,10 +7,9 @@ libjpeg decodes at 1/2, 1/4 and 1/8 in the DCT domain.
 from dataclasses import dataclass, replace
 
 from service.observability.stage_timer import StageTimer
-from service.vision.eyes import Eye, EyeDetections, EyeFinder, crop_eye
+from service.vision.eyes import MEASURED_PX, Eye, EyeDetections, EyeFinder, Quality, crop_eye, measure_quality
 from service.vision.image_header import read_header
 from service.vision.images import Image, Reduce, decode, estimate_decode_bytes, halve, overhang
-from service.vision.quality import MEASURED_PX, Quality, measure_quality
 
 _REDUCES: tuple[Reduce, ...] = (8, 4, 2, 1)
 _FINER: dict[Reduce, Reduce] = {2: 1, 4: 2, 8: 4}

@@ -23,11 +23,10 @@ from service.errors import (
 from service.inference.synthesizer import Synthesizer
 from service.observability.stage_timer import StageTimer
 from service.pipeline import PhotoRequest, Pipeline, quality_thresholds
-from service.selection import EyeCrop, SelectedCrops, SynthesisOptions
+from service.selection import EyeCrop, QualityThresholds, SelectedCrops, SynthesisOptions
 from service.settings import Settings
-from service.vision.eyes import Eye, EyeDetections, crop_eye
+from service.vision.eyes import Eye, EyeDetections, Quality, crop_eye
 from service.vision.images import Image
-from service.vision.quality import Quality, QualityThresholds
 from tests import fakes
 
 RIGHT, LEFT = fakes.astronaut_eyes()

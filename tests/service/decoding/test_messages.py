@@ -26,9 +26,8 @@ from service.decoding.messages import (
 from service.errors import EyeTooSmall, ImageCorrupt, ModelNotFound, NoEyeFound, Unauthorized
 from service.pipeline import PhotoEyes
 from service.selection import EyeCrop, MeasuredEye, RejectedEye, SelectedCrops
-from service.vision.eyes import Eye
+from service.vision.eyes import Eye, Quality
 from service.vision.images import Image
-from service.vision.quality import Quality
 
 T = TypeVar("T")
 EYE = Eye(1.0, 2.0, 30.0, 4.0, "left")

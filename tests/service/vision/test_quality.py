@@ -9,10 +9,10 @@ import pytest
 
 from service.errors import EyeRefused, EyeTooBlurred, EyeTooDark, EyeTooSmall
 from service.pipeline import quality_thresholds
+from service.selection import QualityThresholds
 from service.settings import Settings
-from service.vision.eyes import Eye, crop_eye, eyes_from_points
+from service.vision.eyes import MEASURED_PX, Eye, Quality, crop_eye, eyes_from_points, measure_quality
 from service.vision.images import Image
-from service.vision.quality import MEASURED_PX, Quality, QualityThresholds, measure_quality
 from tests import fakes
 from tests.drawn_faces import draw_photos
 

@@ -10,9 +10,9 @@ from service.decoding.reader import InProcessReader
 from service.inference.eye_finder import LearnedEyeFinder
 from service.inference.synthesizer import Synthesizer
 from service.pipeline import Pipeline
+from service.selection import QualityThresholds
 from service.vision.eyes import CROP_PER_EYE_DISTANCE, EyeDetections, eyes_from_points
 from service.vision.images import Image
-from service.vision.quality import QualityThresholds
 from tests.fake_finders import tiny_finder
 from tests.fakes import tiny_model
 from training.data.photos import Photo, list_photos
