@@ -305,24 +305,6 @@ def warn_about_unknown_variables() -> None:
         _log.warning("%s is not a setting and is ignored%s", name, advice)
 
 
-def read_secret(path: Path | None) -> str | None:
-    """Content of the file without its final newline; None without a path.
-
-    Raises:
-        OSError: the file cannot be read.
-        ConfigurationError: the file is empty, or is not UTF-8 text.
-    """
-    if path is None:
-        return None
-    try:
-        secret = path.read_text("utf-8").rstrip("\r\n")
-    except UnicodeDecodeError:
-        raise ConfigurationError(f"{path} is not UTF-8 text; it must hold only the secret") from None
-    if not secret:
-        raise ConfigurationError(f"{path} is empty; it must hold only the secret")
-    return secret
-
-
 def _split_at_commas(value: object) -> object:
     if not isinstance(value, str):
         return value

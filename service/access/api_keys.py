@@ -6,20 +6,23 @@
 
 import hashlib
 import hmac
-import logging
 import os
 import re
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from service.errors import Unauthorized
-from service.runtime.file_changes import FileWatcher
+from service.runtime.file_changes import FollowedFiles
+from service.runtime.files import read_regular_file
 from service.settings import ConfigurationError
 
+MAX_FILE_BYTES: Final = 1 << 20
+"""Of a file of keys: some ten thousand, which take a millisecond to compare."""
+
 _LINE = re.compile(r"([0-9a-fA-F]{64})(?:\s+(.*))?")
-_log = logging.getLogger(__name__)
 
 
 class InvalidKeyFile(ConfigurationError):
@@ -72,32 +75,19 @@ class KeyStore:
 
     def __init__(self, hashes: Iterable[str], path: Path | None = None) -> None:
         """Raises InvalidKeyFile: there is a path, and its file cannot be used."""
-        self._own = tuple(map(ApiKey, hashes))
-        self._path = path
-        self._changes = FileWatcher() if path is None else FileWatcher(path)
-        self._ring = KeyRing(self._own)
-        if path is not None:
-            self._ring = KeyRing((*self._own, *read_key_file(path)))
-
-    @property
-    def is_configured(self) -> bool:
+        own = tuple(map(ApiKey, hashes))
+        self.is_configured = bool(own) or path is not None
         """Whether there are keys, or a file of them."""
-        return bool(self._own) or self._path is not None
+        files = [path] if path is not None else []
+        self._ring = FollowedFiles(
+            "API keys",
+            lambda: KeyRing((*own, *(key for each in files for key in read_key_file(each)))),
+            *files,
+        )
 
     def ring(self) -> KeyRing:
         """The current keys. A file that became invalid changes nothing, and is logged."""
-        if self._path is not None and self._changes.changed():
-            self._reload(self._path)
-        return self._ring
-
-    def _reload(self, path: Path) -> None:
-        try:
-            keys = read_key_file(path)
-        except InvalidKeyFile as error:
-            _log.error("cannot reload the API keys, keeping the previous %d: %s", len(self._ring.keys), error)
-            return
-        self._ring = KeyRing((*self._own, *keys))
-        _log.warning("reloaded %s: %d API keys are valid", path, len(self._ring.keys))
+        return self._ring.value()
 
 
 def read_key_file(path: Path) -> tuple[ApiKey, ...]:
@@ -107,7 +97,7 @@ def read_key_file(path: Path) -> tuple[ApiKey, ...]:
         InvalidKeyFile: it cannot be read, a line is invalid, or it has no key.
     """
     try:
-        keys = tuple(_parse(path.read_text("utf-8"), path))
+        keys = tuple(_parse(read_regular_file(path, MAX_FILE_BYTES).decode(), path))
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidKeyFile(f"the file of API keys {path} cannot be read ({_reason(error)})") from error
     if not keys:  # a file that was emptied must not open the service to everybody

@@ -4,20 +4,22 @@ A handshake checks the files, at most once a second. Open connections keep the c
 """
 
 import asyncio
-import logging
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from service.runtime.file_changes import FileWatcher
+from service.runtime.file_changes import FollowedFiles
+from service.runtime.files import read_regular_file
 from service.settings import ConfigurationError
 
 HANDSHAKE_TIMEOUT_S: Final = 10.0
 """As long as a request head may take; asyncio's default is 60 s."""
 
-_log = logging.getLogger(__name__)
+MAX_FILE_BYTES: Final = 4 << 20
+"""Of a file in PEM: several times all certificates that a system trusts."""
 
 
 class InvalidCertificate(ConfigurationError):
@@ -33,24 +35,14 @@ class ServerCertificate:
         Raises:
             InvalidCertificate: a file cannot be read, or they do not hold a certificate and its key.
         """
-        self._path, self._key = path, key or path
-        self._changes = FileWatcher(self._path, self._key)
-        self._newest = self.context = server_context(self._path, self._key)
+        files = path, key or path
+        self._newest = FollowedFiles("TLS certificate", partial(server_context, *files), *files)
+        self.context = self._newest.value()
         """The server's context; handshakes get the newest valid certificate."""
         self.context.sni_callback = self._show  # also called without SNI
 
     def _show(self, handshake: ssl.SSLObject | ssl.SSLSocket, name: str | None, _: ssl.SSLContext) -> None:
-        if self._changes.changed():
-            self._reload()
-        handshake.context = self._newest
-
-    def _reload(self) -> None:
-        try:
-            self._newest = server_context(self._path, self._key)
-        except InvalidCertificate as error:  # often one of the two is not written yet
-            _log.error("cannot reload the TLS certificate, keeping the previous one: %s", error)
-            return
-        _log.warning("reloaded the TLS certificate in %s", self._path)
+        handshake.context = self._newest.value()
 
 
 @contextmanager
@@ -108,7 +100,7 @@ def client_context(path: Path | None) -> ssl.SSLContext:
 def _refuse_unreadable(path: Path) -> None:
     """Names the file, which OpenSSL does not."""
     try:
-        path.read_bytes()
+        read_regular_file(path, MAX_FILE_BYTES)
     except OSError as error:
         raise InvalidCertificate(f"the file {path} cannot be read ({error.strerror})") from None
 

@@ -14,6 +14,7 @@ import threading
 import time
 from typing import Final
 
+from service.access.secret_files import read_secret
 from service.access.tls import client_context
 from service.bridge.deduplication import Deduplicator, PendingEvent
 from service.bridge.frigate import (
@@ -30,7 +31,7 @@ from service.bridge.mqtt import ConnectionClosed, DeliveryTag, Message, MqttConn
 from service.client.client import Client
 from service.client.retries import RetryPolicy
 from service.errors import Eye2FaceError
-from service.settings import BridgeSettings, read_secret
+from service.settings import BridgeSettings
 
 MAX_CAMERAS: Final = 500
 """Cameras that are announced to Home Assistant; more names than this are an attack."""

@@ -12,7 +12,6 @@ from service.settings import (
     BridgeSettings,
     ConfigurationError,
     Settings,
-    read_secret,
     warn_about_unknown_variables,
 )
 
@@ -255,20 +254,3 @@ def test_the_bridge_reads_its_own_prefix_and_splits_lists_at_commas(monkeypatch:
 def test_invalid_bridge_settings_are_refused(wrong: dict[str, str]) -> None:
     with pytest.raises(ValidationError):
         BridgeSettings.model_validate(wrong)
-
-
-def test_a_secret_is_the_content_of_its_file_without_the_final_newline(tmp_path: Path) -> None:
-    (tmp_path / "secret").write_text("two words \r\n")
-    assert read_secret(tmp_path / "secret") == "two words "
-    assert read_secret(None) is None
-
-
-@pytest.mark.parametrize(
-    ("content", "said"), [(b"", "empty"), (b"\n", "empty"), (b"\xff\xfe", "not UTF-8 text")]
-)
-def test_an_unreadable_or_empty_secret_file_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
-    (tmp_path / "secret").write_bytes(content)
-    with pytest.raises(ConfigurationError, match=said):
-        read_secret(tmp_path / "secret")
-    with pytest.raises(OSError, match="nowhere"):
-        read_secret(tmp_path / "nowhere")

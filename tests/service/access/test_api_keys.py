@@ -3,11 +3,15 @@
 import hashlib
 import logging
 import os
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
+from service.access import api_keys
 from service.access.api_keys import (
+    MAX_FILE_BYTES,
     ApiKey,
     InvalidKeyFile,
     KeyRing,
@@ -130,43 +134,86 @@ def replace(file: Path, text: str) -> None:
     beside.replace(file)
 
 
+def wait_for(store: KeyStore, *keys: str) -> None:
+    """Returns once these keys alone are valid."""
+    end = time.monotonic() + 10
+    while {key.hash for key in store.ring().keys} != set(map(hash_key, keys)):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def wait_for_check(store: KeyStore) -> None:
+    """Returns when the file was looked at."""
+    store.ring()
+    for thread in threading.enumerate():
+        if thread.name.endswith("(_check)"):
+            thread.join(10)
+
+
 def test_keys_are_rotated_while_the_service_runs(file: Path) -> None:
     store = KeyStore((), file)
     replace(file, f"{hash_key('old')}\n{hash_key('new')}\n")
-    store.ring().check("old")
-    store.ring().check("new")
+    wait_for(store, "old", "new")
     file.write_text(hash_key("new"))  # in place, too
-    store.ring().check("new")
-    with pytest.raises(Unauthorized):
-        store.ring().check("old")
+    wait_for(store, "new")
 
 
-@pytest.mark.parametrize("content", ["", "rubbish", None])
+def break_file(file: Path, how: str) -> None:
+    """Puts something in the place of the file that holds no keys."""
+    file.unlink()
+    if how == "fifo":
+        os.mkfifo(file)
+    elif how == "folder":
+        file.mkdir()
+    elif how == "endless":
+        file.symlink_to("/dev/zero")
+    elif how == "large":
+        file.write_text(f"{hash_key('new')}\n" * (MAX_FILE_BYTES // 65 + 1))
+    elif how != "gone":
+        replace(file, how)
+
+
+@pytest.mark.parametrize("how", ["", "rubbish", "gone", "fifo", "folder", "endless", "large"])
 def test_a_file_that_breaks_keeps_the_old_keys_says_so_once_and_recovers(
-    file: Path, caplog: pytest.LogCaptureFixture, content: str | None
+    file: Path, caplog: pytest.LogCaptureFixture, how: str
 ) -> None:
     store = KeyStore((), file)
-    if content is None:
-        file.unlink()
-    else:
-        replace(file, content)
+    break_file(file, how)
     with caplog.at_level(logging.ERROR):
         for _ in range(3):
+            wait_for_check(store)
             store.ring().check("old")
             with pytest.raises(Unauthorized):
                 store.ring().check("rubbish")
     assert len(caplog.records) == 1
-    assert "keeping the previous 1" in caplog.text
+    assert "cannot reload the API keys, keeping the previous" in caplog.text
+    file.rmdir() if how == "folder" else file.unlink(missing_ok=True)
     replace(file, hash_key("new"))
-    store.ring().check("new")
+    wait_for(store, "new")
+
+
+def test_who_asks_for_the_keys_does_not_wait_for_the_file(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a network file system that does not answer."""
+    store, answers = KeyStore((), file), threading.Event()
+    monkeypatch.setattr(api_keys, "read_regular_file", lambda *_: answers.wait(60) and b"")
+    replace(file, hash_key("new"))
+    begin = time.monotonic()
+    for _ in range(100):
+        store.ring().check("old")
+    assert time.monotonic() - begin < 10
+    assert sum(thread.name.endswith("(_check)") for thread in threading.enumerate()) == 1
+    answers.set()
 
 
 def test_the_file_is_looked_at_at_most_once_a_second(tmp_path: Path) -> None:
     file = tmp_path / "keys.txt"
     file.write_text(hash_key("old"))
     store = KeyStore((), file)
-    store.ring()
+    wait_for_check(store)
     replace(file, hash_key("new"))
+    wait_for_check(store)
     store.ring().check("old")
-    store._changes._next_check -= changes.CHECK_EVERY_S  # a second later
-    store.ring().check("new")
+    store._ring._next_check -= changes.CHECK_EVERY_S  # a second later
+    wait_for(store, "new")

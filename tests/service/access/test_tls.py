@@ -92,7 +92,7 @@ def test_a_new_certificate_is_shown_without_a_restart(
 
     with connect(secure, pairs["first"][0], name) as kept:
         shutil.copy(pairs["second"][0], shown[0])  # its key is not there yet
-        wait_for(lambda: shows("first") and "previous one: the private key in" in secure.log.read_text())
+        wait_for(lambda: shows("first") and "previous: the private key in" in secure.log.read_text())
         shutil.copy(pairs["second"][1], shown[1])
         wait_for(lambda: shows("second"))
         assert not shows("first")
@@ -155,11 +155,17 @@ def test_files_that_are_no_certificate_are_refused_with_the_reason(
     certificate, key = pairs["first"]
     rubbish = tmp_path / "rubbish"
     rubbish.write_bytes(b"\0rubbish")
+    os.mkfifo(tmp_path / "fifo")
+    large = tmp_path / "large"
+    large.write_bytes(certificate.read_bytes() + b"\n" * tls.MAX_FILE_BYTES)
     encrypted = certify(tmp_path, "encrypted", "-passout", "pass:secret")
     for files, told in {
         (tmp_path / "none", key): r"none cannot be read \(No such file",
         (certificate, tmp_path / "none"): r"none cannot be read \(No such file",
         (tmp_path, key): r"cannot be read \(Is a directory",
+        (tmp_path / "fifo", key): r"cannot be read \(Not a regular file",
+        (certificate, Path("/dev/zero")): r"cannot be read \(Not a regular file",
+        (large, None): r"cannot be read \(Larger than",
         (certificate, None): "or .* not its private key",
         (rubbish, key): "rubbish holds no certificate in PEM",
         (certificate, rubbish): "or .*rubbish not its private key",

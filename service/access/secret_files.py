@@ -1,0 +1,27 @@
+"""Files that hold one secret: a password, a token or a key."""
+
+from pathlib import Path
+from typing import Final
+
+from service.runtime.files import read_regular_file
+from service.settings import ConfigurationError
+
+_MAX_BYTES: Final = 1 << 16
+
+
+def read_secret(path: Path | None) -> str | None:
+    """Content of the file without its final newline; None without a path.
+
+    Raises:
+        OSError: the file cannot be read.
+        ConfigurationError: the file is empty, or is not UTF-8 text.
+    """
+    if path is None:
+        return None
+    try:
+        secret = read_regular_file(path, _MAX_BYTES).decode().rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{path} is not UTF-8 text; it must hold only the secret") from None
+    if not secret:
+        raise ConfigurationError(f"{path} is empty; it must hold only the secret")
+    return secret
