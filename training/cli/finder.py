@@ -1,10 +1,9 @@
-"""Commands: `train-finder`, `train-refiner`, `doubt-labels`, `export-`, `evaluate-` and `serve-finder`."""
+"""Commands: `train-finder`, `train-refiner`, `export-finder`, `evaluate-finder` and `serve-finder`."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from tqdm import tqdm
 
 from service.decoding.reader import InProcessReader
 from service.inference.eye_finder import LearnedEyeFinder
@@ -16,15 +15,9 @@ from training.data.licences import LicenceClass, check_licence_class
 from training.data.photos import find_layout, list_photos
 from training.data.prepare import MAX_PIXELS
 from training.experiment.tables import put_between_marks
-from training.finder import end_to_end
 from training.finder import evaluate as evaluation
+from training.finder.end_to_end import DRAWN, render_codes, run_service
 from training.finder.export import FinderMetadata, export_calibrated, read_finder, read_refiner
-from training.finder.label_errors import (
-    draw_label_errors,
-    find_label_errors,
-    read_files,
-    write_label_errors,
-)
 from training.finder.labels import load_photos
 from training.finder.negatives import FITTED
 from training.finder.refiner_train import RefinerRecipe, RefinerSettings, train_refiner
@@ -39,7 +32,7 @@ from training.finder.test_sets import (
 )
 from training.finder.train import FinderRecipe, FinderSettings, load_scenes, train_finder
 
-SHIPPED, DRAWS = Path("models/eye_finder.onnx"), Path("models/synthesizer.onnx")
+SHIPPED, SYNTHESIZER = Path("models/eye_finder.onnx"), Path("models/synthesizer.onnx")
 REFINER = RefinerRecipe()
 
 Data = Annotated[Path, typer.Argument(help="Folder with scenes.csv, faces.csv or both, and their pictures.")]
@@ -59,38 +52,18 @@ Nobody = Annotated[
 Into = Annotated[Path | None, typer.Option(help="Document with marks to put the numbers between.")]
 
 
-def train(  # noqa: PLR0913  every option is an argument
+def train(
     data: Data,
     run: Run,
     steps: Annotated[int, typer.Option()] = FinderRecipe().num_steps,
     seed: Annotated[int, typer.Option()] = 0,
     workers: Annotated[int, typer.Option(help="Processes that compose scenes.")] = 0,
     nobody: Nobody = None,
-    without: Annotated[Path | None, typer.Option(help="CSV of `doubt-labels`: photos to leave out.")] = None,
 ) -> None:
     """Train the eye finder; killed at any moment, the same command goes on exactly there."""
     recipe = FinderRecipe(num_steps=steps, seed=seed)
     settings = FinderSettings(run, num_workers=workers)
-    errors = read_files(without) if without else frozenset[str]()
-    scenes = load_scenes(data, seed, nobody, without=errors)
-    typer.echo(f"finished: {train_finder(recipe, scenes, settings)}")
-
-
-def doubt(
-    data: Data,
-    model: Annotated[Path, typer.Option(help="The .onnx file of an eye finder.")] = SHIPPED,
-    out: Annotated[Path, typer.Option(help="CSV to write.")] = Path("runs/doubted.csv"),
-    limit: Limit = None,
-) -> None:
-    """Write which labels of `train` the finder contradicts, and draw them beside it as PNG."""
-    photos = load_photos(data, "train", limit=limit)
-    errors = sorted(
-        find_label_errors(tqdm(photos), LearnedEyeFinder.load(model)), key=lambda each: -each.apart
-    )
-    write_label_errors(out, errors)
-    draw_label_errors(photos, errors, out.with_suffix(".png"))
-    num_files = len({each.file for each in errors})
-    typer.echo(f"{out}: {len(errors)} labels of {num_files} of {len(photos)} photos are contradicted")
+    typer.echo(f"finished: {train_finder(recipe, load_scenes(data, seed, nobody), settings)}")
 
 
 def train_refiner_command(  # noqa: PLR0913  every option is an argument
@@ -181,31 +154,24 @@ def evaluate(  # noqa: PLR0913  every option is an argument
         put_between_marks(into, "FOUND", text)
 
 
-def serve(  # noqa: PLR0913  every option is an argument
+def serve(
     source: Annotated[Path, typer.Argument(help="Labelled photos, as for `prepare`.")],
     model: Annotated[Path, typer.Option(help="The .onnx file of an eye finder.")] = SHIPPED,
-    synthesizer: Annotated[Path, typer.Option(help="The .onnx file that draws faces.")] = DRAWS,
+    synthesizer: Annotated[Path, typer.Option(help="The .onnx file that draws faces.")] = SYNTHESIZER,
     split: Annotated[str, typer.Option(help="train, dev or val.")] = "dev",
     limit: Annotated[int | None, typer.Option(help="At most so many photos.")] = None,
-    refused: Annotated[Path, typer.Option(help="Where the refused photos are drawn.")] = Path(
-        "runs/refused.png"
-    ),
     into: Into = None,
 ) -> None:
-    """Print which labelled photos get a face in the service, why not, and how long the search takes."""
+    """Print which labelled photos get a face in the service, and why not."""
     photos = list_photos(source, find_layout(source))
     chosen = [photo for photo in photos if photo.split == split][:limit]
-    finder = LearnedEyeFinder.load(model)
-    pipeline = Pipeline(
-        InProcessReader(finder, max_pixels=MAX_PIXELS), Synthesizer.load(synthesizer, device="cpu")
-    )
-    served = end_to_end.run_service(chosen, pipeline, finder, HaarEyeFinder())
-    spent = end_to_end.measure_latency_ms(finder)
-    times = [f"| CPU ms to {name}, median | {each:.1f} |" for name, each in spent.items()]
-    text = "\n".join([served.table(f"`{split}`"), *times])
+    reader = InProcessReader(LearnedEyeFinder.load(model), max_pixels=MAX_PIXELS)
+    codes = run_service(chosen, Pipeline(reader, Synthesizer.load(synthesizer, device="cpu")))
+    text = render_codes(codes, split)
     typer.echo(text)
-    num_refused = end_to_end.draw_refused_photos(served, chosen, refused)
-    typer.echo(f"{num_refused} refused photos of `{split}`: {refused}")
+    for file, code in codes.items():
+        if code != DRAWN:
+            typer.echo(f"{code}: {file}")
     if into is not None:
         put_between_marks(into, "SERVED", text)
 
@@ -215,10 +181,9 @@ def _num_crops(limit: int | None) -> int:
 
 
 def add_commands(app: typer.Typer) -> None:
-    """Adds the six commands to the application."""
+    """Adds the five commands to the application."""
     app.command("train-finder")(train)
     app.command("train-refiner")(train_refiner_command)
-    app.command("doubt-labels")(doubt)
     app.command("export-finder")(export)
     app.command("evaluate-finder")(evaluate)
     app.command("serve-finder")(serve)

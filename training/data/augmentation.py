@@ -145,17 +145,11 @@ def add_noise(picture: Image, sigma: float, rng: Rng, *, grey: bool = False) -> 
 
 def compress_jpeg(picture: Image, quality: int) -> Image:
     """What a JPEG of that quality keeps."""
-    read = cv2.imdecode(np.frombuffer(encode_jpeg(picture, quality), np.uint8), cv2.IMREAD_COLOR)
-    assert read is not None
-    return np.ascontiguousarray(read[..., ::-1], dtype=np.uint8)
-
-
-def encode_jpeg(picture: Image, quality: int) -> bytes:
-    """A JPEG file."""
     # OpenCV wants BGR, and JPEG keeps green better than blue.
     done, data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-    assert done
-    return data.tobytes()
+    read = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    assert done and read is not None
+    return np.ascontiguousarray(read[..., ::-1], dtype=np.uint8)
 
 
 def _relight(photo: Image, rng: Rng) -> Image:

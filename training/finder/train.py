@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from training.finder.detector import EyeFinderNet, detection_loss, target_maps
-from training.finder.labels import LabelledPhoto, load_photos
+from training.finder.labels import load_photos
 from training.finder.negatives import TRAINED, from_folder, packaged, parts_without_people
 from training.finder.scenes import Scenes
 from training.loop.checkpoint import load_ema
@@ -61,15 +61,13 @@ class SceneDataset(Dataset[tuple[Tensor, Tensor]]):
         return torch.from_numpy(np.ascontiguousarray(picture)), torch.from_numpy(target_maps(eyes))
 
 
-def load_scenes(
-    data: Path, seed: int, nobody: Path | None = None, *, without: frozenset[str] = frozenset()
-) -> Scenes:
-    """What is learned from: the `train` part of the labelled photos `without` some, and pictures of nobody.
+def load_scenes(data: Path, seed: int, nobody: Path | None = None) -> Scenes:
+    """Scenes of the `train` part of the labelled photos, and of pictures without people.
 
     Raises:
         DataError: `data` holds no labelled photos, or `nobody` no pictures.
     """
-    photos: list[LabelledPhoto] = [photo for photo in load_photos(data, "train") if photo.file not in without]
+    photos = load_photos(data, "train")
     more = from_folder(nobody, "train") if nobody else ()
     return Scenes(photos, [*packaged(TRAINED), *parts_without_people(photos), *more], seed=seed)
 

@@ -8,16 +8,14 @@ import pytest
 from typer.testing import CliRunner
 
 from service.inference.eye_finder import LearnedEyeFinder
-from tests.fake_finders import seen_left, seen_right, tiny_finder
+from tests.fake_finders import tiny_finder
 from tests.fakes import tiny_model
 from tests.training.labelled_astronaut import write_scenes
 from training.cli.finder import SHIPPED
 from training.cli.main import app
 from training.errors import DataError
-from training.finder.label_errors import read_files
 from training.finder.labels import load_photos
 from training.finder.negatives import from_folder
-from training.finder.train import load_scenes
 
 
 def run(*arguments: object) -> str:
@@ -68,42 +66,18 @@ def test_more_pictures_of_nobody_come_from_a_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_photos_are_served_and_timed(drawn_csv: Path, tmp_path: Path) -> None:
+def test_photos_are_served(drawn_csv: Path, tmp_path: Path) -> None:
     models = (
         "--model", tiny_finder(tmp_path / "f.onnx", []), "--synthesizer", tiny_model(tmp_path / "s.onnx"),
     )  # fmt: skip
-    shown = run(
-        "serve-finder", drawn_csv, "--split", "train", "--limit", 2, "--refused", tmp_path / "r.png", *models
-    )
+    shown = run("serve-finder", drawn_csv, "--split", "train", "--limit", 2, *models)
     assert "| refused: no_eye_found | 2 |" in shown
-    assert "| CPU ms to decode and search a 12 MP JPEG of " in shown
-    assert (tmp_path / "r.png").is_file()
+    assert shown.count("\nno_eye_found: ") == 2
 
 
 def test_data_that_are_not_there_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds neither"):
         run("train-finder", tmp_path, tmp_path / "run")
-
-
-@pytest.mark.slow
-def test_doubted_labels_are_left_out_of_the_next_run(tmp_path: Path) -> None:
-    data, doubted = write_scenes(tmp_path / "data", 12), tmp_path / "doubted.csv"
-    beside = [seen_right(0.5 * 203, 0.5 * 111, 27, 9.0), seen_left(0.5 * 246, 0.5 * 113, 27, 9.0)]
-    shown = run(
-        "doubt-labels",
-        data,
-        "--model",
-        tiny_finder(tmp_path / "f.onnx", beside),
-        "--out",
-        doubted,
-        "--limit",
-        2,
-    )
-    assert "4 labels of 2 of 2 photos are contradicted" in shown
-    assert doubted.with_suffix(".png").is_file()
-    left = load_scenes(data, 0, without=read_files(doubted)).photos
-    assert len(load_scenes(data, 0).photos) - len(left) == 2
-    assert "finished" in run("train-finder", data, tmp_path / "run", "--steps", 1, "--without", doubted)
 
 
 def test_a_model_of_photos_that_are_not_open_is_not_exported_as_open(tmp_path: Path) -> None:
