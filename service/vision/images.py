@@ -1,24 +1,37 @@
-"""Decoding of image files to upright RGB pixels, and encoding; the only module that knows OpenCV's codecs."""
+"""Image files: the header before any pixel is decoded, upright RGB pixels, and encoding.
+
+The bytes are untrusted: loops are bounded, offsets are checked, a broken EXIF block means orientation 1, and
+a file that would cost OpenCV much memory or time is refused. Only this module knows OpenCV's codecs.
+"""
 
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import ImageCorrupt, OutOfMemory
-from service.vision.image_header import Header, ImageFormat
+from service.errors import EmptyBody, ImageCorrupt, ImageTooLarge, ImageTooSmall, NotAnImage, OutOfMemory
 from service.vision.jpeg import parse_jpeg
+from service.vision.other_formats import is_bmp, name_other_format, parse_bmp, unsupported
+from service.vision.png import SIGNATURE as _PNG
 from service.vision.png import parse_png, rebuild
+from service.vision.webp import is_webp, parse_webp
 
 Image = NDArray[np.uint8]
 """H x W x 3, RGB, 0 to 255."""
 
+ImageFormat = Literal["jpeg", "png", "webp", "bmp"]
 FaceFormat = Literal["png", "jpeg", "webp"]
 Reduce = Literal[1, 2, 4, 8]
+
+MIN_SIDE_PX = 16
+"""Pictures with a shorter side are refused: they hold no eye to draw from."""
+
+_JPEG = b"\xff\xd8\xff"
 
 # As RGB; the names of the reduced scales ask for BGR by their bit of IMREAD_COLOR.
 _READ_REDUCED: dict[int, int] = {
@@ -42,6 +55,27 @@ _WRITE_OPTIONS: dict[FaceFormat, list[int]] = {
     "jpeg": [cv2.IMWRITE_JPEG_QUALITY, 95],
     "webp": [cv2.IMWRITE_WEBP_QUALITY, 90],
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """Width and height as stored, EXIF orientation 1 to 8, and whether pixels may be transparent."""
+
+    format: ImageFormat
+    width: int
+    height: int
+    orientation: int = 1
+    may_have_alpha: bool = False
+
+    @property
+    def upright_width(self) -> int:
+        """Width after the EXIF orientation is applied."""
+        return self.height if self.orientation >= 5 else self.width
+
+    @property
+    def upright_height(self) -> int:
+        """Height after the EXIF orientation is applied."""
+        return self.width if self.orientation >= 5 else self.height
 
 
 @contextmanager
@@ -70,6 +104,53 @@ _ALPHA_BYTES: dict[ImageFormat, int] = {"png": 25, "webp": 16, "jpeg": 12, "bmp"
 
 _MOST_BYTES_PER_PIXEL: Final = 8
 """Of a PNG with four channels of 16 bits."""
+
+
+def read_header(data: bytes, *, max_pixels: int) -> Header:
+    """The header of a JPEG, PNG, WebP or BMP file.
+
+    Raises:
+        EmptyBody: there are no bytes.
+        NotAnImage: they do not begin like any picture.
+        UnsupportedFormat: a picture, but not JPEG, PNG, WebP or BMP.
+        ImageCorrupt: the header is cut off or makes no sense.
+        ImageTooSmall: a side is shorter than MIN_SIDE_PX, or 0.
+        ImageTooLarge: more than `max_pixels` pixels.
+    """
+    header = _parse_header(data)
+    size = f"{header.width:,} x {header.height:,} pixels"
+    if min(header.width, header.height) < MIN_SIDE_PX:
+        raise ImageTooSmall(
+            f"The picture has {size}; each side must have at least {MIN_SIDE_PX}. Send a larger picture."
+        )
+    if header.width * header.height > max_pixels:
+        raise ImageTooLarge(
+            f"The picture has {size}, more than the {max_pixels:,} that are taken. Send a smaller one."
+        )
+    return header
+
+
+def _parse_header(data: bytes) -> Header:
+    if not data:
+        raise EmptyBody("No bytes were sent. Send a JPEG, PNG, WebP or BMP picture.")
+    if data.startswith(_JPEG):
+        jpeg = parse_jpeg(data)
+        return Header("jpeg", jpeg.width, jpeg.height, jpeg.orientation or 1)
+    if data.startswith(_PNG):
+        png = parse_png(data)
+        return Header("png", png.width, png.height, png.orientation or 1, png.has_transparency)
+    if is_webp(data):
+        webp = parse_webp(data)
+        return Header("webp", webp.width, webp.height, webp.orientation, webp.may_have_alpha)
+    if is_bmp(data):
+        return Header("bmp", *parse_bmp(data))
+    name = name_other_format(data)
+    if name is not None:
+        raise unsupported(name)
+    raise NotAnImage(
+        "The bytes do not begin like a picture. Send the file itself as JPEG, PNG, WebP or BMP, "
+        "not a link to it and not its base64 text."
+    )
 
 
 def decode(data: bytes, header: Header, *, reduce: Reduce = 1) -> Image:
@@ -132,39 +213,6 @@ def estimate_decode_bytes(header: Header) -> int:
     """Upper bound of the memory that decoding takes."""
     bytes_per_pixel = _ALPHA_BYTES if header.may_have_alpha else _DECODE_BYTES
     return header.width * header.height * bytes_per_pixel[header.format]
-
-
-def halve(photo: Image, header: Header) -> Image:
-    """An upright picture at half its sides, rounded up, on the pixel grid that `decode` would give.
-
-    Each pixel is the mean of four; on the side of the `overhang` the border is replicated.
-    """
-    height, width = photo.shape[:2]
-    if height % 2 or width % 2:
-        left, top = (width % 2) * _is_flipped_x(header), (height % 2) * _is_flipped_y(header)
-        sides = (top, height % 2 - top, left, width % 2 - left)
-        photo = np.asarray(cv2.copyMakeBorder(photo, *sides, cv2.BORDER_REPLICATE), dtype=np.uint8)
-    size = (photo.shape[1] // 2, photo.shape[0] // 2)
-    return np.asarray(cv2.resize(photo, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-
-
-def overhang(header: Header, reduce: Reduce) -> tuple[int, int]:
-    """Full-size pixels by which a picture decoded at 1/`reduce` begins left of and above the upright one.
-
-    JPEG scaling averages blocks from the stored top left; where a side does not divide, the last block
-    reaches beyond the picture. Orientations that flip an axis put that block first.
-    """
-    beyond_x, beyond_y = -header.upright_width % reduce, -header.upright_height % reduce
-    return beyond_x * _is_flipped_x(header), beyond_y * _is_flipped_y(header)
-
-
-def _is_flipped_x(header: Header) -> bool:
-    """Whether the stored picture's first column or row becomes the upright one's last column."""
-    return header.orientation in (2, 3, 6, 7)
-
-
-def _is_flipped_y(header: Header) -> bool:
-    return header.orientation in (3, 4, 7, 8)
 
 
 def encode(face: Image, format: FaceFormat) -> bytes:

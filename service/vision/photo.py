@@ -6,10 +6,12 @@ libjpeg decodes at 1/2, 1/4 and 1/8 in the DCT domain.
 
 from dataclasses import dataclass, replace
 
+import cv2
+import numpy as np
+
 from service.observability.stage_timer import StageTimer
 from service.vision.eyes import MEASURED_PX, Eye, EyeDetections, EyeFinder, Quality, crop_eye, measure_quality
-from service.vision.image_header import read_header
-from service.vision.images import Image, Reduce, decode, estimate_decode_bytes, halve, overhang
+from service.vision.images import Header, Image, Reduce, decode, estimate_decode_bytes, read_header
 
 _REDUCES: tuple[Reduce, ...] = (8, 4, 2, 1)
 _FINER: dict[Reduce, Reduce] = {2: 1, 4: 2, 8: 4}
@@ -116,3 +118,36 @@ class Photo:
         if self._header.format != "jpeg":
             return 1
         return next((reduce for reduce in _REDUCES if length_px / reduce >= needed_px), 1)
+
+
+def halve(photo: Image, header: Header) -> Image:
+    """An upright picture at half its sides, rounded up, on the pixel grid that `decode` would give.
+
+    Each pixel is the mean of four; on the side of the `overhang` the border is replicated.
+    """
+    height, width = photo.shape[:2]
+    if height % 2 or width % 2:
+        left, top = (width % 2) * _is_flipped_x(header), (height % 2) * _is_flipped_y(header)
+        sides = (top, height % 2 - top, left, width % 2 - left)
+        photo = np.asarray(cv2.copyMakeBorder(photo, *sides, cv2.BORDER_REPLICATE), dtype=np.uint8)
+    size = (photo.shape[1] // 2, photo.shape[0] // 2)
+    return np.asarray(cv2.resize(photo, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def overhang(header: Header, reduce: Reduce) -> tuple[int, int]:
+    """Full-size pixels by which a picture decoded at 1/`reduce` begins left of and above the upright one.
+
+    JPEG scaling averages blocks from the stored top left; where a side does not divide, the last block
+    reaches beyond the picture. Orientations that flip an axis put that block first.
+    """
+    beyond_x, beyond_y = -header.upright_width % reduce, -header.upright_height % reduce
+    return beyond_x * _is_flipped_x(header), beyond_y * _is_flipped_y(header)
+
+
+def _is_flipped_x(header: Header) -> bool:
+    """Whether the stored picture's first column or row becomes the upright one's last column."""
+    return header.orientation in (2, 3, 6, 7)
+
+
+def _is_flipped_y(header: Header) -> bool:
+    return header.orientation in (3, 4, 7, 8)

@@ -7,8 +7,7 @@ import pytest
 from service.pipeline import Face
 from service.provenance import DIGITAL_SOURCE_TYPE, encode_synthetic
 from service.vision.eyes import measure_quality
-from service.vision.image_header import read_header
-from service.vision.images import FaceFormat, Image, decode, encode
+from service.vision.images import FaceFormat, Image, decode, encode, read_header
 from tests import fakes
 
 FORMATS: tuple[FaceFormat, ...] = ("png", "jpeg", "webp")

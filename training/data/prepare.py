@@ -18,8 +18,7 @@ from tqdm import tqdm
 from service.errors import ImageError
 from service.vision.eyes import CROP_VERSION, Eye, EyeFinder, crop_eye, eyes_from_points
 from service.vision.haar import HaarEyeFinder
-from service.vision.image_header import read_header
-from service.vision.images import Image, decode
+from service.vision.images import Image, decode, read_header
 from training.data.face_alignment import (
     EYE_SIZE,
     FACE_FRAME_VERSION,

@@ -16,8 +16,7 @@ from tqdm import tqdm
 
 from service.inference.synthesizer import Synthesizer
 from service.vision.eyes import CROP_PER_EYE_DISTANCE, Eye, EyeFinder, crop_eye, eyes_from_points
-from service.vision.image_header import read_header
-from service.vision.images import Image, decode, encode
+from service.vision.images import Image, decode, encode, read_header
 from service.vision.photo import Photo as ServedPhoto
 from training.data.photos import Photo
 from training.data.prepare import MAX_PIXELS

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service import errors
-from service.vision.image_header import Header, read_header
-from service.vision.images import FaceFormat, Image, Reduce, decode, encode, halve, overhang
+from service.vision.images import FaceFormat, Header, Image, Reduce, decode, encode, read_header
+from service.vision.photo import halve, overhang
 from tests import fakes
 
 MAX_PIXELS = 50_000_000

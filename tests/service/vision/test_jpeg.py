@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service import errors
-from service.vision.image_header import read_header
-from service.vision.images import Image, Reduce, decode
+from service.vision.images import Image, Reduce, decode, read_header
 from service.vision.jpeg import MAX_SCANNED_PIXELS, MAX_SEGMENTS
 from tests import fakes
 

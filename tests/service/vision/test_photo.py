@@ -9,8 +9,7 @@ import pytest
 from service.inference.eye_finder import LearnedEyeFinder
 from service.vision.eyes import Eye, crop_eye
 from service.vision.haar import HaarEyeFinder
-from service.vision.image_header import Header
-from service.vision.images import Image, Reduce, decode
+from service.vision.images import Header, Image, Reduce, decode
 from service.vision.photo import Photo
 from tests import fakes
 from tests.fake_finders import seen_right, tiny_finder

@@ -10,8 +10,7 @@ import PIL.Image
 import pytest
 
 from service import errors
-from service.vision.image_header import read_header
-from service.vision.images import Image, decode
+from service.vision.images import Image, decode, read_header
 from service.vision.png import MAX_CHUNKS, MAX_SURPLUS_BYTES, parse_png, rebuild
 from tests import fakes
 

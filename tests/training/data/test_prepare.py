@@ -13,8 +13,7 @@ import pytest
 
 from service.vision.eyes import Eye, crop_eye, eyes_from_points
 from service.vision.haar import HaarEyeFinder
-from service.vision.image_header import read_header
-from service.vision.images import decode, encode
+from service.vision.images import decode, encode, read_header
 from tests.drawn_faces import DrawnPhoto, draw_photo, write_celeba, write_csv
 from tests.drawn_people import Shot, make_person
 from tests.fakes import KnownEyes, astronaut

@@ -9,8 +9,7 @@ import PIL.Image
 import pytest
 
 from service import errors
-from service.vision.image_header import MIN_SIDE_PX, Header, read_header
-from service.vision.images import Image, decode, estimate_decode_bytes
+from service.vision.images import MIN_SIDE_PX, Header, Image, decode, estimate_decode_bytes, read_header
 from tests import fakes
 
 MAX_PIXELS = 50_000_000

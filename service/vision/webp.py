@@ -1,0 +1,56 @@
+"""The header of a WebP file: size, orientation and transparency. Source: WebP container specification."""
+
+import struct
+from dataclasses import dataclass
+from typing import Final
+
+from service.errors import ImageCorrupt
+from service.vision.chunks import iterate_chunks
+from service.vision.exif import read_orientation
+
+MAX_CHUNKS: Final = 50_000
+"""Chunks that are searched for EXIF."""
+
+
+@dataclass(slots=True)
+class Webp:
+    """What the header says."""
+
+    width: int
+    height: int
+    orientation: int = 1
+    may_have_alpha: bool = False
+
+
+def is_webp(data: bytes) -> bool:
+    """Whether the bytes begin like a WebP file."""
+    return data[:4] == b"RIFF" and data[8:12] == b"WEBP"
+
+
+def parse_webp(data: bytes) -> Webp:
+    """The header.
+
+    Raises:
+        ImageCorrupt: it is cut off or broken.
+    """
+    kind, body = data[12:16], data[20:30]
+    if kind == b"VP8X" and len(body) == 10:
+        width, height = int.from_bytes(body[4:7], "little"), int.from_bytes(body[7:10], "little")
+        orientation = _read_exif(data) if body[0] & 0x08 else 1
+        return Webp(1 + width, 1 + height, orientation, bool(body[0] & 0x12))  # transparent, or an animation
+    if kind == b"VP8L" and len(body) >= 5 and body[0] == 0x2F:
+        bits = int.from_bytes(body[1:5], "little")
+        return Webp(1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF), may_have_alpha=bool(bits >> 28 & 1))
+    if kind == b"VP8 " and len(body) == 10 and body[3:6] == b"\x9d\x01\x2a":
+        width, height = struct.unpack_from("<HH", body, 6)
+        return Webp(width & 0x3FFF, height & 0x3FFF)
+    raise ImageCorrupt(
+        "The file begins like a WebP, but its header is cut off or broken. Send an undamaged file."
+    )
+
+
+def _read_exif(data: bytes) -> int:
+    for name, start, end in iterate_chunks(data, 12, "<4sI", trailer=0, limit=MAX_CHUNKS):
+        if name == b"EXIF" and end <= len(data):
+            return read_orientation(data[start:end].removeprefix(b"Exif\0\0"))
+    return 1
