@@ -12,13 +12,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Self
 
-import cv2
-import numpy as np
-
 from service.errors import ModelContractUnknown
-from service.inference.detections import Detection, decode_detection, pair_eyes, suppress_non_maxima
+from service.inference.detector import (
+    MAX_UPSCALE,
+    Detection,
+    EyeDetector,
+    Refiner,
+    is_inside,
+    suppress_non_maxima,
+)
 from service.inference.model_files import model_path
-from service.inference.refiner import Refiner
 from service.inference.session import EXPORT_AGAIN, Session, open_cpu_session, parse_metadata
 from service.vision.eyes import CROP_PER_EYE_DISTANCE, Eye, EyeDetections, EyeFinder, Side, eyes_from_points
 from service.vision.haar import HaarEyeFinder
@@ -31,14 +34,6 @@ BASE_SIDE_PX, FINE_SIDE_PX, COARSE_SIDE_PX = 256, 640, 128
 """Long sides of the network's input. The fine one is for small faces; the coarse one for close-ups, as the
 network was trained on distances between the eyes up to 260 px."""
 
-STRIDE_PX = 32
-"""The sides of the network's input are multiples of this."""
-
-MAX_UPSCALE = 3.0
-
-_MIN_LOGIT = -1.5
-"""Peaks of a lower logit, a probability of 0.18, are dropped before the refiner."""
-
 MIN_REPORTED_SCORE = 0.05
 """Eyes of lower scores are not reported: the network has some fifty such peaks in any picture."""
 
@@ -47,6 +42,12 @@ _LARGE_PX = 80.0
 """Crop sides in pixels of the base scale, by which `_needs_fine_scale` and `score_eyes` add scales."""
 
 NUM_CALIBRATION_FEATURES = 8
+
+_PARTNER_TOLERANCE = 0.35
+"""How far a partner may be from its predicted place, in distances between the eyes."""
+
+_MIN_SCALE_RATIO, _MAX_SCALE_RATIO = 0.6, 1.67
+"""Two eyes of one person predict about the same distance between them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +92,7 @@ class LearnedEyeFinder:
 
     def __init__(self, session: Session, info: FinderInfo, refiner: Refiner | None = None) -> None:
         self.info = info
-        self._session = session
-        self._refiner = refiner
+        self._detect = EyeDetector(session, refiner)
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -115,33 +115,21 @@ class LearnedEyeFinder:
 
     def score_eyes(self, photo: Image) -> list[ScoredEye]:
         """Every detection, whatever its score; people are numbered in no order."""
-        base = self._detect_at(photo, BASE_SIDE_PX)
+        base = self._detect(photo, BASE_SIDE_PX)
         scored = self._score(base, photo)
         scale = min(MAX_UPSCALE, BASE_SIDE_PX / max(photo.shape[:2]))
         every = [replace(each.eye, size_px=each.eye.size_px * scale) for each in scored]
         eyes = [eye for eye in every if eye.score >= self.info.threshold]
         more = []
         if scale < 0.8 and (not eyes or _needs_fine_scale(eyes, every)):
-            more += self._detect_at(photo, FINE_SIDE_PX)
+            more += self._detect(photo, FINE_SIDE_PX)
         if not eyes or max(eye.size_px for eye in eyes) > _LARGE_PX:
-            more += self._detect_at(photo, COARSE_SIDE_PX)
+            more += self._detect(photo, COARSE_SIDE_PX)
         return self._score(suppress_non_maxima(base + more), photo) if more else scored
-
-    def _detect_at(self, photo: Image, long_side_px: int) -> list[Detection]:
-        """The network's detections at one scale, refined, in pixels of the photo."""
-        small, scale_x, scale_y = _resize(photo, min(MAX_UPSCALE, long_side_px / max(photo.shape[:2])))
-        right, below = -small.shape[1] % STRIDE_PX, -small.shape[0] % STRIDE_PX
-        padded = cv2.copyMakeBorder(small, 0, below, 0, right, cv2.BORDER_REPLICATE)
-        (rows,) = self._session.run(["candidates"], {"picture": padded[None]})
-        peaks = (decode_detection(row, scale_x, scale_y) for row in rows[rows[:, 0] >= _MIN_LOGIT].tolist())
-        detections = suppress_non_maxima([each for each in peaks if _is_inside((each.x, each.y), photo)])
-        if self._refiner is None:
-            return detections
-        return suppress_non_maxima(self._refiner.refine(photo, detections))
 
     def _score(self, detections: Sequence[Detection], photo: Image) -> list[ScoredEye]:
         """The detections as eyes of people, with calibrated scores."""
-        pairs = pair_eyes(detections)
+        pairs = _pair_eyes(detections)
         paired = {index for pair in pairs for index in pair}
         scored: list[ScoredEye] = []
         for person, (first, second) in enumerate(pairs):
@@ -150,7 +138,7 @@ class LearnedEyeFinder:
             scored += [self._calibrate(eyes[0], right, left, 0.0), self._calibrate(eyes[1], left, right, 0.0)]
         single = [each for index, each in enumerate(detections) if index not in paired]
         for person, each in enumerate(single, start=len(pairs)):
-            missed = float(_is_inside(each.partner, photo))
+            missed = float(is_inside(each.partner, photo))
             scored.append(self._calibrate(_single_eye(each, person), each, None, missed))
         return scored
 
@@ -177,9 +165,24 @@ def open_eye_finder(name: Literal["learned", "haar"], path: Path | None = None) 
     return LearnedEyeFinder.load(path or model_path("eye_finder"))
 
 
-def _is_inside(point: tuple[float, float], photo: Image) -> bool:
-    height, width = photo.shape[:2]
-    return bool(0 <= point[0] < width and 0 <= point[1] < height)
+def _pair_eyes(detections: Sequence[Detection]) -> list[tuple[int, int]]:
+    """Indices of (right, left) eyes that predict each other as partner, matched greedily, best first."""
+    matches: list[tuple[float, int, int]] = []
+    for i, one in enumerate(detections):
+        for j, other in enumerate(detections[i + 1 :], start=i + 1):
+            if not _MIN_SCALE_RATIO < one.distance / other.distance < _MAX_SCALE_RATIO:
+                continue
+            off = math.dist(one.partner, (other.x, other.y)) + math.dist(other.partner, (one.x, one.y))
+            if off < _PARTNER_TOLERANCE * (one.distance + other.distance):
+                right, left = (i, j) if one.left <= other.left else (j, i)
+                matches.append((off / (one.distance + other.distance), right, left))
+    taken: set[int] = set()
+    pairs = []
+    for _, right, left in sorted(matches):
+        if not taken & {right, left}:
+            taken |= {right, left}
+            pairs.append((right, left))
+    return pairs
 
 
 def _needs_fine_scale(eyes: Sequence[Eye], every: Sequence[Eye]) -> bool:
@@ -189,22 +192,6 @@ def _needs_fine_scale(eyes: Sequence[Eye], every: Sequence[Eye]) -> bool:
     return any(eye.size_px < (_SMALL_PX if several else _TINY_PX) for eye in eyes) or any(
         eye.size_px < _SMALL_PX for eye in every if eye.score >= _MIN_SMALL_SCORE and eye not in eyes
     )
-
-
-def _resize(photo: Image, scale: float) -> tuple[Image, float, float]:
-    """The photo at about this scale, and the width and height of its pixels in those of the photo.
-
-    By halves and the rest linearly: a third of the time of one step by area.
-    """
-    height, width = photo.shape[:2]
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    small, halved = photo, 1
-    while min(small.shape[:2]) > 1 and small.shape[1] >= 2 * size[0] and small.shape[0] >= 2 * size[1]:
-        half = small.shape[1] // 2, small.shape[0] // 2
-        even = small[: 2 * half[1], : 2 * half[0]]
-        small, halved = np.asarray(cv2.resize(even, half, interpolation=cv2.INTER_AREA), np.uint8), 2 * halved
-    scale_x, scale_y = halved * small.shape[1] / size[0], halved * small.shape[0] / size[1]
-    return np.asarray(cv2.resize(small, size, interpolation=cv2.INTER_LINEAR), np.uint8), scale_x, scale_y
 
 
 def _single_eye(detection: Detection, person: int) -> Eye:

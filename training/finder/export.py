@@ -21,8 +21,8 @@ import torch.nn.functional as F
 from onnx import helper
 from torch import Tensor, nn
 
+from service.inference.detector import REFINER_INPUT_PX
 from service.inference.eye_finder import FINDER_CONTRACT_VERSION, LearnedEyeFinder
-from service.inference.refiner import REFINER_INPUT_PX
 from training.data.files import write_atomically
 from training.data.licences import OPEN, LicenceClass
 from training.export.onnx import quiet_exporter, store_as_float16, strip_node_metadata
@@ -124,7 +124,7 @@ def read_graph(path: Path) -> onnx.ModelProto:
 
 
 def refiner_to_onnx(net: RefinerNet) -> onnx.ModelProto:
-    """The refiner's network as an ONNX graph: see `service.inference.refiner.Refiner`."""
+    """The refiner's network as an ONNX graph: see `service.inference.detector.Refiner`."""
     with tempfile.TemporaryDirectory() as folder, quiet_exporter():
         draft = Path(folder) / "draft.onnx"
         example = torch.zeros(2, REFINER_INPUT_PX, REFINER_INPUT_PX, 3, dtype=torch.uint8)

@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from service.inference.detections import Detection, decode_detection, suppress_non_maxima
-from service.inference.refiner import crop_for_refiner
+from service.inference.detector import Detection, crop_for_refiner, decode_detection, suppress_non_maxima
 from service.inference.session import open_cpu_session
 from training.data.augmentation import Rng
 from training.finder.scenes import MAX_DISTANCE_PX, MIN_DISTANCE_PX, EyeLabel, Scenes

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from service.inference.refiner import REFINER_CROP_PER_EYE_DISTANCE, REFINER_INPUT_PX
+from service.inference.detector import REFINER_CROP_PER_EYE_DISTANCE, REFINER_INPUT_PX
 from training.finder.refiner_crops import LABELS, WIDE_PX, WIDEN
 
 _HALF_WIDE = WIDEN * REFINER_CROP_PER_EYE_DISTANCE / 2

@@ -39,7 +39,7 @@ def test_a_finder_is_trained_exported_and_measured(tmp_path: Path) -> None:
         *("export-finder", model, data, model, "--refiner", tmp_path / "closer"),
         *("--licence-class", "open", "--limit", 1),
     )
-    assert LearnedEyeFinder.load(model)._refiner is not None
+    assert LearnedEyeFinder.load(model)._detect._refiner is not None
     info = LearnedEyeFinder.load(model).info
     num_trained = len(load_photos(data, "train"))
     assert (info.licence_class, info.training_data) == ("open", f"photos by licence: {num_trained} open")

@@ -8,9 +8,8 @@ import onnx
 import pytest
 import torch
 
-from service.inference.detections import Detection
+from service.inference.detector import Detection, crop_for_refiner
 from service.inference.eye_finder import LearnedEyeFinder
-from service.inference.refiner import crop_for_refiner
 from tests.fake_finders import seen_right, tiny_finder
 from tests.fakes import astronaut
 from tests.training.labelled_astronaut import photo
@@ -58,7 +57,7 @@ def test_onnx_runtime_sees_what_torch_sees_at_any_size(
 ) -> None:
     picture = np.ascontiguousarray(np.resize(astronaut(), (1, *size, 3)))
     finder = LearnedEyeFinder.load(exported)
-    (seen,) = finder._session.run(["candidates"], {"picture": picture})
+    (seen,) = finder._detect._session.run(["candidates"], {"picture": picture})
     with torch.no_grad():
         expected = FinderWithDecoding(net)(torch.from_numpy(picture)).numpy()
     assert seen.shape == (NUM_CANDIDATES, 9)
@@ -113,8 +112,8 @@ def test_the_refiner_in_the_file_answers_as_torch_does(exported: Path, tmp_path:
         Detection(220, 110, 44, 0.1, 5, 1.0, 44, (264, 110)),
         Detection(90, 90, 20, 0.9, -9, 1.0, 20, (70, 90)),
     ]
-    assert finder._refiner is not None
-    refined = finder._refiner.refine(astronaut(), seen)
+    assert finder._detect._refiner is not None
+    refined = finder._detect._refiner.refine(astronaut(), seen)
     close = np.stack([crop_for_refiner(astronaut(), each) for each in seen])
     with torch.no_grad():
         expected = RefinerWithPreprocessing(refiner)(torch.from_numpy(close)).numpy()
@@ -133,7 +132,7 @@ def test_a_file_gives_back_its_network(exported: Path, tmp_path: Path) -> None:
     write_finder(network, tmp_path / "again.onnx", FACTS, {})
     picture = np.ascontiguousarray(np.resize(astronaut(), (1, 64, 64, 3)))
     one, other = (
-        LearnedEyeFinder.load(path)._session.run(["candidates"], {"picture": picture})[0]
+        LearnedEyeFinder.load(path)._detect._session.run(["candidates"], {"picture": picture})[0]
         for path in (exported, tmp_path / "again.onnx")
     )
     np.testing.assert_array_equal(one, other)

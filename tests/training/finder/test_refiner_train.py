@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from service.inference.detections import Detection
-from service.inference.refiner import (
+from service.inference.detector import (
     REFINER_CROP_PER_EYE_DISTANCE,
     REFINER_INPUT_PX,
+    Detection,
     Refiner,
     crop_for_refiner,
 )

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from service.inference.detections import Detection, suppress_non_maxima
+from service.inference.detector import Detection, suppress_non_maxima
 
 SMALL = Detection(50.0, 40.0, 16.0, 0.1, 0.0, logit=3.0, input_distance_px=8.0, partner=(66.0, 40.0))
 FINE = replace(SMALL, x=51.0, y=41.0, logit=2.0, input_distance_px=16.0)
