@@ -1,4 +1,4 @@
-"""Limits per caller of the request rate and of concurrent requests, and of the memory of all uploads.
+"""Limits per caller of the request rate and of concurrent requests.
 
 Knows nothing of HTTP: a caller is any string. Memory is bounded: idle callers are evicted after a minute, and
 beyond `MAX_CALLERS` the least recent.
@@ -11,14 +11,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from service.errors import Overloaded, RateLimited, TooManyRequests
+from service.errors import RateLimited, TooManyRequests
 
 MAX_CALLERS: Final = 10_000
 
 _MINUTE_S: Final = 60.0
-_LARGE_DIVISOR: Final = 64
-"""A body is large from 1/64 of the limit on: 4 MB if the service has 2 GB of memory."""
-
 _CONCURRENCY_RETRY_S: Final = 1
 """Retry-After of TooManyRequests: when a request of the same caller ends is unknown."""
 
@@ -124,52 +121,3 @@ class ConcurrencyLimit:
     def num_callers(self) -> int:
         """Callers with a request in progress."""
         return len(self._num_running)
-
-
-class UploadMemoryLimit:
-    """Bytes of all request bodies in memory: arriving, queued and processed. For one event loop.
-
-    Above the limit large bodies are refused, and above twice the limit all, so that slow large uploads do not
-    keep small photos out. A single body may have any size.
-    """
-
-    def __init__(self, num_bytes: int) -> None:
-        self.most = num_bytes
-        self.large = num_bytes // _LARGE_DIVISOR
-        self.num_held = 0
-
-    @contextmanager
-    def hold(self) -> "Iterator[BodyReservation]":
-        """A reservation for one body, released with the context."""
-        body = BodyReservation(self)
-        try:
-            yield body
-        finally:
-            self.num_held -= body.num_bytes
-
-
-class BodyReservation:
-    """The bytes of one body that have arrived."""
-
-    __slots__ = ("_limit", "num_bytes")
-
-    def __init__(self, limit: UploadMemoryLimit) -> None:
-        self._limit = limit
-        self.num_bytes = 0
-
-    def grow(self, num_bytes: int) -> None:
-        """Adds bytes that arrived.
-
-        Raises:
-            Overloaded: there is no memory for them.
-        """
-        limit = self._limit
-        self.num_bytes += num_bytes
-        limit.num_held += num_bytes
-        if limit.num_held <= limit.most or limit.num_held == self.num_bytes:
-            return
-        if self.num_bytes > limit.large or limit.num_held > 2 * limit.most:
-            raise Overloaded(
-                f"Bodies of {limit.num_held:,} bytes are being received or worked on; there is no room for "
-                "more. Send the photo again after the time that Retry-After names, or make it smaller."
-            )

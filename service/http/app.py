@@ -16,13 +16,13 @@ from starlette.staticfiles import StaticFiles
 
 from service import __version__
 from service.access.admission import AccessControl
-from service.access.rate_limits import UploadMemoryLimit
 from service.engine.engine import Engine
 from service.engine.model_reload import watch_for_reloads
 from service.http import pages
 from service.http.middleware import PROBES, HeadAsGet, RequestLog, StandardHeaders
 from service.http.openapi import build_openapi
 from service.http.problems import HANDLED_ERRORS, problem_response
+from service.http.request_body import UploadMemoryLimit
 from service.http.routes import health_routes, model_routes, photo_routes
 from service.inference.catalog import Catalog
 from service.observability.metrics import Metrics

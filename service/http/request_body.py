@@ -4,13 +4,15 @@
     multipart/form-data   one file in the field `image`
     application/json      {"image": base64}
 
-Bytes are counted as they arrive. Nothing is read beyond the limit or written to disk.
+Bytes are counted as they arrive, those of each body and of all. Nothing is read beyond the limits or written
+to disk.
 """
 
 import asyncio
 import base64
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,6 +26,7 @@ from service.errors import (
     InvalidJson,
     InvalidParameter,
     MissingField,
+    Overloaded,
     UnsupportedMediaType,
     UploadTooLarge,
     UploadTooSlow,
@@ -33,6 +36,9 @@ FIELD: Final = "image"
 _MAX_FIELDS: Final = 16
 _FORMS = "image/*, multipart/form-data with the file in the field 'image', or application/json with base64"
 
+_LARGE_DIVISOR: Final = 64
+"""A body is large from 1/64 of the limit on: 4 MB if the service has 2 GB of memory."""
+
 
 @dataclass(frozen=True, slots=True)
 class UploadedPhoto:
@@ -40,6 +46,55 @@ class UploadedPhoto:
 
     file_name: str
     data: bytes
+
+
+class UploadMemoryLimit:
+    """Bytes of all request bodies in memory: arriving, queued and processed. For one event loop.
+
+    Above the limit large bodies are refused, and above twice the limit all, so that slow large uploads do not
+    keep small photos out. A single body may have any size.
+    """
+
+    def __init__(self, num_bytes: int) -> None:
+        self.most = num_bytes
+        self.large = num_bytes // _LARGE_DIVISOR
+        self.num_held = 0
+
+    @contextmanager
+    def hold(self) -> "Iterator[BodyReservation]":
+        """A reservation for one body, released with the context."""
+        body = BodyReservation(self)
+        try:
+            yield body
+        finally:
+            self.num_held -= body.num_bytes
+
+
+class BodyReservation:
+    """The bytes of one body that have arrived."""
+
+    __slots__ = ("_limit", "num_bytes")
+
+    def __init__(self, limit: UploadMemoryLimit) -> None:
+        self._limit = limit
+        self.num_bytes = 0
+
+    def grow(self, num_bytes: int) -> None:
+        """Adds bytes that arrived.
+
+        Raises:
+            Overloaded: there is no memory for them.
+        """
+        limit = self._limit
+        self.num_bytes += num_bytes
+        limit.num_held += num_bytes
+        if limit.num_held <= limit.most or limit.num_held == self.num_bytes:
+            return
+        if self.num_bytes > limit.large or limit.num_held > 2 * limit.most:
+            raise Overloaded(
+                f"Bodies of {limit.num_held:,} bytes are being received or worked on; there is no room for "
+                "more. Send the photo again after the time that Retry-After names, or make it smaller."
+            )
 
 
 async def read_photo(request: Request, *, max_bytes: int, max_s: float) -> bytes:

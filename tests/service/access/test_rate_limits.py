@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.access import rate_limits as limits
-from service.access.rate_limits import ConcurrencyLimit, RateLimit, UploadMemoryLimit
-from service.errors import Overloaded, RateLimited, TooManyRequests
+from service.access.rate_limits import ConcurrencyLimit, RateLimit
+from service.errors import RateLimited, TooManyRequests
 
 
 class Clock:
@@ -150,37 +150,3 @@ def test_without_a_limit_any_number_runs_at_once() -> None:
     limit = ConcurrencyLimit(0)
     with limit.enter("a"), limit.enter("a"):
         assert limit.num_callers == 0
-
-
-def test_one_body_alone_may_have_any_number_of_bytes() -> None:
-    limit = UploadMemoryLimit(640)
-    with limit.hold() as body:
-        body.grow(10_000)
-    assert limit.num_held == 0
-
-
-def test_beyond_the_limit_large_bodies_are_refused_and_small_ones_beyond_twice_as_much() -> None:
-    limit = UploadMemoryLimit(640)
-    with limit.hold() as first, limit.hold() as second, limit.hold() as small:
-        first.grow(630)
-        second.grow(10)
-        with pytest.raises(Overloaded, match="650 bytes"):
-            second.grow(10)
-        small.grow(10)
-        with pytest.raises(Overloaded):
-            first.grow(640)
-        with pytest.raises(Overloaded) as refused:
-            small.grow(0)
-        assert refused.value.retry_after_s == 1
-    assert limit.num_held == 0
-    with limit.hold() as other, limit.hold() as large:
-        other.grow(1)
-        large.grow(600)
-
-
-def test_a_body_that_fails_leaves_its_room() -> None:
-    limit = UploadMemoryLimit(10)
-    with pytest.raises(KeyError), limit.hold() as body:
-        body.grow(100)
-        raise KeyError
-    assert limit.num_held == 0

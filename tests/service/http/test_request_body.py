@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.requests import ClientDisconnect, Request
 
-from service.access.rate_limits import BodyReservation, UploadMemoryLimit
 from service.errors import (
     EmptyBody,
     Eye2FaceError,
@@ -19,10 +18,11 @@ from service.errors import (
     InvalidJson,
     InvalidParameter,
     MissingField,
+    Overloaded,
     UnsupportedMediaType,
     UploadTooLarge,
 )
-from service.http.request_body import read_photo
+from service.http.request_body import BodyReservation, UploadMemoryLimit, read_photo
 
 PHOTO = bytes(range(256)) * 40
 
@@ -266,3 +266,37 @@ def test_any_body_is_read_or_refused_by_an_error_of_ours(
         assert isinstance(read(start + body, content_type), bytes)
     except Eye2FaceError as error:
         assert str(error)
+
+
+def test_one_body_alone_may_have_any_number_of_bytes() -> None:
+    limit = UploadMemoryLimit(640)
+    with limit.hold() as body:
+        body.grow(10_000)
+    assert limit.num_held == 0
+
+
+def test_beyond_the_limit_large_bodies_are_refused_and_small_ones_beyond_twice_as_much() -> None:
+    limit = UploadMemoryLimit(640)
+    with limit.hold() as first, limit.hold() as second, limit.hold() as small:
+        first.grow(630)
+        second.grow(10)
+        with pytest.raises(Overloaded, match="650 bytes"):
+            second.grow(10)
+        small.grow(10)
+        with pytest.raises(Overloaded):
+            first.grow(640)
+        with pytest.raises(Overloaded) as refused:
+            small.grow(0)
+        assert refused.value.retry_after_s == 1
+    assert limit.num_held == 0
+    with limit.hold() as other, limit.hold() as large:
+        other.grow(1)
+        large.grow(600)
+
+
+def test_a_body_that_fails_leaves_its_room() -> None:
+    limit = UploadMemoryLimit(10)
+    with pytest.raises(KeyError), limit.hold() as body:
+        body.grow(100)
+        raise KeyError
+    assert limit.num_held == 0
