@@ -10,7 +10,6 @@ from tests.drawn_faces import DrawnPhoto, draw_photos, write_csv
 from tests.training.exported import FACTS
 from tests.training.perceptual import write_archives
 from tests.training.tiny import TINY
-from training.data.face_parts import add_part
 from training.data.prepare import PrepareSettings, prepare
 from training.data.store import Pairs, open_pairs
 from training.export.onnx import export
@@ -66,10 +65,9 @@ def tiny_pairs(tiny_folder: Path) -> Pairs:
 
 @pytest.fixture(scope="session")
 def small_folder(tmp_path_factory: pytest.TempPathFactory, drawn_csv: Path) -> Path:
-    """They, with mouths and faces of 64 px, as the experiment wants them; a third of the training persons
-    are `dev`."""
+    """They, with faces of 64 px, as the experiment wants them; a third of the training persons are `dev`."""
     out = tmp_path_factory.mktemp("pairs") / "small"
-    add_part(PrepareSettings(drawn_csv, out, face_size=64, dev_part=0.33), "mouth", progress=False)
+    prepare(PrepareSettings(drawn_csv, out, face_size=64, dev_part=0.33), progress=False)
     return out
 
 

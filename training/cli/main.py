@@ -15,13 +15,12 @@ from training.cli.experiment import add_experiment_commands
 from training.cli.finder import add_commands
 from training.data.dataset import EyeFacePairs
 from training.data.face_alignment import FACE_SIZE
-from training.data.face_parts import add_part
 from training.data.licences import LicenceClass, check_licence_class
 from training.data.photos import find_layout, list_photos
 from training.data.prepare import PrepareSettings
 from training.data.prepare import prepare as prepare_pairs
 from training.data.splits import Split
-from training.data.store import Pairs, open_pairs
+from training.data.store import Pairs, Part, open_pairs
 from training.errors import DataError, OptionError, RecipeError, TrainingError
 from training.evaluation import evaluate as evaluation
 from training.evaluation.train_serve_gap import measure_gap
@@ -58,22 +57,17 @@ def prepare(  # noqa: PLR0913  every option is an argument
     licence: Annotated[
         list[str] | None, typer.Option(help="Take only photos under this licence; may stand several times.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Decides which persons are `dev`.")] = 0,
+    seed: Annotated[int, typer.Option(help="With --limit, decides which photos are taken.")] = 0,
     face_size: Annotated[int, typer.Option(help="Side of the faces, in pixels.")] = FACE_SIZE,
-    part: Annotated[
-        Literal["eye", "mouth", "nose"], typer.Option(help="Add the crops of this part to those of the eyes.")
-    ] = "eye",
+    part: Annotated[Part, typer.Option(help="The part of the face that models of these pairs see.")] = "eye",
     finder: Finder = "learned",
 ) -> None:
     """Turn photos into pairs of eye and face; a second run goes on where the first stopped."""
     settings = PrepareSettings(
         source=source, out=out, layout=layout, limit=limit, licences=tuple(licence or ()), seed=seed,
-        face_size=face_size,
+        face_size=face_size, part=part,
     )  # fmt: skip
-    opened = open_eye_finder(finder)
-    manifest = prepare_pairs(settings, finder=opened)
-    if part != "eye":
-        add_part(settings, part, finder=opened)
+    manifest = prepare_pairs(settings, finder=open_eye_finder(finder))
     typer.echo(
         f"{out}: {manifest['num_rows']} faces of {manifest['num_photos']} photos {manifest['rows_by_split']}"
     )
@@ -128,7 +122,6 @@ def evaluate(  # noqa: PLR0913  every option is an argument
     systems: Annotated[list[str], typer.Argument(help="NAME=PATH of .onnx files or folders of runs.")],
     split: Annotated[Split, typer.Option(help="The split to measure on.")] = "val",
     perceptual: Perceptual = TORCHVISION_URL,
-    part: Annotated[Literal["eye", "mouth", "nose"], typer.Option(help="What the systems see.")] = "eye",
     out: Annotated[Path, typer.Option(help="JSON of the numbers.")] = Path("runs/evaluation.json"),
     grid: Annotated[Path, typer.Option(help="PNG of eyes, drawn and true faces.")] = Path(
         "runs/evaluation.png"
@@ -139,11 +132,11 @@ def evaluate(  # noqa: PLR0913  every option is an argument
 
     The grid shows true faces, so it does not go where the numbers go.
     """
-    pairs = open_pairs(data).of_part(part)
+    pairs = open_pairs(data)
     dataset = EyeFacePairs(pairs, split, num_eyes=pairs.eyes.shape[1])
     side = pairs.faces.shape[1]
     drawing = {
-        name: evaluation.enlarged(evaluation.load_system(Path(path), part), side)
+        name: evaluation.enlarged(evaluation.load_system(Path(path), pairs.part), side)
         for name, path in map(_name_and_path, systems)
     }
     features = load_features(perceptual, report_layers(perceptual))
@@ -153,7 +146,9 @@ def evaluate(  # noqa: PLR0913  every option is an argument
     facts = {"data": pairs.manifest["settings"]["source"]}
     evaluation.write_scores(out, split, features, scores, facts, keep=keep)
     _draw_grid(grid, dataset, drawing)
-    typer.echo(f"{len(dataset)} {part}s of the split {split!r}; features: {evaluation.describe(features)}")
+    typer.echo(
+        f"{len(dataset)} {pairs.part}s of the split {split!r}; features: {evaluation.describe(features)}"
+    )
     typer.echo(evaluation.table(scores))
     typer.echo(f"numbers: {out}, pictures: {grid}")
 
@@ -184,7 +179,7 @@ def export(  # noqa: PLR0913  every option is an argument
         part=described["data"]["settings"]["part"],
         face_frame_version=described["data"]["settings"]["face_frame_version"],
     )  # fmt: skip
-    check = _eyes_to_check(open_pairs(data).of_part(described["data"]["settings"]["part"]))
+    check = _eyes_to_check(open_pairs(data))
     difference = exporting.export(run, out, facts, check, half=not float32)
     typer.echo(
         f"{out}: {out.stat().st_size / 1e6:.1f} MB, "

@@ -27,6 +27,7 @@ from training.data.face_alignment import (
     WIDE_SIZE,
     align_face,
 )
+from training.data.face_parts import locate_part
 from training.data.filters import (
     FILTER_VERSION,
     MAX_LABEL_SPREAD,
@@ -39,7 +40,16 @@ from training.data.filters import (
     usable_eyes,
 )
 from training.data.photos import Layout, Photo, find_layout, list_photos
-from training.data.store import PROGRESS, Manifest, Pair, PairsWriter, Settings, read_manifest, refuse_change
+from training.data.store import (
+    PROGRESS,
+    Manifest,
+    Pair,
+    PairsWriter,
+    Part,
+    Settings,
+    read_manifest,
+    refuse_change,
+)
 from training.errors import DataError
 
 Rejection = Literal[
@@ -80,6 +90,7 @@ class PrepareSettings:
     eye_size: int = EYE_SIZE
     wide_size: int = WIDE_SIZE
     face_size: int = FACE_SIZE
+    part: Part = "eye"
     chunk: int = 128
 
 
@@ -93,7 +104,10 @@ def prepare(settings: PrepareSettings, *, finder: EyeFinder | None = None, progr
         DataError: the source cannot be used, or the folder was begun from other photos or settings.
     """
     layout = find_layout(settings.source) if settings.layout == "auto" else settings.layout
-    photos = photos_of(settings)
+    photos = list_photos(
+        settings.source, layout, dev_part=settings.dev_part, seed=settings.seed, limit=settings.limit,
+        licences=settings.licences,
+    )  # fmt: skip
     if not any(photo.path.is_file() for photo in photos):
         raise DataError(f"none of the {len(photos)} photos is there; the first were {photos[0].path}")
     if not all(photo.labelled for photo in photos):
@@ -103,26 +117,13 @@ def prepare(settings: PrepareSettings, *, finder: EyeFinder | None = None, progr
     if manifest is not None:
         refuse_change(manifest["settings"], wanted, settings.out)
         (settings.out / PROGRESS).unlink(missing_ok=True)
-        say(f"{settings.out} is complete with {manifest['num_rows']} rows: nothing to do", progress)
+        _say(f"{settings.out} is complete with {manifest['num_rows']} rows: nothing to do", progress)
         return manifest
     folder = PairsWriter(settings.out, wanted)
     if folder.num_photos:
-        say(f"{settings.out}: going on after {folder.num_photos} of {len(photos)} photos", progress)
+        _say(f"{settings.out}: going on after {folder.num_photos} of {len(photos)} photos", progress)
     _fill(folder, photos, settings, finder, progress=progress)
     return folder.finish()
-
-
-def photos_of(settings: PrepareSettings) -> list[Photo]:
-    """The photos to prepare, in their order."""
-    layout = find_layout(settings.source) if settings.layout == "auto" else settings.layout
-    return list_photos(
-        settings.source,
-        layout,
-        dev_part=settings.dev_part,
-        seed=settings.seed,
-        limit=settings.limit,
-        licences=settings.licences,
-    )
 
 
 def _fill(
@@ -160,7 +161,7 @@ def make_pair(photo: Photo, settings: PrepareSettings, finder: EyeFinder | None 
         pixels = read_pixels(photo)
     except ImageError:
         return "unreadable"
-    eyes = eyes_of(photo, pixels, finder)
+    eyes = eyes_from_points(*photo.eyes) if photo.eyes else _detect_both_eyes(pixels, finder)
     return crop_pair(pixels, eyes, photo, settings) if isinstance(eyes, tuple) else eyes
 
 
@@ -170,13 +171,8 @@ def read_pixels(photo: Photo) -> Image:
     return decode(data, read_header(data, max_pixels=MAX_PIXELS))
 
 
-def eyes_of(photo: Photo, pixels: Image, finder: EyeFinder | None) -> tuple[Eye, Eye] | Rejection:
-    """The right and the left eye, from the labels where there are any."""
-    return eyes_from_points(*photo.eyes) if photo.eyes else _detect_both_eyes(pixels, finder)
-
-
 def crop_pair(
-    pixels: Image, eyes: tuple[Eye, Eye], photo: Photo, settings: PrepareSettings
+    pixels: Image, eyes: tuple[Eye, ...], photo: Photo, settings: PrepareSettings
 ) -> Pair | Rejection:
     """The pair of a decoded photo whose right and left eye are known, or why it is not good enough."""
     right, left = eyes
@@ -196,14 +192,18 @@ def crop_pair(
     right_ok, left_ok = usable_eyes(face, eyes_EHWC)
     if not (right_ok or left_ok):
         return "eyes_occluded"
+    light, shown = brightness(eyes_EHWC), eyes_EHWC
+    if settings.part != "eye":  # one crop a face, not mirrored
+        eyes, right_ok, left_ok = (locate_part(right, left, settings.part),), True, False
+        shown = np.stack([crop_eye(pixels, eye, size) for eye in eyes])
     wide_EHWC = np.stack([crop_eye(pixels, eye, wide, context=wide / size) for eye in eyes])
     row = (
         *(photo.file, photo.split, photo.source, photo.licence, photo.person),
         *(f"{colorfulness(face) < MIN_COLORFULNESS:d}", f"{photo.ai_made:d}"),
         *(f"{distance_px:.2f}", f"{right.size_px:.2f}"),
-        *(f"{right.roll_deg:.2f}", f"{brightness(eyes_EHWC):.4f}", f"{right_ok:d}", f"{left_ok:d}"),
+        *(f"{right.roll_deg:.2f}", f"{light:.4f}", f"{right_ok:d}", f"{left_ok:d}"),
     )
-    return Pair(face, eyes_EHWC, wide_EHWC, row)
+    return Pair(face, shown, wide_EHWC, row)
 
 
 def _detect_both_eyes(pixels: Image, finder: EyeFinder | None) -> tuple[Eye, Eye] | Rejection:
@@ -227,7 +227,7 @@ def _settings_of(
         "layout": layout,
         "source": settings.source.resolve().name,
         "points": "labels" if all(photo.labelled for photo in photos) else type(finder).__name__,
-        "part": "eye",
+        "part": settings.part,
         "limit": settings.limit,
         "dev_part": settings.dev_part,
         "seed": settings.seed,
@@ -241,7 +241,6 @@ def _settings_of(
     }
 
 
-def say(sentence: str, progress: bool) -> None:
-    """Writes a sentence to stderr where progress is shown."""
+def _say(sentence: str, progress: bool) -> None:
     if progress:
         print(sentence, file=sys.stderr)

@@ -1,7 +1,7 @@
 """A folder of pairs of eye and face: its files, how they are opened, and how they are written.
 
-Letters of shapes: N rows (one face each), E = 2 eyes of a face (0 right, 1 left and mirrored), S side of the
-eye, W side of the wider eye, F side of the face.
+Letters of shapes: N rows (one face each), E = 2 eyes of a face (0 right, 1 left and mirrored), or 1 where the
+folder holds mouths or noses in place of eyes, S side of the eye, W side of the wider eye, F side of the face.
 
     faces.npy      uint8 [N, F, F, 3]     the aligned face, not mirrored
     eyes.npy       uint8 [N, E, S, S, 3]  what service.vision.eyes.crop_eye gives
@@ -9,10 +9,6 @@ eye, W side of the wider eye, F side of the face.
     rows.csv       one line a row: see ROW_COLUMNS
     rejected.csv   one line a photo that gave no row, with the reason
     manifest.json  written last: a folder without it is not complete
-  where `prepare --part mouth` (or nose) added them:
-    mouth.npy      uint8 [N, S, S, 3]     one crop a face, not mirrored
-    mouth_wide.npy uint8 [N, W, W, 3]     the same with context W / S
-    mouth.json     written last: without it the part is not complete
 
 While a folder is written, `progress.json` says how many photos are done and how long each table was then.
 Whoever goes on cuts all files to those lengths first, and so ends with the bytes of an undisturbed run.
@@ -23,8 +19,8 @@ import hashlib
 import io
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypedDict, cast
 
@@ -39,11 +35,6 @@ from training.errors import DataError
 
 Part = Literal["eye", "mouth", "nose"]
 """The part of the face that a model sees."""
-
-OTHER_PARTS: tuple[Part, ...] = ("mouth", "nose")
-
-PART_VERSION = 1
-"""Changes whenever the bytes of a part's crops change for the same photo and eyes."""
 
 MANIFEST, PROGRESS = "manifest.json", "progress.json"
 ARRAYS = ("faces", "eyes", "eyes_wide")
@@ -76,7 +67,7 @@ class Settings(TypedDict):
     layout: str
     source: str
     points: str
-    part: str
+    part: Part
     limit: int | None
     dev_part: float
     seed: int
@@ -102,47 +93,20 @@ class Manifest(TypedDict):
     rows_sha256: str
 
 
-class PartManifest(TypedDict):
-    """What mouth.json or nose.json holds: of which part and which rows the crops are."""
-
-    part: Part
-    part_version: int
-    rows_sha256: str
-
-
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """A finished folder, its arrays mapped into memory and read only where they are touched.
-
-    `others` are the crops of other parts than the eye, N x S x S x 3 and N x W x W x 3.
-    """
+    """A finished folder, its arrays mapped into memory and read only where they are touched."""
 
     faces: Image
     eyes: Image
     eyes_wide: Image
     rows: NDArray[np.void]
     manifest: Manifest
-    others: Mapping[Part, tuple[Image, Image]] = field(default_factory=dict)
 
-    def of_part(self, part: Part) -> "Pairs":
-        """The same faces with the crops of `part` where the eyes were: E = 1, every row is a sample.
-
-        Raises:
-            DataError: the folder has no crops of that part.
-        """
-        if part == self.manifest["settings"]["part"]:
-            return self
-        if part not in self.others:
-            raise DataError(
-                f"this folder of pairs holds no crops of the {part}: add them with "
-                f"'python -m training prepare SOURCE FOLDER --part {part}' and the options it was made with"
-            )
-        crops, wide = self.others[part]
-        rows = self.rows.copy()
-        rows["right_ok"], rows["left_ok"] = True, False
-        settings: Settings = {**self.manifest["settings"], "part": part}
-        manifest: Manifest = {**self.manifest, "settings": settings}
-        return replace(self, eyes=crops[:, None], eyes_wide=wide[:, None], rows=rows, manifest=manifest)
+    @property
+    def part(self) -> Part:
+        """The part of the face that `eyes` show."""
+        return self.manifest["settings"]["part"]
 
 
 def open_pairs(folder: Path) -> Pairs:
@@ -163,31 +127,13 @@ def open_pairs(folder: Path) -> Pairs:
     rows = _read_rows(folder / "rows.csv")
     if len(rows) != manifest["num_rows"]:
         raise DataError(f"{folder}/rows.csv has {len(rows)} rows, its manifest says {manifest['num_rows']}")
-    others = {part: _open_part(folder, part, manifest) for part in OTHER_PARTS if has_part(folder, part)}
-    return Pairs(faces, eyes, eyes_wide, rows, manifest, others)
-
-
-def has_part(folder: Path, part: Part) -> bool:
-    """Whether the folder holds all crops of that part."""
-    return (folder / f"{part}.json").is_file()
+    return Pairs(faces, eyes, eyes_wide, rows, manifest)
 
 
 def read_manifest(folder: Path) -> Manifest | None:
     """The manifest of a complete folder, None when there is none yet."""
     path = folder / MANIFEST
     return cast(Manifest, _read_json(path)) if path.exists() else None
-
-
-def _open_part(folder: Path, part: Part, manifest: Manifest) -> tuple[Image, Image]:
-    path = folder / f"{part}.json"
-    expected = PartManifest(part=part, part_version=PART_VERSION, rows_sha256=manifest["rows_sha256"])
-    found = _read_json(path)
-    if found != expected:
-        raise DataError(f"{path} says {found}, expected {expected}: remove it and prepare the part anew")
-    crops, wide = (
-        _open_array(folder / f"{name}.npy", manifest["num_rows"]) for name in (part, f"{part}_wide")
-    )
-    return crops, wide
 
 
 def _read_json(path: Path) -> object:
@@ -251,7 +197,8 @@ class PairsWriter:
         self._progress = _read_progress(out, settings)
         out.mkdir(parents=True, exist_ok=True)
         face, eye, wide = settings["face_size"], settings["eye_size"], settings["wide_size"]
-        shapes = (face, face, 3), (2, eye, eye, 3), (2, wide, wide, 3)
+        num_eyes = 2 if settings["part"] == "eye" else 1
+        shapes = (face, face, 3), (num_eyes, eye, eye, 3), (num_eyes, wide, wide, 3)
         self._arrays = [
             AppendableArray(out / f"{name}.npy", shape) for name, shape in zip(ARRAYS, shapes, strict=True)
         ]

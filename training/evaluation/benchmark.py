@@ -14,7 +14,7 @@ from service.vision.images import Image
 from training.data.corruptions import CORRUPTIONS
 from training.data.dataset import EyeFacePairs
 from training.data.splits import Split
-from training.data.store import Pairs, Part
+from training.data.store import Pairs
 from training.evaluation import evaluate as evaluation
 from training.evaluation import metrics
 from training.evaluation.embeddings import Embed, embed_all, encoder_embedding, load_vgg, vgg_embedding
@@ -41,10 +41,7 @@ class EmbeddingSpace:
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """The true space of one split as seen by one part, its faces N x F x F x 3.
-
-    `features` are the report's, calibrated.
-    """
+    """One split of pairs and its faces N x F x F x 3; `features` are the report's, calibrated."""
 
     split: Split
     dataset: EyeFacePairs
@@ -54,8 +51,7 @@ class Benchmark:
     spaces: tuple[EmbeddingSpace, ...]
 
     def draw(self, system: System) -> Image:
-        """The system's faces for all eyes of the split; it is given both eyes along the last axis,
-        or the one other part."""
+        """The system's faces for all eyes of the split; both eyes lie along the last axis."""
         return draw_split(system, self.dataset)
 
     def measure(self, drawn_NHWC: Image) -> tuple[Metrics, dict[str, Metrics]]:
@@ -109,23 +105,14 @@ class Benchmark:
         }
 
 
-def make_benchmark(
-    pairs: Pairs, split: Split, perceptual: str, encoder: FaceEncoder, part: Part = "eye"
-) -> Benchmark:
-    """Reads the split and embeds its true faces and those of `train`.
-
-    Features are weighed by the faces of eyes whatever the part, so that losses compare.
-
-    Raises:
-        DataError: the pairs have no crops of the part.
-    """
-    seen = pairs.of_part(part)
+def make_benchmark(pairs: Pairs, split: Split, perceptual: str, encoder: FaceEncoder) -> Benchmark:
+    """Reads the split and embeds its true faces and those of `train`."""
     features = load_features(perceptual, report_layers(perceptual))
     evaluation.calibrate(features, pairs)
     vgg, _ = load_vgg(perceptual)
     evaluation.calibrate(vgg, pairs)
-    dataset = EyeFacePairs(seen, split, num_eyes=seen.eyes.shape[1])
-    true, train = true_faces(dataset), true_faces(EyeFacePairs(seen, "train"))
+    dataset = EyeFacePairs(pairs, split, num_eyes=pairs.eyes.shape[1])
+    true, train = true_faces(dataset), true_faces(EyeFacePairs(pairs, "train"))
     spaces = tuple(
         EmbeddingSpace(name, embed, embed_all(embed, true), embed_all(embed, train))
         for name, embed in (("vgg", vgg_embedding(vgg)), ("encoder", encoder_embedding(encoder)))

@@ -7,6 +7,7 @@ was killed, and several processes may share the plan with `only`.
 import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from tqdm import tqdm
 
 from training.data.dataset import EyeFacePairs
 from training.data.splits import Split
-from training.data.store import Pairs, Part
+from training.data.store import Pairs
 from training.evaluation import evaluate as evaluation
 from training.evaluation.baselines import amplified, nearest_eye
 from training.evaluation.benchmark import Benchmark, draw_split, make_benchmark
@@ -52,7 +53,6 @@ PLAN = (
     *(Entry(name) for name in ("half-layer-stdmap-64", "l2-layer-std-ema-64")),
     *(Entry(name, seed) for seed in (1, 2) for name in _REPEATED),
     *(Entry(name) for name in ("no-jitter-64", "hard-jitter-64", "face-weight-64", "unbalanced-64")),
-    *(Entry(name) for name in ("mouth-64", "nose-64")),
 )
 """The most important first."""
 
@@ -75,7 +75,6 @@ class Experiment:
 
     def __init__(self, pairs: Pairs, settings: ExperimentSettings) -> None:
         self.pairs, self.settings = pairs, settings
-        self._benchmarks: dict[Part, Benchmark] = {}
 
     def run(self, plan: Iterable[Entry] = PLAN) -> None:
         """Appends a row for each entry that has none.
@@ -90,15 +89,12 @@ class Experiment:
                 tqdm.write(f"{entry.system}, seed {entry.seed}")
                 append(self.settings.results, {**known, **self._made(entry)})
 
-    def benchmark(self, part: Part = "eye") -> Benchmark:
-        """What all systems that see a part are measured against, made when it is first needed."""
-        if part not in self._benchmarks:
-            folder = train_encoder(self.settings.encoder, self.pairs, self.settings.out / "encoder")
-            encoder, _ = read_encoder(folder)
-            self._benchmarks[part] = make_benchmark(
-                self.pairs, self.settings.split, self.settings.perceptual, encoder, part
-            )
-        return self._benchmarks[part]
+    @cached_property
+    def benchmark(self) -> Benchmark:
+        """What all systems are measured against, made when it is first needed."""
+        folder = train_encoder(self.settings.encoder, self.pairs, self.settings.out / "encoder")
+        encoder, _ = read_encoder(folder)
+        return make_benchmark(self.pairs, self.settings.split, self.settings.perceptual, encoder)
 
     def _described(self, entry: Entry) -> Row:
         """What is known of a row before it is made."""
@@ -109,7 +105,7 @@ class Experiment:
             described |= describe_objective(OBJECTIVES[recipe.objective])
         settings = self.pairs.manifest["settings"]
         described["data"] = {
-            "source": settings["source"], "face_size": settings["face_size"],
+            "source": settings["source"], "part": settings["part"], "face_size": settings["face_size"],
             "rows_sha256": self.pairs.manifest["rows_sha256"],
         }  # fmt: skip
         return described
@@ -123,10 +119,10 @@ class Experiment:
 
     def _measured(self, entry: Entry) -> Row:
         """The numbers of a system whose run, if it needs one, is finished."""
-        benchmark, system = self.benchmark(self._part(entry)), self._system(entry)
+        benchmark, system = self.benchmark, self._system(entry)
         numbers, slices = benchmark.measure(draw_split(system, benchmark.dataset))
         return {
-            "measured_with": self._describe_benchmark(benchmark),
+            "measured_with": self._describe_benchmark(),
             "metrics": numbers,
             "slices": slices | benchmark.measure_corruptions(system),
         }
@@ -156,19 +152,16 @@ class Experiment:
         if entry.system == NEAREST_EYE:
             return nearest_eye(self.pairs)
         if entry.system == AMPLIFIED:
-            development = EyeFacePairs(self.pairs, "dev", num_eyes=2)
+            development = EyeFacePairs(self.pairs, "dev", num_eyes=self.pairs.eyes.shape[1])
             return amplified(self._run("l1-64"), self.pairs, development)
         return self._run(entry.system, entry.seed)
 
-    def _describe_benchmark(self, benchmark: Benchmark) -> dict[str, Any]:
+    def _describe_benchmark(self) -> dict[str, Any]:
         return {
-            "features": evaluation.describe(benchmark.features),
+            "features": evaluation.describe(self.benchmark.features),
             "vgg": load_vgg(self.settings.perceptual)[1],
             "encoder": asdict(self.settings.encoder),
         }
-
-    def _part(self, entry: Entry) -> Part:
-        return "eye" if entry.system in BASELINES else RECIPES[entry.system].part
 
     def _recipe(self, name: str) -> Recipe:
         recipe = RECIPES[name]

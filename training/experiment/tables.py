@@ -92,10 +92,7 @@ def render_results(rows: list[Row]) -> str:
     lines = [_line([f"{num_samples} eyes of `{split}`", *(column.heading for column in COLUMNS)])]
     lines.append("|---" * (len(COLUMNS) + 1) + "|")
     for name, runs in systems.items():
-        label = _label(name, runs)
-        if runs[0]["metrics"]["num_samples"] != num_samples:
-            label += f", {runs[0]['metrics']['num_samples']} crops"
-        lines.append(_line([label, *(cell(runs, column) for column in COLUMNS)]))
+        lines.append(_line([_label(name, runs), *(cell(runs, column) for column in COLUMNS)]))
     return "\n".join([*lines, "", *_notes(rows)])
 
 

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from training.data.augmentation import Jitter
-from training.data.store import Part
 from training.loop.precision import Precision
 from training.synthesizer.autoencoder import ModelConfig
 
@@ -22,8 +21,8 @@ class Recipe:
     faces of half the side. `source_power`, `monochrome` and `ai_made` balance the photos (see
     `EyeFacePairs.balanced_weights`), and faces narrower than `min_face_px` in their photo are left out.
     `convs` are the layers of VGG19 (after the ReLU) whose features the objective compares, all of the same
-    weight, and `halved_convs` those that look at faces of half the side. `part` is what of the face the
-    model sees; a loss in the background costs `background_weight` of one in the face.
+    weight, and `halved_convs` those that look at faces of half the side. A loss in the background costs
+    `background_weight` of one in the face.
     """
 
     name: str
@@ -44,7 +43,6 @@ class Recipe:
     convs: tuple[str, ...] = ("2_1", "3_1", "4_1", "5_1")
     halved_convs: tuple[str, ...] = ()
     precision: Precision = "bf16-mixed"
-    part: Part = "eye"
     background_weight: float = 1.0
     first: "Recipe | None" = None
 
@@ -120,8 +118,6 @@ _RECIPES = (
     replace(LAYER_STDMAP_64, name="hard-jitter-64", jitter=HARD_JITTER),
     replace(LAYER_STDMAP_64, name="face-weight-64", background_weight=0.3),
     replace(LAYER_STDMAP_64, name="unbalanced-64", source_power=1.0),
-    replace(LAYER_STDMAP_64, name="mouth-64", part="mouth"),
-    replace(LAYER_STDMAP_64, name="nose-64", part="nose"),
     EYE2FACE_192,
 )  # fmt: skip
 

@@ -71,13 +71,11 @@ def train(recipe: Recipe, pairs: Pairs, settings: RunSettings) -> Path:
         RunConflict: the folder belongs to another run.
         FeaturesUnavailable: the objective needs features and there are none.
         RecipeError: pairs or start have sizes that do not lead to the recipe's model.
-        DataError: the pairs have no crops of the recipe's part.
     """
     if recipe.first is not None and settings.start_from is None:
         # Another seed, so that it does not see the same eyes in the same order again.
         stage = replace(settings, folder=settings.folder / recipe.first.name, seed=settings.seed + 1)
         settings = replace(settings, start_from=train(recipe.first, pairs, stage))
-    pairs = pairs.of_part(recipe.part)
     check_fits(recipe, pairs, settings.start_from)
     precision = usable_precision(recipe.precision, settings.accelerator)
     fabric = Fabric(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from training.data.store import Pairs
-from training.errors import DataError, ResultsError, RunNotFound
+from training.errors import ResultsError, RunNotFound
 from training.evaluation.simclr import EncoderRecipe
 from training.experiment.results import read_results
 from training.experiment.run import BASELINES, PLAN, Entry, Experiment, ExperimentSettings
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 SYSTEMS = ("l1-64", "layer-stdmap-64", "mean face", "nearest training eye", "amplified l1", "l2-64")
 SMALL = (
     *(Entry(name) for name in SYSTEMS), Entry("l1-64", 1),
-    Entry("cgan-two-eyes-64"), Entry("mouth-64"),
+    Entry("cgan-two-eyes-64"),
 )  # fmt: skip
 
 
@@ -70,26 +70,13 @@ def test_every_entry_leaves_a_row_with_all_that_is_needed_to_repeat_it(finished:
     assert [Entry(row["system"], row["seed"]) for row in rows] == list(SMALL)
     trained = [row for row in rows if "recipe" in row]
     assert {row["system"] for row in trained} == {
-        "l1-64", "layer-stdmap-64", "l2-64", "cgan-two-eyes-64", "mouth-64",
+        "l1-64", "layer-stdmap-64", "l2-64", "cgan-two-eyes-64",
     }  # fmt: skip
     for row in trained:
         assert row["recipe"]["num_steps"] == 2 and row["seconds"] > 0 and row["samples_per_second"] > 0
         assert row["commit"] and row["objective"] and row["data"]["rows_sha256"]
         assert row["metrics"]["num_samples"] > 0 and row["measured_with"]["features"]
-    assert rows[-2]["discriminator"]["sees_eyes"] is True and rows[0]["discriminator"] is None
-
-
-def test_a_mouth_is_one_sample_a_face_and_says_so_in_the_table(finished: ExperimentSettings) -> None:
-    rows = {row["system"]: row for row in read_results(finished.results)}
-    num_eyes, num_mouths = (rows[name]["metrics"]["num_samples"] for name in ("layer-stdmap-64", "mouth-64"))
-    assert num_eyes == 2 * num_mouths and rows["mouth-64"]["recipe"]["part"] == "mouth"
-    assert rows["mouth-64"]["measured_with"] == rows["layer-stdmap-64"]["measured_with"]
-    assert f"| mouth-64, {num_mouths} crops | " in render_results(list(rows.values()))
-
-
-def test_a_part_that_the_pairs_lack_is_refused(finished: ExperimentSettings, small_pairs: Pairs) -> None:
-    with pytest.raises(DataError, match="no crops of the nose"):
-        Experiment(small_pairs, finished).run([Entry("nose-64")])
+    assert rows[-1]["discriminator"]["sees_eyes"] is True and rows[0]["discriminator"] is None
 
 
 def test_a_second_start_makes_nothing_twice(finished: ExperimentSettings, small_pairs: Pairs) -> None:
