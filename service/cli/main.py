@@ -104,7 +104,7 @@ def synthesize(  # noqa: PLR0913  every option is an argument
     options = DrawOptions(SynthesisOptions(eye=eye, person=_parse_person(person), input=input), format)
     settings = _settings()
     warn_about_unknown_variables()
-    with _requires("ray", "--ray needs Ray: pip install 'eye2face[ray]'."):
+    with _requires("ray", "--ray needs Ray: pip install '.[ray]' in the checkout."):
         results = draw_photos(settings, options, files, output, ray)
     report(results, output)
 
@@ -133,7 +133,7 @@ def eyes(
 @app.command()
 def bridge() -> None:
     """Draw faces for the events of an NVR, over MQTT. Settings come from EYE2FACE_BRIDGE_..."""
-    with _requires("paho", "The bridge needs paho-mqtt: pip install 'eye2face[mqtt]'."):
+    with _requires("paho", "The bridge needs paho-mqtt: pip install '.[mqtt]' in the checkout."):
         from service.bridge.bridge import Bridge
     settings = BridgeSettings()
     logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s: %(message)s")

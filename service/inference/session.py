@@ -96,7 +96,10 @@ def open_cuda_session(path: Path) -> Session:
         RuntimeMissing: ONNX Runtime is not installed.
         DeviceUnavailable: it has no CUDA, or the model does not run there.
     """
-    what_to_do = "Install 'eye2face[gpu]' and an NVIDIA driver for CUDA 13, or ask for device cpu or auto."
+    what_to_do = (
+        "Install '.[gpu]' and NVIDIA's driver 580 or newer, or '.[gpu-cuda12]' and driver 525 or "
+        "newer, or ask for device cpu or auto."
+    )
     if not has_cuda():
         raise DeviceUnavailable(f"This build of ONNX Runtime has no CUDA. {what_to_do}")
     runtime = _import_onnxruntime()
@@ -142,8 +145,8 @@ def _import_onnxruntime() -> ModuleType:
         import onnxruntime
     except ImportError as error:
         raise RuntimeMissing(
-            "ONNX Runtime is not installed: run pip install 'eye2face[cpu]', "
-            "or pip install 'eye2face[gpu]' on a machine with an NVIDIA GPU."
+            "ONNX Runtime is not installed: run pip install '.[cpu]' in the checkout, "
+            "or pip install '.[gpu]' on a machine with an NVIDIA GPU."
         ) from error
     module: ModuleType = onnxruntime
     return module

@@ -33,7 +33,7 @@ def require_tracing_packages() -> None:
     if not all(map(_is_installed, _PACKAGES)):
         raise TracingUnavailable(
             "EYE2FACE_TRACING is set, but OpenTelemetry's SDK and its exporter are not installed: run "
-            "pip install 'eye2face[otel]', or unset it."
+            "pip install '.[otel]' in the checkout, or unset it."
         )
 
 

@@ -393,7 +393,8 @@ def test_without_paho_the_bridge_says_what_to_install(
     monkeypatch.setitem(sys.modules, "paho.mqtt.client", None)
     for module in ("bridge", "deduplication", "mqtt"):
         monkeypatch.delitem(sys.modules, f"service.bridge.{module}", raising=False)
-    assert fail_to_start(capsys) == "eye2face: The bridge needs paho-mqtt: pip install 'eye2face[mqtt]'."
+    told = fail_to_start(capsys)
+    assert told == "eye2face: The bridge needs paho-mqtt: pip install '.[mqtt]' in the checkout."
 
 
 @pytest.mark.slow

@@ -238,7 +238,7 @@ def test_without_onnx_runtime_the_command_says_what_to_install(
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     assert run("synthesize", photo, "-o", tmp_path) == 1
     told = capsys.readouterr().err
-    assert told.count("\n") == 1 and "pip install 'eye2face[cpu]'" in told
+    assert told.count("\n") == 1 and "pip install '.[cpu]' in the checkout" in told
     monkeypatch.setenv("EYE2FACE_EYE_FINDER", "haar")  # needs no ONNX Runtime
     assert run("eyes", photo) == 0
 

@@ -180,4 +180,4 @@ def test_without_ray_the_command_says_what_to_install(
     monkeypatch.delitem(sys.modules, "service.folder.ray", raising=False)
     assert run(photos, "-o", tmp_path / "faces", "--ray", "auto") == 1
     told = capsys.readouterr().err
-    assert told == "eye2face: --ray needs Ray: pip install 'eye2face[ray]'.\n"
+    assert told == "eye2face: --ray needs Ray: pip install '.[ray]' in the checkout.\n"

@@ -197,12 +197,14 @@ def test_without_its_packages_the_service_does_not_start_and_says_why(missing: s
         cwd=ROOT, capture_output=True, text=True, timeout=60, check=False, env={"EYE2FACE_TRACING": "true"},
     )  # fmt: skip
     assert done.returncode == 1
-    assert "pip install 'eye2face[otel]', or unset it" in done.stderr and "Traceback" not in done.stderr
+    assert (
+        "pip install '.[otel]' in the checkout, or unset it" in done.stderr and "Traceback" not in done.stderr
+    )
 
 
 def test_an_application_without_its_packages_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracing, "_PACKAGES", ("opentelemetry.none_such",))
-    with pytest.raises(tracing.TracingUnavailable, match=r"eye2face\[otel\]"):
+    with pytest.raises(tracing.TracingUnavailable, match=r"'\.\[otel\]'"):
         create_app(Settings(tracing=True))
     create_app(Settings())
 
