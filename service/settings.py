@@ -5,12 +5,13 @@
 """
 
 import difflib
+import hashlib
 import ipaddress
 import logging
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -19,6 +20,9 @@ from service.errors import Eye2FaceError
 
 Sandbox = Literal["auto", "required", "off"]
 """Sandbox of the decoder processes: if supported, mandatory, or none."""
+
+EMPTY_KEY_HASH: Final = hashlib.sha256(b"").hexdigest()
+"""The hash of an empty key, which a shell makes of a variable that is not set; no caller can send it."""
 
 _ORIGIN = re.compile(r"https?://[^/\s?#@]+")
 _SHA256_HEX = re.compile(r"[0-9a-f]{64}")
@@ -150,6 +154,8 @@ class Settings(_EnvironmentSettings):
                 f"entry {wrong[0]} is not 64 hexadecimal digits; hash each key, for instance with "
                 "printf %s KEY | sha256sum"
             )
+        if EMPTY_KEY_HASH in lowered:
+            raise ValueError("one entry is the hash of an empty key; hash a key that is not empty")
         return lowered
 
     @field_validator("cors_origins")

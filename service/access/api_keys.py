@@ -17,7 +17,7 @@ from typing import Final
 from service.errors import Unauthorized
 from service.runtime.file_changes import FollowedFiles
 from service.runtime.files import read_regular_file
-from service.settings import ConfigurationError
+from service.settings import EMPTY_KEY_HASH, ConfigurationError
 
 MAX_FILE_BYTES: Final = 1 << 20
 """Of a file of keys: some ten thousand, which take a millisecond to compare."""
@@ -134,6 +134,10 @@ def _parse(text: str, path: Path) -> Iterator[ApiKey]:
             raise InvalidKeyFile(
                 f"line {number} of {path} is not a SHA-256 hash in hex, optionally followed by a name; "
                 "hash each key, for instance with printf %s KEY | sha256sum"
+            )
+        if found[1].lower() == EMPTY_KEY_HASH:
+            raise InvalidKeyFile(
+                f"line {number} of {path} is the hash of an empty key; hash a key that is not empty"
             )
         yield ApiKey(found[1].lower(), found[2] or "")
 

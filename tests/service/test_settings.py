@@ -192,6 +192,11 @@ def test_an_unhashed_api_key_is_refused_and_not_shown(monkeypatch: pytest.Monkey
     assert "sesame" not in str(caught.value)
 
 
+def test_the_hash_of_an_empty_key_is_refused() -> None:
+    with pytest.raises(ValidationError, match="hash of an empty key"):
+        Settings(api_keys=(KEY_HASH, hashlib.sha256(b"").hexdigest()))
+
+
 def test_a_tls_key_without_a_certificate_is_refused() -> None:
     with pytest.raises(ValidationError, match="without tls_cert_file"):
         Settings(tls_key_file="/tls.key")

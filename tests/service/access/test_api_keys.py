@@ -78,6 +78,7 @@ def test_a_file_holds_hashes_names_and_comments(tmp_path: Path) -> None:
         (b"\n" + b"0" * 63 + b" name\n", "line 2 "),
         (b"0" * 64 + b"name\n", "line 1 "),
         (b"\xff\xfe", "not UTF-8"),
+        (hash_key("").upper().encode(), "line 1 .* empty key"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_refused_and_not_shown(
