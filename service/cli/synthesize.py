@@ -1,5 +1,6 @@
 """`eye2face synthesize`: the photos of the command line, drawn locally or on Ray, and the final report."""
 
+import os
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,7 +18,7 @@ from service.folder.draw import (
     draw_locally,
     run_fingerprint,
 )
-from service.folder.manifest import NAME, Manifest, write_parquet
+from service.folder.manifest import NAME, open_manifest, write_parquet
 from service.runtime.host import count_cores
 from service.settings import Settings
 
@@ -38,12 +39,12 @@ def draw_photos(
 
     Raises:
         NoPhotos: there are none, or faces alone.
-        ForeignManifest, ModelError, ClusterError: they cannot be drawn.
+        ForeignManifest, FolderInUse, ModelError, ClusterError, OSError: they cannot be drawn.
     """
     output.mkdir(parents=True, exist_ok=True)
-    with Manifest(output) as manifest:
-        faces = {(output / name).resolve() for name in manifest.outputs}
-        photos = [photo for photo in _list_photos(paths) if photo.resolve() not in faces]
+    with open_manifest(output) as manifest:
+        faces = {os.path.realpath(output / name) for name in manifest.outputs}
+        photos = [photo for photo in _list_photos(paths) if os.path.realpath(photo) not in faces]
         if not photos:
             raise NoPhotos(f"All files there are faces drawn earlier, according to {output / NAME}.")
         folder = OutputFolder(output, manifest, run_fingerprint(settings, options))
@@ -84,9 +85,11 @@ def _draw(
         connect(ray)
         return draw_on_ray(settings, options, folder, photos)
     num_cores = count_cores()
+    num_at_once = min(settings.num_threads or num_cores, len(photos))
     # Several photos: one thread of the model for each. A single photo: all cores for it.
-    worker = PhotoWorker(settings, options, num_threads=num_cores if len(photos) == 1 else 1)
-    return draw_locally(worker, folder, photos, min(settings.num_threads or num_cores, len(photos)))
+    num_threads = num_cores if len(photos) == 1 else 1
+    worker = PhotoWorker(settings, options, num_photos=num_at_once, num_threads=num_threads)
+    return draw_locally(worker, folder, photos, num_at_once)
 
 
 def _list_photos(paths: list[Path]) -> list[Path]:
@@ -103,4 +106,4 @@ def _list_photos(paths: list[Path]) -> list[Path]:
 
 
 def _is_photo(path: Path) -> bool:
-    return path.suffix.lower() in PHOTO_SUFFIXES and path.is_file()
+    return path.suffix.lower() in PHOTO_SUFFIXES and not path.is_dir()

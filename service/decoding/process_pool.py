@@ -14,16 +14,40 @@ from contextlib import contextmanager
 from typing import Final, Literal, TypeVar
 
 from service.decoding.messages import KnownError, Result, StageTimes
-from service.decoding.reader import PhotoRequest, PhotoTask, pixel_memory
+from service.decoding.reader import InProcessReader, PhotoReader, PhotoRequest, PhotoTask, pixel_memory
 from service.decoding.worker_process import WorkerProcess
-from service.errors import ModelError
+from service.errors import ModelError, SandboxMissing
 from service.observability.stage_timer import StageTimer
-from service.settings import Sandbox
+from service.settings import Sandbox, Settings
 
 T = TypeVar("T")
 
+_MAX_READERS: Final = 32
+"""Beside a GPU, unless the settings ask for more: this process has half a millisecond of Python and more to
+do for each photo, on one core; one that reads photos of 1080p takes some 15 for each, and 45 MB."""
+
 _POLL_S: Final = 0.05
 _log = logging.getLogger(__name__)
+
+
+def open_reader(
+    settings: Settings, num_cores: int, *, on_gpu: bool = False, cores: threading.Semaphore | None = None
+) -> PhotoReader:
+    """The reader that the settings ask for; whoever reads a photo's pixels gets it here.
+
+    Raises:
+        ModelError: the eye finder cannot be used, or there is no sandbox and must be one.
+    """
+    number, in_sandbox = settings.num_readers, settings.sandbox == "required"
+    if number < 0:
+        number = min(num_cores, _MAX_READERS) if in_sandbox or on_gpu else 0
+    if number == 0 and in_sandbox:
+        raise SandboxMissing("EYE2FACE_SANDBOX=required: with EYE2FACE_NUM_READERS=0 there is none.")
+    if number == 0:
+        return InProcessReader.open(settings)
+    return ProcessPoolReader(
+        number, settings.eye_finder, max_pixels=settings.max_pixels, cores=cores, sandbox=settings.sandbox
+    )
 
 
 class ProcessPoolReader:

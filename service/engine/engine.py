@@ -10,11 +10,11 @@ from typing import Any, Final, TypeVar
 
 import cv2
 
-from service.decoding.process_pool import ProcessPoolReader
-from service.decoding.reader import InProcessReader, PhotoReader
+from service.decoding.process_pool import open_reader
+from service.decoding.reader import PhotoReader
 from service.engine.device_runner import DeviceRunner
 from service.engine.model_reload import LoadedModel, ReloadableModel
-from service.errors import NotReady, Overloaded, SandboxMissing
+from service.errors import NotReady, Overloaded
 from service.inference.synthesizer import Synthesizer
 from service.observability.metrics import Metrics
 from service.observability.stage_timer import StageTimer
@@ -36,10 +36,6 @@ MAX_FAILURES: Final = 3
 _WORKERS_PER_CORE: Final = 2
 """Workers for each core beside a GPU: while one waits for the device, or for a process that reads, another
 has work for the core."""
-
-_MAX_READERS: Final = 32
-"""Beside a GPU, unless the settings ask for more: this process has half a millisecond of Python and more to
-do for each photo, on one core; one that reads photos of 1080p takes some 15 for each, and 45 MB."""
 
 _SPARE_WORKERS: Final = 1
 """Photos worked on beside those that have a core, on a CPU: one computes while another waits for Python's
@@ -140,23 +136,8 @@ class Engine:
     def _open_reader(self, synthesizer: Synthesizer) -> PhotoReader:
         """The photo reader, created for the first model and shared by later ones."""
         if self._reader is None:
-            number = self.settings.num_readers
-            in_sandbox = self.settings.sandbox == "required"
-            if number < 0:
-                wanted = in_sandbox or synthesizer.device == "cuda"
-                number = min(self._num_cores, _MAX_READERS) if wanted else 0
-            if number == 0 and in_sandbox:
-                raise SandboxMissing("EYE2FACE_SANDBOX=required: with EYE2FACE_NUM_READERS=0 there is none.")
-            if number == 0:
-                self._reader = InProcessReader.open(self.settings)
-            else:
-                self._reader = ProcessPoolReader(
-                    number,
-                    self.settings.eye_finder,
-                    max_pixels=self.settings.max_pixels,
-                    cores=self._cores,
-                    sandbox=self.settings.sandbox,
-                )
+            on_gpu = synthesizer.device == "cuda"
+            self._reader = open_reader(self.settings, self._num_cores, on_gpu=on_gpu, cores=self._cores)
         return self._reader
 
     def _model_failure(self) -> str | None:

@@ -1,43 +1,56 @@
 """Faces for many photos into one folder: on all cores, resumable after a kill, without half-written files.
 
 Workers read and draw, here or on a Ray cluster (`service.folder.ray`); one process writes. Each photo's
-result is recorded in the manifest, after its faces.
+result is recorded in the manifest, after its faces. Whatever fails with a photo is its result; only a full
+disk ends the run.
 """
 
+import errno
 import hashlib
 import itertools
 import json
+import logging
+import os
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import cv2
+import msgspec
 
 from service import __version__
-from service.decoding.reader import InProcessReader
-from service.errors import Eye2FaceError
-from service.folder.manifest import Manifest, Row
+from service.decoding.messages import printable
+from service.decoding.process_pool import open_reader
+from service.errors import Eye2FaceError, ModelError
+from service.folder.manifest import FACE_NAME, Manifest, Problem, Row
 from service.inference.model_files import model_path
 from service.inference.synthesizer import Synthesizer, read_model_info
 from service.pipeline import Face, Pipeline, quality_thresholds
 from service.provenance import encode_synthetic
+from service.runtime.files import read_regular_file, remove_parts, replace_file
+from service.runtime.worker_pool import attempt
 from service.selection import SynthesisOptions
 from service.settings import Settings
-from service.vision.eyes import Eye, Quality
 from service.vision.images import FaceFormat
+
+_DISK_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+
+_MAX_BYTES_PER_PIXEL: Final = 8
+"""Of a PNG with four channels of 16 bits, without compression."""
+
+_MAX_STEM_BYTES: Final = 200
+"""Of the 255 that file systems allow to a name; the rest is for numbers and the ending."""
+
+_log = logging.getLogger(__name__)
 
 
 class ClusterError(Eye2FaceError):
     """The Ray cluster is not there or cannot do what was asked."""
-
-
-class UnreadableFile(Eye2FaceError):
-    """The operating system does not let the photo's file be read."""
-
-    code = "unreadable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +89,12 @@ class PhotoResult:
     @property
     def has_face(self) -> bool:
         """Whether a face was drawn."""
-        return any(row["output"] for row in self.rows)
+        return any(row.output for row in self.rows)
 
     @property
     def errors(self) -> list[str]:
         """Why eyes, or the whole photo, have no face."""
-        return [f"{self.photo}: {row['error']['detail']}" for row in self.rows if row["error"]]
+        return [printable(f"{self.photo}: {row.error.detail}") for row in self.rows if row.error]
 
 
 class OutputFolder:
@@ -92,41 +105,54 @@ class OutputFolder:
         self._folder = folder
         self._manifest = manifest
         self.run: Final = run
+        remove_parts(folder)
 
     def plan(self, photos: list[Path]) -> list[PhotoJob]:
         """A job for each of the photos."""
         stems = _plan_stems(photos, self._folder, self._manifest)
-        done = [self._manifest.done_sha256(str(photo.absolute()), self.run) for photo in photos]
+        done = [self._manifest.done_sha256(_input(photo), self.run) for photo in photos]
         return [PhotoJob(*each) for each in zip(photos, stems, done, strict=True)]
 
-    def write_faces(self, result: PhotoResult) -> None:
-        """Writes the faces; may be called by several threads."""
-        for name, face in result.faces.items():
-            _write_atomically(self._folder / name, face)
+    def write(self, result: PhotoResult) -> PhotoResult:
+        """The result without its faces, which are written; may be called by several threads.
+
+        Raises:
+            OSError: the disk is full. Of other errors the rows tell.
+        """
+        rows = [self._write_face(row, result.faces) for row in result.rows]
+        return PhotoResult(result.photo, rows, is_done_before=result.is_done_before)
 
     def record(self, result: PhotoResult) -> PhotoResult:
-        """The result without its faces, which are written, once its rows are in the manifest."""
+        """The result, once its rows are in the manifest; with the earlier rows if it was done before."""
         if result.is_done_before:
-            rows = self._manifest.rows[str(result.photo.absolute())]
+            rows = self._manifest.rows[_input(result.photo)]
             return PhotoResult(result.photo, rows, is_done_before=True)
         self._manifest.add(result.rows)
-        return PhotoResult(result.photo, result.rows)
+        return result
+
+    def _write_face(self, row: Row, faces: dict[str, bytes]) -> Row:
+        if row.output is None:
+            return row
+        try:
+            with replace_file(self._folder / row.output) as file:
+                file.write(faces[row.output])
+        except OSError as error:
+            if error.errno in _DISK_FULL:
+                raise
+            problem = Problem("unwritable", f"{row.output} cannot be written: {error.strerror}")
+            return msgspec.structs.replace(row, sha256=None, output=None, error=problem)
+        return row
 
 
 def draw_locally(
     worker: "PhotoWorker", output: OutputFolder, photos: list[Path], num_threads: int
 ) -> Iterator[PhotoResult]:
-    """The result of each photo, in the order of completion, on this machine's cores."""
-
-    def draw(job: PhotoJob) -> PhotoResult:
-        result = worker(job)
-        output.write_faces(result)
-        return result
-
+    """The result of each photo, in the order of completion, on this machine's cores; closes the worker."""
     cv2.setNumThreads(1)
-    with ThreadPoolExecutor(num_threads, "eye2face") as threads:
+    with closing(worker), ThreadPoolExecutor(num_threads, "eye2face") as threads:
         try:
-            for done in as_completed([threads.submit(draw, job) for job in output.plan(photos)]):
+            jobs = [threads.submit(lambda job: output.write(worker(job)), job) for job in output.plan(photos)]
+            for done in as_completed(jobs):
                 yield output.record(done.result())
         finally:  # ended early, by the caller or by Ctrl+C: jobs that have not begun are dropped
             threads.shutdown(cancel_futures=True)
@@ -135,41 +161,51 @@ def draw_locally(
 class PhotoWorker:
     """Draws the faces of a photo and describes them in rows; writes nothing. May be shared by threads."""
 
-    def __init__(self, settings: Settings, options: DrawOptions, *, num_threads: int = 1) -> None:
-        """Loads the model; `num_threads` are for one photo.
+    def __init__(
+        self, settings: Settings, options: DrawOptions, *, num_photos: int = 1, num_threads: int = 1
+    ) -> None:
+        """Loads the model, for `num_photos` at once and with `num_threads` for each of them.
 
         Raises:
-            ModelError: the model or the eye finder cannot be used.
+            ModelError: the model or the eye finder cannot be used, or there is no sandbox and must be one.
         """
         path = model_path(settings.model, settings.models_folder)
         synthesizer = Synthesizer.load(path, device=settings.device, num_threads=num_threads)
-        reader = InProcessReader.open(settings)
-        self._pipeline = Pipeline(reader, synthesizer, thresholds=quality_thresholds(settings))
+        self._reader = open_reader(settings, num_photos)
+        self._pipeline = Pipeline(self._reader, synthesizer, thresholds=quality_thresholds(settings))
         self._options = options
+        self._max_bytes = max_photo_bytes(settings)
         self.run: Final = run_fingerprint(settings, options, synthesizer.info.sha256)
 
+    def close(self) -> None:
+        """Ends its processes."""
+        self._reader.close()
+
     def __call__(self, job: PhotoJob) -> PhotoResult:
-        """The result of one photo; errors about the photo are in its rows."""
-        try:
-            data = job.photo.read_bytes()
-        except OSError as error:
-            unreadable = UnreadableFile(error.strerror or str(error))
-            return PhotoResult(job.photo, [self._row(job, None, error=unreadable)])
+        """The result of one photo; whatever fails is told in its rows."""
+        result, error = attempt(self._draw, job)
+        if result is not None:
+            return result
+        return PhotoResult(
+            job.photo, [Row(_input(job.photo), None, self.run, error=_problem(job.photo, error))]
+        )
+
+    def _draw(self, job: PhotoJob) -> PhotoResult:
+        data = read_regular_file(job.photo, self._max_bytes)
         sha256 = hashlib.sha256(data).hexdigest()
         if sha256 == job.done_sha256:
             return PhotoResult(job.photo, [], is_done_before=True)
+        row = partial(Row, _input(job.photo), sha256, self.run)
         try:
             synthesis = self._pipeline.synthesize(data, self._options.synthesis)
+        except ModelError:  # the photo is not at fault
+            raise
         except Eye2FaceError as error:
-            return PhotoResult(job.photo, [self._row(job, sha256, error=error)])
+            return PhotoResult(job.photo, [row(error=_problem(job.photo, error))])
         faces = {self._file_name(job, face): face for face in synthesis.faces}
-        rows = [
-            self._row(job, sha256, eye=face.eye, quality=face.quality, output=name)
-            for name, face in faces.items()
-        ]
-        rows += [self._row(job, sha256, eye=each.eye, error=each.error) for each in synthesis.rejected]
-        for row in rows:
-            row["num_rows"] = len(rows)
+        row = partial(row, len(faces) + len(synthesis.rejected))
+        rows = [row(face.eye, face.quality, name) for name, face in faces.items()]
+        rows += [row(each.eye, error=_problem(job.photo, each.error)) for each in synthesis.rejected]
         files = {name: encode_synthetic(face, self._options.format) for name, face in faces.items()}
         return PhotoResult(job.photo, rows, files)
 
@@ -178,26 +214,10 @@ class PhotoWorker:
         ending = "jpg" if self._options.format == "jpeg" else self._options.format
         return f"{job.stem}.face{f'-{number}' if number else ''}.{ending}"
 
-    def _row(
-        self,
-        job: PhotoJob,
-        sha256: str | None,
-        *,
-        eye: Eye | None = None,
-        quality: Quality | None = None,
-        output: str | None = None,
-        error: Eye2FaceError | None = None,
-    ) -> Row:
-        return Row(
-            input=str(job.photo.absolute()),
-            sha256=sha256,
-            run=self.run,
-            num_rows=1,
-            eye=asdict(eye) if eye else None,
-            quality=asdict(quality) if quality else None,
-            output=output,
-            error={"code": error.code, "detail": str(error)} if error else None,
-        )
+
+def max_photo_bytes(settings: Settings) -> int:
+    """No file that is larger is read: it has more pixels than are allowed, or hardly any."""
+    return settings.max_upload_bytes + _MAX_BYTES_PER_PIXEL * settings.max_pixels
 
 
 def run_fingerprint(settings: Settings, options: DrawOptions, model_sha256: str | None = None) -> str:
@@ -213,42 +233,50 @@ def run_fingerprint(settings: Settings, options: DrawOptions, model_sha256: str 
     return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:12]
 
 
+def _input(photo: Path) -> str:
+    """The photo in the manifest."""
+    return str(photo.absolute())
+
+
+def _problem(photo: Path, error: Exception | None) -> Problem:
+    if isinstance(error, Eye2FaceError):
+        return Problem(error.code, str(error))
+    if isinstance(error, OSError):
+        return Problem("unreadable", error.strerror or str(error))
+    _log.error("%s failed", printable(str(photo)), exc_info=error)
+    return Problem(Eye2FaceError.code, f"{type(error).__name__}: {error}")
+
+
 def _plan_stems(photos: list[Path], folder: Path, manifest: Manifest) -> list[str]:
     """Unique beginnings of each photo's file names: those of earlier runs stay, and no input is overwritten.
 
     `a.jpg` gives `a`, for `a.face.png` and the second person's `a.face-1.png`; `a-2` if `a` is taken.
     """
-    inputs = {photo.name for photo in photos if photo.resolve().parent == folder.resolve()}
+    inputs = [os.path.split(os.path.realpath(photo)) for photo in [*map(str, photos), *manifest.rows]]
     earlier = {photo: _stem_of_rows(rows) for photo, rows in manifest.rows.items()}
-    taken = {*earlier.values(), *map(_stem_of_face, inputs)}
+    here = os.path.realpath(folder)
+    taken = {*earlier.values(), *(_stem_of_face(name) for parent, name in inputs if parent == here)}
     stems = []
     for photo in photos:
-        stem = earlier.get(str(photo.absolute())) or next(
-            each for each in _numbered(photo.stem) if each not in taken
-        )
+        stem = earlier.get(_input(photo)) or next(each for each in _numbered(photo.stem) if each not in taken)
         taken.add(stem)
         stems.append(stem)
     return stems
 
 
 def _numbered(stem: str) -> Iterator[str]:
+    while len(os.fsencode(stem)) > _MAX_STEM_BYTES:
+        stem = stem[:-1]
     yield stem
     for number in itertools.count(2):
         yield f"{stem}-{number}"
 
 
 def _stem_of_rows(rows: list[Row]) -> str | None:
-    return next((_stem_of_face(row["output"]) for row in rows if row["output"]), None)
+    return next((_stem_of_face(row.output) for row in rows if row.output), None)
 
 
 def _stem_of_face(name: str) -> str | None:
     """`a` of `a.face.png` and `a.face-1.jpg`; None for other names."""
-    match = re.fullmatch(r"(.+)\.face(-\d+)?\.\w+", name)
+    match = re.search(FACE_NAME, name)
     return match and match[1]
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    """Writes the whole file or nothing, even if the process is killed."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(data)
-    part.replace(path)

@@ -4,116 +4,171 @@ The rows of a photo are written at once, after its faces, so that a kill leaves 
 several runs over one photo the last rows count.
 """
 
+import fcntl
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
-from typing import Final, Self, TypedDict, cast
+from typing import IO, Annotated, Final
+
+import msgspec
 
 from service.errors import Eye2FaceError
+from service.runtime.files import open_regular_file, replace_file
+from service.vision.eyes import Eye, Quality
 
 NAME: Final = "manifest.jsonl"
 
+FACE_NAME: Final = r"\A([^/\0]+)\.face(-\d+)?\.(png|jpg|webp)\Z"
+"""The names of faces, which lead to no other folder; the first group is the stem."""
 
-class Row(TypedDict):
+_ROW_START: Final = b'{"input": "'
+_MAX_ROW_BYTES: Final = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why an eye, or a whole photo, has no face."""
+
+    code: str
+    detail: str
+
+
+class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One eye of a photo, with its face or the error in place of one."""
 
-    input: str
-    sha256: str | None  # of the photo's bytes; None: it could not be read
+    input: Annotated[str, msgspec.Meta(pattern=r"\A/[^\0]*\Z")]
+    sha256: str | None  # of the photo's bytes; None: the next run tries it again
     run: str  # changes with the options, the settings and the model
-    num_rows: int  # of this photo in this run
-    eye: dict[str, float | str] | None  # as POST /eyes has it
-    quality: dict[str, float] | None
-    output: str | None  # the face's file, beside the manifest
-    error: dict[str, str] | None  # code and detail
+    num_rows: Annotated[int, msgspec.Meta(ge=1)] = 1  # of this photo in this run
+    eye: Eye | None = None  # as POST /eyes has it
+    quality: Quality | None = None
+    output: Annotated[str, msgspec.Meta(pattern=FACE_NAME)] | None = None  # the face, beside the manifest
+    error: Problem | None = None
 
 
 class ForeignManifest(Eye2FaceError):
     """The folder holds a manifest that this program did not write."""
 
 
-class Manifest:
-    """The rows of a folder by photo, in the order of the latest run; a context manager that appends rows."""
+class FolderInUse(Eye2FaceError):
+    """Another run draws into the folder."""
 
-    def __init__(self, folder: Path) -> None:
+
+class Manifest:
+    """The rows of a folder by photo, in the order of the latest run."""
+
+    def __init__(self, folder: Path, file: IO[bytes]) -> None:
         """Reads the file and truncates what a kill left incomplete: the last line, or the last photo's rows.
 
         Raises:
             ForeignManifest: the file was not written by this program.
         """
         self._folder = folder
+        self._file = file
         self.rows: dict[str, list[Row]] = {}
         self.outputs: set[str] = set()
         """The names of all faces that were ever written, those of other options included."""
-        path = folder / NAME
-        path.touch()
-        lines = [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
-        rows = [_parse(line, f"line {number} of {path}") for number, line in enumerate(lines, start=1)]
-        kept = 0
-        while kept < len(rows) and kept + rows[kept]["num_rows"] <= len(rows):
-            self._take(rows[kept : kept + rows[kept]["num_rows"]])
-            kept += rows[kept]["num_rows"]
-        os.truncate(path, sum(map(len, lines[:kept])))
-        self._file = path.open("ab", buffering=0)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
+        file.truncate(self._read())
 
     def done_sha256(self, photo: str, run: str) -> str | None:
         """The SHA-256 of the photo's bytes if this run has drawn it and all its faces are there."""
         rows = self.rows.get(photo, [])
-        same = bool(rows) and all(row["run"] == run for row in rows)
-        there = all((self._folder / row["output"]).is_file() for row in rows if row["output"])
-        return rows[0]["sha256"] if same and there else None
+        is_done = all(
+            row.run == run and row.sha256 and (not row.output or (self._folder / row.output).is_file())
+            for row in rows
+        )
+        return rows[0].sha256 if rows and is_done else None
 
     def add(self, rows: list[Row]) -> None:
-        """Appends all rows of one photo."""
-        self._file.write("".join(f"{json.dumps(row)}\n" for row in rows).encode())
+        """Appends all rows of one photo.
+
+        Raises:
+            OSError: the disk is full, for instance; a later run truncates what is incomplete.
+        """
+        data = "".join(f"{json.dumps(msgspec.to_builtins(row))}\n" for row in rows).encode()
+        try:
+            while data:
+                data = data[os.write(self._file.fileno(), data) :]
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, self._file.name) from error
         self._take(rows)
 
+    def _read(self) -> int:
+        """Takes the rows of the file; returns how many of its bytes are those of complete photos."""
+        end, complete, rows = 0, 0, list[Row]()
+        self._file.seek(0)
+        for number, line in enumerate(iter(partial(self._file.readline, _MAX_ROW_BYTES), b""), start=1):
+            is_incomplete = len(line) < _MAX_ROW_BYTES and not line.endswith(b"\n")
+            if is_incomplete and line[: len(_ROW_START)] == _ROW_START[: len(line)]:
+                break
+            try:
+                row = msgspec.convert(json.loads(line), Row)
+                if rows and (row.input, row.num_rows) != (rows[0].input, rows[0].num_rows):
+                    raise ValueError(f"expected one of {rows[0].num_rows} rows of {rows[0].input}")
+            except (ValueError, RecursionError) as error:
+                raise ForeignManifest(
+                    f"line {number} of {self._file.name} is no row of our manifest ({error}): take that file "
+                    "away, or choose another folder"
+                ) from error
+            rows.append(row)
+            end += len(line)
+            if len(rows) == row.num_rows:
+                self._take(rows)
+                complete, rows = end, []
+        return complete
+
     def _take(self, rows: list[Row]) -> None:
-        self.rows.pop(rows[0]["input"], None)  # the latest run stands last
-        self.rows[rows[0]["input"]] = rows
-        self.outputs.update(row["output"] for row in rows if row["output"])
+        self.rows.pop(rows[0].input, None)  # the latest run stands last
+        self.rows[rows[0].input] = rows
+        self.outputs.update(row.output for row in rows if row.output)
+
+
+@contextmanager
+def open_manifest(folder: Path) -> Iterator[Manifest]:
+    """The manifest of the folder, which no other run can open at the same time.
+
+    Raises:
+        ForeignManifest: its file was not written by this program.
+        FolderInUse: another run has opened it.
+        OSError: its file is a link or no regular file, or cannot be opened.
+    """
+    with open_regular_file(folder / NAME, "a+b", flags=os.O_NOFOLLOW) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            advice = "let it end, or choose another folder"
+            raise FolderInUse(f"Another run draws into {folder}: {advice}.") from None
+        yield Manifest(folder, file)
 
 
 def write_parquet(rows: list[Row], path: Path) -> None:
-    """Writes the rows as a Parquet table with nested columns; needs pyarrow."""
+    """Writes the rows as a Parquet table with nested columns; needs pyarrow.
+
+    Raises:
+        ForeignManifest: Parquet has no place for a value, which is not one of ours.
+        OSError: the table cannot be written.
+    """
     import pyarrow
     import pyarrow.parquet
 
-    number, text = pyarrow.float64(), pyarrow.string()
-    eye = dict.fromkeys(("x", "y", "size_px", "roll_deg", "score"), number)
-    quality = ("size_px", "sharpness", "brightness", "contrast", "light", "tilt_deg")
-    schema = pyarrow.schema(
-        {
-            "input": text,
-            "sha256": text,
-            "run": text,
-            "num_rows": pyarrow.int32(),
-            "eye": pyarrow.struct(eye | {"side": text, "person": pyarrow.int32()}),
-            "quality": pyarrow.struct(dict.fromkeys(quality, number)),
-            "output": text,
-            "error": pyarrow.struct({"code": text, "detail": text}),
-        }
-    )
-    part = path.with_name(f".{path.name}.part")
+    text, integer = pyarrow.string(), pyarrow.int32()
+    types: dict[object, object] = {float: pyarrow.float64(), int: integer}
+
+    def struct(kind: type[Eye | Quality | Problem]) -> object:
+        return pyarrow.struct({each.name: types.get(each.type, text) for each in fields(kind)})
+
+    columns = {"input": text, "sha256": text, "run": text, "num_rows": integer, "eye": struct(Eye)}
+    columns |= {"quality": struct(Quality), "output": text, "error": struct(Problem)}
     # A file's name may hold bytes that are no UTF-8, which Parquet's strings may not.
-    readable = [{**row, "input": os.fsencode(row["input"]).decode(errors="replace")} for row in rows]
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(readable, schema), part)
-    part.replace(path)
-
-
-def _parse(line: bytes, place: str) -> Row:
+    text = json.dumps([msgspec.to_builtins(row) for row in rows], ensure_ascii=False)
     try:
-        row = json.loads(line)
-    except ValueError:
-        row = None
-    names = Row.__annotations__.keys()
-    if not isinstance(row, dict) or row.keys() != names or not isinstance(row["num_rows"], int):
-        raise ForeignManifest(
-            f"{place} is no row of our manifest: take that file away, or choose another folder"
-        )
-    return cast(Row, row)
+        readable = json.loads(text.encode(errors="surrogateescape").decode(errors="replace"))
+        table = pyarrow.Table.from_pylist(readable, pyarrow.schema(columns))
+    except (ValueError, OverflowError) as error:
+        raise ForeignManifest(f"{NAME} holds what Parquet cannot: {error}") from error
+    with replace_file(path) as file:
+        pyarrow.parquet.write_table(table, file)

@@ -84,8 +84,7 @@ def draw_on_ray(
         )
         for row in rows.iter_rows():
             result: PhotoResult = pickle.loads(row["result"])
-            output.write_faces(result)
-            yield output.record(result)
+            yield output.record(output.write(result))
     except RayError as error:
         raise ClusterError(_last_line(error)) from error
     finally:

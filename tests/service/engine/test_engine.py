@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from service.decoding import process_pool
 from service.decoding.process_pool import ProcessPoolReader
 from service.engine import engine as engine_module
 from service.engine.engine import MAX_FAILURES, Engine
@@ -398,7 +399,7 @@ def test_beside_a_device_as_many_processes_read_as_there_are_cores_unless_told(
     num_workers: int,
 ) -> None:
     monkeypatch.setattr(engine_module, "count_cores", lambda: 2)
-    monkeypatch.setattr(engine_module, "_MAX_READERS", most)
+    monkeypatch.setattr(process_pool, "_MAX_READERS", most)
     engine = Engine(Settings.model_validate({"model": str(model)} | given), Metrics())
     try:
         assert isinstance(engine._reader, ProcessPoolReader) and len(engine._reader.pids) == num_readers

@@ -1,5 +1,6 @@
 """Many photos through the command: from where a run was killed, with no half file, nothing done twice."""
 
+import errno
 import json
 import os
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -14,6 +16,10 @@ import pyarrow.parquet
 import pytest
 
 from service.cli import main as cli
+from service.decoding.reader import InProcessReader
+from service.folder import draw
+from service.folder.manifest import open_manifest
+from service.pipeline import Pipeline
 from tests import fakes
 
 ROOT = Path(__file__).parents[3]
@@ -146,6 +152,174 @@ def test_a_manifest_of_somebody_else_stops_the_run(
     assert not list(tmp_path.glob("*.face.png"))
 
 
+NAMES = [
+    "x" * 251,
+    "\u4e2d" * 82,
+    "two\nlines\x1b[31m",
+    os.fsdecode(b"caf\xe9"),
+    "\u202e\U0001f441",
+    "-o",
+    "a",
+]
+
+
+@pytest.mark.parametrize("stem", NAMES, ids=["long", "chinese", "lines", "bytes", "marks", "option", "short"])
+def test_whatever_a_photo_is_called_it_gets_a_face(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], stem: str
+) -> None:
+    for folder in (tmp_path, tmp_path / "other"):
+        folder.mkdir(exist_ok=True)
+        (folder / f"{stem}.jpg").write_bytes(fakes.encoded(FACE, "jpeg"))
+    (tmp_path / f"{stem[:240]}.png").write_bytes(b"no picture")
+    for done in ("", " (3 were done before)"):
+        assert run(tmp_path, "-o", tmp_path / "faces") == 1
+        told = capsys.readouterr().err
+        assert f"2 of 3 photos have a face in {tmp_path / 'faces'}{done}\n1 failed:\n" in told
+        assert told.count("\n") == 4 and "The bytes do not begin like a picture." in told
+        assert "\x1b[31m" not in told
+    outputs = {str(row["output"]) for row in rows_of(tmp_path / "faces") if row["output"]}
+    assert {path.name for path in (tmp_path / "faces").glob("*.png")} == outputs and len(outputs) == 2
+
+
+def test_what_is_no_file_of_a_photos_size_is_told_and_the_others_are_drawn(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.mkfifo(photos / "a.png")
+    (photos / "b.png").symlink_to("b.png")
+    with (photos / "c.png").open("wb") as file:
+        file.truncate(3 << 30)
+    assert run(photos, "/dev/zero", "-o", tmp_path / "faces") == 1
+    told = capsys.readouterr().err
+    assert "2 of 7 photos have a face" in told
+    for name, why in (
+        ("a.png", "Not a regular file"), ("b.png", "Too many levels of symbolic links"),
+        ("c.png", "Larger than 420,000,000 bytes"), ("zero", "Not a regular file"),
+    ):  # fmt: skip
+        assert f"{name}: {why}\n" in told
+    errors = {Path(str(row["input"])).name: row["error"] for row in rows_of(tmp_path / "faces")}
+    assert {each["code"] for each in errors.values() if isinstance(each, dict)} == {
+        "unreadable",
+        "no_eye_found",
+    }
+
+
+def test_a_face_that_cannot_be_written_is_told_and_tried_again(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    faces, victim = tmp_path / "faces", tmp_path / "victim"
+    faces.mkdir()
+    victim.write_bytes(b"mine")
+    (faces / "one.face.png").symlink_to(victim)
+    (faces / ".one.face.png.part").symlink_to(victim)
+    (faces / "two.face-1.png").mkdir()
+    assert run(photos, "-o", faces, "--person", "all") == 1
+    told = capsys.readouterr().err
+    assert "1 of 3 photos have a face" in told
+    assert "one.jpg: one.face.png cannot be written: Not a regular file\n" in told
+    assert "two.png: two.face-1.png cannot be written: Not a regular file\n" in told
+    assert victim.read_bytes() == b"mine"
+    (faces / "one.face.png").unlink()
+    (faces / "two.face-1.png").rmdir()
+    assert run(photos, "-o", faces, "--person", "all") == 1
+    assert "2 of 3 photos have a face" in (told := capsys.readouterr().err) and "(1 were done before)" in told
+    assert len(list(faces.glob("*.png"))) == 3
+
+
+def test_a_full_disk_ends_the_run_with_the_files_name(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def write_on_a_full_disk(path: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(draw, "replace_file", write_on_a_full_disk)
+    assert run(photos / "one.jpg", "-o", tmp_path / "faces") == 1
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told == f"eye2face: {tmp_path / 'faces' / 'one.face.png'}: No space left on device"
+
+
+def test_a_mistake_of_ours_costs_one_photo_and_is_logged(
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def crash(self: Pipeline, data: bytes, *given: object) -> object:
+        if data.startswith(b"\xff\xd8"):
+            raise ZeroDivisionError("of a crop")
+        return synthesize(self, data, *given)
+
+    synthesize: Any = Pipeline.synthesize
+    monkeypatch.setattr(Pipeline, "synthesize", crash)
+    assert run(photos, "-o", tmp_path / "faces") == 1
+    told = capsys.readouterr().err
+    assert "1 of 3 photos have a face" in told and "one.jpg: ZeroDivisionError: of a crop" in told
+    assert caplog.records[0].exc_info and "one.jpg failed" in caplog.text
+    monkeypatch.setattr(Pipeline, "synthesize", synthesize)
+    assert run(photos, "-o", tmp_path / "faces") == 1
+    assert "2 of 3 photos have a face" in capsys.readouterr().err
+
+
+def test_a_manifest_leads_to_no_other_folder(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    faces = tmp_path / "in" / "faces"
+    assert run(photos / "one.jpg", "-o", faces) == 0
+    manifest = faces / "manifest.jsonl"
+    manifest.write_text(manifest.read_text().replace('"one.face.png"', '"../../pwn.face.png"'))
+    capsys.readouterr()
+    assert run(photos / "one.jpg", "-o", faces, "--eye", "left") == 1
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and "line 1 of" in told and "$.output" in told
+    assert not (tmp_path / "pwn.face.png").exists()
+
+
+def test_no_input_is_overwritten_through_links_or_in_a_later_run(photos: Path, tmp_path: Path) -> None:
+    faces = tmp_path / "faces"
+    faces.mkdir()
+    (faces / "one.face.png").write_bytes(fakes.encoded(FACE))
+    (faces / "two.face.png").write_bytes(fakes.encoded(FACE))
+    (tmp_path / "link.png").symlink_to("faces/one.face.png")
+    (tmp_path / "linked").symlink_to("faces")
+    before = (faces / "one.face.png").read_bytes()
+    assert (
+        run(photos / "one.jpg", tmp_path / "link.png", tmp_path / "linked" / "two.face.png", "-o", faces) == 0
+    )
+    assert run(photos / "two.png", "-o", faces) == 0
+    assert (faces / "one.face.png").read_bytes() == (faces / "two.face.png").read_bytes() == before
+
+
+def test_two_runs_do_not_draw_into_one_folder(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    faces = tmp_path / "faces"
+    faces.mkdir()
+    with open_manifest(faces):
+        assert run(photos, "-o", faces) == 1
+        told = capsys.readouterr().err
+        assert told.startswith(f"eye2face: Another run draws into {faces}") and told.count("\n") == 1
+    assert run(photos / "one.jpg", "-o", faces) == 0
+
+
+@pytest.mark.parametrize("num_readers", ["-1", "0"])
+def test_where_a_sandbox_is_required_no_photo_is_read_outside_of_one(
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    num_readers: str,
+) -> None:
+    def read_here(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(InProcessReader, "__call__", read_here)
+    monkeypatch.setenv("EYE2FACE_SANDBOX", "required")
+    monkeypatch.setenv("EYE2FACE_NUM_READERS", num_readers)
+    assert run(photos / "one.jpg", photos / "two.png", "-o", tmp_path / "faces") == int(num_readers == "0")
+    told = capsys.readouterr().err
+    assert ("2 of 2 photos" if num_readers == "-1" else "eye2face: EYE2FACE_SANDBOX=required") in told
+
+
 @pytest.mark.slow
 def test_a_run_that_is_killed_leaves_whole_files_and_is_gone_on_with(tmp_path: Path) -> None:
     photos, faces = tmp_path / "photos", tmp_path / "faces"
@@ -163,6 +337,7 @@ def test_a_run_that_is_killed_leaves_whole_files_and_is_gone_on_with(tmp_path: P
         with PIL.Image.open(face) as picture:
             picture.load()
     assert len(list(faces.glob("*.face.png"))) < 40, "it was done before it was killed"
+    (faces / ".eye2face-0.part").touch()
     assert run(photos, "-o", faces) == 0
     assert len(list(faces.glob("*.face.png"))) == len(rows_of(faces)) == 40
     assert (faces / "manifest.jsonl").read_bytes()[:done].count(b"\n") > 0
