@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
@@ -115,12 +115,11 @@ class Pipeline:
         Raises:
             ImageError: the bytes are not a picture that can be used.
         """
-        return self._reader(data, PhotoTask(find_eyes, PhotoEyes), timer or StageTimer())
+        return self._reader(data, FIND_EYES, timer or StageTimer())
 
     def overlay(self, data: bytes, timer: StageTimer | None = None) -> Image:
         """The upright photo, its long side at most 1280 px, with every eye drawn into it."""
-        task = PhotoTask(draw_overlay, Image, max_pixel_bytes=3 * MAX_SIDE_PX**2)
-        return self._reader(data, task, timer or StageTimer())
+        return self._reader(data, DRAW_OVERLAY, timer or StageTimer())
 
     def synthesize(
         self, data: bytes, options: SynthesisOptions, timer: StageTimer | None = None
@@ -195,6 +194,10 @@ def draw_overlay(photo: Photo, finder: EyeFinder) -> Image:
     eyes = [photo.at_scale(eye, reduce) for eye in detections.eyes]
     below_threshold = [photo.at_scale(eye, reduce) for eye in detections.below_threshold or ()]
     return draw_eyes(photo.pixels(reduce), eyes, below_threshold)
+
+
+FIND_EYES: Final = PhotoTask(find_eyes, PhotoEyes)
+DRAW_OVERLAY: Final = PhotoTask(draw_overlay, Image, max_pixel_bytes=3 * MAX_SIDE_PX**2)
 
 
 def quality_thresholds(settings: "Settings") -> QualityThresholds:

@@ -4,12 +4,11 @@ Errors are one sentence on stderr and exit status 1. FastAPI, paho-mqtt and Ray 
 that need them.
 """
 
-import json
 import logging
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -20,19 +19,21 @@ from rich.console import Console
 from service import __version__
 from service.access.api_keys import ApiKey, append_key, generate_key, hash_key
 from service.cli.doctor import examine_finder, examine_model, examine_sandbox, examine_speed, examine_versions
-from service.cli.eyes import eyes_json, eyes_table
+from service.cli.eyes import eyes_table
 from service.cli.synthesize import draw_photos, report
+from service.decoding.messages import printable
+from service.decoding.process_pool import open_reader
 from service.errors import Eye2FaceError
-from service.folder.draw import DrawOptions
-from service.inference.eye_finder import open_eye_finder
+from service.folder.draw import DrawOptions, max_photo_bytes
 from service.inference.model_files import model_path
 from service.inference.synthesizer import Synthesizer
-from service.pipeline import draw_overlay, find_eyes
+from service.observability.stage_timer import StageTimer
+from service.pipeline import DRAW_OVERLAY, FIND_EYES
+from service.runtime.files import read_regular_file, replace_file
 from service.runtime.signals import hold_sighup
 from service.selection import SynthesisOptions
 from service.settings import BridgeSettings, Settings, warn_about_unknown_variables
 from service.vision.images import encode
-from service.vision.photo import Photo
 
 
 class UsageError(Eye2FaceError):
@@ -55,7 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         app(arguments, prog_name="eye2face")
     except (Eye2FaceError, OSError, ValidationError) as error:
-        typer.echo(f"eye2face: {_sentence(error)}", err=True)
+        typer.echo(f"eye2face: {printable(_sentence(error))}", err=True)
         sys.exit(1)
 
 
@@ -119,13 +120,19 @@ def eyes(
     """Print the detected eyes, in pixels of the upright photo, the largest person first."""
     settings = _settings()
     warn_about_unknown_variables()
-    finder = open_eye_finder(settings.eye_finder)
-    photo = Photo(file.read_bytes(), max_pixels=settings.max_pixels)
-    found = find_eyes(photo, finder)
-    if overlay is not None:
-        overlay.write_bytes(encode(draw_overlay(photo, finder), "png"))
+    data = read_regular_file(file, max_photo_bytes(settings))
+    if overlay is not None and overlay.exists() and overlay.samefile(file):
+        raise UsageError(f"--overlay {overlay} is the photo itself, which is not overwritten")
+    with closing(open_reader(settings, 1)) as reader:
+        found = reader(data, FIND_EYES, StageTimer())
+        if overlay is not None:
+            with replace_file(overlay) as picture:
+                picture.write(encode(reader(data, DRAW_OVERLAY, StageTimer()), "png"))
     if as_json:
-        typer.echo(json.dumps(eyes_json(found, all=all), indent=2))
+        from service.http.responses import eyes_answer
+
+        answer = eyes_answer(found, "", all=all)
+        typer.echo(answer.model_dump_json(indent=2, exclude={"request_id"}))
     else:
         Console().print(eyes_table(found) if found.eyes else "No eye was found.")
 

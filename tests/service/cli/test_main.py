@@ -16,6 +16,7 @@ import pytest
 from service.access.api_keys import ApiKey, KeyStore, hash_key
 from service.cli import main as cli
 from service.cli.doctor import examine_sandbox
+from service.decoding.reader import InProcessReader
 from tests import fakes
 from tests.fake_finders import seen_right, tiny_finder
 
@@ -126,6 +127,7 @@ def test_a_picture_of_an_eye_needs_no_finder(tmp_path: Path) -> None:
         (["synthesize", "{photo}", "-o", "{empty}", "--person", "tall"], "--person is 'tall'"),
         (["eyes", "{empty}"], "Is a directory"),
         (["eyes", "{empty}/gone.jpg"], "No such file or directory"),
+        (["eyes", "/dev/zero"], "/dev/zero: Not a regular file"),
         (["eyes", "{model}"], "do not begin like a picture"),
         (["doctor", "--model", "huge"], "There is no model 'huge'"),
         (["doctor", "--device", "cuda"], r"no CUDA.*eye2face\[gpu\]"),
@@ -149,6 +151,8 @@ def test_eyes_are_printed_as_the_service_answers_them(
 ) -> None:
     assert run("eyes", photo, "--json") == 0
     answer = json.loads(capsys.readouterr().out)
+    assert answer.keys() == {"not_for_identification", "width", "height", "eyes"}
+    assert answer["not_for_identification"] is True
     assert (answer["width"], answer["height"]) == (256, 256)
     assert set(answer["eyes"][0]) == {
         "x", "y", "size_px", "roll_deg", "side", "score", "person", "quality",
@@ -160,6 +164,40 @@ def test_the_eyes_are_drawn_into_a_photo_that_is_asked_for(photo: Path, tmp_path
     assert run("eyes", photo, "--overlay", tmp_path / "seen.png") == 0
     with PIL.Image.open(tmp_path / "seen.png") as seen:
         assert (seen.format, seen.size) == ("PNG", (512, 512))
+
+
+def test_the_overlay_replaces_neither_the_photo_nor_what_is_no_file(
+    photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before, folder = photo.read_bytes(), tmp_path / "folder"
+    folder.symlink_to(photo.parent)
+    (tmp_path / "soft").symlink_to(photo)
+    (tmp_path / "hard").hardlink_to(photo)
+    (tmp_path / "nowhere").symlink_to("nothing")
+    os.mkfifo(tmp_path / "fifo")
+    for same in (photo, tmp_path / "soft", tmp_path / "hard", folder / photo.name):
+        assert run("eyes", photo, "--overlay", same) == run("eyes", same, "--overlay", photo) == 1
+        assert "is the photo itself" in capsys.readouterr().err
+    for other in ("fifo", "nowhere", "folder"):
+        assert run("eyes", photo, "--overlay", tmp_path / other) == 1
+        assert capsys.readouterr().err == f"eye2face: {tmp_path / other}: Not a regular file\n"
+    assert photo.read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 6 and len(list(photo.parent.iterdir())) == 1
+
+
+def test_where_a_sandbox_is_required_the_eyes_are_found_in_one(
+    photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("eyes", photo, "--json", "--overlay", tmp_path / "here.png") == 0
+    here = capsys.readouterr().out
+    monkeypatch.setattr(InProcessReader, "__call__", None)
+    monkeypatch.setenv("EYE2FACE_SANDBOX", "required")
+    assert run("eyes", photo, "--json", "--overlay", tmp_path / "there.png") == 0
+    assert capsys.readouterr().out == here
+    assert (tmp_path / "there.png").read_bytes() == (tmp_path / "here.png").read_bytes()
+    monkeypatch.setenv("EYE2FACE_NUM_READERS", "0")
+    assert run("eyes", photo) == 1
+    assert "EYE2FACE_SANDBOX=required" in capsys.readouterr().err
 
 
 def test_what_scored_too_low_is_printed_to_who_asks(
