@@ -19,8 +19,6 @@ Rng = np.random.Generator
 EyeTransform = Callable[[Image, int, Rng], Image]
 """A size x size x 3 eye from the wider crop around it, changed at random."""
 
-MAX_MOTION_PX = 9
-JPEG_QUALITIES = (15, 70)
 NOISE_TILE = (67, 71)
 
 
@@ -29,8 +27,8 @@ class Jitter:
     """How far an eye crop is moved and degraded; an `EyeTransform`.
 
     `turn_deg`, `shift` (parts of the side), `zoom` and `gamma` (log2) are uniform within ± the value;
-    `blur`, `noise`, `small`, `motion` and `jpeg` are the probabilities that an eye is blurred, made noisy,
-    shown as if from fewer pixels (12 at least), blurred along a line, and compressed.
+    `blur`, `noise` and `small` are the probabilities that an eye is blurred, made noisy, and shown as if from
+    fewer pixels (12 at least).
     """
 
     turn_deg: float = 8.0
@@ -40,8 +38,6 @@ class Jitter:
     blur: float = 0.15
     noise: float = 0.25
     small: float = 0.25
-    motion: float = 0.0
-    jpeg: float = 0.0
 
     def __call__(self, wide: Image, size: int, rng: Rng) -> Image:
         """A size x size x 3 crop from the middle of `wide`, moved and degraded at random."""
@@ -53,15 +49,10 @@ class Jitter:
             eye = lower_resolution(eye, int(rng.uniform(12, size)))
         if rng.random() < self.blur:
             eye = blur(eye, rng.uniform(0.4, 1.5))
-        # Nothing is drawn for what has no chance, so that adding a kind changes no recipe without it.
-        if self.motion and rng.random() < self.motion:
-            eye = motion_blur(eye, rng.uniform(2, MAX_MOTION_PX), rng.uniform(0, math.pi))
         gamma, gain = (2 ** rng.uniform(-self.gamma, self.gamma) for _ in range(2))
         eye = adjust_tone(eye, gain=gain, gamma=gamma)
         if rng.random() < self.noise:
             eye = add_noise(eye, rng.uniform(1, 8), rng)
-        if self.jpeg and rng.random() < self.jpeg:
-            eye = compress_jpeg(eye, int(rng.integers(*JPEG_QUALITIES)))
         return eye
 
 

@@ -50,9 +50,8 @@ PLAN = (
     *(Entry(name) for name in ("l1-64", "layer-stdmap-64", MEAN_FACE, NEAREST_EYE, AMPLIFIED, "l2-64")),
     *(Entry(name) for name in ("feature-64", *_LADDER)),
     *(Entry(name) for name in ("gan-64", "cgan-64", "cgan-two-eyes-64")),
-    *(Entry(name) for name in ("half-layer-stdmap-64", "l2-layer-std-ema-64")),
+    Entry("l2-layer-std-ema-64"),
     *(Entry(name, seed) for seed in (1, 2) for name in _REPEATED),
-    *(Entry(name) for name in ("no-jitter-64", "hard-jitter-64", "face-weight-64", "unbalanced-64")),
 )
 """The most important first."""
 

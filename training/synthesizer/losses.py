@@ -1,8 +1,7 @@
 """Losses between a batch of drawn and of true faces: pure functions, mean-reduced, unweighted.
 
 Letters of shapes: B batch, C channels, H and W height and width, F side of the face. Faces are
-B x 3 x F x F in 0…1, features a list of B x C x H x W, one per layer. Where a loss takes `pixel_weights`
-(F x F of mean 1), positions weigh as much as their place in the face; None: all alike.
+B x 3 x F x F in 0…1, features a list of B x C x H x W, one per layer.
 """
 
 import math
@@ -24,25 +23,23 @@ _SMALLEST_VARIANCE = 1e-6
 """Keeps the square root's slope finite where a unit never varies; 0.001 of a mean activation of 1."""
 
 
-def l1(pred_BCHW: Tensor, true_BCHW: Tensor, pixel_weights: Tensor | None = None) -> Tensor:
+def l1(pred_BCHW: Tensor, true_BCHW: Tensor) -> Tensor:
     """Mean absolute difference."""
-    return _mean((pred_BCHW - true_BCHW).abs(), pixel_weights)
+    return (pred_BCHW - true_BCHW).abs().mean(dtype=torch.float32)
 
 
-def l2(pred_BCHW: Tensor, true_BCHW: Tensor, pixel_weights: Tensor | None = None) -> Tensor:
+def l2(pred_BCHW: Tensor, true_BCHW: Tensor) -> Tensor:
     """Mean squared difference."""
-    return _mean((pred_BCHW - true_BCHW).square(), pixel_weights)
+    return (pred_BCHW - true_BCHW).square().mean(dtype=torch.float32)
 
 
-def feature(
-    pred: FeatureMaps, true: FeatureMaps, weights: list[float], pixel_weights: Tensor | None = None
-) -> Tensor:
+def feature(pred: FeatureMaps, true: FeatureMaps, weights: list[float]) -> Tensor:
     """Weighted sum over layers of the mean absolute difference of features.
 
     Source: the seed's slides, "VGG19 and Feature Loss": L1 between features of the generated and
     the target batch; layers are normalised as `training.synthesizer.vgg` says.
     """
-    return _weighted([l1(p, t, pixel_weights) for p, t in zip(pred, true, strict=True)], weights)
+    return _weighted([l1(p, t) for p, t in zip(pred, true, strict=True)], weights)
 
 
 def std_over_batch(batch_BCHW: Tensor) -> Tensor:
@@ -51,21 +48,20 @@ def std_over_batch(batch_BCHW: Tensor) -> Tensor:
     return std
 
 
-def std_scalar(pred_BCHW: Tensor, true_BCHW: Tensor, pixel_weights: Tensor | None = None) -> Tensor:
+def std_scalar(pred_BCHW: Tensor, true_BCHW: Tensor) -> Tensor:
     """|σ(true) − σ(pred)|, σ the mean over positions of the standard deviation over the batch.
 
     Source: the seed's slides, "Standard Deviation Loss".
     """
-    pred, true = (_mean(std_over_batch(each), pixel_weights) for each in (pred_BCHW, true_BCHW))
-    return (pred - true).abs()
+    return (std_over_batch(true_BCHW).mean() - std_over_batch(pred_BCHW).mean()).abs()
 
 
-def std_map(pred_BCHW: Tensor, true_BCHW: Tensor, pixel_weights: Tensor | None = None) -> Tensor:
+def std_map(pred_BCHW: Tensor, true_BCHW: Tensor) -> Tensor:
     """The mean over positions of |σ(true) − σ(pred)| at that position.
 
     Stronger than `std_scalar`, in which too much here makes up for too little there.
     """
-    return _mean((std_over_batch(pred_BCHW) - std_over_batch(true_BCHW)).abs(), pixel_weights)
+    return (std_over_batch(pred_BCHW) - std_over_batch(true_BCHW)).abs().mean()
 
 
 def dct_moments(pred_BCHW: Tensor, true_BCHW: Tensor) -> Tensor:
@@ -92,34 +88,26 @@ def block_dct(batch_BCHW: Tensor) -> Tensor:
     return cosines.reshape(batch, -1, height // BLOCK, width // BLOCK)
 
 
-def std_scalar_features(
-    pred: FeatureMaps, true: FeatureMaps, weights: list[float], pixel_weights: Tensor | None = None
-) -> Tensor:
+def std_scalar_features(pred: FeatureMaps, true: FeatureMaps, weights: list[float]) -> Tensor:
     """`std_scalar` of each layer, weighted and summed: the seed's third reported column."""
-    return _weighted([std_scalar(p, t, pixel_weights) for p, t in zip(pred, true, strict=True)], weights)
+    return _weighted([std_scalar(p, t) for p, t in zip(pred, true, strict=True)], weights)
 
 
-def std_map_features(
-    pred: FeatureMaps, true: FeatureMaps, weights: list[float], pixel_weights: Tensor | None = None
-) -> Tensor:
+def std_map_features(pred: FeatureMaps, true: FeatureMaps, weights: list[float]) -> Tensor:
     """`std_map` of each layer, weighted and summed."""
-    return _weighted([std_map(p, t, pixel_weights) for p, t in zip(pred, true, strict=True)], weights)
+    return _weighted([std_map(p, t) for p, t in zip(pred, true, strict=True)], weights)
 
 
-def mean_to(
-    pred: FeatureMaps, target_means: list[Tensor], weights: list[float], pixel_weights: Tensor | None = None
-) -> Tensor:
+def mean_to(pred: FeatureMaps, target_means: list[Tensor], weights: list[float]) -> Tensor:
     """|μ(target) − μ(pred)| at each position, averaged; weighted and summed over layers."""
     pairs = zip((_global_mean(p.float()) for p in pred), target_means, strict=True)
-    return _weighted([l1(mean, target, pixel_weights) for mean, target in pairs], weights)
+    return _weighted([l1(mean, target) for mean, target in pairs], weights)
 
 
-def std_to(
-    pred: FeatureMaps, target_stds: list[Tensor], weights: list[float], pixel_weights: Tensor | None = None
-) -> Tensor:
+def std_to(pred: FeatureMaps, target_stds: list[Tensor], weights: list[float]) -> Tensor:
     """`std_map_features` against deviations that are known and not the batch's."""
     pairs = zip((std_over_batch(p) for p in pred), target_stds, strict=True)
-    return _weighted([l1(std, target, pixel_weights) for std, target in pairs], weights)
+    return _weighted([l1(std, target) for std, target in pairs], weights)
 
 
 def covariance(pred: FeatureMaps, true: FeatureMaps, directions: list[Tensor]) -> Tensor:
@@ -216,15 +204,6 @@ def _block_cosines() -> Tensor:
     cosines[0] *= math.sqrt(0.5)
     cosines *= math.sqrt(2 / BLOCK)
     return torch.kron(cosines, cosines).float()
-
-
-def _mean(values: Tensor, pixel_weights: Tensor | None) -> Tensor:
-    """The mean over everything, in float32; the last two axes weigh as the pixels that they cover."""
-    if pixel_weights is None:
-        return values.mean(dtype=torch.float32)
-    height, width = values.shape[-2:]
-    weights = functional.adaptive_avg_pool2d(pixel_weights[None], (height, width))[0]
-    return (values * (weights / weights.mean())).mean(dtype=torch.float32)
 
 
 def _weighted(values: list[Tensor], weights: list[float]) -> Tensor:

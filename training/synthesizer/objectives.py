@@ -19,7 +19,6 @@ mean and deviation of φ_l(x), come from an EMA over batches. C_l are covariance
 
 and, between least distortion and full variance,
 
-    half-layer-stdmap   L + 0.3 ⟨|σ(y) − σ(x)|⟩ + 0.4 Σ_l w_l ⟨|σ(φ_l(y)) − σ(φ_l(x))|⟩
     l2-layer-std-ema    10 ⟨(y − x)²⟩ + Σ_l w_l ⟨|φ_l(y) − φ_l(x)|⟩ + 0.8 Σ_l w_l ⟨|σ(φ_l(y)) − s_l|⟩
 """
 
@@ -41,8 +40,6 @@ class LossInputs:
 
     target_means, target_stds: of `training.synthesizer.moments`, one a layer, as are `directions`.
     pred_scores: the discriminator's.
-    pixel_weights: of `training.synthesizer.regions`; covariances, frequencies, the total variation and the
-        discriminator do not know them.
     """
 
     pred: Tensor
@@ -54,30 +51,21 @@ class LossInputs:
     target_stds: list[Tensor] = field(default_factory=list)
     directions: list[Tensor] = field(default_factory=list)
     pred_scores: Tensor | None = None
-    pixel_weights: Tensor | None = None
 
 
 Loss = Callable[[LossInputs], Tensor]
 
 LOSSES: Mapping[str, Loss] = {
-    "l1": lambda i: losses.l1(i.pred, i.true, i.pixel_weights),
-    "l2": lambda i: losses.l2(i.pred, i.true, i.pixel_weights),
-    "std_pixels": lambda i: losses.std_scalar(i.pred, i.true, i.pixel_weights),
-    "std_map_pixels": lambda i: losses.std_map(i.pred, i.true, i.pixel_weights),
+    "l1": lambda i: losses.l1(i.pred, i.true),
+    "l2": lambda i: losses.l2(i.pred, i.true),
+    "std_pixels": lambda i: losses.std_scalar(i.pred, i.true),
+    "std_map_pixels": lambda i: losses.std_map(i.pred, i.true),
     "dct_moments": lambda i: losses.dct_moments(i.pred, i.true),
-    "feature": lambda i: losses.feature(i.pred_features, i.true_features, i.layer_weights, i.pixel_weights),
-    "std_features": lambda i: losses.std_scalar_features(
-        i.pred_features, i.true_features, i.layer_weights, i.pixel_weights
-    ),
-    "std_map_features": lambda i: losses.std_map_features(
-        i.pred_features, i.true_features, i.layer_weights, i.pixel_weights
-    ),
-    "running_mean_features": lambda i: losses.mean_to(
-        i.pred_features, i.target_means, i.layer_weights, i.pixel_weights
-    ),
-    "running_std_features": lambda i: losses.std_to(
-        i.pred_features, i.target_stds, i.layer_weights, i.pixel_weights
-    ),
+    "feature": lambda i: losses.feature(i.pred_features, i.true_features, i.layer_weights),
+    "std_features": lambda i: losses.std_scalar_features(i.pred_features, i.true_features, i.layer_weights),
+    "std_map_features": lambda i: losses.std_map_features(i.pred_features, i.true_features, i.layer_weights),
+    "running_mean_features": lambda i: losses.mean_to(i.pred_features, i.target_means, i.layer_weights),
+    "running_std_features": lambda i: losses.std_to(i.pred_features, i.target_stds, i.layer_weights),
     "covariance_features": lambda i: losses.covariance(i.pred_features, i.true_features, i.directions),
     "total_variation": lambda i: losses.total_variation(i.pred),
     "adversarial": lambda i: losses.adversarial(_scores(i)),
@@ -142,7 +130,6 @@ OBJECTIVES: Mapping[str, Objective] = {
     "stdmap-ema-dct": Objective({**_STDMAP_EMA, "dct_moments": 0.1}),
     "moments-ema": Objective(_MOMENTS_EMA),
     "moments-ema-cov": Objective({**_MOMENTS_EMA, "covariance_features": 0.25}),
-    "half-layer-stdmap": Objective({**_L, "std_map_pixels": 0.3, "std_map_features": 0.4}),
     "l2-layer-std-ema": Objective({"feature": 1.0, "l2": 10.0, "running_std_features": 0.8}),
     # L1 against the discriminator as 100 to 1 on pixels in −1…1, which is 200 to 1 in 0…1, then doubled
     # because the budgets are short. Source of the 100: Isola et al. 2017, "pix2pix".

@@ -21,8 +21,7 @@ class Recipe:
     faces of half the side. `source_power`, `monochrome` and `ai_made` balance the photos (see
     `EyeFacePairs.balanced_weights`), and faces narrower than `min_face_px` in their photo are left out.
     `convs` are the layers of VGG19 (after the ReLU) whose features the objective compares, all of the same
-    weight, and `halved_convs` those that look at faces of half the side. A loss in the background costs
-    `background_weight` of one in the face.
+    weight, and `halved_convs` those that look at faces of half the side.
     """
 
     name: str
@@ -43,7 +42,6 @@ class Recipe:
     convs: tuple[str, ...] = ("2_1", "3_1", "4_1", "5_1")
     halved_convs: tuple[str, ...] = ()
     precision: Precision = "bf16-mixed"
-    background_weight: float = 1.0
     first: "Recipe | None" = None
 
 
@@ -86,13 +84,6 @@ LAYER_STDMAP_64 = Recipe(
 )  # fmt: skip
 """The experiment's: all of its runs see as many samples."""
 
-NO_JITTER = Jitter(turn_deg=0, shift=0, zoom=0, gamma=0, blur=0, noise=0, small=0)
-
-HARD_JITTER = Jitter(
-    turn_deg=25, shift=0.1, zoom=0.2, gamma=1.0, blur=0.25, noise=0.4, small=0.5, motion=0.25, jpeg=0.4
-)
-"""Beyond what most photos have; where it leaves the wide crop, the border's pixels are repeated."""
-
 _RECIPES = (
     STDMAP_EMA_DCT_128,
     replace(STDMAP_EMA_DCT_128, name="l1-128", objective="l1"),
@@ -107,17 +98,13 @@ _RECIPES = (
         for objective in (
             *("l1", "l2", "feature", "pixel-std", "pixel-stdmap", "layer-std"),
             *("moments-ema", "moments-ema-cov", "stdmap-ema", "stdmap-ema-dct"),
-            *("half-layer-stdmap", "l2-layer-std-ema", "gan", "cgan"),
+            *("l2-layer-std-ema", "gan", "cgan"),
         )
     ),
     replace(
         LAYER_STDMAP_64, name="cgan-two-eyes-64", objective="cgan-two-eyes",
         model=replace(LAYER_STDMAP_64.model, num_eyes=2),
     ),
-    replace(LAYER_STDMAP_64, name="no-jitter-64", jitter=NO_JITTER),
-    replace(LAYER_STDMAP_64, name="hard-jitter-64", jitter=HARD_JITTER),
-    replace(LAYER_STDMAP_64, name="face-weight-64", background_weight=0.3),
-    replace(LAYER_STDMAP_64, name="unbalanced-64", source_power=1.0),
     EYE2FACE_192,
 )  # fmt: skip
 

@@ -19,7 +19,6 @@ from training.synthesizer.discriminator import Discriminator, DiscriminatorConfi
 from training.synthesizer.moments import RunningMoments
 from training.synthesizer.objectives import OBJECTIVES
 from training.synthesizer.recipes import Recipe
-from training.synthesizer.regions import region_weights
 from training.synthesizer.vgg import VGGFeatures
 from training.synthesizer.weights import config_of, load_weights
 
@@ -50,7 +49,6 @@ class SynthesizerState(TrainState):
     features: VGGFeatures | None = None
     moments: RunningMoments | None = None
     adversary: Adversary | None = None
-    pixel_weights: Tensor | None = None
 
     def state_dict(self) -> State:
         """Everything that a checkpoint holds but the random states."""
@@ -118,9 +116,6 @@ def begin(
         state.features = features.to(fabric.device)
     if objective.needs_moments:
         state.moments = RunningMoments(fabric.device)
-    if recipe.background_weight != 1:
-        weights = region_weights(recipe.model.face_size, recipe.background_weight)
-        state.pixel_weights = weights.to(fabric.device)
     if objective.discriminator is not None:
         state.adversary = _begin_adversary(fabric, objective.discriminator, recipe.model.num_eyes)
     if saved is not None:

@@ -34,7 +34,7 @@ def train_step(
         loss = _step_discriminator(fabric, state.adversary, pred.detach(), faces, eyes)
         discriminator_terms["discriminator"] = loss
         inputs["pred_scores"] = _score(fabric, state.adversary.discriminator, pred, eyes)
-    total, terms = objective(LossInputs(pred, faces, pixel_weights=state.pixel_weights, **inputs))
+    total, terms = objective(LossInputs(pred, faces, **inputs))
     state.optimizer.zero_grad(set_to_none=True)
     fabric.backward(total)
     state.optimizer.step()

@@ -1,7 +1,6 @@
 """Each augmentation changes what it says and nothing else, the same for the same generator."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +9,6 @@ from service.vision.images import Image
 from tests.fakes import astronaut
 from training.data import augmentation
 from training.data.augmentation import (
-    MAX_MOTION_PX,
     Jitter,
     add_noise,
     adjust_tone,
@@ -35,37 +33,6 @@ def test_the_widest_jitter_stays_within_the_wide_eye() -> None:
     # White inside, black on the border: if the border were read, black would show.
     wide = np.pad(np.full((94, 94, 3), 255, np.uint8), ((1, 1), (1, 1), (0, 0)))
     assert min(widest(wide, 64, np.random.default_rng(seed)).min() for seed in range(500)) == 255
-
-
-def test_motion_blurs_along_one_line_and_keeps_the_light() -> None:
-    wide = np.zeros((96, 96, 3), np.uint8)
-    wide[48, 48] = 255
-    for seed in range(10):
-        eye = replace(NOTHING, motion=1)(wide, 64, np.random.default_rng(seed))[..., 0]
-        y, x = np.nonzero(eye > 8)
-        spread = np.linalg.eigvalsh(np.cov(np.stack([x, y]), aweights=eye[y, x]))
-        assert 1 < len(x) <= 2 * (MAX_MOTION_PX + 2) and spread[0] < 0.5
-        assert int(eye.sum()) == pytest.approx(255, rel=0.15)
-
-
-def test_compression_loses_detail_but_no_colour() -> None:
-    wide = np.zeros((96, 96, 3), np.uint8)
-    wide[:] = (200, 120, 40)
-    plain = replace(NOTHING, jpeg=1)(wide, 64, np.random.default_rng(0))
-    assert np.abs(plain.astype(int) - (200, 120, 40)).max() <= 6
-    noisy = np.random.default_rng(0).integers(0, 255, (96, 96, 3), dtype=np.uint8)
-    eye = replace(NOTHING, jpeg=1)(noisy, 64, np.random.default_rng(0))
-    assert np.abs(eye.astype(int) - noisy[16:80, 16:80]).mean() > 20
-
-
-def test_a_kind_of_jitter_without_a_chance_draws_no_number(drawn_pairs: Pairs) -> None:
-    wide = drawn_pairs.eyes_wide[0, 0]
-    numbers = np.random.default_rng(3)
-    # Turn, zoom, two of shift; small, blur; gamma and gain; noise.
-    replace(NOTHING, turn_deg=8)(wide, 64, numbers)
-    expected = np.random.default_rng(3)
-    expected.random(9)
-    assert numbers.random() == expected.random()
 
 
 PHOTO: Image = np.ascontiguousarray(astronaut()[60:188, 160:288])
@@ -138,6 +105,23 @@ def test_tone_raises_scales_and_shifts_levels() -> None:
     assert (adjust_tone(half, gamma=2) == 64).all()
     assert (adjust_tone(half, offset=0.1) == 153).all()
     assert (adjust_tone(half, gain=3) == 255).all()
+
+
+def test_motion_blurs_along_one_line_and_keeps_the_light() -> None:
+    dot = np.zeros((64, 64, 3), np.uint8)
+    dot[32, 32] = 255
+    for angle in np.linspace(0, 3, 10):
+        blurred = motion_blur(dot, 9, angle)[..., 0]
+        y, x = np.nonzero(blurred > 8)
+        spread, axes = np.linalg.eigh(np.cov(np.stack([x, y]), aweights=blurred[y, x]))
+        assert 6 <= len(x) <= 22 and spread[0] < 0.5
+        assert abs(axes[:, 1] @ (np.cos(angle), np.sin(angle))) > 0.98
+        assert int(blurred.sum()) == pytest.approx(255, rel=0.15)
+
+
+def test_compression_keeps_a_plain_colour() -> None:
+    plain = np.full((64, 64, 3), (200, 120, 40), np.uint8)
+    assert np.abs(compress_jpeg(plain, 15).astype(int) - plain).max() <= 6
 
 
 def test_the_lower_the_quality_of_a_jpeg_the_more_is_lost() -> None:

@@ -4,10 +4,17 @@ import numpy as np
 import pytest
 
 from training.data.corruptions import CORRUPTIONS
+from training.data.face_alignment import LEFT_EYE_AT, RIGHT_EYE_AT
 from training.data.store import Pairs
-from training.evaluation.benchmark import BACKGROUND, IN_FACE, Benchmark, make_benchmark, true_faces
+from training.evaluation.benchmark import (
+    BACKGROUND,
+    IN_FACE,
+    Benchmark,
+    face_region,
+    make_benchmark,
+    true_faces,
+)
 from training.evaluation.simclr import FaceEncoder
-from training.synthesizer.regions import face_region
 
 
 @pytest.fixture(scope="module")
@@ -41,11 +48,20 @@ def test_wrong_faces_measure_worse(benchmark: Benchmark) -> None:
 
 
 def test_the_picture_is_told_apart_into_face_and_background(benchmark: Benchmark) -> None:
-    wrong, region = benchmark.true.copy(), face_region(64).numpy() == 1
+    wrong, region = benchmark.true.copy(), face_region(64).numpy()
     wrong[:, ~region] = 255 - wrong[:, ~region]
     numbers, slices = benchmark.measure(wrong)
     assert slices[IN_FACE]["l2"] == 0.0 < numbers["l2"]
     assert slices[BACKGROUND]["l2"] * (~region).mean() == pytest.approx(numbers["l2"], rel=1e-4)
+
+
+def test_the_face_is_symmetric_and_holds_the_eyes_but_no_corner() -> None:
+    region = face_region(64)
+    assert region.equal(region.flip(1))
+    for x, y in (LEFT_EYE_AT, RIGHT_EYE_AT):
+        assert region[int(y * 64), int(x * 64)]
+    assert not (region[0, 0] or region[-1, 0] or region[-1, -1])
+    assert 0.6 < region.float().mean() < 0.7
 
 
 def test_corrupted_eyes_are_shown_to_a_system_and_measured_against_the_true_faces(

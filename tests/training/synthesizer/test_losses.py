@@ -133,27 +133,3 @@ def test_the_hinge_is_met_beyond_one_and_the_model_pays_the_score() -> None:
     assert losses.hinge(torch.tensor([-1.5]), torch.tensor([2.0])).item() == 0.0
     assert losses.hinge(torch.tensor([0.0]), torch.tensor([0.0])).item() == 2.0
     assert losses.adversarial(torch.tensor([1.0, 3.0])).item() == -2.0
-
-
-def test_places_weigh_positions_in_every_size_of_features() -> None:
-    left_alone = torch.tensor([[2.0, 0.0]]).repeat_interleave(8, dim=1).expand(16, 16)
-    true = torch.zeros(4, 3, 16, 16)
-    generator = torch.Generator().manual_seed(0)
-    pred = torch.rand(4, 3, 16, 16, generator=generator)
-    half, none = pred[..., :8], true[..., :8]
-    for loss in (losses.l1, losses.l2, losses.std_scalar, losses.std_map):
-        assert loss(pred, true, left_alone).item() == pytest.approx(loss(half, none).item(), rel=1e-5)
-    layers, halves = [pred, pred[..., ::4, ::4]], [half, half[..., ::4, ::4]]
-    zeros, no_halves = ([torch.zeros_like(each) for each in of] for of in (layers, halves))
-    for of_layers in (losses.feature, losses.std_scalar_features, losses.std_map_features):
-        whole = of_layers(layers, zeros, [1.0, 2.0], left_alone)
-        assert whole.item() == pytest.approx(of_layers(halves, no_halves, [1.0, 2.0]).item(), rel=1e-5)
-    for to_known in (losses.mean_to, losses.std_to):
-        whole = to_known(layers, [each[0] for each in zeros], [1.0, 2.0], left_alone)
-        part = to_known(halves, [each[0] for each in no_halves], [1.0, 2.0])
-        assert whole.item() == pytest.approx(part.item(), rel=1e-5)
-
-
-def test_equal_places_are_as_good_as_none(batches: tuple[torch.Tensor, torch.Tensor]) -> None:
-    even = torch.full((6, 6), 5.0)
-    assert losses.std_map(*batches, even).item() == pytest.approx(losses.std_map(*batches).item())

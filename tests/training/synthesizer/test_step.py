@@ -15,7 +15,6 @@ from training.data.store import Pairs
 from training.synthesizer import step as steps
 from training.synthesizer.objectives import OBJECTIVES, LossInputs
 from training.synthesizer.recipes import Recipe
-from training.synthesizer.regions import region_weights
 from training.synthesizer.state import SynthesizerState, begin
 from training.synthesizer.vgg import load_features, training_layers
 
@@ -51,14 +50,12 @@ def inputs_of_steps(
     return seen
 
 
-def test_losses_get_the_weights_of_pixels_and_of_layers(
+def test_losses_get_the_weights_of_layers(
     monkeypatch: pytest.MonkeyPatch, tiny_pairs: Pairs, archives: str, tmp_path: Path, batch: Batch
 ) -> None:
-    recipe = replace(TINY, objective="feature", background_weight=0.3, convs=("1_1", "2_1"))
+    recipe = replace(TINY, objective="feature", convs=("1_1", "2_1"))
     state = begun(recipe, tiny_pairs, archives, tmp_path)
     (inputs,) = inputs_of_steps(monkeypatch, recipe, state, [batch])
-    assert inputs.pixel_weights is not None
-    assert torch.equal(inputs.pixel_weights, region_weights(32, 0.3))
     assert state.features is not None and inputs.layer_weights == state.features.weights
     dataset = EyeFacePairs(tiny_pairs, "train")  # so few that the scales are means over all of them
     faces = torch.stack([dataset[i][1] for i in range(len(dataset))]).float() / 255
