@@ -1,6 +1,6 @@
 # The service with the shipped model; two targets, for the CPU (the default) and for an NVIDIA GPU:
 #   docker build -t eye2face:cpu . && docker compose up
-#   docker build -t eye2face:gpu --target gpu .
+#   docker build -t eye2face:gpu --target gpu .        with --build-arg GPU=gpu-cuda12 for drivers older than 580
 # The first stages may fetch packages; the last ones hold only what runs.
 FROM docker.io/library/python:3.11-slim AS sources
 WORKDIR /src
@@ -36,8 +36,9 @@ RUN rm -rf "$PYTHONPYCACHEPREFIX/tmp" \
 
 # CUDA and cuDNN come as packages beside ONNX Runtime, so that no base image of their own is needed.
 FROM sources AS packages-gpu
+ARG GPU=gpu
 RUN /opt/eye2face/bin/python -m pip install --no-compile --no-cache-dir --disable-pip-version-check \
-        --require-hashes --requirement requirements/gpu.txt \
+        --require-hashes --requirement "requirements/$GPU.txt" \
     && /opt/eye2face/bin/python -m pip install --no-compile --no-cache-dir --disable-pip-version-check --no-deps . \
     && /opt/eye2face/bin/python -m pip uninstall --yes pip setuptools
 RUN rm -rf "$PYTHONPYCACHEPREFIX/tmp" \

@@ -9,14 +9,14 @@ PORT = $(or $(EYE2FACE_PORT),8000)
 DATA = data/faces64
 RUNS = runs/experiment
 PERCEPTUAL =
-BUILD := $(if $(filter 1,$(GPU)),gpu,cpu)
-OTHER_BUILD := $(if $(filter 1,$(GPU)),cpu,gpu)
+BUILD := $(or $(if $(filter 1,$(GPU)),gpu),$(if $(filter cuda12,$(GPU)),gpu-cuda12),cpu)
 
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip --disable-pip-version-check install
 STAMPS := .venv/.stamps
 SERVICE := $(STAMPS)/service-$(BUILD)
 EVERYTHING := $(STAMPS)/everything-$(BUILD)
+OTHERS := $(foreach build,$(filter-out $(BUILD),cpu gpu gpu-cuda12),$(wildcard $(STAMPS)/*-$(build)))
 
 .PHONY: help serve setup develop test test-slow lint types format lock bench experiment clean
 .DEFAULT_GOAL := help
@@ -27,7 +27,7 @@ help: ## what can be done here
 serve: setup ## start the service on http://127.0.0.1:8000 (GPU=1, HOST=..., PORT=...)
 	@EYE2FACE_HOST=$(HOST) EYE2FACE_PORT=$(PORT) exec $(BIN)/eye2face serve
 
-setup: $(SERVICE) ## what the service needs, in .venv; no torch (GPU=1 for NVIDIA GPUs)
+setup: $(SERVICE) ## what the service needs, in .venv; no torch (GPU=1: CUDA 13, GPU=cuda12: CUDA 12)
 
 develop: $(EVERYTHING) ## what training and tests need, too, in the same .venv; torch among it
 
@@ -67,15 +67,14 @@ clean: ## remove .venv, caches and build products; data/ and runs/ stay
 	find eye2face service training tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(SERVICE): $(STAMPS)/venv pyproject.toml requirements/$(BUILD).txt
-	@# The two builds of ONNX Runtime are one module: the other one goes first.
-	@if ls $(STAMPS)/*-$(OTHER_BUILD) >/dev/null 2>&1; then \
-	  $(BIN)/python -m pip uninstall --yes onnxruntime onnxruntime-gpu && rm -f $(STAMPS)/*-$(OTHER_BUILD); fi
+	@# The builds of ONNX Runtime are one module: the other one goes first.
+	$(if $(OTHERS),$(BIN)/python -m pip uninstall --yes onnxruntime onnxruntime-gpu && rm -f $(OTHERS))
 	$(INSTALL) --require-hashes --requirement requirements/$(BUILD).txt
 	$(INSTALL) --no-deps --editable .
 	@touch $@
 
 $(EVERYTHING): $(SERVICE) constraints.txt
-	$(INSTALL) --constraint constraints.txt --editable '.[$(BUILD),bulk,mqtt,otel,training,dev]'
+	$(INSTALL) --constraint constraints.txt --editable '.[bulk,mqtt,otel,training,dev]'
 	@touch $@
 
 bench/.venv/.stamp: bench/requirements.txt bench/requirements-triton.txt

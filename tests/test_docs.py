@@ -165,7 +165,7 @@ def test_every_header_of_ours_that_is_named_exists() -> None:
 
 def test_every_extra_that_is_named_exists() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    named = {extra for given in re.findall(r"'\.\[([\w,]+)\]'", TEXT) for extra in given.split(",")}
+    named = {extra for given in re.findall(r"'\.\[([\w,-]+)\]'", TEXT) for extra in given.split(",")}
     assert named and named <= set(project["optional-dependencies"])
 
 

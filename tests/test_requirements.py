@@ -65,15 +65,21 @@ def test_every_requirement_is_pinned() -> None:
     assert _names(stated) <= _pinned("constraints.txt").keys()
 
 
-@pytest.mark.parametrize("build", ["cpu", "gpu"])
+@pytest.mark.parametrize("build", ["cpu", "gpu", "gpu-cuda12"])
 def test_what_is_served_is_pinned_with_hashes_to_the_same_versions(build: str) -> None:
     pinned = _pinned(f"requirements/{build}.txt")
     stated = PROJECT["dependencies"] + EXTRAS[build] + EXTRAS["mqtt"] + EXTRAS["otel"]
     assert _names(stated) <= pinned.keys()
-    assert pinned.items() <= _pinned("constraints.txt").items()
+    apart = {name for name in pinned if build == "gpu-cuda12" and name.startswith(("onnxruntime", "nvidia"))}
+    assert {pair for pair in pinned.items() if pair[0] not in apart} <= _pinned("constraints.txt").items()
     text = (ROOT / f"requirements/{build}.txt").read_text()
-    packages = re.findall(r"^\S+==\S+.*\n    --hash=sha256:[\da-f]{64}", text, flags=re.M)
-    assert len(packages) == len(pinned)
+    packages = re.findall(r"^(\S+)==\S+.*\n    --hash=sha256:[\da-f]{64}", text, flags=re.M)
+    assert set(packages) == pinned.keys()
+
+
+def test_each_build_for_a_gpu_has_the_cuda_of_its_name() -> None:
+    assert {"onnxruntime-gpu", "nvidia-cudnn-cu13"} <= _pinned("requirements/gpu.txt").keys()
+    assert {"onnxruntime-gpu", "nvidia-cudnn-cu12"} <= _pinned("requirements/gpu-cuda12.txt").keys()
 
 
 def test_the_wheel_is_built_with_a_pinned_version() -> None:
