@@ -42,7 +42,11 @@ class ConfigurationError(Eye2FaceError):
 
 class _EnvironmentSettings(BaseSettings):
     model_config = SettingsConfigDict(
-        frozen=True, extra="forbid", hide_input_in_errors=True, use_attribute_docstrings=True
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True,
+        env_ignore_empty=True,  # Compose cannot leave a variable out, only empty
     )
 
 

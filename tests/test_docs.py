@@ -171,7 +171,7 @@ def test_every_extra_that_is_named_exists() -> None:
 
 def test_every_profile_of_compose_that_is_named_exists() -> None:
     services = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))["services"].values()
-    named = set(re.findall(r"--profile (\S+)", TEXT))
+    named = set(re.findall(r"--profile ([\w-]+)", TEXT))
     assert named and named <= {profile for each in services for profile in each.get("profiles", ())}
 
 
