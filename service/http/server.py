@@ -14,7 +14,7 @@ from service.access.tls import ServerCertificate, tls_handshake_timeout
 from service.errors import Eye2FaceError
 from service.http.app import create_app
 from service.http.protocol import HttpProtocol
-from service.observability.logs import logging_config
+from service.observability.logs import log_native_lines, logging_config
 from service.runtime.memory import freeze_garbage_collector, keep_freed_memory
 from service.settings import Settings
 
@@ -27,6 +27,7 @@ def run_server(settings: Settings) -> None:
         ConfigurationError: the settings, or the certificate or key file that they name, cannot be used.
     """
     keep_freed_memory()
+    log_native_lines()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # damaged images are expected
     certificate = ServerCertificate(*settings.tls_files) if settings.tls_files else None
     app = _StartupErrors(create_app(settings))

@@ -2,11 +2,17 @@
 
 import json
 import logging
+import os
+import sys
+import threading
 import time
 from typing import Any, Final, Literal
 
 _FIELDS: Final = ("request_id", "method", "path", "status", "code", "ms", "client", "key", "trace_id")
 """Fields of a request that a record may hold, given as `extra`."""
+
+
+_native_log = logging.getLogger("stderr")
 
 
 def logging_config(log_format: Literal["plain", "json"], level: str) -> dict[str, Any]:
@@ -24,6 +30,25 @@ def logging_config(log_format: Literal["plain", "json"], level: str) -> dict[str
         # httpx and asyncio log each of their steps at the level debug.
         "loggers": {"asyncio": {"level": "WARNING"}, "httpx": {"level": "WARNING"}},
     }
+
+
+def log_native_lines() -> None:
+    """Makes log records of the lines that C libraries write to standard error, such as libjpeg's warnings."""
+    own = sys.stderr
+    if own is not sys.__stderr__ or own is None:  # somebody else's, or closed
+        return
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, encoding=own.encoding, errors=own.errors)
+    readable, writable = os.pipe()
+    os.set_blocking(writable, False)  # what the log is too slow for is lost, and holds nobody up
+    os.dup2(writable, 2)
+    os.close(writable)
+    threading.Thread(target=_log_lines, args=(readable,), name="stderr", daemon=True).start()
+
+
+def _log_lines(readable: int) -> None:
+    with open(readable, errors="backslashreplace") as lines:
+        for line in lines:
+            _native_log.info("%s", line.rstrip())
 
 
 class JsonFormatter(logging.Formatter):
