@@ -9,17 +9,16 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
 
 from service import __version__
 from service.access.api_keys import ApiKey, append_key, generate_key, hash_key
 from service.cli.doctor import examine_finder, examine_model, examine_sandbox, examine_speed, examine_versions
-from service.cli.eyes import eyes_table
 from service.cli.synthesize import draw_photos, report
 from service.decoding.messages import printable
 from service.decoding.process_pool import open_reader
@@ -28,7 +27,7 @@ from service.folder.draw import DrawOptions, max_photo_bytes
 from service.inference.model_files import model_path
 from service.inference.synthesizer import Synthesizer
 from service.observability.stage_timer import StageTimer
-from service.pipeline import DRAW_OVERLAY, FIND_EYES
+from service.pipeline import DRAW_OVERLAY, FIND_EYES, PhotoEyes
 from service.runtime.files import read_regular_file, replace_file
 from service.runtime.signals import hold_sighup
 from service.selection import SynthesisOptions
@@ -53,6 +52,8 @@ _Device = Annotated[Literal["auto", "cpu", "cuda"] | None, typer.Option(help="Wh
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line; an error ends the process with one sentence and status 1."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # not every terminal has every character
     try:
         app(arguments, prog_name="eye2face")
     except (Eye2FaceError, OSError, ValidationError) as error:
@@ -134,7 +135,7 @@ def eyes(
         answer = eyes_answer(found, "", all=all)
         typer.echo(answer.model_dump_json(indent=2, exclude={"request_id"}))
     else:
-        Console().print(eyes_table(found) if found.eyes else "No eye was found.")
+        typer.echo(_eyes_table(found) if found.eyes else "No eye was found.")
 
 
 @app.command()
@@ -181,6 +182,18 @@ def new_key(
         append_key(file, key)
         typer.echo(f"Its hash is in {file}; the key itself is stored nowhere.", err=True)
     typer.echo(secret)
+
+
+def _eyes_table(found: PhotoEyes) -> str:
+    """A line for each eye."""
+    lines = ["person  side         x        y  size px  roll deg  score  sharpness  light"]
+    for measured in found.eyes:
+        eye, quality = measured.eye, measured.quality
+        lines.append(
+            f"{eye.person:6}  {eye.side:5} {eye.x:8.1f} {eye.y:8.1f} {eye.size_px:8.1f} {eye.roll_deg:9.1f}"
+            f" {eye.score:6.2f} {quality.sharpness:10.2f} {quality.light:6.2f}"
+        )
+    return "\n".join(lines)
 
 
 def _print_facts(facts: dict[str, str]) -> None:
