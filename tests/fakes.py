@@ -109,6 +109,60 @@ def failing_model(path: Path) -> Path:
     return path
 
 
+def endless_model(path: Path) -> Path:
+    """Writes a model as `tiny_model`, which never ends on eyes with a pixel that is not black."""
+    model = onnx.load(tiny_model(path, version="endless"))
+    body = helper.make_graph(
+        [helper.make_node("Identity", [name], [f"{name}_again"]) for name in ("on", "state")],
+        "body",
+        [
+            helper.make_tensor_value_info("round", TensorProto.INT64, []),
+            helper.make_tensor_value_info("on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("state", TensorProto.UINT8, None),
+        ],
+        [
+            helper.make_tensor_value_info("on_again", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("state_again", TensorProto.UINT8, None),
+        ],
+    )
+    model.graph.node.insert(0, helper.make_node("Loop", ["", "bright", "eyes"], ["same_eyes"], body=body))
+    model.graph.node.insert(0, helper.make_node("Cast", ["brightest"], ["bright"], to=TensorProto.BOOL))
+    model.graph.node.insert(0, helper.make_node("ReduceMax", ["wide"], ["brightest"], keepdims=0))
+    model.graph.node.insert(0, helper.make_node("Cast", ["eyes"], ["wide"], to=TensorProto.INT64))
+    model.graph.node[-1].input[0] = "same_eyes"
+    onnx.save(model, path)
+    return path
+
+
+def hungry_model(path: Path, num_bytes: int, *, constant: bool) -> Path:
+    """Writes a model as `tiny_model`, which needs so much memory to be run, or, if constant, to be loaded."""
+    model = onnx.load(tiny_model(path, version="hungry"))
+    size = numpy_helper.from_array(np.array([num_bytes], np.int64), "size")
+    model.graph.initializer.extend([size, numpy_helper.from_array(np.array(0, np.uint8), "zero")])
+    if constant:
+        made = [helper.make_node("ConstantOfShape", ["size"], ["much"], value=_ONE)]
+    else:
+        made = [
+            helper.make_node("Cast", ["eyes"], ["wide"], to=TensorProto.INT64),
+            helper.make_node("ReduceMin", ["wide"], ["least"], keepdims=0),
+            helper.make_node("Add", ["size", "least"], ["shape"]),
+            helper.make_node("ConstantOfShape", ["shape"], ["much"], value=_ONE),
+        ]
+    model.graph.node[0].output[0] = "resized"
+    model.graph.node.extend([
+        *made,
+        helper.make_node("Cast", ["much"], ["many"], to=TensorProto.INT32),
+        helper.make_node("ReduceMin", ["many"], ["one"], keepdims=0),
+        helper.make_node("Cast", ["one"], ["factor"], to=TensorProto.UINT8),
+        helper.make_node("Mul", ["resized", "factor"], ["faces"]),
+    ])  # fmt: skip
+    onnx.save(model, path)
+    return path
+
+
+_ONE = numpy_helper.from_array(np.array([1], np.uint8))
+
+
 def claim(path: Path, **metadata: str) -> Path:
     """Replaces metadata of the model in `path`, its sizes too, and leaves the graph as it is."""
     model = onnx.load(path)

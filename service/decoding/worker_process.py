@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -32,6 +32,7 @@ from service.decoding.messages import (
 from service.decoding.reader import PhotoRequest
 from service.errors import Eye2FaceError, NotReady, ReadingFailed, SandboxMissing
 from service.observability.stage_timer import StageTimer
+from service.runtime.child_process import child_environment, describe_exit
 from service.runtime.memory import MemoryBudget
 from service.settings import Sandbox
 
@@ -42,16 +43,6 @@ START_S: Final = 60.0
 
 GRACE_S: Final = 0.5
 """Time from a photo's deadline to the kill of its process; a new one takes as long to start."""
-
-_ONE_THREAD: Final = {"OPENBLAS_NUM_THREADS": "1"}
-"""NumPy's and OpenCV's copies of OpenBLAS, which nothing here asks, would each begin a thread for every core:
-on 64 cores 64 processes of 127 threads, more than a container may have."""
-
-_INHERITED_VARIABLES: Final = (
-    "GLIBC_", "HOME", "LANG", "LC_", "LD_", "MALLOC_", "OMP_", "OPENCV_", "ORT_", "PATH", "PYTHON", "TMPDIR",
-    "TZ", "VIRTUAL_ENV",
-)  # fmt: skip
-"""Prefixes of the environment variables that these processes inherit; others may be secrets."""
 
 _TASK_MODULES: Final = ("service.pipeline",)
 """The modules of the tasks, imported before a process enters its sandbox, which allows no import."""
@@ -96,7 +87,7 @@ class WorkerProcess:
                 command = [sys.executable, "-m", "service.decoding.worker", str(end), *self._arguments]
                 self._process = subprocess.Popen(
                     command, stdin=subprocess.DEVNULL, cwd=_ROOT, pass_fds=[end],
-                    env=_worker_environment(os.environ),
+                    env=child_environment(os.environ),
                     start_new_session=True,  # Ctrl+C is for the service, which ends them in good order
                 )  # fmt: skip
                 self._connection = WorkerConnection(ours.dup())
@@ -209,7 +200,7 @@ class WorkerProcess:
         if isinstance(lost, InvalidMessage):
             _log.error("a decoding process sent an %s", lost)
         self.stop()
-        how = "ended" if process is None else _describe_exit(process.returncode)
+        how = "ended" if process is None else describe_exit(process.returncode)
         _log.error("a decoding process %s; it will be replaced", how)
         return ReadingFailed(
             f"The process that read the photo {how}, and the service goes on with another one. "
@@ -222,12 +213,6 @@ class WorkerProcess:
         return self._connection
 
 
-def _worker_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment variables of a decoding process."""
-    inherited = {name: text for name, text in environment.items() if name.startswith(_INHERITED_VARIABLES)}
-    return inherited | _ONE_THREAD
-
-
 def _checked(message: AnyMessage[T], number: int, *, within_s: float) -> list[Outcome[T]]:
     """So many outcomes. Raises InvalidMessage: it tells others, or stages that took longer than the whole."""
     if not isinstance(message, Outcomes):
@@ -238,7 +223,3 @@ def _checked(message: AnyMessage[T], number: int, *, within_s: float) -> list[Ou
     if not all(0 <= each <= 1000 * within_s for each in times):
         raise InvalidMessage(f"stages that took longer than {within_s:.3f} s")
     return message.outcomes
-
-
-def _describe_exit(code: int) -> str:
-    return f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"

@@ -61,7 +61,8 @@ class Engine:
         num_at_once = settings.num_threads or num_cores + _SPARE_WORKERS
         run_with = partial(DeviceRunner, cores=cores, metrics=metrics, num_callers=num_at_once)
         load = partial(LoadedModel.open, settings, run_with, self._open_reader)
-        self.model = ReloadableModel(load(), load, self._publish_model_info)
+        candidate = partial(load, is_candidate=True)
+        self.model = ReloadableModel(load(), candidate, self._publish_model_info)
         on_gpu = self.synthesizer.device == "cuda"
         num_workers = num_cores * _WORKERS_PER_CORE if on_gpu else num_at_once
         self.pool = WorkerPool(

@@ -1,7 +1,8 @@
 """The model in use, and its replacement while requests run.
 
-A request takes `current` once and keeps it to its end, so it never sees two models. The new one is loaded
-and tested beside the old one; if it fails, the old one stays in use, and the log has the reason.
+A request takes `current` once and keeps it to its end, so it never sees two models. The new one is tested in
+a process with limits, then loaded beside the old one; if it fails, the old one stays in use, and the log has
+the reason.
 """
 
 import asyncio
@@ -9,22 +10,25 @@ import logging
 import threading
 import weakref
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 from service.decoding.reader import PhotoReader
 from service.engine.device_runner import DeviceRunner
 from service.errors import Eye2FaceError
-from service.inference.model_files import model_path
-from service.inference.self_test import check_model
+from service.inference.model_files import model_path, read_model
+from service.inference.self_test import check_candidate, check_model
 from service.inference.synthesizer import Synthesizer
 from service.pipeline import Pipeline, quality_thresholds
 from service.runtime.file_changes import file_signature
 from service.runtime.signals import on_sighup
 from service.runtime.worker_pool import attempt
 from service.settings import Settings
+
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -45,15 +49,20 @@ class LoadedModel:
         settings: Settings,
         run_with: Callable[[Synthesizer], DeviceRunner],
         open_reader: Callable[[Synthesizer], PhotoReader],
+        *,
+        is_candidate: bool = False,
     ) -> Self:
-        """The model that the settings name, as its file is now.
+        """The model that the settings name, as its file is now; a candidate has to pass its test elsewhere.
 
         Raises:
             ModelError: it cannot be used, or fails its self-test.
         """
         path = model_path(settings.model, settings.models_folder)
         as_read = file_signature(path)  # before reading: what is written meanwhile counts as a change
-        synthesizer = Synthesizer.load(path, device=settings.device)
+        content = read_model(path)
+        if is_candidate:
+            check_candidate(path, content)
+        synthesizer = Synthesizer.load(path, content=content, device=settings.device)
         check_model(synthesizer)
         reader, runner = open_reader(synthesizer), run_with(synthesizer)
         pipeline = Pipeline(reader, synthesizer, thresholds=quality_thresholds(settings), draw=runner)
@@ -86,7 +95,7 @@ class ReloadableModel:
     async def reload(self) -> bool:
         """Replaces the model by its file; returns False, and keeps the old one, if that fails."""
         async with self._reloading:
-            loaded, error = await asyncio.to_thread(attempt, self._load)
+            loaded, error = await _attempt_aside(self._load)
             if loaded is None:
                 kind = "" if isinstance(error, Eye2FaceError) else f"{type(error).__name__}: "
                 return self._keep(f"{kind}{error}")
@@ -95,6 +104,13 @@ class ReloadableModel:
             if self._announce is not None:
                 self._announce(loaded)
             return True
+
+    async def reload_when(self, wanted: asyncio.Event) -> None:
+        """Reloads, without end, when the event is set; what sets it during a reload is one more reload."""
+        while True:
+            await wanted.wait()
+            wanted.clear()
+            await self.reload()
 
     async def follow(self, locate: Callable[[], Path], every_s: float) -> None:
         """Reloads, without end, when the model's file has changed and then stayed as it is for `every_s`."""
@@ -120,16 +136,12 @@ class ReloadableModel:
 @asynccontextmanager
 async def watch_for_reloads(live: ReloadableModel, settings: Settings) -> AsyncIterator[None]:
     """Within the context, reloads the model on SIGHUP, and if configured when its file changes."""
-    tasks: set[asyncio.Task[object]] = set()
-
-    def start(task: "asyncio.Task[object]") -> None:
-        tasks.add(task)  # a task that nobody holds may be collected
-        task.add_done_callback(tasks.discard)
-
+    wanted = asyncio.Event()
+    tasks = [asyncio.create_task(live.reload_when(wanted))]
     if settings.model_watch_s:
         locate = lambda: model_path(settings.model, settings.models_folder)  # noqa: E731
-        start(asyncio.create_task(live.follow(locate, settings.model_watch_s)))
-    remove_handler = on_sighup(lambda: start(asyncio.create_task(live.reload())))
+        tasks.append(asyncio.create_task(live.follow(locate, settings.model_watch_s)))
+    remove_handler = on_sighup(wanted.set)
     try:
         yield
     finally:
@@ -137,3 +149,11 @@ async def watch_for_reloads(live: ReloadableModel, settings: Settings) -> AsyncI
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _attempt_aside(function: Callable[[], T]) -> tuple[T | None, Exception | None]:
+    """`attempt` in a daemon thread: one of `asyncio.to_thread` would keep the process from ending."""
+    outcome: Future[tuple[T | None, Exception | None]] = Future()
+    outcome.set_running_or_notify_cancel()  # whoever waits may go, the thread goes on
+    threading.Thread(target=lambda: outcome.set_result(attempt(function)), daemon=True).start()
+    return await asyncio.wrap_future(outcome)

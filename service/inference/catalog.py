@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from service.errors import ModelContractUnknown, ModelError
-from service.inference.eye_finder import FinderInfo, LearnedEyeFinder
+from service.inference.eye_finder import FinderInfo, read_finder_info
 from service.inference.model_files import list_models
 from service.inference.synthesizer import ModelInfo, read_model_info
 from service.runtime.file_changes import file_signature
@@ -73,6 +73,6 @@ def _read_info(path: Path) -> ModelInfo | FinderInfo:
         return read_model_info(path)
     except ModelContractUnknown as error:
         try:
-            return LearnedEyeFinder.load(path).info
+            return read_finder_info(path)
         except ModelContractUnknown:
             raise error from None  # most files are meant to be a synthesizer

@@ -7,7 +7,7 @@ photo -> network at 256 px, and at 640 and 128 px where that may show more -> de
 import base64
 import binascii
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Self
@@ -21,8 +21,9 @@ from service.inference.detector import (
     is_inside,
     suppress_non_maxima,
 )
-from service.inference.model_files import model_path
-from service.inference.session import EXPORT_AGAIN, Session, open_cpu_session, parse_metadata
+from service.inference.model_files import model_path, read_model
+from service.inference.onnx_metadata import EXPORT_AGAIN, Metrics, Text, parse_metadata, read_metadata
+from service.inference.session import Session, open_cpu_session
 from service.vision.eyes import CROP_PER_EYE_DISTANCE, Eye, EyeDetections, EyeFinder, Side, eyes_from_points
 from service.vision.haar import HaarEyeFinder
 from service.vision.images import Image
@@ -58,15 +59,15 @@ class FinderInfo:
     `ScoredEye.features`.
     """
 
-    name: str
-    version: str
-    training_data: str
-    licence_class: str
-    commit: str
-    date: str
+    name: Text
+    version: Text
+    training_data: Text
+    licence_class: Text
+    commit: Text
+    date: Text
     threshold: float
     score_weights: tuple[float, ...]
-    metrics: dict[str, float]
+    metrics: Metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +104,10 @@ class LearnedEyeFinder:
             ModelNotFound: there is no such file.
             ModelContractUnknown: it is not an eye finder of the contract that this service knows.
         """
-        session = open_cpu_session(path, num_threads=1)
-        return cls(session, _read_info(session, path), _read_refiner(session, path))
+        content = read_model(path)
+        session = open_cpu_session(content, num_threads=1, name=path)
+        metadata = read_metadata(content, path)
+        return cls(session, _read_info(metadata, path), _read_refiner(metadata, path))
 
     def detect(self, photo: Image) -> EyeDetections:
         """Eyes in pixels of `photo` (H x W x 3 uint8 RGB), people largest first."""
@@ -211,14 +214,22 @@ def _by_person(eyes: list[Eye]) -> list[Eye]:
     return sorted(numbered, key=lambda eye: (eye.person, eye.side == "left"))
 
 
-def _read_info(session: Session, path: Path) -> FinderInfo:
-    metadata = session.metadata
-    found = f"{metadata.get('part', 'no part')} {metadata.get('contract_version', 'none')}"
+def read_finder_info(path: Path) -> FinderInfo:
+    """The metadata of the eye finder in `path`, which is not loaded.
+
+    Raises:
+        ModelNotFound, ModelContractUnknown: it cannot be used here.
+    """
+    return _read_info(read_metadata(read_model(path), path), path)
+
+
+def _read_info(metadata: Mapping[str, str], path: Path) -> FinderInfo:
+    found = f"{metadata.get('part', 'no part')[:50]} {metadata.get('contract_version', 'none')[:50]}"
     if found != f"eye_finder {FINDER_CONTRACT_VERSION}":
         raise ModelContractUnknown(
             f"{path} holds {found}; this service expects eye_finder {FINDER_CONTRACT_VERSION}. {EXPORT_AGAIN}"
         )
-    info = parse_metadata(session, path, FinderInfo)
+    info = parse_metadata(metadata, path, FinderInfo)
     if len(info.score_weights) != NUM_CALIBRATION_FEATURES:
         raise ModelContractUnknown(
             f"{path} has {len(info.score_weights)} score weights; expected {NUM_CALIBRATION_FEATURES}. "
@@ -227,9 +238,9 @@ def _read_info(session: Session, path: Path) -> FinderInfo:
     return info
 
 
-def _read_refiner(session: Session, path: Path) -> Refiner | None:
+def _read_refiner(metadata: Mapping[str, str], path: Path) -> Refiner | None:
     """The refiner from the file's metadata: in one file the two networks cannot be mismatched."""
-    embedded = session.metadata.get("refiner")
+    embedded = metadata.get("refiner")
     if not embedded:
         return None
     try:

@@ -1,15 +1,34 @@
-"""Self-test of a synthesizer with two drawn eyes, before callers meet it.
+"""Self-test of a synthesizer with drawn eyes, before callers meet it.
 
-A file can follow the contract and still hold damaged weights: faces of NaN become black here.
+A file can follow the contract and still hold damaged weights: faces of NaN become black here. It can also
+need more time or memory than there is: `python -m service.inference.self_test` tests a candidate, which a
+running service is to change to, in a process of its own.
 """
 
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from service.errors import InferenceFailed, ModelSelfTestFailed
+from service.errors import Eye2FaceError, InferenceFailed, ModelSelfTestFailed
 from service.inference.synthesizer import Synthesizer
+from service.runtime.child_process import child_environment, describe_exit, end_with_parent, limit_memory
+from service.runtime.memory import count_memory, prefer_oom_kill
 from service.vision.images import Image
+
+MAX_TEST_S: Final = 30
+"""Seconds that a candidate may take to be loaded and to draw; the shipped model takes one second."""
+
+MAX_CANDIDATE_BYTES: Final = 2 << 30
+"""Memory that a candidate may take, if that is not more than a quarter of all: it is loaded beside the model
+in use, and several photos are drawn at once."""
+
+_NUM_EACH: Final = 2
+"""Two drawings of each eye make a batch of as many as a worker draws at once."""
 
 _MAX_DIFFERENCE: Final = 2
 """Gray levels of 255 by which a face may depend on its batch: kernels sum in another order."""
@@ -24,14 +43,11 @@ def check_model(synthesizer: Synthesizer) -> None:
         ModelSelfTestFailed: it does not, or it cannot be run.
     """
     size, face_size = synthesizer.info.eye_size, synthesizer.info.face_size
-    eyes_BHWC = np.stack(
-        [
-            draw_eye(size, skin=(224, 178, 150), iris=(90, 60, 30)),
-            draw_eye(size, skin=(96, 64, 48), iris=(70, 110, 150)),
-        ]
-    )
+    light = draw_eye(size, skin=(224, 178, 150), iris=(90, 60, 30))
+    dark = draw_eye(size, skin=(96, 64, 48), iris=(70, 110, 150))
+    eyes_BHWC = np.stack([light, dark] * _NUM_EACH)
     faces_BHWC = _draw(synthesizer, eyes_BHWC)
-    expected = (2, face_size, face_size, 3)
+    expected = (len(eyes_BHWC), face_size, face_size, 3)
     if faces_BHWC.shape != expected:
         raise _failure(synthesizer, f"draws an array of shape {faces_BHWC.shape} instead of {expected}")
     if any(face.min() == face.max() for face in faces_BHWC):
@@ -40,7 +56,26 @@ def check_model(synthesizer: Synthesizer) -> None:
         raise _failure(synthesizer, "draws the same face from different eyes")
     alone = np.concatenate([_draw(synthesizer, eye[np.newaxis]) for eye in eyes_BHWC])
     if (abs(alone.astype(np.int16) - faces_BHWC) > _MAX_DIFFERENCE).any():
-        raise _failure(synthesizer, "draws another face when it draws two at once")
+        raise _failure(synthesizer, "draws another face when it draws several at once")
+
+
+def check_candidate(path: Path, content: bytes) -> None:
+    """Checks the model of this content, read from `path`, on the CPU in a process with limits.
+
+    Raises:
+        ModelSelfTestFailed: it cannot be used, or takes too much time or memory.
+    """
+    command = [sys.executable, "-m", "service.inference.self_test", str(path), str(os.getpid())]
+    try:
+        done = subprocess.run(
+            command, input=content, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=MAX_TEST_S,
+            cwd=Path(__file__).parents[2], env=child_environment(os.environ),
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise ModelSelfTestFailed(f"{path} was not loaded and tested within {MAX_TEST_S} s.") from None
+    if done.returncode:
+        problem = f"The test of {path} {describe_exit(done.returncode)}."
+        raise ModelSelfTestFailed(done.stdout.decode(errors="replace").strip() or problem)
 
 
 def draw_eye(size: int, *, skin: Colour, iris: Colour) -> Image:
@@ -68,3 +103,22 @@ def _failure(synthesizer: Synthesizer, found: str) -> ModelSelfTestFailed:
         f"The model {info.name} {info.version} {found}. Expected faces that differ from eye to eye: "
         "export it again, and check how it was trained."
     )
+
+
+def _test_candidate(path: Path, parent: int) -> None:
+    """Tests the model whose content comes in, from `path`; ends the process with status 1 if it fails."""
+    signal.alarm(MAX_TEST_S)
+    end_with_parent(parent)
+    prefer_oom_kill()
+    content = sys.stdin.buffer.read()
+    max_bytes = min(MAX_CANDIDATE_BYTES, count_memory() // 4)
+    limit_memory(max_bytes)
+    try:
+        check_model(Synthesizer.load(path, content=content, device="cpu"))
+    except (Eye2FaceError, MemoryError) as error:
+        print(str(error) or f"{path} takes more than {max_bytes >> 20} MiB of memory.")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    _test_candidate(Path(sys.argv[1]), int(sys.argv[2]))

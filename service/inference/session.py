@@ -8,9 +8,8 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,31 +18,25 @@ from service.errors import (
     InferenceFailed,
     ModelContractUnknown,
     ModelError,
-    ModelNotFound,
     RuntimeMissing,
 )
+from service.inference.model_files import read_model
 
 Device = Literal["cpu", "cuda"]
-T = TypeVar("T")
 
-EXPORT_AGAIN = (
-    "Export the model again with the same version of the project, or install the service that fits it."
-)
-_METADATA_PREFIX = "eye2face."
-_JSON_ENTRIES = ("metrics", "score_weights")
+_MAX_MESSAGE = 500
+"""Characters of a message: it may name parts of the model, whose names may have any length."""
+
 _CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 
 
 class Session:
     """An opened ONNX model on one device; may be shared by threads.
 
-    `metadata` holds the file's own entries, without their prefix. `inputs` and `outputs` have `name`, `type`
-    and `shape`.
+    `inputs` and `outputs` have `name`, `type` and `shape`.
     """
 
     def __init__(self, session: Any, device: Device) -> None:
-        stored: dict[str, str] = session.get_modelmeta().custom_metadata_map
-        self.metadata = {key.removeprefix(_METADATA_PREFIX): value for key, value in stored.items()}
         self.inputs: list[Any] = session.get_inputs()
         self.outputs: list[Any] = session.get_outputs()
         self.device = device
@@ -64,8 +57,10 @@ class Session:
         return results
 
 
-def open_cpu_session(model: Path | bytes, *, num_threads: int) -> Session:
-    """The model in a file, or of these bytes, on the CPU.
+def open_cpu_session(
+    model: Path | bytes, *, num_threads: int, name: object = "The embedded model"
+) -> Session:
+    """The model in a file, or of these bytes and this name, on the CPU.
 
     Raises:
         RuntimeMissing: ONNX Runtime is not installed.
@@ -73,9 +68,8 @@ def open_cpu_session(model: Path | bytes, *, num_threads: int) -> Session:
         ModelContractUnknown: it is no ONNX model.
     """
     runtime = _import_onnxruntime()
-    if isinstance(model, Path) and not model.is_file():
-        raise ModelNotFound(f"There is no model file {model}. Give the path of an ONNX file.")
-    name = model if isinstance(model, Path) else "The embedded model"
+    if isinstance(model, Path):
+        model, name = read_model(model), model
     with _translate_errors(
         ModelContractUnknown,
         f"{name} cannot be loaded as an ONNX model: {{problem}}. "
@@ -89,7 +83,7 @@ def has_cuda() -> bool:
     return _CUDA in _import_onnxruntime().get_available_providers()
 
 
-def open_cuda_session(path: Path) -> Session:
+def open_cuda_session(model: bytes) -> Session:
     """The model on the GPU alone, run once: by default ONNX Runtime falls back to the CPU with a warning.
 
     Raises:
@@ -109,7 +103,7 @@ def open_cuda_session(path: Path) -> Session:
     cuda = {"cudnn_conv_algo_search": "HEURISTIC", "arena_extend_strategy": "kSameAsRequested"}
     with _translate_errors(DeviceUnavailable, f"The model does not run on CUDA: {{problem}}. {what_to_do}"):
         runtime.preload_dlls()
-        session = _open(runtime, path, options, [(_CUDA, cuda)])
+        session = _open(runtime, model, options, [(_CUDA, cuda)])
         (eyes,) = session.get_inputs()
         session.run(None, {eyes.name: np.zeros((1, *eyes.shape[1:]), np.uint8)})
     if session.get_providers()[0] != _CUDA:
@@ -117,27 +111,9 @@ def open_cuda_session(path: Path) -> Session:
     return Session(session, "cuda")
 
 
-def parse_metadata(session: Session, path: Path, kind: type[T], **known: object) -> T:
-    """The metadata as a dataclass; `known` are fields that are not in the file.
-
-    Raises:
-        ModelContractUnknown: an entry is missing or of the wrong type.
-    """
-    try:
-        entries = {
-            name: msgspec.json.decode(value) if name in _JSON_ENTRIES else value
-            for name, value in session.metadata.items()
-        }
-        return msgspec.convert(entries | known, kind, strict=False)  # not strict: numbers are stored as text
-    except msgspec.MsgspecError as error:
-        raise ModelContractUnknown(
-            f"{path} has metadata that cannot be read ({error}). {EXPORT_AGAIN}"
-        ) from error
-
-
 def first_line(error: BaseException | None) -> str:
     """The first line of ONNX Runtime's message; the rest names its source files."""
-    return str(error).strip().split("\n")[0].rstrip(".")
+    return str(error).strip().split("\n")[0].rstrip(".")[:_MAX_MESSAGE]
 
 
 def _import_onnxruntime() -> ModuleType:
@@ -152,8 +128,10 @@ def _import_onnxruntime() -> ModuleType:
     return module
 
 
-def _open(runtime: ModuleType, model: Path | bytes, options: Any, providers: list[Any]) -> Any:
-    return runtime.InferenceSession(model if isinstance(model, bytes) else str(model), options, providers)
+def _open(runtime: ModuleType, model: bytes, options: Any, providers: list[Any]) -> Any:
+    session = runtime.InferenceSession(model, options, providers)
+    session._model_bytes = None  # ONNX Runtime keeps them for a change of the device
+    return session
 
 
 def _options(runtime: ModuleType, num_threads: int) -> Any:

@@ -13,15 +13,9 @@ from typing import Literal, Self
 import numpy as np
 
 from service.errors import DeviceUnavailable, InferenceFailed, ModelContractUnknown
-from service.inference.session import (
-    EXPORT_AGAIN,
-    Session,
-    first_line,
-    has_cuda,
-    open_cpu_session,
-    open_cuda_session,
-    parse_metadata,
-)
+from service.inference.model_files import read_model
+from service.inference.onnx_metadata import EXPORT_AGAIN, Metrics, SidePx, Text, parse_metadata, read_metadata
+from service.inference.session import Session, first_line, has_cuda, open_cpu_session, open_cuda_session
 from service.vision.eyes import CROP_VERSION
 from service.vision.images import Image
 
@@ -35,20 +29,20 @@ _log = logging.getLogger(__name__)
 class ModelInfo:
     """The metadata of a model file, and the SHA-256 of the file."""
 
-    name: str
-    version: str
+    name: Text
+    version: Text
     contract_version: int
     crop_version: int
-    part: str
-    eye_size: int
-    face_size: int
-    recipe: str
-    objective: str
-    training_data: str
-    licence_class: str
-    commit: str
-    date: str
-    metrics: dict[str, float]
+    part: Text
+    eye_size: SidePx
+    face_size: SidePx
+    recipe: Text
+    objective: Text
+    training_data: Text
+    licence_class: Text
+    commit: Text
+    date: Text
+    metrics: Metrics
     sha256: str
     face_frame_version: int = 1
 
@@ -78,11 +72,12 @@ class Synthesizer:
         cls,
         path: Path,
         *,
+        content: bytes | None = None,
         device: Literal["auto", "cpu", "cuda"] = "auto",
         num_threads: int = 1,
         part: str = "eye",
     ) -> Self:
-        """The model in `path`, checked and run once.
+        """The model in `path`, or of the content that was read from there, checked and run once.
 
         `auto` is the GPU where the model runs there, else the CPU. `num_threads` is for one call on the CPU;
         with several calls at once 1 is best. `part` is the part of the face in its input: training also has
@@ -94,11 +89,13 @@ class Synthesizer:
             ModelContractUnknown: it is not a model that this service knows how to use.
             DeviceUnavailable: the model does not run on the GPU that was asked for.
         """
-        session = open_cpu_session(path, num_threads=num_threads)
-        info = _read_info(session, path, part)
+        content = read_model(path) if content is None else content
+        session = open_cpu_session(content, num_threads=num_threads, name=path)
+        info = _read_info(content, path, part)
+        _check_tensors(session, info, path)
         if device == "cuda" or (device == "auto" and has_cuda()):
             try:
-                session = open_cuda_session(path)
+                session = open_cuda_session(content)
             except DeviceUnavailable as error:
                 if device == "cuda":
                     raise
@@ -125,25 +122,28 @@ class Synthesizer:
 
 
 def read_model_info(path: Path) -> ModelInfo:
-    """The metadata of the synthesizer in `path`, if it can be used here.
+    """The metadata of the synthesizer in `path`, which is not loaded.
 
     Raises:
-        RuntimeMissing, ModelNotFound, ModelContractUnknown: it cannot.
+        ModelNotFound, ModelContractUnknown: it cannot be used here.
     """
-    return _read_info(open_cpu_session(path, num_threads=1), path, "eye")
+    return _read_info(read_model(path), path, "eye")
 
 
-def _read_info(session: Session, path: Path, part: str) -> ModelInfo:
+def _read_info(content: bytes, path: Path, part: str) -> ModelInfo:
     """The metadata of the model, if it is of the contract that this service knows."""
-    metadata = session.metadata
+    metadata = read_metadata(content, path)
     _expect(path, "contract version", metadata.get("contract_version", "none"), str(CONTRACT_VERSION))
     _expect(path, "crop version", metadata.get("crop_version", "none"), str(CROP_VERSION))
     if metadata.get("part") != part:
         raise ModelContractUnknown(
-            f"{path} draws faces from the part '{metadata.get('part')}'; expected one that draws them from "
-            f"the part '{part}'. Name another model."
+            f"{path} draws faces from the part '{str(metadata.get('part'))[:50]}'; expected one that draws "
+            f"them from the part '{part}'. Name another model."
         )
-    info = parse_metadata(session, path, ModelInfo, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+    return parse_metadata(metadata, path, ModelInfo, sha256=hashlib.sha256(content).hexdigest())
+
+
+def _check_tensors(session: Session, info: ModelInfo, path: Path) -> None:
     for kind, tensors, name, side in (
         ("input", session.inputs, "eyes", info.eye_size),
         ("output", session.outputs, "faces", info.face_size),
@@ -152,11 +152,10 @@ def _read_info(session: Session, path: Path, part: str) -> ModelInfo:
         _expect(path, kind, "; ".join(found), f"{name} tensor(uint8) [{side}, {side}, 3]")
         size = tensors[0].shape[0]
         _expect(path, f"batch size of its {kind}", str(size) if isinstance(size, int) else "any", "any")
-    return info
 
 
 def _expect(path: Path, what: str, found: str, expected: str) -> None:
     if found != expected:
         raise ModelContractUnknown(
-            f"{path} has {what} {found}; this service expects {expected}. {EXPORT_AGAIN}"
+            f"{path} has {what} {found[:200]}; this service expects {expected}. {EXPORT_AGAIN}"
         )

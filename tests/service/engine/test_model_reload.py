@@ -1,7 +1,9 @@
 """Models swapped while the service runs: by SIGHUP and by a watched file, with requests in flight."""
 
 import asyncio
+import hashlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,15 +20,20 @@ import httpx
 import pytest
 
 from service.decoding.reader import InProcessReader
+from service.engine import model_reload
 from service.engine.device_runner import DeviceRunner
+from service.engine.engine import Engine
 from service.engine.model_reload import LoadedModel, ReloadableModel, watch_for_reloads
 from service.errors import ModelSelfTestFailed
 from service.http.app import create_app
+from service.inference import self_test
+from service.inference.self_test import check_candidate
 from service.observability.metrics import Metrics
+from service.runtime.file_changes import file_signature
 from service.settings import Settings
 from service.vision.eyes import Eye, EyeDetections
 from service.vision.images import Image
-from tests.fakes import KnownEyes, spoil, tiny_model
+from tests.fakes import KnownEyes, endless_model, hungry_model, spoil, tiny_model
 from tests.running import ROOT, find_free_port, running_service, serving, wait_until_ready
 
 
@@ -97,6 +104,125 @@ def test_a_watched_file_is_put_into_use_by_itself(tmp_path: Path) -> None:
         assert version_of(service.address) == "2"
         time.sleep(0.5)
     assert service.log.read_text().count("cannot reload the model") == 1  # a bad file is tried once
+
+
+def children(pid: int, of: str) -> list[int]:
+    """The processes that it started and whose command line has these words."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        try:
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == pid and of in (folder / "cmdline").read_text():
+                found.append(int(folder.name))
+        except (OSError, ValueError):  # it has ended, or is no process
+            continue
+    return found
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux ends children with their parent")
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
+def test_a_new_model_that_never_ends_stops_neither_answers_nor_the_service(
+    tmp_path: Path, photo: bytes, end: signal.Signals
+) -> None:
+    place = tiny_model(tmp_path / "place" / "tiny.onnx", version="1")
+    with running_service(tmp_path, model=place) as service:
+        put(endless_model(tmp_path / "2.onnx"), place)
+        service.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: children(service.process.pid, "service.inference.self_test"))
+        (child,) = children(service.process.pid, "service.inference.self_test")
+        assert draw(service.address, photo) == ("1", 128)
+        begin = time.monotonic()
+        service.process.send_signal(end)
+        assert service.process.wait(20) == (0 if end == signal.SIGTERM else -signal.SIGKILL)
+        assert time.monotonic() - begin < 10  # it would have 20 s for work
+        wait_for(lambda: is_gone(child), 5)
+
+
+def test_a_new_model_that_takes_too_much_time_or_memory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(self_test, "MAX_TEST_S", 3)
+    place = tiny_model(tmp_path / "tiny.onnx", version="1")
+    settings = Settings(model=str(place), device="cpu")
+    engine = Engine(settings, Metrics())
+    try:
+        for make, told in (
+            (endless_model, "was not loaded and tested within 3 s"),
+            (lambda path: hungry_model(path, 50 << 30, constant=False), "Failed to allocate memory"),
+            (lambda path: hungry_model(path, 50 << 30, constant=True), "Failed to allocate memory"),
+            (lambda path: tiny_model(path, name="[" * 50_000_000), r"metadata that cannot be read .*\$.name"),
+            (lambda path: tiny_model(path, metrics="[" * 100_000), "metadata that cannot be read"),
+        ):
+            make(place)
+            assert not asyncio.run(engine.model.reload())
+            assert re.search(told, engine.model.last_failure or ""), engine.model.last_failure
+            assert len(engine.model.last_failure or "") < 1500
+        with place.open("wb") as file:
+            file.truncate(3 << 30)
+        assert not asyncio.run(engine.model.reload())
+        assert "Larger than" in (engine.model.last_failure or "")
+        assert engine.synthesizer.info.version == "1"
+    finally:
+        engine.close()
+
+
+def test_the_model_that_was_tested_is_the_one_that_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Although another one is in its place by then."""
+    place = tiny_model(tmp_path / "tiny.onnx", version="1")
+    engine = Engine(Settings(model=str(place), device="cpu"), Metrics())
+
+    def replace_after(path: Path, content: bytes) -> None:
+        check_candidate(path, content)
+        endless_model(place)
+
+    monkeypatch.setattr(model_reload, "check_candidate", replace_after)
+    try:
+        tiny_model(place, version="2")
+        tested = hashlib.sha256(place.read_bytes()).hexdigest()
+        assert asyncio.run(engine.model.reload())
+        assert engine.synthesizer.info.sha256 == tested
+        assert engine.model.current.signature != file_signature(place)  # a watched file is then tried next
+    finally:
+        engine.close()
+
+
+def test_signals_during_a_reload_are_one_more_reload(tmp_path: Path) -> None:
+    loaded = load(Settings(model=str(tiny_model(tmp_path / "tiny.onnx")), device="cpu"))
+    begun: list[float] = []
+    go_on = threading.Event()
+
+    def load_slowly() -> LoadedModel:
+        begun.append(time.monotonic())
+        assert go_on.wait(60)
+        return loaded
+
+    async def signal_often() -> None:
+        live = ReloadableModel(loaded, load_slowly)
+        async with watch_for_reloads(live, Settings()):
+            for _ in range(500):
+                os.kill(os.getpid(), signal.SIGHUP)
+                await asyncio.sleep(0)
+            while not begun:
+                await asyncio.sleep(0.01)
+            for _ in range(500):
+                os.kill(os.getpid(), signal.SIGHUP)
+                await asyncio.sleep(0)
+            go_on.set()
+            while len(begun) < 2 or live._reloading.locked():
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.1)
+
+    asyncio.run(asyncio.wait_for(signal_often(), 60))
+    assert len(begun) == 2
 
 
 SLOW_TO_LOAD = """

@@ -1,6 +1,7 @@
 """Which models are there, what is said of each, and which one answers."""
 
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
@@ -8,12 +9,12 @@ from starlette.testclient import TestClient
 
 from service.errors import ModelNotFound
 from service.http.app import create_app
-from service.inference import session, synthesizer
+from service.inference import synthesizer
 from service.inference.catalog import Catalog
-from service.inference.model_files import model_path
+from service.inference.model_files import model_path, read_model
 from service.settings import Settings
 from tests.fake_finders import seen_right, tiny_finder
-from tests.fakes import tiny_model
+from tests.fakes import hungry_model, tiny_model
 from tests.service.shapes import check_problem, check_standard_headers
 
 
@@ -50,13 +51,12 @@ def test_a_file_is_read_once_and_again_when_it_changes(
     catalogue = Catalog(mounted)
     before = catalogue.list()
     read: list[Path] = []
-    real = session.open_cpu_session
 
-    def count(path: Path, *, num_threads: int) -> object:
+    def count(path: Path) -> bytes:
         read.append(path)
-        return real(path, num_threads=num_threads)
+        return read_model(path)
 
-    monkeypatch.setattr(synthesizer, "open_cpu_session", count)
+    monkeypatch.setattr(synthesizer, "read_model", count)
     assert [entry.info for entry in catalogue.list()] == [entry.info for entry in before]
     assert read == []
     tiny_model(mounted / "good.onnx", version="0.0.2")
@@ -96,6 +96,35 @@ def test_the_route_tells_size_part_licence_training_data_metrics_and_who_answers
         document = client.get("/models").json()
         assert document["answering"] == about
         assert not any(each["answers"] for each in document["models"])
+
+
+def test_metadata_without_bounds_is_the_problem_of_its_file_alone(mounted: Path) -> None:
+    tiny_model(mounted / "deep.onnx", metrics="[" * 100_000)
+    tiny_model(mounted / "long.onnx", name="n" * 50_000_000)
+    tiny_model(mounted / "other.onnx", contract_version="9" * 1_000_000)
+    tiny_model(mounted / "forged.onnx", version="1\nERROR: forged")
+    (mounted / "cyclic.onnx").symlink_to("cyclic.onnx")
+    os.mkfifo(mounted / "fifo.onnx")
+    with (mounted / "large.onnx").open("wb") as file:
+        file.truncate(3 << 30)
+    settings = Settings(model="good", models_dir=str(mounted), device="cpu")
+    with TestClient(create_app(settings)) as client:
+        answer = client.get("/models")
+    assert answer.status_code == 200 and len(answer.content) < 20_000
+    problems = {each["name"]: each["problem"] for each in answer.json()["models"]}
+    assert problems["good"] is None
+    for name, told in {
+        "deep": "at `$[0]`", "long": "$.name", "other": "contract version 9", "forged": "$.version",
+        "cyclic": "cannot be read", "fifo": "Not a regular file", "large": "Larger than",
+    }.items():  # fmt: skip
+        assert told in problems[name]
+
+
+def test_a_listed_model_is_not_loaded(mounted: Path) -> None:
+    """Its constants alone would take 50 GB."""
+    hungry_model(mounted / "hungry.onnx", 50 << 30, constant=True)
+    entries = {entry.name: entry for entry in Catalog(mounted).list()}
+    assert entries["hungry"].problem is None
 
 
 def test_a_model_beside_the_folders_is_listed_too(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ class Odd(Synthesizer):
 
 def test_a_model_that_mixes_up_its_batch_is_refused(tmp_path: Path) -> None:
     model = Odd.load(tiny_model(tmp_path / "tiny.onnx"), device="cpu")
-    with pytest.raises(ModelSelfTestFailed, match="when it draws two at once"):
+    with pytest.raises(ModelSelfTestFailed, match="when it draws several at once"):
         check_model(model)
 
 

@@ -1,0 +1,106 @@
+"""Metadata of ONNX files: read without ONNX Runtime, which would load the graph and compute its constants.
+
+Source: `ModelProto` and `StringStringEntryProto` in onnx.proto; protobuf's encoding of messages.
+"""
+
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Final, TypeVar
+
+import msgspec
+
+from service.errors import ModelContractUnknown
+
+T = TypeVar("T")
+
+EXPORT_AGAIN: Final = (
+    "Export the model again with the same version of the project, or install the service that fits it."
+)
+
+Text = Annotated[str, msgspec.Meta(max_length=300, pattern=r"\A[^\x00-\x1f\x7f]*\Z")]
+"""A text that answers and log lines may hold."""
+
+Metrics = Annotated[dict[Text, float], msgspec.Meta(max_length=100)]
+SidePx = Annotated[int, msgspec.Meta(ge=1, le=4096)]
+
+_PREFIX: Final = "eye2face."
+_METADATA, _KEY, _VALUE = 14, 1, 2
+_LENGTHS: Final = {1: 8, 5: 4}
+"""Bytes of a field by its wire type, where that says it."""
+
+_MAX_FIELDS: Final = 1000
+_MAX_ENTRY_BYTES: Final = 16 << 20
+"""Of an entry, which may hold a network; what is longer is cut."""
+
+_MAX_JSON: Final = 10_000
+_JSON_ENTRIES: Final = ("metrics", "score_weights")
+_Numbers = float | None | list[float] | dict[str, float | None]
+"""What JSON may hold here, which is not deep."""
+
+
+def read_metadata(content: bytes, path: Path) -> dict[str, str]:
+    """The metadata of the model in `path`, which has this content, without the prefix of our names.
+
+    Raises:
+        ModelContractUnknown: it is no ONNX model.
+    """
+    metadata = {}
+    try:
+        for number, entry in islice(_fields(memoryview(content)), _MAX_FIELDS):
+            if number == _METADATA:
+                parts = {
+                    part: bytes(text).decode() for part, text in islice(_fields(entry[:_MAX_ENTRY_BYTES]), 2)
+                }
+                metadata[parts.get(_KEY, "").removeprefix(_PREFIX)] = parts.get(_VALUE, "")
+    except (ValueError, IndexError, KeyError) as error:
+        raise ModelContractUnknown(
+            f"{path} cannot be loaded as an ONNX model. "
+            "Expected a file written by `python -m training export`; copy or export it again."
+        ) from error
+    return metadata
+
+
+def parse_metadata(metadata: Mapping[str, str], path: Path, kind: type[T], **known: object) -> T:
+    """The metadata as a dataclass; `known` are fields that are not in the file.
+
+    Raises:
+        ModelContractUnknown: an entry is missing, too long or of the wrong type.
+    """
+    try:
+        decoded = {
+            name: msgspec.json.decode(metadata[name][:_MAX_JSON], type=_Numbers)
+            for name in _JSON_ENTRIES
+            if name in metadata
+        }
+        return msgspec.convert({**metadata, **decoded, **known}, kind, strict=False)  # numbers are text
+    except msgspec.MsgspecError as error:
+        raise ModelContractUnknown(
+            f"{path} has metadata that cannot be read ({error}). {EXPORT_AGAIN}"
+        ) from error
+
+
+def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
+    """The fields of a message, each with its number and bytes, which are none if it is a number."""
+    position = 0
+    while position < len(message):
+        tag, position = _read_varint(message, position)
+        if tag & 7 == 0:
+            length, (_, position) = 0, _read_varint(message, position)
+        elif tag & 7 == 2:
+            length, position = _read_varint(message, position)
+        else:
+            length = _LENGTHS[tag & 7]
+        yield tag >> 3, message[position : position + length]
+        position += length
+
+
+def _read_varint(message: memoryview, position: int) -> tuple[int, int]:
+    """The number at a position, and the position after it."""
+    value = 0
+    for shift in range(0, 70, 7):
+        byte = message[position + shift // 7]
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value, position + shift // 7 + 1
+    raise ValueError("a number of more than 64 bits")
