@@ -8,11 +8,11 @@ import json
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -24,9 +24,10 @@ from service.inference.synthesizer import Synthesizer
 from service.vision.eyes import CROP_VERSION
 from service.vision.images import Image
 from training.data.face_alignment import FACE_FRAME_VERSION
+from training.data.files import write_atomically
 from training.data.licences import LicenceClass
 from training.errors import ExportError
-from training.export.polyphase import apply_polyphase
+from training.export.polyphase import to_polyphase
 from training.loop.previews import draw_faces
 from training.synthesizer.autoencoder import Autoencoder
 from training.synthesizer.weights import SUFFIX, describe_weights, load_weights, save_weights
@@ -85,49 +86,43 @@ def export(
     average = load_weights(run)
     if average.config.num_eyes != 1:
         raise ExportError(f"{run} draws from {average.config.num_eyes} eyes, a served model from one")
+    served, example = ServedAutoencoder(to_polyphase(average)), torch.from_numpy(check_eyes_BHWC[:2].copy())
+    batch = {0: torch.export.Dim("batch")}
+    model = to_onnx(served, example, input_name="eyes", output_name="faces", dynamic_shape=batch)
+    if half:
+        store_as_float16(model)
+    _write_metadata(model, metadata, average)
+    onnx.checker.check_model(model, full_check=True)
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / "draft.onnx"
-        _to_onnx(average, draft, check_eyes_BHWC[:2])
-        model = onnx.load(draft)
-        strip_node_metadata(model)
-        apply_polyphase(model)
-        if half:
-            store_as_float16(model)
-        _write_metadata(model, metadata, average)
-        onnx.checker.check_model(model, full_check=True)
         onnx.save(model, draft)
         difference = difference_to_torch(draft, average, check_eyes_BHWC, metadata.part)
-        if difference > MAX_DIFFERENCE:
-            raise ExportError(
-                f"ONNX Runtime and torch differ by {difference} of 255, at most {MAX_DIFFERENCE} is allowed"
-                + ("; try --float32" if half else "")
-            )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_weights(path.with_suffix(SUFFIX), average, describe_weights(run))
-        partial = path.with_suffix(".new")
-        partial.write_bytes(draft.read_bytes())
-        partial.replace(path)
+    if difference > MAX_DIFFERENCE:
+        raise ExportError(
+            f"ONNX Runtime and torch differ by {difference} of 255, at most {MAX_DIFFERENCE} is allowed"
+            + ("; try --float32" if half else "")
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_weights(path.with_suffix(SUFFIX), average, describe_weights(run))
+    write_atomically(path, lambda file: file.write(model.SerializeToString()))
     return difference
 
 
-@contextmanager
-def quiet_exporter() -> Iterator[None]:
-    """Inside, torch's exporter neither warns of itself nor of a torchvision that nobody needs."""
-    log = logging.getLogger("torch.onnx")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        log.setLevel(level)
-
-
-def strip_node_metadata(model: onnx.ModelProto) -> None:
-    """Takes out where in whose folder each node was made; of a small model that is a seventh of the file."""
-    for node in model.graph.node:
+def to_onnx(
+    module: nn.Module, example: Tensor, *, input_name: str, output_name: str, dynamic_shape: Mapping[int, Any]
+) -> onnx.ModelProto:
+    """The graph of a module from one tensor to one tensor."""
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns that torchvision is not installed
+    with warnings.catch_warnings(action="ignore"):
+        program = torch.onnx.export(
+            module.eval(), (example,), input_names=[input_name], output_names=[output_name],
+            dynamic_shapes=(dynamic_shape,), opset_version=OPSET, dynamo=True, verbose=False,
+        )  # fmt: skip
+    assert program is not None
+    model: onnx.ModelProto = program.model_proto
+    for node in model.graph.node:  # where in whose folder each was made: a seventh of a small file
         del node.metadata_props[:]
+    return model
 
 
 def difference_to_torch(path: Path, average: Autoencoder, eyes_BHWC: Image, part: str = "eye") -> int:
@@ -135,16 +130,6 @@ def difference_to_torch(path: Path, average: Autoencoder, eyes_BHWC: Image, part
     synthesizer = Synthesizer.load(path, device="cpu", num_threads=1, part=part)
     exported = synthesizer(eyes_BHWC).astype(np.int16)
     return int(np.abs(exported - draw_faces(average, eyes_BHWC)).max())
-
-
-def _to_onnx(average: Autoencoder, path: Path, example_BHWC: Image) -> None:
-    model, example = ServedAutoencoder(average).eval(), torch.from_numpy(np.ascontiguousarray(example_BHWC))
-    with quiet_exporter():
-        torch.onnx.export(
-            model, (example,), str(path), input_names=["eyes"], output_names=["faces"],
-            dynamic_shapes=({0: torch.export.Dim("batch")},), opset_version=OPSET, dynamo=True,
-            external_data=False, verbose=False,
-        )  # fmt: skip
 
 
 def store_as_float16(model: onnx.ModelProto) -> None:

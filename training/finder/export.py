@@ -25,7 +25,7 @@ from service.inference.detector import REFINER_INPUT_PX
 from service.inference.eye_finder import FINDER_CONTRACT_VERSION, LearnedEyeFinder
 from training.data.files import write_atomically
 from training.data.licences import OPEN, LicenceClass
-from training.export.onnx import quiet_exporter, store_as_float16, strip_node_metadata
+from training.export.onnx import store_as_float16, to_onnx
 from training.finder.calibration import fit_logistic_regression, fit_threshold, label_detections
 from training.finder.detector import DISTANCE_UNIT_PX, STRIDE, EyeFinderNet
 from training.finder.refiner_model import RefinerNet
@@ -34,7 +34,6 @@ from training.finder.test_sets import NOBODY, Example
 from training.finder.train import load_finder
 from training.loop.run_folder import read_description
 
-OPSET = 18
 NUM_CANDIDATES = 64
 NO_PEAK = -30.0
 """The logit of what is no peak of the heat map: a chance of 1e-13."""
@@ -106,11 +105,12 @@ class RefinerWithPreprocessing(nn.Module):
 
 def finder_to_onnx(net: EyeFinderNet) -> onnx.ModelProto:
     """The network with its decoding as an ONNX graph, without facts."""
-    with tempfile.TemporaryDirectory() as folder, quiet_exporter():
-        draft = Path(folder) / "draft.onnx"
-        _export_finder(net, draft)
-        model = onnx.load(draft)
-    strip_node_metadata(model)
+    # Sizes are given in 32s, so that the exporter knows that the maps of all strides fit onto each other.
+    height, width = (torch.export.Dim(name, min=2, max=128) for name in ("height", "width"))
+    model = to_onnx(
+        FinderWithDecoding(net), torch.zeros(1, 256, 320, 3, dtype=torch.uint8),
+        input_name="picture", output_name="candidates", dynamic_shape={1: 32 * height, 2: 32 * width},
+    )  # fmt: skip
     store_as_float16(model)
     return model
 
@@ -124,17 +124,12 @@ def read_graph(path: Path) -> onnx.ModelProto:
 
 
 def refiner_to_onnx(net: RefinerNet) -> onnx.ModelProto:
-    """The refiner's network as an ONNX graph: see `service.inference.detector.Refiner`."""
-    with tempfile.TemporaryDirectory() as folder, quiet_exporter():
-        draft = Path(folder) / "draft.onnx"
-        example = torch.zeros(2, REFINER_INPUT_PX, REFINER_INPUT_PX, 3, dtype=torch.uint8)
-        torch.onnx.export(
-            RefinerWithPreprocessing(net).eval(), (example,), str(draft),
-            input_names=["close"], output_names=["refined"], opset_version=OPSET, dynamo=True,
-            dynamic_shapes=({0: torch.export.Dim("batch")},), external_data=False, verbose=False,
-        )  # fmt: skip
-        model = onnx.load(draft)
-    strip_node_metadata(model)
+    """The refiner's network as an ONNX graph: see `service.inference.refiner.Refiner`."""
+    example = torch.zeros(2, REFINER_INPUT_PX, REFINER_INPUT_PX, 3, dtype=torch.uint8)
+    batch = {0: torch.export.Dim("batch")}
+    model = to_onnx(
+        RefinerWithPreprocessing(net), example, input_name="close", output_name="refined", dynamic_shape=batch
+    )
     store_as_float16(model)
     return model
 
@@ -220,13 +215,3 @@ def write_finder(
     helper.set_model_props(model, {f"eye2face.{key}": str(value) for key, value in written.items()})
     onnx.checker.check_model(model, full_check=True)
     write_atomically(path, lambda file: file.write(model.SerializeToString()))
-
-
-def _export_finder(net: EyeFinderNet, path: Path) -> None:
-    # Sizes are given in 32s, so that the exporter knows that the maps of all strides fit onto each other.
-    height, width = (torch.export.Dim(name, min=2, max=128) for name in ("height", "width"))
-    torch.onnx.export(
-        FinderWithDecoding(net).eval(), (torch.zeros(1, 256, 320, 3, dtype=torch.uint8),), str(path),
-        input_names=["picture"], output_names=["candidates"], opset_version=OPSET, dynamo=True,
-        dynamic_shapes=({1: 32 * height, 2: 32 * width},), external_data=False, verbose=False,
-    )  # fmt: skip
