@@ -7,7 +7,7 @@ a file that would cost OpenCV much memory or time is refused. Only this module k
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 import cv2
@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import EmptyBody, ImageCorrupt, ImageTooLarge, ImageTooSmall, NotAnImage, OutOfMemory
-from service.vision.jpeg import parse_jpeg
+from service.vision.jpeg import Jpeg, parse_jpeg
 from service.vision.other_formats import is_bmp, name_other_format, parse_bmp, unsupported
 from service.vision.png import SIGNATURE as _PNG
-from service.vision.png import parse_png, rebuild
+from service.vision.png import Png, parse_png, rebuild
 from service.vision.webp import is_webp, parse_webp
 
 Image = NDArray[np.uint8]
@@ -66,6 +66,8 @@ class Header:
     height: int
     orientation: int = 1
     may_have_alpha: bool = False
+    parsed: Jpeg | Png | None = field(default=None, compare=False, repr=False)
+    """The structure of the file, which `decode` needs."""
 
     @property
     def upright_width(self) -> int:
@@ -135,10 +137,10 @@ def _parse_header(data: bytes) -> Header:
         raise EmptyBody("No bytes were sent. Send a JPEG, PNG, WebP or BMP picture.")
     if data.startswith(_JPEG):
         jpeg = parse_jpeg(data)
-        return Header("jpeg", jpeg.width, jpeg.height, jpeg.orientation or 1)
+        return Header("jpeg", jpeg.width, jpeg.height, jpeg.orientation or 1, parsed=jpeg)
     if data.startswith(_PNG):
         png = parse_png(data)
-        return Header("png", png.width, png.height, png.orientation or 1, png.has_transparency)
+        return Header("png", png.width, png.height, png.orientation or 1, png.has_transparency, png)
     if is_webp(data):
         webp = parse_webp(data)
         return Header("webp", webp.width, webp.height, webp.orientation, webp.may_have_alpha)
@@ -170,7 +172,7 @@ def decode(data: bytes, header: Header, *, reduce: Reduce = 1) -> Image:
     keep_alpha = header.may_have_alpha
     flags = cv2.IMREAD_UNCHANGED if keep_alpha else _READ_REDUCED[reduce] | cv2.IMREAD_IGNORE_ORIENTATION
     with translate_memory_errors():
-        stored = _decode_stored(data, header.format, flags)
+        stored = _decode_stored(data, header.parsed, flags)
     size = (-(-header.height // reduce), -(-header.width // reduce))
     if stored is None:
         _check_memory(size)
@@ -184,17 +186,16 @@ def decode(data: bytes, header: Header, *, reduce: Reduce = 1) -> Image:
     return _upright(pixels, header.orientation)
 
 
-def _decode_stored(data: bytes, format: ImageFormat, flags: int) -> NDArray[Any] | None:
+def _decode_stored(data: bytes, parsed: Jpeg | Png | None, flags: int) -> NDArray[Any] | None:
     """The picture as it is stored, None if OpenCV cannot read it or a scan of a JPEG is cut short."""
-    if format == "png":
-        return _imdecode(rebuild(data, parse_png(data)), flags)
-    if format != "jpeg":
+    if parsed is None:
         return _imdecode(data, flags)
-    jpeg = parse_jpeg(data)
+    if isinstance(parsed, Png):
+        return _imdecode(rebuild(data, parsed), flags)
     probed = None
-    if jpeg.may_be_cut_short:  # one picture at a time, to save memory
-        probed = _checksum(_imdecode(jpeg.probing_bytes(data), flags))
-    stored = _imdecode(jpeg.complete_bytes(data), flags)
+    if parsed.may_be_cut_short:  # one picture at a time, to save memory
+        probed = _checksum(_imdecode(parsed.probing_bytes(data), flags))
+    stored = _imdecode(parsed.complete_bytes(data), flags)
     return stored if probed is None or probed == _checksum(stored) else None
 
 

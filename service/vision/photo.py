@@ -4,7 +4,7 @@ Callers see eyes in pixels of the upright photo at full size; scales stay inside
 libjpeg decodes at 1/2, 1/4 and 1/8 in the DCT domain.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -16,22 +16,8 @@ from service.vision.images import Header, Image, Reduce, decode, estimate_decode
 _REDUCES: tuple[Reduce, ...] = (8, 4, 2, 1)
 _FINER: dict[Reduce, Reduce] = {2: 1, 4: 2, 8: 4}
 
-
-@dataclass(frozen=True, slots=True)
-class _Scale:
-    """The photo at 1/`reduce`, which begins `left` and `top` full-size pixels before the photo itself."""
-
-    reduce: Reduce
-    left: int
-    top: int
-
-    def from_full_size(self, eye: Eye) -> Eye:
-        x, y = (eye.x + 0.5 + self.left) / self.reduce - 0.5, (eye.y + 0.5 + self.top) / self.reduce - 0.5
-        return replace(eye, x=x, y=y, size_px=eye.size_px / self.reduce)
-
-    def to_full_size(self, eye: Eye) -> Eye:
-        x, y = (eye.x + 0.5) * self.reduce - 0.5 - self.left, (eye.y + 0.5) * self.reduce - 0.5 - self.top
-        return replace(eye, x=x, y=y, size_px=eye.size_px * self.reduce)
+_FLIPPED_X, _FLIPPED_Y = (2, 3, 6, 7), (3, 4, 7, 8)
+"""EXIF orientations whose first stored column or row becomes the upright last column or row."""
 
 
 class Photo:
@@ -45,7 +31,6 @@ class Photo:
         """
         self._data = data
         self._header = read_header(data, max_pixels=max_pixels)
-        self._scales = {reduce: _Scale(reduce, *overhang(self._header, reduce)) for reduce in _REDUCES}
         self._decoded: dict[Reduce, Image] = {}
         self.width = self._header.upright_width
         self.height = self._header.upright_height
@@ -64,8 +49,14 @@ class Photo:
         """What the finder sees at the coarsest scale that has all the pixels it can use."""
         reduce = self.detection_reduce(finder)
         pixels = self._decode_coarse(reduce)
+        left, top = self._overhang(reduce)
+
+        def to_full_size(eye: Eye) -> Eye:
+            x, y = (eye.x + 0.5) * reduce - 0.5 - left, (eye.y + 0.5) * reduce - 0.5 - top
+            return replace(eye, x=x, y=y, size_px=eye.size_px * reduce)
+
         with self.timer.span("find"):
-            return finder.detect(pixels).transformed(self._scales[reduce].to_full_size)
+            return finder.detect(pixels).transformed(to_full_size)
 
     def detection_reduce(self, finder: EyeFinder) -> Reduce:
         """The scale at which `detect` shows the photo to the finder."""
@@ -73,17 +64,15 @@ class Photo:
 
     def crop(self, eye: Eye, size: int) -> Image:
         """The eye, size x size x 3, from pixels at least as fine as the crop, where the photo has them."""
-        reduce = self._fine_enough(eye, size)
-        pixels = self.pixels(reduce)
+        pixels, eye = self._fine_enough(eye, size)
         with self.timer.span("crop"):
-            return crop_eye(pixels, self.at_scale(eye, reduce), size)
+            return crop_eye(pixels, eye, size)
 
     def measure(self, eye: Eye, size: int = MEASURED_PX) -> Quality:
         """Quality of the eye, from pixels as fine as a crop of `size` needs, if one is to follow."""
-        reduce = self._fine_enough(eye, size)
-        pixels = self.pixels(reduce)
+        pixels, eye_there = self._fine_enough(eye, size)
         with self.timer.span("crop"):
-            return measure_quality(pixels, self.at_scale(eye, reduce), size_px=eye.size_px)
+            return measure_quality(pixels, eye_there, size_px=eye.size_px)
 
     def pixels(self, reduce: Reduce) -> Image:
         """The photo decoded at 1/`reduce`."""
@@ -94,7 +83,9 @@ class Photo:
 
     def at_scale(self, eye: Eye, reduce: Reduce) -> Eye:
         """An eye of the full-size photo in pixels of 1/`reduce`."""
-        return self._scales[reduce].from_full_size(eye)
+        left, top = self._overhang(reduce)
+        x, y = (eye.x + 0.5 + left) / reduce - 0.5, (eye.y + 0.5 + top) / reduce - 0.5
+        return replace(eye, x=x, y=y, size_px=eye.size_px / reduce)
 
     def _decode_coarse(self, reduce: Reduce) -> Image:
         """The photo at 1/`reduce`, averaged from twice as fine a scale, which the crop will mostly need.
@@ -108,46 +99,41 @@ class Photo:
                 self._decoded[reduce] = halve(finer, self._header)
         return self.pixels(reduce)
 
-    def _fine_enough(self, eye: Eye, size: float) -> Reduce:
-        """The coarsest scale that gives the eye `size` pixels, or a finer one that is decoded already."""
+    def _overhang(self, reduce: Reduce) -> tuple[int, int]:
+        """Full-size pixels by which the picture at 1/`reduce` begins left of and above the upright photo.
+
+        JPEG scaling averages blocks from the stored top left; where a side does not divide, the last block
+        reaches beyond the picture. Orientations that flip an axis put that block first.
+        """
+        left = -self.width % reduce * (self._header.orientation in _FLIPPED_X)
+        return left, -self.height % reduce * (self._header.orientation in _FLIPPED_Y)
+
+    def _fine_enough(self, eye: Eye, size: float) -> tuple[Image, Eye]:
+        """The coarsest pixels that give the eye `size` of them, or finer ones at hand; the eye in them."""
         reduce = self._coarsest(eye.size_px, size)
-        return max((each for each in self._decoded if each <= reduce), default=reduce)
+        reduce = max([each for each in self._decoded if each <= reduce], default=reduce)
+        return self.pixels(reduce), self.at_scale(eye, reduce)
 
     def _coarsest(self, length_px: float, needed_px: float) -> Reduce:
         """The coarsest scale at which a full-size length keeps `needed_px`; only JPEG has more than one."""
         if self._header.format != "jpeg":
             return 1
-        return next((reduce for reduce in _REDUCES if length_px / reduce >= needed_px), 1)
+        for reduce in _REDUCES:
+            if length_px / reduce >= needed_px:
+                return reduce
+        return 1
 
 
 def halve(photo: Image, header: Header) -> Image:
     """An upright picture at half its sides, rounded up, on the pixel grid that `decode` would give.
 
-    Each pixel is the mean of four; on the side of the `overhang` the border is replicated.
+    Each pixel is the mean of four; on the side of the overhang the border is replicated.
     """
     height, width = photo.shape[:2]
     if height % 2 or width % 2:
-        left, top = (width % 2) * _is_flipped_x(header), (height % 2) * _is_flipped_y(header)
+        left = width % 2 * (header.orientation in _FLIPPED_X)
+        top = height % 2 * (header.orientation in _FLIPPED_Y)
         sides = (top, height % 2 - top, left, width % 2 - left)
         photo = np.asarray(cv2.copyMakeBorder(photo, *sides, cv2.BORDER_REPLICATE), dtype=np.uint8)
     size = (photo.shape[1] // 2, photo.shape[0] // 2)
     return np.asarray(cv2.resize(photo, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-
-
-def overhang(header: Header, reduce: Reduce) -> tuple[int, int]:
-    """Full-size pixels by which a picture decoded at 1/`reduce` begins left of and above the upright one.
-
-    JPEG scaling averages blocks from the stored top left; where a side does not divide, the last block
-    reaches beyond the picture. Orientations that flip an axis put that block first.
-    """
-    beyond_x, beyond_y = -header.upright_width % reduce, -header.upright_height % reduce
-    return beyond_x * _is_flipped_x(header), beyond_y * _is_flipped_y(header)
-
-
-def _is_flipped_x(header: Header) -> bool:
-    """Whether the stored picture's first column or row becomes the upright one's last column."""
-    return header.orientation in (2, 3, 6, 7)
-
-
-def _is_flipped_y(header: Header) -> bool:
-    return header.orientation in (3, 4, 7, 8)

@@ -9,13 +9,14 @@ import pytest
 from service.inference.eye_finder import LearnedEyeFinder
 from service.vision.eyes import Eye, crop_eye
 from service.vision.haar import HaarEyeFinder
-from service.vision.images import Header, Image, Reduce, decode
-from service.vision.photo import Photo
+from service.vision.images import Header, Image, Reduce, decode, read_header
+from service.vision.photo import Photo, halve
 from tests import fakes
 from tests.fake_finders import seen_right, tiny_finder
 
 RIGHT, LEFT = fakes.astronaut_eyes()
 MAX_PIXELS = 50_000_000
+TWICE: dict[int, Reduce] = {1: 2, 2: 4, 4: 8}
 
 
 def astronaut_times(factor: float, width: int | None = None) -> Image:
@@ -110,3 +111,29 @@ def test_an_eye_alone_is_decoded_at_the_smallest_scale_that_serves() -> None:
     photo = Photo(fakes.encoded(astronaut_times(4), "jpeg"), max_pixels=MAX_PIXELS)
     photo.crop(Eye(1023.5, 1023.5, 2048, 0, "right"), 64)
     assert set(photo._decoded) == {8}
+
+
+@pytest.mark.parametrize("reduce", [2, 4, 8])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_point_of_the_photo_is_found_at_a_reduced_scale(orientation: int, reduce: Reduce) -> None:
+    drawn = np.full((203, 301, 3), 255, np.uint8)  # no side is a multiple of 8
+    drawn[90:106, 144:160] = 0
+    photo = Photo(fakes.turned(drawn, orientation, quality=98, subsampling=0), max_pixels=MAX_PIXELS)
+    dark = 255.0 - photo.pixels(reduce)[:, :, 0]
+    dark[dark < 16] = 0
+    y, x = (float((np.indices(dark.shape)[axis] * dark).sum() / dark.sum()) for axis in (0, 1))
+    there = photo.at_scale(Eye(151.5, 97.5, 16, 0, "right"), reduce)
+    assert (there.x, there.y) == pytest.approx((x, y), abs=0.15 / reduce)
+    assert there.size_px == 16 / reduce
+
+
+@pytest.mark.parametrize("reduce", [1, 2, 4])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_half_a_picture_is_what_would_be_decoded_at_half_its_scale(orientation: int, reduce: Reduce) -> None:
+    odd = fakes.astronaut()[:299, :397]  # at every scale
+    data = fakes.turned(odd, orientation, quality=98, subsampling=0)
+    header = read_header(data, max_pixels=MAX_PIXELS)
+    half = halve(decode(data, header, reduce=reduce), header)
+    small = decode(data, header, reduce=TWICE[reduce])
+    assert half.shape == small.shape
+    assert difference(half, small) < 1  # 6 to 9 where the repeated pixels are on the wrong side
