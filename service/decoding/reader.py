@@ -102,6 +102,7 @@ class InProcessReader:
         """What the task returns; see `PhotoReader`. Pixels are freed in the end, whoever holds the photo."""
         photo = Photo(data, max_pixels=self._max_pixels, timer=timer)
         with self._reserve(photo, timer), translate_memory_errors():
+            timer.begin()
             try:
                 return task.run(photo, finder=self._finder)
             finally:

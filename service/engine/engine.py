@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import cv2
 
@@ -17,7 +17,6 @@ from service.engine.model_reload import LoadedModel, ReloadableModel
 from service.errors import NotReady, Overloaded
 from service.inference.synthesizer import Synthesizer
 from service.observability.metrics import Metrics
-from service.observability.stage_timer import StageTimer
 from service.observability.tracing import stage_spans
 from service.pipeline import Pipeline
 from service.runtime.host import count_cores
@@ -70,8 +69,8 @@ class Engine:
             max_queued=settings.max_queued,
             max_wait_s=settings.max_wait_ms / 1000,
             cores=cores if on_gpu else None,
-            on_start=self._observe_start,
-            on_end=lambda timer: metrics.observe_stages(timer.spent_ms),
+            trace=stage_spans if settings.tracing else None,
+            on_end=metrics.observe_photo,
         )
         self._self_test: WorkItem[None] | None = None
         self._reader_test: WorkItem[None] | None = None
@@ -93,11 +92,6 @@ class Engine:
     def runner(self) -> DeviceRunner:
         """The same model on its device."""
         return self.model.current.runner
-
-    def submit(self, work: Work[Any, Any, Any, T], *, max_ms: float) -> WorkItem[T]:
-        """Queues the work of a photo; raises Overloaded or NotReady if it is not accepted."""
-        observe = stage_spans() if self.settings.tracing else None
-        return self.pool.submit(work, max_ms=max_ms, observe=observe)
 
     def refuse_unready(self) -> None:
         """Returns if photos can be drawn; waits for nothing.
@@ -127,12 +121,6 @@ class Engine:
         if self._reader is not None:
             self._reader.close()
         return ended
-
-    def _observe_start(self, timer: StageTimer) -> None:
-        waited_s = time.monotonic() - timer.created
-        self._metrics.observe_queue_wait(waited_s)
-        if timer.observe is not None:
-            timer.observe("queue", waited_s * 1000, 0.0)
 
     def _open_reader(self, synthesizer: Synthesizer) -> PhotoReader:
         """The photo reader, created for the first model and shared by later ones."""

@@ -25,8 +25,8 @@ def synthesis_answer(
     synthesis: Synthesis, format: FaceFormat, synthesizer: Synthesizer, request_id: str, timer: StageTimer
 ) -> schemas.SynthesisAnswer:
     """The JSON answer of `/synthesize`."""
-    with timer.span("encode"):
-        files = [encode_synthetic(face, format) for face in synthesis.faces]
+    files = [encode_synthetic(face, format) for face in synthesis.faces]
+    timer.end("encode")
     return schemas.SynthesisAnswer(
         faces=[_face(face, file, format) for face, file in zip(synthesis.faces, files, strict=True)],
         refused=[_refused(each) for each in synthesis.rejected],

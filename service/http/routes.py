@@ -158,8 +158,9 @@ async def synthesize(request: Request) -> Response:
         if media_type == _JSON:
             answer = synthesis_answer(synthesis, query.format or "png", model.synthesizer, request_id, timer)
             return answer.model_dump_json().encode()
-        with timer.span("encode"):
-            return encode_synthetic(synthesis.faces[0], _format_of(media_type))
+        face = encode_synthetic(synthesis.faces[0], _format_of(media_type))
+        timer.end("encode")
+        return face
 
     pipeline = model.pipeline
     work = Work(PhotoRequest(photo, options), pipeline.read, pipeline.draw, finish)
@@ -259,7 +260,7 @@ def _deadline_ms(request: Request, engine: Engine) -> float:
 
 async def _run(engine: Engine, work: Work[Any, Any, Any, T], max_ms: float) -> T:
     """The result of a worker, within `max_ms`; cancelled, it stops the worker."""
-    item = engine.submit(work, max_ms=max_ms)
+    item = engine.pool.submit(work, max_ms=max_ms)
     try:
         return await item.future
     finally:

@@ -10,6 +10,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
+from service.observability.stage_timer import StageTimer
+
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _BATCH_SIZES: Final = (1, 2, 4, 8, 16, 32)
 
@@ -62,15 +64,12 @@ class Metrics:
         """Counts a request that was answered with this problem."""
         self._problems.labels(code).inc()
 
-    def observe_stages(self, spent_ms: Mapping[str, float]) -> None:
-        """Records the stages of one photo; those that it did not reach spent nothing."""
-        for stage, ms in spent_ms.items():
+    def observe_photo(self, timer: StageTimer) -> None:
+        """Records the queue and the stages of one photo; those that it did not reach spent nothing."""
+        self._queue_seconds.observe(timer.queued_ms / 1000)
+        for stage, ms in timer.spent_ms.items():
             if ms > 0:
                 self._stages.labels(stage).observe(ms / 1000)
-
-    def observe_queue_wait(self, seconds: float) -> None:
-        """Records how long a photo waited for a worker."""
-        self._queue_seconds.observe(seconds)
 
     def observe_batch_size(self, num_eyes: int) -> None:
         """Records the eyes of one call of the model."""

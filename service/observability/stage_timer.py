@@ -2,8 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Final
 
 from service.errors import DeadlineExceeded
@@ -15,14 +14,18 @@ StageObserver = Callable[[str, float, float], None]
 
 
 class StageTimer:
-    """Deadline, cancellation flag and milliseconds by stage of one photo; other threads may cancel it."""
+    """Deadline, cancellation flag and milliseconds by stage of one photo; other threads may cancel it.
+
+    Stages follow one another: each lasts from the end of the last one to the call of `end`.
+    """
 
     def __init__(self, deadline: float = math.inf, observe: StageObserver | None = None) -> None:
         """`deadline` is a time of the monotonic clock."""
-        self.created = time.monotonic()
+        self.created = self._begun = time.monotonic()
         self.deadline = deadline
         self.is_cancelled = False
         self.observe = observe
+        self.queued_ms = 0.0
         self.spent_ms: dict[str, float] = dict.fromkeys(STAGES, 0.0)
 
     def check(self) -> None:
@@ -38,18 +41,26 @@ class StageTimer:
             "upload. Send it again later, give it more time (X-Deadline-Ms), or send fewer at once."
         )
 
-    @contextmanager
-    def span(self, stage: str) -> Iterator[None]:
-        """Times what runs inside; raises what `check` does."""
+    def leave_queue(self) -> None:
+        """Ends the time in the queue; raises what `check` does."""
+        self.queued_ms = (time.monotonic() - self.created) * 1000
+        if self.observe is not None:
+            self.observe("queue", self.queued_ms, 0.0)
+        self.begin()
         self.check()
-        begin = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.add(stage, (time.perf_counter() - begin) * 1000)
+
+    def begin(self) -> None:
+        """Begins a stage: the time since the last one counts for none."""
+        self._begun = time.monotonic()
+
+    def end(self, stage: str) -> None:
+        """Ends a stage; raises what `check` does."""
+        self.add(stage, (time.monotonic() - self._begun) * 1000)
+        self.check()
 
     def add(self, stage: str, spent_ms: float, *, ago_ms: float = 0.0) -> None:
         """Adds time that was measured elsewhere and ended `ago_ms` before now."""
         self.spent_ms[stage] = self.spent_ms.get(stage, 0.0) + spent_ms
         if self.observe is not None:
             self.observe(stage, spent_ms, ago_ms)
+        self.begin()

@@ -170,17 +170,18 @@ class WorkerPool:
         max_queued: int = 64,
         max_wait_s: float = math.inf,
         cores: threading.Semaphore | None = None,
-        on_start: Callable[[StageTimer], object] = lambda timer: None,
+        trace: Callable[[], StageObserver | None] | None = None,
         on_end: Callable[[StageTimer], object] = lambda timer: None,
     ) -> None:
         """`cores`, which a worker holds while it computes, are fewer than workers that wait for a device.
 
-        `on_start` and `on_end` are called by the worker, before the first step and after the last one.
+        `trace` gives the observer of the stages of work that is submitted. `on_end` is called by the worker,
+        after the last step.
         """
         self.cores = cores or nullcontext()
         self._max_queued = max_queued
         self._max_wait_s = max_wait_s
-        self._on_start, self._on_end = on_start, on_end
+        self._trace, self._on_end = trace, on_end
         self._queue: deque[WorkItem[Any]] = deque()
         self._changed = threading.Condition(threading.Lock())
         self._begun: list[float | None] = [None] * num_workers
@@ -190,9 +191,7 @@ class WorkerPool:
         """Workers whose thread ended and was not replaced yet; to ask each thread takes longer."""
         self._threads = [self._start(number) for number in range(num_workers)]
 
-    def submit(
-        self, work: Work[Any, Any, Any, T], *, max_ms: float, observe: StageObserver | None = None
-    ) -> WorkItem[T]:
+    def submit(self, work: Work[Any, Any, Any, T], *, max_ms: float) -> WorkItem[T]:
         """The work in the queue, to be done within `max_ms`; await its `future` in the running event loop.
 
         Work that is still queued when its time is over, or that is dropped, is never begun.
@@ -204,7 +203,7 @@ class WorkerPool:
         if self._num_lost:
             self.replace_dead()
         loop = asyncio.get_running_loop()
-        timer = StageTimer(time.monotonic() + max_ms / 1000, observe)
+        timer = StageTimer(time.monotonic() + max_ms / 1000, self._trace and self._trace())
         item = WorkItem(work, timer, loop.create_future())
         with self._changed:
             if self._closing:
@@ -310,8 +309,7 @@ class WorkerPool:
 
     def _perform(self, items: Sequence[WorkItem[Any]]) -> None:
         for item in items:
-            self._on_start(item.timer)
-            item.run(item.timer.check)
+            item.run(item.timer.leave_queue)
         wanted = [item for item in items if item.error is None]
         reading = _step(wanted, lambda item: item.work.read, lambda item: (item.work.subject, item.timer))
         for item, value, error in reading:

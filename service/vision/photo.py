@@ -55,8 +55,9 @@ class Photo:
             x, y = (eye.x + 0.5) * reduce - 0.5 - left, (eye.y + 0.5) * reduce - 0.5 - top
             return replace(eye, x=x, y=y, size_px=eye.size_px * reduce)
 
-        with self.timer.span("find"):
-            return finder.detect(pixels).transformed(to_full_size)
+        detections = finder.detect(pixels).transformed(to_full_size)
+        self.timer.end("find")
+        return detections
 
     def detection_reduce(self, finder: EyeFinder) -> Reduce:
         """The scale at which `detect` shows the photo to the finder."""
@@ -65,20 +66,22 @@ class Photo:
     def crop(self, eye: Eye, size: int) -> Image:
         """The eye, size x size x 3, from pixels at least as fine as the crop, where the photo has them."""
         pixels, eye = self._fine_enough(eye, size)
-        with self.timer.span("crop"):
-            return crop_eye(pixels, eye, size)
+        crop = crop_eye(pixels, eye, size)
+        self.timer.end("crop")
+        return crop
 
     def measure(self, eye: Eye, size: int = MEASURED_PX) -> Quality:
         """Quality of the eye, from pixels as fine as a crop of `size` needs, if one is to follow."""
         pixels, eye_there = self._fine_enough(eye, size)
-        with self.timer.span("crop"):
-            return measure_quality(pixels, eye_there, size_px=eye.size_px)
+        quality = measure_quality(pixels, eye_there, size_px=eye.size_px)
+        self.timer.end("crop")
+        return quality
 
     def pixels(self, reduce: Reduce) -> Image:
         """The photo decoded at 1/`reduce`."""
         if reduce not in self._decoded:
-            with self.timer.span("decode"):
-                self._decoded[reduce] = decode(self._data, self._header, reduce=reduce)
+            self._decoded[reduce] = decode(self._data, self._header, reduce=reduce)
+            self.timer.end("decode")
         return self._decoded[reduce]
 
     def at_scale(self, eye: Eye, reduce: Reduce) -> Eye:
@@ -94,9 +97,8 @@ class Photo:
         time, and all but large eyes would need a second one.
         """
         if reduce not in self._decoded and reduce > 1:
-            finer = self.pixels(_FINER[reduce])
-            with self.timer.span("decode"):
-                self._decoded[reduce] = halve(finer, self._header)
+            self._decoded[reduce] = halve(self.pixels(_FINER[reduce]), self._header)
+            self.timer.end("decode")
         return self.pixels(reduce)
 
     def _overhang(self, reduce: Reduce) -> tuple[int, int]:
