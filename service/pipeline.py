@@ -52,6 +52,7 @@ class PhotoRequest:
 class DrawnFaces:
     """What the model drew of a photo's crops, B x F x F x 3, and how long the shared call took."""
 
+    selected: SelectedCrops
     faces: Image
     took_ms: float
 
@@ -136,7 +137,7 @@ class Pipeline:
         if isinstance(selected, Exception):
             raise selected
         (drawn,) = self.draw([selected])
-        return self.finish(selected, drawn, timer)
+        return self.finish(drawn, timer)
 
     def read(self, photos: Sequence[tuple[PhotoRequest, StageTimer]]) -> list[SelectedCrops | Exception]:
         """Of each photo the crops of the eyes that become faces, or the error that `synthesize` raises.
@@ -156,13 +157,14 @@ class Pipeline:
         faces_BHWC = self._draw(np.stack([crop.pixels for photo in photos for crop in photo.crops]))
         took_ms, start, drawn = (time.monotonic() - begun) * 1000, 0, []
         for photo in photos:
-            drawn.append(DrawnFaces(faces_BHWC[start : start + len(photo.crops)], took_ms))
+            drawn.append(DrawnFaces(photo, faces_BHWC[start : start + len(photo.crops)], took_ms))
             start += len(photo.crops)
         return drawn
 
-    def finish(self, selected: SelectedCrops, drawn: DrawnFaces, timer: StageTimer) -> Synthesis:
+    def finish(self, drawn: DrawnFaces, timer: StageTimer) -> Synthesis:
         """The faces of a photo, each turned to the side of its eye."""
         timer.add("infer", drawn.took_ms)
+        selected = drawn.selected
         faces = [as_face(crop, pixels) for crop, pixels in zip(selected.crops, drawn.faces, strict=True)]
         return Synthesis(faces, selected.rejected, selected.input, selected.num_left_out, timer.spent_ms)
 

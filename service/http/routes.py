@@ -153,8 +153,8 @@ async def synthesize(request: Request) -> Response:
     request_id: str = request.state.request_id
     model = engine.model.current  # the same for this whole request, even if another is loaded meanwhile
 
-    def finish(selected: SelectedCrops, drawn: DrawnFaces, timer: StageTimer) -> bytes:
-        synthesis = model.pipeline.finish(selected, drawn, timer)
+    def finish(drawn: DrawnFaces, timer: StageTimer) -> bytes:
+        synthesis = model.pipeline.finish(drawn, timer)
         if media_type == _JSON:
             answer = synthesis_answer(synthesis, query.format or "png", model.synthesizer, request_id, timer)
             return answer.model_dump_json().encode()
@@ -193,10 +193,8 @@ async def synthesize_batch(request: Request) -> Response:
     request_id: str = request.state.request_id
     model = engine.model.current
 
-    def finish(
-        upload: UploadedPhoto, selected: SelectedCrops, drawn: DrawnFaces, timer: StageTimer
-    ) -> BatchResult:
-        synthesis = model.pipeline.finish(selected, drawn, timer)
+    def finish(upload: UploadedPhoto, drawn: DrawnFaces, timer: StageTimer) -> BatchResult:
+        synthesis = model.pipeline.finish(drawn, timer)
         if media_type == openapi.ZIP:
             faces = [encode_synthetic(face, format) for face in synthesis.faces]
             return BatchResult(upload.file_name, faces=faces)

@@ -41,13 +41,13 @@ class Work(Generic[Subject, Read, Drawn, T]):
     """A piece of work in three steps; one without `draw` and `finish` results in what it reads.
 
     `read` and `draw` are called with all pieces of work that a worker took and whose functions are the same;
-    `read` returns for each what it read or the error that it met. `finish` is called for each alone.
+    `read` returns for each what it read or the error that it met, and `finish` is called for each alone.
     """
 
     subject: Subject
     read: Callable[[Sequence[tuple[Subject, StageTimer]]], Sequence[Read | Exception]]
     draw: Callable[[Sequence[Read]], Sequence[Drawn]] | None = None
-    finish: Callable[[Read, Drawn, StageTimer], T] | None = None
+    finish: Callable[[Drawn, StageTimer], T] | None = None
 
     @staticmethod
     def of(function: Callable[[StageTimer], T]) -> "Work[None, T, None, T]":
@@ -66,11 +66,6 @@ class WorkItem(Generic[T]):
     value: Any = None
     """What its last step gave."""
     error: Exception | None = None
-
-    @property
-    def is_done(self) -> bool:
-        """Whether nothing is left to do once it was read."""
-        return self.error is not None or self.work.draw is None
 
     def run(self, step: Callable[..., Any], *arguments: Any) -> None:
         """Takes a step; called by a worker."""
@@ -120,24 +115,6 @@ def call_together(
     if len(arguments) == 1:
         return [(None, error)]
     return [outcome for argument in arguments for outcome in call_together(function, [argument])]
-
-
-def _step(
-    items: Sequence[WorkItem[Any]],
-    function_of: Callable[[WorkItem[Any]], Any],
-    argument_of: Callable[[WorkItem[Any]], Any],
-) -> list[tuple[WorkItem[Any], Any, Exception | None]]:
-    """Each item with what its function gives or raises; items of the same function share a call."""
-    by_function: dict[Callable[..., Any], list[WorkItem[Any]]] = {}
-    for item in items:
-        by_function.setdefault(function_of(item), []).append(item)
-    return [
-        (item, *outcome)
-        for function, same in by_function.items()
-        for item, outcome in zip(
-            same, call_together(function, [argument_of(item) for item in same]), strict=True
-        )
-    ]
 
 
 def _deliver(item: WorkItem[Any]) -> None:
@@ -308,23 +285,40 @@ class WorkerPool:
             del items  # or the photos would stay until the next ones come
 
     def _perform(self, items: Sequence[WorkItem[Any]]) -> None:
+        """Takes all steps; items of the same functions share calls."""
+        by_functions: dict[tuple[Any, Any], list[WorkItem[Any]]] = {}
         for item in items:
             item.run(item.timer.leave_queue)
-        wanted = [item for item in items if item.error is None]
-        reading = _step(wanted, lambda item: item.work.read, lambda item: (item.work.subject, item.timer))
-        for item, value, error in reading:
-            item.value, item.error = value, error or attempt(item.timer.check)[1]
-        for item in items:
-            if item.is_done:
-                self._end(item)
-        to_draw = [item for item in items if not item.is_done]
-        for item, drawn, error in _step(to_draw, lambda item: item.work.draw, lambda item: item.value):
-            if error is None and item.work.finish is not None:
-                item.run(item.work.finish, item.value, drawn, item.timer)
+            if item.error is None:
+                by_functions.setdefault((item.work.read, item.work.draw), []).append(item)
             else:
-                item.value, item.error = drawn, error
-        for item in to_draw:
-            self._end(item)
+                self._end(item)
+        to_draw = []
+        for (read, draw), alike in by_functions.items():
+            left = self._share(read, alike, [(item.work.subject, item.timer) for item in alike])
+            if draw is None:
+                for item in left:
+                    self._end(item)
+            elif left:
+                to_draw.append((draw, left))
+        for draw, alike in to_draw:
+            for item in self._share(draw, alike, [item.value for item in alike]):
+                if item.work.finish is not None:
+                    item.run(item.work.finish, item.value, item.timer)
+                self._end(item)
+
+    def _share(
+        self, step: Callable[..., Any], items: Sequence[WorkItem[Any]], arguments: Sequence[Any]
+    ) -> list[WorkItem[Any]]:
+        """Takes a step of all items in one call; those that go on. Items that failed, or are late, end."""
+        left = []
+        for item, (value, error) in zip(items, call_together(step, arguments), strict=True):
+            item.value, item.error = value, error or attempt(item.timer.check)[1]
+            if item.error is None:
+                left.append(item)
+            else:
+                self._end(item)
+        return left
 
     def _end(self, item: WorkItem[Any]) -> None:
         self._on_end(item.timer)

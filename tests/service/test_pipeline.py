@@ -437,7 +437,7 @@ def test_several_photos_are_drawn_in_one_call_and_each_has_its_own_faces(synthes
     wanted = [SynthesisOptions(person=person) for person in ("all", 0, 1)]
     read = pipe.read([(PhotoRequest(photo, options), StageTimer()) for options in wanted])
     selected = [each for each in read if isinstance(each, SelectedCrops)]
-    together = [pipe.finish(*each, StageTimer()) for each in zip(selected, pipe.draw(selected), strict=True)]
+    together = [pipe.finish(each, StageTimer()) for each in pipe.draw(selected)]
     assert sizes == [4]
     for options, synthesis in zip(wanted, together, strict=True):
         for face, alone in zip(synthesis.faces, pipe.synthesize(photo, options).faces, strict=True):

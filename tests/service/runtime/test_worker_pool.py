@@ -253,7 +253,7 @@ class Model:
 
     def asked(self, number: int) -> Work[int, int, int, int]:
         """Work that wants the model's result for the number, and results in ten times that."""
-        return Work(number, numbers, self, lambda _, drawn, timer: 10 * drawn)
+        return Work(number, numbers, self, lambda drawn, timer: 10 * drawn)
 
 
 async def answers(items: list[WorkItem[Any]]) -> list[Any]:
@@ -341,7 +341,7 @@ def test_work_of_every_kind_can_be_done_at_once(monkeypatch: pytest.MonkeyPatch)
                 Work(1, numbers, model, fails),
                 Work(1, fails, model, fails),
                 Work(1, lambda _: [ValueError("this one")], model, fails),
-                Work(2, leaves, model, lambda _, drawn, timer: timer.check()),
+                Work(2, leaves, model, lambda drawn, timer: timer.check()),
                 model.asked(7),
             ]
             told = await after_waiting(pool, works)
@@ -393,7 +393,7 @@ def test_what_is_only_read_waits_for_no_call_of_others() -> None:
     async def ask() -> None:
         with a_pool() as pool:
             gate, held_items = await held(pool)
-            drawn = pool.submit(Work(1, numbers, draw, lambda _, result, timer: result), max_ms=10_000)
+            drawn = pool.submit(Work(1, numbers, draw, lambda result, timer: result), max_ms=10_000)
             plain = pool.submit(Work.of(lambda _: "plain"), max_ms=10_000)
             gate.opened.set()
             await answers(held_items)
@@ -412,7 +412,7 @@ def test_a_call_that_ends_its_thread_is_told_to_all_who_share_it_and_the_worker_
     async def ask() -> None:
         with a_pool() as pool:
             before = pool._threads[0]
-            told = await after_waiting(pool, [Work(1, numbers, exits, lambda _, drawn, timer: drawn)] * 5)
+            told = await after_waiting(pool, [Work(1, numbers, exits, lambda drawn, timer: drawn)] * 5)
             assert [str(each) for each in told] == ["the work raised SystemExit"] * 5
             assert await pool.submit(Work.of(lambda _: "alive"), max_ms=10_000).future == "alive"
             assert pool._threads[0] is before
