@@ -1,7 +1,7 @@
 """The learned eye finder: a heat-map detector over several scales, which needs an eye and not a whole face.
 
-photo -> network at 256 px, and at 640 and 128 px where that may show more -> detections -> refiner
--> non-maximum suppression -> pairs of eyes -> calibrated scores -> EyeDetections
+photo -> network at 256 px, and at 640 or 1152 px and at 128 px where that may show more -> detections
+-> refiner -> non-maximum suppression -> pairs of eyes -> calibrated scores -> EyeDetections
 """
 
 import base64
@@ -31,9 +31,9 @@ from service.vision.images import Image
 FINDER_CONTRACT_VERSION = 3
 """Names, types and meaning of the network's input, output and metadata: see `training/finder/export.py`."""
 
-BASE_SIDE_PX, FINE_SIDE_PX, COARSE_SIDE_PX = 256, 640, 128
-"""Long sides of the network's input. The fine one is for small faces; the coarse one for close-ups, as the
-network was trained on distances between the eyes up to 260 px."""
+BASE_SIDE_PX, FINE_SIDE_PX, FINEST_SIDE_PX, COARSE_SIDE_PX = 256, 640, 1152, 128
+"""Long sides of the network's input. The fine one is for small faces, in larger photos the finest one; the
+coarse one is for close-ups, as the network was trained on distances between the eyes up to 260 px."""
 
 MIN_REPORTED_SCORE = 0.05
 """Eyes of lower scores are not reported: the network has some fifty such peaks in any picture."""
@@ -41,6 +41,9 @@ MIN_REPORTED_SCORE = 0.05
 _SMALL_PX, _TINY_PX, _MIN_SMALL_SCORE = 15.0, 5.0, 0.2
 _LARGE_PX = 80.0
 """Crop sides in pixels of the base scale, by which `_needs_fine_scale` and `score_eyes` add scales."""
+
+_MAX_SCALE = 0.8
+"""A photo is searched at a finer scale if it has more pixels than that over this."""
 
 NUM_CALIBRATION_FEATURES = 8
 
@@ -89,7 +92,7 @@ class LearnedEyeFinder:
     A score is calibrated: the share of eyes of that score that are right, on photos held out of training.
     """
 
-    input_side_px = FINE_SIDE_PX
+    input_side_px = FINEST_SIDE_PX
 
     def __init__(self, session: Session, info: FinderInfo, refiner: Refiner | None = None) -> None:
         self.info = info
@@ -124,8 +127,9 @@ class LearnedEyeFinder:
         every = [replace(each.eye, size_px=each.eye.size_px * scale) for each in scored]
         eyes = [eye for eye in every if eye.score >= self.info.threshold]
         more = []
-        if scale < 0.8 and (not eyes or _needs_fine_scale(eyes, every)):
-            more += self._detect(photo, FINE_SIDE_PX)
+        if scale < _MAX_SCALE and (not eyes or _needs_fine_scale(eyes, every)):
+            is_larger = _MAX_SCALE * max(photo.shape[:2]) > FINE_SIDE_PX
+            more += self._detect(photo, FINEST_SIDE_PX if is_larger else FINE_SIDE_PX)
         if not eyes or max(eye.size_px for eye in eyes) > _LARGE_PX:
             more += self._detect(photo, COARSE_SIDE_PX)
         return self._score(suppress_non_maxima(base + more), photo) if more else scored

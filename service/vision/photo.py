@@ -6,15 +6,11 @@ libjpeg decodes at 1/2, 1/4 and 1/8 in the DCT domain.
 
 from dataclasses import replace
 
-import cv2
-import numpy as np
-
 from service.observability.stage_timer import StageTimer
 from service.vision.eyes import MEASURED_PX, Eye, EyeDetections, EyeFinder, Quality, crop_eye, measure_quality
-from service.vision.images import Header, Image, Reduce, decode, estimate_decode_bytes, read_header
+from service.vision.images import Image, Reduce, decode, estimate_decode_bytes, read_header
 
 _REDUCES: tuple[Reduce, ...] = (8, 4, 2, 1)
-_FINER: dict[Reduce, Reduce] = {2: 1, 4: 2, 8: 4}
 
 _FLIPPED_X, _FLIPPED_Y = (2, 3, 6, 7), (3, 4, 7, 8)
 """EXIF orientations whose first stored column or row becomes the upright last column or row."""
@@ -48,7 +44,7 @@ class Photo:
     def detect(self, finder: EyeFinder) -> EyeDetections:
         """What the finder sees at the coarsest scale that has all the pixels it can use."""
         reduce = self.detection_reduce(finder)
-        pixels = self._decode_coarse(reduce)
+        pixels = self.pixels(reduce)
         left, top = self._overhang(reduce)
 
         def to_full_size(eye: Eye) -> Eye:
@@ -90,17 +86,6 @@ class Photo:
         x, y = (eye.x + 0.5 + left) / reduce - 0.5, (eye.y + 0.5 + top) / reduce - 0.5
         return replace(eye, x=x, y=y, size_px=eye.size_px / reduce)
 
-    def _decode_coarse(self, reduce: Reduce) -> Image:
-        """The photo at 1/`reduce`, averaged from twice as fine a scale, which the crop will mostly need.
-
-        Reading a JPEG's bits is most of the work at any scale: the finer decode takes at most a third more
-        time, and all but large eyes would need a second one.
-        """
-        if reduce not in self._decoded and reduce > 1:
-            self._decoded[reduce] = halve(self.pixels(_FINER[reduce]), self._header)
-            self.timer.end("decode")
-        return self.pixels(reduce)
-
     def _overhang(self, reduce: Reduce) -> tuple[int, int]:
         """Full-size pixels by which the picture at 1/`reduce` begins left of and above the upright photo.
 
@@ -124,18 +109,3 @@ class Photo:
             if length_px / reduce >= needed_px:
                 return reduce
         return 1
-
-
-def halve(photo: Image, header: Header) -> Image:
-    """An upright picture at half its sides, rounded up, on the pixel grid that `decode` would give.
-
-    Each pixel is the mean of four; on the side of the overhang the border is replicated.
-    """
-    height, width = photo.shape[:2]
-    if height % 2 or width % 2:
-        left = width % 2 * (header.orientation in _FLIPPED_X)
-        top = height % 2 * (header.orientation in _FLIPPED_Y)
-        sides = (top, height % 2 - top, left, width % 2 - left)
-        photo = np.asarray(cv2.copyMakeBorder(photo, *sides, cv2.BORDER_REPLICATE), dtype=np.uint8)
-    size = (photo.shape[1] // 2, photo.shape[0] // 2)
-    return np.asarray(cv2.resize(photo, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)

@@ -1,22 +1,22 @@
 """How much of a photo is decoded: what the finder wants, and more only where an eye is small."""
 
+import math
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from service.inference.eye_finder import LearnedEyeFinder
+from service.inference.eye_finder import FINEST_SIDE_PX, LearnedEyeFinder, open_eye_finder
 from service.vision.eyes import Eye, crop_eye
 from service.vision.haar import HaarEyeFinder
-from service.vision.images import Header, Image, Reduce, decode, read_header
-from service.vision.photo import Photo, halve
+from service.vision.images import Header, Image, Reduce, decode
+from service.vision.photo import Photo
 from tests import fakes
 from tests.fake_finders import seen_right, tiny_finder
 
 RIGHT, LEFT = fakes.astronaut_eyes()
 MAX_PIXELS = 50_000_000
-TWICE: dict[int, Reduce] = {1: 2, 2: 4, 4: 8}
 
 
 def astronaut_times(factor: float, width: int | None = None) -> Image:
@@ -30,25 +30,16 @@ def difference(photo: Image, other: Image) -> float:
 
 
 @pytest.mark.parametrize(
-    ("side_px", "wanted_px", "reduce", "decoded"),
-    [
-        (512, 640, 1, {1}),
-        (1920, 640, 2, {1, 2}),
-        (1920, 320, 4, {2, 4}),
-        (1920, 1000, 1, {1}),
-        (4000, 640, 4, {2, 4}),
-        (4000, 320, 8, {4, 8}),
-    ],
+    ("side_px", "wanted_px", "reduce"),
+    [(512, 640, 1), (1920, 640, 2), (1920, 320, 4), (1920, 1000, 1), (4000, 640, 4), (4000, 320, 8)],
 )
-def test_the_finder_says_how_much_is_decoded_for_it(
-    side_px: int, wanted_px: int, reduce: Reduce, decoded: set[Reduce]
-) -> None:
+def test_the_finder_says_how_much_is_decoded_for_it(side_px: int, wanted_px: int, reduce: Reduce) -> None:
     data = fakes.encoded(np.zeros((side_px // 4, side_px, 3), np.uint8), "jpeg")
     photo = Photo(data, max_pixels=MAX_PIXELS)
     finder = fakes.KnownEyes(input_side_px=wanted_px)
     photo.detect(finder)
-    assert set(photo._decoded) == decoded  # twice as fine, and from that what the finder wants
-    assert reduce == max(decoded) == photo.detection_reduce(finder)
+    assert set(photo._decoded) == {reduce}
+    assert photo.detection_reduce(finder) == reduce
 
 
 def test_what_is_no_jpeg_is_decoded_whole() -> None:
@@ -89,7 +80,7 @@ def test_a_jpeg_is_decoded_once_for_the_finder_and_for_a_small_eye(monkeypatch: 
 
     monkeypatch.setattr("service.vision.photo.decode", count)
     photo = Photo(fakes.encoded(astronaut_times(3), "jpeg"), max_pixels=MAX_PIXELS)
-    photo.detect(fakes.KnownEyes(input_side_px=640))  # at a half
+    photo.detect(fakes.KnownEyes(input_side_px=FINEST_SIDE_PX))
     small = Eye(3 * RIGHT.x, 3 * RIGHT.y, 3 * RIGHT.size_px, RIGHT.roll_deg, "right")  # 82 px
     crop = photo.crop(small, 64)
     assert scales == [1]
@@ -127,13 +118,12 @@ def test_a_point_of_the_photo_is_found_at_a_reduced_scale(orientation: int, redu
     assert there.size_px == 16 / reduce
 
 
-@pytest.mark.parametrize("reduce", [1, 2, 4])
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_half_a_picture_is_what_would_be_decoded_at_half_its_scale(orientation: int, reduce: Reduce) -> None:
-    odd = fakes.astronaut()[:299, :397]  # at every scale
-    data = fakes.turned(odd, orientation, quality=98, subsampling=0)
-    header = read_header(data, max_pixels=MAX_PIXELS)
-    half = halve(decode(data, header, reduce=reduce), header)
-    small = decode(data, header, reduce=TWICE[reduce])
-    assert half.shape == small.shape
-    assert difference(half, small) < 1  # 6 to 9 where the repeated pixels are on the wrong side
+def test_eyes_45_px_apart_are_found_in_12_megapixels() -> None:
+    scene = np.asarray(cv2.resize(fakes.astronaut()[300:], (4000, 3000)), np.uint8)  # no face is in this part
+    scale = 45 / math.dist((RIGHT.x, RIGHT.y), (LEFT.x, LEFT.y))
+    small = cv2.resize(fakes.astronaut(), None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    scene[1200 : 1200 + len(small), 2500 : 2500 + len(small)] = small
+    photo = Photo(fakes.encoded(scene, "jpeg"), max_pixels=MAX_PIXELS)
+    found = {eye.side: (eye.x - 2500, eye.y - 1200) for eye in photo.detect(open_eye_finder("learned")).eyes}
+    assert set(found) == {"right", "left"}
+    assert math.dist(found["right"], (RIGHT.x * scale, RIGHT.y * scale)) < 0.15 * 45
