@@ -55,7 +55,7 @@ def write_request(path: str, photo: bytes, form: str) -> bytes:
         kind = b"multipart/form-data; boundary=" + _BOUNDARY
         part = b'Content-Disposition: form-data; name="image"; filename="p.jpg"\r\nContent-Type: image/jpeg'
         body = b"--%b\r\n%b\r\n\r\n%b\r\n--%b--\r\n" % (_BOUNDARY, part, photo, _BOUNDARY)
-    head = b"POST %b HTTP/1.1\r\nHost: bench\r\nContent-Type: %b\r\nContent-Length: %d\r\n\r\n"
+    head = b"POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Type: %b\r\nContent-Length: %d\r\n\r\n"
     return head % (path.encode(), kind, len(body)) + body
 
 

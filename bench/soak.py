@@ -103,7 +103,7 @@ def _kinds(photo: bytes) -> list[Kind]:
         return write_request(path, body, form)
 
     good = partial(Kind, good=True)
-    get = b"GET %b HTTP/1.1\r\nHost: soak\r\n\r\n"
+    get = b"GET %b HTTP/1.1\r\nHost: localhost\r\n\r\n"
     wrong_type = post("/synthesize", photo).replace(b"image/jpeg", b"text/plain")
     broken_form = post("/synthesize", photo, "multipart").replace(b"form-data; name", b"form-dota; nome")
     return [

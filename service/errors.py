@@ -20,6 +20,8 @@
     │   ├── Unauthorized          401 unauthorized
     │   ├── NotFound              404 not_found
     │   ├── MethodNotAllowed      405 method_not_allowed
+    │   ├── HeadTooLarge          431 head_too_large
+    │   ├── NotLocal              403 not_local
     │   └── CallerLimited         the caller is over one of its limits
     │       ├── RateLimited       429 rate_limited
     │       └── TooManyRequests   429 too_many_requests
@@ -176,6 +178,18 @@ class MethodNotAllowed(RequestError):
     """The route does not support this method."""
 
     status, code, title = 405, "method_not_allowed", "Method not allowed"
+
+
+class HeadTooLarge(RequestError):
+    """Request line, headers, chunk extensions and trailers are too long or too many."""
+
+    status, code, title = 431, "head_too_large", "Request head too large"
+
+
+class NotLocal(RequestError):
+    """Without API keys: another `Host` than this machine, or a page of another site that posts."""
+
+    status, code, title = 403, "not_local", "Only local requests"
 
 
 class CallerLimited(RequestError):

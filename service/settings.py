@@ -202,13 +202,18 @@ class Settings(_EnvironmentSettings):
         except ValueError:  # A host name may resolve to any address.
             return False
 
+    @property
+    def is_local_only(self) -> bool:
+        """Whether only requests of this machine are answered: it is not said who else may send them."""
+        return not (self.api_keys or self.api_keys_file or self.allow_anonymous)
+
     def check_exposure(self) -> Self:
         """These settings, if the service is on loopback, has API keys, or may be anonymous.
 
         Raises:
             ConfigurationError: it would accept anonymous requests from other machines.
         """
-        if self.is_on_loopback or self.api_keys or self.api_keys_file or self.allow_anonymous:
+        if self.is_on_loopback or not self.is_local_only:
             return self
         raise ConfigurationError(
             f"host {self.host} is reachable from other machines, and no API keys are set: "

@@ -1,8 +1,10 @@
 """The error handler: every error becomes problem+json of one shape. Source: RFC 9457."""
 
 import logging
+from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Final
+from uuid import uuid4
 
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -60,6 +62,21 @@ async def problem_response(request: Request, error: Exception) -> Response:
 def problem_of(request: Request, error: BaseException) -> Problem:
     """The problem of one photo of a batch."""
     return _describe(_translate(request, error), error, request.state.request_id)
+
+
+def raw_problem(error: RequestError, headers: Iterable[tuple[bytes, bytes]]) -> tuple[bytes, str]:
+    """The last response of a connection whose request does not reach the application, and its request ID."""
+    request_id = uuid4().hex
+    body = _describe(error, error, request_id).model_dump_json().encode()
+    own = standard_headers(request_id) | {
+        "Content-Type": PROBLEM_JSON,
+        "Content-Length": str(len(body)),
+        "Connection": "close",
+    }
+    lines = [b"HTTP/1.1 %d %b" % (error.status, HTTPStatus(error.status).phrase.encode())]
+    lines += [b"%b: %b" % each for each in headers]
+    lines += [f"{name.lower()}: {value}".encode() for name, value in own.items()]
+    return b"\r\n".join([*lines, b"", body]), request_id
 
 
 def _describe(known: Eye2FaceError, error: BaseException, request_id: str) -> Problem:

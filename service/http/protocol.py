@@ -1,68 +1,198 @@
-"""uvicorn's HTTP protocol with a timeout for request heads, and without protocol upgrades."""
+"""uvicorn's HTTP protocol with bounds: of all that is no body, of pipelining, and of the time it takes."""
 
 import asyncio
-import sys
-from typing import Any, Final
+import logging
+import math
+from collections.abc import Callable
+from functools import partial
+from socket import SO_ERROR, SOL_SOCKET
+from typing import Any, Final, Literal
 
-from httptools import HttpParserUpgrade, HttpRequestParser
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from service.errors import HeadTooLarge, RequestError
+from service.http.problems import raw_problem
+
+MAX_HEAD_BYTES: Final = 32 * 1024
+"""Bytes of a message that are no body: request line, headers, chunk sizes and extensions, trailers. Four
+bytes of the body allow another one, for chunks may be small."""
+
+MAX_HEADERS: Final = 256
+"""Headers and trailers of a message."""
 
 HEAD_TIMEOUT_S: Final = 10.0
 """From the start of a connection, or the first byte of a request, to the end of its head."""
 
+REST_TIMEOUT_S: Final = 10.0
+"""From a response to the end of its request, if that goes on; no client needs to send it."""
+
+WRITE_TIMEOUT_S: Final = 10.0
+"""For `_SLICE_BYTES` of a response to leave, and for a closed connection to end."""
 
 TLS_CLOSE_TIMEOUT_S: Final = 3.0
 """At shutdown, from closing an idle TLS connection to aborting it: clients with connection pools answer the
 close only when they use the connection again."""
 
+_CHECK_INTERVAL_S: Final = 1.0
+
+_PIECE_BYTES: Final = 1024
+"""What is parsed at once, unless it is body: a limit may be exceeded by so much."""
+
+_MAX_PIECES: Final = MAX_HEAD_BYTES // _PIECE_BYTES + 1
+"""What is parsed of one connection before the others have their turn: at most 3 ms of small chunks."""
+
+_SLICE_BYTES: Final = 32 * 1024
+"""What is written at once: the transport of TLS does not tell how much of what it encrypted has left."""
+
+_EVERY_START: Final = b"HTTP/1.1 "
+
+_log = logging.getLogger("service.requests")
+
 
 class HttpProtocol(HttpToolsProtocol):
-    """Closes connections whose request head does not arrive in time (slowloris), and ignores upgrades.
+    """One connection.
 
-    RFC 9110, section 7.8, allows to ignore `Upgrade`: Java's HttpClient asks for `h2c` in each request.
-    uvicorn's parser would take the request's body for the new protocol.
+    Bytes are counted before they are parsed. Pipelined requests wait unparsed for the response before theirs.
+    A response ends when its last byte has left.
+
+    Upgrades are ignored, as RFC 9110, section 7.8, allows: Java's HttpClient asks for `h2c` in each request.
     """
 
-    head_timer: asyncio.TimerHandle | None = None
-    goodbye: asyncio.TimerHandle | None = None
-    head_is_open = False
-    head_ends_at: int | None = None
-    """Offset in the last data at which the head of a request with `Upgrade` ends."""
+    def __init__(
+        self, *given: Any, check: Callable[[str, list[tuple[bytes, bytes]]], None] | None = None, **named: Any
+    ) -> None:
+        """`check` raises RequestError for the method and headers of a request that is refused."""
+        super().__init__(*given, **named)
+        self.check = check
+        self.phase: Literal["idle", "head", "body"] = "idle"
+        self.num_head_bytes = 0  # parsed
+        self.num_body_bytes = 0  # announced and not yet parsed
+        self.refusal: bytes | None = None
+        """The last response: the parser cannot go on."""
+        self.is_ending = False
+        self.is_half_closed = False
+        self.is_started = False
+        """Whether the start of the next response is written."""
+        self.deadline = self.write_deadline = math.inf
+        self.timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Starts the timeout of the first head."""
         super().connection_made(transport)
-        self._start_head_timer()
+        self.flow = self.input = _Input(transport)
+        transport.set_write_buffer_limits(high=1)  # at 0, uvloop pauses TLS for ever
+        self.deadline = self.loop.time() + HEAD_TIMEOUT_S
+        self.timer = self.loop.call_later(_CHECK_INTERVAL_S, self._check_deadlines)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stops the timer."""
+        if self.timer is not None:
+            self.timer.cancel()
+        super().connection_lost(exc)
+        self.cycle = None  # type: ignore[assignment]  # its transport is this protocol
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # as asyncio's
+        """Whether the connection stays open: the client may wait for its responses.
+
+        Or it has closed both halves, and resets the connection when its response starts, which
+        `_check_deadlines` sees. TLS has no halves.
+        """
+        if not (self.phase != "body" and self._is_responding and self.scheme == "http"):
+            return False
+        if not (self.is_half_closed or self.pipeline or self.cycle.response_started):
+            self.transport.write(_EVERY_START)
+            self.is_started = True
+        self.is_half_closed = True
+        return True
 
     def data_received(self, data: bytes) -> None:
-        """Starts the timeout of a head that is incomplete; most arrive in one piece."""
-        super().data_received(data)
-        if self.head_ends_at is not None:
-            rest, self.head_ends_at = data[self.head_ends_at :], None
+        """Parses what was received."""
+        if not self.is_ending:
+            self.input.queued += data
+            self._parse()
+        if self.is_ending or (self.phase == "body" and self.cycle.response_complete):  # discarded
+            self._yield()
+
+    def _parse(self) -> None:
+        """Parses the queue until a pipelined request has to wait, or other connections."""
+        data = memoryview(self.input.queued)
+        self.input.queued = b""
+        for _ in range(_MAX_PIECES):
+            if not data or self.pipeline or self.refusal is not None:
+                break
+            num_bytes = max(_PIECE_BYTES, self.num_body_bytes)
+            again = self._parse_piece(data[:num_bytes])
+            data = memoryview(again + data[num_bytes:]) if again else data[num_bytes:]
+        if data and not self.is_ending:
+            self.input.queued = bytes(data)
+            self._yield()
+
+    def _yield(self) -> None:
+        """Gives the other connections a turn."""
+        self.input.pause_reading()
+        self.loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        """Parses what is queued, or reads, unless the application or a response has to come first."""
+        if self.transport.is_closing():
+            return
+        if self.input.queued and not self.pipeline:
+            self._parse()
+        has_enough = self._is_responding and len(self.cycle.body) > HIGH_WATER_LIMIT
+        if not (self.pipeline or has_enough):
+            self.input.resume_reading()
+
+    def _parse_piece(self, piece: memoryview) -> bytes:
+        """Parses some bytes; what is to be parsed again, without `Upgrade`."""
+        self.num_head_bytes += len(piece)
+        try:
+            self.parser.feed_data(piece)
+            self._refuse_large_head()
+        except HttpParserUpgrade as upgrade:
             self.parser = HttpRequestParser(self)
-            self.data_received(self._plain_head() + rest)
-        elif self.head_is_open and self.head_timer is None:
-            self._start_head_timer()
+            return self._plain_head() + piece[upgrade.args[0] :]
+        except HttpParserError as error:
+            reason = error.__context__
+            self._refuse(reason if isinstance(reason, RequestError) else _INVALID)
+        except HeadTooLarge as error:
+            self._refuse(error)
+        return b""
 
     def on_message_begin(self) -> None:
         """A head begins."""
         super().on_message_begin()
-        self.head_is_open = True
+        self.phase, self.num_head_bytes = "head", 0
+        self.deadline = self.loop.time() + HEAD_TIMEOUT_S
 
     def on_headers_complete(self) -> None:
         """The head is complete; the application times the body."""
-        self.head_is_open = False
-        self._cancel_head_timer()
+        self._refuse_large_head()
+        if self.check is not None:
+            self.check(self.parser.get_method().decode(), self.headers)
+        self.scope["headers"] = self.headers.copy()  # trailers are none
+        self.num_body_bytes = int(dict(self.headers).get(b"content-length", 0))
         super().on_headers_complete()
+        self.phase, self.deadline = "body", math.inf
+
+    def on_body(self, body: bytes) -> None:
+        """A part of the body, which allows a quarter of its length around it."""
+        self.num_body_bytes -= len(body)
+        self.num_head_bytes = max(0, self.num_head_bytes - len(body) * 5 // 4)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The request is complete."""
+        self._refuse_large_head()
+        self.phase, self.num_head_bytes, self.num_body_bytes = "idle", 0, 0
+        if not self._is_responding:
+            self.deadline = self.loop.time() + self.timeout_keep_alive
+        super().on_message_complete()
 
     def _should_upgrade(self) -> bool:
-        return self._get_upgrade() is not None  # then uvicorn calls handle_websocket_upgrade
-
-    def handle_websocket_upgrade(self) -> None:
-        """Notes where the head ends; called while the parser's exception is handled."""
-        upgrade = sys.exception()
-        assert isinstance(upgrade, HttpParserUpgrade)
-        self.head_ends_at = upgrade.args[0]
+        return self._get_upgrade() is not None  # then uvicorn waits for HttpParserUpgrade
 
     def _plain_head(self) -> bytes:
         """The head without `Upgrade`."""
@@ -70,28 +200,141 @@ class HttpProtocol(HttpToolsProtocol):
         headers = [b"%b: %b\r\n" % each for each in self.headers if each[0] != b"upgrade"]
         return b"%b %b HTTP/%b\r\n%b\r\n" % (method.encode(), self.url, version.encode(), b"".join(headers))
 
+    def _refuse_large_head(self) -> None:
+        if self.num_head_bytes > MAX_HEAD_BYTES:
+            raise HeadTooLarge(
+                f"URL, headers, chunk extensions and trailers have more than {MAX_HEAD_BYTES:,} bytes."
+            )
+        if self.headers is not None and len(self.headers) > MAX_HEADERS:
+            raise HeadTooLarge(f"The request has more than {MAX_HEADERS} headers and trailers.")
+
+    def _refuse(self, error: RequestError) -> None:
+        """Responds to what the parser stopped at, after the responses to the requests before it."""
+        self.refusal, request_id = raw_problem(error, self.server_state.default_headers)
+        client = self.client[0] if self.client else None
+        _log.info("refused a connection: %s %s %s", error.code, request_id, client)
+        if self.phase == "body" and self.pipeline:
+            self.pipeline.popleft()
+        elif self.phase == "body" and self.cycle.response_started:
+            self.refusal = b""  # too late
+        elif self.phase == "body":
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if not self._is_responding:
+            self._end()
+
+    @property
+    def _is_responding(self) -> bool:
+        return self.cycle is not None and not (self.cycle.response_complete or self.cycle.disconnected)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        cycle.transport = self  # type: ignore[assignment]  # `write`, `is_closing` and `close`
+        super()._start_asgi_task(cycle, partial(self._respond, app))
+
+    async def _respond(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        """Runs the application, for which a part of the response is sent when it has left."""
+
+        async def send_all(message: Message) -> None:
+            body = memoryview(message.get("body", b""))
+            while len(body) > _SLICE_BYTES:
+                await send({**message, "body": body[:_SLICE_BYTES], "more_body": True})
+                body = body[_SLICE_BYTES:]
+                message = {**message, "body": body}
+            await send(message)
+            if self.flow.write_paused:
+                await self.flow.drain()
+
+        await app(scope, receive, send_all)
+
+    def on_response_complete(self) -> None:
+        """Starts the next request, or waits for it."""
+        self.server_state.total_requests += 1
+        if self.is_ending or self.transport.is_closing():
+            return
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        elif self.refusal is not None:
+            self._end()
+        elif self.phase != "head":
+            timeout_s = REST_TIMEOUT_S if self.phase == "body" else self.timeout_keep_alive
+            self.deadline = self.loop.time() + timeout_s
+        self._go_on()
+        if self.is_half_closed and not self._is_responding:
+            self.transport.close()
+
+    def write(self, data: bytes) -> None:
+        """Writes a part of a response."""
+        if self.is_started:
+            data, self.is_started = data.removeprefix(_EVERY_START), False
+        if not self.transport.is_closing():
+            self.transport.write(data)
+
+    def is_closing(self) -> bool:
+        """Whether nothing can be written any more."""
+        return self.transport.is_closing()
+
+    def close(self) -> None:
+        """Closes the connection after the last response."""
+        if self.phase == "idle" and not self.input.queued:
+            self.deadline = self.loop.time() + WRITE_TIMEOUT_S
+            self.transport.close()
+        else:
+            self._end()
+
+    def _end(self) -> None:
+        """Responds for the last time, and discards what is still received.
+
+        Closing would reset the connection, and a client that sends would lose the response.
+        """
+        if self.is_ending or self.transport.is_closing():
+            return
+        self.is_ending, self.input.queued = True, b""
+        self.deadline = self.loop.time() + REST_TIMEOUT_S
+        self.write(self.refusal or b"")
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+            self.input.resume_reading()
+        else:  # uvloop's TLS discards by itself
+            self.transport.close()
+
+    def pause_writing(self) -> None:
+        """Starts the timeout of what does not leave at once."""
+        super().pause_writing()
+        self.write_deadline = self.loop.time() + WRITE_TIMEOUT_S
+
+    def resume_writing(self) -> None:
+        """All has left."""
+        super().resume_writing()
+        self.write_deadline = math.inf
+
     def shutdown(self) -> None:
         """The server stops: closes the connection, or lets the current response be the last."""
         super().shutdown()
-        is_idle = self.cycle is None or self.cycle.response_complete
-        if is_idle and self.scheme == "https":
-            self.goodbye = self.loop.call_later(TLS_CLOSE_TIMEOUT_S, self.transport.abort)
+        if self.transport.is_closing():
+            self.deadline = self.loop.time() + TLS_CLOSE_TIMEOUT_S
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Cancels the timeouts."""
-        self._cancel_head_timer()
-        if self.goodbye is not None:
-            self.goodbye.cancel()
-        super().connection_lost(exc)
-
-    def _start_head_timer(self) -> None:
-        self.head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self._close_late)
-
-    def _cancel_head_timer(self) -> None:
-        if self.head_timer is not None:
-            self.head_timer.cancel()
-            self.head_timer = None
-
-    def _close_late(self) -> Any:
-        if not self.transport.is_closing():
+    def _check_deadlines(self) -> None:
+        now = self.loop.time()
+        if now > self.write_deadline or (now > self.deadline and self.transport.is_closing()):
+            self.transport.abort()
+            return
+        if now > self.deadline:
+            self.deadline = now + WRITE_TIMEOUT_S
             self.transport.close()
+        if self.is_half_closed and self.transport.get_extra_info("socket").getsockopt(SOL_SOCKET, SO_ERROR):
+            self.transport.abort()
+        self.timer = self.loop.call_later(_CHECK_INTERVAL_S, self._check_deadlines)
+
+
+class _Input(FlowControl):
+    """Flow control that does not read on while pipelined requests are queued."""
+
+    queued = b""
+    """What was received and is not parsed yet."""
+
+    def resume_reading(self) -> None:
+        if not self.queued:
+            super().resume_reading()
+
+
+_INVALID: Final = RequestError("This is not a request in HTTP/1.1. Send one, or check scheme and port.")

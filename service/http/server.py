@@ -5,6 +5,7 @@ import math
 import signal
 import socket
 import sys
+from functools import partial
 
 import cv2
 import uvicorn
@@ -13,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.access.tls import ServerCertificate, tls_handshake_timeout
 from service.errors import Eye2FaceError
 from service.http.app import create_app
+from service.http.local_requests import refuse_foreign
 from service.http.protocol import HttpProtocol
 from service.observability.logs import log_native_lines, logging_config
 from service.runtime.memory import freeze_garbage_collector, keep_freed_memory
@@ -37,7 +39,7 @@ def run_server(settings: Settings) -> None:
         settings.port,
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=settings.trusted_proxies,
-        http=HttpProtocol,
+        http=_protocol(settings),
         ws="none",
         lifespan="on",
         server_header=False,
@@ -56,6 +58,11 @@ def run_server(settings: Settings) -> None:
         if app.error is None:
             raise
         raise app.error from None
+
+
+def _protocol(settings: Settings) -> type[asyncio.Protocol]:
+    check = partial(refuse_foreign, allowed_origins=settings.cors_origins) if settings.is_local_only else None
+    return partial(HttpProtocol, check=check)  # type: ignore[return-value]  # uvicorn only calls it
 
 
 class _StartupErrors:

@@ -81,7 +81,7 @@ def test_the_service_speaks_https_to_whom_knows_its_certificate(
 def test_a_new_certificate_is_shown_without_a_restart(
     secure: Running, shown: tuple[Path, Path], pairs: dict[str, tuple[Path, Path]], name: str | None
 ) -> None:
-    ask = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+    ask = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
     def shows(which: str) -> bool:
         try:
@@ -108,7 +108,7 @@ def test_sigterm_does_not_wait_for_the_goodbye_of_idle_connections(
     secure: Running, pairs: dict[str, tuple[Path, Path]]
 ) -> None:
     with connect(secure, pairs["first"][0]) as idle:
-        idle.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        idle.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert idle.recv(65536).startswith(b"HTTP/1.1 200 ")
         begin = time.monotonic()
         secure.process.send_signal(signal.SIGTERM)

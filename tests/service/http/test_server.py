@@ -28,6 +28,7 @@ from tests.service.shapes import check_problem
 
 ROOT = Path(__file__).parents[3]
 JPEG = {"content-type": "image/jpeg"}
+HEAD = b"POST /synthesize HTTP/1.1\r\nHost: localhost\r\n"
 
 
 class Process:
@@ -89,7 +90,7 @@ def test_a_service_that_requires_keys_shows_how_to_send_one() -> None:
 
 def test_sigterm_lets_what_is_in_flight_finish_and_exits_0(model: Path, tmp_path: Path) -> None:
     photo = encoded(astronaut(), "jpeg")
-    head = b"POST /synthesize HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nExpect: 100-continue\r\n"
+    head = HEAD + b"Content-Type: image/jpeg\r\nExpect: 100-continue\r\n"
     head += b"Content-Length: %d\r\n\r\n" % len(photo)
     with Process(model, tmp_path / "log", log_format="json") as service, contextlib.ExitStack() as crowd:
         askers = [crowd.enter_context(service.connect(head)) for _ in range(4)]
@@ -130,9 +131,7 @@ def test_what_codecs_write_is_a_line_of_the_log(model: Path, tmp_path: Path) -> 
 
 def test_sigterm_waits_for_nobody_beyond_its_limit(model: Path, tmp_path: Path) -> None:
     with Process(model, tmp_path / "log", stop_timeout_s=1) as service:
-        head = (
-            b"POST /synthesize HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 99\r\n\r\n"
-        )
+        head = HEAD + b"Content-Type: image/png\r\nContent-Length: 99\r\n\r\n"
         with service.connect(head + b"never more") as asker, service.connect(), service.connect(b"GET /li"):
             time.sleep(0.2)
             begin = time.monotonic()
@@ -147,7 +146,7 @@ def test_sigterm_waits_for_nobody_beyond_its_limit(model: Path, tmp_path: Path) 
 def test_who_presses_ctrl_c_again_is_not_kept_waiting_nor_shown_a_traceback(
     model: Path, tmp_path: Path
 ) -> None:
-    head = b"POST /synthesize HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 99\r\n\r\n"
+    head = HEAD + b"Content-Type: image/png\r\nContent-Length: 99\r\n\r\n"
     with (
         Process(model, tmp_path / "log", stop_timeout_s=60) as service,
         service.connect(head + b"never more") as asker,
@@ -209,7 +208,7 @@ def test_a_connection_whose_head_does_not_come_is_closed(impatient: str, sent: b
 
 
 def test_on_a_connection_that_is_kept_the_next_head_must_come_too(impatient: str) -> None:
-    whole = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+    whole = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
     with connect(impatient, whole) as slow:
         assert b"alive" in slow.recv(65536)
         slow.sendall(whole[:10])
@@ -227,9 +226,12 @@ UPGRADES = [b"h2c", b"websocket", b"TLS/1.0"]
 @pytest.mark.parametrize("piece", [1, 150, 100_000])
 def test_a_wish_for_another_protocol_is_passed_over(impatient: str, upgrade: bytes, piece: int) -> None:
     body = b'{"image": "bm90IGFuIGltYWdl"}'
-    head = b"POST /eyes HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: " + upgrade
+    head = (
+        b"POST /eyes HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: "
+        + upgrade
+    )
     head += b"\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
-    last = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    last = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     sent = head + body + head + body + last
     with connect(impatient, b"") as client:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -240,7 +242,7 @@ def test_a_wish_for_another_protocol_is_passed_over(impatient: str, upgrade: byt
     assert answer.count(b"HTTP/1.1 ") == 3 and answer.endswith(b'"alive"}')
 
 
-CONNECT = b"CONNECT x:80 HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+CONNECT = b"CONNECT x:80 HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 
@@ -261,14 +263,14 @@ def test_a_body_that_drips_is_refused(impatient: str) -> None:
         answer = httpx.post(f"{impatient}/synthesize", content=drip(), headers=JPEG, timeout=20)
     if answer is not None:
         check_problem(answer, 408, "upload_too_slow")
-    head = b"POST /eyes HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 99\r\n\r\n"
+    head = b"POST /eyes HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nContent-Length: 99\r\n\r\n"
     with connect(impatient, head + b"a bit") as slow:
         answer = read_all(slow)
         assert answer.startswith(b"HTTP/1.1 408 ") and b"upload_too_slow" in answer
 
 
 def test_a_body_that_came_whole_does_not_excuse_the_next_one(impatient: str) -> None:
-    head = b"POST /eyes HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 5\r\n\r\n"
+    head = b"POST /eyes HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nContent-Length: 5\r\n\r\n"
     with connect(impatient, head + b"whole" + head + b"a") as slow:
         first, second = read_all(slow).split(b"HTTP/1.1 ")[1:]
     assert first.startswith(b"415 ") and b"not_an_image" in first

@@ -1,0 +1,43 @@
+"""Which requests a service without API keys answers: no page of another site can send them.
+
+A browser on the same machine reaches a loopback address for any page, also by a name of the page's site that
+leads here (DNS rebinding).
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from service.errors import NotLocal
+
+_LOOPBACK: Final = re.compile(rb"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d*)?", re.IGNORECASE)
+_HARMLESS_METHODS: Final = ("GET", "HEAD", "OPTIONS")
+_ADVICE: Final = "Others need API keys, or EYE2FACE_ALLOW_ANONYMOUS=true."
+
+
+def refuse_foreign(
+    method: str, headers: Sequence[tuple[bytes, bytes]], *, allowed_origins: Sequence[str] = ()
+) -> None:
+    """Checks the head of a request.
+
+    Raises:
+        NotLocal: `Host` is no name of a loopback address, or a page of another site posts.
+    """
+    for name, host in headers:
+        if name == b"host" and not _LOOPBACK.fullmatch(host):
+            raise NotLocal(
+                f"The Host is '{host[:80].decode('latin-1')}'; it must be localhost, 127.0.0.1 or [::1]. "
+                f"{_ADVICE}"
+            )
+    if method not in _HARMLESS_METHODS and _is_cross_site(dict(headers), allowed_origins):
+        raise NotLocal(f"A page of another site sent this; EYE2FACE_CORS_ORIGINS may allow it. {_ADVICE}")
+
+
+def _is_cross_site(headers: dict[bytes, bytes], allowed_origins: Sequence[str]) -> bool:
+    origin = headers.get(b"origin")
+    if origin is not None and ("*" in allowed_origins or origin.decode("latin-1") in allowed_origins):
+        return False
+    site = headers.get(b"sec-fetch-site")
+    if site is not None:
+        return site not in (b"same-origin", b"none")
+    return origin is not None and origin.partition(b"://")[2] != headers.get(b"host")

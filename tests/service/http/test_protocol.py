@@ -1,0 +1,258 @@
+"""What a connection may send, how long it may take, and what it gets; over real sockets."""
+
+import contextlib
+import hashlib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.http import protocol
+from service.http.app import create_app
+from service.http.protocol import HttpProtocol
+from service.settings import Settings
+from tests.fakes import astronaut, encoded
+from tests.running import served_here
+
+HOST = b"Host: localhost\r\n"
+CHUNKED = b"Content-Type: image/png\r\nTransfer-Encoding: chunked\r\n\r\n"
+LAST = b"GET /livez HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n"
+
+
+@pytest.fixture(scope="module")
+def service(model: Path) -> Iterator[str]:
+    """A service with short timeouts."""
+    settings = Settings(model=str(model), device="cpu", max_upload_bytes=1_000_000)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(protocol, "REST_TIMEOUT_S", 0.5)
+        patch.setattr(protocol, "_CHECK_INTERVAL_S", 0.05)
+        with served_here(create_app(settings), http=HttpProtocol) as (address, _):
+            yield address
+
+
+def connect(address: str, sent: bytes = b"") -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])), timeout=20)
+    with contextlib.suppress(ConnectionError):
+        connection.sendall(sent)
+    return connection
+
+
+def read_all(connection: socket.socket) -> bytes:
+    """What comes until the other end closes; fails after the socket's time-out."""
+    received = b""
+    while chunk := connection.recv(65536):
+        received += chunk
+    return received
+
+
+def ask(address: str, sent: bytes) -> bytes:
+    with connect(address, sent) as client:
+        return read_all(client)
+
+
+TOO_LARGE = {
+    "URL": b"GET /" + b"x" * 100_000,
+    "one header": b"GET /livez HTTP/1.1\r\n" + HOST + b"X: " + b"x" * 100_000,
+    "names": b"GET /livez HTTP/1.1\r\n" + HOST + b"x:\r\n" * 300 + b"\r\n",
+    "tabs": b"GET /livez HTTP/1.1\r\n" + HOST + b"X:" + b"\t" * 100_000,
+    "lines before it": b"\r\n" * 50_000,
+    "trailers": b"POST /eyes HTTP/1.1\r\n" + HOST + CHUNKED + b"0\r\n" + b"x: y\r\n" * 300 + b"\r\n",
+    "one trailer": b"POST /eyes HTTP/1.1\r\n" + HOST + CHUNKED + b"0\r\nx: " + b"y" * 100_000,
+    "one extension": b"POST /eyes HTTP/1.1\r\n" + HOST + CHUNKED + b"1;x=" + b"y" * 100_000,
+    "extensions": b"POST /eyes HTTP/1.1\r\n" + HOST + CHUNKED + (b"1;" + b"y" * 98 + b"\r\nx\r\n") * 1000,
+    "trailers of a GET": b"GET /livez HTTP/1.1\r\n" + HOST + CHUNKED + b"0\r\n" + b"x: y\r\n" * 300 + b"\r\n",
+}
+
+
+@pytest.mark.parametrize("kind", TOO_LARGE)
+def test_what_is_no_body_is_bounded(service: str, kind: str) -> None:
+    answer = ask(service, TOO_LARGE[kind])
+    assert answer.startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
+    assert b"content-type: application/problem+json\r\n" in answer and b"x-request-id: " in answer
+    assert b'"code":"head_too_large"' in answer and answer.count(b"HTTP/1.1 ") == 1
+
+
+@pytest.mark.parametrize("piece", [700, 100_000])
+def test_heads_and_chunks_within_the_bounds_are_taken(service: str, piece: int) -> None:
+    names, long = b"X: y\r\n" * 250, b"X: " + b"y" * 30_000 + b"\r\n"
+    chunks = b"POST /eyes HTTP/1.1\r\n" + HOST + CHUNKED + b"30;x=y\r\n" + b"z" * 48 + b"\r\n"
+    chunks += (b"30\r\n" + b"z" * 48 + b"\r\n") * 5000 + b"0\r\nX: y\r\n\r\n"
+    sent = b"GET /livez HTTP/1.1\r\n" + HOST + names + b"\r\n"
+    sent += b"GET /livez HTTP/1.1\r\n" + HOST + long + b"\r\n" + chunks + LAST
+    with connect(service) as client:
+        for start in range(0, len(sent), piece):
+            client.sendall(sent[start : start + piece])
+        answers = read_all(client).split(b"HTTP/1.1 ")[1:]
+    assert [answer[:3] for answer in answers] == [b"200", b"200", b"415", b"200"]
+
+
+def test_a_refusal_comes_after_the_responses_to_what_came_before(service: str) -> None:
+    first = b"GET /livez HTTP/1.1\r\n" + HOST + b"\r\n"
+    answers = ask(service, first + first + TOO_LARGE["names"] + first).split(b"HTTP/1.1 ")[1:]
+    assert [answer[:3] for answer in answers] == [b"200", b"200", b"431"]
+
+
+def test_what_is_no_http_is_a_problem(service: str) -> None:
+    answer = ask(service, b"\x16\x03\x01 hello\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n") and b'"code":"bad_request"' in answer
+
+
+def test_trailers_are_no_headers(model: Path) -> None:
+    key = hashlib.sha256(b"secret").hexdigest()
+    sent = b"POST /eyes HTTP/1.1\r\n" + HOST + CHUNKED + b"1\r\nx\r\n0\r\nX-API-Key: secret\r\n\r\n" + LAST
+    settings = Settings(model=str(model), device="cpu", api_keys=(key,))
+    with served_here(create_app(settings), http=HttpProtocol) as (address, _):
+        assert ask(address, sent).startswith(b"HTTP/1.1 401 ")
+
+
+@pytest.mark.parametrize("extra", [b"", b"Connection: Upgrade\r\nUpgrade: h2c\r\n"])
+def test_a_thousand_pipelined_requests_are_answered(service: str, extra: bytes) -> None:
+    answer = ask(service, (b"GET /livez HTTP/1.1\r\n" + HOST + extra + b"\r\n") * 1000 + LAST)
+    assert answer.count(b"HTTP/1.1 200 OK\r\n") == answer.count(b'"alive"') == 1001
+
+
+def test_pipelined_requests_wait_unparsed() -> None:
+    most = 0
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal most
+        most = max([most, *(len(each.pipeline) for each in scope["state"]["connections"])])
+        await answer(send, b"")
+
+    class Listed(HttpProtocol):
+        def on_message_begin(self) -> None:
+            super().on_message_begin()
+            self.scope["state"]["connections"] = self.connections
+
+    with served_here(app, http=Listed, lifespan="off") as (address, _):  # type: ignore[arg-type]
+        sent = ask(address, b"GET / HTTP/1.1\r\n\r\n" * 2000 + LAST)
+    assert sent.count(b"HTTP/1.1 200 ") == 2001
+    assert 1 <= most <= 1024 / 18 + 1
+
+
+async def answer(send: Any, body: bytes) -> None:
+    headers = [(b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+LARGE = bytes(range(256)) * 80_000
+
+
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, threading.Event]]:
+    """The address of an application with a large response, and whether that was sent to its end."""
+    monkeypatch.setattr(protocol, "WRITE_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(protocol, "_CHECK_INTERVAL_S", 0.05)
+    ended = threading.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await answer(send, LARGE)
+        ended.set()
+
+    with served_here(app, http=HttpProtocol, lifespan="off") as (address, _):  # type: ignore[arg-type]
+        yield address, ended
+
+
+def test_a_response_that_nobody_reads_is_aborted(large: tuple[str, threading.Event]) -> None:
+    address, ended = large
+    with connect(address, LAST) as client:
+        assert not ended.wait(0.2)  # held until it has left
+        assert ended.wait(10)
+        assert len(read_all(client)) < len(LARGE)
+
+
+def test_a_response_that_is_read_slowly_arrives(large: tuple[str, threading.Event]) -> None:
+    address, _ = large
+    received = b""
+    with socket.socket() as client:
+        client.setsockopt(
+            socket.SOL_SOCKET, socket.SO_RCVBUF, 128 * 1024
+        )  # else it reports what it read rarely
+        client.connect(("127.0.0.1", int(address.rpartition(":")[2])))
+        client.sendall(LAST)
+        begin = time.monotonic()
+        while chunk := client.recv(65536):
+            received += chunk
+            time.sleep(0.005)
+        assert time.monotonic() - begin > 1  # longer than a part may take
+    assert received.endswith(LARGE)
+
+
+@pytest.mark.parametrize("path", [b"/livez", b"/nowhere", b"/eyes"])
+def test_a_body_that_drips_after_its_response_has_one_deadline(service: str, path: bytes) -> None:
+    method = b"POST" if path == b"/eyes" else b"GET"
+    head = method + b" " + path + b" HTTP/1.1\r\n" + HOST + b"Content-Length: 2000000\r\n\r\n"
+    with connect(service, head) as client:
+        client.settimeout(0.05)
+        received, begin = b"", time.monotonic()
+        while True:
+            try:
+                chunk = client.recv(65536)
+            except TimeoutError:
+                client.sendall(b"x")
+                continue
+            except ConnectionError:
+                break
+            received += chunk
+            if not chunk:
+                break
+        assert 0.4 < time.monotonic() - begin < 5
+    assert received.count(b"HTTP/1.1 ") == 1
+
+
+def test_trailers_that_drip_after_the_response_have_one_deadline(service: str) -> None:
+    with connect(service, b"GET /livez HTTP/1.1\r\n" + HOST + CHUNKED + b"0\r\n") as client:
+        begin = time.monotonic()
+        with contextlib.suppress(ConnectionError):
+            while time.monotonic() - begin < 10:
+                client.sendall(b"x: y\r\n")
+                time.sleep(0.05)
+        assert time.monotonic() - begin < 5
+
+
+@pytest.mark.parametrize("extra", [b"", b"Connection: close\r\n"])
+def test_a_client_that_sends_all_of_a_refused_body_first_sees_why(service: str, extra: bytes) -> None:
+    head = b"POST /eyes HTTP/1.1\r\n" + HOST + extra
+    head += b"Content-Type: image/png\r\nContent-Length: 9000000\r\n\r\n"
+    with connect(service) as client:
+        client.sendall(head + bytes(9_000_000))
+        assert client.recv(65536).startswith(b"HTTP/1.1 413 ")
+
+
+@pytest.mark.parametrize("num_requests", [1, 3])
+def test_a_client_that_closed_its_half_gets_its_responses(service: str, num_requests: int) -> None:
+    photo = encoded(astronaut()[60:150, 150:290].copy(), "jpeg")
+    head = b"POST /synthesize?input=eye HTTP/1.1\r\n" + HOST
+    head += b"Content-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(photo)
+    with connect(service, (head + photo) * num_requests) as client:
+        client.shutdown(socket.SHUT_WR)
+        assert read_all(client).count(b"HTTP/1.1 200 OK") == num_requests
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /livez HTT", b"POST /eyes HTTP/1.1\r\n" + HOST + CHUNKED])
+def test_a_client_that_closed_its_half_within_a_request_gets_nothing(service: str, sent: bytes) -> None:
+    with connect(service, sent) as client:
+        client.shutdown(socket.SHUT_WR)
+        assert read_all(client) == b""
+
+
+def test_a_client_that_closed_both_halves_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "_CHECK_INTERVAL_S", 0.05)
+    disconnected = threading.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        disconnected.set()
+
+    with served_here(app, http=HttpProtocol, lifespan="off") as (address, _):  # type: ignore[arg-type]
+        with connect(address, LAST) as client:
+            client.shutdown(socket.SHUT_WR)
+            assert client.recv(100) == b"HTTP/1.1 "
+            assert not disconnected.wait(0.3)  # it may wait
+        assert disconnected.wait(10)
