@@ -249,7 +249,7 @@ def test_a_client_that_closed_both_halves_is_disconnected(monkeypatch: pytest.Mo
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(receive(), 1)
+            await asyncio.wait_for(receive(), 2)
             disconnected.set()
 
     with served_here(app, http=HttpProtocol, lifespan="off") as (address, _):  # type: ignore[arg-type]
