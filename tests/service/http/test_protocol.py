@@ -171,9 +171,7 @@ def test_a_response_that_is_read_slowly_arrives(large: tuple[str, threading.Even
     address, _ = large
     received = b""
     with socket.socket() as client:
-        client.setsockopt(
-            socket.SOL_SOCKET, socket.SO_RCVBUF, 128 * 1024
-        )  # else it reports what it read rarely
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 200_000)  # it is emptied between two reports
         client.connect(("127.0.0.1", int(address.rpartition(":")[2])))
         client.sendall(LAST)
         begin = time.monotonic()
@@ -252,9 +250,11 @@ def test_a_client_that_closed_both_halves_is_disconnected(monkeypatch: pytest.Mo
             await asyncio.wait_for(receive(), 2)
             disconnected.set()
 
-    with served_here(app, http=HttpProtocol, lifespan="off") as (address, _):  # type: ignore[arg-type]
-        with connect(address, LAST) as patient:
-            patient.shutdown(socket.SHUT_WR)
-            assert not disconnected.wait(0.3)  # it may wait for its response
-            connect(address, LAST).close()
-            assert disconnected.wait(10)
+    with (
+        served_here(app, http=HttpProtocol, lifespan="off") as (address, _),  # type: ignore[arg-type]
+        connect(address, LAST) as patient,
+    ):
+        patient.shutdown(socket.SHUT_WR)
+        assert not disconnected.wait(0.3)  # it may wait for its response
+        connect(address, LAST).close()
+        assert disconnected.wait(10)
