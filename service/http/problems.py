@@ -61,7 +61,11 @@ async def problem_response(request: Request, error: Exception) -> Response:
 
 def problem_of(request: Request, error: BaseException) -> Problem:
     """The problem of one photo of a batch."""
-    return _describe(_translate(request, error), error, request.state.request_id)
+    known, request_id = _translate(request, error), request.state.request_id
+    if not isinstance(error, EXPECTED_ERRORS):  # nobody else sees it
+        _log.error("a photo of request %s failed", request_id, exc_info=error)
+    retry_after_s = known.retry_after_s if isinstance(known, CallerLimited | Overloaded) else None
+    return _describe(known, error, request_id).model_copy(update={"retry_after_s": retry_after_s})
 
 
 def raw_problem(error: RequestError, headers: Iterable[tuple[bytes, bytes]]) -> tuple[bytes, str]:

@@ -190,6 +190,9 @@ class Problem(Answer):
         exclude_if=_is_none,
         description="With `no_eye_found`: detections below the threshold, if the finder reports them.",
     )
+    retry_after_s: int | None = Field(
+        None, exclude_if=_is_none, description="In a batch: what Retry-After would say, in seconds."
+    )
 
 
 class ResultShape(Shape):

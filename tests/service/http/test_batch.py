@@ -12,6 +12,8 @@ import PIL.Image
 import pytest
 from starlette.testclient import TestClient
 
+from service.engine.engine import Engine
+from service.errors import Overloaded
 from service.http.app import create_app
 from service.http.schemas import BatchAnswer
 from service.pipeline import Pipeline
@@ -105,8 +107,8 @@ def test_the_same_photos_give_the_same_zip_but_for_its_request_id(client: TestCl
             assert first.read(name).replace(ids[0], b"") == second.read(name).replace(ids[1], b"")
 
 
-def test_a_photo_that_crashes_the_service_fails_alone(
-    client: TestClient, photo: bytes, monkeypatch: pytest.MonkeyPatch
+def test_a_photo_that_crashes_the_service_fails_alone_and_is_logged(
+    client: TestClient, photo: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def crash(self: object, photos: Any) -> Any:
         if any(request.data == GREY for request, _ in photos):
@@ -119,6 +121,25 @@ def test_a_photo_that_crashes_the_service_fails_alone(
     assert [each["status"] for each in results] == [200, 500]
     assert results[1]["problem"]["code"] == "internal_error"
     assert "ZeroDivisionError" not in str(results[1])
+    assert caplog.text.count("Traceback") == 1 and caplog.text.count("raise ZeroDivisionError") == 1
+
+
+@pytest.mark.parametrize("accept", ["application/json", "application/zip"])
+def test_a_photo_that_is_refused_for_now_says_when_to_come_back(
+    client: TestClient, photo: bytes, monkeypatch: pytest.MonkeyPatch, accept: str
+) -> None:
+    def refuse(self: Engine, work: Any, **given: Any) -> Any:
+        raise Overloaded("full", retry_after_s=7)
+
+    monkeypatch.setattr(Engine, "submit", refuse)
+    answer = send(client, photo, accept=accept)
+    if accept == "application/zip":
+        with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+            (result,) = json.loads(archive.read("results.json"))["results"]
+    else:
+        (result,) = answer.json()["results"]
+    assert (result["status"], result["problem"]["code"]) == (503, "overloaded")
+    assert result["problem"]["retry_after_s"] == 7
 
 
 @pytest.mark.parametrize("name", ["ä\u2028€.jpg", 'a"b\\.jpg', "../../etc/passwd", "x" * 300])
