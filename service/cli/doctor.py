@@ -4,7 +4,8 @@ import platform
 import statistics
 import subprocess
 import sys
-import time
+import timeit
+from collections.abc import Callable
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -55,20 +56,14 @@ def examine_sandbox() -> dict[str, str]:
 
 def examine_finder(name: Literal["learned", "haar"]) -> dict[str, str]:
     """The eye finder, and its median time on a photo without eyes."""
-    finder = open_eye_finder(name)
-    photo = np.full((240, 320, 3), 128, np.uint8)
-    times_ms = []
-    for _ in range(_NUM_RUNS):
-        begin = time.perf_counter()
-        finder.detect(photo)
-        times_ms.append((time.perf_counter() - begin) * 1000)
-    about: str = name
+    finder, about = open_eye_finder(name), str(name)
     if isinstance(finder, LearnedEyeFinder):
         info = finder.info
         about += (
             f": {info.name} {info.version}, {info.licence_class}, {info.date}, threshold {info.threshold:.2f}"
         )
-    median = f"{statistics.median(times_ms):.1f} ms at 320 x 240, median of {_NUM_RUNS}"
+    photo = np.full((240, 320, 3), 128, np.uint8)
+    median = f"{_median_ms(lambda: finder.detect(photo)):.1f} ms at 320 x 240, median of {_NUM_RUNS}"
     return {"finder": about, "detection": median}
 
 
@@ -85,18 +80,16 @@ def examine_speed(synthesizer: Synthesizer) -> dict[str, str]:
     eye = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
     pipeline = Pipeline(InProcessReader(HaarEyeFinder(), max_pixels=size * size), synthesizer)
     photo = encode(eye, "png")
-    model_ms, path_ms = [], []
-    for _ in range(_NUM_RUNS):
-        begin = time.perf_counter()
-        synthesizer(eye[np.newaxis])
-        middle = time.perf_counter()
-        pipeline.synthesize(photo, SynthesisOptions(input="eye"))
-        model_ms.append((middle - begin) * 1000)
-        path_ms.append((time.perf_counter() - middle) * 1000)
+    model_ms = _median_ms(lambda: synthesizer(eye[np.newaxis]))
+    path_ms = _median_ms(lambda: pipeline.synthesize(photo, SynthesisOptions(input="eye")))
     return {
-        "inference": f"{statistics.median(model_ms):.1f} ms a face, median of {_NUM_RUNS}, 1 thread",
-        "eye to face": f"{statistics.median(path_ms):.1f} ms",
+        "inference": f"{model_ms:.1f} ms a face, median of {_NUM_RUNS}, 1 thread",
+        "eye to face": f"{path_ms:.1f} ms",
     }
+
+
+def _median_ms(run: Callable[[], object]) -> float:
+    return statistics.median(timeit.repeat(run, number=1, repeat=_NUM_RUNS)) * 1000
 
 
 def _version(distribution: str) -> str | None:

@@ -218,11 +218,10 @@ class WorkerConnection:
     _LENGTH: Final = struct.Struct("!i")
 
     def __init__(self, end: socket.socket) -> None:
-        end.setblocking(False)
+        end.settimeout(_POLL_S)
         self._socket = end
-        self._readable, self._writable = select.poll(), select.poll()
+        self._readable = select.poll()
         self._readable.register(end, select.POLLIN)
-        self._writable.register(end, select.POLLOUT)
 
     def has_data(self, within_s: float) -> bool:
         """Whether something can be received by then, the other end's close included."""
@@ -234,18 +233,13 @@ class WorkerConnection:
         Raises:
             OSError: the other end is gone.
         """
-        parts = [memoryview(self._LENGTH.pack(len(data))), memoryview(data)]
-        while parts:
-            try:
-                sent = self._socket.sendmsg(parts)
-            except BlockingIOError:
-                self._writable.poll(_POLL_S * 1000)
-                check()
-                continue
-            while parts and sent >= len(parts[0]):
-                sent -= len(parts.pop(0))
-            if parts:
-                parts[0] = parts[0][sent:]
+        for part in (self._LENGTH.pack(len(data)), data):
+            left = memoryview(part)
+            while left:
+                try:
+                    left = left[self._socket.send(left) :]
+                except TimeoutError:
+                    check()
 
     def receive(self, check: Callable[[], None], *, max_bytes: int = MAX_MESSAGE_BYTES) -> bytes:
         """The bytes of the next message; until they are there `check` is called, and may raise.
@@ -266,9 +260,11 @@ class WorkerConnection:
     def _take(self, size: int, check: Callable[[], None]) -> bytes:
         chunks: list[bytes] = []
         while size:
-            while not self.has_data(_POLL_S):
+            try:
+                chunk = self._socket.recv(min(size, _CHUNK_BYTES))
+            except TimeoutError:
                 check()
-            chunk = self._socket.recv(min(size, _CHUNK_BYTES))
+                continue
             if not chunk:
                 raise EOFError
             chunks.append(chunk)
