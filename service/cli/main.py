@@ -106,6 +106,7 @@ def synthesize(  # noqa: PLR0913  every option is an argument
     options = DrawOptions(SynthesisOptions(eye=eye, person=_parse_person(person), input=input), format)
     settings = _settings()
     warn_about_unknown_variables()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl+C: half a file is removed
     with _requires("ray", "--ray needs Ray: pip install '.[ray]' in the checkout."):
         results = draw_photos(settings, options, files, output, ray)
     report(results, output)

@@ -321,7 +321,10 @@ def test_where_a_sandbox_is_required_no_photo_is_read_outside_of_one(
 
 
 @pytest.mark.slow
-def test_a_run_that_is_killed_leaves_whole_files_and_is_gone_on_with(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kill", "status"), [(signal.SIGKILL, -9), (signal.SIGTERM, 130)])
+def test_a_run_that_is_killed_leaves_whole_files_and_is_gone_on_with(
+    tmp_path: Path, kill: int, status: int
+) -> None:
     photos, faces = tmp_path / "photos", tmp_path / "faces"
     photos.mkdir()
     for number in range(40):
@@ -331,7 +334,9 @@ def test_a_run_that_is_killed_leaves_whole_files_and_is_gone_on_with(tmp_path: P
         while not _size(faces / "manifest.jsonl"):
             assert killed.poll() is None, "it ended before it could be killed"
             time.sleep(0.01)
-        killed.send_signal(signal.SIGKILL)
+        killed.send_signal(kill)
+    assert killed.returncode == status
+    assert kill == signal.SIGKILL or not list(faces.glob(".*"))
     done = _size(faces / "manifest.jsonl")
     for face in faces.glob("*.face.png"):
         with PIL.Image.open(face) as picture:
