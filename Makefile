@@ -18,7 +18,7 @@ SERVICE := $(STAMPS)/service-$(BUILD)
 EVERYTHING := $(STAMPS)/everything-$(BUILD)
 OTHERS := $(foreach build,$(filter-out $(BUILD),cpu gpu gpu-cuda12),$(wildcard $(STAMPS)/*-$(build)))
 
-.PHONY: help serve setup develop test test-slow lint types format lock bench experiment clean
+.PHONY: help serve setup develop test test-slow lint types format lock bench experiment model clean
 .DEFAULT_GOAL := help
 
 help: ## what can be done here
@@ -61,6 +61,12 @@ bench: $(EVERYTHING) bench/.venv/.stamp ## speed beside floor and peers, into do
 experiment: $(EVERYTHING) ## train and compare every objective on DATA=data/faces64 (hours; resumes)
 	$(BIN)/python -m training experiment $(DATA) --out $(RUNS) --results $(RUNS)/results.jsonl $(if $(PERCEPTUAL),--perceptual $(PERCEPTUAL))
 	$(BIN)/python -m training report --results $(RUNS)/results.jsonl
+
+model: $(EVERYTHING) ## fetch the photos of training/open_photos.csv and train eye2face-192 on them (hours; resumes)
+	$(BIN)/python -m training fetch-photos training/open_photos.csv data/open
+	$(BIN)/python -m training prepare data/open.csv data/open192 --licence open --face-size 192
+	$(BIN)/python -m training train data/open192 runs/eye2face-192 --recipe eye2face-192 $(if $(PERCEPTUAL),--perceptual $(PERCEPTUAL))
+	$(BIN)/python -m training export runs/eye2face-192 data/open192 runs/eye2face-192.onnx --licence-class open
 
 clean: ## remove .venv, caches and build products; data/ and runs/ stay
 	rm -rf .venv bench/.venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -15,6 +15,7 @@ from training.cli.experiment import add_experiment_commands
 from training.cli.finder import add_commands
 from training.data.dataset import EyeFacePairs
 from training.data.face_alignment import FACE_SIZE
+from training.data.fetch import fetch_photos
 from training.data.licences import LicenceClass, check_licence_class
 from training.data.photos import find_layout, list_photos
 from training.data.prepare import PrepareSettings
@@ -44,6 +45,20 @@ Finder = Annotated[
     Literal["learned", "haar"],
     typer.Option(help="Our network, or OpenCV's cascades."),
 ]
+
+
+@app.command("fetch-photos")
+def fetch(
+    table: Annotated[Path, typer.Argument(help="A labelled CSV with the columns `url` and `sha256`.")],
+    folder: Annotated[Path, typer.Argument(help="Folder for the photos; the CSV goes beside it.")],
+) -> None:
+    """Download the photos that a labelled CSV names; a second run fetches what is missing."""
+    missing = fetch_photos(table, folder)
+    for file, reason in missing.items():
+        typer.echo(f"{file}: {reason}", err=True)
+    if missing:
+        raise DataError(f"{len(missing)} photos could not be fetched; the same command tries them again")
+    typer.echo(f"{folder}: complete; go on with `prepare {folder.with_suffix('.csv')} DATA`")
 
 
 @app.command()

@@ -177,3 +177,13 @@ def test_parity_is_measured_on_labelled_photos(
     model = fakes.tiny_model(tmp_path / "tiny.onnx")
     assert call(monkeypatch, "parity", csv, model, "--split", "val", "--into", card) == 0
     assert "| eyes_found | 1 |" in card.read_text() and "| centre | 0.0" in capsys.readouterr().out
+
+
+def test_photos_that_cannot_be_fetched_are_named_and_fail_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    columns = "file,split,right_eye_x,right_eye_y,left_eye_x,left_eye_y,url,sha256"
+    (tmp_path / "open.csv").write_text(f"{columns}\na.jpg,train,1,2,3,2,http://127.0.0.1:1/a.jpg,00\n")
+    assert call(monkeypatch, "fetch-photos", tmp_path / "open.csv", tmp_path / "data" / "open") == 1
+    told = capsys.readouterr().err
+    assert "a.jpg: " in told and "1 photos could not be fetched" in told
