@@ -31,8 +31,8 @@ from service.runtime.memory import count_memory
 from service.settings import Settings, warn_about_unknown_variables
 
 _UPLOADS_MEMORY_DIVISOR: Final = 8
-"""Request bodies may take 1/8 of the memory. A form or JSON is in memory twice while it is parsed, and pixels
-may take a half (`service.decoding.reader`)."""
+"""Request bodies and responses may take 1/8 of the memory. A form or JSON is in memory twice while it is
+parsed, and pixels may take a half (`service.decoding.reader`)."""
 
 _UNTRACED: Final[TelemetryConfig] = {"tracing": False, "metrics": False, "logs": False}
 """Without this, FastAPI checks in each request whether OpenTelemetry is configured."""

@@ -16,6 +16,13 @@ from service.errors import InvalidParameter
 
 DEADLINE_HEADER: Final = "X-Deadline-Ms"
 
+_MAX_PARAMETERS: Final = 32
+
+_MAX_RANGES: Final = 100
+"""Later media ranges of `Accept` do not count; browsers send ten."""
+
+_ALIASES: Final = {"*": "*/*", "image/jpg": "image/jpeg"}
+
 
 class _Query(BaseModel):
     model_config = ConfigDict(frozen=True)
@@ -72,19 +79,20 @@ def read_query(request: Request, kind: type[Q]) -> Q:
     """The validated query.
 
     Raises:
-        InvalidParameter: a name is given twice.
+        InvalidParameter: a name is given twice, or there are too many.
         RequestValidationError: a name or value is unknown.
     """
     if not request.scope["query_string"]:
         return kind()
-    pairs = request.query_params.multi_items()
-    values = dict(pairs)
-    if len(values) < len(pairs):
-        names = [name for name, _ in pairs]
-        repeated = next(name for name in names if names.count(name) > 1)
-        raise InvalidParameter(
-            f"The query parameter '{repeated[:40]}' is given more than once; give it once."
-        )
+    if request.scope["query_string"].count(b"&") >= _MAX_PARAMETERS:
+        raise InvalidParameter(f"The query has more than {_MAX_PARAMETERS} parameters.")
+    values: dict[str, str] = {}
+    for name, value in request.query_params.multi_items():
+        if name in values:
+            raise InvalidParameter(
+                f"The query parameter '{name[:40]}' is given more than once; give it once."
+            )
+        values[name] = value
     try:
         return kind.model_validate(values)
     except ValidationError as error:
@@ -115,12 +123,14 @@ def negotiate(accept: str | None, offers: Sequence[str]) -> str | None:
     """
     if accept is None or not accept.strip():
         return offers[0]
-    ranges = [each for each in map(_parse, accept.split(",")) if each is not None]
+    qualities: dict[str, float] = {}
+    for name, quality in filter(None, map(_parse, accept.split(",", _MAX_RANGES)[:_MAX_RANGES])):
+        qualities[name] = max(quality, qualities.get(name, 0.0))
     best, chosen = (0.0, 0), None
     for offer in offers:
         patterns = ("*/*", f"{offer.partition('/')[0]}/*", offer)
-        matches = [(patterns.index(name), quality) for name, quality in ranges if name in patterns]
-        specificity, quality = max(matches, default=(0, 0.0))
+        specificity = max((each for each in range(3) if patterns[each] in qualities), default=0)
+        quality = qualities.get(patterns[specificity], 0.0)
         if quality > 0 and (chosen is None or (quality, specificity) > best):
             best, chosen = (quality, specificity), offer
     return chosen
@@ -137,7 +147,7 @@ def _parse(text: str) -> tuple[str, float] | None:
                 quality = float(value)
             except ValueError:
                 return None
-    return (name, quality) if 0.0 <= quality <= 1.0 else None  # also refuses nan
+    return (_ALIASES.get(name, name), quality) if 0.0 <= quality <= 1.0 else None  # also refuses nan
 
 
 def read_deadline_ms(request: Request) -> float:

@@ -73,7 +73,8 @@ class AdmittedRoute(APIRoute):
                 raise NotReady(
                     "The service stopped before it could answer. Send the request again later."
                 ) from error
-        await response(scope, receive, send)
+            request.state.body.replace(len(response.body))
+            await response(scope, receive, send)  # until its last byte has left
 
 
 health_routes = APIRouter(tags=["health"])

@@ -3,6 +3,8 @@
 import asyncio
 import base64
 import json
+import time
+import tracemalloc
 from collections.abc import Iterable
 
 import httpx
@@ -19,10 +21,17 @@ from service.errors import (
     InvalidParameter,
     MissingField,
     Overloaded,
+    Overloaded,
     UnsupportedMediaType,
     UploadTooLarge,
 )
-from service.http.request_body import BodyReservation, UploadMemoryLimit, read_photo
+from service.http.request_body import (
+    BodyReservation,
+    UploadedPhoto,
+    UploadMemoryLimit,
+    read_photo,
+    read_photos,
+)
 
 PHOTO = bytes(range(256)) * 40
 
@@ -47,6 +56,16 @@ class Sender:
 def read(
     body: bytes | Sender, content_type: str | None = None, max_bytes: int = 10**6, **headers: str
 ) -> bytes:
+    request = make_request(body, content_type, headers)
+    return asyncio.run(read_photo(request, max_bytes=max_bytes, max_s=10))
+
+
+def read_files(body: bytes, content_type: str) -> list[UploadedPhoto]:
+    request = make_request(body, content_type, {})
+    return asyncio.run(read_photos(request, max_bytes=10**6, max_s=10, max_files=10))
+
+
+def make_request(body: bytes | Sender, content_type: str | None, headers: dict[str, str]) -> Request:
     sender = body if isinstance(body, Sender) else Sender([body[:1000], body[1000:]])
     if content_type is not None:
         headers["content-type"] = content_type
@@ -55,16 +74,15 @@ def read(
     else:
         headers.setdefault("transfer-encoding", "chunked")
     raw = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
-    state = {"body": BodyReservation(UploadMemoryLimit(10**9))}
     scope = {
         "type": "http",
         "method": "POST",
         "path": "/",
         "query_string": b"",
         "headers": raw,
-        "state": state,
+        "state": {"body": BodyReservation(UploadMemoryLimit(10**9))},
     }
-    return asyncio.run(read_photo(Request(scope, sender.receive), max_bytes=max_bytes, max_s=10))
+    return Request(scope, sender.receive)
 
 
 def form(files: list[tuple[str, tuple[str | None, bytes]]]) -> tuple[bytes, str]:
@@ -196,6 +214,42 @@ def test_a_form_with_the_photo_as_text_asks_for_a_file() -> None:
         read(*form([("image", (None, b"text"))]))
 
 
+def part(*lines: str) -> tuple[bytes, str]:
+    text = "\r\n".join(["--x", *lines, "", "data", "--x--", ""])
+    return text.encode(), "multipart/form-data; boundary=x"
+
+
+@pytest.mark.parametrize("name", ["utf-8''p%22%20%C3%A9.jpg", "us-ascii'en'p.jpg", "p.jpg"])
+def test_an_extended_file_name_alone_makes_a_file(name: str) -> None:
+    assert read(*part(f"Content-Disposition: form-data; name=image; filename*={name}")) == b"data"
+
+
+def test_a_plain_file_name_precedes_the_extended_one() -> None:
+    body, content_type = part("Content-Disposition: form-data; name=image; filename*=utf-8''a; filename=b")
+    (photo,) = read_files(body, content_type)
+    assert photo.file_name == "b"
+
+
+def test_an_extended_name_of_a_field_is_named_as_the_fault() -> None:
+    with pytest.raises(InvalidForm, match=r"'name\*'; use 'name'"):
+        read(*part("Content-Disposition: form-data; name*=utf-8''image; filename=p"))
+
+
+@pytest.mark.parametrize("coding", ["base64", "Quoted-Printable"])
+def test_a_transfer_encoding_is_named_as_the_fault(coding: str) -> None:
+    head = "Content-Disposition: form-data; name=image; filename=p"
+    with pytest.raises(InvalidForm, match=f"Content-Transfer-Encoding is '{coding}'"):
+        read(*part(head, f"Content-Transfer-Encoding: {coding}"))
+    assert read(*part(head, "Content-Transfer-Encoding: Binary")) == b"data"
+
+
+def test_a_content_type_that_takes_long_to_parse_is_refused() -> None:
+    begin = time.process_time()
+    with pytest.raises(InvalidForm, match="Content-Type"):
+        read(b"--x--", "multipart/form-data; boundary=x" + ";" * 32_000)
+    assert time.process_time() - begin < 0.05
+
+
 def test_a_form_with_two_photos_is_refused() -> None:
     with pytest.raises(InvalidForm, match="one photo"):
         read(*form([("image", ("1.jpg", PHOTO)), ("image", ("2.jpg", PHOTO))]))
@@ -220,8 +274,9 @@ def test_a_form_that_is_cut_off_is_refused() -> None:
     [
         (b"{", "not JSON"),
         (b"\xff\xfe", "not JSON"),
-        (b"[" * 100_000, "not JSON"),
-        (b'{"image": 1' + b"0" * 5000 + b"}", "not JSON"),
+        (b"[" * 100_000, "not an object"),
+        (b'{"image": 1' + b"0" * 5000 + b"}", "no string"),
+        (b'{"image": [' + b"[]," * 1_000_000 + b"[]]}", "no string"),
         (b"[]", "not an object"),
         (b'"text"', "not an object"),
         (b'{"image": 3}', "no string"),
@@ -235,7 +290,22 @@ def test_a_form_that_is_cut_off_is_refused() -> None:
 )
 def test_json_that_is_wrong_says_why(body: bytes, said: str) -> None:
     with pytest.raises(InvalidJson, match=said):
-        read(body, "application/json")
+        read(body, "application/json", max_bytes=10**7)
+
+
+def test_json_may_have_escapes_and_a_byte_order_mark() -> None:
+    assert read(b'\xef\xbb\xbf {"image": "aa\\/\\u0061"} ', "application/json") == base64.b64decode("aa/a")
+
+
+def test_json_of_another_shape_makes_no_tree() -> None:
+    body = b'{"image": [' + b"[]," * 1_000_000 + b"[]]}"
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidJson):
+            read(body, "application/json", max_bytes=10**7)
+        assert tracemalloc.get_traced_memory()[1] < 3 * len(body)
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("document", [{}, {"picture": "aaaa"}])
@@ -299,4 +369,16 @@ def test_a_body_that_fails_leaves_its_room() -> None:
     with pytest.raises(KeyError), limit.hold() as body:
         body.grow(100)
         raise KeyError
+    assert limit.num_held == 0
+
+
+def test_a_response_takes_the_place_of_its_body_until_it_has_left() -> None:
+    limit = UploadMemoryLimit(1000)
+    with limit.hold() as first, limit.hold() as second:
+        first.grow(600)
+        first.replace(900)
+        assert limit.num_held == 900
+        second.grow(50)
+        with pytest.raises(Overloaded):
+            second.replace(500)
     assert limit.num_held == 0

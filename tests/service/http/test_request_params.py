@@ -1,10 +1,15 @@
 """What `Accept` is answered with."""
 
+import time
+
 import pytest
+from fastapi.exceptions import RequestValidationError
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.requests import Request
 
-from service.http.request_params import negotiate
+from service.errors import InvalidParameter
+from service.http.request_params import SynthesizeQuery, negotiate, read_query
 
 OFFERS = ["image/png", "image/jpeg", "image/webp", "application/json"]
 
@@ -13,6 +18,10 @@ OFFERS = ["image/png", "image/jpeg", "image/webp", "application/json"]
     ("accept", "expected"),
     [
         (None, "image/png"),
+        ("image/jpg", "image/jpeg"),
+        ("*", "image/png"),
+        ("image/gif, *;q=0.1", "image/png"),
+        ("a, " * 100 + "image/webp", None),  # browsers send ten
         ("", "image/png"),
         ("*/*", "image/png"),
         ("image/*", "image/png"),
@@ -47,3 +56,23 @@ def test_accept_is_answered_with_what_it_likes_best(accept: str | None, expected
 @given(st.text(alphabet="imagepnj/*;,q=.0159 -"))
 def test_any_header_is_answered_with_an_offer_or_none(accept: str) -> None:
     assert negotiate(accept, OFFERS) in [*OFFERS, None]
+
+
+def query(text: str) -> SynthesizeQuery:
+    return read_query(Request({"type": "http", "query_string": text.encode()}), SynthesizeQuery)
+
+
+def test_a_query_may_have_a_few_dozen_parameters() -> None:
+    with pytest.raises(RequestValidationError):
+        query("&".join(f"a{number}=1" for number in range(32)))
+    with pytest.raises(InvalidParameter, match="more than 32 parameters"):
+        query("&".join(f"a{number}=1" for number in range(33)))
+    with pytest.raises(InvalidParameter, match="'eye' is given more than once"):
+        query("eye=left&person=all&eye=left")
+
+
+@pytest.mark.parametrize("accept", ["a," * 16_000, "a;" * 16_000, "a/b;q=0.1," * 3000, "q=" * 16_000])
+def test_a_long_accept_takes_no_time(accept: str) -> None:
+    begin = time.process_time()
+    negotiate(accept, OFFERS)
+    assert time.process_time() - begin < 0.05
