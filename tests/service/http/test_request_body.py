@@ -21,7 +21,6 @@ from service.errors import (
     InvalidParameter,
     MissingField,
     Overloaded,
-    Overloaded,
     UnsupportedMediaType,
     UploadTooLarge,
 )
