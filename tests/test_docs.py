@@ -138,7 +138,7 @@ def test_every_option_of_make_bench_exists() -> None:
 
 
 def test_every_path_that_is_named_exists() -> None:
-    folders = "service|training|tests|bench|deploy|docs|models"
+    folders = "service|training|tests|bench|deploy|docs|examples|models"
     path = rf"(?:{folders})/[\w./-]*\w/?"
     blocks = re.findall(r"```sh\n(.*?)```", TEXT, flags=re.S)
     spans = re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", TEXT, flags=re.S))
