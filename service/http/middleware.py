@@ -1,6 +1,7 @@
 """Middleware: request ID and standard headers, request log and metrics, HEAD as GET."""
 
 import logging
+import re
 import time
 from random import Random
 from typing import Any, Final
@@ -13,6 +14,8 @@ from service.observability.tracing import tag_request_span
 
 PROBES: Final = ("/livez", "/readyz", "/metrics")
 """Routes that are polled: successes are logged at level debug."""
+
+_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 _log = logging.getLogger("service.requests")
 
@@ -99,7 +102,7 @@ class HeadAsGet:
 
 
 class StandardHeaders:
-    """Sets the request ID in `scope["state"]`, and the headers of every response."""
+    """Sets the request ID in `scope["state"]`, the caller's if it is sane, and every response's headers."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -112,7 +115,9 @@ class StandardHeaders:
             return
         state = scope.setdefault("state", {})
         if "request_id" not in state:  # set by Ray Serve
-            state["request_id"] = f"{self._random.getrandbits(128):032x}"
+            sent = dict(scope["headers"]).get(b"x-request-id", b"")
+            is_kept = _REQUEST_ID.fullmatch(sent)
+            state["request_id"] = sent.decode() if is_kept else f"{self._random.getrandbits(128):032x}"
         request_id: str = state["request_id"]
 
         async def send_with_headers(message: Message) -> None:

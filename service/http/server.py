@@ -18,7 +18,7 @@ from service.http.local_requests import refuse_foreign
 from service.http.protocol import HttpProtocol
 from service.observability.logs import log_native_lines, logging_config
 from service.runtime.memory import freeze_garbage_collector, keep_freed_memory
-from service.settings import Settings
+from service.settings import ConfigurationError, Settings
 
 
 def run_server(settings: Settings) -> None:
@@ -26,8 +26,9 @@ def run_server(settings: Settings) -> None:
 
     Raises:
         ModelError: the model cannot be used.
-        ConfigurationError: the settings, or the certificate or key file that they name, cannot be used.
+        ConfigurationError: the address is taken, or the settings or a file that they name cannot be used.
     """
+    _check_address(settings.host, settings.port)
     keep_freed_memory()
     log_native_lines()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # damaged images are expected
@@ -45,6 +46,7 @@ def run_server(settings: Settings) -> None:
         server_header=False,
         access_log=False,  # the middleware logs request ID and code
         log_config=logging_config(settings.log_format, settings.log_level),
+        timeout_keep_alive=75,  # longer than load balancers keep idle connections: 60 s
         timeout_graceful_shutdown=math.ceil(settings.stop_timeout_s),
         ssl_context_factory=None if certificate is None else lambda *_: certificate.context,
     )
@@ -63,6 +65,18 @@ def run_server(settings: Settings) -> None:
 def _protocol(settings: Settings) -> type[asyncio.Protocol]:
     check = partial(refuse_foreign, allowed_origins=settings.cors_origins) if settings.is_local_only else None
     return partial(HttpProtocol, check=check)  # type: ignore[return-value]  # uvicorn only calls it
+
+
+def _check_address(host: str, port: int) -> None:
+    """Raises ConfigurationError if the address cannot be listened on, before the model is loaded."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot listen on {host}, port {port}: {error.strerror}. Stop the other program, or "
+            "choose another address with EYE2FACE_HOST and EYE2FACE_PORT."
+        ) from error
 
 
 class _StartupErrors:

@@ -1,5 +1,6 @@
 """Middleware: HEAD is GET without a body, over a real connection."""
 
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,6 +44,18 @@ def test_nothing_follows_its_head_and_the_connection_goes_on(address: str) -> No
             connection.sendall(ask)
             answer = connection.recv(65536)
             assert answer.startswith(b"HTTP/1.1 200 ") and answer.endswith(b"\r\n\r\n")
+
+
+@pytest.mark.parametrize("sent", ["a", "Trace-1.2_3", "f" * 64])
+def test_the_request_id_of_a_caller_is_kept(address: str, sent: str) -> None:
+    answer = httpx.get(f"{address}/nowhere", headers={"X-Request-Id": sent})
+    assert answer.headers.get_list("x-request-id") == [sent] and answer.json()["request_id"] == sent
+
+
+@pytest.mark.parametrize("sent", [b"", b"f" * 65, b"a b", b"a'b", b"\xfc"])
+def test_a_request_id_that_logs_should_not_hold_is_replaced(address: str, sent: bytes) -> None:
+    answer = httpx.get(f"{address}/nowhere", headers={b"X-Request-Id": sent})
+    assert re.fullmatch("[0-9a-f]{32}", answer.json()["request_id"])
 
 
 def test_what_get_does_not_get_it_does_not_either(address: str) -> None:

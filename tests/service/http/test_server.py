@@ -18,10 +18,11 @@ import pytest
 
 from service.http import app as app_module
 from service.http import protocol as connections
+from service.http import server
 from service.http.app import create_app
 from service.http.protocol import HttpProtocol
-from service.http.server import startup_message
-from service.settings import Settings
+from service.http.server import run_server, startup_message
+from service.settings import ConfigurationError, Settings
 from tests.fakes import astronaut, encoded
 from tests.running import find_free_port, served_here, wait_until_ready
 from tests.service.shapes import check_problem
@@ -86,6 +87,22 @@ def test_a_service_names_its_documentation_if_there_is_any() -> None:
 def test_a_service_that_requires_keys_shows_how_to_send_one() -> None:
     assert "X-API-Key" not in startup_message("http://x", Settings())
     assert "-H 'X-API-Key: KEY'" in startup_message("http://x", Settings(api_keys_file="keys.txt"))
+
+
+def test_an_address_that_is_taken_is_one_sentence_with_what_to_do() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigurationError, match=f"port {port}: Address already in use.*EYE2FACE_PORT"):
+            run_server(Settings(port=port))
+
+
+def test_idle_connections_outlive_those_of_load_balancers(
+    monkeypatch: pytest.MonkeyPatch, model: Path
+) -> None:
+    kept: list[float] = []
+    monkeypatch.setattr(server._Server, "run", lambda running: kept.append(running.config.timeout_keep_alive))
+    run_server(Settings(model=str(model), port=0))
+    assert kept[0] > 60
 
 
 def test_sigterm_lets_what_is_in_flight_finish_and_exits_0(model: Path, tmp_path: Path) -> None:
