@@ -66,9 +66,10 @@ def enter_sandbox() -> None:
     library.seccomp_init.restype = ctypes.c_void_p
     rules = ctypes.c_void_p(library.seccomp_init(ctypes.c_uint32(_REFUSE)))
     try:
-        library.seccomp_attr_set(rules, _ALL_THREADS, 1)
-        library.seccomp_attr_set(rules, _SPECULATING, 1)  # as Linux from 5.16 on, older ones would go slower
-        library.seccomp_attr_set(rules, _IN_A_TREE, 2)
+        # _SPECULATING: as Linux from 5.16 on, older ones would go slower.
+        for attribute, value in ((_ALL_THREADS, 1), (_SPECULATING, 1), (_IN_A_TREE, 2)):
+            if failed := library.seccomp_attr_set(rules, attribute, value):
+                raise SandboxMissing(f"libseccomp does not support attribute {attribute}: {_explain(failed)}")
         not_executable = _Comparison(_PROTECTION, _MASKED_EQUAL, _EXECUTABLE, 0)
         for name in (*ALLOWED, *ALLOWED_IF_NOT_EXECUTABLE):
             conditions = [not_executable] if name in ALLOWED_IF_NOT_EXECUTABLE else []

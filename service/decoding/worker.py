@@ -31,6 +31,7 @@ from service.decoding.sandbox import enter_sandbox
 from service.errors import Eye2FaceError, SandboxMissing
 from service.inference.eye_finder import open_eye_finder
 from service.observability.stage_timer import StageTimer
+from service.runtime.child_process import end_with_parent, limit_memory
 from service.runtime.memory import freeze_garbage_collector, keep_freed_memory, prefer_oom_kill
 
 READ_STAGES: Final = ("decode", "find", "crop")
@@ -99,8 +100,9 @@ def _enter_sandbox() -> str:
 
 
 def _start() -> None:
-    descriptor, eye_finder, sandbox, *numbers = sys.argv[1:7]
-    max_pixels, unreserved_bytes, trim_above_bytes = map(int, numbers)
+    descriptor, eye_finder, sandbox, *numbers = sys.argv[1:9]
+    parent, max_pixels, unreserved_bytes, trim_above_bytes, max_bytes = map(int, numbers)
+    end_with_parent(parent)
     keep_freed_memory()
     prefer_oom_kill()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # damaged pictures are no news
@@ -111,9 +113,10 @@ def _start() -> None:
     except Eye2FaceError as error:
         connection.send_bytes(encode(KnownError(error, {})))
         return
-    for module in sys.argv[7:]:
+    for module in sys.argv[9:]:
         importlib.import_module(module)
     freeze_garbage_collector()
+    limit_memory(max_bytes)
     memory = _RemoteMemory(connection, unreserved_bytes, trim_above_bytes)
     connection.send_bytes(encode(Ready("" if sandbox == "off" else _enter_sandbox())))
     serve_photos(connection, InProcessReader(finder, max_pixels=max_pixels, memory=memory))

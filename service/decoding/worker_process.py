@@ -6,6 +6,7 @@ The process is not trusted: it may crash, hang or send anything. `service.decodi
 import logging
 import os
 import pickle
+import signal
 import socket
 import subprocess
 import sys
@@ -50,6 +51,9 @@ _TASK_MODULES: Final = ("service.pipeline",)
 _MAX_BYTES_PER_PIXEL: Final = 32
 """Beyond what any photo's pixels take (`service.vision.images.estimate_decode_bytes`)."""
 
+_MAX_OTHER_BYTES: Final = 512 << 20
+"""What the files of several photos and the eye finder's networks take, several times."""
+
 _POLL_S: Final = 0.05
 _ROOT: Final = Path(__file__).parents[2]
 _log = logging.getLogger(__name__)
@@ -59,7 +63,10 @@ class WorkerProcess:
     """One process and the connection to it; used by one thread at a time."""
 
     def __init__(self, eye_finder: str, max_pixels: int, memory: MemoryBudget, sandbox: Sandbox) -> None:
-        numbers = map(str, (max_pixels, memory.unreserved_bytes, memory.trim_above_bytes))
+        max_bytes = _MAX_BYTES_PER_PIXEL * max_pixels + _MAX_OTHER_BYTES
+        numbers = map(
+            str, (os.getpid(), max_pixels, memory.unreserved_bytes, memory.trim_above_bytes, max_bytes)
+        )
         self._arguments = [eye_finder, sandbox, *numbers, *_TASK_MODULES]
         self._memory = memory
         self._sandbox = sandbox
@@ -139,6 +146,7 @@ class WorkerProcess:
         self._killed_at = 0.0
         check = partial(self._check, timers)
         begun, num_lent = time.monotonic(), 0
+        self._signal(signal.SIGCONT)
         sent = pickle.dumps([(data, task.run) for data, task, _ in requests], pickle.HIGHEST_PROTOCOL)
         max_bytes = MAX_MESSAGE_BYTES + sum(task.max_pixel_bytes for _, task, _ in requests)
         exchange = partial(self._exchange, returns=requests[0][1].returns, max_bytes=max_bytes, check=check)
@@ -150,6 +158,9 @@ class WorkerProcess:
                     lent.close()  # of the photo before, which is gone
                     lent.enter_context(self._memory.reserve(message.num_bytes, check))
                     sent = b""
+            self._signal(
+                signal.SIGSTOP
+            )  # it computes nothing until the next photo, whoever has power over it
             return _checked(message, len(requests), within_s=time.monotonic() - begun)
         except (EOFError, OSError, InvalidMessage) as lost:
             raise self._died(lost) from lost
@@ -159,12 +170,17 @@ class WorkerProcess:
         if self._connection is not None:
             self._connection.close()  # an idle process ends by itself
         if self._process is not None:
+            self._signal(signal.SIGCONT)
             try:
                 self._process.wait(GRACE_S)
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
         self._process, self._connection, self._is_ready = None, None, False
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(number)
 
     def _exchange(
         self, sent: bytes, *, returns: type[T], max_bytes: int, check: Callable[[], None]

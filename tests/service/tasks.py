@@ -4,6 +4,7 @@ import ctypes
 import os
 import socket
 import sys
+import threading
 import time
 from functools import partial
 
@@ -93,10 +94,28 @@ def look_around(photo: Photo, *, finder: EyeFinder) -> list[str]:
     return reached
 
 
+def compute_on(photo: Photo, *, finder: EyeFinder) -> int:
+    """Answers, and computes in another thread without end."""
+
+    def spin() -> None:
+        while True:
+            hash(photo)
+
+    threading.Thread(target=spin, daemon=True).start()
+    return os.getpid()
+
+
+def take_memory(photo: Photo, *, finder: EyeFinder) -> int:
+    """Fills 3 GB, which many machines have."""
+    return len(bytearray(3 << 30))
+
+
 FAIL = PhotoTask(fail, int)
 LACK_MEMORY = PhotoTask(lack_memory, int)
 LACK_MEMORY_IN_OPENCV = PhotoTask(lack_memory_in_opencv, int)
 MISUSE_OPENCV = PhotoTask(misuse_opencv, int)
+COMPUTE_ON = PhotoTask(compute_on, int)
+TAKE_MEMORY = PhotoTask(take_memory, int)
 DIE = PhotoTask(die, int)
 NOTE_TIMES = PhotoTask(note_times, tuple[float, float])
 FORGE_THE_LOG = PhotoTask(forge_the_log, type(None))

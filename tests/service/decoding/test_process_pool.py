@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -54,6 +54,7 @@ from service.vision.photo import Photo
 from tests.fakes import astronaut, encoded
 from tests.running import ROOT, running_service
 from tests.service.tasks import (
+    COMPUTE_ON,
     DIE,
     FAIL,
     FORGE_THE_LOG,
@@ -63,6 +64,7 @@ from tests.service.tasks import (
     MISUSE_OPENCV,
     NOTE_TIMES,
     RETURN_AN_OBJECT,
+    TAKE_MEMORY,
     saying,
     sleeping,
 )
@@ -119,6 +121,14 @@ def wait_for_end(pids: list[int], *, within_s: float = 10.0) -> None:
     until = time.monotonic() + within_s
     while any(map(lives, pids)):
         assert time.monotonic() < until, "still alive"
+        time.sleep(0.02)
+
+
+def wait_for(condition: Callable[[], bool], *, within_s: float = 10.0) -> None:
+    """Returns once it holds."""
+    until = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < until
         time.sleep(0.02)
 
 
@@ -633,6 +643,66 @@ def test_too_little_memory_is_told_as_what_it_is(one: ProcessPoolReader, photo: 
         with pytest.raises(OutOfMemory, match="too little memory"):
             read(photo, task, StageTimer())
         assert read(photo, FIND, StageTimer()).eyes
+
+
+def test_a_process_has_memory_for_its_pixels_and_no_more(one: ProcessPoolReader, photo: bytes) -> None:
+    with pytest.raises(OutOfMemory, match="too little memory"):
+        one(photo, TAKE_MEMORY, StageTimer())
+    assert one(photo, FIND, StageTimer()).eyes
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the time of a process, as Linux tells it")
+def test_a_process_computes_nothing_between_photos(photo: bytes) -> None:
+    made = ProcessPoolReader(1, "haar", max_pixels=MAX_PIXELS, sandbox="off")
+    try:
+        pid = made(photo, COMPUTE_ON, StageTimer())
+        status = Path(f"/proc/{pid}/stat")
+        wait_for(lambda: status.read_text().rpartition(")")[2].split()[0] == "T")
+        before = time.clock_gettime(cpu_clock(pid))
+        time.sleep(0.3)
+        assert time.clock_gettime(cpu_clock(pid)) == before
+        assert made(photo, sleeping(0), StageTimer()) == pid
+    finally:
+        begin = time.monotonic()
+        made.close()
+    wait_for_end([pid])
+    assert time.monotonic() - begin < 5
+
+
+def cpu_clock(pid: int) -> int:
+    """The clock of a process's CPU time. Source: CPUCLOCK_SCHED in Linux's posix-timers.h."""
+    return ~pid << 3 | 2
+
+
+PARENT = """
+import os, signal, sys, threading
+from service.decoding import worker_process
+from service.decoding.process_pool import ProcessPoolReader
+from service.observability.stage_timer import StageTimer
+from tests.service.tasks import COMPUTE_ON, sleeping
+
+worker_process._TASK_MODULES = (*worker_process._TASK_MODULES, "tests.service.tasks")
+readers = ProcessPoolReader(2, "haar", max_pixels=10**7, sandbox="off")
+photo = sys.stdin.buffer.read()
+readers(photo, COMPUTE_ON, StageTimer())
+print(*readers.pids, flush=True)
+readers(photo, sleeping(60), StageTimer())
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux ends children with their parent")
+def test_no_process_outlives_a_service_that_is_killed(photo: bytes) -> None:
+    """Neither one that waits nor one that reads."""
+    with subprocess.Popen(
+        [sys.executable, "-c", PARENT], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as parent:
+        assert parent.stdin is not None and parent.stdout is not None
+        parent.stdin.write(photo)
+        parent.stdin.close()
+        pids = [int(each) for each in parent.stdout.readline().split()]
+        parent.kill()
+    assert len(pids) == 2
+    wait_for_end(pids)
 
 
 def test_another_error_of_opencv_is_a_mistake(one: ProcessPoolReader, photo: bytes) -> None:

@@ -80,6 +80,7 @@ def test_a_crash_leaves_no_photo_on_the_disk() -> None:
     ("sandbox._check = lambda: None\n"
      "sandbox.ALLOWED += ('openat', 'newfstatat', 'ioctl', 'prlimit64')\n"
      "sandbox.enter_sandbox()", "the system refuses the rules: E"),
+    ("sandbox._ALL_THREADS = 99", "libseccomp does not support attribute 99: E"),
     ("sandbox._ALLOW = 0x12345678", "libseccomp refuses a rule for read: EINVAL"),
 ])  # fmt: skip
 def test_where_it_cannot_be_it_says_why(before: str, why: str) -> None:
