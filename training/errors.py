@@ -10,7 +10,6 @@ TrainingError
 │   ├── RunConflict      a folder that holds another run
 │   └── CheckpointError  a checkpoint that is missing or cannot be read
 ├── ExportError          a model that cannot be exported, or an export that differs from torch
-├── EncoderError         a folder without the face encoder, or with another one
 └── ResultsError         scores, recorded results or a document that do not fit together
 """
 
@@ -53,10 +52,6 @@ class CheckpointError(RunError):
 
 class ExportError(TrainingError):
     """A model that cannot be exported, or whose export does not draw what torch draws."""
-
-
-class EncoderError(TrainingError):
-    """A folder without a trained face encoder, or with another one."""
 
 
 class ResultsError(TrainingError):

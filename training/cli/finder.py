@@ -1,5 +1,6 @@
 """Commands: `train-finder`, `train-refiner`, `export-finder`, `evaluate-finder` and `serve-finder`."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -16,11 +17,19 @@ from training.data.photos import find_layout, list_photos
 from training.data.prepare import MAX_PIXELS
 from training.experiment.tables import put_between_marks
 from training.finder import evaluate as evaluation
+from training.finder.detector import EyeFinderNet
 from training.finder.end_to_end import DRAWN, render_codes, run_service
-from training.finder.export import FinderMetadata, export_calibrated, read_finder, read_refiner
+from training.finder.export import (
+    FinderMetadata,
+    describe_photos,
+    export_calibrated,
+    finder_to_onnx,
+    refiner_to_onnx,
+)
 from training.finder.labels import load_photos
 from training.finder.negatives import FITTED
-from training.finder.refiner_train import RefinerRecipe, RefinerSettings, train_refiner
+from training.finder.refiner_model import RefinerNet
+from training.finder.refiner_train import NUM_SCENES, REFINER, train_refiner
 from training.finder.test_sets import (
     NUM_CROPS_EACH,
     Example,
@@ -30,10 +39,11 @@ from training.finder.test_sets import (
     negative_examples,
     people_examples,
 )
-from training.finder.train import FinderRecipe, FinderSettings, load_scenes, train_finder
+from training.finder.train import FINDER, load_scenes, train_finder
+from training.loop.checkpoint import load_ema
+from training.loop.run_folder import RunOutput, read_description
 
 SHIPPED, SYNTHESIZER = Path("models/eye_finder.onnx"), Path("models/synthesizer.onnx")
-REFINER = RefinerRecipe()
 
 Data = Annotated[Path, typer.Argument(help="Folder with scenes.csv, faces.csv or both, and their pictures.")]
 Run = Annotated[Path, typer.Argument(help="Folder of the run; an unfinished run there goes on.")]
@@ -55,15 +65,15 @@ Into = Annotated[Path | None, typer.Option(help="Document with marks to put the 
 def train(
     data: Data,
     run: Run,
-    steps: Annotated[int, typer.Option()] = FinderRecipe().num_steps,
+    steps: Annotated[int, typer.Option()] = FINDER.num_steps,
     seed: Annotated[int, typer.Option()] = 0,
     workers: Annotated[int, typer.Option(help="Processes that compose scenes.")] = 0,
     nobody: Nobody = None,
 ) -> None:
     """Train the eye finder; killed at any moment, the same command goes on exactly there."""
-    recipe = FinderRecipe(num_steps=steps, seed=seed)
-    settings = FinderSettings(run, num_workers=workers)
-    typer.echo(f"finished: {train_finder(recipe, load_scenes(data, seed, nobody), settings)}")
+    output = RunOutput(run, num_workers=workers)
+    scenes = load_scenes(data, seed, nobody)
+    typer.echo(f"finished: {train_finder(replace(FINDER, num_steps=steps), scenes, output)}")
 
 
 def train_refiner_command(  # noqa: PLR0913  every option is an argument
@@ -72,24 +82,20 @@ def train_refiner_command(  # noqa: PLR0913  every option is an argument
     finder: Annotated[
         Path, typer.Option(help="The .onnx file of a finder; its detections are learned from.")
     ] = SHIPPED,
-    pictures: Annotated[
-        int, typer.Option(help="Scenes that are searched for its crops.")
-    ] = REFINER.num_pictures,
+    pictures: Annotated[int, typer.Option(help="Scenes that are searched for its crops.")] = NUM_SCENES,
     steps: Annotated[int, typer.Option()] = REFINER.num_steps,
     seed: Annotated[int, typer.Option()] = 0,
     workers: Annotated[int, typer.Option(help="Processes that compose and search scenes.")] = 0,
     nobody: Nobody = None,
 ) -> None:
     """Train the finder's refiner; killed at any moment, the same command goes on exactly there."""
-    recipe = RefinerRecipe(num_pictures=pictures, num_steps=steps, seed=seed)
-    settings = RefinerSettings(run, finder, num_workers=workers)
-    typer.echo(f"finished: {train_refiner(recipe, load_scenes(data, seed, nobody), settings)}")
+    recipe, output = replace(REFINER, num_steps=steps), RunOutput(run, num_workers=workers)
+    scenes = load_scenes(data, seed, nobody)
+    typer.echo(f"finished: {train_refiner(recipe, scenes, finder, output, num_scenes=pictures)}")
 
 
 def export(  # noqa: PLR0913  every option is an argument
-    run: Annotated[
-        Path, typer.Argument(help="Folder of the finder's run, or a file whose network stays as it is.")
-    ],
+    run: Annotated[Path, typer.Argument(help="Folder of the finder's run.")],
     data: Data,
     out: Annotated[Path, typer.Argument(help="The .onnx file to write.")],
     licence_class: Annotated[LicenceClass, typer.Option(help="Who may use the model.")],
@@ -102,16 +108,20 @@ def export(  # noqa: PLR0913  every option is an argument
 ) -> None:
     """Write a run's eye finder as ONNX, its scores and threshold fitted on pictures kept out of training."""
     photos = load_photos(data, "calibration", measured=True, limit=limit)
-    networks = [read_finder(run), *([read_refiner(refiner)] if refiner else [])]
-    licences = {photo.licence for photo in photos}.union(*(each.licences for each in networks))
+    licences = {photo.licence for photo in photos}.union(
+        *(describe_photos(each)[1] for each in (run, refiner) if each)
+    )
     metadata = FinderMetadata(
-        version, networks[0].training_data, check_licence_class(licence_class, licences, model=str(run)),
-        networks[0].commit,
+        version, describe_photos(run)[0], check_licence_class(licence_class, licences, model=str(run)),
+        read_description(run)["commit"],
     )  # fmt: skip
+    graphs = [finder_to_onnx(load_ema(run, EyeFinderNet()))]
+    if refiner:
+        graphs.append(refiner_to_onnx(load_ema(refiner, RefinerNet())))
     examples = list(people_examples(photos))
     examples += negative_examples(photos, names=FITTED, num_crops_each=_num_crops(limit))
     examples += folder_negatives(nobody, "calibration") if nobody else []
-    written = export_calibrated([network.graph for network in networks], out, metadata, examples)
+    written = export_calibrated(graphs, out, metadata, examples)
     typer.echo(
         f"{out}: {out.stat().st_size / 1e6:.2f} MB, eyes count from a score of {written.threshold:.3f}"
     )

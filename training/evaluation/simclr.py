@@ -5,39 +5,40 @@ Two random views of one face are drawn together, views of different faces apart.
 embedding.
 """
 
-import json
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.optim import AdamW
-from tqdm import tqdm
 
 from training.data.dataset import EyeFacePairs
 from training.data.store import Pairs
-from training.errors import EncoderError
-from training.loop.precision import usable_precision
+from training.loop.checkpoint import load_ema
+from training.loop.loop import train_network
+from training.loop.run_folder import RunOutput
+from training.loop.schedule import Schedule
 from training.synthesizer.autoencoder import ConvBlock
 
-FILE = "encoder.pt"
 SIZE = 64
 """Faces are looked at in this size, whatever their own."""
 
 
-@dataclass(frozen=True, slots=True)
-class EncoderRecipe:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncoderRecipe(Schedule):
     """What decides the encoder, beside the data; `temperature` is the source's τ."""
 
     num_steps: int = 400
     batch_size: int = 128
+    learning_rate: float = 2e-3
+    warmup_steps: int = 20
+    cooldown_part: float = 0.9
+    ema_decay: float = 0.9
     widths: tuple[int, ...] = (24, 48, 96, 192)
     head_size: int = 64
     temperature: float = 0.2
-    learning_rate: float = 2e-3
     seed: int = 0
 
 
@@ -95,72 +96,37 @@ def random_view(faces_BCHW: Tensor, generator: torch.Generator) -> Tensor:
     return (view + tint).clamp(0, 1)
 
 
-def train_encoder(recipe: EncoderRecipe, pairs: Pairs, folder: Path, *, progress: bool = True) -> Path:
-    """Trains on the `train` faces and writes the encoder into `folder`; one that is there stays.
+def train_encoder(recipe: EncoderRecipe, pairs: Pairs, output: RunOutput) -> FaceEncoder:
+    """The encoder of the folder, trained on the `train` faces to the recipe's last step before, if need be.
 
     Raises:
-        EncoderError: the folder holds an encoder of another recipe or other data.
+        RunConflict: the folder holds an encoder of another recipe or other data.
     """
-    described = _description(recipe, pairs)
-    if (folder / FILE).exists():
-        found = read_encoder(folder)[1]
-        if {**found, **described} != found:  # what computed it may differ
-            raise EncoderError(f"{folder} holds another encoder: {found}, now {described}. Remove it first")
-        return folder
-    precision = usable_precision("bf16-mixed", "cpu")
-    torch.manual_seed(recipe.seed)
-    generator = torch.Generator().manual_seed(recipe.seed)
     dataset = EyeFacePairs(pairs, "train")
-    encoder = FaceEncoder(recipe.widths).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    torch.manual_seed(recipe.seed)
+    encoder = FaceEncoder(recipe.widths)
     head = nn.Sequential(
         nn.Linear(encoder.size, encoder.size), nn.ReLU(), nn.Linear(encoder.size, recipe.head_size)
     )
-    parameters = [*encoder.parameters(), *head.parameters()]
-    optimizer = AdamW(parameters, lr=recipe.learning_rate, weight_decay=0.01)
-    for step in tqdm(range(recipe.num_steps), desc="encoder", disable=not progress):
-        # A cosine down to zero. Source: Loshchilov & Hutter 2017.
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.learning_rate * (1 + np.cos(np.pi * step / recipe.num_steps)) / 2
-        faces = _faces(dataset, recipe, step)
-        views = torch.cat([random_view(faces, generator) for _ in range(2)])
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16-mixed"):
-            embedded = encoder(views.contiguous(memory_format=torch.channels_last)).float()
-        # The head stays in float32: small differences of its products decide.
-        first, second = head(embedded).chunk(2)
-        loss = contrast(first, second, recipe.temperature)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-    folder.mkdir(parents=True, exist_ok=True)
-    torch.save({"encoder": encoder.state_dict(), "loss": loss.item()}, folder / FILE)
-    told = {**described, "precision": precision}
-    (folder / "encoder.json").write_text(json.dumps(told, indent=1) + "\n")
-    return folder
-
-
-def read_encoder(folder: Path) -> tuple[FaceEncoder, dict[str, Any]]:
-    """The encoder of a folder, for measuring, and what it is.
-
-    Raises:
-        EncoderError: there is none.
-    """
-    try:
-        described: dict[str, Any] = json.loads((folder / "encoder.json").read_text())
-        state = torch.load(folder / FILE, map_location="cpu", weights_only=True)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise EncoderError(f"{folder} holds no encoder ({error}): make it with 'train-encoder'") from error
-    encoder = FaceEncoder(tuple(described["recipe"]["widths"]))
-    encoder.load_state_dict(state["encoder"])
-    return encoder.eval().requires_grad_(False), described
-
-
-def _description(recipe: EncoderRecipe, pairs: Pairs) -> dict[str, Any]:
+    model = nn.Sequential(encoder, head)
     data = {"face_size": pairs.manifest["settings"]["face_size"], "rows": pairs.manifest["rows_sha256"]}
-    described: dict[str, Any] = json.loads(json.dumps({"recipe": asdict(recipe), "data": data}))
-    return described
+
+    def loss(model: nn.Module, views_BCHW: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        first, second = model(views_BCHW).chunk(2)
+        return contrast(first, second, recipe.temperature), {}
+
+    def batches(first_step: int) -> Iterator[tuple[Tensor]]:
+        return (_views(dataset, recipe, step) for step in count(first_step))
+
+    load_ema(train_network(model, recipe, output, {"data": data}, batches, loss), model)
+    return encoder.requires_grad_(False)
 
 
-def _faces(dataset: EyeFacePairs, recipe: EncoderRecipe, step: int) -> Tensor:
+def _views(dataset: EyeFacePairs, recipe: EncoderRecipe, step: int) -> tuple[Tensor]:
+    """Two views of each face of a step, those that belong together half a batch apart."""
     rng = np.random.default_rng((recipe.seed, step))
     chosen = rng.choice(len(dataset), recipe.batch_size, replace=len(dataset) < recipe.batch_size)
-    return torch.stack([dataset[int(i)][1] for i in chosen]).float() / 255
+    faces = torch.stack([dataset[int(i)][1] for i in chosen]).float() / 255
+    random = torch.Generator().manual_seed(int(rng.integers(2**63)))
+    views = torch.cat([random_view(faces, random) for _ in range(2)])
+    return (views.contiguous(memory_format=torch.channels_last),)

@@ -21,9 +21,9 @@ from training.evaluation import evaluate as evaluation
 from training.evaluation.baselines import amplified, nearest_eye
 from training.evaluation.benchmark import Benchmark, draw_split, make_benchmark
 from training.evaluation.embeddings import load_vgg
-from training.evaluation.simclr import EncoderRecipe, read_encoder, train_encoder
+from training.evaluation.simclr import EncoderRecipe, train_encoder
 from training.experiment.results import Row, append, has_row, read_results
-from training.loop.run_folder import commit_hash, read_description, read_stats
+from training.loop.run_folder import RunOutput, commit_hash, read_description, read_stats
 from training.synthesizer.objectives import OBJECTIVES, describe_objective
 from training.synthesizer.recipes import RECIPES, Recipe, describe
 from training.synthesizer.train import RunSettings, train
@@ -91,8 +91,8 @@ class Experiment:
     @cached_property
     def benchmark(self) -> Benchmark:
         """What all systems are measured against, made when it is first needed."""
-        folder = train_encoder(self.settings.encoder, self.pairs, self.settings.out / "encoder")
-        encoder, _ = read_encoder(folder)
+        output = RunOutput(self.settings.out / "encoder")
+        encoder = train_encoder(self.settings.encoder, self.pairs, output)
         return make_benchmark(self.pairs, self.settings.split, self.settings.perceptual, encoder)
 
     def _described(self, entry: Entry) -> Row:

@@ -24,14 +24,12 @@ from torch import Tensor, nn
 from service.inference.detector import REFINER_INPUT_PX
 from service.inference.eye_finder import FINDER_CONTRACT_VERSION, LearnedEyeFinder
 from training.data.files import write_atomically
-from training.data.licences import OPEN, LicenceClass
+from training.data.licences import LicenceClass
 from training.export.onnx import store_as_float16, to_onnx
 from training.finder.calibration import fit_logistic_regression, fit_threshold, label_detections
 from training.finder.detector import DISTANCE_UNIT_PX, STRIDE, EyeFinderNet
 from training.finder.refiner_model import RefinerNet
-from training.finder.refiner_train import load_refiner
 from training.finder.test_sets import NOBODY, Example
-from training.finder.train import load_finder
 from training.loop.run_folder import read_description
 
 NUM_CANDIDATES = 64
@@ -40,16 +38,6 @@ NO_PEAK = -30.0
 
 UNCALIBRATED = (0.5, 1.0, 0.2, 0.2, 0.5, 0.0, 0.0, 0.0)
 """With these the refiner sees about the same detections as with the weights to come."""
-
-
-@dataclass(frozen=True, slots=True)
-class TrainedNetwork:
-    """A network as an ONNX graph, the commit that trained it, and what it learned from."""
-
-    graph: onnx.ModelProto
-    commit: str
-    training_data: str
-    licences: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,14 +103,6 @@ def finder_to_onnx(net: EyeFinderNet) -> onnx.ModelProto:
     return model
 
 
-def read_graph(path: Path) -> onnx.ModelProto:
-    """The graph of a finder's file, without facts and refiner, its weights halved."""
-    model = onnx.load(path)
-    del model.metadata_props[:]
-    store_as_float16(model)
-    return model
-
-
 def refiner_to_onnx(net: RefinerNet) -> onnx.ModelProto:
     """The refiner's network as an ONNX graph: see `service.inference.refiner.Refiner`."""
     example = torch.zeros(2, REFINER_INPUT_PX, REFINER_INPUT_PX, 3, dtype=torch.uint8)
@@ -134,36 +114,15 @@ def refiner_to_onnx(net: RefinerNet) -> onnx.ModelProto:
     return model
 
 
-def read_finder(source: Path) -> TrainedNetwork:
-    """The finder's network of a run, or of an exported file, whose weights stay as they are.
+def describe_photos(run: Path) -> tuple[str, frozenset[str]]:
+    """What a run learned from, in words, and the licences of these photos.
 
     Raises:
         RunNotFound: the folder holds no run.
-        CheckpointError: it holds none that has been saved yet.
     """
-    if source.is_dir():
-        return _of_run(finder_to_onnx(load_finder(source)), source)
-    graph = read_graph(source)
-    facts = {each.key.removeprefix("eye2face."): each.value for each in onnx.load(source).metadata_props}
-    licences = {OPEN if facts["licence_class"] == OPEN else "for research only"}
-    return TrainedNetwork(graph, facts["commit"], facts["training_data"], frozenset(licences))
-
-
-def read_refiner(run: Path) -> TrainedNetwork:
-    """The refiner's network of a run.
-
-    Raises:
-        RunNotFound: the folder holds no run.
-        CheckpointError: it holds none that has been saved yet.
-    """
-    return _of_run(refiner_to_onnx(load_refiner(run)), run)
-
-
-def _of_run(graph: onnx.ModelProto, run: Path) -> TrainedNetwork:
-    described = read_description(run)
-    counts: dict[str, int] = described["data"]["photos_by_licence"]
-    training_data = "photos by licence: " + ", ".join(f"{count} {name}" for name, count in counts.items())
-    return TrainedNetwork(graph, described["commit"], training_data, frozenset(counts))
+    counts: dict[str, int] = read_description(run)["data"]["photos_by_licence"]
+    words = ", ".join(f"{count} {name}" for name, count in counts.items())
+    return f"photos by licence: {words}", frozenset(counts)
 
 
 def export_calibrated(

@@ -5,7 +5,6 @@ Letters of shapes: B batch, H and W of the picture, h and w of the maps, C color
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import cv2
@@ -18,33 +17,13 @@ from training.finder.detector import EyeFinderNet, detection_loss, target_maps
 from training.finder.labels import load_photos
 from training.finder.negatives import TRAINED, from_folder, packaged, parts_without_people
 from training.finder.scenes import Scenes
-from training.loop.checkpoint import load_ema
-from training.loop.loop import begin, run_loop
-from training.loop.run_folder import claim
+from training.loop.loop import train_network
+from training.loop.run_folder import RunOutput
+from training.loop.schedule import Schedule
 
-
-@dataclass(frozen=True, slots=True)
-class FinderRecipe:
-    """What decides the trained finder, beside the data."""
-
-    num_steps: int = 6000
-    batch_size: int = 24
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.01
-    warmup_steps: int = 200
-    cooldown_part: float = 0.5
-    ema_decay: float = 0.998
-    seed: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class FinderSettings:
-    """Where a run goes and how it is loaded; none of it changes the result."""
-
-    folder: Path
-    num_workers: int = 0
-    checkpoint_every: int = 100
-    log_every: int = 50
+FINDER = Schedule(
+    num_steps=6000, batch_size=24, learning_rate=2e-3, warmup_steps=200, cooldown_part=0.5, ema_decay=0.998
+)
 
 
 class SceneDataset(Dataset[tuple[Tensor, Tensor]]):
@@ -72,53 +51,28 @@ def load_scenes(data: Path, seed: int, nobody: Path | None = None) -> Scenes:
     return Scenes(photos, [*packaged(TRAINED), *parts_without_people(photos), *more], seed=seed)
 
 
-def train_finder(recipe: FinderRecipe, scenes: Scenes, settings: FinderSettings) -> Path:
+def train_finder(recipe: Schedule, scenes: Scenes, output: RunOutput) -> Path:
     """Runs the recipe to its last step, from its checkpoint if there is one, and returns the folder.
 
     Raises:
         RunConflict: the folder belongs to another recipe (its length may differ) or to other data.
     """
     cv2.setNumThreads(1)
-    claim(settings.folder, {"recipe": asdict(recipe), "data": scenes.describe()})
-    torch.manual_seed(recipe.seed)
-    state = begin(
-        EyeFinderNet(), settings, learning_rate=recipe.learning_rate, weight_decay=recipe.weight_decay
-    )
-    batches = _batches(recipe, scenes, settings, state.step)
-    run_loop(recipe, state, lambda: _step(state.model, state.optimizer, next(batches)), settings)
-    return settings.folder
+    torch.manual_seed(scenes.seed)
+
+    def batches(step: int) -> Iterator[tuple[Tensor, Tensor]]:
+        num_scenes = recipe.num_steps * recipe.batch_size
+        loader = DataLoader(
+            SceneDataset(scenes, num_scenes), batch_size=recipe.batch_size,
+            sampler=range(step * recipe.batch_size, num_scenes), num_workers=output.num_workers,
+        )  # fmt: skip
+        return iter(loader)
+
+    described = {"seed": scenes.seed, "data": scenes.describe()}
+    return train_network(EyeFinderNet(), recipe, output, described, batches, _loss)
 
 
-def load_finder(folder: Path) -> EyeFinderNet:
-    """The averaged network of a run, in evaluation mode.
-
-    Raises:
-        CheckpointError: the folder holds no run of a finder.
-    """
-    return load_ema(folder, EyeFinderNet())
-
-
-def _step(
-    model: nn.Module, optimizer: torch.optim.Optimizer, batch: tuple[Tensor, Tensor]
-) -> dict[str, Tensor]:
-    pictures_BHWC, wanted = batch
-    model.train()
+def _loss(model: nn.Module, pictures_BHWC: Tensor, wanted: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     # The batch is channels last already; permuting keeps it so. In float32: on the CPUs at hand the backward
     # pass of depthwise convolutions takes longer in bfloat16 (14.1 against 12.4 ms a picture).
-    total, terms = detection_loss(model(pictures_BHWC.permute(0, 3, 1, 2).float()), wanted)
-    optimizer.zero_grad(set_to_none=True)
-    total.backward()  # type: ignore[no-untyped-call]
-    nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-    optimizer.step()
-    return {"total": total.detach(), **terms}
-
-
-def _batches(
-    recipe: FinderRecipe, scenes: Scenes, settings: FinderSettings, step: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    num_scenes = recipe.num_steps * recipe.batch_size
-    loader = DataLoader(
-        SceneDataset(scenes, num_scenes), batch_size=recipe.batch_size,
-        sampler=range(step * recipe.batch_size, num_scenes), num_workers=settings.num_workers,
-    )  # fmt: skip
-    yield from loader
+    return detection_loss(model(pictures_BHWC.permute(0, 3, 1, 2).float()), wanted)

@@ -5,10 +5,9 @@ Killed at any step, a run goes on exactly there: all that changes is in its `Tra
 
 import copy
 import ctypes
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,24 +16,10 @@ from tqdm import tqdm
 
 from training.loop import checkpoint as checkpoints
 from training.loop.ema import decay_at, update_ema
-from training.loop.run_folder import StatsWriter
+from training.loop.run_folder import RunOutput, StatsWriter, claim
 from training.loop.schedule import Schedule, set_learning_rate
 
-
-class Output(Protocol):
-    """The part of a trainer's settings that says what is written, where and how often."""
-
-    @property
-    def folder(self) -> Path:
-        """The run's folder."""
-
-    @property
-    def checkpoint_every(self) -> int:
-        """Steps between two checkpoints."""
-
-    @property
-    def log_every(self) -> int:
-        """Steps between two lines of `stats.jsonl`."""
+MAX_GRADIENT_NORM = 5.0
 
 
 @dataclass(slots=True)
@@ -64,10 +49,10 @@ class TrainState:
         checkpoints.restore_random(state)
 
 
-def begin(model: nn.Module, output: Output, *, learning_rate: float, weight_decay: float) -> TrainState:
+def begin(model: nn.Module, schedule: Schedule, output: RunOutput) -> TrainState:
     """A model's state at the folder's checkpoint or, without one, at its first step; on the CPU."""
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = AdamW(model.parameters(), lr=learning_rate, weight_decay=weight_decay)
+    optimizer = AdamW(model.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
     state = TrainState(model, optimizer, ema_of(model))
     saved = checkpoints.load(output.folder)
     if saved is not None:
@@ -84,7 +69,7 @@ def run_loop(
     schedule: Schedule,
     state: TrainState,
     take_step: Callable[[], Mapping[str, Tensor]],
-    output: Output,
+    output: RunOutput,
     *,
     writes: bool = True,
     after_step: Callable[[int], None] = lambda step: None,
@@ -111,6 +96,39 @@ def run_loop(
                 if last or state.step % output.checkpoint_every == 0:
                     checkpoints.save(output.folder, state.state_dict())
             after_step(state.step)
+
+
+def train_network(
+    model: nn.Module,
+    schedule: Schedule,
+    output: RunOutput,
+    described: Mapping[str, object],
+    batches: Callable[[int], Iterator[tuple[Tensor, ...]]],
+    loss: Callable[..., tuple[Tensor, Mapping[str, Tensor]]],
+) -> Path:
+    """Trains a small network on the CPU to the schedule's last step, and returns the folder of the run.
+
+    `batches` answers the batches from a step on; `loss` takes the model and the parts of one, and answers a
+    sum to minimize and its terms. A run of another recipe or `described` otherwise is not gone on with.
+
+    Raises:
+        RunConflict: the folder holds another run; the length may differ.
+    """
+    claim(output.folder, {"recipe": asdict(schedule), **described})
+    state = begin(model, schedule, output)
+    coming = batches(state.step)
+
+    def take_step() -> dict[str, Tensor]:
+        state.model.train()
+        total, terms = loss(state.model, *next(coming))
+        state.optimizer.zero_grad(set_to_none=True)
+        total.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(state.model.parameters(), MAX_GRADIENT_NORM)
+        state.optimizer.step()
+        return {"total": total.detach(), **terms}
+
+    run_loop(schedule, state, take_step, output)
+    return output.folder
 
 
 def keep_freed_memory() -> None:

@@ -4,6 +4,7 @@ import json
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,17 @@ from training.errors import RunConflict, RunError, RunNotFound
 from training.loop import checkpoint as checkpoints
 
 DESCRIPTION, STATS = "run.json", "stats.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class RunOutput:
+    """Where a run goes, how it is loaded and how often it is saved; none of it changes the result."""
+
+    folder: Path
+    _: KW_ONLY
+    num_workers: int = 0
+    checkpoint_every: int = 200
+    log_every: int = 20
 
 
 def claim(folder: Path, description: Mapping[str, Any], **of_this_start: str) -> None:

@@ -1,32 +1,24 @@
-"""Learning-rate schedule of every trainer: linear warm-up, constant, linear cooldown to zero."""
+"""The schedule of a run: its length, its batches, its learning rates and the decay of its EMA."""
 
-from typing import Protocol
+from dataclasses import dataclass
 
 from torch.optim import Optimizer
 
 
-class Schedule(Protocol):
-    """The part of a recipe that decides the learning rate and the EMA of each step."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """What every recipe has: linear warm-up, a constant learning rate, and a linear cooldown to zero.
 
-    @property
-    def num_steps(self) -> int:
-        """Length of the run."""
+    `cooldown_part` is the part of the run that the cooldown takes.
+    """
 
-    @property
-    def learning_rate(self) -> float:
-        """Between warm-up and cooldown."""
-
-    @property
-    def warmup_steps(self) -> int:
-        """Steps until the full learning rate."""
-
-    @property
-    def cooldown_part(self) -> float:
-        """Part of the run that the cooldown takes."""
-
-    @property
-    def ema_decay(self) -> float:
-        """Decay of the weights' exponential moving average."""
+    num_steps: int = 3000
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    warmup_steps: int = 100
+    cooldown_part: float = 0.3
+    ema_decay: float = 0.998
 
 
 def learning_rate(schedule: Schedule, step: int) -> float:

@@ -10,11 +10,12 @@ from typing import Any
 
 from training.data.augmentation import Jitter
 from training.loop.precision import Precision
+from training.loop.schedule import Schedule
 from training.synthesizer.autoencoder import ModelConfig
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class Recipe(Schedule):
     """One run.
 
     `first` is the stage before: it is trained first, and this one goes on with its weights, which may draw
@@ -28,13 +29,6 @@ class Recipe:
     objective: str
     model: ModelConfig = field(default_factory=ModelConfig)
     jitter: Jitter = field(default_factory=Jitter)
-    num_steps: int = 3000
-    batch_size: int = 64
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.01
-    warmup_steps: int = 100
-    cooldown_part: float = 0.3
-    ema_decay: float = 0.998
     source_power: float = 0.5
     monochrome: float = 1.0
     ai_made: float = 1.0

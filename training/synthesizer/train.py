@@ -33,7 +33,7 @@ from training.data.store import Pairs
 from training.loop.loop import run_loop
 from training.loop.precision import usable_precision
 from training.loop.previews import draw_curves, draw_grid
-from training.loop.run_folder import claim
+from training.loop.run_folder import RunOutput, claim
 from training.synthesizer.objectives import OBJECTIVES, describe_objective
 from training.synthesizer.recipes import Recipe, describe
 from training.synthesizer.state import begin, check_fits
@@ -43,22 +43,18 @@ from training.synthesizer.weights import describe_weights
 
 
 @dataclass(frozen=True, slots=True)
-class RunSettings:
+class RunSettings(RunOutput):
     """Where and how a recipe runs; of it only the seed and the start change the result on one machine.
 
     start_from: a finished run's folder, or a safetensors file of `export`, to begin with its weights.
     preview_every: steps between two drawings of curves and faces; 0 for none.
     """
 
-    folder: Path
     perceptual: str
     seed: int = 0
     start_from: Path | None = None
     accelerator: str = "auto"
     devices: int = 1
-    num_workers: int = 0
-    checkpoint_every: int = 200
-    log_every: int = 20
     preview_every: int = 1000
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 import skimage.data
 from onnx import TensorProto, numpy_helper
@@ -17,7 +18,7 @@ from service.settings import Settings
 from service.vision.images import Image
 from tests.fakes import encoded
 from tests.service.shapes import check_problem
-from training.finder.export import FinderMetadata, read_graph, write_finder
+from training.finder.export import FinderMetadata, write_finder
 
 PNG = {"content-type": "image/png"}
 JSON = PNG | {"accept": "application/json"}
@@ -27,7 +28,7 @@ JSON = PNG | {"accept": "application/json"}
 def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finder that has learned nothing, so that its heat map is as good as noise: the shipped one's network
     with weights by chance, and no closer look."""
-    network = read_graph(model_path("eye_finder"))
+    network = onnx.load(model_path("eye_finder"))
     random = np.random.default_rng(0)
     for tensor in network.graph.initializer:
         if tensor.data_type in (TensorProto.FLOAT, TensorProto.FLOAT16) and len(tensor.dims) == 4:

@@ -11,11 +11,11 @@ from service.inference.eye_finder import LearnedEyeFinder
 from tests.fake_finders import tiny_finder
 from tests.fakes import tiny_model
 from tests.training.labelled_astronaut import write_scenes
-from training.cli.finder import SHIPPED
 from training.cli.main import app
 from training.errors import DataError
 from training.finder.labels import load_photos
 from training.finder.negatives import from_folder
+from training.loop.run_folder import claim
 
 
 def run(*arguments: object) -> str:
@@ -35,8 +35,8 @@ def test_a_finder_is_trained_exported_and_measured(tmp_path: Path) -> None:
     assert "finished" in run(
         "train-refiner", data, tmp_path / "closer", "--finder", model, "--pictures", 20, "--steps", 1
     )
-    run(  # of the network of that file, which is exported but once
-        *("export-finder", model, data, model, "--refiner", tmp_path / "closer"),
+    run(
+        *("export-finder", tmp_path / "run", data, model, "--refiner", tmp_path / "closer"),
         *("--licence-class", "open", "--limit", 1),
     )
     assert LearnedEyeFinder.load(model)._detect._refiner is not None
@@ -59,7 +59,7 @@ def test_more_pictures_of_nobody_come_from_a_folder(tmp_path: Path) -> None:
         cv2.imwrite(str(nobody / f"{number}.png"), np.full((40, 40, 3), 10 * number, np.uint8))
     run("train-finder", data, tmp_path / "run", "--steps", 1, "--nobody", nobody)
     model, limits = tmp_path / "finder.onnx", ("--limit", 1, "--nobody", nobody)
-    run("export-finder", SHIPPED, data, model, "--licence-class", "research", *limits)
+    run("export-finder", tmp_path / "run", data, model, "--licence-class", "research", *limits)
     shown = run("evaluate-finder", data, model, "--no-haar", "--out", tmp_path / "numbers.json", *limits)
     num_measured = 2 * len(list(from_folder(nobody, "dev")))
     assert f"| false eyes a picture, nobody: a folder | {num_measured} pictures |" in shown
@@ -82,8 +82,9 @@ def test_data_that_are_not_there_are_named(tmp_path: Path) -> None:
 
 def test_a_model_of_photos_that_are_not_open_is_not_exported_as_open(tmp_path: Path) -> None:
     data = write_scenes(tmp_path / "data", 40, licence="non-commercial")
-    model, out = tiny_finder(tmp_path / "f.onnx", []), tmp_path / "out.onnx"
-    arguments = ("export-finder", model, data, out, "--limit", 1)
+    learned, out = tmp_path / "run", tmp_path / "out.onnx"
+    claim(learned, {"recipe": {"num_steps": 1}, "data": {"photos_by_licence": {"open": 3}}})
+    arguments = ("export-finder", learned, data, out, "--limit", 1)
     with pytest.raises(DataError, match="whose licence is non-commercial"):
         run(*arguments, "--licence-class", "open")
     refused = CliRunner().invoke(app, [*map(str, arguments), "--licence-class", "Open"])

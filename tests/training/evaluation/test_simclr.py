@@ -1,6 +1,5 @@
-"""The face encoder: it learns, the same for the same seed, and answers clearly where it is not."""
+"""The face encoder: it learns, the same for the same seed."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,15 +8,9 @@ import torch
 
 from training.data.dataset import EyeFacePairs
 from training.data.store import Pairs
-from training.errors import EncoderError
-from training.evaluation.simclr import (
-    EncoderRecipe,
-    FaceEncoder,
-    contrast,
-    random_view,
-    read_encoder,
-    train_encoder,
-)
+from training.errors import RunConflict
+from training.evaluation.simclr import EncoderRecipe, FaceEncoder, contrast, random_view, train_encoder
+from training.loop.run_folder import RunOutput
 
 TINY = EncoderRecipe(num_steps=3, batch_size=8, widths=(8, 8), head_size=4)
 
@@ -49,16 +42,17 @@ def test_about_half_of_the_views_are_mirrored() -> None:
 
 
 def test_training_repeats_itself_and_a_trained_one_stays(tmp_path: Path, small_pairs: Pairs) -> None:
-    encoders = [
-        read_encoder(train_encoder(TINY, small_pairs, tmp_path / name, progress=False))[0] for name in "ab"
-    ]
-    for first, second in zip(*(encoder.state_dict().values() for encoder in encoders), strict=True):
-        assert torch.equal(first, second)
-    before = (tmp_path / "a" / "encoder.pt").read_bytes()
-    train_encoder(TINY, small_pairs, tmp_path / "a", progress=False)
-    assert (tmp_path / "a" / "encoder.pt").read_bytes() == before
-    with pytest.raises(EncoderError, match="holds another encoder"):
-        train_encoder(replace(TINY, seed=1), small_pairs, tmp_path / "a", progress=False)
+    first, second = (train_encoder(TINY, small_pairs, RunOutput(tmp_path / name)) for name in "ab")
+    for one, other in zip(first.state_dict().values(), second.state_dict().values(), strict=True):
+        assert torch.equal(one, other)
+    assert not first.training and not any(each.requires_grad for each in first.parameters())
+    before = (tmp_path / "a" / "checkpoint.pt").read_bytes()
+    again = train_encoder(TINY, small_pairs, RunOutput(tmp_path / "a"))
+    faces = torch.rand(2, 3, 64, 64)
+    assert torch.equal(again(faces), first(faces))
+    assert (tmp_path / "a" / "checkpoint.pt").read_bytes() == before
+    with pytest.raises(RunConflict, match="another recipe"):
+        train_encoder(replace(TINY, seed=1), small_pairs, RunOutput(tmp_path / "a"))
 
 
 @pytest.mark.slow
@@ -78,34 +72,5 @@ def test_it_learns_to_find_a_face_again(tmp_path: Path, small_pairs: Pairs) -> N
     torch.manual_seed(0)
     widths = (16, 32, 32)
     recipe = EncoderRecipe(num_steps=60, batch_size=16, widths=widths, head_size=16)
-    trained, _ = read_encoder(train_encoder(recipe, small_pairs, tmp_path, progress=False))
+    trained = train_encoder(recipe, small_pairs, RunOutput(tmp_path))
     assert found(trained) > 1.2 * found(FaceEncoder(widths).eval())
-
-
-@pytest.mark.parametrize("units", [{}, {"avx512_bf16": True}], ids=["float32", "bfloat16"])
-def test_it_says_in_what_it_computed_and_stays_where_that_differs(
-    tmp_path: Path, small_pairs: Pairs, monkeypatch: pytest.MonkeyPatch, units: dict[str, bool]
-) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: units)
-    seen: set[torch.dtype] = set()
-    patched = torch.nn.Conv2d.forward
-
-    def look(layer: torch.nn.Conv2d, pixels: torch.Tensor) -> torch.Tensor:
-        answer = patched(layer, pixels)
-        seen.add(answer.dtype)
-        return answer
-
-    monkeypatch.setattr(torch.nn.Conv2d, "forward", look)
-    train_encoder(TINY, small_pairs, tmp_path, progress=False)
-    told = json.loads((tmp_path / "encoder.json").read_text())
-    assert told["precision"] == ("bf16-mixed" if units else "32-true")
-    assert seen == ({torch.bfloat16} if units else {torch.float32})
-    before = (tmp_path / "encoder.pt").read_bytes()
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {} if units else {"bf16": True})
-    train_encoder(TINY, small_pairs, tmp_path, progress=False)
-    assert (tmp_path / "encoder.pt").read_bytes() == before
-
-
-def test_a_folder_without_an_encoder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(EncoderError, match="make it with 'train-encoder'"):
-        read_encoder(tmp_path)

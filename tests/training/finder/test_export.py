@@ -13,24 +13,23 @@ from service.inference.eye_finder import LearnedEyeFinder
 from tests.fake_finders import seen_right, tiny_finder
 from tests.fakes import astronaut
 from tests.training.labelled_astronaut import photo
-from training.finder import export
 from training.finder.detector import STRIDE, EyeFinderNet
 from training.finder.export import (
     NUM_CANDIDATES,
     FinderMetadata,
     FinderWithDecoding,
     RefinerWithPreprocessing,
+    describe_photos,
     export_calibrated,
     finder_to_onnx,
-    read_finder,
-    read_graph,
     refiner_to_onnx,
     write_finder,
 )
 from training.finder.refiner_model import RefinerNet
 from training.finder.scenes import Scenes
 from training.finder.test_sets import Example
-from training.finder.train import FinderRecipe, FinderSettings, train_finder
+from training.finder.train import FINDER, train_finder
+from training.loop.run_folder import RunOutput
 
 FACTS = FinderMetadata(
     "7", "nobody", "open", "abc", threshold=0.25, score_weights=(1.0, 0.5, 0.25, 0.125, 0.0, 2.0, 3.0, 4.0)
@@ -106,7 +105,7 @@ def test_the_refiner_in_the_file_answers_as_torch_does(exported: Path, tmp_path:
     torch.manual_seed(1)
     refiner = RefinerNet().eval()
     path = tmp_path / "eye_finder.onnx"
-    write_finder(read_graph(exported), path, FACTS, {}, refiner_to_onnx(refiner))
+    write_finder(onnx.load(exported), path, FACTS, {}, refiner_to_onnx(refiner))
     finder = LearnedEyeFinder.load(path)
     seen = [
         Detection(220, 110, 44, 0.1, 5, 1.0, 44, (264, 110)),
@@ -125,48 +124,15 @@ def test_the_refiner_in_the_file_answers_as_torch_does(exported: Path, tmp_path:
     assert path.stat().st_size < 1_000_000
 
 
-@pytest.mark.slow
-def test_a_file_gives_back_its_network(exported: Path, tmp_path: Path) -> None:
-    network = read_graph(exported)
-    assert not network.metadata_props
-    write_finder(network, tmp_path / "again.onnx", FACTS, {})
-    picture = np.ascontiguousarray(np.resize(astronaut(), (1, 64, 64, 3)))
-    one, other = (
-        LearnedEyeFinder.load(path)._detect._session.run(["candidates"], {"picture": picture})[0]
-        for path in (exported, tmp_path / "again.onnx")
-    )
-    np.testing.assert_array_equal(one, other)
-
-
-@pytest.fixture
-def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A run of another commit that learned from one open and two other photos; its graph is empty."""
+def test_a_run_says_on_photos_of_which_licences_it_was_trained(tmp_path: Path) -> None:
     photos = [replace(photo(), file=f"{n}.jpg", licence=("open", "nc", "nc")[n]) for n in range(3)]
-    monkeypatch.setattr("training.loop.run_folder.commit_hash", lambda: "the run's")
     scenes = Scenes(photos, [np.zeros((64, 64, 3), np.uint8)])
-    recipe = FinderRecipe(num_steps=1, batch_size=1, warmup_steps=1)
-    run = train_finder(recipe, scenes, FinderSettings(tmp_path / "run"))
-    monkeypatch.setattr(export, "finder_to_onnx", lambda net: onnx.ModelProto())
-    return run
-
-
-def test_a_run_says_which_commit_trained_it_and_on_photos_of_which_licences(trained: Path) -> None:
-    network = read_finder(trained)
-    assert network.commit == "the run's"
-    assert network.licences == {"open", "nc"}
-    assert network.training_data == "photos by licence: 2 nc, 1 open"
-
-
-def test_a_file_says_which_commit_trained_it_and_stays_for_research(tmp_path: Path) -> None:
-    network = read_finder(tiny_finder(tmp_path / "open.onnx", []))
-    assert (network.commit, network.training_data, network.licences) == ("none", "none", frozenset({"open"}))
-    graph = onnx.load(tmp_path / "open.onnx")
-    write_finder(graph, tmp_path / "research.onnx", replace(FACTS, licence_class="research"), {})
-    assert "open" not in read_finder(tmp_path / "research.onnx").licences
+    run = train_finder(replace(FINDER, num_steps=0), scenes, RunOutput(tmp_path / "run"))
+    assert describe_photos(run) == ("photos by licence: 2 nc, 1 open", frozenset({"nc", "open"}))
 
 
 def test_scores_and_threshold_are_fitted_on_the_examples(tmp_path: Path) -> None:
-    graph = read_graph(tiny_finder(tmp_path / "f.onnx", [seen_right(30, 30, 20, 2.0)]))
+    graph = onnx.load(tiny_finder(tmp_path / "f.onnx", [seen_right(30, 30, 20, 2.0)]))
     negatives = [Example("nobody: black", np.zeros((64, 64, 3), np.uint8), ())] * 150
     written = export_calibrated([graph], tmp_path / "out.onnx", FACTS, negatives)
     info = LearnedEyeFinder.load(tmp_path / "out.onnx").info

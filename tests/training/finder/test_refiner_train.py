@@ -1,4 +1,4 @@
-"""The closer look's training: labels as the service reads them, moved crops, killed runs."""
+"""The refiner's training: labels as the service reads them, moved crops, killed runs."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -19,11 +19,13 @@ from service.inference.detector import (
 from service.inference.session import Session
 from tests.fake_finders import seen_right, tiny_finder
 from tests.training.labelled_astronaut import photo
-from training.errors import CheckpointError, RunConflict
+from training.errors import RunConflict
 from training.finder.refiner_crops import LABELS, WIDE_PX, WIDEN, label_detections
 from training.finder.refiner_model import RefinerNet, augment_crops, refiner_loss
-from training.finder.refiner_train import RefinerRecipe, RefinerSettings, load_refiner, train_refiner
+from training.finder.refiner_train import REFINER, train_refiner
 from training.finder.scenes import EyeLabel, Scenes
+from training.loop.checkpoint import load_ema
+from training.loop.run_folder import RunOutput
 
 NO_MORE = np.random.default_rng(8)  # whose first numbers add neither missed eyes nor random places
 
@@ -101,56 +103,50 @@ def scenes() -> Scenes:
     return Scenes([photo()], [np.zeros((64, 64, 3), np.uint8)])
 
 
-RECIPE = RefinerRecipe(num_pictures=6, num_steps=4, batch_size=4, warmup_steps=1)
+RECIPE = replace(REFINER, num_steps=4, batch_size=4, warmup_steps=1)
 
 
-def test_a_longer_run_goes_on_where_the_shorter_one_ended(scenes: Scenes, tmp_path: Path) -> None:
+def test_a_run_that_was_killed_ends_as_if_it_had_not_been(
+    scenes: Scenes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     finder = tiny_finder(tmp_path / "f.onnx", [seen_right(100, 100, 40)])
-    whole = train_refiner(RECIPE, scenes, RefinerSettings(tmp_path / "whole", finder, checkpoint_every=1))
-    settings = RefinerSettings(tmp_path / "killed", finder, checkpoint_every=2, log_every=3)
+    whole = train_refiner(RECIPE, scenes, finder, RunOutput(tmp_path / "whole"), num_scenes=6)
+    output = RunOutput(tmp_path / "killed", checkpoint_every=2)
 
     class Killed(Exception):
         pass
 
-    def dies(step: int) -> None:
-        if step == 3:
+    num_steps = 0
+
+    def dies(*arguments: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        nonlocal num_steps
+        num_steps += 1
+        if num_steps == 4:
             raise Killed
+        return refiner_loss(*arguments)
 
-    with pytest.raises(Killed):
-        train_refiner(RECIPE, scenes, settings, after_step=dies)
-    killed = train_refiner(RECIPE, scenes, settings)
-    one, other = load_refiner(whole).state_dict(), load_refiner(killed).state_dict()
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr("training.finder.refiner_train.refiner_loss", dies)
+        train_refiner(RECIPE, scenes, finder, output, num_scenes=6)
+    killed = train_refiner(RECIPE, scenes, finder, output, num_scenes=6)
+    one, other = (load_ema(run, RefinerNet()).state_dict() for run in (whole, killed))
     assert all(torch.equal(one[name], other[name]) for name in one)
-
-
-def test_a_finished_run_keeps_what_it_says_of_itself(
-    scenes: Scenes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    settings = RefinerSettings(tmp_path / "run", tiny_finder(tmp_path / "f.onnx", [seen_right(100, 100, 40)]))
-    said = (train_refiner(RECIPE, scenes, settings) / "run.json").read_bytes()
-    monkeypatch.setattr("training.loop.run_folder.commit_hash", lambda: "a later one")
-    assert (train_refiner(RECIPE, scenes, settings) / "run.json").read_bytes() == said
-    longer = train_refiner(replace(RECIPE, num_steps=5), scenes, settings)
-    assert "a later one" in (longer / "run.json").read_text()
 
 
 def test_a_folder_of_another_recipe_finder_or_data_is_refused(scenes: Scenes, tmp_path: Path) -> None:
     finder = tiny_finder(tmp_path / "f.onnx", [seen_right(100, 100, 40)])
-    settings = RefinerSettings(tmp_path / "run", finder)
-    train_refiner(RECIPE, scenes, settings)
+    output = RunOutput(tmp_path / "run")
+    train_refiner(RECIPE, scenes, finder, output, num_scenes=6)
     with pytest.raises(RunConflict, match="another recipe"):
-        train_refiner(RefinerRecipe(seed=1), scenes, settings)
-    other = replace(settings, finder=tiny_finder(tmp_path / "g.onnx", [seen_right(50, 50, 40)]))
+        train_refiner(REFINER, scenes, finder, output, num_scenes=6)
+    with pytest.raises(RunConflict, match="another num_scenes"):
+        train_refiner(RECIPE, scenes, finder, output, num_scenes=7)
+    other = tiny_finder(tmp_path / "g.onnx", [seen_right(50, 50, 40)])
     with pytest.raises(RunConflict, match="another finder"):
-        train_refiner(RECIPE, scenes, other)
+        train_refiner(RECIPE, scenes, other, output, num_scenes=6)
     more = Scenes([photo(), replace(photo(), file="b.jpg")], scenes.empty)
     with pytest.raises(RunConflict, match="another data"):
-        train_refiner(RECIPE, more, settings)
-
-
-def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="holds no checkpoint"):
-        load_refiner(tmp_path)
+        train_refiner(RECIPE, more, finder, output, num_scenes=6)
 
 
 def test_a_dark_crop_is_seen_as_a_bright_one() -> None:

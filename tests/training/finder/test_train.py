@@ -8,14 +8,12 @@ import pytest
 import torch
 
 from tests.training.labelled_astronaut import photo
-from training.errors import CheckpointError, RunConflict
+from training.errors import RunConflict
+from training.finder.detector import EyeFinderNet
 from training.finder.scenes import Scenes
-from training.finder.train import (
-    FinderRecipe,
-    FinderSettings,
-    load_finder,
-    train_finder,
-)
+from training.finder.train import FINDER, train_finder
+from training.loop.checkpoint import load_ema
+from training.loop.run_folder import RunOutput
 
 
 @pytest.fixture(scope="module")
@@ -36,17 +34,17 @@ class DyingScenes(Scenes):
         return super().draw(index)
 
 
-RECIPE = FinderRecipe(num_steps=3, batch_size=2, warmup_steps=1)
+RECIPE = replace(FINDER, num_steps=3, batch_size=2, warmup_steps=1)
 
 
 @pytest.mark.slow
 def test_a_run_that_was_killed_ends_as_if_it_had_not_been(scenes: Scenes, tmp_path: Path) -> None:
-    whole = train_finder(RECIPE, scenes, FinderSettings(tmp_path / "whole", checkpoint_every=1, log_every=1))
-    settings = FinderSettings(tmp_path / "killed", checkpoint_every=1, log_every=1)
+    whole = train_finder(RECIPE, scenes, RunOutput(tmp_path / "whole", checkpoint_every=1, log_every=1))
+    settings = RunOutput(tmp_path / "killed", checkpoint_every=1, log_every=1)
     with pytest.raises(Killed):
         train_finder(RECIPE, DyingScenes(scenes.photos, scenes.empty), settings)
     killed = train_finder(RECIPE, scenes, settings)
-    one, other = load_finder(whole).state_dict(), load_finder(killed).state_dict()
+    one, other = load_ema(whole, EyeFinderNet()).state_dict(), load_ema(killed, EyeFinderNet()).state_dict()
     assert all(torch.equal(one[name], other[name]) for name in one)
     steps = [line.split(",")[0] for line in (killed / "stats.jsonl").read_text().splitlines()]
     assert steps == ['{"step": 1', '{"step": 2', '{"step": 3']
@@ -55,7 +53,7 @@ def test_a_run_that_was_killed_ends_as_if_it_had_not_been(scenes: Scenes, tmp_pa
 def test_a_finished_run_keeps_what_it_says_of_itself(
     scenes: Scenes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = FinderSettings(tmp_path)
+    settings = RunOutput(tmp_path)
     said = (train_finder(RECIPE, scenes, settings) / "run.json").read_bytes()
     monkeypatch.setattr("training.loop.run_folder.commit_hash", lambda: "a later one")
     assert (train_finder(RECIPE, scenes, settings) / "run.json").read_bytes() == said
@@ -64,14 +62,12 @@ def test_a_finished_run_keeps_what_it_says_of_itself(
 
 
 def test_a_folder_of_another_recipe_or_data_is_refused(scenes: Scenes, tmp_path: Path) -> None:
-    train_finder(FinderRecipe(num_steps=0), scenes, FinderSettings(tmp_path))
+    recipe = replace(RECIPE, num_steps=0)
+    train_finder(recipe, scenes, RunOutput(tmp_path))
     with pytest.raises(RunConflict, match="another recipe"):
-        train_finder(FinderRecipe(num_steps=0, seed=1), scenes, FinderSettings(tmp_path))
+        train_finder(replace(recipe, batch_size=3), scenes, RunOutput(tmp_path))
+    with pytest.raises(RunConflict, match="another seed"):
+        train_finder(recipe, Scenes(scenes.photos, scenes.empty, seed=1), RunOutput(tmp_path))
     other = Scenes([replace(photo(), file="other.jpg")], scenes.empty)
     with pytest.raises(RunConflict, match="another data"):
-        train_finder(FinderRecipe(num_steps=0), other, FinderSettings(tmp_path))
-
-
-def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="holds no checkpoint"):
-        load_finder(tmp_path)
+        train_finder(recipe, other, RunOutput(tmp_path))

@@ -1,32 +1,24 @@
 """The loop that every trainer runs: rates, averages, checkpoints and statistics of each step."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.training.loop.test_schedule import Plan
 from training.loop import checkpoint as checkpoints
 from training.loop.loop import TrainState, begin, run_loop
-from training.loop.run_folder import read_stats
-from training.loop.schedule import learning_rate
+from training.loop.run_folder import RunOutput, read_stats
+from training.loop.schedule import Schedule, learning_rate
 
-PLAN = Plan(num_steps=4, warmup_steps=2)
-
-
-@dataclass(frozen=True)
-class Settings:
-    folder: Path
-    checkpoint_every: int = 2
-    log_every: int = 1
+PLAN = Schedule(num_steps=4, learning_rate=9.0, weight_decay=0.0, warmup_steps=2)
+EACH = {"checkpoint_every": 2, "log_every": 1}
 
 
-def begun(settings: Settings) -> TrainState:
+def begun(settings: RunOutput) -> TrainState:
     torch.manual_seed(0)
-    return begin(nn.Conv2d(3, 3, 1), settings, learning_rate=9.0, weight_decay=0.0)
+    return begin(nn.Conv2d(3, 3, 1), PLAN, settings)
 
 
 def stepping(state: TrainState, seen: list[float]) -> Callable[[], dict[str, Tensor]]:
@@ -43,14 +35,14 @@ def stepping(state: TrainState, seen: list[float]) -> Callable[[], dict[str, Ten
 
 def test_each_step_has_the_learning_rate_of_the_schedule(tmp_path: Path) -> None:
     seen: list[float] = []
-    state = begun(Settings(tmp_path))
-    run_loop(PLAN, state, stepping(state, seen), Settings(tmp_path))
+    state = begun(RunOutput(tmp_path, **EACH))
+    run_loop(PLAN, state, stepping(state, seen), RunOutput(tmp_path, **EACH))
     assert seen == [learning_rate(PLAN, step) for step in range(4)]
     assert [line["step"] for line in read_stats(tmp_path)] == [1, 2, 3, 4]
 
 
 def test_a_run_that_ended_early_goes_on_from_its_last_checkpoint_bitwise_the_same(tmp_path: Path) -> None:
-    whole, killed = Settings(tmp_path / "whole"), Settings(tmp_path / "killed")
+    whole, killed = RunOutput(tmp_path / "whole", **EACH), RunOutput(tmp_path / "killed", **EACH)
 
     class Killed(Exception):
         pass
@@ -78,6 +70,6 @@ def test_a_run_that_ended_early_goes_on_from_its_last_checkpoint_bitwise_the_sam
 
 
 def test_a_process_that_does_not_write_leaves_no_file(tmp_path: Path) -> None:
-    state = begun(Settings(tmp_path))
-    run_loop(PLAN, state, stepping(state, []), Settings(tmp_path), writes=False)
+    state = begun(RunOutput(tmp_path, **EACH))
+    run_loop(PLAN, state, stepping(state, []), RunOutput(tmp_path, **EACH), writes=False)
     assert state.step == 4 and list(tmp_path.iterdir()) == []

@@ -1,30 +1,21 @@
 """The learning rate of each step."""
 
-from dataclasses import dataclass
-
 import pytest
 import torch
 from torch import nn
 
-from training.loop.schedule import learning_rate, set_learning_rate
+from training.loop.schedule import Schedule, learning_rate, set_learning_rate
 
-
-@dataclass(frozen=True)
-class Plan:
-    num_steps: int = 100
-    learning_rate: float = 1.0
-    warmup_steps: int = 10
-    cooldown_part: float = 0.5
-    ema_decay: float = 0.9
+PLAN = Schedule(num_steps=100, learning_rate=1.0, warmup_steps=10, cooldown_part=0.5)
 
 
 def test_the_learning_rate_warms_up_stays_and_falls_to_zero() -> None:
-    rates = [learning_rate(Plan(), step) for step in (0, 9, 50, 75, 100)]
+    rates = [learning_rate(PLAN, step) for step in (0, 9, 50, 75, 100)]
     assert rates == pytest.approx([0.1, 1.0, 1.0, 0.5, 0.0])
 
 
 def test_every_parameter_group_gets_the_rate_of_the_step() -> None:
     groups = [{"params": [nn.Parameter(torch.zeros(1))]} for _ in range(2)]
     optimizer = torch.optim.AdamW(groups, lr=7.0)
-    set_learning_rate(optimizer, Plan(), 75)
+    set_learning_rate(optimizer, PLAN, 75)
     assert [group["lr"] for group in optimizer.param_groups] == [0.5, 0.5]
