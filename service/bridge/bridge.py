@@ -184,11 +184,15 @@ class Bridge:
         try:
             image, result = self._draw(pending)
         except Exception as error:  # noqa: BLE001  # one event must not end the worker of all others
-            self._mqtt.publish(f"{base}/error", error_message(_as_ours(error), event))
+            ours = _as_ours(error)
+            _log.warning("%s: no face for event %.64r: %s", event.camera, event.key, ours.code)
+            self._mqtt.publish(f"{base}/error", error_message(ours, event))
             return
         self._announce(event.camera)
         self._mqtt.publish(f"{base}/image", image)
         self._mqtt.publish(f"{base}/result", result)
+        waited_ms = (time.monotonic() - pending.taken_at) * 1000
+        _log.info("%s: a face for event %.64r in %.0f ms", event.camera, event.key, waited_ms)
 
     def _draw(self, pending: PendingEvent) -> tuple[bytes, str]:
         """The face of the largest person as a file, and its result message."""

@@ -62,6 +62,22 @@ def test_an_event_becomes_a_face(
     assert seen.path.startswith("GET /api/events/1607123955.475377-mxklsc/snapshot.jpg?crop=1&bbox=0")
 
 
+def test_an_event_is_a_line_of_the_log(
+    broker: Mosquitto, wire: Wire, frigate: Server, address: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "service.bridge")
+    with bridging(broker, frigate.address, address):
+        wait_for(lambda: online(wire))
+        wire.event("1.0-a")
+        wait_for(lambda: ids(wire, "result"))
+    with bridging(broker, f"http://127.0.0.1:{find_free_port()}", address, deadline_s=1):
+        wire.event("2.0-b")
+        wait_for(lambda: ids(wire, "error"))
+    drawn, failed = (record.message for record in caplog.records if " event " in record.message)
+    assert re.fullmatch(r"front_door: a face for event '1.0-a' in \d+ ms", drawn)
+    assert failed == "front_door: no face for event '2.0-b': snapshot_unavailable"
+
+
 def test_home_assistant_hears_of_a_camera_once(
     broker: Mosquitto, wire: Wire, frigate: Server, address: str
 ) -> None:
