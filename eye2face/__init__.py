@@ -13,7 +13,7 @@
 and for how long a call is tried.
 
 This is the one name to import. `service` and `training` may change inside with any version. The import
-loads httpx, NumPy and pydantic, and none of FastAPI, ONNX Runtime, OpenCV and torch.
+loads httpx, msgspec and NumPy, and none of FastAPI, ONNX Runtime, OpenCV and torch.
 """
 
 from service import __version__

@@ -64,6 +64,8 @@ class Eye2FaceError(Exception):
     """Additional members of the problem, for programs."""
     request_id = ""
     """ID of the failed request, if a client raised this error from a response."""
+    retry_after_s = 0
+    """Seconds after which to try again, the Retry-After header; 0: there is none."""
 
 
 class ImageError(Eye2FaceError):
@@ -193,7 +195,7 @@ class NotLocal(RequestError):
 
 
 class CallerLimited(RequestError):
-    """The caller is over one of its limits; `retry_after_s` becomes the Retry-After header."""
+    """The caller is over one of its limits."""
 
     status, code, title = 429, "caller_limited", "Limit exceeded"
 

@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, FilePath, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service.errors import Eye2FaceError
@@ -48,6 +48,13 @@ class _EnvironmentSettings(BaseSettings):
         use_attribute_docstrings=True,
         env_ignore_empty=True,  # Compose cannot leave a variable out, only empty
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _ignore_service_link(cls, value: object, info: ValidationInfo) -> object:
+        name = str(info.field_name)
+        is_link = name.endswith("port") and isinstance(value, str) and _LINK_VALUE.fullmatch(value)
+        return cls.model_fields[name].default if is_link else value
 
 
 class Settings(_EnvironmentSettings):
@@ -137,12 +144,6 @@ class Settings(_EnvironmentSettings):
     log_format: Literal["plain", "json"] = "plain"
     """Format of the log; plain: text; json: one JSON object per line."""
 
-    @field_validator("port", mode="before")
-    @classmethod
-    def _ignore_service_link(cls, value: object) -> object:
-        is_link = isinstance(value, str) and _LINK_VALUE.fullmatch(value)
-        return cls.model_fields["port"].default if is_link else value
-
     @field_validator("api_keys", "cors_origins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
@@ -222,6 +223,7 @@ class Settings(_EnvironmentSettings):
         )
 
 
+_NO_HOST = re.compile(r"[/@\[\]\s]|^[^:]*:[^:]*$")  # a URL, or a port; IPv6 has two colons
 _ADDRESS = r"^https?://[^/\s]+"
 _TOPIC = r"^[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*$"
 _Names = Annotated[tuple[str, ...], NoDecode]
@@ -238,25 +240,25 @@ class BridgeSettings(_EnvironmentSettings):
     """Port of the broker."""
     mqtt_tls: bool = False
     """Connect to the broker with TLS and verify its certificate."""
-    mqtt_ca_file: Path | None = None
+    mqtt_ca_file: FilePath | None = None
     """CA certificates for the broker, in PEM format; none: those of the system."""
     mqtt_username: str | None = None
     """Username at the broker."""
-    mqtt_password_file: Path | None = None
+    mqtt_password_file: FilePath | None = None
     """File that holds the password for the broker."""
     mqtt_client_id: str = Field("eye2face-bridge", pattern=r"^[A-Za-z0-9_-]{1,64}$")
     """MQTT client ID, which names the session at the broker; each bridge needs its own, and its own topic."""
     frigate: str = Field("http://127.0.0.1:5000", pattern=_ADDRESS)
     """Base URL of Frigate."""
-    frigate_token_file: Path | None = None
+    frigate_token_file: FilePath | None = None
     """File that holds a token for Frigate's authenticated port 8971."""
     frigate_topic: str = Field("frigate", pattern=_TOPIC)
     """Frigate's MQTT topic prefix (topic_prefix)."""
     service: str = Field("http://127.0.0.1:8000", pattern=_ADDRESS)
     """Base URL of the service."""
-    service_key_file: Path | None = None
+    service_key_file: FilePath | None = None
     """File that holds an API key of the service."""
-    ca_file: Path | None = None
+    ca_file: FilePath | None = None
     """CA certificates for HTTPS to Frigate and the service, in PEM format; none: the public ones."""
     topic: str = Field("eye2face", pattern=_TOPIC)
     """Prefix of the topics that the bridge publishes."""
@@ -294,6 +296,16 @@ class BridgeSettings(_EnvironmentSettings):
     def _split(cls, value: object) -> object:
         return _split_at_commas(value)
 
+    @field_validator("mqtt_host")
+    @classmethod
+    def _check_host(cls, host: str) -> str:
+        if _NO_HOST.search(host):  # The message must not show the value: a URL may hold a password.
+            raise ValueError(
+                "write the broker's name or address alone; its port is EYE2FACE_BRIDGE_MQTT_PORT, and TLS "
+                "is EYE2FACE_BRIDGE_MQTT_TLS"
+            )
+        return host
+
     @field_validator("labels")
     @classmethod
     def _check_labels(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
@@ -304,7 +316,10 @@ class BridgeSettings(_EnvironmentSettings):
     @model_validator(mode="after")
     def _check_source(self) -> Self:
         if self.source == "snapshots" and (self.zones or self.min_area or self.when == "end"):
-            raise ValueError("zones, min_area and when=end need source=events: snapshots carry no event data")
+            raise ValueError(
+                "EYE2FACE_BRIDGE_ZONES, EYE2FACE_BRIDGE_MIN_AREA and EYE2FACE_BRIDGE_WHEN=end need "
+                "EYE2FACE_BRIDGE_SOURCE=events: snapshots carry no event data"
+            )
         return self
 
 

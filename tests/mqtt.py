@@ -127,12 +127,16 @@ def _send_at_once(client: mqtt.Client, userdata: object, line: object) -> None:
 
 
 def event(id: str = "1607123955.475377-mxklsc", type: str = "new", **changes: Any) -> dict[str, Any]:
-    """The documented example of `frigate/events`; `changes` replace fields of `after`."""
+    """A message on `frigate/events`; `changes` replace fields of `after`.
+
+    Source: Frigate 0.18, `TrackedObject.to_dict` in frigate/track/tracked_object.py, and its documentation.
+    """
     seen = {
         "id": id,
         "camera": "front_door",
         "frame_time": 1607123961.837752,
-        "snapshot_time": 1607123961.837752,
+        "snapshot": {"frame_time": 1607123965.975463, "box": [415, 489, 528, 700], "score": 0.77546},
+        "snapshot_clean": True,
         "label": "person",
         "sub_label": None,
         "top_score": 0.958984375,
@@ -140,16 +144,53 @@ def event(id: str = "1607123955.475377-mxklsc", type: str = "new", **changes: An
         "start_time": 1607123955.475377,
         "end_time": None,
         "score": 0.7890625,
+        "computed_score": 0.7890625,
         "box": [424, 500, 536, 712],
         "area": 23744,
+        "ratio": 2.113207,
         "region": [264, 450, 667, 853],
-        "current_zones": ["driveway"],
-        "entered_zones": ["yard", "driveway"],
-        "thumbnail": None,
-        "has_snapshot": True,
-        "has_clip": False,
+        "active": True,
         "stationary": False,
         "motionless_count": 0,
         "position_changes": 2,
+        "current_zones": ["driveway"],
+        "entered_zones": ["yard", "driveway"],
+        "has_clip": False,
+        "has_snapshot": True,
+        "attributes": {"face": 0.64},
+        "current_attributes": [{"label": "face", "box": [442, 506, 534, 524], "score": 0.86}],
+        "pending_loitering": False,
+        "max_severity": "alert",
+        "current_estimated_speed": 0.71,
+        "average_estimated_speed": 14.3,
+        "velocity_angle": 180,
+        "path_data": [[[0.5012, 0.9333], 1607123955.475377]],
+        "recognized_license_plate": None,
     }
     return {"type": type, "before": seen | {"has_snapshot": False}, "after": seen | changes}
+
+
+REVIEW = {
+    "type": "update",
+    "before": None,
+    "after": {
+        "id": "1718987129.308396-fqk5ka",
+        "camera": "front_door",
+        "start_time": 1718987129.308396,
+        "end_time": None,
+        "severity": "alert",
+        "thumb_path": "/media/frigate/clips/review/thumb-front_door-1718987129.308396-fqk5ka.webp",
+        "data": {"detections": ["1718987128.947436-g92ztx"], "objects": ["person"], "zones": ["yard"]},
+    },
+}
+"""A message on `frigate/reviews`. Source: Frigate 0.18, documentation."""
+
+TRACKED_OBJECT_UPDATE = {
+    "type": "face",
+    "id": "1607123955.475377-mxklsc",
+    "name": "Somebody",
+    "score": 0.95,
+    "camera": "front_door",
+    "timestamp": 1607123958.748393,
+}
+"""A message on `frigate/tracked_object_update`. Source: Frigate 0.18, documentation."""

@@ -149,10 +149,24 @@ def drip(handler: BaseHTTPRequestHandler) -> None:
     handler.send_header("Content-Type", "image/png")
     handler.send_header("Content-Length", "1000000")
     handler.end_headers()
+    _send_without_end(handler, b"", b".", 0.05)
+
+
+def drip_head(handler: BaseHTTPRequestHandler) -> None:
+    """Sends the head of the answer one byte every twentieth of a second, without end."""
+    _send_without_end(handler, b"HTTP/1.1 200 OK\r\nX-Long: ", b".", 0.05)
+
+
+def early_hints(handler: BaseHTTPRequestHandler) -> None:
+    """Sends interim responses without end."""
+    _send_without_end(handler, b"", b"HTTP/1.1 103 Early Hints\r\n\r\n", 0.01)
+
+
+def _send_without_end(handler: BaseHTTPRequestHandler, first: bytes, again: bytes, every_s: float) -> None:
+    handler.wfile.write(first)
     while True:
-        handler.wfile.write(b".")
-        handler.wfile.flush()
-        time.sleep(0.05)
+        handler.wfile.write(again)
+        time.sleep(every_s)
 
 
 def cut(handler: BaseHTTPRequestHandler) -> None:

@@ -14,6 +14,8 @@ import threading
 import time
 from typing import Final
 
+from paho.mqtt.client import MQTTMessage
+
 from service.access.secret_files import read_secret
 from service.access.tls import client_context
 from service.bridge.deduplication import Deduplicator, PendingEvent
@@ -21,36 +23,41 @@ from service.bridge.frigate import (
     MAX_EVENT_BYTES,
     MAX_SNAPSHOT_BYTES,
     FrigateClient,
-    FrigateError,
     is_selected,
     read_event,
     read_snapshot,
 )
 from service.bridge.messages import discovery_message, error_message, result_message
-from service.bridge.mqtt import ConnectionClosed, DeliveryTag, Message, MqttConnection
+from service.bridge.mqtt import ConnectionClosed, DeliveryTag, MqttConnection, Publication
 from service.client.client import Client
 from service.client.retries import RetryPolicy
 from service.errors import Eye2FaceError
-from service.settings import BridgeSettings
+from service.runtime.worker_pool import attempt
+from service.settings import BridgeSettings, ConfigurationError
 
 MAX_CAMERAS: Final = 500
 """Cameras that are announced to Home Assistant; more names than this are an attack."""
 
-_MAX_WAITING_BYTES: Final = 100_000_000
+_MAX_HELD_BYTES: Final = 100_000_000
 _STOP_S: Final = 8.0
 """Grace period of a stopping bridge; container engines kill after ten seconds."""
 
 _REPORT_INTERVAL_S: Final = 1.0
+_CHECK_INTERVAL_S: Final = 1.0
+"""Interval at which dead workers are replaced."""
+
+_MAX_TRIES: Final = 3
+"""Tries to publish a message; a broker that is away is waited for within one."""
+
+_RETRY_S: Final = 0.5
 
 _log = logging.getLogger(__name__)
 
 
-class BridgeFull(FrigateError):
+class BridgeFull(Eye2FaceError):
     """The queue is full; the event is not accepted."""
 
-    status = 503
-    code = "bridge_full"
-    title = "Too many events are queued"
+    status, code, title = 503, "bridge_full", "Too many events are queued"
 
 
 class Bridge:
@@ -60,17 +67,13 @@ class Bridge:
         """Connects to nothing yet.
 
         Raises:
-            OSError, ValueError: a file with a secret or certificates, or the memory, cannot be read.
-            InvalidParameter: the service's address is none.
+            ConfigurationError: a file cannot be used.
+            InvalidParameter: the address of Frigate or of the service is invalid.
         """
         self._settings = settings
+        self._announced: set[str] = set()
         verify = client_context(settings.ca_file) if settings.ca_file else True
-        self._frigate = FrigateClient(
-            settings.frigate,
-            token=read_secret(settings.frigate_token_file),
-            deadline_s=settings.deadline_s,
-            verify=verify,
-        )
+        self._frigate = FrigateClient(settings, verify)
         self._service = Client(
             settings.service,
             key=read_secret(settings.service_key_file),
@@ -84,62 +87,73 @@ class Bridge:
             subscriptions,
             max_message_bytes=max_payload_bytes + 1000,  # its topic and header
             on_message=self._receive,
-            on_new_session=self._clear_announced,
+            on_new_session=self._announced.clear,
         )
-        self._deduplicator = Deduplicator(settings.memory_file)
+        try:
+            self._deduplicator = Deduplicator(settings.memory_file)
+        except OSError as error:
+            raise ConfigurationError(f"EYE2FACE_BRIDGE_MEMORY_FILE: {error}") from error
         self._queue: queue.SimpleQueue[PendingEvent | None] = queue.SimpleQueue()
-        self._waiting_bytes = 0
-        self._announced: set[str] = set()
+        self._held_bytes = 0
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._reported_at = -_REPORT_INTERVAL_S
 
     def run(self) -> None:
         """Works until `stop`, and then drains the queue for a few seconds; the broker redelivers the rest."""
-        workers = [
-            threading.Thread(target=self._work, name=f"worker-{n}", daemon=True)
-            for n in range(self._settings.num_workers)
-        ]
-        for worker in workers:
-            worker.start()
+        workers = [self._start_worker() for _ in range(self._settings.num_workers)]
         self._mqtt.open()
-        self._stopping.wait()
+        while not self._stopping.wait(_CHECK_INTERVAL_S):
+            workers = self._replace_dead(workers)
         end = time.monotonic() + _STOP_S
         for _ in workers:
             self._queue.put(None)
-        for worker in workers:
+        for worker in filter(threading.Thread.is_alive, workers):
             worker.join(max(0.0, end - time.monotonic()))
         self._mqtt.close()
         self._frigate.close()
         self._service.close()
         self._deduplicator.close()
 
+    def _start_worker(self) -> threading.Thread:
+        worker = threading.Thread(target=self._work, name="worker", daemon=True)
+        _, error = attempt(worker.start)
+        if error is not None:
+            _log.error("a worker cannot be started: %s", error)
+        return worker
+
+    def _replace_dead(self, workers: list[threading.Thread]) -> list[threading.Thread]:
+        """The workers that live, and a new one for each that died; without any the bridge is offline."""
+        alive = [worker for worker in workers if worker.is_alive()]
+        self._mqtt.set_available(bool(alive))
+        return alive + [self._start_worker() for _ in range(len(workers) - len(alive))]
+
     def stop(self) -> None:
         """Ends `run` soon."""
         self._stopping.set()
 
-    def _receive(self, message: Message) -> None:
+    def _receive(self, message: MQTTMessage, tag: DeliveryTag) -> None:
         """Handles a message, in the MQTT thread."""
-        try:
-            if (acknowledged := self._accept(message)) is not None:
-                self._mqtt.acknowledge(acknowledged)
-        except FrigateError as error:
+        acknowledged, error = attempt(self._accept, message, tag)
+        if error is not None:
+            acknowledged = tag
             self._report(error)
-            self._mqtt.acknowledge(message.tag)
+        if acknowledged is not None:
+            self._mqtt.acknowledge(acknowledged)
 
-    def _accept(self, message: Message) -> DeliveryTag | None:
+    def _accept(self, message: MQTTMessage, tag: DeliveryTag) -> DeliveryTag | None:
         """The tag to acknowledge now; None if the message stays open until its event is done."""
         if self._stopping.is_set():
             return None
-        if message.retained or not message.payload:  # an old event, or the removal of a retained one
-            return message.tag
+        if message.retain or not message.payload:  # an old event, or the removal of a retained one
+            return tag
         if self._settings.source == "events":
-            event = read_event(message.payload)
+            event = read_event(bytes(message.payload))
         else:
-            event = read_snapshot(message.topic, message.payload)
+            event = read_snapshot(message.topic, bytes(message.payload))
         if not is_selected(event, self._settings):
-            return message.tag
-        pending = PendingEvent(event, message.tag)
+            return tag
+        pending = PendingEvent(event, tag)
         acknowledged = self._deduplicator.accept(pending)
         if acknowledged is None:
             self._enqueue(pending)
@@ -147,7 +161,7 @@ class Bridge:
 
     def _enqueue(self, pending: PendingEvent) -> None:
         too_many = self._queue.qsize() >= self._settings.max_waiting
-        if too_many or self._waiting_bytes + pending.num_bytes > _MAX_WAITING_BYTES:
+        if too_many or self._held_bytes + pending.num_bytes > _MAX_HELD_BYTES:
             self._deduplicator.release(pending)
             raise BridgeFull(
                 f"{self._queue.qsize()} events are queued; {pending.event.key[:64]} of "
@@ -155,73 +169,81 @@ class Bridge:
                 "or filter more."
             )
         with self._lock:
-            self._waiting_bytes += pending.num_bytes
+            self._held_bytes += pending.num_bytes
         self._queue.put(pending)
 
-    def _report(self, error: FrigateError) -> None:
+    def _report(self, error: Exception) -> None:
         """Logs and publishes why a message was not accepted, at most once a second."""
         now = time.monotonic()
         if now - self._reported_at < _REPORT_INTERVAL_S:
             return
         self._reported_at = now
-        _log.warning("%s", error)
-        self._mqtt.publish_unconfirmed(f"{self._settings.topic}/error", error_message(error))
+        known = _as_ours(error)
+        _log.warning("%s", known)
+        self._mqtt.publish_unconfirmed(f"{self._settings.topic}/error", error_message(known))
 
     def _work(self) -> None:
         while (pending := self._queue.get()) is not None:
-            with self._lock:
-                self._waiting_bytes -= pending.num_bytes
-            try:
-                self._process(pending)
-            except ConnectionClosed:  # not acknowledged: the broker redelivers it at the next start
+            _, error = attempt(self._process, pending)
+            if isinstance(error, ConnectionClosed):  # the broker redelivers the event at the next start
                 return
-            self._mqtt.acknowledge(self._deduplicator.complete(pending))
+            if error is not None:
+                _log.error("event %.64r is not finished", pending.event.key, exc_info=error)
 
     def _process(self, pending: PendingEvent) -> None:
         """Publishes a face, or why there is none."""
-        event = pending.event
-        base = f"{self._settings.topic}/{event.camera}"
-        try:
-            image, result = self._draw(pending)
-        except Exception as error:  # noqa: BLE001  # one event must not end the worker of all others
+        event, base = pending.event, f"{self._settings.topic}/{pending.event.camera}"
+        messages, error = attempt(self._draw, pending, base)
+        for message in messages or ():
+            error = error or self._publish(message)
+        if error is None:
+            waited_ms = (time.monotonic() - pending.taken_at) * 1000
+            _log.info("%s: a face for event %.64r in %.0f ms", event.camera, event.key, waited_ms)
+        else:
             ours = _as_ours(error)
             _log.warning("%s: no face for event %.64r: %s", event.camera, event.key, ours.code)
-            self._mqtt.publish(f"{base}/error", error_message(ours, event))
-            return
-        self._announce(event.camera)
-        self._mqtt.publish(f"{base}/image", image)
-        self._mqtt.publish(f"{base}/result", result)
-        waited_ms = (time.monotonic() - pending.taken_at) * 1000
-        _log.info("%s: a face for event %.64r in %.0f ms", event.camera, event.key, waited_ms)
+            self._publish(Publication(f"{base}/error", error_message(ours, event)))
+        tag = self._deduplicator.complete(pending)
+        with self._lock:
+            self._held_bytes -= pending.num_bytes
+        self._mqtt.acknowledge(tag)
 
-    def _draw(self, pending: PendingEvent) -> tuple[bytes, str]:
+    def _publish(self, message: Publication) -> Exception | None:
+        """The exception that ended each of a few tries; None if one succeeded.
+
+        Raises:
+            ConnectionClosed: the bridge stops.
+        """
+        for _ in range(_MAX_TRIES):
+            _, error = attempt(self._mqtt.publish, message)
+            if error is None:
+                return None
+            if isinstance(error, ConnectionClosed):
+                raise error
+            _log.error("cannot publish to %s", message.topic, exc_info=error)
+            self._stopping.wait(_RETRY_S)
+        return error
+
+    def _draw(self, pending: PendingEvent, base: str) -> list[Publication]:
         """The face of the largest person as a file, and its result message."""
-        start = time.monotonic()
-        event = pending.event
-        photo = event.snapshot
-        if photo is None:
-            assert event.event_id is not None
-            photo = self._frigate.fetch_snapshot(event.event_id)
+        start, event = time.monotonic(), pending.event
+        photo = event.snapshot or self._frigate.fetch_snapshot(str(event.event_id))
         fetched = time.monotonic()
         synthesis = self._service.synthesize_faces(photo, person="largest", format=self._settings.format)
         waited, snapshot, service = start - pending.taken_at, fetched - start, time.monotonic() - fetched
         timings = {"waited": waited, "snapshot": snapshot, "service": service}
         timings_ms = {name: round(seconds * 1000, 1) for name, seconds in timings.items()}
-        return synthesis.faces[0].image, result_message(event, synthesis, timings_ms)
+        image = Publication(f"{base}/image", synthesis.faces[0].image)
+        result = Publication(f"{base}/result", result_message(event, synthesis, timings_ms))
+        return [*self._announcement(event.camera), image, result]
 
-    def _announce(self, camera: str) -> None:
-        """Publishes Home Assistant's discovery message for the camera, the first time."""
-        if not self._settings.home_assistant:
-            return
+    def _announcement(self, camera: str) -> list[Publication]:
+        """Home Assistant's discovery message for the camera, the first time."""
         with self._lock:
             if camera in self._announced or len(self._announced) >= MAX_CAMERAS:
-                return
+                return []
             self._announced.add(camera)
-        self._mqtt.publish(*discovery_message(self._settings, camera), retain=True)
-
-    def _clear_announced(self) -> None:
-        with self._lock:
-            self._announced.clear()
+        return [discovery_message(self._settings, camera)] if self._settings.home_assistant else []
 
 
 def _subscriptions(settings: BridgeSettings) -> tuple[list[str], int]:

@@ -49,15 +49,11 @@ class Deduplicator:
         self._lock = threading.Lock()
         self._in_progress: dict[str, PendingEvent] = {}
         self._done: OrderedDict[str, None] = OrderedDict()
-        self._path = file
         self._file: TextIO | None = None
         self._num_lines = 0
         if file is not None:
-            if file.exists():
-                keys = file.read_text("utf-8", errors="replace").split("\n")[
-                    :-1
-                ]  # the last line may be incomplete
-                self._done = OrderedDict.fromkeys(keys[-max_remembered:])
+            keys = file.read_text("utf-8", errors="replace").split("\n") if file.exists() else [""]
+            self._done = OrderedDict.fromkeys(keys[:-1][-max_remembered:])  # the last line may be incomplete
             self._rewrite(file)
 
     def accept(self, pending: PendingEvent) -> DeliveryTag | None:
@@ -98,7 +94,7 @@ class Deduplicator:
                 self._file = None
 
     def _write(self, key: str) -> None:
-        if self._path is None or self._file is None:
+        if self._file is None:
             return
         try:
             self._file.write(f"{key}\n")
@@ -106,9 +102,9 @@ class Deduplicator:
             self._num_lines += 1
             if self._num_lines > 2 * self._max_remembered:
                 self._file.close()
-                self._rewrite(self._path)
+                self._rewrite(Path(self._file.name))
         except OSError as error:  # the bridge goes on; only a restart repeats some events
-            _log.error("cannot write finished events to %s: %s", self._path, error.strerror)
+            _log.error("cannot write finished events to %s: %s", self._file.name, error.strerror)
             with suppress(OSError):  # closing flushes
                 self._file.close()
             self._file = None

@@ -4,19 +4,23 @@ Messages are untrusted: size, depth, types and names are validated, and a name t
 topic holds letters, digits and `_ - .` only.
 
 Source: docs.frigate.video, "MQTT" (`frigate/events`, `frigate/<camera>/<object>/snapshot`) and "HTTP API"
-(`GET /api/events/:id/snapshot.jpg`), versions 0.12 to 0.16.
+(`GET /api/events/:id/snapshot.jpg`), versions 0.12 to 0.18.
 """
 
 import hashlib
+import json
 import ssl
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final
 
 import httpx
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+import msgspec
+from msgspec import Meta, Struct
 
-from service.client.retries import RETRY_STATUSES, AttemptOutcome, RetryPolicy, RetryState, send
+from service.access.secret_files import read_secret
+from service.client.exchange import open_http, root_cause, send
+from service.client.loop_thread import LoopThread
+from service.client.retries import RETRY_STATUSES, AttemptOutcome, RetryPolicy, RetryState
 from service.errors import Eye2FaceError
 from service.settings import BridgeSettings
 
@@ -29,60 +33,51 @@ _NOT_READY: Final = RETRY_STATUSES | {404, 500, 504}
 """Statuses of a snapshot that is not ready: 404 for a moment after the event, 500 in some versions."""
 
 _SNAPSHOT_QUERY: Final = {"crop": 1, "bbox": 0, "timestamp": 0, "quality": 95}
-"""The crop of the tracked object without annotations; Frigate heeds it while the event lasts."""
-
-_CONNECT_S: Final = 5.0
+"""The crop of the tracked object without annotations; before 0.18 only while the event lasts."""
 
 
-class FrigateError(Eye2FaceError):
-    """Frigate's data cannot be used; the bridge publishes it, the service never answers it."""
-
-    status = 502
-    code = "frigate_error"
-    title = "Frigate failed"
-
-
-class MessageRefused(FrigateError):
+class MessageRefused(Eye2FaceError):
     """An MQTT message is not as Frigate documents it."""
 
-    code = "message_refused"
-    title = "Invalid message"
+    status, code, title = 502, "message_refused", "Invalid message"
 
 
-class SnapshotUnavailable(FrigateError):
+class SnapshotUnavailable(Eye2FaceError):
     """Frigate does not answer, or has no snapshot of the event."""
 
-    code = "snapshot_unavailable"
-    title = "Snapshot unavailable"
+    status, code, title = 502, "snapshot_unavailable", "Snapshot unavailable"
 
 
-_Camera = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-_EventId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
-_Word = Annotated[str, Field(min_length=1, max_length=64)]
+_Camera = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_-]{1,64}\Z")]
+_EventId = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
+_Word = Annotated[str, Meta(min_length=1, max_length=64)]
 
 
-class _Message(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True, extra="ignore", hide_input_in_errors=True)
+class _Named(Struct):
+    camera: _Camera
 
 
-class _Tracked(_Message):
+class _Seen(_Named):
+    label: _Word
+
+
+class _Tracked(_Seen):
     id: _EventId
-    camera: _Camera
-    label: _Word
-    false_positive: bool | None = False
-    has_snapshot: bool = False
-    area: float = Field(0, ge=0, allow_inf_nan=False)
-    entered_zones: Annotated[tuple[_Word, ...], Field(max_length=100)] = ()
+    false_positive: bool | None = None
+    has_snapshot: bool | None = None
+    area: Annotated[float, Meta(ge=0, le=1e12)] | None = None
+    entered_zones: Annotated[tuple[_Word, ...], Meta(max_length=100)] | None = None
 
 
-class _Event(_Message):
-    type: Literal["new", "update", "end"]
+class _NamedEvent(Struct):
+    after: _Named
+
+
+class _Event(Struct):
+    type: Annotated[
+        str, Meta(pattern=r"\A(new|update|end)\Z")
+    ]  # a message about a `Literal` repeats the value
     after: _Tracked
-
-
-class _SnapshotTopic(_Message):
-    camera: _Camera
-    label: _Word
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,20 +104,25 @@ def read_event(payload: bytes) -> CameraEvent:
     """
     if len(payload) > MAX_EVENT_BYTES:
         raise MessageRefused(f"An event has {len(payload):,} bytes; at most {MAX_EVENT_BYTES:,} are read.")
+    named = "an unknown camera"
     try:
-        event = _Event.model_validate_json(payload)
-    except ValidationError as error:
-        raise MessageRefused(f"An event is not as Frigate documents it: {_explain(error)}.") from None
+        document = json.loads(payload)  # takes the NaN that Frigate may write, which msgspec does not
+        named = msgspec.convert(document, _NamedEvent).after.camera
+        event = msgspec.convert(document, _Event)
+    except (ValueError, RecursionError) as error:
+        raise MessageRefused(
+            f"An event of {named} is not as Frigate documents it: {str(error)[:160]}."
+        ) from None
     seen = event.after
     return CameraEvent(
         key=seen.id,
         camera=seen.camera,
         label=seen.label,
         event_id=seen.id,
-        zones=seen.entered_zones,
-        area=seen.area,
+        zones=seen.entered_zones or (),
+        area=seen.area or 0,
         ended=event.type == "end",
-        has_snapshot=seen.has_snapshot and not seen.false_positive,
+        has_snapshot=bool(seen.has_snapshot) and not seen.false_positive,
     )
 
 
@@ -134,18 +134,15 @@ def read_snapshot(topic: str, payload: bytes) -> CameraEvent:
     """
     *_, camera, label, _ = ("", "", *topic.split("/"))
     try:
-        parts = _SnapshotTopic(camera=camera, label=label)
-    except ValidationError as error:
-        raise MessageRefused(f"A snapshot's topic is not Frigate's: {_explain(error)}.") from None
+        seen = msgspec.convert({"camera": camera, "label": label}, _Seen)
+    except ValueError as error:
+        raise MessageRefused(f"A snapshot's topic is not Frigate's: {str(error)[:160]}.") from None
     if not 0 < len(payload) <= MAX_SNAPSHOT_BYTES:
-        raise MessageRefused(f"A snapshot has {len(payload):,} bytes; 1 to {MAX_SNAPSHOT_BYTES:,} are taken.")
-    key = f"{parts.camera}/{hashlib.sha256(payload).hexdigest()}"
-    return CameraEvent(key=key, camera=parts.camera, label=parts.label, snapshot=payload)
-
-
-def _explain(error: ValidationError) -> str:
-    first = error.errors(include_input=False, include_url=False)[0]
-    return f"{'.'.join(map(str, first['loc']))[:80] or 'the whole'}: {first['msg'][:160]}"
+        raise MessageRefused(
+            f"A snapshot of {camera} has {len(payload):,} bytes; 1 to {MAX_SNAPSHOT_BYTES:,} are taken."
+        )
+    key = f"{seen.camera}/{hashlib.sha256(payload).hexdigest()}"
+    return CameraEvent(key=key, camera=seen.camera, label=seen.label, snapshot=payload)
 
 
 def is_selected(event: CameraEvent, settings: BridgeSettings) -> bool:
@@ -163,57 +160,47 @@ def is_selected(event: CameraEvent, settings: BridgeSettings) -> bool:
 class FrigateClient:
     """Client of Frigate's HTTP API; may be shared by threads."""
 
-    def __init__(
-        self,
-        address: str,
-        *,
-        token: str | None = None,
-        deadline_s: float = 30.0,
-        verify: ssl.SSLContext | bool = True,
-    ) -> None:
-        """`token` is for its authenticated port; `verify` is that of httpx."""
-        headers = {"accept-encoding": "identity"} | ({"authorization": f"Bearer {token}"} if token else {})
-        self._retry = RetryPolicy(max_tries=8, deadline_s=deadline_s, statuses=_NOT_READY)
-        self._http = httpx.Client(base_url=address, headers=headers, trust_env=False, verify=verify)
+    def __init__(self, settings: BridgeSettings, verify: ssl.SSLContext | bool = True) -> None:
+        """`verify` is that of httpx."""
+        self._retry = RetryPolicy(max_tries=8, deadline_s=settings.deadline_s, statuses=_NOT_READY)
+        token = read_secret(settings.frigate_token_file)
+        headers = {"authorization": f"Bearer {token}"} if token else {}
+        self._http = open_http(settings.frigate, headers, timeout_s=settings.deadline_s, verify=verify)
+        self._loop = LoopThread()
 
     def fetch_snapshot(self, event_id: str) -> bytes:
-        """The snapshot of an event, a JPEG.
+        """The snapshot of an event, an image file.
 
         Raises:
             SnapshotUnavailable: there is none, or Frigate does not answer within the deadline.
         """
         tries = RetryState(self._retry)
-        outcome = send(self._http, _snapshot_request(event_id), tries)
-        if isinstance(outcome, httpx.Response) and outcome.status_code == httpx.codes.OK:
-            if 0 < len(outcome.content) <= MAX_SNAPSHOT_BYTES:
-                return outcome.content
-            raise SnapshotUnavailable(f"Frigate's snapshot of {event_id} has {len(outcome.content):,} bytes.")
+        path = f"/api/events/{event_id}/snapshot.jpg"
+        request = self._http.build_request("GET", path, params=_SNAPSHOT_QUERY)
+        outcome = self._loop.run(send, self._http, request, tries, max_bytes=MAX_SNAPSHOT_BYTES)
+        photo = _photo_or_fault(outcome)
+        if isinstance(photo, bytes):
+            return photo
         raise SnapshotUnavailable(
-            f"Frigate gave no snapshot of {event_id}, the last of {max(1, tries.num_failed)} tries: "
-            f"{_describe(outcome)}."
+            f"Frigate (EYE2FACE_BRIDGE_FRIGATE) gave no snapshot of {event_id}, the last of "
+            f"{max(1, tries.num_failed)} tries: {photo}."
         )
 
     def close(self) -> None:
         """Closes the connections."""
-        self._http.close()
+        self._loop.close(self._http.aclose)
 
 
-def _snapshot_request(event_id: str) -> Callable[[RetryState], dict[str, Any]]:
-    def of(tries: RetryState) -> dict[str, Any]:
-        left_s = max(tries.left_s, 0.001)
-        return {
-            "method": "GET",
-            "url": f"/api/events/{event_id}/snapshot.jpg",
-            "params": _SNAPSHOT_QUERY,
-            "timeout": httpx.Timeout(left_s, connect=min(_CONNECT_S, left_s)),
-        }
-
-    return of
-
-
-def _describe(outcome: AttemptOutcome) -> str:
-    if not isinstance(outcome, httpx.Response):
-        return str(outcome) or type(outcome).__name__
-    if outcome.status_code in (401, 403):
-        return f"it answers {outcome.status_code}; set EYE2FACE_BRIDGE_FRIGATE_TOKEN_FILE"
-    return f"it answers {outcome.status_code}"
+def _photo_or_fault(response: AttemptOutcome) -> bytes | str:
+    if not isinstance(response, httpx.Response):
+        return root_cause(response)
+    status, media_type = response.status_code, response.headers.get("content-type", "image/*")
+    if status in (401, 403):
+        return f"it answers {status}; set EYE2FACE_BRIDGE_FRIGATE_TOKEN_FILE"
+    if response.has_redirect_location:
+        return f"it answers {status} and redirects to {response.headers['location'][:200]}"
+    if status != httpx.codes.OK:
+        return f"it answers {status}"
+    if not media_type.startswith("image/"):
+        return f"Frigate answered {media_type[:60]} in place of an image; is it a login page?"
+    return response.content or "it has 0 bytes"

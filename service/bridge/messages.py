@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from service.bridge.frigate import CameraEvent
+from service.bridge.mqtt import Publication
 from service.client.models import Synthesis
 from service.errors import Eye2FaceError
 from service.settings import BridgeSettings
@@ -16,13 +17,9 @@ def result_message(event: CameraEvent, synthesis: Synthesis, timings_ms: dict[st
     face = synthesis.faces[0]
     return json.dumps(
         _event_fields(event)
+        | {name: value for name, value in asdict(face).items() if name != "image"}
         | {
-            "format": face.format,
-            "width": face.width,
-            "height": face.height,
             "sha256": hashlib.sha256(face.image).hexdigest(),
-            "eye": asdict(face.eye),
-            "quality": asdict(face.quality),
             "model": asdict(synthesis.model),
             "device": synthesis.device,
             "timings_ms": timings_ms,
@@ -41,8 +38,8 @@ def error_message(error: Eye2FaceError, event: CameraEvent | None = None) -> str
     return json.dumps((_event_fields(event) if event else {}) | problem)
 
 
-def discovery_message(settings: BridgeSettings, camera: str) -> tuple[str, str]:
-    """Topic and message of Home Assistant's MQTT discovery: an image entity of a camera's last face.
+def discovery_message(settings: BridgeSettings, camera: str) -> Publication:
+    """Home Assistant's MQTT discovery: an image entity of a camera's last face.
 
     Source: home-assistant.io/integrations/image.mqtt.
     """
@@ -57,7 +54,8 @@ def discovery_message(settings: BridgeSettings, camera: str) -> tuple[str, str]:
         "icon": "mdi:face-man-shimmer-outline",
         "device": {"identifiers": [node], "name": "eye2face", "model": "Synthetic faces, identifying nobody"},
     }
-    return f"{settings.home_assistant_topic}/image/{node}/{camera}/config", json.dumps(config)
+    topic = f"{settings.home_assistant_topic}/image/{node}/{camera}/config"
+    return Publication(topic, json.dumps(config), retain=True)
 
 
 def _event_fields(event: CameraEvent) -> dict[str, Any]:

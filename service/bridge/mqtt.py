@@ -50,13 +50,12 @@ class DeliveryTag:
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
-    """A received message."""
+class Publication:
+    """A message to publish."""
 
     topic: str
-    payload: bytes
-    retained: bool
-    tag: DeliveryTag
+    payload: bytes | str
+    retain: bool = False
 
 
 class ConnectionClosed(Eye2FaceError):
@@ -72,7 +71,7 @@ class MqttConnection:
         subscriptions: Sequence[str],
         *,
         max_message_bytes: int,
-        on_message: Callable[[Message], None],
+        on_message: Callable[[mqtt.MQTTMessage, DeliveryTag], None],
         on_new_session: Callable[[], None],
     ) -> None:
         """`on_new_session` is called when the broker has lost our session, and perhaps retained messages."""
@@ -84,14 +83,12 @@ class MqttConnection:
         self._on_new_session = on_new_session
         self._lock = threading.Lock()
         self._online = False
+        self._available = True
         self._connection = 0  # message ids are valid on one connection only
         self._session = 0
         self._closing = threading.Event()
         self._client = mqtt.Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=settings.mqtt_client_id,
-            protocol=mqtt.MQTTv5,
-            manual_ack=True,
+            CallbackAPIVersion.VERSION2, settings.mqtt_client_id, protocol=mqtt.MQTTv5, manual_ack=True
         )
         self._client.enable_logger(_paho_log)
         self._client.suppress_exceptions = True  # paho logs what a callback raises and reads on
@@ -118,7 +115,7 @@ class MqttConnection:
         )
         self._client.loop_start()
 
-    def publish(self, topic: str, payload: bytes | str, *, retain: bool = False) -> None:
+    def publish(self, message: Publication) -> None:
         """Publishes exactly once and blocks until the broker confirms, across reconnects.
 
         Raises:
@@ -127,7 +124,7 @@ class MqttConnection:
         while True:
             with self._lock:
                 session = self._session
-                sent = self._client.publish(topic, payload, qos=2, retain=retain)
+                sent = self._client.publish(message.topic, message.payload, qos=2, retain=message.retain)
             if sent.rc == MQTTErrorCode.MQTT_ERR_NO_CONN:
                 sent.rc = MQTTErrorCode.MQTT_ERR_SUCCESS  # paho queues it for the next connection
             while session == self._session and not sent.is_published():
@@ -147,10 +144,17 @@ class MqttConnection:
             if tag.qos and self._online and tag.connection == self._connection:
                 self._client.ack(tag.mid, tag.qos)
 
+    def set_available(self, available: bool) -> None:
+        """Publishes `online` or `offline` if that has changed, and after each reconnect."""
+        if available != self._available:
+            self._available = available
+            self._publish_availability()
+
     def close(self) -> None:
         """Publishes `offline` and disconnects; unconfirmed messages are dropped."""
         if self._online:
-            offline = self._client.publish(self._availability, "offline", qos=1, retain=True)
+            self._available = False
+            offline = self._publish_availability()
             if offline.rc == MQTTErrorCode.MQTT_ERR_SUCCESS:
                 offline.wait_for_publish(_CLOSE_TIMEOUT_S)
         self._closing.set()
@@ -158,15 +162,11 @@ class MqttConnection:
         self._client.loop_stop()
 
     def _connected(
-        self,
-        client: mqtt.Client,
-        userdata: Any,
-        flags: mqtt.ConnectFlags,
-        reason: ReasonCode,
-        properties: Properties | None,
+        self, client: mqtt.Client, _: Any, flags: mqtt.ConnectFlags, reason: ReasonCode, *__: Any
     ) -> None:
         if reason.is_failure:
-            _log.error("the broker %s refuses the connection: %s", self._host, reason)
+            about = "EYE2FACE_BRIDGE_MQTT_USERNAME and _PASSWORD_FILE"
+            _log.error("the broker %s refuses the connection: %s; see %s", self._host, reason, about)
             return
         with self._lock:
             self._online, self._connection = True, self._connection + 1
@@ -175,36 +175,28 @@ class MqttConnection:
                 self._session += 1
         options = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND)
         client.subscribe([(topic, options) for topic in self._subscriptions])
-        client.publish(self._availability, "online", qos=1, retain=True)
+        self._publish_availability()
         if not flags.session_present:
             self._on_new_session()
         _log.info("connected to %s:%d", self._host, self._port)
 
-    def _failed(self, client: mqtt.Client, userdata: Any) -> None:
-        reason = sys.exception()  # paho calls this in its except clause
-        _log.warning("%s:%d cannot be reached, trying again: %s", self._host, self._port, reason)
+    def _publish_availability(self) -> mqtt.MQTTMessageInfo:
+        state = "online" if self._available else "offline"
+        return self._client.publish(self._availability, state, qos=1, retain=True)
 
-    def _disconnected(
-        self,
-        client: mqtt.Client,
-        userdata: Any,
-        flags: mqtt.DisconnectFlags,
-        reason: ReasonCode,
-        properties: Properties | None,
-    ) -> None:
+    def _failed(self, *_: Any) -> None:
+        reason = sys.exception()  # paho calls this in its except clause
+        about = f"{self._host}:{self._port} (EYE2FACE_BRIDGE_MQTT_HOST)"
+        _log.warning("%s cannot be reached, trying again: %s", about, reason)
+
+    def _disconnected(self, _: Any, __: Any, ___: Any, reason: ReasonCode, *____: Any) -> None:
         with self._lock:
             self._online = False
         if not self._closing.is_set():
             _log.warning("the connection to %s was lost: %s", self._host, reason)
 
-    def _received(self, client: mqtt.Client, userdata: Any, message: mqtt.MQTTMessage) -> None:
-        try:
-            topic = message.topic
-        except UnicodeDecodeError:  # not of our subscriptions
-            client.ack(message.mid, message.qos)
-            return
-        tag = DeliveryTag(message.mid, message.qos, self._connection)
-        self._on_message(Message(topic, bytes(message.payload), message.retain, tag))
+    def _received(self, _: Any, __: Any, message: mqtt.MQTTMessage) -> None:
+        self._on_message(message, DeliveryTag(message.mid, message.qos, self._connection))
 
 
 def _set_nodelay(client: mqtt.Client, userdata: Any, connection: Any) -> None:

@@ -12,16 +12,21 @@ Proxies of the environment and .netrc are ignored: photos and keys go to the giv
 import asyncio
 import os
 import ssl
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from dataclasses import replace
+from functools import wraps
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Any, Concatenate, Final, Literal, ParamSpec, TypeVar
 
 import httpx
 import numpy as np
 from numpy.typing import NDArray
 
+from service.client.exchange import open_http, root_cause, send
+from service.client.loop_thread import LoopThread
 from service.client.models import (
+    CallFailed,
     CallTimedOut,
     PhotoEyes,
     Readiness,
@@ -31,16 +36,11 @@ from service.client.models import (
     parse_image,
     parse_json,
 )
-from service.client.retries import (
-    AttemptOutcome,
-    BuildRequest,
-    ResponseTooLong,
-    RetryPolicy,
-    RetryState,
-    send,
-    send_async,
-)
+from service.client.retries import ResponseRefused, RetryPolicy, RetryState
 from service.errors import InvalidParameter
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 Photo = bytes | str | os.PathLike[str] | NDArray[np.uint8]
 """A file's bytes, its path, or pixels H x W x 3 uint8 RGB, upright."""
@@ -50,15 +50,16 @@ Person = Literal["largest"] | int
 Input = Literal["auto", "photo", "eye"]
 Format = Literal["png", "jpeg", "webp"]
 
+MAX_RESPONSE_BYTES: Final = 20_000_000
+"""Limit of a response: 20 faces of 700 × 700 pixels as PNG in base64."""
+
 _ADDRESS: Final = "http://127.0.0.1:8000"
 _PATIENT: Final = RetryPolicy()
 _JSON: Final = "application/json"
-_CONNECT_S: Final = 5.0
-"""Connect timeout: a busy service still accepts connections."""
 
 
-class Client:
-    """Synchronous client; thread-safe. Close it, or use it as a context manager."""
+class AsyncClient(AbstractAsyncContextManager["AsyncClient"]):
+    """Client for asyncio; tasks of one loop may share it. Close it, or use it as a context manager."""
 
     def __init__(
         self,
@@ -69,15 +70,18 @@ class Client:
         retry: RetryPolicy = _PATIENT,
         verify: ssl.SSLContext | bool = True,
     ) -> None:
-        """`timeout_s`: read timeout of one request; `verify`: as in httpx.
+        """`timeout_s`: longest silence of the service; `verify`: as in httpx.
 
         Raises:
             InvalidParameter: the address or the key is invalid.
         """
-        self._endpoint = _Endpoint(address, timeout_s, retry)
-        self._http = httpx.Client(**_http_options(address, key), verify=verify)
+        if key is not None and not (key.isascii() and key.isprintable() and key.strip() == key != ""):
+            raise InvalidParameter("The key is empty or holds a character that no header can carry.")
+        self._address, self._timeout_s, self._retry = address, timeout_s, retry
+        headers = {"x-api-key": key} if key else {}
+        self._http = open_http(address, headers, timeout_s=timeout_s, verify=verify)
 
-    def synthesize(
+    async def synthesize(
         self,
         photo: Photo,
         *,
@@ -92,11 +96,11 @@ class Client:
             Eye2FaceError: the service answered an error, or nothing (`CallFailed`).
             OSError: the photo's file cannot be read.
         """
+        media_type = f"image/{format}"
         query = {"eye": eye, "person": person, "input": input, "format": format}
-        call = _Request("/synthesize", f"image/{format}", query, encode_photo(photo))
-        return parse_image(self._send(call), call.accept)
+        return parse_image(await self._post("/synthesize", photo, media_type, query), media_type)
 
-    def synthesize_faces(
+    async def synthesize_faces(
         self,
         photo: Photo,
         *,
@@ -111,43 +115,77 @@ class Client:
             Eye2FaceError, OSError: as `synthesize`; with `all`, rejected eyes are in the answer.
         """
         query = {"eye": eye, "person": person, "input": input, "format": format}
-        return parse_json(self._send(_Request("/synthesize", _JSON, query, encode_photo(photo))), Synthesis)
+        return parse_json(await self._post("/synthesize", photo, _JSON, query), Synthesis)
 
-    def find_eyes(self, photo: Photo, *, all: bool = False) -> PhotoEyes:
+    async def find_eyes(self, photo: Photo, *, all: bool = False) -> PhotoEyes:
         """The detected eyes; with `all` also detections below the threshold.
 
         Raises:
             Eye2FaceError, OSError: as `synthesize`.
         """
-        call = _Request("/eyes", _JSON, {"all": str(all).lower()}, encode_photo(photo))
-        return parse_json(self._send(call), PhotoEyes)
+        return parse_json(await self._post("/eyes", photo, _JSON, {"all": str(all).lower()}), PhotoEyes)
 
-    def check_ready(self) -> Readiness:
+    async def check_ready(self) -> Readiness:
         """The device and model in use; no retries.
 
         Raises:
             NotReady: photos cannot be processed.
             CallFailed: there was no answer.
         """
-        return parse_json(self._send(_Request("/readyz", _JSON), max_tries=1), Readiness)
+        request = self._http.build_request("GET", "/readyz", headers={"accept": _JSON})
+        return parse_json(await self._send(request, replace(self._retry, max_tries=1)), Readiness)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Closes the connections."""
-        self._http.close()
+        await self._http.aclose()
 
-    def __enter__(self) -> Self:
-        return self
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    async def _post(
+        self, path: str, photo: Photo, accept: str, query: Mapping[str, str | int]
+    ) -> httpx.Response:
+        body = photo if isinstance(photo, bytes) else await asyncio.to_thread(encode_photo, photo)
+        headers = {"accept": accept, "content-type": "image/*"}  # the service detects the format
+        request = self._http.build_request("POST", path, params=query, headers=headers, content=body)
+        return await self._send(request, self._retry)
 
-    def _send(self, call: "_Request", max_tries: int | None = None) -> httpx.Response:
-        tries = self._endpoint.start(max_tries)
-        return self._endpoint.unwrap(send(self._http, self._endpoint.build_request(call), tries), tries)
+    async def _send(self, request: httpx.Request, retry: RetryPolicy) -> httpx.Response:
+        tries = RetryState(retry)
+        outcome = await send(self._http, request, tries, max_bytes=MAX_RESPONSE_BYTES)
+        if isinstance(outcome, httpx.Response):
+            return outcome
+        raise self._as_error(outcome, tries) from outcome
+
+    def _as_error(self, outcome: httpx.TransportError, tries: RetryState) -> CallFailed:
+        if isinstance(outcome, (httpx.ReadTimeout, httpx.WriteTimeout)):
+            in_all_s = tries.retry.deadline_s
+            return CallTimedOut(
+                f"{self._address} did not answer in time: {min(self._timeout_s, in_all_s):g} s "
+                f"without a byte, or {in_all_s:g} s in all. Try later, or allow more time."
+            )
+        if isinstance(outcome, ResponseRefused):
+            return UnexpectedAnswer(f"The answer of {self._address} is not read: {outcome}.")
+        return Unreachable(
+            f"{self._address} cannot be reached after {tries.num_failed} tries: "
+            f"{root_cause(outcome)}. Is the service running there?"
+        )
 
 
-class AsyncClient:
-    """`Client` for asyncio; tasks of one loop may share it. Close it, or use it as a context manager."""
+def _blocking(
+    method: Callable[Concatenate[AsyncClient, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate["Client", P], T]:
+    """The method for callers that block."""
+
+    @wraps(method)
+    def call(client: "Client", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return client._loop.run(method, client._client, *args, **kwargs)
+
+    return call
+
+
+class Client(AbstractContextManager["Client"]):
+    """`AsyncClient` for callers that block; thread-safe. Close it, or use it as a context manager."""
 
     def __init__(
         self,
@@ -158,63 +196,21 @@ class AsyncClient:
         retry: RetryPolicy = _PATIENT,
         verify: ssl.SSLContext | bool = True,
     ) -> None:
-        """As `Client`."""
-        self._endpoint = _Endpoint(address, timeout_s, retry)
-        self._http = httpx.AsyncClient(**_http_options(address, key), verify=verify)
+        """As `AsyncClient`."""
+        self._client = AsyncClient(address, key=key, timeout_s=timeout_s, retry=retry, verify=verify)
+        self._loop = LoopThread()
 
-    async def synthesize(
-        self,
-        photo: Photo,
-        *,
-        eye: Side = "auto",
-        person: Person = "largest",
-        input: Input = "auto",
-        format: Format = "png",
-    ) -> bytes:
-        """As `Client.synthesize`."""
-        query = {"eye": eye, "person": person, "input": input, "format": format}
-        call = _Request("/synthesize", f"image/{format}", query, await asyncio.to_thread(encode_photo, photo))
-        return parse_image(await self._send(call), call.accept)
+    synthesize = _blocking(AsyncClient.synthesize)
+    synthesize_faces = _blocking(AsyncClient.synthesize_faces)
+    find_eyes = _blocking(AsyncClient.find_eyes)
+    check_ready = _blocking(AsyncClient.check_ready)
 
-    async def synthesize_faces(
-        self,
-        photo: Photo,
-        *,
-        eye: Side = "auto",
-        person: Person | Literal["all"] = "all",
-        input: Input = "auto",
-        format: Format = "png",
-    ) -> Synthesis:
-        """As `Client.synthesize_faces`."""
-        query = {"eye": eye, "person": person, "input": input, "format": format}
-        call = _Request("/synthesize", _JSON, query, await asyncio.to_thread(encode_photo, photo))
-        return parse_json(await self._send(call), Synthesis)
-
-    async def find_eyes(self, photo: Photo, *, all: bool = False) -> PhotoEyes:
-        """As `Client.find_eyes`."""
-        body = await asyncio.to_thread(encode_photo, photo)
-        return parse_json(
-            await self._send(_Request("/eyes", _JSON, {"all": str(all).lower()}, body)), PhotoEyes
-        )
-
-    async def check_ready(self) -> Readiness:
-        """As `Client.check_ready`."""
-        return parse_json(await self._send(_Request("/readyz", _JSON), max_tries=1), Readiness)
-
-    async def close(self) -> None:
+    def close(self) -> None:
         """Closes the connections."""
-        await self._http.aclose()
+        self._loop.close(self._client.close)
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
-    async def _send(self, call: "_Request", max_tries: int | None = None) -> httpx.Response:
-        tries = self._endpoint.start(max_tries)
-        outcome = await send_async(self._http, self._endpoint.build_request(call), tries)
-        return self._endpoint.unwrap(outcome, tries)
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def encode_photo(photo: Photo) -> bytes:
@@ -236,71 +232,3 @@ def encode_photo(photo: Photo) -> bytes:
 
     _, file = cv2.imencode(".png", photo[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])
     return file.tobytes()
-
-
-@dataclass(frozen=True, slots=True)
-class _Request:
-    """One request, the same for each attempt; POST if it has a body."""
-
-    path: str
-    accept: str
-    query: Mapping[str, str | int] | None = None
-    body: bytes | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Endpoint:
-    """What both clients share: address, timeouts and retries."""
-
-    address: str
-    timeout_s: float
-    retry: RetryPolicy
-
-    def start(self, max_tries: int | None) -> RetryState:
-        return RetryState(self.retry if max_tries is None else replace(self.retry, max_tries=max_tries))
-
-    def build_request(self, call: _Request) -> BuildRequest:
-        def build(tries: RetryState) -> dict[str, Any]:
-            left_s = max(tries.left_s, 0.001)
-            headers = {"accept": call.accept, "x-deadline-ms": str(int(left_s * 1000))}
-            if call.body is not None:
-                headers["content-type"] = "image/*"  # the service detects the format
-            return {
-                "method": "GET" if call.body is None else "POST",
-                "url": call.path,
-                "params": call.query,
-                "headers": headers,
-                "content": call.body,
-                "timeout": httpx.Timeout(min(self.timeout_s, left_s), connect=min(_CONNECT_S, left_s)),
-            }
-
-        return build
-
-    def unwrap(self, outcome: AttemptOutcome, tries: RetryState) -> httpx.Response:
-        """The response, or the error that there is none."""
-        if isinstance(outcome, httpx.Response):
-            return outcome
-        if isinstance(outcome, (httpx.ReadTimeout, httpx.WriteTimeout)):
-            raise CallTimedOut(
-                f"{self.address} did not answer in time: {min(self.timeout_s, self.retry.deadline_s):g} s "
-                f"without a byte, or {self.retry.deadline_s:g} s in all. Try later, or allow more time."
-            ) from outcome
-        if isinstance(outcome, ResponseTooLong):
-            raise UnexpectedAnswer(f"{self.address} does not stop: {outcome}.") from outcome
-        raise Unreachable(
-            f"{self.address} cannot be reached after {tries.num_failed} tries: "
-            f"{str(outcome) or type(outcome).__name__}. Is the service running there?"
-        ) from outcome
-
-
-def _http_options(address: str, key: str | None) -> dict[str, Any]:
-    try:
-        url = httpx.URL(address)
-    except httpx.InvalidURL as error:
-        raise InvalidParameter(f"The address '{address[:80]}' is none: {error}.") from error
-    if url.scheme not in ("http", "https") or not url.host:
-        raise InvalidParameter(f"The address '{address[:80]}' is none; write it as {_ADDRESS}.")
-    if key is not None and not (key.isascii() and key.isprintable() and key.strip() == key != ""):
-        raise InvalidParameter("The key is empty or holds a character that no header can carry.")
-    headers = {"accept-encoding": "identity", "user-agent": "eye2face"} | ({"x-api-key": key} if key else {})
-    return {"base_url": url, "headers": headers, "trust_env": False}

@@ -4,17 +4,19 @@ Fields are described in `/docs`. These are not the service's own schemas (`servi
 reads tolerantly, needs only the fields it has here, and holds image bytes where JSON has base64.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeVar
 
 import httpx
-from pydantic import Base64Bytes, BaseModel, TypeAdapter, ValidationError
+import msgspec
 
+from service.client.retries import is_problem, retry_after_s
 from service.errors import Eye2FaceError
 
 T = TypeVar("T")
-_PROBLEM_JSON: Final = "application/problem+json"
+_MAX_PROBLEM_BYTES: Final = 100_000
 
 
 class CallFailed(Eye2FaceError):
@@ -23,31 +25,25 @@ class CallFailed(Eye2FaceError):
     `status` is that of a gateway.
     """
 
-    status = 502
-    code = "call_failed"
-    title = "The call failed"
+    status, code, title = 502, "call_failed", "The call failed"
 
 
 class Unreachable(CallFailed):
     """No connection, or a lost one, in every attempt."""
 
-    code = "unreachable"
-    title = "The service cannot be reached"
+    code, title = "unreachable", "The service cannot be reached"
 
 
 class CallTimedOut(CallFailed):
     """The deadline of the call, or the timeout of a request, is over."""
 
-    status = 504
-    code = "out_of_time"
-    title = "No answer in time"
+    status, code, title = 504, "out_of_time", "No answer in time"
 
 
 class UnexpectedAnswer(CallFailed):
     """Another server answered, or an incompatible version of the service."""
 
-    code = "unexpected_answer"
-    title = "The answer is not understood"
+    code, title = "unexpected_answer", "The answer is not understood"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +88,7 @@ class MeasuredEye(Eye):
 class Face:
     """One synthetic face, `image` being a file of its `format`, and its eye."""
 
-    image: Base64Bytes
+    image: bytes
     format: Literal["png", "jpeg", "webp"]
     width: int
     height: int
@@ -130,7 +126,7 @@ class Synthesis:
     device: str
     timings_ms: dict[str, float]
     request_id: str
-    not_for_identification: Literal[True]
+    not_for_identification: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +149,8 @@ class Readiness:
     model: str
 
 
-class _Problem(BaseModel):
+@dataclass(frozen=True, slots=True)
+class _Problem:
     code: str
     title: str
     status: int
@@ -170,12 +167,10 @@ def parse_json(response: httpx.Response, kind: type[T]) -> T:
     """
     _raise_problem(response)
     try:
-        return TypeAdapter(kind).validate_json(response.content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the whole"
+        return _decode(response, kind)
+    except ValueError as error:
         raise UnexpectedAnswer(
-            f"{_shown(response)} is no {kind.__name__}: {where}: {first['msg']}. "
+            f"{_shown(response)} is no {kind.__name__}: {str(error)[:160]}. "
             "Client and service are of different versions, or something else answered."
         ) from error
 
@@ -195,28 +190,36 @@ def parse_image(response: httpx.Response, media_type: str) -> bytes:
 def _raise_problem(response: httpx.Response) -> None:
     if response.status_code == httpx.codes.OK:
         return
-    if response.headers.get("content-type", "").partition(";")[0] != _PROBLEM_JSON:
+    if not is_problem(response) or len(response.content) > _MAX_PROBLEM_BYTES:
         raise UnexpectedAnswer(
             f"{_shown(response)} is no answer of eye2face; is another server or a proxy at that address?"
         )
     try:
-        document: dict[str, Any] = TypeAdapter(dict[str, Any]).validate_json(response.content)
-        problem = _Problem.model_validate(document)
-    except ValidationError as error:
+        document = _decode(response, dict[str, Any])
+        problem = msgspec.convert(document, _Problem)
+    except ValueError as error:
         raise UnexpectedAnswer(f"{_shown(response)} is no problem of RFC 9457.") from error
-    raise _as_error(problem, document)
+    raise _as_error(problem, document, response.headers)
 
 
-def _as_error(problem: _Problem, document: dict[str, Any]) -> Eye2FaceError:
+def _decode(response: httpx.Response, kind: type[T]) -> T:
+    """Raises ValueError."""
+    try:
+        return msgspec.json.decode(response.content, type=kind)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def _as_error(problem: _Problem, document: dict[str, Any], headers: httpx.Headers) -> Eye2FaceError:
     """The error with that code; for an unknown code, an Eye2FaceError with its values."""
     kind = next((each for each in _subclasses(Eye2FaceError) if each.code == problem.code), Eye2FaceError)
-    error = kind.__new__(kind, problem.detail)  # without the arguments of its __init__
+    error = kind(problem.detail)
     error.status, error.code, error.title = problem.status, problem.code, problem.title
     error.request_id = problem.request_id
-    known = {"type", *_Problem.model_fields}
     error.members = {
-        name: value for name, value in document.items() if name not in known and type(value) is int
+        name: value for name, value in document.items() if type(value) is int and name != "status"
     }
+    error.retry_after_s = math.ceil(retry_after_s(headers))
     return error
 
 
@@ -228,4 +231,5 @@ def _subclasses(kind: type[Eye2FaceError]) -> Iterator[type[Eye2FaceError]]:
 
 def _shown(response: httpx.Response) -> str:
     media_type = response.headers.get("content-type", "no Content-Type")[:60]
-    return f"The answer {response.status_code} ({media_type})"
+    target = f", to {response.headers['location'][:200]}" if response.has_redirect_location else ""
+    return f"The answer {response.status_code} ({media_type}{target})"

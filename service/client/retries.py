@@ -1,18 +1,15 @@
-"""Retries of idempotent HTTP requests: exponential backoff with jitter, Retry-After, one deadline.
+"""When an idempotent HTTP request is sent again: exponential backoff with jitter, Retry-After, one deadline.
 
 Transient failures are retried: refused or lost connections, status 429, 502 and 503, and 500 from a gateway.
-`stamina` checks its timeout only after a sleep, so a long Retry-After would outlast the deadline; with
-that and the backoff in a hook of ours, only its loop would be used.
 """
 
-import asyncio
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Final
+from typing import Final
 
 import httpx
 
@@ -24,14 +21,9 @@ RETRY_STATUSES: Final = frozenset({429, 502, 503})
 _JITTER: Final = 0.5
 """Random part of a wait, so that clients do not retry at the same time."""
 
-_PROBLEM_JSON: Final = "application/problem+json"
 
-MAX_RESPONSE_BYTES: Final = 100_000_000
-"""Limit of a response, against servers that send without end."""
-
-
-class ResponseTooLong(httpx.TransportError):
-    """The response is longer than MAX_RESPONSE_BYTES."""
+class ResponseRefused(httpx.TransportError):
+    """The response is too long, or compressed, which was not asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,75 +72,17 @@ class RetryState:
 
     def _is_transient(self, outcome: AttemptOutcome) -> bool:
         if isinstance(outcome, httpx.Response):
-            return outcome.status_code in self.retry.statuses or _is_from_gateway(outcome)
+            # Ray's proxy answers 500 when a node dies.
+            from_gateway = outcome.status_code == 500 and not is_problem(outcome)
+            return outcome.status_code in self.retry.statuses or from_gateway
         # A slow service may be working on the request: a retry would double its load.
-        return not isinstance(outcome, (httpx.ReadTimeout, httpx.WriteTimeout, ResponseTooLong))
+        return not isinstance(outcome, (httpx.ReadTimeout, httpx.WriteTimeout, ResponseRefused))
 
 
-def _is_from_gateway(answer: httpx.Response) -> bool:
-    """Whether a 500 is from a gateway: Ray's proxy answers it when a node dies."""
-    own = answer.headers.get("content-type", "").startswith(_PROBLEM_JSON)
-    return answer.status_code == 500 and not own
-
-
-BuildRequest = Callable[[RetryState], dict[str, Any]]
-"""Builds the arguments of `httpx.Client.stream` for the next attempt."""
-
-
-def send(http: httpx.Client, options: BuildRequest, tries: RetryState) -> AttemptOutcome:
-    """The last response, or the error of the last attempt."""
-    while True:
-        outcome = _try(http, options, tries)
-        wait_s = tries.wait_s(outcome)
-        if wait_s is None:
-            return outcome
-        time.sleep(wait_s)
-
-
-async def send_async(http: httpx.AsyncClient, options: BuildRequest, tries: RetryState) -> AttemptOutcome:
-    """As `send`."""
-    while True:
-        outcome = await _try_async(http, options, tries)
-        wait_s = tries.wait_s(outcome)
-        if wait_s is None:
-            return outcome
-        await asyncio.sleep(wait_s)
-
-
-def _try(http: httpx.Client, options: BuildRequest, tries: RetryState) -> AttemptOutcome:
-    try:
-        with http.stream(**options(tries)) as response:
-            body = bytearray()
-            for chunk in response.iter_raw():
-                _collect(chunk, body)
-                if tries.left_s <= 0:  # a read timeout alone allows a response that drips
-                    return httpx.ReadTimeout("The answer was still coming.")
-            return _complete(response, body)
-    except httpx.TransportError as error:
-        return error
-
-
-async def _try_async(http: httpx.AsyncClient, options: BuildRequest, tries: RetryState) -> AttemptOutcome:
-    try:
-        async with asyncio.timeout(tries.left_s), http.stream(**options(tries)) as response:
-            body = bytearray()
-            async for chunk in response.aiter_raw():
-                _collect(chunk, body)
-            return _complete(response, body)
-    except TimeoutError:
-        return httpx.ReadTimeout("The answer was still coming.")
-    except httpx.TransportError as error:
-        return error
-
-
-def _collect(chunk: bytes, body: bytearray) -> None:
-    body += chunk
-    if len(body) > MAX_RESPONSE_BYTES:
-        raise ResponseTooLong(f"more than {MAX_RESPONSE_BYTES:,} bytes came")
-
-
-def _complete(response: httpx.Response, body: bytearray) -> httpx.Response:
-    return httpx.Response(response.status_code, headers=response.headers, content=bytes(body))
+def is_problem(response: httpx.Response) -> bool:
+    """Whether the response says that it is a problem of RFC 9457, as the service's errors are."""
+    media_type: str = response.headers.get("content-type", "")
+    return media_type.partition(";")[0] == "application/problem+json"
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float:

@@ -12,12 +12,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from service.errors import (
-    CallerLimited,
     Eye2FaceError,
     InvalidParameter,
     MethodNotAllowed,
     NotFound,
-    Overloaded,
     RequestError,
     Unauthorized,
     UploadTooLarge,
@@ -64,7 +62,7 @@ def problem_of(request: Request, error: BaseException) -> Problem:
     known, request_id = _translate(request, error), request.state.request_id
     if not isinstance(error, EXPECTED_ERRORS):  # nobody else sees it
         _log.error("a photo of request %s failed", request_id, exc_info=error)
-    retry_after_s = known.retry_after_s if isinstance(known, CallerLimited | Overloaded) else None
+    retry_after_s = known.retry_after_s or None
     return _describe(known, error, request_id).model_copy(update={"retry_after_s": retry_after_s})
 
 
@@ -130,7 +128,7 @@ def _headers_for(request: Request, known: Eye2FaceError, error: Exception) -> di
         return {} if runs_out else {"Connection": "close"}
     if isinstance(known, UploadTooSlow):
         return {"Connection": "close"}
-    if isinstance(known, CallerLimited | Overloaded):
+    if known.retry_after_s:
         return {"Retry-After": str(known.retry_after_s)}
     if isinstance(known, Unauthorized):
         return {"WWW-Authenticate": "Bearer"}

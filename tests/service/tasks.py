@@ -13,6 +13,7 @@ import numpy as np
 
 from service.decoding.reader import PhotoTask
 from service.vision.eyes import EyeFinder
+from service.vision.images import Image
 from service.vision.photo import Photo
 
 
@@ -110,7 +111,13 @@ def take_memory(photo: Photo, *, finder: EyeFinder) -> int:
     return len(bytearray(3 << 30))
 
 
+def paint(photo: Photo, *, finder: EyeFinder) -> Image:
+    """As many pixels as twenty crops of 600 px."""
+    return np.full((2400, 3000, 3), 7, np.uint8)
+
+
 FAIL = PhotoTask(fail, int)
+PAINT = PhotoTask(paint, Image, 2400 * 3000 * 3)
 LACK_MEMORY = PhotoTask(lack_memory, int)
 LACK_MEMORY_IN_OPENCV = PhotoTask(lack_memory_in_opencv, int)
 MISUSE_OPENCV = PhotoTask(misuse_opencv, int)

@@ -148,8 +148,10 @@ SERVICE_LINKS = {
     "EYE2FACE_SERVICE_HOST": "10.0.0.7",
     "EYE2FACE_SERVICE_PORT": "80",
     "EYE2FACE_SERVICE_PORT_HTTP": "80",
+    "EYE2FACE_BRIDGE_MQTT_PORT": "tcp://10.0.0.8:1883",
+    "EYE2FACE_BRIDGE_MQTT_SERVICE_HOST": "10.0.0.8",
 }
-"""Variables that Kubernetes sets in each pod beside a Service named eye2face."""
+"""Variables that Kubernetes sets in each pod beside Services named eye2face and eye2face-bridge-mqtt."""
 
 
 def test_kubernetes_service_links_are_ignored(
@@ -157,7 +159,7 @@ def test_kubernetes_service_links_are_ignored(
 ) -> None:
     for name, value in SERVICE_LINKS.items():
         monkeypatch.setenv(name, value)
-    assert Settings().port == 8000
+    assert (Settings().port, BridgeSettings().mqtt_port) == (8000, 1883)
     warn_about_unknown_variables()
     assert caplog.text == ""
 
@@ -246,6 +248,7 @@ def test_the_bridge_reads_its_own_prefix_and_splits_lists_at_commas(monkeypatch:
         {"frigate_topic": ""},
         {"mqtt_client_id": "two words"},
         {"mqtt_host": ""},
+        {"mqtt_ca_file": "/nowhere"},
         {"frigate": "frigate:5000"},
         {"service": "ftp://service"},
         {"num_workers": "0"},
@@ -259,3 +262,14 @@ def test_the_bridge_reads_its_own_prefix_and_splits_lists_at_commas(monkeypatch:
 def test_invalid_bridge_settings_are_refused(wrong: dict[str, str]) -> None:
     with pytest.raises(ValidationError):
         BridgeSettings.model_validate(wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong", ["mqtt://broker", "mqtts://me:secret@broker:1883", "broker:1883", "[::1]", "broker/", "a b"]
+)
+def test_a_brokers_host_is_a_name_or_an_address_alone(wrong: str) -> None:
+    for host in ("broker", "192.168.0.4", "::1", "fe80::1%eth0"):
+        assert BridgeSettings(mqtt_host=host).mqtt_host == host
+    with pytest.raises(ValidationError, match="its port is EYE2FACE_BRIDGE_MQTT_PORT") as caught:
+        BridgeSettings(mqtt_host=wrong)
+    assert "secret" not in str(caught.value)

@@ -21,6 +21,7 @@ from service.bridge.frigate import FrigateClient
 from service.client.client import Client
 from service.client.models import Unreachable
 from service.client.retries import RetryPolicy
+from service.settings import BridgeSettings
 from tests.certificates import certify
 from tests.mqtt import Mosquitto, Wire, wait_for
 from tests.running import ROOT, Running, running_service
@@ -209,8 +210,9 @@ def test_the_bridge_trusts_a_frigate_whose_certificate_it_was_given(
     secure: Running, pairs: dict[str, tuple[Path, Path]]
 ) -> None:
     """Any server with a certificate will do: this one has no such events and says so."""
-    known = FrigateClient(secure.address, deadline_s=1, verify=client_context(pairs["first"][0]))
-    stranger = FrigateClient(secure.address, deadline_s=1)
+    settings = BridgeSettings(frigate=secure.address, deadline_s=1)
+    known = FrigateClient(settings, client_context(pairs["first"][0]))
+    stranger = FrigateClient(settings)
     with pytest.raises(Exception, match="it answers 404"):
         known.fetch_snapshot("1.0-a")
     with pytest.raises(Exception, match="certificate verify failed"):

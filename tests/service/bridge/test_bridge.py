@@ -16,14 +16,27 @@ import PIL.Image
 import pytest
 
 import service.bridge.bridge
+from service.bridge.bridge import Bridge
 from service.bridge.frigate import CameraEvent
+from service.bridge.mqtt import Publication
 from service.cli import main as cli
 from service.client.client import Client
 from tests.fakes import astronaut, encoded
-from tests.mqtt import Mosquitto, Wire, event, wait_for
+from tests.mqtt import REVIEW, TRACKED_OBJECT_UPDATE, Mosquitto, Wire, event, wait_for
 from tests.running import ROOT, find_free_port
 from tests.service.bridges import bridging, ids, online, wait_for_results
-from tests.troubled import Server, Trouble, answer, drop, hold, make_trouble, pass_on, snapshots
+from tests.troubled import (
+    Server,
+    Trouble,
+    answer,
+    drip_head,
+    drop,
+    early_hints,
+    hold,
+    make_trouble,
+    pass_on,
+    snapshots,
+)
 
 BUSY = answer(
     503,
@@ -234,6 +247,7 @@ def test_a_hostile_message_is_refused_and_the_next_one_is_taken(
     refused = wire.json_on("eye2face/error")
     assert [each["code"] for each in refused] == ["message_refused"] * len(HOSTILE)
     assert all(len(each["detail"]) < 400 for each in refused)
+    assert sum("An event of front_door is" in each["detail"] for each in refused) == 20
     assert {topic for topic, _, _ in wire.got if topic.startswith("eye2face/")} == {
         *("eye2face/available", "eye2face/error"),
         *("eye2face/front_door/image", "eye2face/front_door/result"),
@@ -281,9 +295,13 @@ def test_without_frigate_an_event_ends_as_an_error(broker: Mosquitto, wire: Wire
         (answer(401), "FRIGATE_TOKEN_FILE"),
         (answer(404), "404"),
         (answer(200), "0 bytes"),
-        (answer(302, location="http://127.0.0.1:1/secret"), "302"),
+        (answer(302, location="http://127.0.0.1:1/login"), "302 and redirects to http://127.0.0.1:1/login"),
+        (answer(200, b"<html>", content_type="text/html; charset=utf-8"), "Frigate answered text/html"),
+        (answer(200, b"x", content_type="image/jpeg", content_encoding="gzip"), "encoded as gzip"),
+        (drip_head, "the deadline is over"),
+        (early_hints, "the deadline is over"),
     ],
-    ids=["no leave", "no such event", "empty", "elsewhere"],
+    ids=["no leave", "no such event", "empty", "elsewhere", "login page", "compressed", "drips", "103"],
 )
 def test_what_frigate_does_not_give_is_told(
     broker: Mosquitto, wire: Wire, frigate: Server, address: str, trouble: Trouble, said: str
@@ -391,8 +409,12 @@ def fail_to_start(capsys: pytest.CaptureFixture[str]) -> str:
     [
         ("MQTT_PORT", "0", "EYE2FACE_BRIDGE_MQTT_PORT: "),
         ("FRIGATE", "frigate:5000", "EYE2FACE_BRIDGE_FRIGATE: "),
-        ("MQTT_PASSWORD_FILE", "/nowhere", "/nowhere"),
-        ("SERVICE_KEY_FILE", os.devnull, "is empty"),
+        ("FRIGATE", "http://frigate:port", "Invalid port"),
+        ("MQTT_HOST", "mqtt://broker", "EYE2FACE_BRIDGE_MQTT_HOST: "),
+        ("MQTT_PASSWORD_FILE", "/nowhere", "EYE2FACE_BRIDGE_MQTT_PASSWORD_FILE: "),
+        ("SERVICE_KEY_FILE", os.devnull, "EYE2FACE_BRIDGE_SERVICE_KEY_FILE: "),
+        ("MEMORY_FILE", "/nowhere/done", "EYE2FACE_BRIDGE_MEMORY_FILE: "),
+        ("CA_FILE", "/nowhere", "EYE2FACE_BRIDGE_CA_FILE: "),
     ],
 )
 def test_a_bridge_that_cannot_start_says_why_in_one_line(
@@ -445,10 +467,12 @@ def test_a_bug_about_one_message_does_not_end_the_connection(
     monkeypatch.setattr(service.bridge.bridge, "read_event", read_event)
     with bridging(broker, frigate.address, address):
         wait_for(lambda: online(wire))
-        wire.event("1.0-bug")
+        for _ in range(30):  # more than the broker sends before the first is acknowledged
+            wire.event("1.0-bug")
         wire.event("2.0-good")
         wait_for(lambda: ids(wire, "result"))
     assert ids(wire, "result") == {"2.0-good": 1}
+    assert wire.json_on("eye2face/error")[0]["code"] == "internal_error"
 
 
 def test_a_bug_about_one_event_is_published_and_the_worker_goes_on(
@@ -470,3 +494,109 @@ def test_a_bug_about_one_event_is_published_and_the_worker_goes_on(
     (error,) = wire.json_on("eye2face/front_door/error")
     assert (error["event_id"], error["code"]) == ("1.0-bug", "internal_error")
     assert ids(wire, "result") == {"2.0-good": 1}
+
+
+def fail_to_publish(
+    bridge: Bridge, topic: str, times: int, error: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lets the next publications on this topic raise the error."""
+    publish, left = bridge._mqtt.publish, [error] * times
+
+    def publish_or_fail(message: Publication) -> None:
+        if message.topic == topic and left:
+            raise left.pop()
+        publish(message)
+
+    monkeypatch.setattr(bridge._mqtt, "publish", publish_or_fail)
+    monkeypatch.setattr(service.bridge.bridge, "_RETRY_S", 0.01)
+
+
+ANY_KIND = [RuntimeError("a bug"), OSError("lost"), MemoryError(), SystemExit(1)]
+
+
+@pytest.mark.parametrize("error", ANY_KIND, ids=lambda error: type(error).__name__)
+def test_an_exception_while_publishing_is_tried_again_and_nothing_is_published_twice(
+    broker: Mosquitto,
+    wire: Wire,
+    frigate: Server,
+    address: str,
+    error: BaseException,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with bridging(broker, frigate.address, address, num_workers=1) as bridge:
+        fail_to_publish(bridge, "eye2face/front_door/result", 2, error, monkeypatch)
+        wait_for(lambda: online(wire))
+        wire.event("1.0-a")
+        wait_for(lambda: ids(wire, "result")["1.0-a"])
+        wire.event("2.0-b")
+        wait_for(lambda: ids(wire, "result")["2.0-b"])
+    assert ids(wire, "result") == {"1.0-a": 1, "2.0-b": 1}
+    assert len(wire.on("eye2face/front_door/image")) == 2
+    assert not wire.on("eye2face/front_door/error")
+
+
+def test_an_event_that_cannot_be_published_is_told_as_an_error(
+    broker: Mosquitto, wire: Wire, frigate: Server, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with bridging(broker, frigate.address, address, num_workers=1) as bridge:
+        fail_to_publish(bridge, "eye2face/front_door/result", 3, RuntimeError("a bug"), monkeypatch)
+        wait_for(lambda: online(wire))
+        wire.event("1.0-a")
+        wire.event("2.0-b")
+        wait_for(lambda: ids(wire, "result"))
+        wire.event("1.0-a", "update")  # it is done
+        wire.event("3.0-c")
+        wait_for(lambda: ids(wire, "result")["3.0-c"])
+    (error,) = wire.json_on("eye2face/front_door/error")
+    assert (error["event_id"], error["code"]) == ("1.0-a", "internal_error")
+    assert ids(wire, "result") == {"2.0-b": 1, "3.0-c": 1}
+
+
+def test_a_dead_worker_is_replaced(
+    broker: Mosquitto, wire: Wire, frigate: Server, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service.bridge.bridge, "_CHECK_INTERVAL_S", 0.05)
+    with bridging(broker, frigate.address, address) as bridge:
+        wait_for(lambda: online(wire))
+        for _ in range(2):
+            bridge._queue.put(None)  # ends a worker
+        wait_for(lambda: b"offline" in wire.on("eye2face/available"))
+        wait_for(lambda: online(wire))
+        wire.event("1.0-a")
+        wait_for(lambda: ids(wire, "result"))
+
+
+def test_a_bridge_without_a_worker_is_offline_until_there_is_one(
+    broker: Mosquitto, wire: Wire, frigate: Server, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = threading.Thread.start
+
+    def start_no_worker(thread: threading.Thread) -> None:
+        if thread.name == "worker":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(service.bridge.bridge, "_CHECK_INTERVAL_S", 0.05)
+    monkeypatch.setattr(threading.Thread, "start", start_no_worker)
+    with bridging(broker, frigate.address, address):
+        wait_for(lambda: wire.on("eye2face/available")[-1:] == [b"offline"])
+        wire.event("1.0-a")
+        broker.stop()
+        broker.start()
+        wait_for(lambda: wire.on("eye2face/available")[-2:] == [b"offline", b"offline"])
+        monkeypatch.setattr(threading.Thread, "start", start)
+        wait_for(lambda: ids(wire, "result"))
+        assert online(wire)
+
+
+def test_other_messages_of_frigate_are_passed_over_and_a_webp_snapshot_is_drawn(
+    broker: Mosquitto, wire: Wire, frigate: Server, address: str
+) -> None:
+    frigate.then = snapshots(encoded(astronaut(), "webp"))
+    with bridging(broker, frigate.address, address):
+        wait_for(lambda: online(wire))
+        wire.publish("frigate/reviews", json.dumps(REVIEW))
+        wire.publish("frigate/tracked_object_update", json.dumps(TRACKED_OBJECT_UPDATE))
+        wire.event("1.0-a")
+        wait_for(lambda: ids(wire, "result"))
+    assert not wire.on("eye2face/error")

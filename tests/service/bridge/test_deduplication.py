@@ -74,7 +74,7 @@ def test_a_file_that_cannot_be_made_is_the_systems_error(tmp_path: Path) -> None
 
 def test_a_full_disk_ends_the_memory_and_not_the_work(caplog: pytest.LogCaptureFixture) -> None:
     once = Deduplicator()
-    once._path, once._file = Path("/dev/full"), open("/dev/full", "a")  # noqa: SIM115
+    once._file = open("/dev/full", "a")  # noqa: SIM115
     do(once, "a", "b")
     assert "cannot write finished events" in caplog.text
     assert once.accept(job("a")) is not None

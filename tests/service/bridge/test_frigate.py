@@ -2,13 +2,14 @@
 
 import json
 import re
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from service.bridge.frigate import CameraEvent, MessageRefused, read_event, read_snapshot
-from tests.mqtt import event
+from tests.mqtt import REVIEW, TRACKED_OBJECT_UPDATE, event
 
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -38,6 +39,36 @@ def test_an_event_of_a_version_that_tells_less_or_more_is_read() -> None:
     )
     more = event() | {"of": "tomorrow"}
     assert read_event(json.dumps(more).encode()).camera == "front_door"
+
+
+def test_every_field_that_no_filter_uses_may_be_null() -> None:
+    seen = event()["after"]
+    needed = {"id", "camera", "label"}
+    nulls = {name: None for name in seen if name not in needed}
+    whole = {"type": "end", "before": None, "after": seen | nulls}
+    assert read_event(json.dumps(whole).encode()) == CameraEvent(
+        "1607123955.475377-mxklsc", "front_door", "person", "1607123955.475377-mxklsc",
+        ended=True, has_snapshot=False,
+    )  # fmt: skip
+
+
+def test_a_number_that_no_filter_uses_may_be_nan() -> None:
+    assert read_event(json.dumps(event(average_estimated_speed=float("nan"))).encode()).area == 23744
+
+
+def test_a_refused_message_names_its_camera() -> None:
+    with pytest.raises(MessageRefused, match=r"An event of front_door is .* - at `\$\.after\.area`"):
+        read_event(json.dumps(event(area="large")).encode())
+    with pytest.raises(MessageRefused, match="An event of an unknown camera is"):
+        read_event(json.dumps(event(camera="a/b")).encode())
+    with pytest.raises(MessageRefused, match="A snapshot of yard has 0 bytes"):
+        read_snapshot("frigate/yard/person/snapshot", b"")
+
+
+@pytest.mark.parametrize("other", [REVIEW, TRACKED_OBJECT_UPDATE])
+def test_another_message_of_frigate_is_no_event(other: dict[str, Any]) -> None:
+    with pytest.raises(MessageRefused):
+        read_event(json.dumps(other).encode())
 
 
 @given(st.sampled_from(sorted(event()["after"])), _JSON)

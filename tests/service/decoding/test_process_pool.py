@@ -63,6 +63,7 @@ from tests.service.tasks import (
     LOOK_AROUND,
     MISUSE_OPENCV,
     NOTE_TIMES,
+    PAINT,
     RETURN_AN_OBJECT,
     TAKE_MEMORY,
     saying,
@@ -703,6 +704,14 @@ def test_no_process_outlives_a_service_that_is_killed(photo: bytes) -> None:
         parent.kill()
     assert len(pids) == 2
     wait_for_end(pids)
+
+
+def test_a_reply_may_have_all_the_pixels_that_its_task_allows(one: ProcessPoolReader, photo: bytes) -> None:
+    first, second = one.read_together([(photo, PAINT, StageTimer())] * 2)
+    for reply in (first, second):
+        assert isinstance(reply, np.ndarray)
+        assert reply.shape == (2400, 3000, 3)
+        assert (reply == 7).all()
 
 
 def test_another_error_of_opencv_is_a_mistake(one: ProcessPoolReader, photo: bytes) -> None:

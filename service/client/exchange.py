@@ -1,0 +1,94 @@
+"""HTTP exchanges with one server: retried, of bounded length, and over at their deadline.
+
+The deadline holds for all of it, whatever drips: name lookup, connection, TLS, head, interim responses (1xx),
+body and retries. Redirects, proxies of the environment, .netrc and cookies are ignored.
+"""
+
+import asyncio
+import os
+import ssl
+from collections.abc import Mapping
+from contextlib import aclosing
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Final
+
+import httpx
+
+from service.client.retries import AttemptOutcome, ResponseRefused, RetryState
+from service.errors import InvalidParameter
+
+_CONNECT_S: Final = 5.0
+"""Connect timeout: a busy server still accepts connections."""
+
+
+def open_http(
+    address: str, headers: Mapping[str, str], *, timeout_s: float, verify: ssl.SSLContext | bool
+) -> httpx.AsyncClient:
+    """Connections to a server, for one event loop; `timeout_s` is the longest silence.
+
+    Raises:
+        InvalidParameter: the address is invalid.
+    """
+    try:
+        url = httpx.URL(address)
+    except httpx.InvalidURL as error:
+        raise InvalidParameter(f"The address '{address[:80]}' is none: {error}.") from error
+    if url.scheme not in ("http", "https") or not url.host:
+        raise InvalidParameter(f"The address '{address[:80]}' is none; write it as http://127.0.0.1:8000.")
+    return httpx.AsyncClient(
+        base_url=url,
+        headers={"accept-encoding": "identity", "user-agent": "eye2face", **headers},
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
+        timeout=httpx.Timeout(timeout_s, connect=_CONNECT_S),
+        trust_env=False,
+        verify=verify,
+    )
+
+
+async def send(
+    http: httpx.AsyncClient, request: httpx.Request, tries: RetryState, *, max_bytes: int
+) -> AttemptOutcome:
+    """The last response, of at most so many bytes, or the error of the last attempt."""
+    while True:
+        left_s = max(tries.left_s, 0.001)
+        request.headers["x-deadline-ms"] = str(int(left_s * 1000))
+        outcome = await _attempt(http, request, left_s, max_bytes)
+        wait_s = tries.wait_s(outcome)
+        if wait_s is None:
+            return outcome
+        await asyncio.sleep(wait_s)
+
+
+def root_cause(error: httpx.TransportError) -> str:
+    """What the system said, such as `Connection refused`, which asyncio hides behind a general message."""
+    cause: BaseException = error
+    while found := getattr(cause, "exceptions", (cause.__cause__ or cause.__context__,))[0]:
+        cause = found
+    if isinstance(cause, ConnectionError) and cause.errno:
+        return os.strerror(cause.errno)
+    return str(cause) or str(error) or type(error).__name__
+
+
+async def _attempt(
+    http: httpx.AsyncClient, request: httpx.Request, left_s: float, max_bytes: int
+) -> AttemptOutcome:
+    try:
+        async with asyncio.timeout(left_s), aclosing(await http.send(request, stream=True)) as response:
+            body = await _read(response, max_bytes)
+            return httpx.Response(response.status_code, headers=response.headers, content=body)
+    except TimeoutError:
+        return httpx.ReadTimeout("the deadline is over")
+    except httpx.TransportError as error:
+        return error
+
+
+async def _read(response: httpx.Response, max_bytes: int) -> bytes:
+    coding = response.headers.get("content-encoding", "identity")
+    if coding.lower() != "identity":
+        raise ResponseRefused(f"it is encoded as {coding[:40]}, which was not asked for")
+    body = bytearray()
+    async for chunk in response.aiter_raw():
+        body += chunk
+        if len(body) > max_bytes:
+            raise ResponseRefused(f"it is longer than {max_bytes:,} bytes")
+    return bytes(body)
