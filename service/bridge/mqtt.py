@@ -7,6 +7,7 @@ twice than never.
 """
 
 import logging
+import math
 import socket
 import sys
 import threading
@@ -32,6 +33,9 @@ _SESSION_S: Final = 24 * 3600
 _KEEPALIVE_S: Final = 30
 _MAX_RECONNECT_S: Final = 30
 _CLOSE_TIMEOUT_S: Final = 2.0
+_HEADER_BYTES: Final = 16
+"""A packet's type, length, length of its topic, message id and properties."""
+
 _POLL_S: Final = 0.2
 """Interval at which `publish` checks for a closed connection or a new session."""
 
@@ -86,6 +90,7 @@ class MqttConnection:
         self._available = True
         self._connection = 0  # message ids are valid on one connection only
         self._session = 0
+        self._max_sent_bytes = math.inf
         self._closing = threading.Event()
         self._client = mqtt.Client(
             CallbackAPIVersion.VERSION2, settings.mqtt_client_id, protocol=mqtt.MQTTv5, manual_ack=True
@@ -120,7 +125,10 @@ class MqttConnection:
 
         Raises:
             ConnectionClosed: `close` was called before.
+            ValueError: the broker would close the connection at so long a message, and at each retry.
         """
+        if len(message.topic) + len(message.payload) + _HEADER_BYTES > self._max_sent_bytes:
+            raise ValueError(f"the broker takes at most {self._max_sent_bytes} bytes on {message.topic}")
         while True:
             with self._lock:
                 session = self._session
@@ -162,7 +170,7 @@ class MqttConnection:
         self._client.loop_stop()
 
     def _connected(
-        self, client: mqtt.Client, _: Any, flags: mqtt.ConnectFlags, reason: ReasonCode, *__: Any
+        self, client: mqtt.Client, _: Any, flags: mqtt.ConnectFlags, reason: ReasonCode, properties: Any
     ) -> None:
         if reason.is_failure:
             about = "EYE2FACE_BRIDGE_MQTT_USERNAME and _PASSWORD_FILE"
@@ -170,6 +178,7 @@ class MqttConnection:
             return
         with self._lock:
             self._online, self._connection = True, self._connection + 1
+            self._max_sent_bytes = getattr(properties, "MaximumPacketSize", math.inf)
             if not flags.session_present:
                 client.drop_out_messages()  # `publish` sends them anew
                 self._session += 1

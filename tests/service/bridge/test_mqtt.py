@@ -1,5 +1,7 @@
 """What the MQTT connection survives: lost brokers, killed bridges, bursts; nothing twice, nothing lost."""
 
+import base64
+import json
 import re
 import signal
 import subprocess
@@ -7,6 +9,7 @@ import threading
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.certificates import certify
@@ -14,7 +17,7 @@ from tests.mqtt import Mosquitto, Wire, wait_for
 from tests.real import require
 from tests.running import find_free_port
 from tests.service.bridges import bridge_process, bridging, ids, online, wait_for_results
-from tests.troubled import Server, Trouble, hold, make_trouble, snapshots
+from tests.troubled import Server, Trouble, answer, hold, make_trouble, snapshots
 
 pytestmark = pytest.mark.slow
 
@@ -186,6 +189,30 @@ def test_the_broker_may_ask_for_a_password(
         wait_for(lambda: ids(wire, "result"))
     assert "the secret" not in caplog.text
     assert "a guess" not in caplog.text
+    wire.close()
+    broker.stop()
+
+
+def test_a_face_that_is_too_long_for_the_broker_is_told_and_stops_no_other(
+    tmp_path: Path, frigate: Server, ready_answer: Trouble
+) -> None:
+    broker = Mosquitto(tmp_path / "mosquitto", "allow_anonymous true", "max_packet_size 100000")
+    broker.start()
+    wire = Wire(broker.port)
+    with make_trouble([], then=ready_answer) as drawing:
+        long = httpx.get(drawing.address).json()
+    long["faces"][0]["image"] = base64.b64encode(bytes(100_000)).decode()
+    trouble = answer(200, json.dumps(long).encode(), content_type="application/json")
+    with (
+        make_trouble([trouble], then=ready_answer) as drawing,
+        bridging(broker, frigate.address, drawing.address, num_workers=1),
+    ):
+        wait_for(lambda: online(wire))
+        wire.event("1.0-long")
+        wire.event("2.0-good")
+        wait_for_results(wire, 1)
+    assert ids(wire, "error") == {"1.0-long": 1}
+    assert ids(wire, "result") == {"2.0-good": 1}
     wire.close()
     broker.stop()
 
