@@ -146,8 +146,7 @@ def test_caddy_stands_before_the_service(address: str, tmp_path: Path) -> None:
 
 
 def test_the_card_shows_the_entity_that_the_bridge_announces() -> None:
-    _, message = discovery_message(BridgeSettings(), "gate")
-    told = yaml.safe_load(message)
+    told = yaml.safe_load(discovery_message(BridgeSettings(), "gate").payload)
     name = f"{told['device']['name']} {told['name']}"  # Home Assistant makes the ID of both
     card = yaml.safe_load((EXAMPLES / "home-assistant-card.yaml").read_text())
     assert card["entity"] == "image." + re.sub(r"\W+", "_", name.lower())
