@@ -16,7 +16,7 @@ from typing import Final
 
 from service.errors import Unauthorized
 from service.runtime.file_changes import FollowedFiles
-from service.runtime.files import read_regular_file
+from service.runtime.files import open_regular_file, read_regular_file
 from service.settings import EMPTY_KEY_HASH, ConfigurationError
 
 MAX_FILE_BYTES: Final = 1 << 20
@@ -119,9 +119,10 @@ def hash_key(key: str) -> str:
 
 def append_key(path: Path, key: ApiKey) -> None:
     """Appends a key to a file; a new file is readable for its owner only."""
-    with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+", encoding="utf-8") as file:
+    with open_regular_file(path, "r+b", flags=os.O_CREAT, permissions=0o600) as file:
         text = file.read()
-        file.write("\n" * bool(text and not text.endswith("\n")) + f"{key.hash} {key.name}".rstrip() + "\n")
+        line = "\n" * bool(text and not text.endswith(b"\n")) + f"{key.hash} {key.name}".rstrip() + "\n"
+        file.write(line.encode())
 
 
 def _parse(text: str, path: Path) -> Iterator[ApiKey]:

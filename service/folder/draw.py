@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import re
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing
@@ -26,10 +27,11 @@ import msgspec
 from service import __version__
 from service.decoding.messages import printable
 from service.decoding.process_pool import open_reader
-from service.errors import Eye2FaceError, ModelError
+from service.errors import DeadlineExceeded, Eye2FaceError, ModelError
 from service.folder.manifest import FACE_NAME, Manifest, Problem, Row
 from service.inference.model_files import model_path
 from service.inference.synthesizer import Synthesizer, read_model_info
+from service.observability.stage_timer import StageTimer
 from service.pipeline import Face, Pipeline, quality_thresholds
 from service.provenance import encode_synthetic
 from service.runtime.files import read_regular_file, remove_parts, replace_file
@@ -42,6 +44,9 @@ _DISK_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 _MAX_BYTES_PER_PIXEL: Final = 8
 """Of a PNG with four channels of 16 bits, without compression."""
+
+_MAX_PHOTO_S: Final = 60.0
+"""The largest photos take seconds; a decoder process that is still busy with one is ended."""
 
 _MAX_STEM_BYTES: Final = 200
 """Of the 255 that file systems allow to a name; the rest is for numbers and the ending."""
@@ -197,8 +202,9 @@ class PhotoWorker:
             return PhotoResult(job.photo, [], is_done_before=True)
         row = partial(Row, _input(job.photo), sha256, self.run)
         try:
-            synthesis = self._pipeline.synthesize(data, self._options.synthesis)
-        except ModelError:  # the photo is not at fault
+            timer = StageTimer(time.monotonic() + _MAX_PHOTO_S)
+            synthesis = self._pipeline.synthesize(data, self._options.synthesis, timer)
+        except (ModelError, DeadlineExceeded):  # another time it may be drawn
             raise
         except Eye2FaceError as error:
             return PhotoResult(job.photo, [row(error=_problem(job.photo, error))])

@@ -27,15 +27,17 @@ def read_regular_file(path: Path, max_bytes: int) -> bytes:
         return bytes(data)
 
 
-def open_regular_file(path: Path, mode: str, *, flags: int = 0) -> IO[Any]:
+def open_regular_file(path: Path, mode: str, *, flags: int = 0, permissions: int = 0o666) -> IO[Any]:
     """The file, opened with `flags` of `os.open` besides those of the mode; a FIFO is never waited for.
+
+    `permissions` are those of a new file, before the umask.
 
     Raises:
         OSError: it cannot be opened, or is not a regular file.
     """
 
     def open_fd(name: str, given: int) -> int:
-        fd = os.open(name, given | flags | os.O_NONBLOCK | os.O_NOCTTY, 0o666)
+        fd = os.open(name, given | flags | os.O_NONBLOCK | os.O_NOCTTY, permissions)
         if stat.S_IFMT(os.fstat(fd).st_mode) in (stat.S_IFREG, stat.S_IFDIR):  # folders are told by `open`
             return fd
         os.close(fd)

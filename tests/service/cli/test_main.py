@@ -128,6 +128,7 @@ def test_a_picture_of_an_eye_needs_no_finder(tmp_path: Path) -> None:
         (["eyes", "{empty}"], "Is a directory"),
         (["eyes", "{empty}/gone.jpg"], "No such file or directory"),
         (["eyes", "/dev/zero"], "/dev/zero: Not a regular file"),
+        (["new-key", "--file", "/dev/zero"], "/dev/zero: Not a regular file"),
         (["eyes", "{model}"], "do not begin like a picture"),
         (["doctor", "--model", "huge"], "There is no model 'huge'"),
         (["doctor", "--device", "cuda"], r"no CUDA.*'\.\[gpu\]'"),

@@ -260,6 +260,16 @@ def test_a_mistake_of_ours_costs_one_photo_and_is_logged(
     assert "2 of 3 photos have a face" in capsys.readouterr().err
 
 
+def test_a_photo_that_takes_too_long_is_told_and_tried_again(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as short:
+        short.setattr(draw, "_MAX_PHOTO_S", 0.0)
+        assert run(photos / "one.jpg", "-o", tmp_path / "faces") == 1
+    assert "one.jpg: The photo was not done within" in capsys.readouterr().err
+    assert run(photos / "one.jpg", "-o", tmp_path / "faces") == 0
+
+
 def test_a_manifest_leads_to_no_other_folder(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
