@@ -1,4 +1,4 @@
-"""Call path of one raw-JPEG request: the modules of the service that it enters, and the changes of module.
+"""Call path of one raw-JPEG request: the modules of the service it passes through, and the transitions.
 
     python -m bench.call_path
 

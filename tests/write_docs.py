@@ -158,7 +158,7 @@ def render_figures() -> str:
     fast, lone = _bench_median(bench, "250px", 32, "per_s"), _bench_median(bench, "1080p", 1, "p50_ms")
     rows = [
         (f"photos per second (250 px, {cpu})", f"{fast:.0f}", "make bench"),
-        ("latency of a lone 1080p photo, same machine", f"{lone:.0f} ms", "make bench"),
+        ("latency of a single 1080p photo, same machine", f"{lone:.0f} ms", "make bench"),
         (
             "eyes found: unobstructed / above a drawn mask",
             f"{100 * frontal:.1f} / {100 * masked:.1f} %",

@@ -1,4 +1,4 @@
-"""`eye2face doctor`: versions, sandbox, eye finder, model, device and speed, as facts by name."""
+"""`eye2face doctor`: versions, sandbox, eye finder, model, device and speed, as named values."""
 
 import platform
 import statistics

@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocol with bounds: of all that is no body, of pipelining, and of the time it takes."""
+"""uvicorn's HTTP protocol with limits on headers, pipelining and time, and of the time it takes."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""One photo, decoded at the coarsest JPEG scale that serves, and finer only where an eye is small.
+"""One photo, decoded at the coarsest sufficient JPEG scale, and finer only for small eyes.
 
 Callers see eyes in pixels of the upright photo at full size; scales stay inside. Source of the scales:
 libjpeg decodes at 1/2, 1/4 and 1/8 in the DCT domain.

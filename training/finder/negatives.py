@@ -1,6 +1,6 @@
 """Negatives: pictures that show no human eye, real, cut from photos beside their people, and drawn.
 
-Those of scikit-image that show a face (astronaut, camera, coins, and the cat, who has eyes) are left out; the
+Those of scikit-image that show a face (astronaut, camera, coins, and the cat) are left out; the
 others are split by hand, a folder of more pictures by their names.
 """
 
