@@ -117,16 +117,16 @@ class Bridge:
 
     def _start_worker(self) -> threading.Thread:
         worker = threading.Thread(target=self._work, name="worker", daemon=True)
-        _, error = attempt(worker.start)
-        if error is not None:
-            _log.error("a worker cannot be started: %s", error)
+        attempt(worker.start)  # one that cannot be started is replaced like one that died
         return worker
 
     def _replace_dead(self, workers: list[threading.Thread]) -> list[threading.Thread]:
         """The workers that live, and a new one for each that died; without any the bridge is offline."""
         alive = [worker for worker in workers if worker.is_alive()]
         self._mqtt.set_available(bool(alive))
-        return alive + [self._start_worker() for _ in range(len(workers) - len(alive))]
+        if num_dead := len(workers) - len(alive):
+            _log.error("%d workers are dead and are replaced", num_dead)
+        return alive + [self._start_worker() for _ in range(num_dead)]
 
     def stop(self) -> None:
         """Ends `run` soon."""

@@ -50,9 +50,17 @@ async def send(
 ) -> AttemptOutcome:
     """The last response, of at most so many bytes, or the error of the last attempt."""
     while True:
+        outcome: AttemptOutcome
         left_s = max(tries.left_s, 0.001)
         request.headers["x-deadline-ms"] = str(int(left_s * 1000))
-        outcome = await _attempt(http, request, left_s, max_bytes)
+        try:
+            async with asyncio.timeout(left_s), aclosing(await http.send(request, stream=True)) as response:
+                body = await _read(response, max_bytes)
+                outcome = httpx.Response(response.status_code, headers=response.headers, content=body)
+        except TimeoutError:
+            outcome = httpx.ReadTimeout("the deadline is over")
+        except httpx.TransportError as error:
+            outcome = error
         wait_s = tries.wait_s(outcome)
         if wait_s is None:
             return outcome
@@ -67,19 +75,6 @@ def root_cause(error: httpx.TransportError) -> str:
     if isinstance(cause, ConnectionError) and cause.errno:
         return os.strerror(cause.errno)
     return str(cause) or str(error) or type(error).__name__
-
-
-async def _attempt(
-    http: httpx.AsyncClient, request: httpx.Request, left_s: float, max_bytes: int
-) -> AttemptOutcome:
-    try:
-        async with asyncio.timeout(left_s), aclosing(await http.send(request, stream=True)) as response:
-            body = await _read(response, max_bytes)
-            return httpx.Response(response.status_code, headers=response.headers, content=body)
-    except TimeoutError:
-        return httpx.ReadTimeout("the deadline is over")
-    except httpx.TransportError as error:
-        return error
 
 
 async def _read(response: httpx.Response, max_bytes: int) -> bytes:

@@ -167,8 +167,8 @@ def parse_json(response: httpx.Response, kind: type[T]) -> T:
     """
     _raise_problem(response)
     try:
-        return _decode(response, kind)
-    except ValueError as error:
+        return msgspec.json.decode(response.content, type=kind)
+    except (ValueError, RecursionError) as error:
         raise UnexpectedAnswer(
             f"{_shown(response)} is no {kind.__name__}: {str(error)[:160]}. "
             "Client and service are of different versions, or something else answered."
@@ -195,19 +195,11 @@ def _raise_problem(response: httpx.Response) -> None:
             f"{_shown(response)} is no answer of eye2face; is another server or a proxy at that address?"
         )
     try:
-        document = _decode(response, dict[str, Any])
+        document = msgspec.json.decode(response.content, type=dict[str, Any])
         problem = msgspec.convert(document, _Problem)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UnexpectedAnswer(f"{_shown(response)} is no problem of RFC 9457.") from error
     raise _as_error(problem, document, response.headers)
-
-
-def _decode(response: httpx.Response, kind: type[T]) -> T:
-    """Raises ValueError."""
-    try:
-        return msgspec.json.decode(response.content, type=kind)
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
 
 
 def _as_error(problem: _Problem, document: dict[str, Any], headers: httpx.Headers) -> Eye2FaceError:

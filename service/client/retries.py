@@ -47,15 +47,12 @@ class RetryState:
 
     retry: RetryPolicy
     num_failed: int = 0
-    _end: float = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._end = time.monotonic() + self.retry.deadline_s
+    started_at: float = field(default_factory=time.monotonic)
 
     @property
     def left_s(self) -> float:
         """Seconds until the deadline; zero or less once it is over."""
-        return self._end - time.monotonic()
+        return self.started_at + self.retry.deadline_s - time.monotonic()
 
     def wait_s(self, outcome: AttemptOutcome) -> float | None:
         """Seconds until the next attempt; None if there is none."""
