@@ -96,14 +96,25 @@ def _list_photos(paths: list[Path]) -> list[Path]:
     """Every photo once, those of folders sorted."""
     photos: dict[Path, Path] = {}
     for path in paths:
-        found = [path]
-        if path.is_dir():
-            found = sorted(each for each in path.rglob("*") if _is_photo(each))
+        found = _list_folder(path) if os.path.isdir(path) else [path]
         if not found:
             raise NoPhotos(f"There are no photos in {path}; looked for {', '.join(sorted(PHOTO_SUFFIXES))}.")
         photos |= {photo.absolute(): photo for photo in found}
     return list(photos.values())
 
 
-def _is_photo(path: Path) -> bool:
-    return path.suffix.lower() in PHOTO_SUFFIXES and not path.is_dir()
+def _list_folder(folder: Path) -> list[Path]:
+    """The photos in a folder and below, sorted; and folders that cannot be listed, so that they are told."""
+    found, folders = list[Path](), [folder]
+    while folders:
+        current = folders.pop()
+        try:
+            with os.scandir(current) as entries:
+                inside = list(entries)
+        except OSError:
+            found.append(current)
+            continue
+        folders += [current / each.name for each in inside if each.is_dir(follow_symlinks=False)]
+        photos = [current / each.name for each in inside if Path(each).suffix.lower() in PHOTO_SUFFIXES]
+        found += [photo for photo in photos if not os.path.isdir(photo)]
+    return sorted(found)

@@ -78,7 +78,7 @@ class Manifest:
         """The SHA-256 of the photo's bytes if this run has drawn it and all its faces are there."""
         rows = self.rows.get(photo, [])
         is_done = all(
-            row.run == run and row.sha256 and (not row.output or (self._folder / row.output).is_file())
+            row.run == run and row.sha256 and (not row.output or os.path.isfile(self._folder / row.output))
             for row in rows
         )
         return rows[0].sha256 if rows and is_done else None

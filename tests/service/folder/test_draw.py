@@ -203,6 +203,24 @@ def test_what_is_no_file_of_a_photos_size_is_told_and_the_others_are_drawn(
     }
 
 
+def test_whatever_a_path_leads_to_the_others_are_drawn(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(photos)
+    for _ in range(1100):  # deeper than Python's stack, and longer than a path may be
+        os.mkdir("deep")
+        os.chdir("deep")
+    (photos / "loop").symlink_to(".")
+    (photos / "file.png").mkdir()
+    long = tmp_path / ("x" * 300)
+    status = run(photos, long, photos / "one.jpg" / "below.png", "-o", tmp_path / "faces")
+    subprocess.run(["rm", "-r", photos / "deep"], check=True)  # Python's own cannot
+    assert status == 1
+    told = capsys.readouterr().err
+    assert "2 of 6 photos have a face" in told and told.count("File name too long") == 2
+    assert "below.png: Not a directory" in told
+
+
 def test_a_face_that_cannot_be_written_is_told_and_tried_again(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
