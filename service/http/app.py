@@ -19,7 +19,7 @@ from service.access.admission import AccessControl
 from service.engine.engine import Engine
 from service.engine.model_reload import watch_for_reloads
 from service.http import pages
-from service.http.middleware import PROBES, HeadAsGet, RequestLog, StandardHeaders
+from service.http.middleware import PROBES, RequestMiddleware
 from service.http.openapi import build_openapi
 from service.http.problems import HANDLED_ERRORS, problem_response
 from service.http.request_body import UploadMemoryLimit
@@ -74,7 +74,6 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.access = AccessControl(settings)
     app.state.uploads = UploadMemoryLimit(count_memory() // _UPLOADS_MEMORY_DIVISOR)
     app.state.metrics = Metrics()
-    app.add_middleware(HeadAsGet)  # innermost
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,  # no cookies
@@ -83,11 +82,11 @@ def create_app(settings: Settings) -> FastAPI:
             allow_headers=("Authorization", "X-API-Key", "Content-Type", "X-Deadline-Ms"),
             expose_headers=("X-Synthetic", "X-Request-Id", "X-Device", "Retry-After"),
         )
-    app.add_middleware(RequestLog, metrics=app.state.metrics, traced=settings.tracing)
-    app.add_middleware(StandardHeaders)  # outermost: it sets the request ID
+    app.add_middleware(RequestMiddleware, metrics=app.state.metrics, traced=settings.tracing)
     for error in HANDLED_ERRORS:
         app.add_exception_handler(error, problem_response)
-    for router in (photo_routes, model_routes, health_routes, pages.page):
+    app.router.routes += photo_routes.routes  # in an included router, FastAPI matches each request four times
+    for router in (model_routes, health_routes, pages.page):
         app.include_router(router)
     if settings.docs:
         app.include_router(pages.documentation)

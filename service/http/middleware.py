@@ -20,35 +20,54 @@ _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _log = logging.getLogger("service.requests")
 
 
-class RequestLog:
-    """Counts each response; logs its route, status, code, duration, request ID and caller, never its body."""
+class RequestMiddleware:
+    """Gives each request an ID, and each response the standard headers, its metrics and a line in the log.
+
+    A sane ID of the caller is kept. The line has route, status, code, duration, ID and caller, never a body. HEAD
+    is answered as GET without the body; monitors and load balancers send it. Source: RFC 9110, 9.3.2.
+    """
 
     def __init__(self, app: ASGIApp, metrics: Metrics, *, traced: bool = False) -> None:
         """With `traced`, the trace gets the request ID, and the log record the trace ID."""
         self._app = app
         self._metrics = metrics
         self._traced = traced
+        self._random = Random()  # IDs must be unique, not secret
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handles a request as any ASGI application."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        begin = time.monotonic()
-        trace_id = tag_request_span(scope["state"]["request_id"]) if self._traced else None
+        state = scope.setdefault("state", {})
+        if "request_id" not in state:  # set by Ray Serve
+            sent = dict(scope["headers"]).get(b"x-request-id", b"")
+            is_kept = _REQUEST_ID.fullmatch(sent)
+            state["request_id"] = sent.decode() if is_kept else f"{self._random.getrandbits(128):032x}"
+        own_headers = [(b"x-request-id", state["request_id"].encode()), *_RAW_HEADERS]
+        trace_id = tag_request_span(state["request_id"]) if self._traced else None
+        begin, method = time.monotonic(), scope["method"]
         status: int | None = None
 
-        async def send_noting_status(message: Message) -> None:
+        async def send_completed(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                headers = list(message.get("headers", ()))
+                present = {name for name, _ in headers}
+                message["headers"] = headers + [pair for pair in own_headers if pair[0] not in present]
+                scope["method"] = method  # the server needs it
+            elif method == "HEAD" and message["type"] == "http.response.body":
+                message = {**message, "body": b""}
             await send(message)
 
+        scope["method"] = "GET" if method == "HEAD" else method
         try:
-            await self._app(scope, receive, send_noting_status)
+            await self._app(scope, receive, send_completed)
         finally:
+            scope["method"] = method
             if status is None:  # an unexpected error: its response does not pass this middleware
-                status, scope["state"]["code"] = Eye2FaceError.status, Eye2FaceError.code
+                status, state["code"] = Eye2FaceError.status, Eye2FaceError.code
             self._record(scope, status, time.monotonic() - begin, trace_id)
 
     def _record(self, scope: Scope, status: int, seconds: float, trace_id: str | None) -> None:
@@ -76,59 +95,6 @@ class RequestLog:
         text = "{method} {path!r} {status}".format(**facts) + (f" {code}" if code else "")
         text += " {ms} ms {request_id} {client}".format(**facts)
         _log.log(level, text + (f" {facts['key']!r}" if facts["key"] else ""), extra=facts)
-
-
-class HeadAsGet:
-    """Handles HEAD as GET without a body; monitors and load balancers send it. Source: RFC 9110, 9.3.2."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handles a request as any ASGI application."""
-        if scope["type"] != "http" or scope["method"] != "HEAD":
-            await self._app(scope, receive, send)
-            return
-
-        async def send_without_body(message: Message) -> None:
-            scope["method"] = "HEAD"  # the server needs the real method
-            await send(message if message["type"] != "http.response.body" else {**message, "body": b""})
-
-        scope["method"] = "GET"
-        try:
-            await self._app(scope, receive, send_without_body)
-        finally:
-            scope["method"] = "HEAD"
-
-
-class StandardHeaders:
-    """Sets the request ID in `scope["state"]`, the caller's if it is sane, and every response's headers."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-        self._random = Random()  # IDs must be unique, not secret
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handles a request as any ASGI application."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        state = scope.setdefault("state", {})
-        if "request_id" not in state:  # set by Ray Serve
-            sent = dict(scope["headers"]).get(b"x-request-id", b"")
-            is_kept = _REQUEST_ID.fullmatch(sent)
-            state["request_id"] = sent.decode() if is_kept else f"{self._random.getrandbits(128):032x}"
-        request_id: str = state["request_id"]
-
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = list(message.get("headers", ()))
-                present = {name for name, _ in headers}
-                own = [(b"x-request-id", request_id.encode()), *_RAW_HEADERS]
-                message["headers"] = headers + [pair for pair in own if pair[0] not in present]
-            await send(message)
-
-        await self._app(scope, receive, send_with_headers)
 
 
 def standard_headers(request_id: str) -> dict[str, str]:

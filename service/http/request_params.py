@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from service.errors import InvalidParameter
+from service.errors import InvalidParameter, NotAcceptable
 
 DEADLINE_HEADER: Final = "X-Deadline-Ms"
 
@@ -113,6 +113,19 @@ def describe_query(kind: type[_Query]) -> list[dict[str, Any]]:
         }
         for name, schema in properties.items()
     ]
+
+
+def choose_media_type(request: Request, offers: Sequence[str], hint: str = "") -> str:
+    """The offered media type that the request accepts.
+
+    Raises:
+        NotAcceptable: it accepts none; the message ends with the hint.
+    """
+    accept = ",".join(request.headers.getlist("accept"))
+    chosen = negotiate(accept, offers)
+    if chosen is None:
+        raise NotAcceptable(f"Accept is '{accept[:80]}'; the answer can be {' or '.join(offers)}{hint}.")
+    return chosen
 
 
 def negotiate(accept: str | None, offers: Sequence[str]) -> str | None:

@@ -16,11 +16,17 @@ from starlette.types import Receive, Scope, Send
 
 from service.access.admission import admit, authenticate, require_key
 from service.engine.engine import Engine
-from service.errors import NotAcceptable, NotFound, NotReady
+from service.errors import NotFound, NotReady
 from service.http import openapi
 from service.http.problems import problem_of
 from service.http.request_body import UploadedPhoto, check_photo_size, read_photo, read_photos
-from service.http.request_params import EyesQuery, SynthesizeQuery, negotiate, read_deadline_ms, read_query
+from service.http.request_params import (
+    EyesQuery,
+    SynthesizeQuery,
+    choose_media_type,
+    read_deadline_ms,
+    read_query,
+)
 from service.http.responses import (
     BatchResult,
     batch_json,
@@ -42,10 +48,10 @@ from service.vision.images import FaceFormat, encode
 
 T = TypeVar("T")
 _JSON = "application/json"
-_FORMATS: tuple[FaceFormat, ...] = ("png", "jpeg", "webp")
+_FORMATS: Final[dict[str, FaceFormat]] = {"image/png": "png", "image/jpeg": "jpeg", "image/webp": "webp"}
 _OFFERS: Final[dict[FaceFormat | None, tuple[str, ...]]] = {
-    None: (*(f"image/{each}" for each in _FORMATS), _JSON),
-    **{each: (f"image/{each}", _JSON) for each in _FORMATS},
+    None: (*_FORMATS, _JSON),
+    **{format: (media_type, _JSON) for media_type, format in _FORMATS.items()},
 }
 """Media types that `/synthesize` can answer with, by its query parameter `format`."""
 
@@ -148,7 +154,7 @@ async def metrics(
 async def synthesize(request: Request) -> Response:
     """A synthetic face that could belong to the eye in the photo. It is a guess and identifies nobody."""
     engine, query = _engine(request), read_query(request, SynthesizeQuery)
-    media_type = _choose_media_type(request, query)
+    media_type = _media_type_of_face(request, query)
     photo = await _read(request, engine)
     options = _options(query, engine.settings.max_people)
     request_id: str = request.state.request_id
@@ -159,7 +165,7 @@ async def synthesize(request: Request) -> Response:
         if media_type == _JSON:
             answer = synthesis_answer(synthesis, query.format or "png", model.synthesizer, request_id, timer)
             return answer.model_dump_json().encode()
-        face = encode_synthetic(synthesis.faces[0], _format_of(media_type))
+        face = encode_synthetic(synthesis.faces[0], _FORMATS[media_type])
         timer.end("encode")
         return face
 
@@ -180,7 +186,7 @@ async def synthesize(request: Request) -> Response:
 async def synthesize_batch(request: Request) -> Response:
     """The answer of `/synthesize` for each photo of a form; one that fails does not fail the others."""
     engine, query = _engine(request), read_query(request, SynthesizeQuery)
-    media_type = _negotiate(request, (_JSON, openapi.ZIP))
+    media_type = choose_media_type(request, (_JSON, openapi.ZIP))
     settings: Settings = request.app.state.settings
     engine.pool.refuse_overload()
     uploads = await read_photos(
@@ -230,7 +236,7 @@ async def synthesize_batch(request: Request) -> Response:
 async def eyes(request: Request) -> Response:
     """Every detected eye, the largest person first."""
     engine, query = _engine(request), read_query(request, EyesQuery)
-    media_type = _negotiate(request, ("image/png" if query.overlay else _JSON,))
+    media_type = choose_media_type(request, ("image/png" if query.overlay else _JSON,))
     photo = await _read(request, engine)
     request_id: str = request.state.request_id
     pipeline = engine.model.current.pipeline
@@ -320,20 +326,8 @@ def _options(query: SynthesizeQuery, max_people: int) -> SynthesisOptions:
     return SynthesisOptions(eye=query.eye, person=query.person, input=query.input, max_people=max_people)
 
 
-def _choose_media_type(request: Request, query: SynthesizeQuery) -> str:
+def _media_type_of_face(request: Request, query: SynthesizeQuery) -> str:
     """The media type of the answer: an image of one face, or JSON, which may hold several."""
     if query.person == "all":
-        return _negotiate(request, (_JSON,), hint=" for person=all: an image holds one face")
-    return _negotiate(request, _OFFERS[query.format])
-
-
-def _negotiate(request: Request, offers: Sequence[str], hint: str = "") -> str:
-    accept = ",".join(request.headers.getlist("accept"))
-    chosen = negotiate(accept, offers)
-    if chosen is None:
-        raise NotAcceptable(f"Accept is '{accept[:80]}'; the answer can be {' or '.join(offers)}{hint}.")
-    return chosen
-
-
-def _format_of(media_type: str) -> FaceFormat:
-    return next(each for each in _FORMATS if media_type == f"image/{each}")
+        return choose_media_type(request, (_JSON,), hint=" for person=all: an image holds one face")
+    return choose_media_type(request, _OFFERS[query.format])

@@ -9,8 +9,9 @@ from starlette.testclient import TestClient
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.errors import Eye2FaceError, MethodNotAllowed, NotFound
-from service.http.middleware import StandardHeaders
+from service.http.middleware import RequestMiddleware
 from service.http.problems import HANDLED_ERRORS, problem_response
+from service.observability.metrics import Metrics
 from tests.service.shapes import check_problem
 
 
@@ -25,7 +26,7 @@ KINDS = {kind.__name__: kind for kind in _all_below(Eye2FaceError)}
 def failing() -> TestClient:
     """A service whose routes do nothing but fail, handled as the real one does it."""
     app = FastAPI()
-    app.add_middleware(StandardHeaders)
+    app.add_middleware(RequestMiddleware, metrics=Metrics())
     for handled in HANDLED_ERRORS:
         app.add_exception_handler(handled, problem_response)
 
@@ -89,7 +90,7 @@ def test_a_crash_tells_nothing_of_the_inside(failing: TestClient, caplog: pytest
 
 def test_an_id_that_the_server_around_it_gave_stays_the_requests_id() -> None:
     app = FastAPI()
-    app.add_middleware(StandardHeaders)
+    app.add_middleware(RequestMiddleware, metrics=Metrics())
     client = TestClient(_given(app, "from-around"))
     assert client.get("/").headers["x-request-id"] == "from-around"
 
