@@ -163,30 +163,31 @@ class Pipeline:
 
     def finish(self, drawn: DrawnFaces, timer: StageTimer) -> Synthesis:
         """The faces of a photo, each turned to the side of its eye."""
-        timer.add("infer", drawn.took_ms)
         selected = drawn.selected
         faces = [as_face(crop, pixels) for crop, pixels in zip(selected.crops, drawn.faces, strict=True)]
+        timer.add("infer", drawn.took_ms)
         return Synthesis(faces, selected.rejected, selected.input, selected.num_left_out, timer.spent_ms)
 
     def _select_task(self, options: SynthesisOptions) -> PhotoTask[SelectedCrops]:
         select = partial(select_crops, options=options, size=self._eye_size, thresholds=self._thresholds)
-        return PhotoTask(select, SelectedCrops, options.max_crops * self._eye_size**2 * 3)
+        return PhotoTask(select, SelectedCrops, _max_crops(options) * self._eye_size**2 * 3)
 
     def _checked(self, selected: SelectedCrops, options: SynthesisOptions) -> SelectedCrops | ReadingFailed:
         """The crops; an error where another number or size of them would spoil the call that photos share."""
-        num_crops, side = len(selected.crops), self._eye_size
-        sizes_fit = all(crop.pixels.shape == (side, side, 3) for crop in selected.crops)
-        if 0 < num_crops <= options.max_crops and sizes_fit:
+        num_crops, most, side = len(selected.crops), _max_crops(options), self._eye_size
+        if 0 < num_crops <= most and {crop.pixels.shape for crop in selected.crops} == {(side, side, 3)}:
             return selected
-        return ReadingFailed(
-            f"The photo's reader gave {num_crops} crops; expected 1 to {options.max_crops} of {side} px."
-        )
+        return ReadingFailed(f"The photo's reader gave {num_crops} crops; expected 1 to {most} of {side} px.")
+
+
+def _max_crops(options: SynthesisOptions) -> int:
+    return options.max_people if options.person == "all" else 1
 
 
 def find_eyes(photo: Photo, finder: EyeFinder) -> PhotoEyes:
     """Every eye in the photo and how well it is seen, people largest first."""
     detections = photo.detect(finder)
-    eyes = [MeasuredEye(eye, photo.measure(eye)) for eye in detections.eyes]
+    eyes = [*map(MeasuredEye, detections.eyes, photo.measure(detections.eyes))]
     return PhotoEyes(photo.width, photo.height, eyes, detections.below_threshold)
 
 

@@ -44,11 +44,6 @@ class SynthesisOptions:
     input: Literal["auto", "photo", "eye"] = "auto"
     max_people: int = 1000
 
-    @property
-    def max_crops(self) -> int:
-        """Crops of one photo at the most."""
-        return self.max_people if self.person == "all" else 1
-
 
 @dataclass(frozen=True, slots=True)
 class QualityThresholds:
@@ -137,7 +132,7 @@ def select_crops(
     crops: list[EyeCrop] = []
     rejected: list[RejectedEye] = []
     for eyes in people[: options.max_people]:
-        seen = [MeasuredEye(eye, photo.measure(eye, size)) for eye in eyes]
+        seen = map(MeasuredEye, eyes, photo.measure(eyes, size))
         for each in sorted(seen, key=lambda one: -_quality_score(one, size)):
             error = (thresholds or QualityThresholds()).refusal(each.quality)
             if error is None:

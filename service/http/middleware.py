@@ -23,8 +23,8 @@ _log = logging.getLogger("service.requests")
 class RequestMiddleware:
     """Gives each request an ID, and each response the standard headers, its metrics and a line in the log.
 
-    A sane ID of the caller is kept. The line has route, status, code, duration, ID and caller, never a body. HEAD
-    is answered as GET without the body; monitors and load balancers send it. Source: RFC 9110, 9.3.2.
+    A sane ID of the caller is kept. The line has route, status, code, duration, ID and caller, never a body.
+    HEAD is answered as GET without the body; monitors and load balancers send it. Source: RFC 9110, 9.3.2.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics, *, traced: bool = False) -> None:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_core import PydanticCustomError
 
 from service.errors import InvalidParameter, NotAcceptable
+from service.vision.images import FaceFormat
 
 DEADLINE_HEADER: Final = "X-Deadline-Ms"
 
@@ -22,6 +23,14 @@ _MAX_RANGES: Final = 100
 """Later media ranges of `Accept` do not count; browsers send ten."""
 
 _ALIASES: Final = {"*": "*/*", "image/jpg": "image/jpeg"}
+
+JSON: Final = "application/json"
+FACE_FORMATS: Final[dict[str, FaceFormat]] = {"image/png": "png", "image/jpeg": "jpeg", "image/webp": "webp"}
+_OFFERS: Final[dict[FaceFormat | None, tuple[str, ...]]] = {
+    None: (*FACE_FORMATS, JSON),
+    **{format: (media_type, JSON) for media_type, format in FACE_FORMATS.items()},
+}
+"""Media types that `/synthesize` can answer with, by its query parameter `format`."""
 
 
 class _Query(BaseModel):
@@ -115,6 +124,13 @@ def describe_query(kind: type[_Query]) -> list[dict[str, Any]]:
     ]
 
 
+def choose_face_type(request: Request, query: SynthesizeQuery) -> str:
+    """The media type of the answer: an image of one face, or JSON, which may hold several."""
+    if query.person == "all":
+        return choose_media_type(request, (JSON,), hint=" for person=all: an image holds one face")
+    return choose_media_type(request, _OFFERS[query.format])
+
+
 def choose_media_type(request: Request, offers: Sequence[str], hint: str = "") -> str:
     """The offered media type that the request accepts.
 
@@ -163,21 +179,21 @@ def _parse(text: str) -> tuple[str, float] | None:
     return (_ALIASES.get(name, name), quality) if 0.0 <= quality <= 1.0 else None  # also refuses nan
 
 
-def read_deadline_ms(request: Request) -> float:
-    """The milliseconds after which the caller has no use for an answer; infinite without the header.
+def read_deadline_ms(request: Request, most_ms: float) -> float:
+    """The milliseconds after which the caller has no use for an answer, `most_ms` at most.
 
     Raises:
         InvalidParameter: the header holds no number above 0.
     """
     text = request.headers.get(DEADLINE_HEADER)
     if text is None:
-        return math.inf
+        return most_ms
     try:
         deadline_ms = float(text)
     except ValueError:
         deadline_ms = math.nan
     if 0 < deadline_ms < math.inf:
-        return deadline_ms
+        return min(deadline_ms, most_ms)
     raise InvalidParameter(
         f"{DEADLINE_HEADER} is '{text[:40]}'; it must be a number of milliseconds above 0."
     )

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Annotated, Any, Final, TypeVar
 
@@ -14,15 +14,18 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
-from service.access.admission import admit, authenticate, require_key
+from service.access.admission import AccessControl, admit, authenticate, require_key
 from service.engine.engine import Engine
 from service.errors import NotFound, NotReady
 from service.http import openapi
 from service.http.problems import problem_of
 from service.http.request_body import UploadedPhoto, check_photo_size, read_photo, read_photos
 from service.http.request_params import (
+    FACE_FORMATS,
+    JSON,
     EyesQuery,
     SynthesizeQuery,
+    choose_face_type,
     choose_media_type,
     read_deadline_ms,
     read_query,
@@ -44,17 +47,9 @@ from service.runtime.host import count_cores
 from service.runtime.worker_pool import Work
 from service.selection import SelectedCrops, SynthesisOptions
 from service.settings import Settings
-from service.vision.images import FaceFormat, encode
+from service.vision.images import encode
 
 T = TypeVar("T")
-_JSON = "application/json"
-_FORMATS: Final[dict[str, FaceFormat]] = {"image/png": "png", "image/jpeg": "jpeg", "image/webp": "webp"}
-_OFFERS: Final[dict[FaceFormat | None, tuple[str, ...]]] = {
-    None: (*_FORMATS, _JSON),
-    **{format: (media_type, _JSON) for media_type, format in _FORMATS.items()},
-}
-"""Media types that `/synthesize` can answer with, by its query parameter `format`."""
-
 GRACE_S: Final = 0.005
 """How long work may take before anybody watches for a disconnect: a task costs more than a timer."""
 
@@ -72,7 +67,9 @@ class AdmittedRoute(APIRoute):
             await super().handle(scope, receive, send)  # 405
             return
         request = Request(scope, receive, send)
-        with admit(request), request.app.state.uploads.hold() as request.state.body:
+        access: AccessControl = request.app.state.access
+        admitted = nullcontext() if access.is_open else admit(request)
+        with admitted, request.app.state.uploads.hold() as request.state.body:
             try:
                 response = await self.endpoint(request)
             except asyncio.CancelledError as error:  # uvicorn stops, or Ray's caller disconnected
@@ -154,7 +151,8 @@ async def metrics(
 async def synthesize(request: Request) -> Response:
     """A synthetic face that could belong to the eye in the photo. It is a guess and identifies nobody."""
     engine, query = _engine(request), read_query(request, SynthesizeQuery)
-    media_type = _media_type_of_face(request, query)
+    media_type = choose_face_type(request, query)
+    deadline_ms = read_deadline_ms(request, engine.settings.deadline_ms)
     photo = await _read(request, engine)
     options = _options(query, engine.settings.max_people)
     request_id: str = request.state.request_id
@@ -162,17 +160,17 @@ async def synthesize(request: Request) -> Response:
 
     def finish(drawn: DrawnFaces, timer: StageTimer) -> bytes:
         synthesis = model.pipeline.finish(drawn, timer)
-        if media_type == _JSON:
+        if media_type == JSON:
             answer = synthesis_answer(synthesis, query.format or "png", model.synthesizer, request_id, timer)
             return answer.model_dump_json().encode()
-        face = encode_synthetic(synthesis.faces[0], _FORMATS[media_type])
+        face = encode_synthetic(synthesis.faces[0], FACE_FORMATS[media_type])
         timer.end("encode")
         return face
 
     pipeline = model.pipeline
     work = Work(PhotoRequest(photo, options), pipeline.read, pipeline.draw, finish)
     with cancel_on_disconnect(request):
-        face = await _run(engine, work, _deadline_ms(request, engine))
+        face = await _run(engine, work, deadline_ms)
     return Response(face, 200, {"X-Device": model.synthesizer.device}, media_type)
 
 
@@ -186,7 +184,8 @@ async def synthesize(request: Request) -> Response:
 async def synthesize_batch(request: Request) -> Response:
     """The answer of `/synthesize` for each photo of a form; one that fails does not fail the others."""
     engine, query = _engine(request), read_query(request, SynthesizeQuery)
-    media_type = choose_media_type(request, (_JSON, openapi.ZIP))
+    media_type = choose_media_type(request, (JSON, openapi.ZIP))
+    deadline_ms = read_deadline_ms(request, engine.settings.deadline_ms)
     settings: Settings = request.app.state.settings
     engine.pool.refuse_overload()
     uploads = await read_photos(
@@ -214,7 +213,7 @@ async def synthesize_batch(request: Request) -> Response:
         return Work(subject, pipeline.read, pipeline.draw, partial(finish, upload))
 
     with cancel_on_disconnect(request):
-        drawn = await _run_each(engine, work, uploads, _deadline_ms(request, engine))
+        drawn = await _run_each(engine, work, uploads, deadline_ms)
     results = [
         BatchResult(upload.file_name, problem=problem_of(request, result))
         if isinstance(result, BaseException)
@@ -236,7 +235,8 @@ async def synthesize_batch(request: Request) -> Response:
 async def eyes(request: Request) -> Response:
     """Every detected eye, the largest person first."""
     engine, query = _engine(request), read_query(request, EyesQuery)
-    media_type = choose_media_type(request, ("image/png" if query.overlay else _JSON,))
+    media_type = choose_media_type(request, ("image/png" if query.overlay else JSON,))
+    deadline_ms = read_deadline_ms(request, engine.settings.deadline_ms)
     photo = await _read(request, engine)
     request_id: str = request.state.request_id
     pipeline = engine.model.current.pipeline
@@ -248,7 +248,7 @@ async def eyes(request: Request) -> Response:
         return eyes_answer(found, request_id, all=query.all).model_dump_json().encode()
 
     with cancel_on_disconnect(request):
-        body = await _run(engine, Work.of(find), _deadline_ms(request, engine))
+        body = await _run(engine, Work.of(find), deadline_ms)
     return Response(body, media_type=media_type)
 
 
@@ -259,17 +259,14 @@ async def _read(request: Request, engine: Engine) -> bytes:
     return await read_photo(request, max_bytes=settings.max_upload_bytes, max_s=settings.upload_timeout_s)
 
 
-def _deadline_ms(request: Request, engine: Engine) -> float:
-    return min(engine.settings.deadline_ms, read_deadline_ms(request))
-
-
 async def _run(engine: Engine, work: Work[Any, Any, Any, T], max_ms: float) -> T:
     """The result of a worker, within `max_ms`; cancelled, it stops the worker."""
     item = engine.pool.submit(work, max_ms=max_ms)
     try:
         return await item.future
-    finally:
+    except asyncio.CancelledError:
         engine.pool.drop(item)
+        raise
 
 
 async def _run_each(
@@ -324,10 +321,3 @@ def cancel_on_disconnect(request: Request) -> Iterator[None]:
 
 def _options(query: SynthesizeQuery, max_people: int) -> SynthesisOptions:
     return SynthesisOptions(eye=query.eye, person=query.person, input=query.input, max_people=max_people)
-
-
-def _media_type_of_face(request: Request, query: SynthesizeQuery) -> str:
-    """The media type of the answer: an image of one face, or JSON, which may hold several."""
-    if query.person == "all":
-        return choose_media_type(request, (_JSON,), hint=" for person=all: an image holds one face")
-    return choose_media_type(request, _OFFERS[query.format])

@@ -90,7 +90,7 @@ class Refiner:
         """The detections in `photo`, H x W x 3 uint8, with corrected geometry and the refiner's logit."""
         if not detections:
             return []
-        crops_BHWC = np.stack([crop_for_refiner(photo, each) for each in detections])
+        crops_BHWC = np.stack(crops_for_refiner(photo, detections))
         (rows,) = self._session.run(["refined"], {"close": crops_BHWC})
         return [_corrected(each, row) for each, row in zip(detections, rows.tolist(), strict=True)]
 
@@ -132,14 +132,20 @@ def _apart(a: Detection, b: Detection) -> float:
     return math.hypot(a.x - b.x, a.y - b.y)
 
 
-def crop_for_refiner(
-    photo: Image, detection: Detection, *, size: int = REFINER_INPUT_PX, widen: float = 1.0
-) -> Image:
-    """The input of the refiner, size x size x 3: upright, a left eye mirrored; `widen` adds context."""
+def crops_for_refiner(
+    photo: Image, detections: Sequence[Detection], *, size: int = REFINER_INPUT_PX, widen: float = 1.0
+) -> list[Image]:
+    """The inputs of the refiner, size x size x 3: upright, a left eye mirrored; `widen` adds context."""
+    context = widen * REFINER_CROP_PER_EYE_DISTANCE / CROP_PER_EYE_DISTANCE
+    eyes = [as_eye(each) for each in detections]
+    return [crop_eye(photo, eye, size, context=context) for eye in eyes]
+
+
+def as_eye(detection: Detection, person: int = 0) -> Eye:
+    """The eye alone, of the side and the size that the network predicts."""
     side: Side = "left" if detection.left > 0.5 else "right"
     size_px = CROP_PER_EYE_DISTANCE * detection.distance
-    eye = Eye(detection.x, detection.y, size_px, detection.roll_deg, side)
-    return crop_eye(photo, eye, size, context=widen * REFINER_CROP_PER_EYE_DISTANCE / CROP_PER_EYE_DISTANCE)
+    return Eye(detection.x, detection.y, size_px, detection.roll_deg, side, person=person)
 
 
 def _corrected(seen: Detection, row: Sequence[float]) -> Detection:

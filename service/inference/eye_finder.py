@@ -9,6 +9,7 @@ import binascii
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import mul
 from pathlib import Path
 from typing import Literal, Self
 
@@ -18,13 +19,14 @@ from service.inference.detector import (
     Detection,
     EyeDetector,
     Refiner,
+    as_eye,
     is_inside,
     suppress_non_maxima,
 )
 from service.inference.model_files import model_path, read_model
 from service.inference.onnx_metadata import EXPORT_AGAIN, Metrics, Text, parse_metadata, read_metadata
 from service.inference.session import Session, open_cpu_session
-from service.vision.eyes import CROP_PER_EYE_DISTANCE, Eye, EyeDetections, EyeFinder, Side, eyes_from_points
+from service.vision.eyes import Eye, EyeDetections, EyeFinder, eyes_from_points
 from service.vision.haar import HaarEyeFinder
 from service.vision.images import Image
 
@@ -146,7 +148,7 @@ class LearnedEyeFinder:
         single = [each for index, each in enumerate(detections) if index not in paired]
         for person, each in enumerate(single, start=len(pairs)):
             missed = float(is_inside(each.partner, photo))
-            scored.append(self._calibrate(_single_eye(each, person), each, None, missed))
+            scored.append(self._calibrate(as_eye(each, person), each, None, missed))
         return scored
 
     def _calibrate(self, eye: Eye, seen: Detection, partner: Detection | None, missed: float) -> ScoredEye:
@@ -154,7 +156,7 @@ class LearnedEyeFinder:
         partner_logits = (partner.logit, partner.refiner_logit, 1.0) if partner else (0.0, 0.0, 0.0)
         size = math.log(seen.input_distance_px / 32)
         features = (seen.logit, seen.refiner_logit, *partner_logits, missed, size, 1.0)
-        logit = sum(weight * each for weight, each in zip(self.info.score_weights, features, strict=True))
+        logit = sum(map(mul, self.info.score_weights, features))
         score = 1 / (1 + math.exp(-min(50.0, max(-50.0, logit))))
         return ScoredEye(replace(eye, score=score), features)
 
@@ -199,13 +201,6 @@ def _needs_fine_scale(eyes: Sequence[Eye], every: Sequence[Eye]) -> bool:
     return any(eye.size_px < (_SMALL_PX if several else _TINY_PX) for eye in eyes) or any(
         eye.size_px < _SMALL_PX for eye in every if eye.score >= _MIN_SMALL_SCORE and eye not in eyes
     )
-
-
-def _single_eye(detection: Detection, person: int) -> Eye:
-    """An eye without a partner, of the side and the size that the network predicts."""
-    side: Side = "left" if detection.left > 0.5 else "right"
-    size_px = CROP_PER_EYE_DISTANCE * detection.distance
-    return Eye(detection.x, detection.y, size_px, detection.roll_deg, side, person=person)
 
 
 def _by_person(eyes: list[Eye]) -> list[Eye]:

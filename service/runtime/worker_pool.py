@@ -310,10 +310,12 @@ class WorkerPool:
     def _share(
         self, step: Callable[..., Any], items: Sequence[WorkItem[Any]], arguments: Sequence[Any]
     ) -> list[WorkItem[Any]]:
-        """Takes a step of all items in one call; those that go on. Items that failed, or are late, end."""
+        """Takes a step of all items in one call; those that go on. Items that failed or were dropped end."""
         left = []
         for item, (value, error) in zip(items, call_together(step, arguments), strict=True):
-            item.value, item.error = value, error or attempt(item.timer.check)[1]
+            item.value, item.error = value, error
+            if item.timer.is_cancelled:
+                item.error = item.timer.exceeded()
             if item.error is None:
                 left.append(item)
             else:

@@ -5,7 +5,6 @@ the subject's: in the picture the right eye is at the left.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
@@ -77,11 +76,6 @@ class EyeDetections:
     eyes: list[Eye]
     below_threshold: list[Eye] | None = None
 
-    def transformed(self, transform: Callable[[Eye], Eye]) -> "EyeDetections":
-        """The same detections in other coordinates."""
-        below = None if self.below_threshold is None else [*map(transform, self.below_threshold)]
-        return EyeDetections([*map(transform, self.eyes)], below)
-
 
 class EyeFinder(Protocol):
     """An eye detector; may be shared by threads."""
@@ -151,10 +145,10 @@ def _region_around(photo: Image, eye: Eye, side_px: float, shrink: float) -> tup
     """The region of the photo that the square touches, shrunk by area, and the eye in its pixels."""
     height, width = photo.shape[:2]
     reach = side_px * math.sqrt(0.5) + 2 / shrink
-    left = _clamp(math.floor(eye.x - reach), 0, width - 1)
-    top = _clamp(math.floor(eye.y - reach), 0, height - 1)
-    right = _clamp(math.ceil(eye.x + reach) + 1, left + 1, width)
-    bottom = _clamp(math.ceil(eye.y + reach) + 1, top + 1, height)
+    left = max(0, min(width - 1, math.floor(eye.x - reach)))
+    top = max(0, min(height - 1, math.floor(eye.y - reach)))
+    right = max(left + 1, min(width, math.ceil(eye.x + reach) + 1))
+    bottom = max(top + 1, min(height, math.ceil(eye.y + reach) + 1))
     region = photo[top:bottom, left:right]
     if shrink == 1.0:
         return region, replace(eye, x=eye.x - left, y=eye.y - top)
@@ -166,17 +160,13 @@ def _region_around(photo: Image, eye: Eye, side_px: float, shrink: float) -> tup
     return np.asarray(small, dtype=np.uint8), replace(eye, x=x, y=y, size_px=eye.size_px * shrink)
 
 
-def _clamp(number: int, least: int, most: int) -> int:
-    return max(least, min(most, number))
-
-
 def measure_quality(photo: Image, eye: Eye, *, size_px: float | None = None) -> Quality:
     """The quality of the eye in `photo`; `size_px` is its full size, if the photo is decoded at less."""
     crop = crop_eye(photo, eye, MEASURED_PX)
     gray = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY).astype(np.float32)
     levels = np.sort(gray, axis=None)  # np.percentile takes ten times as long for so few
     ends = np.interp((0.05 * (levels.size - 1), 0.95 * (levels.size - 1)), np.arange(levels.size), levels)
-    dark, bright = (float(level) / 255 for level in ends)
+    dark, bright = float(ends[0]) / 255, float(ends[1]) / 255
     return Quality(
         size_px=eye.size_px if size_px is None else size_px,
         sharpness=_sharpness(gray),

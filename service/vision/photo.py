@@ -4,6 +4,7 @@ Callers see eyes in pixels of the upright photo at full size; scales stay inside
 libjpeg decodes at 1/2, 1/4 and 1/8 in the DCT domain.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from service.observability.stage_timer import StageTimer
@@ -30,12 +31,9 @@ class Photo:
         self._decoded: dict[Reduce, Image] = {}
         self.width = self._header.upright_width
         self.height = self._header.upright_height
-        self.timer = timer or StageTimer()
-
-    @property
-    def num_bytes(self) -> int:
+        self.num_bytes = estimate_decode_bytes(self._header)
         """Upper bound of the memory that its pixels take."""
-        return estimate_decode_bytes(self._header)
+        self.timer = timer or StageTimer()
 
     def forget(self) -> None:
         """Frees all pixels, even while others hold the photo, such as the traceback of an error."""
@@ -44,16 +42,17 @@ class Photo:
     def detect(self, finder: EyeFinder) -> EyeDetections:
         """What the finder sees at the coarsest scale that has all the pixels it can use."""
         reduce = self.detection_reduce(finder)
-        pixels = self.pixels(reduce)
         left, top = self._overhang(reduce)
 
-        def to_full_size(eye: Eye) -> Eye:
+        def at_full_size(eye: Eye) -> Eye:
             x, y = (eye.x + 0.5) * reduce - 0.5 - left, (eye.y + 0.5) * reduce - 0.5 - top
             return replace(eye, x=x, y=y, size_px=eye.size_px * reduce)
 
-        detections = finder.detect(pixels).transformed(to_full_size)
+        found = finder.detect(self.pixels(reduce))
+        below = found.below_threshold
+        eyes = [at_full_size(eye) for eye in found.eyes]
         self.timer.end("find")
-        return detections
+        return EyeDetections(eyes, below and [at_full_size(eye) for eye in below])
 
     def detection_reduce(self, finder: EyeFinder) -> Reduce:
         """The scale at which `detect` shows the photo to the finder."""
@@ -66,12 +65,15 @@ class Photo:
         self.timer.end("crop")
         return crop
 
-    def measure(self, eye: Eye, size: int = MEASURED_PX) -> Quality:
-        """Quality of the eye, from pixels as fine as a crop of `size` needs, if one is to follow."""
-        pixels, eye_there = self._fine_enough(eye, size)
-        quality = measure_quality(pixels, eye_there, size_px=eye.size_px)
+    def measure(self, eyes: Sequence[Eye], size: int = MEASURED_PX) -> list[Quality]:
+        """Quality of each eye, from pixels as fine as a crop of `size` needs, if one is to follow."""
+        seen = [self._fine_enough(eye, size) for eye in eyes]
+        qualities = [
+            measure_quality(pixels, there, size_px=eye.size_px)
+            for eye, (pixels, there) in zip(eyes, seen, strict=True)
+        ]
         self.timer.end("crop")
-        return quality
+        return qualities
 
     def pixels(self, reduce: Reduce) -> Image:
         """The photo decoded at 1/`reduce`."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from service.inference.detector import Detection, crop_for_refiner, decode_detection, suppress_non_maxima
+from service.inference.detector import Detection, crops_for_refiner, decode_detection, suppress_non_maxima
 from service.inference.session import open_cpu_session
 from training.data.augmentation import Rng
 from training.finder.scenes import MAX_DISTANCE_PX, MIN_DISTANCE_PX, EyeLabel, Scenes
@@ -95,7 +95,7 @@ class _MinedScenes(Dataset[tuple[NDArray[np.uint8], Labels]]):
         )
         rng = np.random.default_rng((self.scenes.seed, index, 1))
         labelled = list(label_detections(seen, eyes, rng))
-        crops = [crop_for_refiner(picture, each, size=WIDE_PX, widen=WIDEN) for each, _ in labelled]
+        crops = crops_for_refiner(picture, [each for each, _ in labelled], size=WIDE_PX, widen=WIDEN)
         labels = [label for _, label in labelled]
         return (
             np.array(crops, np.uint8).reshape(-1, WIDE_PX, WIDE_PX, 3),

@@ -51,7 +51,7 @@ def test_what_is_no_jpeg_is_decoded_whole() -> None:
 def test_a_measure_needs_fewer_pixels_than_a_crop() -> None:
     photo = Photo(fakes.encoded(astronaut_times(4), "jpeg"), max_pixels=MAX_PIXELS)
     eye = Eye(4 * RIGHT.x, 4 * RIGHT.y, 4 * RIGHT.size_px, 0, "right")
-    photo.measure(eye)
+    photo.measure([eye])
     assert set(photo._decoded) == {8}
     photo.crop(eye, 64)
     assert set(photo._decoded) == {8, 1}

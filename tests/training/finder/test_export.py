@@ -8,7 +8,7 @@ import onnx
 import pytest
 import torch
 
-from service.inference.detector import Detection, crop_for_refiner
+from service.inference.detector import Detection, crops_for_refiner
 from service.inference.eye_finder import LearnedEyeFinder
 from tests.fake_finders import seen_right, tiny_finder
 from tests.fakes import astronaut
@@ -113,7 +113,7 @@ def test_the_refiner_in_the_file_answers_as_torch_does(exported: Path, tmp_path:
     ]
     assert finder._detect._refiner is not None
     refined = finder._detect._refiner.refine(astronaut(), seen)
-    close = np.stack([crop_for_refiner(astronaut(), each) for each in seen])
+    close = np.stack(crops_for_refiner(astronaut(), seen))
     with torch.no_grad():
         expected = RefinerWithPreprocessing(refiner)(torch.from_numpy(close)).numpy()
     assert [each.refiner_logit for each in refined] == pytest.approx(list(expected[:, 0]), abs=2e-2)

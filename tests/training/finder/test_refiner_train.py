@@ -14,7 +14,7 @@ from service.inference.detector import (
     REFINER_INPUT_PX,
     Detection,
     Refiner,
-    crop_for_refiner,
+    crops_for_refiner,
 )
 from service.inference.session import Session
 from tests.fake_finders import seen_right, tiny_finder
@@ -78,9 +78,8 @@ def test_a_crop_that_is_moved_shows_the_eye_where_its_label_says() -> None:
     picture[92:95, 107:110] = 255
     eye = EyeLabel(108, 93, 40, 0.0, left=False, sure=True)
     ((_, label),) = list(label_detections([seen], [eye], NO_MORE))
-    wide = (
-        torch.from_numpy(crop_for_refiner(picture, seen, size=WIDE_PX, widen=WIDEN)).permute(2, 0, 1).float()
-    )
+    (crop,) = crops_for_refiner(picture, [seen], size=WIDE_PX, widen=WIDEN)
+    wide = torch.from_numpy(crop).permute(2, 0, 1).float()
     random = torch.Generator().manual_seed(3)
     close, labels = augment_crops(wide.repeat(64, 1, 1, 1), torch.tensor([label] * 64), random)
     middle, per_px = (REFINER_INPUT_PX - 1) / 2, REFINER_CROP_PER_EYE_DISTANCE / REFINER_INPUT_PX
