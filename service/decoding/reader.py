@@ -4,9 +4,9 @@ Beside a GPU, and where a sandbox is required, processes read them (`service.dec
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, Protocol, Self, TypeVar
 
 from service.errors import Eye2FaceError
 from service.inference.eye_finder import open_eye_finder
@@ -101,14 +101,12 @@ class InProcessReader:
     def __call__(self, data: bytes, task: PhotoTask[T], timer: StageTimer) -> T:
         """What the task returns; see `PhotoReader`. Pixels are freed in the end, whoever holds the photo."""
         photo = Photo(data, max_pixels=self._max_pixels, timer=timer)
-        with self._reserve(photo, timer), translate_memory_errors():
-            timer.begin()
-            try:
-                return task.run(photo, finder=self._finder)
-            finally:
-                photo.forget()
-                if photo.num_bytes > self._memory.trim_above_bytes:
-                    trim_heap()
+        with translate_memory_errors():
+            if photo.num_bytes <= self._memory.unreserved_bytes:
+                return self._run(photo, task)
+            with self._memory.reserve(photo.num_bytes, timer.check):
+                timer.begin()
+                return self._run(photo, task)
 
     def read_together(self, requests: "Sequence[PhotoRequest[T]]") -> "list[T | Exception]":
         """The same for several photos, one after the other."""
@@ -126,10 +124,13 @@ class InProcessReader:
     def close(self) -> None:
         """Does nothing: there is no process to end."""
 
-    def _reserve(self, photo: Photo, timer: StageTimer) -> AbstractContextManager[Any]:
-        if photo.num_bytes <= self._memory.unreserved_bytes:
-            return nullcontext()
-        return self._memory.reserve(photo.num_bytes, timer.check)
+    def _run(self, photo: Photo, task: PhotoTask[T]) -> T:
+        try:
+            return task.run(photo, finder=self._finder)
+        finally:
+            photo.forget()
+            if photo.num_bytes > self._memory.trim_above_bytes:
+                trim_heap()
 
 
 def pixel_memory(num_users: int) -> MemoryBudget:

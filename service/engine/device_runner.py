@@ -1,6 +1,7 @@
 """Runs the model on its device: called by each worker on a CPU, in micro-batches on a GPU."""
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -20,20 +21,16 @@ class DeviceRunner:
     ) -> None:
         """On a CPU `num_callers` threads may call at once, each with the eyes of MAX_TOGETHER photos."""
         self.synthesizer = synthesizer
-        self._metrics = metrics
+        self.draw: Callable[[Image], Image] = synthesizer
+        """Faces from eyes, as the synthesizer gives them."""
         self._batcher: MicroBatcher | None = None
         if synthesizer.device == "cuda":
             self._batcher = MicroBatcher(synthesizer, cores, observe=metrics.observe_batch_size)
             self._batcher.warm(self._black_eye()[0])
+            self.draw = self._batcher
         else:
             self._warm(num_callers)
-
-    def __call__(self, eyes_BHWC: Image) -> Image:
-        """Faces from eyes, as the synthesizer gives them."""
-        if self._batcher is not None:
-            return self._batcher(eyes_BHWC)
-        self._metrics.observe_batch_size(len(eyes_BHWC))
-        return self.synthesizer(eyes_BHWC)
+            synthesizer.observe = metrics.observe_batch_size
 
     @property
     def is_alive(self) -> bool:
@@ -42,7 +39,7 @@ class DeviceRunner:
 
     def test(self) -> None:
         """Runs the model once on a black eye; the outcome is the synthesizer's `last_run`."""
-        self(self._black_eye())
+        self.draw(self._black_eye())
 
     def close(self) -> None:
         """Ends the batching thread, if there is one, after the queued calls."""

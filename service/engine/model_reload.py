@@ -65,7 +65,7 @@ class LoadedModel:
         synthesizer = Synthesizer.load(path, content=content, device=settings.device)
         check_model(synthesizer)
         reader, runner = open_reader(synthesizer), run_with(synthesizer)
-        pipeline = Pipeline(reader, synthesizer, thresholds=quality_thresholds(settings), draw=runner)
+        pipeline = Pipeline(reader, synthesizer, thresholds=quality_thresholds(settings), draw=runner.draw)
         loaded = cls(path, as_read, synthesizer, runner, pipeline)
         # On a GPU it has a thread, which ends when the last request lets go of it; that may be anywhere.
         weakref.finalize(loaded, threading.Thread(target=runner.close).start).atexit = False

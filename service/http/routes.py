@@ -92,6 +92,13 @@ def _engine(request: Request) -> Engine:
     return engine
 
 
+def _free_engine(request: Request) -> Engine:
+    """The engine; refuses a photo before its upload if the queue is full."""
+    engine = _engine(request)
+    engine.pool.refuse_overload()
+    return engine
+
+
 @health_routes.get("/livez", summary="Liveness probe")
 async def livez() -> Health:
     """Answers 200 while the process runs."""
@@ -150,10 +157,12 @@ async def metrics(
 )
 async def synthesize(request: Request) -> Response:
     """A synthetic face that could belong to the eye in the photo. It is a guess and identifies nobody."""
-    engine, query = _engine(request), read_query(request, SynthesizeQuery)
+    engine, query = _free_engine(request), read_query(request, SynthesizeQuery)
     media_type = choose_face_type(request, query)
     deadline_ms = read_deadline_ms(request, engine.settings.deadline_ms)
-    photo = await _read(request, engine)
+    photo = await read_photo(
+        request, max_bytes=engine.settings.max_upload_bytes, max_s=engine.settings.upload_timeout_s
+    )
     options = _options(query, engine.settings.max_people)
     request_id: str = request.state.request_id
     model = engine.model.current  # the same for this whole request, even if another is loaded meanwhile
@@ -183,11 +192,10 @@ async def synthesize(request: Request) -> Response:
 )
 async def synthesize_batch(request: Request) -> Response:
     """The answer of `/synthesize` for each photo of a form; one that fails does not fail the others."""
-    engine, query = _engine(request), read_query(request, SynthesizeQuery)
+    engine, query = _free_engine(request), read_query(request, SynthesizeQuery)
     media_type = choose_media_type(request, (JSON, openapi.ZIP))
     deadline_ms = read_deadline_ms(request, engine.settings.deadline_ms)
     settings: Settings = request.app.state.settings
-    engine.pool.refuse_overload()
     uploads = await read_photos(
         request,
         max_bytes=settings.max_batch_bytes,
@@ -234,10 +242,12 @@ async def synthesize_batch(request: Request) -> Response:
 )
 async def eyes(request: Request) -> Response:
     """Every detected eye, the largest person first."""
-    engine, query = _engine(request), read_query(request, EyesQuery)
+    engine, query = _free_engine(request), read_query(request, EyesQuery)
     media_type = choose_media_type(request, ("image/png" if query.overlay else JSON,))
     deadline_ms = read_deadline_ms(request, engine.settings.deadline_ms)
-    photo = await _read(request, engine)
+    photo = await read_photo(
+        request, max_bytes=engine.settings.max_upload_bytes, max_s=engine.settings.upload_timeout_s
+    )
     request_id: str = request.state.request_id
     pipeline = engine.model.current.pipeline
 
@@ -250,13 +260,6 @@ async def eyes(request: Request) -> Response:
     with cancel_on_disconnect(request):
         body = await _run(engine, Work.of(find), deadline_ms)
     return Response(body, media_type=media_type)
-
-
-async def _read(request: Request, engine: Engine) -> bytes:
-    """The photo's bytes; refuses it before the upload if the queue is full."""
-    settings = engine.settings
-    engine.pool.refuse_overload()
-    return await read_photo(request, max_bytes=settings.max_upload_bytes, max_s=settings.upload_timeout_s)
 
 
 async def _run(engine: Engine, work: Work[Any, Any, Any, T], max_ms: float) -> T:

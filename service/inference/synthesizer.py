@@ -6,6 +6,7 @@ Letters of shapes: B batch, H height, W width, C = 3 colours.
 import hashlib
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
@@ -65,6 +66,8 @@ class Synthesizer:
         self.device = session.device
         self._session = session
         self.last_run = ModelRun(time.monotonic(), 0.0, None)
+        self.observe: Callable[[int], object] | None = None
+        """Called with the number of eyes of each call."""
         self(np.zeros((1, info.eye_size, info.eye_size, 3), np.uint8))  # warm-up
 
     @classmethod
@@ -108,6 +111,8 @@ class Synthesizer:
         Raises:
             InferenceFailed: ONNX Runtime could not run the model.
         """
+        if self.observe is not None:
+            self.observe(len(eyes_BHWC))
         begin = time.monotonic()
         problem, num_failed = None, 0
         try:

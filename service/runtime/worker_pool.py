@@ -180,14 +180,14 @@ class WorkerPool:
         if self._num_lost:
             self.replace_dead()
         loop = asyncio.get_running_loop()
-        timer = StageTimer(time.monotonic() + max_ms / 1000, self._trace and self._trace())
-        item = WorkItem(work, timer, loop.create_future())
         with self._changed:
             if self._closing:
                 raise NotReady(
                     "The service is stopping. Send the photo to another one, or again in a moment."
                 )
             self._refuse_overload(max_ms / 1000)
+            timer = StageTimer(time.monotonic() + max_ms / 1000, self._trace and self._trace())
+            item = WorkItem(work, timer, loop.create_future())
             self._queue.append(item)
             self._changed.notify()
         item.timeout = loop.call_later(max_ms / 1000, self._expire, item)

@@ -36,4 +36,4 @@ def test_it_is_warmed_by_as_many_calls_at_once_as_may_come(tmp_path: Path, num_c
     synthesizer.sizes, synthesizer.together = Counter(), threading.Barrier(num_callers)
     runner = DeviceRunner(synthesizer, threading.Semaphore(1), Metrics(), num_callers=num_callers)
     assert synthesizer.sizes == {MAX_TOGETHER: num_callers}
-    assert runner(np.zeros((1, 64, 64, 3), np.uint8)).shape == (1, 128, 128, 3)
+    assert runner.draw(np.zeros((1, 64, 64, 3), np.uint8)).shape == (1, 128, 128, 3)

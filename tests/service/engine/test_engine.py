@@ -130,7 +130,7 @@ def test_photos_that_wait_are_drawn_together_and_each_gets_its_own_face(model: P
         alone = [ask(eye).content for eye in eyes]
         assert len(set(alone)) == len(alone)
         sizes: list[int] = []
-        engine.runner.synthesizer = noting(engine.runner.synthesizer, sizes)
+        engine.pipeline._draw = noting(engine.synthesizer, sizes)
         with Held(client, engine):
             asked = [threads.submit(ask, eye) for eye in [grey_eye, *eyes]]
             wait_for(lambda: engine.pool.state().num_queued == len(asked))
