@@ -23,31 +23,26 @@ _XMP = (
 ).encode()
 
 
+# Keyword, uncompressed, no language, no translation. Source: XMP part 3, 1.1.5.
+_PNG_CHUNK = b"iTXt" + b"XML:com.adobe.xmp\0\0\0\0\0" + _XMP
+_PNG_XMP = struct.pack(">I", len(_PNG_CHUNK) - 4) + _PNG_CHUNK + struct.pack(">I", zlib.crc32(_PNG_CHUNK))
+_PNG_HEADER_END = 33  # signature and IHDR
+
+# APP1 with its name. Source: XMP part 3, 1.1.3.
+_JPEG_NAMED = b"http://ns.adobe.com/xap/1.0/\0" + _XMP
+_JPEG_XMP = b"\xff\xe1" + struct.pack(">H", 2 + len(_JPEG_NAMED)) + _JPEG_NAMED
+
+
 def encode_synthetic(face: Face, format: FaceFormat) -> bytes:
     """The face as a file whose metadata says that it is synthetic."""
     file = encode(face.pixels, format)
     if format == "png":
-        return _add_xmp_to_png(file)
-    if format == "jpeg":
-        return _add_xmp_to_jpeg(file)
+        return file[:_PNG_HEADER_END] + _PNG_XMP + file[_PNG_HEADER_END:]
+    if format == "jpeg":  # JFIF's APP0 must come first
+        app0_end = 4 + int.from_bytes(file[4:6], "big") if file[2:4] == b"\xff\xe0" else 2
+        return file[:app0_end] + _JPEG_XMP + file[app0_end:]
     height, width = face.pixels.shape[:2]
     return _add_xmp_to_webp(file, width, height)
-
-
-def _add_xmp_to_png(file: bytes) -> bytes:
-    # Keyword, uncompressed, no language, no translation. Source: XMP part 3, 1.1.5.
-    chunk = b"iTXt" + b"XML:com.adobe.xmp\0\0\0\0\0" + _XMP
-    header_end = 33  # signature and IHDR
-    segment = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
-    return file[:header_end] + segment + file[header_end:]
-
-
-def _add_xmp_to_jpeg(file: bytes) -> bytes:
-    # APP1 with its name, after JFIF's APP0, which must come first. Source: XMP part 3, 1.1.3.
-    content = b"http://ns.adobe.com/xap/1.0/\0" + _XMP
-    segment = b"\xff\xe1" + struct.pack(">H", 2 + len(content)) + content
-    app0_end = 4 + int.from_bytes(file[4:6], "big") if file[2:4] == b"\xff\xe0" else 2
-    return file[:app0_end] + segment + file[app0_end:]
 
 
 def _add_xmp_to_webp(file: bytes, width: int, height: int) -> bytes:
