@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Final
 
 from service.errors import DeadlineExceeded
@@ -13,20 +14,21 @@ StageObserver = Callable[[str, float, float], None]
 """Called after each stage with its name, its duration and how long ago it ended, in milliseconds."""
 
 
+@dataclass(eq=False, slots=True)
 class StageTimer:
     """Deadline, cancellation flag and milliseconds by stage of one photo; other threads may cancel it.
 
-    Stages follow one another: each lasts from the end of the last one to the call of `end`.
+    Stages follow one another: each lasts from the end of the last one to the call of `end`. `deadline` and
+    `created` are times of the monotonic clock.
     """
 
-    def __init__(self, deadline: float = math.inf, observe: StageObserver | None = None) -> None:
-        """`deadline` is a time of the monotonic clock."""
-        self.created = self._begun = time.monotonic()
-        self.deadline = deadline
-        self.is_cancelled = False
-        self.observe = observe
-        self.queued_ms = 0.0
-        self.spent_ms: dict[str, float] = dict.fromkeys(STAGES, 0.0)
+    deadline: float = math.inf
+    observe: StageObserver | None = None
+    created: float = field(default_factory=time.monotonic)
+    is_cancelled: bool = False
+    queued_ms: float = 0.0
+    spent_ms: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+    _begun: float = field(default_factory=time.monotonic)
 
     def check(self) -> None:
         """Raises DeadlineExceeded after the deadline or the cancellation."""
