@@ -2,8 +2,9 @@
 
     python -m bench.call_path
 
-Traces `POST /synthesize` with `sys.setprofile` in all threads of a real server, once it is warm. A change is
-a call whose function lies in another module of `service` than the call before it in the same thread.
+Traces `POST /synthesize` with `sys.setprofile` in all threads of a real server, on a connection that was used
+before. A change is a call whose function lies in another module of `service` than the call before it in the
+same thread.
 """
 
 import argparse
@@ -12,8 +13,8 @@ import sys
 import tempfile
 import threading
 import time
-import urllib.request
 from collections import Counter
+from http.client import HTTPConnection
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
@@ -60,15 +61,16 @@ def trace(photo: bytes) -> CallPath:
         server = uvicorn.Server(uvicorn.Config(app, http=HttpProtocol, log_config=None))
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
-        address = f"http://127.0.0.1:{listener.getsockname()[1]}/synthesize"
-        request = urllib.request.Request(address, photo, {"Content-Type": "image/jpeg"})
+        client = HTTPConnection("127.0.0.1", listener.getsockname()[1], timeout=60)
         try:
             while not server.started and thread.is_alive():
                 time.sleep(0.01)
             for path.is_on in (*[False] * _NUM_WARM, True):
-                urllib.request.urlopen(request, timeout=60).read()
+                client.request("POST", "/synthesize", photo, {"Content-Type": "image/jpeg"})
+                client.getresponse().read()
             time.sleep(0.1)  # a worker may still note what it took
             path.is_on = False
+            client.close()
         finally:
             server.should_exit = True
             thread.join()
