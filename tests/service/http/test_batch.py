@@ -12,11 +12,11 @@ import PIL.Image
 import pytest
 from starlette.testclient import TestClient
 
-from service.engine.engine import Engine
 from service.errors import Overloaded
 from service.http.app import create_app
 from service.http.schemas import BatchAnswer
 from service.pipeline import Pipeline
+from service.runtime.worker_pool import WorkerPool
 from service.settings import Settings
 from tests.fakes import astronaut, encoded
 from tests.service.shapes import check_problem, check_standard_headers
@@ -128,10 +128,10 @@ def test_a_photo_that_crashes_the_service_fails_alone_and_is_logged(
 def test_a_photo_that_is_refused_for_now_says_when_to_come_back(
     client: TestClient, photo: bytes, monkeypatch: pytest.MonkeyPatch, accept: str
 ) -> None:
-    def refuse(self: Engine, work: Any, **given: Any) -> Any:
+    def refuse(self: WorkerPool, work: Any, **given: Any) -> Any:
         raise Overloaded("full", retry_after_s=7)
 
-    monkeypatch.setattr(Engine, "submit", refuse)
+    monkeypatch.setattr(WorkerPool, "submit", refuse)
     answer = send(client, photo, accept=accept)
     if accept == "application/zip":
         with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
