@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from service.errors import ModelContractUnknown, ModelError
+from service.errors import ModelError
 from service.inference.eye_finder import FinderInfo, read_finder_info
-from service.inference.model_files import list_models
+from service.inference.model_files import list_models, read_model
+from service.inference.onnx_metadata import read_metadata
 from service.inference.synthesizer import ModelInfo, read_model_info
 from service.runtime.file_changes import file_signature
 
@@ -69,10 +70,6 @@ def _read(path: Path, source: Source) -> CatalogEntry:
 
 
 def _read_info(path: Path) -> ModelInfo | FinderInfo:
-    try:
-        return read_model_info(path)
-    except ModelContractUnknown as error:
-        try:
-            return read_finder_info(path)
-        except ModelContractUnknown:
-            raise error from None  # most files are meant to be a synthesizer
+    if read_metadata(read_model(path), path).get("part") == "eye_finder":
+        return read_finder_info(path)
+    return read_model_info(path)

@@ -24,7 +24,7 @@ from service.inference.detector import (
     suppress_non_maxima,
 )
 from service.inference.model_files import model_path, read_model
-from service.inference.onnx_metadata import EXPORT_AGAIN, Metrics, Text, parse_metadata, read_metadata
+from service.inference.onnx_metadata import EXPORT_AGAIN, Metrics, Share, Text, parse_metadata, read_metadata
 from service.inference.session import Session, open_cpu_session
 from service.vision.eyes import Eye, EyeDetections, EyeFinder, eyes_from_points
 from service.vision.haar import HaarEyeFinder
@@ -70,7 +70,7 @@ class FinderInfo:
     licence_class: Text
     commit: Text
     date: Text
-    threshold: float
+    threshold: Share
     score_weights: tuple[float, ...]
     metrics: Metrics
 

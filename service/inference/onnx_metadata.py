@@ -22,6 +22,7 @@ Text = Annotated[str, msgspec.Meta(max_length=300, pattern=r"\A[^\x00-\x1f\x7f]*
 """A text that answers and log lines may hold."""
 
 Metrics = Annotated[dict[Text, float], msgspec.Meta(max_length=100)]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 SidePx = Annotated[int, msgspec.Meta(ge=1, le=4096)]
 
 _PREFIX: Final = "eye2face."

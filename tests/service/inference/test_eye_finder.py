@@ -140,8 +140,9 @@ def test_the_synthesizer_is_no_eye_finder(tmp_path: Path) -> None:
         LearnedEyeFinder.load(tiny_model(tmp_path / "tiny.onnx"))
 
 
-def test_a_finder_that_does_not_say_its_threshold_is_refused(tmp_path: Path) -> None:
-    path = tiny_finder(tmp_path / "finder.onnx", [seen_right(0, 0, 9)], threshold=None)
+@pytest.mark.parametrize("threshold", [None, "nan", "inf", "-1"])
+def test_a_finder_that_does_not_say_its_threshold_is_refused(tmp_path: Path, threshold: str | None) -> None:
+    path = tiny_finder(tmp_path / "finder.onnx", [seen_right(0, 0, 9)], threshold=threshold)
     with pytest.raises(ModelContractUnknown, match="threshold"):
         LearnedEyeFinder.load(path)
 
