@@ -10,8 +10,7 @@ to disk.
 
 import asyncio
 import codecs
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from email.message import Message
 from typing import Final
@@ -68,24 +67,13 @@ class UploadMemoryLimit:
         self.large = num_bytes // _LARGE_DIVISOR
         self.num_held = 0
 
-    @contextmanager
-    def hold(self) -> "Iterator[BodyReservation]":
-        """A reservation for one body, released with the context."""
-        body = BodyReservation(self)
-        try:
-            yield body
-        finally:
-            self.num_held -= body.num_bytes
 
-
+@dataclass(slots=True)
 class BodyReservation:
-    """The bytes of one body that have arrived."""
+    """The bytes of one body that have arrived, or of its response."""
 
-    __slots__ = ("limit", "num_bytes")
-
-    def __init__(self, limit: UploadMemoryLimit) -> None:
-        self.limit = limit
-        self.num_bytes = 0
+    limit: UploadMemoryLimit
+    num_bytes: int = 0
 
     def grow(self, num_bytes: int) -> None:
         """Adds bytes that arrived.
@@ -110,9 +98,13 @@ class BodyReservation:
         Raises:
             Overloaded: there is no memory for it.
         """
+        self.close()
+        self.grow(num_bytes)
+
+    def close(self) -> None:
+        """Neither the body nor a response is in memory."""
         self.limit.num_held -= self.num_bytes
         self.num_bytes = 0
-        self.grow(num_bytes)
 
 
 async def read_photo(request: Request, *, max_bytes: int, max_s: float) -> bytes:

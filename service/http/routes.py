@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from functools import partial
 from typing import Annotated, Any, Final, TypeVar
 
@@ -19,7 +19,13 @@ from service.engine.engine import Engine
 from service.errors import NotFound, NotReady
 from service.http import openapi
 from service.http.problems import problem_of
-from service.http.request_body import UploadedPhoto, check_photo_size, read_photo, read_photos
+from service.http.request_body import (
+    BodyReservation,
+    UploadedPhoto,
+    check_photo_size,
+    read_photo,
+    read_photos,
+)
 from service.http.request_params import (
     FACE_FORMATS,
     JSON,
@@ -69,7 +75,7 @@ class AdmittedRoute(APIRoute):
         request = Request(scope, receive, send)
         access: AccessControl = request.app.state.access
         admitted = nullcontext() if access.is_open else admit(request)
-        with admitted, request.app.state.uploads.hold() as request.state.body:
+        with admitted, closing(BodyReservation(request.app.state.uploads)) as request.state.body:
             try:
                 response = await self.endpoint(request)
             except asyncio.CancelledError as error:  # uvicorn stops, or Ray's caller disconnected

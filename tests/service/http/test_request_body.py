@@ -6,6 +6,7 @@ import json
 import time
 import tracemalloc
 from collections.abc import Iterable
+from contextlib import closing
 
 import httpx
 import pytest
@@ -337,16 +338,24 @@ def test_any_body_is_read_or_refused_by_an_error_of_ours(
         assert str(error)
 
 
+def hold(limit: UploadMemoryLimit) -> closing[BodyReservation]:
+    return closing(BodyReservation(limit))
+
+
 def test_one_body_alone_may_have_any_number_of_bytes() -> None:
     limit = UploadMemoryLimit(640)
-    with limit.hold() as body:
+    with hold(limit) as body:
         body.grow(10_000)
     assert limit.num_held == 0
 
 
 def test_beyond_the_limit_large_bodies_are_refused_and_small_ones_beyond_twice_as_much() -> None:
     limit = UploadMemoryLimit(640)
-    with limit.hold() as first, limit.hold() as second, limit.hold() as small:
+    with (
+        hold(limit) as first,
+        hold(limit) as second,
+        hold(limit) as small,
+    ):
         first.grow(630)
         second.grow(10)
         with pytest.raises(Overloaded, match="650 bytes"):
@@ -358,14 +367,14 @@ def test_beyond_the_limit_large_bodies_are_refused_and_small_ones_beyond_twice_a
             small.grow(0)
         assert refused.value.retry_after_s == 1
     assert limit.num_held == 0
-    with limit.hold() as other, limit.hold() as large:
+    with hold(limit) as other, hold(limit) as large:
         other.grow(1)
         large.grow(600)
 
 
 def test_a_body_that_fails_leaves_its_room() -> None:
     limit = UploadMemoryLimit(10)
-    with pytest.raises(KeyError), limit.hold() as body:
+    with pytest.raises(KeyError), hold(limit) as body:
         body.grow(100)
         raise KeyError
     assert limit.num_held == 0
@@ -373,7 +382,7 @@ def test_a_body_that_fails_leaves_its_room() -> None:
 
 def test_a_response_takes_the_place_of_its_body_until_it_has_left() -> None:
     limit = UploadMemoryLimit(1000)
-    with limit.hold() as first, limit.hold() as second:
+    with hold(limit) as first, hold(limit) as second:
         first.grow(600)
         first.replace(900)
         assert limit.num_held == 900

@@ -73,3 +73,11 @@ def test_an_error_that_nobody_expected_is_an_internal_error(
     monkeypatch.setattr(route, "endpoint", fail)
     problem = client.post("/eyes", headers={"X-API-Key": "secret"})
     check_problem(problem, 500, "internal_error")
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_body_that_was_answered_holds_no_memory(app: FastAPI, client: TestClient, path: str) -> None:
+    image, key = {"image": ("a.png", b"no picture", "image/png")}, {"X-API-Key": "secret"}
+    assert client.post(path, files=image, headers=key).status_code in (200, 415)
+    assert client.post(path, content=b"no form", headers=key).status_code == 415
+    assert app.state.uploads.num_held == 0
