@@ -14,13 +14,14 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from http.client import HTTPConnection
+from http.client import HTTPResponse
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
 import uvicorn
 
+from bench.load import write_request
 from bench.photos import write_photos
 from service.http.app import create_app
 from service.http.protocol import HttpProtocol
@@ -61,16 +62,18 @@ def trace(photo: bytes) -> CallPath:
         server = uvicorn.Server(uvicorn.Config(app, http=HttpProtocol, log_config=None))
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
-        client = HTTPConnection("127.0.0.1", listener.getsockname()[1], timeout=60)
+        request = write_request("/synthesize", photo, "raw")
         try:
             while not server.started and thread.is_alive():
                 time.sleep(0.01)
-            for path.is_on in (*[False] * _NUM_WARM, True):
-                client.request("POST", "/synthesize", photo, {"Content-Type": "image/jpeg"})
-                client.getresponse().read()
-            time.sleep(0.1)  # a worker may still note what it took
-            path.is_on = False
-            client.close()
+            with socket.create_connection(listener.getsockname(), timeout=60) as client:
+                for path.is_on in (*[False] * _NUM_WARM, True):
+                    client.sendall(request)
+                    answer = HTTPResponse(client)
+                    answer.begin()
+                    answer.read()
+                time.sleep(0.1)  # a worker may still note what it took
+                path.is_on = False
         finally:
             server.should_exit = True
             thread.join()
