@@ -99,6 +99,8 @@ _UPLOAD_ERRORS: Final = (
     errors.NotAcceptable,
     errors.UploadTooSlow,
     errors.UploadTooLarge,
+    errors.HeadTooLarge,
+    errors.NotLocal,
     errors.UnsupportedMediaType,
     errors.InvalidParameter,
     errors.MissingField,
