@@ -7,25 +7,19 @@ Three sources of weights, all converted here and none shipped:
 Letters of shapes: B batch, C channels, H and W height and width.
 """
 
-import hashlib
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import httpx
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from tqdm import tqdm
 
 from training.errors import FeaturesUnavailable
 
 TORCHVISION_URL = "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"
-TORCHVISION_SHA256_START = "dcbb9e9d"
-"""torchvision names its files by the first eight hex digits of their SHA-256."""
 
 GENUINE_FILE = "vgg19_imagenet_conv1_1_to_conv3_4.npz"
 DISTILLED_FILE = "vgg19_distilled_16x.npz"
@@ -186,70 +180,28 @@ def load_features(perceptual: str, layers: tuple[Layer, ...]) -> VGGFeatures:
         return VGGFeatures({source: loaders[source](path) for source in sources}, layers)
     if sources != ["torchvision"]:
         raise FeaturesUnavailable(f"{sources} wants the folder of the two archives, not {perceptual}")
-    if "://" in perceptual:
-        path = download(perceptual, cache_dir())
-    return VGGFeatures({"torchvision": _load_torchvision(path)}, layers)
+    return VGGFeatures({"torchvision": _load_torchvision(perceptual)}, layers)
 
 
-def cache_dir() -> Path:
-    """Where downloaded weights stay: `$XDG_CACHE_HOME/eye2face` or `~/.cache/eye2face`."""
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "eye2face"
-
-
-def download(url: str, folder: Path) -> Path:
-    """The file behind `url`, fetched once into `folder` and checked by the digits in its name.
-
-    torchvision's names end in `-` and the first eight hex digits of the SHA-256; a name without
-    them is not checked.
-
-    Raises:
-        FeaturesUnavailable: the server does not answer with the file, or its checksum differs.
-    """
-    path = folder / url.rsplit("/", 1)[-1]
-    if path.exists():
-        return path
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    digest = hashlib.sha256()
+def _load_torchvision(source: str) -> ConvStack:
+    """From the file, or from a URL, which torch fetches once and checks by the digits in the file's name."""
     try:
-        with (
-            httpx.stream("GET", url, follow_redirects=True, timeout=60) as answer,
-            partial.open("wb") as file,
-        ):
-            answer.raise_for_status()
-            total = int(answer.headers.get("Content-Length", 0)) or None
-            with tqdm(total=total, unit="B", unit_scale=True, desc=path.name) as bar:
-                for part in answer.iter_bytes():
-                    file.write(part)
-                    digest.update(part)
-                    bar.update(len(part))
-    except httpx.HTTPError as error:
-        partial.unlink(missing_ok=True)
-        raise FeaturesUnavailable(
-            f"{url} could not be fetched ({error}); fetch it elsewhere and pass its path with --perceptual"
-        ) from error
-    _, dash, expected = path.stem.rpartition("-")
-    if dash and not digest.hexdigest().startswith(expected):
-        partial.unlink()
-        raise FeaturesUnavailable(
-            f"{url} has SHA-256 {digest.hexdigest()[:16]}…, expected it to begin with {expected}"
+        state = (
+            torch.hub.load_state_dict_from_url(source, map_location="cpu", check_hash=True, weights_only=True)
+            if "://" in source
+            else torch.load(source, map_location="cpu", weights_only=True)
         )
-    partial.replace(path)
-    return path
-
-
-def _load_torchvision(path: Path) -> ConvStack:
-    if not path.is_file():
-        raise FeaturesUnavailable(f"{path} does not exist; pass a folder, a file or a URL with --perceptual")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
         weights = {
             f"{conv}.{kind}": state[f"features.{index}.{kind}"]
             for conv, index in TORCHVISION_INDEX.items()
             for kind in ("weight", "bias")
         }
+    except OSError as error:
+        raise FeaturesUnavailable(
+            f"{source} cannot be read ({error}): pass a folder, a file or a URL with --perceptual"
+        ) from error
     except Exception as error:  # a pickle of unknown origin can fail in any way; all mean the same
-        raise FeaturesUnavailable(f"{path} is not torchvision's vgg19 file: {error}") from error
+        raise FeaturesUnavailable(f"{source} is not torchvision's vgg19 file: {error}") from error
     # Source: torchvision, VGG19_Weights.IMAGENET1K_V1, transforms.
     mean, deviation = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     return ConvStack(weights, (1 / deviation).diag(), -mean / deviation)

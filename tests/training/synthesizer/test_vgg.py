@@ -19,7 +19,6 @@ from training.synthesizer.vgg import (
     CONVS,
     REPORT_CONVS,
     Layer,
-    download,
     load_features,
     report_layers,
     training_layers,
@@ -135,7 +134,7 @@ def test_a_download_is_checked_cached_and_loaded(
     path, _ = write_torchvision(served / "draft.pth")
     digits = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
     path = path.rename(served / f"vgg19-{digits}.pth")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
     url = f"{address}/{path.name}"
     assert load_features(url, report_layers(url)).layers == TORCHVISION
     path.unlink()
@@ -143,19 +142,22 @@ def test_a_download_is_checked_cached_and_loaded(
 
 
 def test_a_download_with_another_checksum_is_thrown_away(
-    file_server: tuple[str, Path], tmp_path: Path
+    file_server: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     address, served = file_server
     (served / "vgg19-00000000.pth").write_bytes(b"changed on the way")
-    with pytest.raises(FeaturesUnavailable, match="expected it to begin with 00000000"):
-        download(f"{address}/vgg19-00000000.pth", tmp_path / "cache")
-    assert list((tmp_path / "cache").iterdir()) == []
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    with pytest.raises(FeaturesUnavailable, match=r'invalid hash value \(expected "00000000"'):
+        load_features(f"{address}/vgg19-00000000.pth", TORCHVISION)
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
 
 
-def test_a_server_without_the_file_says_how_to_go_on(file_server: tuple[str, Path], tmp_path: Path) -> None:
+def test_a_server_without_the_file_says_how_to_go_on(
+    file_server: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
     with pytest.raises(FeaturesUnavailable, match=r"404.*--perceptual"):
-        download(f"{file_server[0]}/vgg19-11111111.pth", tmp_path / "cache")
-    assert list((tmp_path / "cache").iterdir()) == []
+        load_features(f"{file_server[0]}/vgg19-11111111.pth", TORCHVISION)
 
 
 def test_torchvisions_file_has_no_genuine_or_distilled_layers(tmp_path: Path) -> None:
