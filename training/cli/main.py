@@ -27,7 +27,7 @@ from training.evaluation import evaluate as evaluation
 from training.evaluation.train_serve_gap import measure_gap
 from training.experiment import tables
 from training.export import onnx as exporting
-from training.loop import previews as pictures
+from training.loop.previews import draw_grid
 from training.loop.run_folder import read_description
 from training.synthesizer.recipes import RECIPES
 from training.synthesizer.train import RunSettings
@@ -160,11 +160,8 @@ def evaluate(  # noqa: PLR0913  every option is an argument
     scores = evaluation.evaluate(drawing, dataset, features)
     facts = {"data": pairs.manifest["settings"]["source"]}
     evaluation.write_scores(out, split, features, scores, facts, keep=keep)
-    _draw_grid(grid, dataset, drawing)
-    typer.echo(
-        f"{len(dataset)} {pairs.part}s of the split {split!r}; features: {evaluation.describe(features)}"
-    )
-    typer.echo(evaluation.table(scores))
+    draw_grid(grid, dataset, drawing.values())
+    typer.echo(tables.render_scores(out))
     typer.echo(f"numbers: {out}, pictures: {grid}")
 
 
@@ -276,15 +273,3 @@ def _training_data(data: dict[str, dict[str, object]]) -> str:
 def _eyes_to_check(pairs: Pairs) -> Image:
     rows = np.linspace(0, len(pairs.eyes) - 1, min(128, len(pairs.eyes))).astype(int)
     return np.concatenate(list(pairs.eyes[rows].swapaxes(0, 1)))
-
-
-def _draw_grid(
-    path: Path, dataset: EyeFacePairs, systems: dict[str, evaluation.System], num_eyes: int = 15
-) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    samples = [dataset[int(i)] for i in np.linspace(0, len(dataset) - 1, num_eyes)]
-    eyes, faces = (
-        np.stack([np.ascontiguousarray(sample[part].permute(1, 2, 0)) for sample in samples])
-        for part in (0, 1)
-    )
-    pictures.write_rows(path, [eyes[..., :3], *(draw(eyes) for draw in systems.values()), faces])

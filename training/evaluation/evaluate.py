@@ -6,7 +6,7 @@ are measured alike. Letters of shapes: B batch, C channels, H and W height and w
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, astuple, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -235,16 +235,6 @@ def write_scores(
     whole["scores"] = kept | {name: asdict(score) for name, score in scores.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
-
-
-def table(scores: Mapping[str, Scores]) -> str:
-    """The scores as a Markdown table, one row a system."""
-    names = [field.name for field in fields(Scores)]
-    lines = ["| system | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
-    for system, score in scores.items():
-        values = [f"{value:.4f}" if isinstance(value, float) else str(value) for value in astuple(score)]
-        lines.append(f"| {system} | " + " | ".join(values) + " |")
-    return "\n".join(lines)
 
 
 def _chunks(dataset: EyeFacePairs) -> Iterator[tuple[Image, Image]]:

@@ -150,15 +150,7 @@ def _line(cells: Iterable[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-SCORE_COLUMNS = {
-    "l2": "L2",
-    "feature_loss": "feature loss",
-    "std_features": "std loss of features",
-    "std_map_features": "the same by position",
-    "sigma_ratio": "σ ratio",
-    "ssim": "SSIM",
-    "frequency_error": "frequencies off",
-}
+SCORE_COLUMNS = {column.key: column.heading for column in (*COLUMNS[:6], COLUMNS[7])}
 """The numbers of `training.evaluation.evaluate.Scores` as the report heads them."""
 
 Mark = Literal["RESULTS", "EXPERIMENT", "PARITY", "FOUND", "SERVED"]

@@ -1,5 +1,6 @@
 """Pictures of a run: loss curves, and a grid of eyes, drawn faces and true faces."""
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import cv2
@@ -22,18 +23,19 @@ def draw_faces(model: nn.Module, eyes_BHWC: Image) -> Image:
     return np.asarray(faces.permute(0, 2, 3, 1).cpu().numpy(), dtype=np.uint8)
 
 
-def draw_grid(model: nn.Module, dataset: EyeFacePairs, path: Path, *, num_eyes: int = 12) -> None:
-    """Writes columns of eye, drawn face and true face for samples spread over the dataset."""
+def draw_grid(
+    path: Path, dataset: EyeFacePairs, systems: Iterable[Callable[[Image], Image]], *, num_eyes: int = 12
+) -> None:
+    """Writes columns of eye, each system's face and the true face, for samples spread over the dataset."""
     chosen = [dataset[int(i)] for i in np.linspace(0, len(dataset) - 1, num_eyes)]
-    eyes = np.stack([eye.permute(1, 2, 0).numpy() for eye, _ in chosen])
-    true = np.stack([face.permute(1, 2, 0).numpy() for _, face in chosen])
-    write_rows(path, [eyes[..., :3], draw_faces(model, eyes), true])
-
-
-def write_rows(path: Path, rows: list[Image]) -> None:
-    """Writes rows of pictures (each B x H x W x 3 uint8 RGB), all as large as the last row's."""
-    size = rows[-1].shape[2]
+    eyes, true = (
+        np.stack([np.ascontiguousarray(sample[part].permute(1, 2, 0)) for sample in chosen])
+        for part in (0, 1)
+    )
+    rows = [eyes[..., :3], *(draw(eyes) for draw in systems), true]
+    size = true.shape[2]
     lines = [np.hstack([cv2.resize(picture, (size, size)) for picture in row]) for row in rows]
+    path.parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(path), np.vstack(lines)[..., ::-1])
 
 

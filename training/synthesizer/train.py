@@ -18,6 +18,7 @@ A run's folder holds `run.json`, `checkpoint.pt`, `stats.jsonl`, `curves.png` an
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from training.data.splits import Split
 from training.data.store import Pairs
 from training.loop.loop import run_loop
 from training.loop.precision import usable_precision
-from training.loop.previews import draw_curves, draw_grid
+from training.loop.previews import draw_curves, draw_faces, draw_grid
 from training.loop.run_folder import RunOutput, claim
 from training.synthesizer.objectives import OBJECTIVES, describe_objective
 from training.synthesizer.recipes import Recipe, describe
@@ -101,7 +102,7 @@ def train(recipe: Recipe, pairs: Pairs, settings: RunSettings) -> Path:
             draw_curves(settings.folder)
             split: Split = "dev" if "dev" in pairs.rows["split"] else "train"  # tiny data may have no dev
             faces = EyeFacePairs(pairs, split, num_eyes=model.num_eyes, face_size=model.face_size)
-            draw_grid(state.ema, faces, settings.folder / "grid.png")
+            draw_grid(settings.folder / "grid.png", faces, [partial(draw_faces, state.ema)])
 
     run_loop(
         recipe, state, lambda: train_step(fabric, state, objective, next(batches)), settings,

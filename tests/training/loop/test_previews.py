@@ -6,16 +6,22 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from training.data.dataset import EyeFacePairs
+from training.data.store import Pairs
 from training.loop import previews as pictures
 
 
-def test_rows_stand_under_each_other_enlarged_to_the_last(tmp_path: Path) -> None:
-    red, blue = np.zeros((2, 4, 4, 3), np.uint8), np.zeros((2, 8, 8, 3), np.uint8)
-    red[..., 0], blue[..., 2] = 255, 255
-    pictures.write_rows(tmp_path / "grid.png", [red, blue])
-    grid = cv2.imread(str(tmp_path / "grid.png"))
-    assert grid is not None and grid.shape == (16, 16, 3)
-    assert grid[0, 0].tolist() == [0, 0, 255] and grid[15, 15].tolist() == [255, 0, 0]
+def test_a_grid_shows_eyes_above_drawn_above_true_faces(tiny_pairs: Pairs, tmp_path: Path) -> None:
+    dataset = EyeFacePairs(tiny_pairs, "train", num_eyes=2)
+    red = np.zeros((3, 16, 16, 3), np.uint8)
+    red[..., 0] = 255
+    pictures.draw_grid(tmp_path / "new" / "grid.png", dataset, [lambda eyes: red[: len(eyes)]], num_eyes=3)
+    grid = cv2.imread(str(tmp_path / "new" / "grid.png"))
+    assert grid is not None and grid.shape == (96, 96, 3)
+    eye, face = (each.permute(1, 2, 0).numpy() for each in dataset[len(dataset) - 1])
+    assert np.array_equal(grid[:32, 64:, ::-1], eye[..., :3])
+    assert (grid[32:64] == (0, 0, 255)).all()
+    assert np.array_equal(grid[64:, 64:, ::-1], face)
 
 
 def test_curves_are_drawn_from_the_statistics(tmp_path: Path) -> None:
