@@ -48,14 +48,15 @@ SHIPPED, SYNTHESIZER = Path("models/eye_finder.onnx"), Path("models/synthesizer.
 Data = Annotated[Path, typer.Argument(help="Folder with scenes.csv, faces.csv or both, and their pictures.")]
 Run = Annotated[Path, typer.Argument(help="Folder of the run; an unfinished run there goes on.")]
 Limit = Annotated[
-    int | None, typer.Option(help="At most so many pictures of each CSV and parts of each picture of nobody.")
+    int | None,
+    typer.Option(help="At most so many pictures of each CSV, and parts of one without people."),
 ]
 
 Nobody = Annotated[
     Path | None,
     typer.Option(
         help="Folder of more pictures without people; by their names a tenth of them serves to fit "
-        "the threshold, two tenths to measure false eyes."
+        "the threshold, two tenths to measure false positives."
     ),
 ]
 

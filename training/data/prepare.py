@@ -101,7 +101,7 @@ def prepare(settings: PrepareSettings, *, finder: EyeFinder | None = None, progr
     folder is left as it is.
 
     Raises:
-        DataError: the source cannot be used, or the folder was begun from other photos or settings.
+        DataError: the source cannot be used, or the folder is of other photos or settings.
     """
     layout = find_layout(settings.source) if settings.layout == "auto" else settings.layout
     photos = list_photos(

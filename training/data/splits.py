@@ -1,6 +1,6 @@
 """Held-out splits by person: one rule for the synthesizer, the eye finder, its refiner and every table.
 
-The rule looks at a person's name alone, so models that learn from the same photos hold out the same people,
+The rule depends on a person's name alone, so models that learn from the same photos hold out the same people,
 whatever their seeds. Where a photo names no person, its file stands for one.
 """
 
@@ -16,7 +16,7 @@ FinderSplit = Literal["train", "calibration", "dev", "val"]
 
 DEV_PART = 0.05
 VAL_PART = 0.05
-"""Parts of the people that are held out where nobody says which."""
+"""Parts of the people that are held out where the source names no splits."""
 
 _HELD_OUT: tuple[Split, ...] = ("train", "dev", "val")
 

@@ -189,7 +189,7 @@ class PairsWriter:
     """Writes a folder of pairs, a chunk of photos at a time; the first `num_photos` photos are done.
 
     Raises:
-        DataError: the folder was begun with other settings, holds other files, or lacks bytes.
+        DataError: the folder is of other settings, holds other files, or lacks bytes.
     """
 
     def __init__(self, out: Path, settings: Settings) -> None:

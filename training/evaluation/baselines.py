@@ -23,13 +23,13 @@ NUM_CORRECTIONS = 8
 
 
 def nearest_eye(pairs: Pairs) -> System:
-    """The system that answers with the face of the training eye that looks most like the eye."""
+    """The system that answers with the face of the training eye most similar to the eye."""
     train = EyeFacePairs(pairs, "train")
     eyes = np.stack([pairs.eyes[row, side] for row, side in train.samples])
-    known_MP, faces = _looks(eyes), true_faces(train)
+    known_MP, faces = _normalized(eyes), true_faces(train)
 
     def draw(eyes_BHWC: Image) -> Image:
-        likeness = _looks(eyes_BHWC[..., :3]) @ known_MP.T
+        likeness = _normalized(eyes_BHWC[..., :3]) @ known_MP.T
         chosen: Image = faces[likeness.argmax(1).numpy()]
         return chosen
 
@@ -59,7 +59,7 @@ def _scaled(faces_BHWC: Image, middle_HWC: NDArray[np.float32], factor: float) -
     return np.asarray(np.clip(np.round(scaled), 0, 255), dtype=np.uint8)
 
 
-def _looks(eyes_BHWC: Image) -> Tensor:
+def _normalized(eyes_BHWC: Image) -> Tensor:
     """Small eyes as vectors of mean 0 and length 1, so that a product is a correlation."""
     small = [cv2.resize(eye, (EYE_SIDE, EYE_SIDE), interpolation=cv2.INTER_AREA) for eye in eyes_BHWC]
     flat = torch.from_numpy(np.stack(small)).float().flatten(1)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from service.inference.eye_finder import NUM_CALIBRATION_FEATURES, LearnedEyeFinder
 from training.finder.evaluate import is_true_positive
-from training.finder.test_sets import NOBODY, Example
+from training.finder.test_sets import NO_PEOPLE, Example
 
 FALSE_POSITIVES_PER_PICTURE = 1 / 100
 """Fewer than the one in 50 that is promised, for the next pictures will not be these."""
@@ -29,8 +29,8 @@ WEIGHT_DECAY = 1e-4
 class LabelledDetections:
     """Detections that are known to be true or false positives.
 
-    `features` N x NUM_CALIBRATION_FEATURES. `negatives`: the kind of pictures of nobody that each detection
-    is of; empty where its picture shows somebody, if only with the eyes painted over.
+    `features` N x NUM_CALIBRATION_FEATURES. `negatives`: the kind of picture without people that each
+    detection is of; empty where its picture shows somebody, if only with the eyes painted over.
     """
 
     features: NDArray[np.float64]
@@ -49,7 +49,7 @@ def label_detections(finder: LearnedEyeFinder, examples: Iterable[Example]) -> L
             if right is not None:
                 features.append(scored.features)
                 is_eye.append(right)
-                negatives.append(example.kind if example.kind.startswith(NOBODY) else "")
+                negatives.append(example.kind if example.kind.startswith(NO_PEOPLE) else "")
     rows = np.array(features, np.float64).reshape(-1, NUM_CALIBRATION_FEATURES)
     return LabelledDetections(rows, np.array(is_eye, np.bool_), np.array(negatives, np.str_))
 
@@ -74,7 +74,7 @@ def fit_logistic_regression(detections: LabelledDetections) -> tuple[float, ...]
 def fit_threshold(
     detections: LabelledDetections, weights: Sequence[float], num_negatives: Mapping[str, int]
 ) -> float:
-    """The least score with at most FALSE_POSITIVES_PER_PICTURE on every kind of pictures of nobody.
+    """The least score with at most FALSE_POSITIVES_PER_PICTURE on every kind of pictures without people.
 
     `num_negatives` counts the pictures of each kind. One threshold over all of them would let many easy
     pictures make up for a kind in which every fortieth shows a false positive.

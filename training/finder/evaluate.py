@@ -18,7 +18,7 @@ from tqdm import tqdm
 from service.vision.eyes import CROP_PER_EYE_DISTANCE, Eye, EyeFinder
 from training.data.files import write_atomically
 from training.finder.scenes import EyeLabel
-from training.finder.test_sets import NOBODY, PACKAGED, Example
+from training.finder.test_sets import NO_PEOPLE, PACKAGED, Example
 
 MATCH_DISTANCE = 0.15
 """Of the distance between the eyes."""
@@ -95,7 +95,7 @@ class KindNumbers(TypedDict):
     eyes: int
     found: int
     pictures: int
-    false_eyes: int
+    false_positives: int
 
 
 class FinderNumbers(TypedDict):
@@ -111,12 +111,10 @@ class FinderNumbers(TypedDict):
 def summarize(by_kind: Mapping[str, KindResult]) -> FinderNumbers:
     """The results of one finder as numbers that can be kept as JSON."""
     errors = [error for result in by_kind.values() for error in result.errors]
-    nobody = {kind: result for kind, result in by_kind.items() if kind.startswith(NOBODY)}
-    empty = [count for result in nobody.values() for count in result.false_positives]
+    counts = {kind: result.false_positives for kind, result in by_kind.items() if kind.startswith(NO_PEOPLE)}
+    empty = [count for of_kind in counts.values() for count in of_kind]
     # Hundreds of parts of three pictures say more of these three than of pictures.
-    various = [
-        count for kind, result in nobody.items() if kind != PACKAGED for count in result.false_positives
-    ]
+    various = [count for kind, of_kind in counts.items() if kind != PACKAGED for count in of_kind]
     sure = [
         right for result in by_kind.values() for score, right in result.scored if score >= CONFIDENT_SCORE
     ]
@@ -127,19 +125,19 @@ def summarize(by_kind: Mapping[str, KindResult]) -> FinderNumbers:
                 eyes=result.num_eyes,
                 found=result.num_found,
                 pictures=len(result.false_positives),
-                false_eyes=sum(result.false_positives),
+                false_positives=sum(result.false_positives),
             )
             for kind, result in by_kind.items()
         },
         centre_error=round(float(np.median([error[0] for error in errors])), 4) if errors else None,
         cpu_ms=round(float(np.median(milliseconds)), 2),
         rates={
-            "false eyes a picture, all of nobody": (sum(empty), len(empty)),
-            "false eyes a picture, all of nobody but packaged": (sum(various), len(various)),
+            "false positives a picture, all without people": (sum(empty), len(empty)),
+            "false positives a picture, all without people but packaged": (sum(various), len(various)),
             "side right": (sum(error[1] for error in errors), len(errors)),
             "roll within 5°": (sum(error[2] <= 5 for error in errors), len(errors)),
             "size within 15 %": (sum(abs(error[3] - 1) <= 0.15 for error in errors), len(errors)),
-            "right of those scored 0.9 or more": (sum(sure), len(sure)),
+            "precision at scores of 0.9 or more": (sum(sure), len(sure)),
         },
     )
 
@@ -159,8 +157,8 @@ def table(numbers: Mapping[str, FinderNumbers]) -> str:
         add(f"found: {kind}", f"{kinds[kind]['eyes']} eyes", cells)
     for kind in (kind for kind, counted in kinds.items() if not counted["eyes"]):
         counts = [each["kinds"][kind] for each in finders]
-        cells = (_rate(each["false_eyes"], each["pictures"]) for each in counts)
-        add(f"false eyes a picture, {kind}", f"{kinds[kind]['pictures']} pictures", cells)
+        cells = (_rate(each["false_positives"], each["pictures"]) for each in counts)
+        add(f"false positives a picture, {kind}", f"{kinds[kind]['pictures']} pictures", cells)
     for name in finders[0]["rates"]:
         add(name, "", (_rate(*each["rates"][name]) for each in finders))
     add("centre error, median", "", (str(each["centre_error"]) for each in finders))

@@ -29,7 +29,7 @@ from training.export.onnx import store_as_float16, to_onnx
 from training.finder.calibration import fit_logistic_regression, fit_threshold, label_detections
 from training.finder.detector import DISTANCE_UNIT_PX, STRIDE, EyeFinderNet
 from training.finder.refiner_model import RefinerNet
-from training.finder.test_sets import NOBODY, Example
+from training.finder.test_sets import NO_PEOPLE, Example
 from training.loop.run_folder import read_description
 
 NUM_CANDIDATES = 64
@@ -136,7 +136,7 @@ def export_calibrated(
     Returns the metadata with the scores' weights and the threshold that were fitted.
     """
     finder, refiner = graphs[0], graphs[1] if len(graphs) > 1 else None
-    num_negatives = Counter(example.kind for example in examples if example.kind.startswith(NOBODY))
+    num_negatives = Counter(example.kind for example in examples if example.kind.startswith(NO_PEOPLE))
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / "draft.onnx"
         # Which detections the refiner sees depends on the scores: first uncalibrated, then calibrated ones.
@@ -148,7 +148,7 @@ def export_calibrated(
             metadata = replace(metadata, score_weights=weights, threshold=threshold)
     metrics = {
         "candidates_fitted_on": float(len(detections.is_eye)),
-        "pictures_of_nobody": float(num_negatives.total()),
+        "pictures_without_people": float(num_negatives.total()),
     }
     write_finder(finder, path, metadata, metrics, refiner)
     return metadata

@@ -79,7 +79,7 @@ def load_photos(
     """All usable photos of one split, decoded; `limit` takes the first so many of each table.
 
     `measured` asks for the stricter rule of what is sure. A picture of which any row has no points is left
-    out: somebody may be in it whom nobody labelled.
+    out: somebody without a label may be in it.
 
     Raises:
         DataError: the folder holds neither scenes.csv nor faces.csv, or one of them cannot be used.

@@ -81,7 +81,7 @@ def parts_without_people(photos: Iterable[LabelledPhoto]) -> Iterator[Image]:
 
 
 def background(empty: Sequence[Image], size: int, rng: Rng) -> Image:
-    """A size x size x 3 picture of nobody: a part of a real one, or plain, noise or drawn shapes."""
+    """A size x size x 3 picture of no people: a part of a real one, or plain, noise or drawn shapes."""
     kind = rng.random()
     if kind < 0.7:
         return random_crop(empty[int(rng.integers(len(empty)))], size, rng)

@@ -53,7 +53,7 @@ class EyeLabel:
 
 
 class Scenes:
-    """Scenes by their index, from labelled photos and from pictures that show nobody."""
+    """Scenes by their index, from labelled photos and from pictures without people."""
 
     def __init__(self, photos: Sequence[LabelledPhoto], empty: Sequence[Image], *, seed: int = 0) -> None:
         if not photos or not empty:

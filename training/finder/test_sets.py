@@ -1,7 +1,7 @@
 """Held-out pictures with known eyes, which eye finders are evaluated and calibrated on.
 
 Kinds: frontal (faces of 48 px or wider), masked, profile, several people as they are; tilted, dark, small,
-close-up, masked by drawing and several put together, all made from frontal ones; nobody; and a cat.
+close-up, masked by drawing and several put together, all made from frontal ones; no people; and a cat.
 Everything random is seeded by the picture's number.
 """
 
@@ -30,15 +30,15 @@ SMALLEST_DISTANCE_PX = 10.0
 NUM_CROPS_EACH = 200
 """So many random squares of each packaged picture are negatives."""
 
-NOBODY = "nobody: "
+NO_PEOPLE = "no people: "
 """How the names of the kinds of negatives begin; their false positives set the threshold."""
 
-PACKAGED = f"{NOBODY}packaged"
+PACKAGED = f"{NO_PEOPLE}packaged"
 """Hundreds of parts of a few pictures that ship with scikit-image."""
 
 EYES_PAINTED_OVER = "eyes painted over"
 """The kind of photos whose people had their eyes covered by skin: a brow, a lid or a rim may be left of them,
-so they are told apart from pictures of nobody."""
+so they are counted apart from pictures without people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ def negative_examples(
     for picture in packaged(names):
         yield from (Example(PACKAGED, _random_square(picture, rng), ()) for _ in range(num_crops_each))
     for part in parts_without_people(photos):
-        yield Example(f"{NOBODY}beside people", part, ())
+        yield Example(f"{NO_PEOPLE}beside people", part, ())
     for photo in photos:
         if len(photo.people) == 1 and photo.kind != "several-faces":
             painted = photo.pixels.copy()
@@ -130,7 +130,7 @@ def negative_examples(
 
 
 def folder_negatives(folder: Path, split: FinderSplit) -> list[Example]:
-    """One split of a folder's pictures of nobody: each whole, and a square of it.
+    """One split of a folder's pictures of no people: each whole, and a square of it.
 
     Raises:
         DataError: the folder holds no pictures, or one of them cannot be read.
@@ -139,7 +139,7 @@ def folder_negatives(folder: Path, split: FinderSplit) -> list[Example]:
     shown = (
         each for picture in from_folder(folder, split) for each in (picture, _random_square(picture, rng))
     )
-    return [Example(f"{NOBODY}a folder", each, ()) for each in shown]
+    return [Example(f"{NO_PEOPLE}a folder", each, ()) for each in shown]
 
 
 def _random_square(picture: Image, rng: Rng) -> Image:

@@ -40,14 +40,14 @@ class SceneDataset(Dataset[tuple[Tensor, Tensor]]):
         return torch.from_numpy(np.ascontiguousarray(picture)), torch.from_numpy(target_maps(eyes))
 
 
-def load_scenes(data: Path, seed: int, nobody: Path | None = None) -> Scenes:
+def load_scenes(data: Path, seed: int, without_people: Path | None = None) -> Scenes:
     """Scenes of the `train` part of the labelled photos, and of pictures without people.
 
     Raises:
-        DataError: `data` holds no labelled photos, or `nobody` no pictures.
+        DataError: `data` holds no labelled photos, or `without_people` no pictures.
     """
     photos = load_photos(data, "train")
-    more = from_folder(nobody, "train") if nobody else ()
+    more = from_folder(without_people, "train") if without_people else ()
     return Scenes(photos, [*packaged(TRAINED), *parts_without_people(photos), *more], seed=seed)
 
 

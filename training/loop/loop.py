@@ -77,7 +77,7 @@ def run_loop(
     """Takes steps up to the schedule's last one.
 
     `take_step` moves the weights once and answers the loss terms by name. Of several processes one `writes`.
-    `after_step` is told the number of each step that is done and, where one was due, saved.
+    `after_step` gets the number of each step once it is done and, if one is due, its checkpoint saved.
     """
     keep_freed_memory()
     stats = StatsWriter(output.folder, state.step, every=output.log_every) if writes else None

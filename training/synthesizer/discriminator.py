@@ -38,7 +38,7 @@ class Discriminator(nn.Module):
         self.layers.append(_conv(channels, 1, stride=1))
 
     def forward(self, faces_BCHW: Tensor, eyes_BCHW: Tensor) -> Tensor:
-        """High where a face looks real."""
+        """Scores, high for patches that seem real."""
         seen = faces_BCHW
         if self.sees_eyes:
             eyes = functional.interpolate(eyes_BCHW, faces_BCHW.shape[-2:], mode="bilinear", antialias=True)

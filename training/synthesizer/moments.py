@@ -15,7 +15,7 @@ from torch import Tensor
 from training.synthesizer.losses import FeatureMaps, mean_over_batch, over_processes
 
 NUM_DIRECTIONS = 64
-"""As many as a batch has faces: covariances of more could not be told from noise."""
+"""As many as a batch has faces: covariances of more would be noise."""
 
 
 class RunningMoments:

@@ -92,7 +92,7 @@ class Objective:
 
     @property
     def needs_features(self) -> bool:
-        """Whether a term looks at features, so that the perceptual network must run."""
+        """Whether a term compares features, so that the perceptual network must run."""
         return any("feature" in name for name in self.weights)
 
     @property
@@ -102,7 +102,7 @@ class Objective:
 
     @property
     def needs_directions(self) -> bool:
-        """Whether a term looks along random directions."""
+        """Whether a term projects features on random directions."""
         return "covariance_features" in self.weights
 
     def __call__(self, inputs: LossInputs) -> tuple[Tensor, dict[str, Tensor]]:

@@ -65,7 +65,7 @@ EYE2FACE_192 = replace(
 """The recipe of the next default model: 576,000 faces in three sizes. No file made by it ships yet."""
 
 STEPS_64 = 600
-"""38,000 samples: about five minutes of two cores where the loss looks at features."""
+"""38,000 samples: about five minutes of two cores with a feature loss."""
 
 STDMAP_EMA_DCT_128 = Recipe(
     "stdmap-ema-dct-128", "stdmap-ema-dct", num_steps=3600, convs=("1_1", "2_1", "3_1", "4_1", "5_1")

@@ -51,7 +51,7 @@ def test_a_finder_is_trained_exported_and_measured(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_more_pictures_of_nobody_come_from_a_folder(tmp_path: Path) -> None:
+def test_more_pictures_without_people_come_from_a_folder(tmp_path: Path) -> None:
     data = write_scenes(tmp_path / "data", 12)
     nobody = tmp_path / "nobody"
     nobody.mkdir()
@@ -62,7 +62,7 @@ def test_more_pictures_of_nobody_come_from_a_folder(tmp_path: Path) -> None:
     run("export-finder", tmp_path / "run", data, model, "--licence-class", "research", *limits)
     shown = run("evaluate-finder", data, model, "--no-haar", "--out", tmp_path / "numbers.json", *limits)
     num_measured = 2 * len(list(from_folder(nobody, "dev")))
-    assert f"| false eyes a picture, nobody: a folder | {num_measured} pictures |" in shown
+    assert f"| false positives a picture, no people: a folder | {num_measured} pictures |" in shown
 
 
 @pytest.mark.slow

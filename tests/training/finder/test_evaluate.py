@@ -80,9 +80,9 @@ def test_an_eye_whose_label_is_not_sure_is_neither_hit_nor_miss_nor_false() -> N
     assert is_true_positive(EYES[1], as_it_is(sure=(True, False))) is None
 
 
-def test_any_eye_is_false_where_nobody_is() -> None:
-    empty = Example("nobody", np.zeros((9, 9, 3), np.uint8), ())
-    assert evaluate_finder(Knowing(*EYES), [empty])["nobody"].false_positives == [2]
+def test_any_eye_is_false_where_there_are_no_people() -> None:
+    empty = Example("no people", np.zeros((9, 9, 3), np.uint8), ())
+    assert evaluate_finder(Knowing(*EYES), [empty])["no people"].false_positives == [2]
 
 
 def test_examples_show_their_eyes_where_they_say() -> None:
@@ -100,9 +100,9 @@ def test_examples_show_their_eyes_where_they_say() -> None:
     assert np.abs(examples["tilted"].picture[y, x] - pupil).max() < 40
 
 
-def test_pictures_of_nobody_have_no_eyes() -> None:
+def test_pictures_without_people_have_no_eyes() -> None:
     examples = list(negative_examples([photo()]))
-    assert {example.kind.split(":")[0] for example in examples} == {"nobody", EYES_PAINTED_OVER}
+    assert {example.kind.split(":")[0] for example in examples} == {"no people", EYES_PAINTED_OVER}
     assert len({example.kind for example in examples}) == 3
     assert not any(example.eyes for example in examples)
 
@@ -116,14 +116,14 @@ def test_the_interval_of_a_rate_is_wilsons() -> None:
 
 def test_the_table_shows_every_kind_and_finder(tmp_path: Path) -> None:
     empty = np.zeros((9, 9, 3), np.uint8)
-    examples = [as_it_is(), Example("nobody: black", empty, ()), *[Example(PACKAGED, empty, ())] * 3]
+    examples = [as_it_is(), Example("no people: black", empty, ()), *[Example(PACKAGED, empty, ())] * 3]
     finders = {"a": Knowing(*EYES), "b": Knowing()}
     numbers = {name: summarize(evaluate_finder(finder, examples)) for name, finder in finders.items()}
     shown = table(numbers)
     assert "| found: frontal | 2 eyes | 1.000 (0.342–1.000) | 0.000 (0.000–0.658) |" in shown
-    assert "| false eyes a picture, nobody: black | 1 pictures | 2.00 (2/1) |" in shown
-    assert "| false eyes a picture, all of nobody |  | 2.00 (8/4) |" in shown
-    assert "| false eyes a picture, all of nobody but packaged |  | 2.00 (2/1) |" in shown
+    assert "| false positives a picture, no people: black | 1 pictures | 2.00 (2/1) |" in shown
+    assert "| false positives a picture, all without people |  | 2.00 (8/4) |" in shown
+    assert "| false positives a picture, all without people but packaged |  | 2.00 (2/1) |" in shown
     assert "| side right |  | 1.000 (0.342–1.000) | none |" in shown
     assert "| centre error, median |  | 0.0 | None |" in shown
     write_numbers(tmp_path / "numbers.json", numbers)
@@ -144,11 +144,11 @@ def test_scores_are_fitted_to_what_is_true() -> None:
     assert (own, partner, constant) == pytest.approx((0.8, 1.5, -0.5), abs=0.2)
 
 
-def test_the_threshold_allows_so_many_false_eyes_and_no_more() -> None:
-    num_empty = {"nobody: hard": 700, "nobody: easy": 10_000}
+def test_the_threshold_allows_so_many_false_positives_and_no_more() -> None:
+    num_empty = {"no people: hard": 700, "no people: easy": 10_000}
     logits = np.linspace(-5, 5, 100)
     features = np.stack([logits, *[0 * logits] * 3, 1 + 0 * logits], 1)
-    judged = LabelledDetections(features, np.zeros(100, np.bool_), np.full(100, "nobody: hard"))
+    judged = LabelledDetections(features, np.zeros(100, np.bool_), np.full(100, "no people: hard"))
     threshold = fit_threshold(judged, (1.0, 0.0, 0.0, 0.0, 0.0), num_empty)
     assert (1 / (1 + np.exp(-logits)) >= threshold).sum() == int(700 * FALSE_POSITIVES_PER_PICTURE)
 
@@ -163,16 +163,16 @@ def test_candidates_are_judged_with_their_partners(tmp_path: Path) -> None:
     np.testing.assert_allclose(judged.features[:, [0, 2, 4, 5, 7]], expected, atol=1e-5)
     assert judged.is_eye.tolist() == [True, True, False]
     assert set(judged.negatives) == {""}
-    kinds = [EYES_PAINTED_OVER, "nobody: black"]
+    kinds = [EYES_PAINTED_OVER, "no people: black"]
     empty = [Example(kind, photo().pixels[:256, :256], ()) for kind in kinds]
     finder = LearnedEyeFinder.load(tiny_finder(tmp_path / "f.onnx", rows))
-    assert label_detections(finder, empty).negatives.tolist() == [""] * 3 + ["nobody: black"] * 3
+    assert label_detections(finder, empty).negatives.tolist() == [""] * 3 + ["no people: black"] * 3
 
 
 def test_a_threshold_is_never_below_the_least() -> None:
     features = np.array([[-9.0, 0, 0, 0, 1]])
-    detections = LabelledDetections(features, np.zeros(1, np.bool_), np.full(1, "nobody: hard"))
-    assert fit_threshold(detections, (1.0, 0, 0, 0, 0), {"nobody: hard": 10}) == MIN_THRESHOLD
+    detections = LabelledDetections(features, np.zeros(1, np.bool_), np.full(1, "no people: hard"))
+    assert fit_threshold(detections, (1.0, 0, 0, 0, 0), {"no people: hard": 10}) == MIN_THRESHOLD
 
 
 def test_a_roll_of_nearly_half_a_turn_to_either_side_is_nearly_the_same() -> None:

@@ -23,7 +23,7 @@ from training.finder.negatives import (
     packaged,
     parts_without_people,
 )
-from training.finder.test_sets import NOBODY, folder_negatives
+from training.finder.test_sets import NO_PEOPLE, folder_negatives
 
 NUM_PICTURES = 60
 SPLITS: tuple[FinderSplit, ...] = ("train", "calibration", "dev")
@@ -76,7 +76,7 @@ def test_a_picture_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 def test_each_measured_picture_is_shown_whole_and_in_part(folder: Path) -> None:
     cases = folder_negatives(folder, "dev")
-    assert {case.kind for case in cases} == {f"{NOBODY}a folder"}
+    assert {case.kind for case in cases} == {f"{NO_PEOPLE}a folder"}
     assert len(cases) == 2 * len(list(from_folder(folder, "dev")))
     assert all(case.picture.shape == (20, 30, 3) for case in cases[::2])
     assert all(max(case.picture.shape[:2]) <= 20 for case in cases[1::2])

@@ -82,7 +82,7 @@ def test_a_shrunk_photo_keeps_its_eyes_in_place() -> None:
     assert centre == pytest.approx((80, 70), abs=0.2)
 
 
-def test_scenes_want_photos_and_pictures_of_nobody() -> None:
+def test_scenes_want_photos_and_pictures_without_people() -> None:
     with pytest.raises(DataError, match="no labelled photo"):
         Scenes([], [EMPTY])
 
