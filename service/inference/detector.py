@@ -21,6 +21,9 @@ STRIDE_PX = 32
 
 MAX_UPSCALE = 3.0
 
+_REFINED_SIDE_PX = 640
+"""A photo is not halved below this long side before the refiner cuts from it."""
+
 _MIN_LOGIT = -1.5
 """Peaks of a lower logit, a probability of 0.18, are dropped before the refiner."""
 
@@ -67,7 +70,12 @@ class EyeDetector:
         self._refiner = refiner
 
     def __call__(self, photo: Image, long_side_px: int) -> list[Detection]:
-        """The detections at the scale of this long side, refined, in pixels of the photo."""
+        """The detections at the scale of this long side, refined, in pixels of the photo.
+
+        A large photo is halved first: the refiner needs no more pixels, and cuts from fewer of them faster.
+        """
+        if max(photo.shape[:2]) >= 2 * max(long_side_px, _REFINED_SIDE_PX):
+            return [_doubled(each) for each in self(_halve(photo), long_side_px)]
         small, scale_x, scale_y = _resize(photo, min(MAX_UPSCALE, long_side_px / max(photo.shape[:2])))
         right, below = -small.shape[1] % STRIDE_PX, -small.shape[0] % STRIDE_PX
         padded = cv2.copyMakeBorder(small, 0, below, 0, right, cv2.BORDER_REPLICATE)
@@ -185,8 +193,19 @@ def _resize(photo: Image, scale: float) -> tuple[Image, float, float]:
     size = max(1, round(width * scale)), max(1, round(height * scale))
     small, halved = photo, 1
     while min(small.shape[:2]) > 1 and small.shape[1] >= 2 * size[0] and small.shape[0] >= 2 * size[1]:
-        half = small.shape[1] // 2, small.shape[0] // 2
-        even = small[: 2 * half[1], : 2 * half[0]]
-        small, halved = np.asarray(cv2.resize(even, half, interpolation=cv2.INTER_AREA), np.uint8), 2 * halved
+        small, halved = _halve(small), 2 * halved
     scale_x, scale_y = halved * small.shape[1] / size[0], halved * small.shape[0] / size[1]
     return np.asarray(cv2.resize(small, size, interpolation=cv2.INTER_LINEAR), np.uint8), scale_x, scale_y
+
+
+def _halve(photo: Image) -> Image:
+    """The photo at half its sides; an odd last row or column is cut off."""
+    half = max(1, photo.shape[1] // 2), max(1, photo.shape[0] // 2)
+    even = photo[: 2 * half[1], : 2 * half[0]]
+    return np.asarray(cv2.resize(even, half, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _doubled(each: Detection) -> Detection:
+    """A detection in a halved photo, in pixels of the photo."""
+    x, y, partner_x, partner_y = (2 * length + 0.5 for length in (each.x, each.y, *each.partner))
+    return replace(each, x=x, y=y, distance=2 * each.distance, partner=(partner_x, partner_y))
