@@ -1,6 +1,7 @@
 """A service under attack: connections to it, its memory, and how fast it says that it lives."""
 
 import contextlib
+import os
 import socket
 import threading
 import time
@@ -41,9 +42,17 @@ class Target:
         lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
         return int(next(line for line in lines if line.startswith("VmRSS")).split()[1]) // 1024
 
+    def num_connections(self) -> int:
+        """Sockets of the process."""
+        num_sockets = 0
+        for link in Path(f"/proc/{self.pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                num_sockets += os.readlink(link).startswith("socket:")
+        return num_sockets
+
     @contextmanager
     def stays_well(self, *, max_growth_mb: int = MAX_GROWTH_MB) -> Iterator[None]:
-        """Asks /livez all the while: 19 of 20 answers must come in time; memory must not grow."""
+        """Asks /livez all the while: 9 of 10 answers must come in time; memory must not grow."""
         before, seconds, end = self.memory_mb(), list[float](), threading.Event()
 
         def probe() -> None:
@@ -60,7 +69,7 @@ class Target:
             time.sleep(0.3)
             end.set()
             thread.join()
-        assert seconds and sorted(seconds)[len(seconds) * 19 // 20] < MAX_LIVEZ_S, sorted(seconds)[-5:]
+        assert seconds and sorted(seconds)[len(seconds) * 9 // 10] < MAX_LIVEZ_S, sorted(seconds)[-5:]
         assert self.memory_mb() - before < max_growth_mb
 
 
