@@ -7,7 +7,7 @@ from fastapi.openapi.utils import get_openapi
 
 from service import errors
 from service.errors import Eye2FaceError
-from service.http.request_body import FIELD
+from service.http.json_body import FIELD
 from service.http.request_params import DEADLINE_HEADER, EyesQuery, SynthesizeQuery, describe_query
 from service.http.schemas import Problem, SynthesisAnswer
 

@@ -9,13 +9,11 @@ to disk.
 """
 
 import asyncio
-import codecs
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from email.message import Message
 from typing import Final
 
-import msgspec
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -24,23 +22,19 @@ from starlette.requests import Request
 from service.errors import (
     EmptyBody,
     InvalidForm,
-    InvalidJson,
-    InvalidParameter,
     MissingField,
     Overloaded,
-    RequestError,
     UnsupportedMediaType,
     UploadTooLarge,
     UploadTooSlow,
 )
+from service.http.json_body import FIELD, options_in_body, quoted, read_json
 
-FIELD: Final = "image"
 _MAX_FIELDS: Final = 16
 _MAX_TYPE_LENGTH: Final = 2000  # it is parsed in quadratic time
 _FORMS = "image/*, multipart/form-data with the file in the field 'image', or application/json with base64"
 
-_LARGE_DIVISOR: Final = 64
-"""A body is large from 1/64 of the limit on: 4 MB if the service has 2 GB of memory."""
+_LARGE_DIVISOR: Final = 64  # a body is large from 1/64 of the limit on: 4 MB with 2 GB of memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +55,6 @@ class UploadMemoryLimit:
     """
 
     def __init__(self, num_bytes: int) -> None:
-        self.decoding = asyncio.Lock()
-        """Base64 is decoded in one thread: the interpreter does nothing else meanwhile, 15 ms for 20 MB."""
         self.most = num_bytes
         self.large = num_bytes // _LARGE_DIVISOR
         self.num_held = 0
@@ -170,8 +162,10 @@ async def _read(request: Request, max_bytes: int) -> bytes:
         return await _from_form(request, max_bytes)
     if media_type == "application/json":
         body = await _join(request, max_bytes)
-        async with request.state.body.limit.decoding:
-            return await asyncio.to_thread(_from_json, body)
+        request.state.body.grow(len(body))  # decoding copies it
+        if not body:
+            raise EmptyBody(f"The request has no body. Send a photo as {_FORMS}.")
+        return await asyncio.to_thread(read_json, body)
     if media_type.startswith("image/"):
         return await _join(request, max_bytes)
     found = f"The Content-Type is '{media_type[:80]}'." if media_type else "There is no Content-Type."
@@ -281,55 +275,11 @@ async def _read_form(request: Request, max_bytes: int, *, max_fields: int) -> li
 def _photos_of(form: FormData) -> list[UploadFile]:
     names = [name for name, _ in form.multi_items()]
     if FIELD not in names:
-        found = f"the fields {_quoted(names)}" if names else "no fields"
+        found = f"the fields {quoted(names)}" if names else "no fields"
         raise MissingField(f"The form holds {found}. Send the photo as a file in the field '{FIELD}'.")
     photos = [photo for photo in form.getlist(FIELD) if isinstance(photo, UploadFile)]
     if len(photos) < names.count(FIELD):
         raise MissingField(f"'{FIELD}' is a text field. Send the photo as a file, with a file name.")
     if others := sorted(set(names) - {FIELD}):
-        raise _options_in_body(others)
+        raise options_in_body(quoted(others))
     return photos
-
-
-class _JsonPhoto(msgspec.Struct, forbid_unknown_fields=True):
-    image: bytes
-    """In JSON base64."""
-
-
-def _from_json(body: bytes) -> bytes:
-    if not body:
-        raise EmptyBody(f"The request has no body. Send a photo as {_FORMS}.")
-    try:
-        return msgspec.json.decode(body.removeprefix(codecs.BOM_UTF8), type=_JsonPhoto).image
-    except msgspec.ValidationError as error:
-        raise _explain(str(error), body) from error
-    except msgspec.DecodeError as error:
-        raise InvalidJson(f'The body is not JSON ({error}). Send {{"{FIELD}": base64}}.') from error
-
-
-def _explain(reason: str, body: bytes) -> RequestError:
-    """The error for JSON of another shape, by msgspec's message."""
-    if "missing required field" in reason:
-        return MissingField(f'The JSON object lacks a field. Send {{"{FIELD}": base64}}.')
-    if "unknown field" in reason:
-        other = reason.split("`")[1]
-        if f'"{FIELD}"'.encode() in body:
-            return _options_in_body([other])
-        return MissingField(f'The JSON object has the field {_quoted([other])}. Send {{"{FIELD}": base64}}.')
-    if f"$.{FIELD}" not in reason:
-        return InvalidJson(f'The JSON is not an object. Send {{"{FIELD}": base64}}.')
-    if "base64" not in reason:
-        return InvalidJson(f"The field '{FIELD}' is no string. Send the photo in base64.")
-    if b'"data:' in body[:1000]:
-        return InvalidJson(f"The field '{FIELD}' is a data URL. Send only what follows its comma.")
-    return InvalidJson(f"The field '{FIELD}' is not base64. Use the standard alphabet without line breaks.")
-
-
-def _options_in_body(names: list[str]) -> InvalidParameter:
-    return InvalidParameter(
-        f"The body holds {_quoted(names)} beside '{FIELD}'. Options such as eye=left go into the query."
-    )
-
-
-def _quoted(names: list[str]) -> str:
-    return ", ".join(f"'{name[:40]}'" for name in names[:5]) + (", ..." if len(names) > 5 else "")

@@ -22,7 +22,7 @@ BODIES = {
     "lists beside it": (b'{"image":"aaaa","x":[' + b"[]," * 6_500_000 + b"[]]}", b"422"),
     "depth": (b'{"image":' + b"[" * 19_000_000, b"400"),
     "names": (b"{" + b'"x":0,' * 3_000_000 + b'"image":"aaaa"}', b"422"),
-    "escapes": (b'{"image":"' + b"\\u0061" * 3_200_000 + b'"}', b"415"),
+    "escapes": (b'{"image":"' + b"\\u0061" * 3_200_000 + b'"}', b"400"),
     "base64": (b'{"image":"' + base64.b64encode(bytes(14_000_000)) + b'"}', b"415"),
     "spaces": (b" " * 19_000_000, b"400"),
 }

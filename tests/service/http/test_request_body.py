@@ -278,6 +278,14 @@ def test_a_form_that_is_cut_off_is_refused() -> None:
         (b'{"image": 1' + b"0" * 5000 + b"}", "no string"),
         (b'{"image": [' + b"[]," * 1_000_000 + b"[]]}", "no string"),
         (b"[]", "not an object"),
+        (b'{"image": "aaaa"}' + b" " * 5000, "more than the photo"),
+        (b'{"image": "aaaa"} {"image": "aaaa"}', "not JSON"),
+        (b'{"image": "aaaa', "not JSON"),
+        (b" " * 5000 + b'{"image": "aaaa"}', "not JSON"),
+        (b'{"image": "aa==aaaa"}', "not base64"),
+        (b'{"image": "' + b"aaaa" * 2**18 + b'aa==aaaa"}', "not base64"),
+        (b'{"image": "' + b"aaaa" * (2**18 - 1) + b'aa==aaaa"}', "not base64"),
+        (b'{"image": "aaa\\"}', "not JSON"),
         (b'"text"', "not an object"),
         (b'{"image": 3}', "no string"),
         (b'{"image": null}', "no string"),
@@ -293,8 +301,11 @@ def test_json_that_is_wrong_says_why(body: bytes, said: str) -> None:
         read(body, "application/json", max_bytes=10**7)
 
 
-def test_json_may_have_escapes_and_a_byte_order_mark() -> None:
-    assert read(b'\xef\xbb\xbf {"image": "aa\\/\\u0061"} ', "application/json") == base64.b64decode("aa/a")
+def test_json_may_have_escaped_slashes_and_a_byte_order_mark() -> None:
+    for num in (1, 2**20 - 1, 2**20, 3 * 2**20):  # around the length that is decoded at once
+        text = b"a" * num + b"/" * (-num % 4 + 4)
+        body = b'\xef\xbb\xbf {"image" : "' + text.replace(b"/", rb"\/") + b'"} '
+        assert read(body, "application/json", max_bytes=10**7) == base64.b64decode(text)
 
 
 def test_json_of_another_shape_makes_no_tree() -> None:
