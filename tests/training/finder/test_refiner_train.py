@@ -90,6 +90,27 @@ def test_a_crop_that_is_moved_shows_the_eye_where_its_label_says() -> None:
     assert float(labels[:, 1].std()) > 0.02
 
 
+def test_size_and_turn_of_a_moved_label_are_those_that_the_crop_shows() -> None:
+    turn, middle = 0.3, (WIDE_PX - 1) / 2
+    v, u = np.mgrid[:WIDE_PX, :WIDE_PX] - middle
+    along, across = u * math.cos(turn) + v * math.sin(turn), v * math.cos(turn) - u * math.sin(turn)
+    bar = 255 * np.clip(10.5 - abs(along), 0, 1) * np.clip(3.5 - abs(across), 0, 1)
+    label = torch.tensor([[1.0, 0, 0, 0, turn, 0]])
+    wide = torch.from_numpy(bar).float().expand(64, 3, WIDE_PX, WIDE_PX)
+    close, labels = augment_crops(wide, label.repeat(64, 1), torch.Generator().manual_seed(0))
+    lengths = []
+    for crop, moved in zip(close[:, 0], labels, strict=True):
+        y, x = np.nonzero((crop > 0.5 * crop.max()).numpy())
+        variances, axes = np.linalg.eigh(np.cov(np.stack([x, y])))
+        assert math.remainder(math.atan2(axes[1, 1], axes[0, 1]) - float(moved[4]), math.pi) == pytest.approx(
+            0, abs=0.06
+        )
+        lengths.append(math.log(variances[1]) / 2)
+    apart = np.array(lengths) - labels[:, 3].numpy()
+    assert apart == pytest.approx(np.full(64, apart.mean()), abs=0.08)
+    assert float(labels[:, 3].std()) > 0.05 and float(labels[:, 4].std()) > 0.05
+
+
 def test_what_is_no_eye_teaches_no_place() -> None:
     answers, labels = torch.randn(4, len(LABELS)), torch.zeros(4, len(LABELS))
     _, terms = refiner_loss(answers, labels)

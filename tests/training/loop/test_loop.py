@@ -1,14 +1,15 @@
 """The loop that every trainer runs: rates, averages, checkpoints and statistics of each step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from training.errors import RunConflict
 from training.loop import checkpoint as checkpoints
-from training.loop.loop import TrainState, begin, run_loop
+from training.loop.loop import TrainState, begin, run_loop, train_network
 from training.loop.run_folder import RunOutput, read_stats
 from training.loop.schedule import Schedule, learning_rate
 
@@ -67,6 +68,25 @@ def test_a_run_that_ended_early_goes_on_from_its_last_checkpoint_bitwise_the_sam
         assert all(torch.equal(one[part][name], other[part][name]) for name in one[part])
     assert not torch.equal(one["model"]["weight"], one["average"]["weight"])
     assert [line["step"] for line in read_stats(killed.folder)] == [1, 2, 3, 4]
+
+
+def test_a_network_is_trained_with_bounded_gradients(tmp_path: Path) -> None:
+    model = nn.Linear(2, 1)
+
+    def loss(model: nn.Module, batch: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        return 1e6 * model(batch).square().mean(), {}
+
+    def batches(first_step: int) -> Iterator[tuple[Tensor]]:
+        assert first_step == 0
+        return iter([(torch.ones(3, 2),)] * PLAN.num_steps)
+
+    model.eval()
+    train_network(model, PLAN, RunOutput(tmp_path, **EACH), {"seed": 0}, batches, loss)
+    gradients = [each.grad for each in model.parameters() if each.grad is not None]
+    assert torch.cat([each.flatten() for each in gradients]).norm().item() == pytest.approx(5.0, rel=1e-3)
+    assert model.training
+    with pytest.raises(RunConflict, match="another seed"):
+        train_network(model, PLAN, RunOutput(tmp_path, **EACH), {"seed": 1}, batches, loss)
 
 
 def test_a_process_that_does_not_write_leaves_no_file(tmp_path: Path) -> None:

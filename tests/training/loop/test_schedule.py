@@ -12,6 +12,8 @@ PLAN = Schedule(num_steps=100, learning_rate=1.0, warmup_steps=10, cooldown_part
 def test_the_learning_rate_warms_up_stays_and_falls_to_zero() -> None:
     rates = [learning_rate(PLAN, step) for step in (0, 9, 50, 75, 100)]
     assert rates == pytest.approx([0.1, 1.0, 1.0, 0.5, 0.0])
+    short = Schedule(num_steps=10, learning_rate=1.0, warmup_steps=10, cooldown_part=1.0)
+    assert [learning_rate(short, step) for step in (3, 8)] == pytest.approx([0.4, 0.2])
 
 
 def test_every_parameter_group_gets_the_rate_of_the_step() -> None:

@@ -86,6 +86,23 @@ def test_frequencies_count_alike_in_strong_and_in_weak_contrast() -> None:
     assert losses.dct_moments(0.1 * pred, 0.1 * true).item() == pytest.approx(strong, rel=0.01)
 
 
+def test_strong_and_weak_frequencies_count_alike() -> None:
+    generator = torch.Generator().manual_seed(0)
+    basis = losses._block_cosines()
+
+    def loss(scale: float) -> float:
+        """With one frequency, in drawn and true faces, as many times as strong."""
+        scales = torch.ones(64)
+        scales[9] = scale
+        blocks = (
+            (each * scales) @ basis for each in torch.randn(2, 32, 64, generator=generator.manual_seed(0))
+        )
+        pred, true = (each.reshape(32, 1, 8, 8) for each in blocks)
+        return losses.dct_moments(pred, true).item()
+
+    assert loss(100.0) == pytest.approx(loss(1.0), rel=1e-3)
+
+
 def test_layers_add_up_by_their_weights() -> None:
     ones, zeros = torch.ones(2, 1, 1, 1), torch.zeros(2, 1, 1, 1)
     assert losses.feature([ones, 3 * ones], [zeros, zeros], [0.5, 2.0]).item() == pytest.approx(6.5)
@@ -127,6 +144,8 @@ def test_the_total_variation_is_the_mean_step_to_the_neighbours() -> None:
     stripes = torch.tensor([0.0, 1.0, 0.0, 1.0]).expand(2, 3, 4, 4)
     assert losses.total_variation(stripes).item() == 1.0
     assert losses.total_variation(torch.ones(2, 3, 4, 4)).item() == 0.0
+    slope = torch.arange(4.0) + 2 * torch.arange(4.0)[:, None]
+    assert losses.total_variation(slope.expand(2, 3, 4, 4)).item() == 3.0
 
 
 def test_the_hinge_is_met_beyond_one_and_the_model_pays_the_score() -> None:

@@ -63,6 +63,18 @@ def test_losses_get_the_weights_of_layers(
     torch.testing.assert_close(state.features.scales, means, rtol=1e-4, atol=0)
 
 
+def test_a_step_trains_batch_norms_whatever_the_model_was_used_for_before(
+    tiny_pairs: Pairs, archives: str, tmp_path: Path, batch: Batch
+) -> None:
+    state = begun(TINY, tiny_pairs, archives, tmp_path)
+    state.model.eval()
+    steps.train_step(Fabric(accelerator="cpu"), state, OBJECTIVES[TINY.objective], batch)
+    counts = [
+        value for name, value in state.model.state_dict().items() if name.endswith("num_batches_tracked")
+    ]
+    assert counts and all(count == 1 for count in counts)
+
+
 def test_running_targets_move_with_every_batch(
     monkeypatch: pytest.MonkeyPatch, tiny_pairs: Pairs, archives: str, tmp_path: Path, batch: Batch
 ) -> None:
