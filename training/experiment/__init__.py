@@ -1,1 +1,1 @@
-"""The comparison of training objectives: runs, results, tables, the HTML report."""
+"""The comparison of training objectives: runs, results, tables."""
