@@ -1,13 +1,17 @@
-"""READ FIRST: photo bytes to face bytes, in three steps.
+"""READ FIRST: one photo's bytes to its faces, in three steps: read, draw, finish.
 
-read    bytes -> Header          images.read_header  nothing decoded; what cannot be used is refused here
-        -> Image                 images.decode       upright; a JPEG at little more than the scale that serves
-        -> EyeDetections         EyeFinder.detect    eyes in pixels of the upright photo at full size
-        -> Quality               measure_quality     eyes below the QualityThresholds are rejected
-        -> SelectedCrops         select_crops        S x S, a left eye mirrored, from the sharpest pixels
-draw    -> DrawnFaces            Synthesizer         F x F; one call for the photos that wait together
-finish  -> Synthesis of Faces    finish              mirrored back for a left eye
-        -> bytes                 encode_synthetic    in service.provenance, the seam every face leaves through
+S is the side of an eye's crop and F that of a face, in pixels; images are H x W x 3, uint8, RGB.
+
+read    bytes -> Photo                vision.photo           header parsed; decoded as finely as needed
+        Photo -> SelectedCrops        selection.select_crops, which calls
+            -> EyeDetections          Photo.detect           in pixels of the upright photo; not for input=eye
+            -> Quality of each eye    Photo.measure          eyes below the QualityThresholds are rejected
+            -> S x S crops            Photo.crop             a left eye mirrored
+draw    SelectedCrops -> DrawnFaces   Synthesizer            F x F; one call for the photos that wait together
+finish  DrawnFaces -> Synthesis       Pipeline.finish        mirrored back for a left eye
+
+Bytes come from `http.request_body`, a folder or a file; the caller encodes each Face by
+`provenance.encode_synthetic`, the only place where faces become files.
 """
 
 import time

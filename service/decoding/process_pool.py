@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Final, Literal, TypeVar
 
 from service.decoding.messages import KnownError, Result, StageTimes
-from service.decoding.reader import InProcessReader, PhotoReader, PhotoRequest, PhotoTask, pixel_memory
+from service.decoding.reader import InProcessReader, PhotoReader, PhotoTask, ReadRequest, pixel_memory
 from service.decoding.worker_process import WorkerProcess
 from service.errors import ModelError, SandboxMissing
 from service.observability.stage_timer import StageTimer
@@ -97,7 +97,7 @@ class ProcessPoolReader:
             raise result
         return result
 
-    def read_together(self, requests: Sequence[PhotoRequest[T]]) -> list[T | Exception]:
+    def read_together(self, requests: Sequence[ReadRequest[T]]) -> list[T | Exception]:
         """The same for several photos, read by one process: it is woken once, and so is the caller."""
         timers = [timer for _, _, timer in requests]
         self._cores.release()

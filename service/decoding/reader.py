@@ -40,7 +40,7 @@ class PhotoTask(Generic[T]):
     max_pixel_bytes: int = 0
 
 
-PhotoRequest = tuple[bytes, PhotoTask[T], StageTimer]
+ReadRequest = tuple[bytes, PhotoTask[T], StageTimer]
 
 
 class PhotoReader(Protocol):
@@ -60,7 +60,7 @@ class PhotoReader(Protocol):
             RuntimeError: a bug: the task raised an unexpected error in its process.
         """
 
-    def read_together(self, requests: "Sequence[PhotoRequest[T]]") -> "Sequence[T | Exception]":
+    def read_together(self, requests: "Sequence[ReadRequest[T]]") -> "Sequence[T | Exception]":
         """The same for several photos with tasks of the same result: for each its result or its error."""
 
     def test(self) -> None:
@@ -108,7 +108,7 @@ class InProcessReader:
                 timer.begin()
                 return self._run(photo, task)
 
-    def read_together(self, requests: "Sequence[PhotoRequest[T]]") -> "list[T | Exception]":
+    def read_together(self, requests: "Sequence[ReadRequest[T]]") -> "list[T | Exception]":
         """The same for several photos, one after the other."""
         results: list[T | Exception] = []
         for request in requests:

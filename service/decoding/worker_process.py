@@ -30,7 +30,7 @@ from service.decoding.messages import (
     decode,
     printable,
 )
-from service.decoding.reader import PhotoRequest
+from service.decoding.reader import ReadRequest
 from service.errors import Eye2FaceError, NotReady, ReadingFailed, SandboxMissing
 from service.observability.stage_timer import StageTimer
 from service.runtime.child_process import child_environment, describe_exit
@@ -133,7 +133,7 @@ class WorkerProcess:
             raise SandboxMissing(f"EYE2FACE_SANDBOX=required, but there is no sandbox: {self.not_sandboxed}.")
         self._is_ready = True
 
-    def ask(self, requests: Sequence[PhotoRequest[T]]) -> list[Outcome[T]]:
+    def ask(self, requests: Sequence[ReadRequest[T]]) -> list[Outcome[T]]:
         """What became of each photo, whose tasks have the same result.
 
         Raises:
