@@ -28,7 +28,7 @@ from service.errors import (
     UploadTooLarge,
     UploadTooSlow,
 )
-from service.http.json_body import FIELD, options_in_body, quoted, read_json
+from service.http.json_body import FIELD, JsonPhotoParser, options_in_body, quoted
 
 _MAX_FIELDS: Final = 16
 _MAX_TYPE_LENGTH: Final = 2000  # it is parsed in quadratic time
@@ -161,11 +161,7 @@ async def _read(request: Request, max_bytes: int) -> bytes:
     if media_type == "multipart/form-data":
         return await _from_form(request, max_bytes)
     if media_type == "application/json":
-        body = await _join(request, max_bytes)
-        request.state.body.grow(len(body))  # decoding copies it
-        if not body:
-            raise EmptyBody(f"The request has no body. Send a photo as {_FORMS}.")
-        return await asyncio.to_thread(read_json, body)
+        return await _from_json(request, max_bytes)
     if media_type.startswith("image/"):
         return await _join(request, max_bytes)
     found = f"The Content-Type is '{media_type[:80]}'." if media_type else "There is no Content-Type."
@@ -203,6 +199,17 @@ async def _chunks(request: Request, max_bytes: int) -> AsyncGenerator[bytes]:
 
 async def _join(request: Request, max_bytes: int) -> bytes:
     return b"".join([chunk async for chunk in _chunks(request, max_bytes)])
+
+
+async def _from_json(request: Request, max_bytes: int) -> bytes:
+    parser = JsonPhotoParser()
+    is_empty = True
+    async for chunk in _chunks(request, max_bytes):
+        parser.feed(chunk)
+        is_empty = is_empty and not chunk
+    if is_empty:
+        raise EmptyBody(f"The request has no body. Send a photo as {_FORMS}.")
+    return parser.close()
 
 
 async def _from_form(request: Request, max_bytes: int) -> bytes:
