@@ -69,5 +69,9 @@ def test_the_log_names_it(address: str, caplog: pytest.LogCaptureFixture) -> Non
     with caplog.at_level("INFO", "service.requests"):
         httpx.head(f"{address}/models")
         httpx.get(f"{address}/livez")  # by then the line of the one before is written
-    (line,) = [record for record in caplog.records if "/models" in record.message]
+    (line,) = [
+        record
+        for record in caplog.records
+        if record.name == "service.requests" and "/models" in record.message
+    ]
     assert line.message.startswith("HEAD '/models' 200")
