@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocol with limits on headers, pipelining and time, and of the time it takes."""
+"""uvicorn's HTTP protocol with limits on headers, pipelining and time."""
 
 import asyncio
 import logging
