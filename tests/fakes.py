@@ -6,6 +6,8 @@ Pillow, which the service does not use.
 
 import io
 import json
+import struct
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -254,3 +256,13 @@ _STORED = {
     7: lambda photo: photo[::-1, ::-1].transpose(1, 0, 2),
     8: lambda photo: np.rot90(photo, -1),
 }
+
+
+def png_chunk(name: bytes, content: bytes) -> bytes:
+    """A chunk of a PNG."""
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+
+def png_header(width: int, height: int) -> bytes:
+    """The start of an 8-bit gray PNG, up to its first chunk."""
+    return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))

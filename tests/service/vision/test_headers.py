@@ -18,14 +18,6 @@ MAX_PIXELS = 50_000_000
 FORMATS = ("jpeg", "png", "webp", "bmp")
 
 
-def png_chunk(name: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-
-
-def png_header(width: int, height: int) -> bytes:
-    return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
-
-
 def part(width: int = 400, height: int = 300) -> Image:
     return fakes.astronaut()[:height, :width]
 
@@ -34,7 +26,7 @@ def png_bomb(side: int) -> bytes:
     rows = zlib.compressobj(9)
     row = bytes(1 + side)
     idat = b"".join(rows.compress(row) for _ in range(side)) + rows.flush()
-    return png_header(side, side) + png_chunk(b"IDAT", idat) + png_chunk(b"IEND", b"")
+    return fakes.png_header(side, side) + fakes.png_chunk(b"IDAT", idat) + fakes.png_chunk(b"IEND", b"")
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -139,11 +131,15 @@ def test_a_bmp_around_another_format_is_refused_by_its_name(compression: int, na
 @pytest.mark.parametrize(("width", "height"), [(0, 0), (0, 100), (100, 0), (MIN_SIDE_PX - 1, 100)])
 def test_a_picture_without_pixels_is_too_small(width: int, height: int) -> None:
     with pytest.raises(errors.ImageTooSmall, match=f"{width} x {height}"):
-        read_header(png_header(width, height), max_pixels=MAX_PIXELS)
+        read_header(fakes.png_header(width, height), max_pixels=MAX_PIXELS)
 
 
 def test_a_65_byte_png_that_claims_ten_thousand_million_pixels_is_refused() -> None:
-    data = png_header(100_000, 100_000) + png_chunk(b"IDAT", b"12345678") + png_chunk(b"IEND", b"")
+    data = (
+        fakes.png_header(100_000, 100_000)
+        + fakes.png_chunk(b"IDAT", b"12345678")
+        + fakes.png_chunk(b"IEND", b"")
+    )
     assert len(data) == 65
     with pytest.raises(errors.ImageTooLarge, match="100,000 x 100,000"):
         read_header(data, max_pixels=MAX_PIXELS)
@@ -159,6 +155,6 @@ def test_a_png_bomb_is_refused_from_its_header() -> None:
 
 
 def test_the_pixel_limit_itself_is_still_taken() -> None:
-    assert read_header(png_header(5_000, 10_000), max_pixels=MAX_PIXELS).width == 5_000
+    assert read_header(fakes.png_header(5_000, 10_000), max_pixels=MAX_PIXELS).width == 5_000
     with pytest.raises(errors.ImageTooLarge):
-        read_header(png_header(5_000, 10_001), max_pixels=MAX_PIXELS)
+        read_header(fakes.png_header(5_000, 10_001), max_pixels=MAX_PIXELS)

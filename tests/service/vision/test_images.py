@@ -1,7 +1,6 @@
 import io
 import struct
 import time
-import zlib
 
 import cv2
 import numpy as np
@@ -16,14 +15,6 @@ from tests import fakes
 
 MAX_PIXELS = 50_000_000
 FORMATS = ("jpeg", "png", "webp", "bmp")
-
-
-def png_chunk(name: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-
-
-def png_header(width: int, height: int) -> bytes:
-    return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
 
 
 def read(data: bytes, max_pixels: int = MAX_PIXELS) -> Image:
@@ -91,7 +82,11 @@ def test_other_truncated_pictures_are_noticed(format: str, kept: float) -> None:
 def test_a_png_that_claims_too_much_is_refused_whatever_the_pixel_limit(
     width: int, height: int, refusal: type[errors.ImageError]
 ) -> None:
-    data = png_header(width, height) + png_chunk(b"IDAT", b"12345678") + png_chunk(b"IEND", b"")
+    data = (
+        fakes.png_header(width, height)
+        + fakes.png_chunk(b"IDAT", b"12345678")
+        + fakes.png_chunk(b"IEND", b"")
+    )
     with pytest.raises(refusal):
         decode(data, read_header(data, max_pixels=10**11))
 
@@ -120,7 +115,7 @@ def test_a_png_in_thousands_of_chunks_is_read_to_its_end() -> None:
     whole = fakes.encoded(picture, "png")
     begin, end = whole.index(b"IDAT") + 4, whole.rindex(b"IEND") - 8
     pixels = whole[begin:end]
-    pieces = [png_chunk(b"IDAT", pixels[start : start + 10]) for start in range(0, len(pixels), 10)]
+    pieces = [fakes.png_chunk(b"IDAT", pixels[start : start + 10]) for start in range(0, len(pixels), 10)]
     exif = fakes.turned(part(64, 48), 6, "png")
     at = exif.index(b"eXIf") - 4
     (length,) = struct.unpack_from(">I", exif, at)
