@@ -17,9 +17,9 @@ import cv2
 import numpy as np
 
 from bench.workload import Workload
-from service.runtime.batching import MicroBatcher
-from service.runtime.host import count_cores
-from service.runtime.memory import keep_freed_memory
+from service.engine.batching import MicroBatcher
+from service.system.host import count_cores
+from service.system.memory import keep_freed_memory
 
 
 class Floor:

@@ -25,7 +25,7 @@ from bench.cluster import started_cluster
 from bench.load import run_load, write_request
 from bench.photos import NAMES, write_photos
 from bench.servers import CONTENDERS, cpu_name, measure_usage, start_server, wait_until_answering
-from service.runtime.host import count_cores
+from service.system.host import count_cores
 
 BEGIN: Final = "<!-- RAY -->"
 END: Final = "<!-- /RAY -->"

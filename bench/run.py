@@ -33,7 +33,7 @@ from bench.servers import (
     wait_until_answering,
 )
 from bench.workload import Model
-from service.runtime.host import count_cores
+from service.system.host import count_cores
 
 RESULTS: Final = ROOT / "bench" / "results.json"
 _MODELS: Final[tuple[Model, ...]] = ("standin", "cpu")

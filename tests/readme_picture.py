@@ -11,12 +11,12 @@ import cv2
 import numpy as np
 
 from service.decoding.reader import InProcessReader
+from service.inference.haar import HaarEyeFinder
 from service.inference.model_files import model_path
 from service.inference.synthesizer import Synthesizer
 from service.pipeline import Pipeline
 from service.selection import SynthesisOptions
 from service.vision.eyes import crop_eye
-from service.vision.haar import HaarEyeFinder
 from service.vision.images import Image
 from tests import fakes
 

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 SERVICE = (
     ("errors",),
     ("settings", "observability"),
-    ("runtime", "vision", "client"),
+    ("system", "vision", "client"),
     ("inference",),
     ("decoding",),
     ("selection",),
@@ -36,20 +36,18 @@ TRAINING = (
     ("export",),
     ("finder",),
     ("evaluation",),
-    ("experiment",),
     ("cli",),
     ("__main__",),
 )
 """The same of `training`."""
 
 FROM_SERVICE = {
-    "data": {"errors", "vision"},
+    "data": {"errors", "vision", "inference"},
     "loop": {"errors", "vision"},
     "synthesizer": {"errors", "vision"},
     "export": {"errors", "vision", "inference"},
     "finder": {"errors", "vision", "inference", "pipeline", "selection"},
     "evaluation": {"errors", "vision", "inference"},
-    "experiment": {"errors", "vision"},
     "cli": {"errors", "vision", "inference", "pipeline", "decoding"},
 }
 """What each folder of `training` may take from the service: both make crops and run models by one code."""

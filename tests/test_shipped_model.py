@@ -15,7 +15,7 @@ from service.vision.eyes import crop_eye, eyes_from_points
 from service.vision.images import Image
 from tests import fakes, readme_picture
 from tests.drawn_faces import draw_photos
-from training.experiment import tables
+from training.evaluation import tables
 
 ROOT = Path(__file__).parents[1]
 MODELS = ROOT / "models"

@@ -15,7 +15,7 @@ from bentoml.validators import ContentType
 
 from bench.workload import Workload
 from service.pipeline import as_face
-from service.runtime.host import count_cores
+from service.system.host import count_cores
 
 STANDIN = os.environ.get("BENCH_MODEL") == "standin"
 TUNED = os.environ.get("BENCH_TUNED") == "1"

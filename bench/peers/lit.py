@@ -11,7 +11,7 @@ import litserve
 from fastapi import Request, Response
 
 from bench.workload import Workload
-from service.runtime.host import count_cores
+from service.system.host import count_cores
 
 STANDIN = os.environ.get("BENCH_MODEL") == "standin"
 TUNED = os.environ.get("BENCH_TUNED") == "1"

@@ -11,7 +11,7 @@ import cv2
 import mosec
 
 from bench.workload import Workload
-from service.runtime.host import count_cores
+from service.system.host import count_cores
 
 STANDIN = os.environ.get("BENCH_MODEL") == "standin"
 TUNED = os.environ.get("BENCH_TUNED") == "1"

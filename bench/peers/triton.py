@@ -18,8 +18,8 @@ from typing import Final
 from bench.servers import ROOT
 from service.inference.model_files import model_path
 from service.inference.synthesizer import Synthesizer
-from service.runtime.host import count_cores
 from service.settings import Settings
+from service.system.host import count_cores
 
 TRITON: Final = Path(sys.prefix) / "triton"
 """Its package and NumPy 1, for which its Python backend is compiled: of NumPy 2 it reads garbage."""

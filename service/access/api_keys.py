@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Final
 
 from service.errors import Unauthorized
-from service.runtime.file_changes import FollowedFiles
-from service.runtime.files import open_regular_file, read_regular_file
 from service.settings import EMPTY_KEY_HASH, ConfigurationError
+from service.system.file_changes import FollowedFiles
+from service.system.files import open_regular_file, read_regular_file
 
 MAX_FILE_BYTES: Final = 1 << 20
 """Of a file of keys: some ten thousand, which take a millisecond to compare."""

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Final
 
-from service.runtime.files import read_regular_file
 from service.settings import ConfigurationError
+from service.system.files import read_regular_file
 
 _MAX_BYTES: Final = 1 << 16
 

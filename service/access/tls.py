@@ -11,9 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from service.runtime.file_changes import FollowedFiles
-from service.runtime.files import read_regular_file
 from service.settings import ConfigurationError
+from service.system.file_changes import FollowedFiles
+from service.system.files import read_regular_file
 
 HANDSHAKE_TIMEOUT_S: Final = 10.0
 """As long as a request head may take; asyncio's default is 60 s."""

@@ -31,8 +31,8 @@ from service.bridge.messages import discovery_message, error_message, result_mes
 from service.bridge.mqtt import ConnectionClosed, DeliveryTag, MqttConnection, Publication
 from service.client.client import Client
 from service.client.retries import RetryPolicy
+from service.engine.worker_pool import attempt
 from service.errors import Eye2FaceError
-from service.runtime.worker_pool import attempt
 from service.settings import BridgeSettings, ConfigurationError
 
 MAX_CAMERAS: Final = 500

@@ -17,11 +17,11 @@ import numpy as np
 from service import __version__
 from service.decoding.reader import InProcessReader
 from service.inference.eye_finder import LearnedEyeFinder, open_eye_finder
+from service.inference.haar import HaarEyeFinder
 from service.inference.synthesizer import Synthesizer
 from service.pipeline import Pipeline
-from service.runtime.host import count_cores
 from service.selection import SynthesisOptions
-from service.vision.haar import HaarEyeFinder
+from service.system.host import count_cores
 from service.vision.images import encode
 
 _NUM_RUNS = 10

@@ -28,10 +28,10 @@ from service.inference.model_files import model_path
 from service.inference.synthesizer import Synthesizer
 from service.observability.stage_timer import StageTimer
 from service.pipeline import DRAW_OVERLAY, FIND_EYES, PhotoEyes
-from service.runtime.files import read_regular_file, replace_file
-from service.runtime.signals import hold_sighup
 from service.selection import SynthesisOptions
 from service.settings import BridgeSettings, Settings, warn_about_unknown_variables
+from service.system.files import read_regular_file, replace_file
+from service.system.signals import hold_sighup
 from service.vision.images import encode
 
 

@@ -19,8 +19,8 @@ from service.folder.draw import (
     run_fingerprint,
 )
 from service.folder.manifest import NAME, open_manifest, write_parquet
-from service.runtime.host import count_cores
 from service.settings import Settings
+from service.system.host import count_cores
 
 PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 """Files of a folder that are taken for photos."""

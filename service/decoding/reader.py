@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final, Generic, Protocol, Self, TypeVar
 from service.errors import Eye2FaceError
 from service.inference.eye_finder import open_eye_finder
 from service.observability.stage_timer import StageTimer
-from service.runtime.host import count_cores
-from service.runtime.memory import MemoryBudget, count_memory, trim_heap
+from service.system.host import count_cores
+from service.system.memory import MemoryBudget, count_memory, trim_heap
 from service.vision.eyes import EyeFinder
 from service.vision.images import translate_memory_errors
 from service.vision.photo import Photo

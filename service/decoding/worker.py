@@ -31,8 +31,8 @@ from service.decoding.sandbox import enter_sandbox
 from service.errors import Eye2FaceError, SandboxMissing
 from service.inference.eye_finder import open_eye_finder
 from service.observability.stage_timer import StageTimer
-from service.runtime.child_process import end_with_parent, limit_memory
-from service.runtime.memory import freeze_garbage_collector, keep_freed_memory, prefer_oom_kill
+from service.system.child_process import end_with_parent, limit_memory
+from service.system.memory import freeze_garbage_collector, keep_freed_memory, prefer_oom_kill
 
 READ_STAGES: Final = ("decode", "find", "crop")
 

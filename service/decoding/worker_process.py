@@ -33,9 +33,9 @@ from service.decoding.messages import (
 from service.decoding.reader import ReadRequest
 from service.errors import Eye2FaceError, NotReady, ReadingFailed, SandboxMissing
 from service.observability.stage_timer import StageTimer
-from service.runtime.child_process import child_environment, describe_exit
-from service.runtime.memory import MemoryBudget
 from service.settings import Sandbox
+from service.system.child_process import child_environment, describe_exit
+from service.system.memory import MemoryBudget
 
 T = TypeVar("T")
 

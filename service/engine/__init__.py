@@ -1,1 +1,1 @@
-"""One process's lifetime: model, workers, start, reload, health."""
+"""One process's lifetime: model, worker threads and their queue, batches on a GPU, reload, health."""

@@ -6,10 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from service.engine.batching import MicroBatcher
+from service.engine.worker_pool import MAX_TOGETHER
 from service.inference.synthesizer import Synthesizer
 from service.observability.metrics import Metrics
-from service.runtime.batching import MicroBatcher
-from service.runtime.worker_pool import MAX_TOGETHER
 from service.vision.images import Image
 
 

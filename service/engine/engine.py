@@ -14,14 +14,14 @@ from service.decoding.process_pool import open_reader
 from service.decoding.reader import PhotoReader
 from service.engine.device_runner import DeviceRunner
 from service.engine.model_reload import LoadedModel, ReloadableModel
+from service.engine.worker_pool import Work, WorkerPool, WorkItem
 from service.errors import NotReady, Overloaded
 from service.inference.synthesizer import Synthesizer
 from service.observability.metrics import Metrics
 from service.observability.tracing import stage_spans
 from service.pipeline import Pipeline
-from service.runtime.host import count_cores
-from service.runtime.worker_pool import Work, WorkerPool, WorkItem
 from service.settings import Settings
+from service.system.host import count_cores
 
 T = TypeVar("T")
 _Future = asyncio.Future[None]

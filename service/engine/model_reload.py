@@ -18,15 +18,15 @@ from typing import Self, TypeVar
 
 from service.decoding.reader import PhotoReader
 from service.engine.device_runner import DeviceRunner
+from service.engine.worker_pool import attempt
 from service.errors import Eye2FaceError
 from service.inference.model_files import model_path, read_model
 from service.inference.self_test import check_candidate, check_model
 from service.inference.synthesizer import Synthesizer
 from service.pipeline import Pipeline, quality_thresholds
-from service.runtime.file_changes import file_signature
-from service.runtime.signals import on_sighup
-from service.runtime.worker_pool import attempt
 from service.settings import Settings
+from service.system.file_changes import file_signature
+from service.system.signals import on_sighup
 
 T = TypeVar("T")
 

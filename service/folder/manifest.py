@@ -17,7 +17,7 @@ from typing import IO, Annotated, Final
 import msgspec
 
 from service.errors import Eye2FaceError
-from service.runtime.files import open_regular_file, replace_file
+from service.system.files import open_regular_file, replace_file
 from service.vision.eyes import Eye, Quality
 
 NAME: Final = "manifest.jsonl"

@@ -27,8 +27,8 @@ from service.http.routes import health_routes, model_routes, photo_routes
 from service.inference.catalog import Catalog
 from service.observability.metrics import Metrics
 from service.observability.tracing import is_configured, require_tracing_packages, warn_if_not_exported
-from service.runtime.memory import count_memory
 from service.settings import Settings, warn_about_unknown_variables
+from service.system.memory import count_memory
 
 _UPLOADS_MEMORY_DIVISOR: Final = 8
 """Request bodies and responses may take 1/8 of the memory. A form or JSON is in memory twice while it is

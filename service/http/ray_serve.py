@@ -16,8 +16,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.http.app import create_app
 from service.observability.logs import logging_config
-from service.runtime.memory import freeze_garbage_collector, keep_freed_memory
 from service.settings import Settings
+from service.system.memory import freeze_garbage_collector, keep_freed_memory
 
 _ONGOING_REQUESTS_PER_CORE: Final = 4
 """Photos that Ray gives a replica for each core: one is processed, the others wait in the replica."""

@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from service.access.admission import AccessControl, admit, authenticate, require_key
 from service.engine.engine import Engine
+from service.engine.worker_pool import Work
 from service.errors import NotFound, NotReady
 from service.http import openapi
 from service.http.problems import problem_of
@@ -49,10 +50,9 @@ from service.observability.metrics import Metrics
 from service.observability.stage_timer import StageTimer
 from service.pipeline import DrawnFaces, PhotoRequest
 from service.provenance import encode_synthetic
-from service.runtime.host import count_cores
-from service.runtime.worker_pool import Work
 from service.selection import SelectedCrops, SynthesisOptions
 from service.settings import Settings
+from service.system.host import count_cores
 from service.vision.images import encode
 
 T = TypeVar("T")

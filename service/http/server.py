@@ -17,8 +17,8 @@ from service.http.app import create_app
 from service.http.local_requests import refuse_foreign
 from service.http.protocol import HttpProtocol
 from service.observability.logs import log_native_lines, logging_config
-from service.runtime.memory import freeze_garbage_collector, keep_freed_memory
 from service.settings import ConfigurationError, Settings
+from service.system.memory import freeze_garbage_collector, keep_freed_memory
 
 
 def run_server(settings: Settings) -> None:

@@ -1,1 +1,1 @@
-"""ONNX models: sessions, the synthesizer, the eye finder and its refiner, the model catalog."""
+"""Models and what runs them: ONNX sessions, the synthesizer, both eye finders, the model catalog."""

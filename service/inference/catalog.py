@@ -10,7 +10,7 @@ from service.inference.eye_finder import FinderInfo, read_finder_info
 from service.inference.model_files import list_models, read_model
 from service.inference.onnx_metadata import read_metadata
 from service.inference.synthesizer import ModelInfo, read_model_info
-from service.runtime.file_changes import file_signature
+from service.system.file_changes import file_signature
 
 Source = Literal["shipped", "mounted", "path"]
 

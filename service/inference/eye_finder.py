@@ -23,11 +23,11 @@ from service.inference.detector import (
     is_inside,
     suppress_non_maxima,
 )
+from service.inference.haar import HaarEyeFinder
 from service.inference.model_files import model_path, read_model
 from service.inference.onnx_metadata import EXPORT_AGAIN, Metrics, Share, Text, parse_metadata, read_metadata
 from service.inference.session import Session, open_cpu_session
 from service.vision.eyes import Eye, EyeDetections, EyeFinder, eyes_from_points
-from service.vision.haar import HaarEyeFinder
 from service.vision.images import Image
 
 FINDER_CONTRACT_VERSION = 3

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from service.errors import ModelContractUnknown, ModelNotFound
-from service.runtime.files import read_regular_file
+from service.system.files import read_regular_file
 
 MAX_MODEL_BYTES: Final = 256 << 20
 """Of a model's file; the shipped ones have 5 MB."""

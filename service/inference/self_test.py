@@ -16,8 +16,8 @@ import numpy as np
 
 from service.errors import Eye2FaceError, InferenceFailed, ModelSelfTestFailed
 from service.inference.synthesizer import Synthesizer
-from service.runtime.child_process import child_environment, describe_exit, end_with_parent, limit_memory
-from service.runtime.memory import count_memory, prefer_oom_kill
+from service.system.child_process import child_environment, describe_exit, end_with_parent, limit_memory
+from service.system.memory import count_memory, prefer_oom_kill
 from service.vision.images import Image
 
 MAX_TEST_S: Final = 30

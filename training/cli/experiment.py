@@ -8,10 +8,10 @@ import typer
 
 from training.data.store import open_pairs
 from training.errors import OptionError, ResultsError
+from training.evaluation.experiment import PLAN, Experiment, ExperimentSettings
+from training.evaluation.results import read_results
 from training.evaluation.simclr import EncoderRecipe
-from training.experiment.results import read_results
-from training.experiment.run import PLAN, Experiment, ExperimentSettings
-from training.experiment.tables import put_between_marks, render_experiment
+from training.evaluation.tables import put_between_marks, render_experiment
 from training.synthesizer.vgg import TORCHVISION_URL
 
 RESULTS = Path("runs/experiment/results.jsonl")

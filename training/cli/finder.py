@@ -8,14 +8,14 @@ import typer
 
 from service.decoding.reader import InProcessReader
 from service.inference.eye_finder import LearnedEyeFinder
+from service.inference.haar import HaarEyeFinder
 from service.inference.synthesizer import Synthesizer
 from service.pipeline import Pipeline
 from service.vision.eyes import EyeFinder
-from service.vision.haar import HaarEyeFinder
 from training.data.licences import LicenceClass, check_licence_class
 from training.data.photos import find_layout, list_photos
 from training.data.prepare import MAX_PIXELS
-from training.experiment.tables import put_between_marks
+from training.evaluation.tables import put_between_marks
 from training.finder import evaluate as evaluation
 from training.finder.detector import EyeFinderNet
 from training.finder.end_to_end import DRAWN, render_codes, run_service

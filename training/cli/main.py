@@ -24,8 +24,8 @@ from training.data.splits import Split
 from training.data.store import Pairs, Part, open_pairs
 from training.errors import DataError, OptionError, RecipeError, TrainingError
 from training.evaluation import evaluate as evaluation
+from training.evaluation import tables
 from training.evaluation.train_serve_gap import measure_gap
-from training.experiment import tables
 from training.export import onnx as exporting
 from training.loop.previews import draw_grid
 from training.loop.run_folder import read_description

@@ -16,8 +16,8 @@ import numpy as np
 from tqdm import tqdm
 
 from service.errors import ImageError
+from service.inference.haar import HaarEyeFinder
 from service.vision.eyes import CROP_VERSION, Eye, EyeFinder, crop_eye, eyes_from_points
-from service.vision.haar import HaarEyeFinder
 from service.vision.images import Image, decode, read_header
 from training.data.face_alignment import (
     EYE_SIZE,

@@ -1,1 +1,1 @@
-"""Metrics, baselines and the comparison of systems on held-out people."""
+"""Metrics, baselines, and the experiment that compares training objectives on held-out people."""

@@ -22,7 +22,7 @@ from service.access.api_keys import (
     read_key_file,
 )
 from service.errors import Unauthorized
-from service.runtime import file_changes as changes
+from service.system import file_changes as changes
 
 RING = KeyRing(
     [

@@ -332,7 +332,7 @@ def test_serve_with_a_model_that_is_not_there_ends_with_one_sentence() -> None:
 MALLOC = """
 import resource
 import numpy as np
-from service.runtime.memory import keep_freed_memory
+from service.system.memory import keep_freed_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -358,7 +358,7 @@ def test_freed_memory_is_kept_for_the_next_photo() -> None:
 
 SETTLED = """
 import gc
-from service.runtime.memory import freeze_garbage_collector
+from service.system.memory import freeze_garbage_collector
 
 class Cycle:
     def __init__(self):

@@ -33,6 +33,7 @@ from service.decoding.messages import (
 )
 from service.decoding.process_pool import ProcessPoolReader
 from service.decoding.reader import InProcessReader, PhotoTask
+from service.engine.worker_pool import call_together
 from service.errors import (
     DeadlineExceeded,
     ImageCorrupt,
@@ -46,7 +47,6 @@ from service.errors import (
 from service.inference.eye_finder import open_eye_finder
 from service.observability.stage_timer import StageTimer
 from service.pipeline import PhotoEyes, draw_overlay, find_eyes
-from service.runtime.worker_pool import call_together
 from service.selection import SelectedCrops, SynthesisOptions, select_crops
 from service.vision.eyes import EyeFinder
 from service.vision.images import Image
@@ -321,7 +321,7 @@ AFTER_A_LARGE_PHOTO = """
 import sys
 from pathlib import Path
 import numpy as np
-from service.runtime import memory
+from service.system import memory
 from service.decoding import reader as reading
 from service.inference.eye_finder import open_eye_finder
 from service.observability.stage_timer import StageTimer

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from service.engine.device_runner import DeviceRunner
+from service.engine.worker_pool import MAX_TOGETHER
 from service.inference.synthesizer import Synthesizer
 from service.observability.metrics import Metrics
-from service.runtime.worker_pool import MAX_TOGETHER
 from service.vision.images import Image
 from tests.fakes import tiny_model
 

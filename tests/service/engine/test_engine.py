@@ -22,7 +22,9 @@ from starlette.testclient import TestClient
 from service.decoding import process_pool
 from service.decoding.process_pool import ProcessPoolReader
 from service.engine import engine as engine_module
+from service.engine.batching import BATCH_SIZES
 from service.engine.engine import MAX_FAILURES, Engine
+from service.engine.worker_pool import Work
 from service.errors import SandboxMissing
 from service.http.app import create_app
 from service.http.protocol import HttpProtocol
@@ -30,8 +32,6 @@ from service.inference.synthesizer import Synthesizer
 from service.observability.metrics import Metrics
 from service.observability.stage_timer import StageTimer
 from service.pipeline import PhotoRequest
-from service.runtime.batching import BATCH_SIZES
-from service.runtime.worker_pool import Work
 from service.settings import Settings
 from tests.fakes import astronaut, encoded, failing_model
 from tests.running import kill, served_here

@@ -29,8 +29,8 @@ from service.http.app import create_app
 from service.inference import self_test
 from service.inference.self_test import check_candidate
 from service.observability.metrics import Metrics
-from service.runtime.file_changes import file_signature
 from service.settings import Settings
+from service.system.file_changes import file_signature
 from service.vision.eyes import Eye, EyeDetections
 from service.vision.images import Image
 from tests.fakes import KnownEyes, endless_model, hungry_model, spoil, tiny_model

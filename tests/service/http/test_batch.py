@@ -12,11 +12,11 @@ import PIL.Image
 import pytest
 from starlette.testclient import TestClient
 
+from service.engine.worker_pool import WorkerPool
 from service.errors import Overloaded
 from service.http.app import create_app
 from service.http.schemas import BatchAnswer
 from service.pipeline import Pipeline
-from service.runtime.worker_pool import WorkerPool
 from service.settings import Settings
 from tests.fakes import astronaut, encoded
 from tests.service.shapes import check_problem, check_standard_headers

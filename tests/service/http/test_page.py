@@ -12,8 +12,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, expect
 
+from service.inference.haar import HaarEyeFinder
 from service.vision.eyes import Eye, crop_eye
-from service.vision.haar import HaarEyeFinder
 from service.vision.images import Image
 from tests.browser import PATIENCE_MS, Watched, open_browser
 from tests.fakes import ASTRONAUT_LEFT_EYE, astronaut, encoded, turned

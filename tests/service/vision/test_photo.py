@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from service.inference.eye_finder import FINEST_SIDE_PX, LearnedEyeFinder, open_eye_finder
+from service.inference.haar import HaarEyeFinder
 from service.vision.eyes import Eye, crop_eye
-from service.vision.haar import HaarEyeFinder
 from service.vision.images import Header, Image, Reduce, decode
 from service.vision.photo import Photo
 from tests import fakes

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 import pytest
 
+from service.inference.haar import HaarEyeFinder
 from service.vision.eyes import Eye, crop_eye, eyes_from_points
-from service.vision.haar import HaarEyeFinder
 from service.vision.images import decode, encode, read_header
 from tests.drawn_faces import DrawnPhoto, draw_photo, write_celeba, write_csv
 from tests.drawn_people import Shot, make_person

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from service.engine.batching import Items, MicroBatcher
 from service.errors import NotReady
-from service.runtime.batching import Items, MicroBatcher
 from tests.running import kill
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from service.runtime.files import open_regular_file, read_regular_file, remove_parts, replace_file
+from service.system.files import open_regular_file, read_regular_file, remove_parts, replace_file
 
 
 def test_a_file_is_read_up_to_its_limit_through_links_too(tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from training.errors import ResultsError
-from training.experiment.results import Row, append, has_row, read_results
-from training.experiment.tables import render_experiment
+from training.evaluation.results import Row, append, has_row, read_results
+from training.evaluation.tables import render_experiment
 
 ROW: Row = {"system": "l1-64", "seed": 0, "split": "val", "recipe": {"num_steps": 5}, "metrics": {"l2": 0.1}}
 

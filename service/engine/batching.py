@@ -13,8 +13,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from service.engine.worker_pool import call_together
 from service.errors import NotReady
-from service.runtime.worker_pool import call_together
 
 Items = npt.NDArray[np.uint8]
 

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
+from service.inference.haar import HaarEyeFinder
 from service.vision.eyes import Eye
-from service.vision.haar import HaarEyeFinder
 from service.vision.images import Image
 from tests import fakes
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from service.runtime.host import cgroup_folders, count_cores
+from service.system.host import cgroup_folders, count_cores
 
 NUM_ALLOWED = len(os.sched_getaffinity(0))
 

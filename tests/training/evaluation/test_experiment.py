@@ -9,10 +9,10 @@ import pytest
 
 from training.data.store import Pairs
 from training.errors import ResultsError, RunNotFound
+from training.evaluation.experiment import BASELINES, PLAN, Entry, Experiment, ExperimentSettings
+from training.evaluation.results import read_results
 from training.evaluation.simclr import EncoderRecipe
-from training.experiment.results import read_results
-from training.experiment.run import BASELINES, PLAN, Entry, Experiment, ExperimentSettings
-from training.experiment.tables import group_by_system, render_corruptions, render_results
+from training.evaluation.tables import group_by_system, render_corruptions, render_results
 from training.synthesizer.recipes import RECIPES
 
 pytestmark = pytest.mark.slow
@@ -29,7 +29,7 @@ def _small_batches() -> Iterator[None]:
     """Steps of 16 samples, not 64: they are what takes time here."""
     small = {name: replace(recipe, batch_size=16) for name, recipe in RECIPES.items()}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("training.experiment.run.RECIPES", small)
+        patch.setattr("training.evaluation.experiment.RECIPES", small)
         yield
 
 

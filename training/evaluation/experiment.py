@@ -21,8 +21,8 @@ from training.evaluation import evaluate as evaluation
 from training.evaluation.baselines import amplified, nearest_eye
 from training.evaluation.benchmark import Benchmark, draw_split, make_benchmark
 from training.evaluation.embeddings import load_vgg
+from training.evaluation.results import Row, append, has_row, read_results
 from training.evaluation.simclr import EncoderRecipe, train_encoder
-from training.experiment.results import Row, append, has_row, read_results
 from training.loop.run_folder import RunOutput, commit_hash, read_description, read_stats
 from training.synthesizer.objectives import OBJECTIVES, describe_objective
 from training.synthesizer.recipes import RECIPES, Recipe, describe

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from service.runtime import memory
-from service.runtime.memory import MemoryBudget, count_memory
+from service.system import memory
+from service.system.memory import MemoryBudget, count_memory
 
 MB = 1 << 20
 

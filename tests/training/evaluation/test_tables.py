@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from training.errors import ResultsError
-from training.experiment.tables import metrics_of, put_between_marks, render_scores
+from training.evaluation.tables import metrics_of, put_between_marks, render_scores
 
 ROW = {
     "l2": 0.04,

@@ -11,7 +11,7 @@ import numpy as np
 from training.data.corruptions import CORRUPTIONS
 from training.errors import ResultsError
 from training.evaluation.benchmark import BACKGROUND, IN_FACE
-from training.experiment.results import Row
+from training.evaluation.results import Row
 
 NOT_MEASURED = "–"
 

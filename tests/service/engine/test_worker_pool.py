@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from service.engine.worker_pool import Work, WorkerPool, WorkItem, call_together
 from service.errors import DeadlineExceeded, NotReady, Overloaded
 from service.observability.stage_timer import StageTimer
-from service.runtime.worker_pool import Work, WorkerPool, WorkItem, call_together
 from tests.running import kill
 
 
@@ -323,7 +323,7 @@ def test_an_error_of_the_model_reaches_the_work_that_met_it_alone() -> None:
 
 def test_work_of_every_kind_can_be_done_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Work of one step, an error in each step, and one whose asker leaves in between."""
-    monkeypatch.setattr("service.runtime.worker_pool.MAX_TOGETHER", 6)
+    monkeypatch.setattr("service.engine.worker_pool.MAX_TOGETHER", 6)
     model, ended = Model(), list[StageTimer]()
 
     def fails(*_: object) -> Any:

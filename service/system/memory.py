@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from service.runtime.host import cgroup_folders
+from service.system.host import cgroup_folders
 
 _OOM_SCORE: Final = Path("/proc/self/oom_score_adj")
 """From -1000, never, to 1000, first, in thousandths of the memory that there is. Source: proc(5)."""

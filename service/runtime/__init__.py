@@ -1,1 +1,0 @@
-"""Cores, memory, queues and threads; knows nothing of images or HTTP."""

@@ -1,0 +1,1 @@
+"""The machine: its cores, memory, files, child processes and signals."""

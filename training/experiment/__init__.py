@@ -1,1 +1,0 @@
-"""The comparison of training objectives: runs, results, tables."""
