@@ -5,7 +5,7 @@ S is the side of an eye's crop and F that of a face, in pixels; images are H x W
 read    bytes -> Photo                vision.photo           header parsed; decoded as finely as needed
         Photo -> SelectedCrops        selection.select_crops, which calls
             -> EyeDetections          Photo.detect           in pixels of the upright photo; not for input=eye
-            -> Quality of each eye    Photo.measure          eyes below the QualityThresholds are rejected
+            -> Quality of each eye    Photo.measure          eyes below the QualityThresholds are refused
             -> S x S crops            Photo.crop             a left eye mirrored
 draw    SelectedCrops -> DrawnFaces   Synthesizer            F x F; one call for the photos that wait together
 finish  DrawnFaces -> Synthesis       Pipeline.finish        mirrored back for a left eye
@@ -30,7 +30,7 @@ from service.selection import (
     EyeCrop,
     MeasuredEye,
     QualityThresholds,
-    RejectedEye,
+    RefusedEye,
     SelectedCrops,
     SynthesisOptions,
     select_crops,
@@ -91,7 +91,7 @@ class Synthesis:
     """
 
     faces: list[Face]
-    rejected: list[RejectedEye]
+    refused: list[RefusedEye]
     input: Literal["photo", "eye"]
     num_left_out: int
     timings_ms: dict[str, float]
@@ -170,7 +170,7 @@ class Pipeline:
         selected = drawn.selected
         faces = [as_face(crop, pixels) for crop, pixels in zip(selected.crops, drawn.faces, strict=True)]
         timer.add("infer", drawn.took_ms)
-        return Synthesis(faces, selected.rejected, selected.input, selected.num_left_out, timer.spent_ms)
+        return Synthesis(faces, selected.refused, selected.input, selected.num_left_out, timer.spent_ms)
 
     def _select_task(self, options: SynthesisOptions) -> PhotoTask[SelectedCrops]:
         select = partial(select_crops, options=options, size=self._eye_size, thresholds=self._thresholds)

@@ -94,7 +94,7 @@ class EyeCrop:
 
 
 @dataclass(frozen=True, slots=True)
-class RejectedEye:
+class RefusedEye:
     """An eye that was chosen, and why no face is drawn from it."""
 
     eye: Eye
@@ -103,13 +103,13 @@ class RejectedEye:
 
 @dataclass(frozen=True, slots=True)
 class SelectedCrops:
-    """The crops that become faces, the eyes that were rejected, and what the picture was taken for.
+    """The crops that become faces, the eyes that were refused, and what the picture was taken for.
 
     `num_left_out` people are more than may be drawn from one photo.
     """
 
     crops: list[EyeCrop]
-    rejected: list[RejectedEye]
+    refused: list[RefusedEye]
     input: Literal["photo", "eye"]
     num_left_out: int
 
@@ -130,7 +130,7 @@ def select_crops(
     """
     kind, people = _select_eyes(photo, options, finder)
     crops: list[EyeCrop] = []
-    rejected: list[RejectedEye] = []
+    refused: list[RefusedEye] = []
     for eyes in people[: options.max_people]:
         seen = map(MeasuredEye, eyes, photo.measure(eyes, size))
         for each in sorted(seen, key=lambda one: -_quality_score(one, size)):
@@ -138,11 +138,11 @@ def select_crops(
             if error is None:
                 crops.append(EyeCrop(photo.crop(each.eye, size), each.eye, each.quality))
                 break
-            rejected.append(RejectedEye(each.eye, error))
+            refused.append(RefusedEye(each.eye, error))
     if not crops:
-        raise rejected[0].error
+        raise refused[0].error
     num_left_out = len(people) - len(people[: options.max_people])
-    return SelectedCrops(crops, rejected, kind, num_left_out)
+    return SelectedCrops(crops, refused, kind, num_left_out)
 
 
 def _select_eyes(

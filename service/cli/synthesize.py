@@ -67,9 +67,9 @@ def report(results: list[PhotoResult], output: Path) -> None:
     before = f" ({num_before} were done before)" if num_before else ""
     num_drawn = len(results) - len(failed)
     typer.echo(f"{num_drawn} of {len(results)} photos have a face in {output}{before}", err=True)
-    rejected = [error for each in results if each.has_face for error in each.errors]
-    if rejected:
-        typer.echo("\n".join([f"{len(rejected)} eyes were refused beside them:", *rejected]), err=True)
+    refused = [error for each in results if each.has_face for error in each.errors]
+    if refused:
+        typer.echo("\n".join([f"{len(refused)} eyes were refused beside them:", *refused]), err=True)
     if failed:
         errors = [error for each in failed for error in each.errors]
         typer.echo("\n".join([f"{len(failed)} failed:", *errors]), err=True)

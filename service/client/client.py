@@ -112,7 +112,7 @@ class AsyncClient(AbstractAsyncContextManager["AsyncClient"]):
         """The faces of everybody in the photo, each with its eye and quality.
 
         Raises:
-            Eye2FaceError, OSError: as `synthesize`; with `all`, rejected eyes are in the answer.
+            Eye2FaceError, OSError: as `synthesize`; with `all`, refused eyes are in the answer.
         """
         query = {"eye": eye, "person": person, "input": input, "format": format}
         return parse_json(await self._post("/synthesize", photo, _JSON, query), Synthesis)

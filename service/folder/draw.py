@@ -209,9 +209,9 @@ class PhotoWorker:
         except Eye2FaceError as error:
             return PhotoResult(job.photo, [row(error=_problem(job.photo, error))])
         faces = {self._file_name(job, face): face for face in synthesis.faces}
-        row = partial(row, len(faces) + len(synthesis.rejected))
+        row = partial(row, len(faces) + len(synthesis.refused))
         rows = [row(face.eye, face.quality, name) for name, face in faces.items()]
-        rows += [row(each.eye, error=_problem(job.photo, each.error)) for each in synthesis.rejected]
+        rows += [row(each.eye, error=_problem(job.photo, each.error)) for each in synthesis.refused]
         files = {name: encode_synthetic(face, self._options.format) for name, face in faces.items()}
         return PhotoResult(job.photo, rows, files)
 

@@ -14,7 +14,7 @@ from service.inference.synthesizer import Synthesizer
 from service.observability.stage_timer import StageTimer
 from service.pipeline import Face, PhotoEyes, Synthesis
 from service.provenance import encode_synthetic
-from service.selection import MeasuredEye, RejectedEye
+from service.selection import MeasuredEye, RefusedEye
 from service.vision.images import FaceFormat
 
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)
@@ -29,7 +29,7 @@ def synthesis_answer(
     timer.end("encode")
     return schemas.SynthesisAnswer(
         faces=[_face(face, file, format) for face, file in zip(synthesis.faces, files, strict=True)],
-        refused=[_refused(each) for each in synthesis.rejected],
+        refused=[_refused(each) for each in synthesis.refused],
         input=synthesis.input,
         num_left_out=synthesis.num_left_out,
         model=schemas.ModelShape.model_validate(synthesizer.info),
@@ -90,7 +90,7 @@ def _face(face: Face, file: bytes, format: FaceFormat) -> schemas.FaceShape:
     )
 
 
-def _refused(refused: RejectedEye) -> schemas.RefusedShape:
+def _refused(refused: RefusedEye) -> schemas.RefusedShape:
     eye = schemas.EyeShape.model_validate(refused.eye)
     return schemas.RefusedShape(code=refused.error.code, detail=str(refused.error), eye=eye)
 

@@ -255,7 +255,7 @@ def test_in_the_place_of_a_refused_eye_auto_takes_the_persons_other_and_tells(
     pipe = gated(RIGHT, LEFT, synthesizer=synthesizer, thresholds=QualityThresholds(min_light=0.4))
     result = pipe.synthesize(fakes.encoded(shadowed), SynthesisOptions())
     assert [face.eye.side for face in result.faces] == ["left"]
-    assert [(each.eye.side, type(each.error)) for each in result.rejected] == [("right", EyeTooDark)]
+    assert [(each.eye.side, type(each.error)) for each in result.refused] == [("right", EyeTooDark)]
 
 
 def test_where_both_eyes_are_refused_the_better_one_speaks(synthesizer: Synthesizer) -> None:
@@ -270,7 +270,7 @@ def test_the_refused_do_not_keep_the_others_from_their_faces(synthesizer: Synthe
         fakes.encoded(fakes.astronaut()), SynthesisOptions(person="all")
     )
     assert [face.eye.person for face in result.faces] == [1]
-    assert [(each.eye.person, type(each.error)) for each in result.rejected] == [
+    assert [(each.eye.person, type(each.error)) for each in result.refused] == [
         (0, EyeTooSmall),
         (2, EyeTooSmall),
     ]

@@ -25,7 +25,7 @@ from service.decoding.messages import (
 )
 from service.errors import EyeTooSmall, ImageCorrupt, ModelNotFound, NoEyeFound, Unauthorized
 from service.pipeline import PhotoEyes
-from service.selection import EyeCrop, MeasuredEye, RejectedEye, SelectedCrops
+from service.selection import EyeCrop, MeasuredEye, RefusedEye, SelectedCrops
 from service.vision.eyes import Eye, Quality
 from service.vision.images import Image
 
@@ -73,11 +73,11 @@ def test_an_image_comes_back_however_it_lies_in_memory(pixels: Image) -> None:
 
 
 def test_selected_crops_come_back() -> None:
-    rejected = RejectedEye(EYE, EyeTooSmall("too small"))
-    got = returned(SelectedCrops([EyeCrop(PIXELS, EYE, QUALITY)], [rejected], "photo", 2))
+    refused = RefusedEye(EYE, EyeTooSmall("too small"))
+    got = returned(SelectedCrops([EyeCrop(PIXELS, EYE, QUALITY)], [refused], "photo", 2))
     assert type(got) is SelectedCrops and (got.input, got.num_left_out) == ("photo", 2)
     assert np.array_equal(got.crops[0].pixels, PIXELS) and got.crops[0].eye == EYE
-    assert type(got.rejected[0].error) is EyeTooSmall and str(got.rejected[0].error) == "too small"
+    assert type(got.refused[0].error) is EyeTooSmall and str(got.refused[0].error) == "too small"
 
 
 def test_errors_come_back_with_what_they_say() -> None:
@@ -128,7 +128,7 @@ def test_an_eye_of_another_form_is_refused(value: object) -> None:
 
 CROP_SENT = {"pixels": [1, 1, b"123"], "eye": EYE_SENT, "quality": dict.fromkeys(
     ("size_px", "sharpness", "brightness", "contrast", "light", "tilt_deg"), 0.5)}  # fmt: skip
-SELECTED_SENT = {"crops": [CROP_SENT], "rejected": [], "input": "photo", "num_left_out": 0}
+SELECTED_SENT = {"crops": [CROP_SENT], "refused": [], "input": "photo", "num_left_out": 0}
 
 
 @pytest.mark.parametrize("wrong", [
@@ -136,7 +136,7 @@ SELECTED_SENT = {"crops": [CROP_SENT], "rejected": [], "input": "photo", "num_le
     *({"crops": [CROP_SENT | {"pixels": pixels}]} for pixels in (
         3, b"123", [1, 1, "123"], [1, 1, b"12"], [1, 1, b"1234"], [-1, -1, b"123"], [1.0, 1, b"123"],
         [True, 1, b"123"], [1 << 62, 1 << 62, b""], [1, 1, b"123", 3])),
-    *({"rejected": [{"eye": EYE_SENT, "error": error}]} for error in (
+    *({"refused": [{"eye": EYE_SENT, "error": error}]} for error in (
         "text", None, ["eye_too_small"], ["eye_too_small", 3, None], ["eye_too_small", "x", "y"],
         ["no_eye_found", "x", None], ["unauthorized", "x", None], ["internal_error", "x", None],
         ["no such", "x", None])),
