@@ -25,9 +25,9 @@ def _draw_scene(astronaut: "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]") ->
     random = np.random.default_rng(0)
     scene = np.full((1080, 1920, 3), (120, 130, 140), np.uint8)
     for _ in range(60):
-        colour = tuple(int(each) for each in random.integers(40, 220, 3))
+        color = tuple(int(each) for each in random.integers(40, 220, 3))
         x, y = (int(each) for each in random.integers(0, (1920, 1080)))
-        cv2.rectangle(scene, (x, y), (x + 200, y + 120), colour, -1)
+        cv2.rectangle(scene, (x, y), (x + 200, y + 120), color, -1)
     grain = random.normal(0, 6, scene.shape)
     scene = np.clip(scene + grain, 0, 255).astype(np.uint8)
     height, width = 900, 900

@@ -1,6 +1,6 @@
 """The workload that every server runs, by the service's own code: photo bytes to the PNG of a face.
 
-Letters of shapes: B batch, H height, W width, C = 3 colours.
+Letters of shapes: B batch, H height, W width, C = 3 colors.
 """
 
 import threading

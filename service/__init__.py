@@ -5,7 +5,7 @@ import os
 __version__ = "0.2.0"
 
 # OpenCV reads this once, when it is loaded, so it is set before any of our modules can load it. It is
-# the second line of defence: service.vision.images refuses large pictures before OpenCV sees them. A
+# the second line of defense: service.vision.images refuses large pictures before OpenCV sees them. A
 # 65-byte PNG can claim 100,000 x 100,000 pixels; 2^28 is five times the default limit of the settings.
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(2**28))
 

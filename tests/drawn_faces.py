@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.vision.images import Image, encode
-from tests.drawn_people import Colour, Person, Point, Shot, between, make_person, make_shot, shade
+from tests.drawn_people import Color, Person, Point, Shot, between, make_person, make_shot, shade
 
 Canvas = NDArray[np.float32]
 """H x W x 4: red, green, blue from 0 to 255, and 1 where something is drawn."""
@@ -254,30 +254,30 @@ def _draw_glasses(canvas: Canvas, *, dark: bool) -> None:
     _line(canvas, [(-0.11, -0.02), (0.11, -0.02)], 0.04, (35, 30, 30))
 
 
-def _almond(centre: Point, wide: float, high: float, *, tilt: float) -> list[Point]:
+def _almond(center: Point, wide: float, high: float, *, tilt: float) -> list[Point]:
     """The opening of an eye: over the top from left to right, then back below."""
     across = [-1 + 2 * step / 12 for step in range(13)]
-    upper = [(centre[0] + wide * t, centre[1] - high * (1 - t * t) + tilt * t) for t in across]
-    lower = [(centre[0] + wide * t, centre[1] + 0.8 * high * (1 - t * t) + tilt * t) for t in across]
+    upper = [(center[0] + wide * t, center[1] - high * (1 - t * t) + tilt * t) for t in across]
+    lower = [(center[0] + wide * t, center[1] + 0.8 * high * (1 - t * t) + tilt * t) for t in across]
     return [*upper, *lower[::-1]]
 
 
 def _ellipse(
-    canvas: Canvas, centre: Point, axes: tuple[float, float], colour: Colour, *, thickness: float = 0.0
+    canvas: Canvas, center: Point, axes: tuple[float, float], color: Color, *, thickness: float = 0.0
 ) -> None:
-    place = _pixels([centre])[0]
+    place = _pixels([center])[0]
     size = (round(axes[0] * UNIT), round(axes[1] * UNIT))
     line = round(thickness * UNIT) or -1
-    cv2.ellipse(canvas, (int(place[0]), int(place[1])), size, 0, 0, 360, (*colour, 1.0), line, cv2.LINE_8)
+    cv2.ellipse(canvas, (int(place[0]), int(place[1])), size, 0, 0, 360, (*color, 1.0), line, cv2.LINE_8)
 
 
-def _polygon(canvas: Canvas, points: list[Point], colour: Colour) -> None:
-    cv2.fillPoly(canvas, [_pixels(points)], (*colour, 1.0), cv2.LINE_8)
+def _polygon(canvas: Canvas, points: list[Point], color: Color) -> None:
+    cv2.fillPoly(canvas, [_pixels(points)], (*color, 1.0), cv2.LINE_8)
 
 
-def _line(canvas: Canvas, points: list[Point], thickness: float, colour: Colour) -> None:
+def _line(canvas: Canvas, points: list[Point], thickness: float, color: Color) -> None:
     cv2.polylines(
-        canvas, [_pixels(points)], False, (*colour, 1.0), max(1, round(thickness * UNIT)), cv2.LINE_8
+        canvas, [_pixels(points)], False, (*color, 1.0), max(1, round(thickness * UNIT)), cv2.LINE_8
     )
 
 

@@ -1,6 +1,6 @@
 """Who and how: persons who do not exist, and the ways a photo of one is taken; draws nothing.
 
-Traits that go together in people go together here, so that an eye tells something of its face. Colours
+Traits that go together in people go together here, so that an eye tells something of its face. Colors
 are RGB, 0 to 255.
 """
 
@@ -11,15 +11,15 @@ from typing import Literal
 import numpy as np
 
 Point = tuple[float, float]
-Colour = tuple[float, float, float]
+Color = tuple[float, float, float]
 
-SKINS: tuple[Colour, ...] = (
+SKINS: tuple[Color, ...] = (
     *((250, 222, 203), (240, 200, 172), (225, 178, 142), (198, 146, 108)),
     *((158, 108, 76), (116, 76, 54), (82, 54, 42)),
 )
-IRISES: tuple[Colour, ...] = ((110, 150, 185), (105, 130, 85), (140, 95, 50), (85, 52, 30), (50, 32, 22))
-HAIRS: tuple[Colour, ...] = ((225, 190, 120), (160, 105, 55), (95, 60, 38), (45, 32, 28), (25, 22, 24))
-BACKGROUNDS: tuple[Colour, ...] = ((205, 215, 225), (60, 95, 150), (120, 60, 55), (70, 90, 70), (40, 40, 48))
+IRISES: tuple[Color, ...] = ((110, 150, 185), (105, 130, 85), (140, 95, 50), (85, 52, 30), (50, 32, 22))
+HAIRS: tuple[Color, ...] = ((225, 190, 120), (160, 105, 55), (95, 60, 38), (45, 32, 28), (25, 22, 24))
+BACKGROUNDS: tuple[Color, ...] = ((205, 215, 225), (60, 95, 150), (120, 60, 55), (70, 90, 70), (40, 40, 48))
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +27,9 @@ class Person:
     """Somebody who does not exist: what stays the same from photo to photo."""
 
     name: str
-    skin: Colour
-    iris: Colour
-    hair: Colour
+    skin: Color
+    iris: Color
+    hair: Color
     hair_style: Literal["bald", "short", "long"]
     beard: float
     glasses: bool
@@ -40,7 +40,7 @@ class Person:
     brow: float
     nose: float
     mouth: float
-    lip: Colour
+    lip: Color
     age: float
 
 
@@ -57,7 +57,7 @@ class Shot:
     side_light: float = 0.0
     warmth: float = 0.0
     smile: float = 0.3
-    background: Colour = BACKGROUNDS[0]
+    background: Color = BACKGROUNDS[0]
     noise: float = 2.0
     sunglasses: bool = False
     seed: int = 0
@@ -69,7 +69,7 @@ def make_person(seed: int) -> Person:
     tone, male, age = rng.uniform(), rng.uniform() < 0.5, rng.uniform()
     skin = _mix(SKINS, tone, rng)
     hair = _mix(HAIRS, 0.15 + 0.85 * tone**0.5, rng)
-    grey = max(0.0, age - 0.6) / 0.4
+    gray = max(0.0, age - 0.6) / 0.4
     lips = (205.0, 70.0, 80.0) if not male and rng.uniform() < 0.5 else shade(skin, 0.82)
     styles: tuple[Literal["bald", "short", "long"], ...] = (
         ("bald", "short", "short") if male else ("long", "short")
@@ -78,7 +78,7 @@ def make_person(seed: int) -> Person:
         name=hashlib.sha256(f"drawn {seed}".encode()).hexdigest()[:10],
         skin=skin,
         iris=_mix(IRISES, min(1.0, 0.2 + tone + rng.normal(0, 0.15)), rng),
-        hair=between(hair, (205.0, 205.0, 208.0), grey),
+        hair=between(hair, (205.0, 205.0, 208.0), gray),
         hair_style=styles[int(rng.integers(len(styles)))],
         beard=float(rng.uniform(0.2, 1.0)) if male and rng.uniform() < 0.6 else 0.0,
         glasses=bool(rng.uniform() < 0.15 + 0.3 * age),
@@ -115,20 +115,20 @@ def make_shot(seed: int) -> Shot:
     )
 
 
-def _mix(colours: tuple[Colour, ...], part: float, rng: np.random.Generator) -> Colour:
-    """A colour at `part` (0…1) along a row of colours, a little off."""
-    at = min(max(part, 0.0), 1.0) * (len(colours) - 1)
-    low = min(int(at), len(colours) - 2)
-    return shade(between(colours[low], colours[low + 1], at - low), float(rng.uniform(0.94, 1.06)))
+def _mix(colors: tuple[Color, ...], part: float, rng: np.random.Generator) -> Color:
+    """A color at `part` (0…1) along a row of colors, a little off."""
+    at = min(max(part, 0.0), 1.0) * (len(colors) - 1)
+    low = min(int(at), len(colors) - 2)
+    return shade(between(colors[low], colors[low + 1], at - low), float(rng.uniform(0.94, 1.06)))
 
 
-def between(first: Colour, second: Colour, part: float) -> Colour:
-    """The colour at `part` (0…1) of the way."""
+def between(first: Color, second: Color, part: float) -> Color:
+    """The color at `part` (0…1) of the way."""
     red, green, blue = (a + (b - a) * part for a, b in zip(first, second, strict=True))
     return red, green, blue
 
 
-def shade(colour: Colour, factor: float) -> Colour:
-    """A colour made darker or lighter."""
-    red, green, blue = (min(255.0, value * factor) for value in colour)
+def shade(color: Color, factor: float) -> Color:
+    """A color made darker or lighter."""
+    red, green, blue = (min(255.0, value * factor) for value in color)
     return red, green, blue

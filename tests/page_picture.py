@@ -11,7 +11,7 @@ from tests.running import run_service
 
 
 def write_page_picture(path: Path) -> None:
-    """The page as it is after a photo was dropped on it, in 256 colours: a third of the bytes."""
+    """The page as it is after a photo was dropped on it, in 256 colors: a third of the bytes."""
     with run_service(eye_finder="learned") as address, open_browser() as browser:
         page = Watched(browser.new_page(viewport={"width": 1100, "height": 900}), address)
         page.drop(encoded(astronaut(), "jpeg", quality=92), "photo.jpg", "image/jpeg")

@@ -240,7 +240,7 @@ def test_read_only_and_without_a_network_the_image_draws_its_first_face_within_t
     root = _buildah("mount", container).stdout.strip()
     probe = ["unshare", "--mount", "--net", sys.executable, "-m", "tests.first_face", root, uid]
     told: list[dict[str, Any]] = []
-    while not told or (told[-1]["face_s"] > READY_S and len(told) < 5):  # neighbours hold up single ones
+    while not told or (told[-1]["face_s"] > READY_S and len(told) < 5):  # neighbors hold up single ones
         done = subprocess.run(
             [*probe, json.dumps(environ), *command[0], *command[1]],
             cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,

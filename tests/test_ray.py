@@ -36,7 +36,7 @@ NUM_CALLERS = 8
 WINDOW_S = 5.0
 BACK_S = 30.0
 NUM_TRIES = 3
-"""Neighbours on the machine may take the cores when the rate should be back. No try may lose a request."""
+"""Neighbors on the machine may take the cores when the rate should be back. No try may lose a request."""
 
 
 def _config() -> dict[str, Any]:

@@ -54,7 +54,7 @@ def masked(photo: Image) -> Image:
     return covered
 
 
-def grey(photo: Image) -> Image:
+def gray(photo: Image) -> Image:
     return np.asarray(cv2.cvtColor(cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB), np.uint8)
 
 
@@ -69,7 +69,7 @@ def test_it_is_the_default() -> None:
 
 
 @pytest.mark.parametrize("degrees", [-45, -30, -15, 0, 15, 30, 45])
-@pytest.mark.parametrize("spoil", [np.copy, darkened, grey], ids=["as it is", "dark", "grey"])
+@pytest.mark.parametrize("spoil", [np.copy, darkened, gray], ids=["as it is", "dark", "gray"])
 def test_it_finds_both_eyes_of_the_astronaut(
     finder: LearnedEyeFinder, spoil: Callable[[Image], Image], degrees: float
 ) -> None:

@@ -269,7 +269,7 @@ async def eyes(request: Request) -> Response:
 
 
 async def _run(engine: Engine, work: Work[Any, Any, Any, T], max_ms: float) -> T:
-    """The result of a worker, within `max_ms`; cancelled, it stops the worker."""
+    """The result of a worker, within `max_ms`; canceled, it stops the worker."""
     item = engine.pool.submit(work, max_ms=max_ms)
     try:
         return await item.future

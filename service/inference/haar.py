@@ -59,7 +59,7 @@ _EYE_DISTANCE_PER_BOX = 1.66
 _BOX_MINUS_EYE = {"right": (0.049, -0.114), "left": (0.027, -0.115)}
 """How the boxes of the eye cascades lie around an eye, in widths of the box.
 
-Fitted on 589 labelled training faces that the face cascade found (up to 60 of each of ten sources; labels
+Fitted on 589 labeled training faces that the face cascade found (up to 60 of each of ten sources; labels
 that agree within 0.08 eye distances): medians over boxes within 0.2 of the label. The spread left is 0.04 eye
 distances along each axis and 9 % of the size; where both are found their distance gives the size.
 """

@@ -33,7 +33,7 @@ _NUM_EACH: Final = 2
 _MAX_DIFFERENCE: Final = 2
 """Gray levels of 255 by which a face may depend on its batch: kernels sum in another order."""
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 
 
 def check_model(synthesizer: Synthesizer) -> None:
@@ -51,7 +51,7 @@ def check_model(synthesizer: Synthesizer) -> None:
     if faces_BHWC.shape != expected:
         raise _failure(synthesizer, f"draws an array of shape {faces_BHWC.shape} instead of {expected}")
     if any(face.min() == face.max() for face in faces_BHWC):
-        raise _failure(synthesizer, "draws a face of one single colour")
+        raise _failure(synthesizer, "draws a face of one single color")
     if np.array_equal(faces_BHWC[0], faces_BHWC[1]):
         raise _failure(synthesizer, "draws the same face from different eyes")
     alone = np.concatenate([_draw(synthesizer, eye[np.newaxis]) for eye in eyes_BHWC])
@@ -78,15 +78,15 @@ def check_candidate(path: Path, content: bytes) -> None:
         raise ModelSelfTestFailed(done.stdout.decode(errors="replace").strip() or problem)
 
 
-def draw_eye(size: int, *, skin: Colour, iris: Colour) -> Image:
+def draw_eye(size: int, *, skin: Color, iris: Color) -> Image:
     """A drawing of an open eye, size x size x 3 uint8 RGB: skin, sclera, iris and pupil."""
     y, x = (np.mgrid[:size, :size] - (size - 1) / 2) / size
-    from_centre = np.hypot(x, y)
+    from_center = np.hypot(x, y)
     eye_HWC = np.broadcast_to(np.array(skin, np.float64), (size, size, 3)) * (1 - 0.3 * abs(y))[..., None]
     eye_HWC[(x / 0.42) ** 2 + (y / 0.2) ** 2 < 1] = (235, 232, 228)
     inside = (x / 0.42) ** 2 + (y / 0.22) ** 2 < 1
-    eye_HWC[(from_centre < 0.17) & inside] = iris
-    eye_HWC[from_centre < 0.07] = (12, 10, 10)
+    eye_HWC[(from_center < 0.17) & inside] = iris
+    eye_HWC[from_center < 0.07] = (12, 10, 10)
     return np.asarray(np.rint(eye_HWC), np.uint8)
 
 

@@ -142,7 +142,7 @@ def _options(runtime: ModuleType, num_threads: int) -> Any:
     # Memory patterns keep a block per thread and input size: some 20 MB more where an eye finder meets many
     # sizes. They spare a hundredth of a finder's time at most, and none of a served photo's.
     options.enable_mem_pattern = False
-    # Threads that spin while they wait take the cores from their neighbours: 22 ms a call instead of 13.
+    # Threads that spin while they wait take the cores from their neighbors: 22 ms a call instead of 13.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
 

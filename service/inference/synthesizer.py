@@ -1,6 +1,6 @@
 """The synthesizer: an ONNX model that draws faces from eyes, its metadata checked before its first run.
 
-Letters of shapes: B batch, H height, W width, C = 3 colours.
+Letters of shapes: B batch, H height, W width, C = 3 colors.
 """
 
 import hashlib

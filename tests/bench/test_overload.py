@@ -20,5 +20,5 @@ def test_too_much_is_refused_and_the_rest_answered() -> None:
     at_capacity, flooded, afterwards = map(json.loads, done.stdout.splitlines())
     assert flooded["other"] == 0
     assert flooded["refused"] > 0
-    assert flooded["goodput_of_capacity"] > 0.15  # a collapse is near 0, and neighbours take a lot
+    assert flooded["goodput_of_capacity"] > 0.15  # a collapse is near 0, and neighbors take a lot
     assert afterwards["afterwards_per_s"] > at_capacity["capacity_per_s"] * 0.2

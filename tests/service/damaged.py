@@ -33,18 +33,18 @@ FACE: Final = PIL.Image.fromarray(astronaut()[40:180, 150:290])
 
 def _files() -> dict[str, bytes]:
     """One file of every kind that the service reads, and of some that it refuses."""
-    palette, grey = FACE.convert("P"), FACE.convert("L")
+    palette, gray = FACE.convert("P"), FACE.convert("L")
     return {
         "jpeg": encoded(FACE, "jpeg", quality=90),
         "jpeg-progressive": encoded(FACE, "jpeg", progressive=True),
-        "jpeg-grey": encoded(grey, "jpeg"),
+        "jpeg-gray": encoded(gray, "jpeg"),
         "jpeg-cmyk": encoded(FACE.convert("CMYK"), "jpeg"),
         "jpeg-restarts": encoded(FACE, "jpeg", restart_marker_rows=1),
         "jpeg-turned": turned(np.asarray(FACE), 6),
         "png": encoded(FACE),
         "png-palette": encoded(palette),
         "png-alpha": encoded(FACE.convert("RGBA")),
-        "png-16": encoded(PIL.Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)),
+        "png-16": encoded(PIL.Image.fromarray(np.asarray(gray).astype(np.uint16) * 257)),
         "webp": encoded(FACE, "webp", quality=80),
         "webp-lossless": encoded(FACE.convert("RGBA"), "webp", lossless=True),
         "webp-animated": _animated("webp"),

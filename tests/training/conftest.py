@@ -30,7 +30,7 @@ def drawn_photos() -> list[DrawnPhoto]:
 
 @pytest.fixture(scope="session")
 def drawn_csv(tmp_path_factory: pytest.TempPathFactory, drawn_photos: list[DrawnPhoto]) -> Path:
-    """They, as files with a labelled CSV."""
+    """They, as files with a labeled CSV."""
     return write_csv(tmp_path_factory.mktemp("drawn"), drawn_photos)
 
 

@@ -166,14 +166,14 @@ def evaluate(  # noqa: PLR0913  every option is an argument
 
 
 def serve(
-    source: Annotated[Path, typer.Argument(help="Labelled photos, as for `prepare`.")],
+    source: Annotated[Path, typer.Argument(help="Labeled photos, as for `prepare`.")],
     model: Annotated[Path, typer.Option(help="The .onnx file of an eye finder.")] = SHIPPED,
     synthesizer: Annotated[Path, typer.Option(help="The .onnx file that draws faces.")] = SYNTHESIZER,
     split: Annotated[str, typer.Option(help="train, dev or val.")] = "dev",
     limit: Annotated[int | None, typer.Option(help="At most so many photos.")] = None,
     into: Into = None,
 ) -> None:
-    """Print which labelled photos get a face in the service, and why not."""
+    """Print which labeled photos get a face in the service, and why not."""
     photos = list_photos(source, find_layout(source))
     chosen = [photo for photo in photos if photo.split == split][:limit]
     reader = InProcessReader(LearnedEyeFinder.load(model), max_pixels=MAX_PIXELS)

@@ -49,10 +49,10 @@ Finder = Annotated[
 
 @app.command("fetch-photos")
 def fetch(
-    table: Annotated[Path, typer.Argument(help="A labelled CSV with the columns `url` and `sha256`.")],
+    table: Annotated[Path, typer.Argument(help="A labeled CSV with the columns `url` and `sha256`.")],
     folder: Annotated[Path, typer.Argument(help="Folder for the photos; the CSV goes beside it.")],
 ) -> None:
-    """Download the photos that a labelled CSV names; a second run fetches what is missing."""
+    """Download the photos that a labeled CSV names; a second run fetches what is missing."""
     missing = fetch_photos(table, folder)
     for file, reason in missing.items():
         typer.echo(f"{file}: {reason}", err=True)
@@ -63,14 +63,14 @@ def fetch(
 
 @app.command()
 def prepare(  # noqa: PLR0913  every option is an argument
-    source: Annotated[Path, typer.Argument(help="A labelled CSV, a folder of photos, or CelebA's folder.")],
+    source: Annotated[Path, typer.Argument(help="A labeled CSV, a folder of photos, or CelebA's folder.")],
     out: Annotated[Path, typer.Argument(help="Folder for the arrays.")],
     layout: Annotated[
         Literal["auto", "csv", "folder", "celeba"], typer.Option(help="How the source is laid out.")
     ] = "auto",
     limit: Annotated[int | None, typer.Option(help="At most so many photos, chosen by hash.")] = None,
     licence: Annotated[
-        list[str] | None, typer.Option(help="Take only photos under this licence; may stand several times.")
+        list[str] | None, typer.Option(help="Take only photos under this license; may stand several times.")
     ] = None,
     seed: Annotated[int, typer.Option(help="With --limit, decides which photos are taken.")] = 0,
     face_size: Annotated[int, typer.Option(help="Side of the faces, in pixels.")] = FACE_SIZE,
@@ -213,7 +213,7 @@ def table(
 
 @app.command()
 def parity(
-    source: Annotated[Path, typer.Argument(help="Labelled photos, as for `prepare`.")],
+    source: Annotated[Path, typer.Argument(help="Labeled photos, as for `prepare`.")],
     model: Annotated[Path, typer.Argument(help="An .onnx file.")],
     split: Annotated[Split, typer.Option(help="The split to measure on.")] = "dev",
     limit: Annotated[int, typer.Option(help="At most so many photos.")] = 100,

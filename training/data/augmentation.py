@@ -68,7 +68,7 @@ def degrade_photo(photo: Image, rng: Rng, *, mild: bool = False) -> Image:
         width = round(photo.shape[1] / rng.uniform(1.2, 1 + 2 * strength))
         photo = lower_resolution(photo, width, interpolation=int(rng.choice([0, 1, 2])))
     if rng.random() < 0.35:
-        photo = add_noise(photo, rng.uniform(2, 14), rng, grey=bool(rng.random() < 0.3))
+        photo = add_noise(photo, rng.uniform(2, 14), rng, gray=bool(rng.random() < 0.3))
     if rng.random() < 0.4:
         photo = compress_jpeg(photo, int(rng.integers(20, 92)))
     return photo
@@ -124,12 +124,12 @@ def adjust_tone(picture: Image, *, gain: ArrayLike = 1.0, gamma: float = 1.0, of
     return np.asarray(cv2.LUT(picture, np.ascontiguousarray(curves[:, None])), dtype=np.uint8)
 
 
-def add_noise(picture: Image, sigma: float, rng: Rng, *, grey: bool = False) -> Image:
-    """Gaussian noise of so many levels of 255, the same in all colors if `grey`."""
+def add_noise(picture: Image, sigma: float, rng: Rng, *, gray: bool = False) -> Image:
+    """Gaussian noise of so many levels of 255, the same in all colors if `gray`."""
     # 200,000 normal numbers take longer than all the rest of a training scene: a small field is repeated.
     height, width = picture.shape[:2]
     rows, columns = min(height, NOISE_TILE[0]), min(width, NOISE_TILE[1])
-    field = rng.normal(0, sigma, (rows, columns, 1 if grey else 3)).astype(np.float32)
+    field = rng.normal(0, sigma, (rows, columns, 1 if gray else 3)).astype(np.float32)
     noise = np.tile(field, (-(-height // rows), -(-width // columns), 1))[:height, :width]
     return np.asarray(np.clip(picture + noise, 0, 255), dtype=np.uint8)
 
@@ -144,7 +144,7 @@ def compress_jpeg(picture: Image, quality: int) -> Image:
 
 
 def _relight(photo: Image, rng: Rng) -> Image:
-    """Grey or tinted, darker or brighter, with glare: some of these, or none."""
+    """Gray or tinted, darker or brighter, with glare: some of these, or none."""
     if rng.random() < 0.2:
         photo = np.repeat(cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2).astype(np.uint8)
     if rng.random() < 0.1:
@@ -154,7 +154,7 @@ def _relight(photo: Image, rng: Rng) -> Image:
     gamma, offset = rng.uniform(0.65, 1.5), rng.uniform(-0.04, 0.06)
     photo = adjust_tone(photo, gain=gain * tint, gamma=gamma, offset=offset)
     if gain < 0.35 and rng.random() < 0.6:
-        photo = add_noise(photo, rng.uniform(1, 4), rng, grey=bool(rng.random() < 0.3))
+        photo = add_noise(photo, rng.uniform(1, 4), rng, gray=bool(rng.random() < 0.3))
     return photo
 
 

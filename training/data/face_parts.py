@@ -30,7 +30,7 @@ PART_POSITIONS: dict[Part, PartPosition] = {
 
 
 def locate_part(right: Eye, left: Eye, part: Part) -> Eye:
-    """The part of a face with these eyes, as if it were a right eye: centre and side in pixels, roll.
+    """The part of a face with these eyes, as if it were a right eye: center and side in pixels, roll.
 
     Raises:
         KeyError: the part is the eye itself.

@@ -1,4 +1,4 @@
-"""Photos fetched by the URL and SHA-256 in each row of a labelled CSV, so that anybody can repeat a run."""
+"""Photos fetched by the URL and SHA-256 in each row of a labeled CSV, so that anybody can repeat a run."""
 
 import hashlib
 from collections.abc import Iterable, Mapping

@@ -1,7 +1,7 @@
 """Quality filters of training photos, with their thresholds: sharpness, eye contrast, sunglasses, color.
 
 Knows pixels of aligned faces and of eye crops; knows nothing of files. The thresholds were chosen
-by looking at contact sheets of the extremes among 6,696 labelled training faces (validation faces
+by looking at contact sheets of the extremes among 6,696 labeled training faces (validation faces
 were not looked at), so that few good photos are lost. What cannot be told at 19–48 px per eye
 passes: a closed eye looks like a laughing or a narrow one, and every measure tried would have thrown
 out laughing people and people with narrow eyes before closed ones.
@@ -21,7 +21,7 @@ MIN_EYE_DISTANCE_PX = 24.0
 
 MAX_LABEL_SPREAD = 0.15
 """Repeated labellings that disagree by more of the eye distance do not say where the eye is.
-Source: README of the labelled data; its median is 0.05."""
+Source: README of the labeled data; its median is 0.05."""
 
 MIN_SHARPNESS = 0.48
 """Median of training faces 0.67, lowest 0.41; the 14 below 0.48 are all visibly smeared or enlarged,

@@ -1,8 +1,8 @@
-"""Photos to prepare, from three layouts on disk, each with its split, person and, if labelled, eyes.
+"""Photos to prepare, from three layouts on disk, each with its split, person and, if labeled, eyes.
 
 Knows file formats; decodes no pixel. Right and left are the subject's.
 
-    csv     a labelled CSV (columns: see `from_csv`); its photos lie in a folder of its name, or beside it
+    csv     a labeled CSV (columns: see `from_csv`); its photos lie in a folder of its name, or beside it
     folder  any folder of photos; no labels, so the points come from an eye finder
     celeba  img_align_celeba/, identity_CelebA.txt, list_eval_partition.txt, list_landmarks_align_celeba.txt
 """
@@ -29,7 +29,7 @@ CELEBA_SPLITS: dict[str, Split] = {"0": "train", "1": "dev", "2": "val"}
 
 @dataclass(frozen=True, slots=True)
 class Photo:
-    """One photo to prepare; `eyes` are the right and the left eye's centre in its pixels, if known."""
+    """One photo to prepare; `eyes` are the right and the left eye's center in its pixels, if known."""
 
     path: Path
     file: str
@@ -38,7 +38,7 @@ class Photo:
     licence: str
     person: str
     eyes: tuple[Point, Point] | None = None
-    labelled: bool = True
+    labeled: bool = True
     label_spread: float | None = None
     ai_made: bool = False
 
@@ -53,7 +53,7 @@ def find_layout(source: Path) -> Literal["csv", "folder", "celeba"]:
         return "csv"
     if not source.is_dir():
         raise DataError(
-            f"{source} does not exist: expected a labelled CSV, a folder of photos, or CelebA's folder"
+            f"{source} does not exist: expected a labeled CSV, a folder of photos, or CelebA's folder"
         )
     return "celeba" if all((source / name).is_file() for name in CELEBA_FILES) else "folder"
 
@@ -72,7 +72,7 @@ def list_photos(
     With `licences` only those under one of them; the rest stay in the same splits.
 
     Raises:
-        DataError: the source lacks files, columns, or photos under these licences.
+        DataError: the source lacks files, columns, or photos under these licenses.
     """
     read = {"csv": from_csv, "folder": from_folder, "celeba": from_celeba}[layout]
     photos = list(read(source))
@@ -85,7 +85,7 @@ def list_photos(
         photos = [photo for photo in photos if photo.licence in licences]
         if not photos:
             wanted, found = ", ".join(sorted(licences)), ", ".join(there)
-            raise DataError(f"{source} holds no photos under the licence {wanted}, only under {found}")
+            raise DataError(f"{source} holds no photos under the license {wanted}, only under {found}")
     if limit is not None and limit < len(photos):
         chosen = sorted(photos, key=lambda photo: hash_fraction(photo.file, seed))[:limit]
         names = {photo.file for photo in chosen}
@@ -94,7 +94,7 @@ def list_photos(
 
 
 def from_csv(path: Path) -> Iterator[Photo]:
-    """The rows of a labelled CSV: file, split (train, dev or val), right_eye_x … left_eye_y, and, where it
+    """The rows of a labeled CSV: file, split (train, dev or val), right_eye_x … left_eye_y, and, where it
     has them, source, licence, person, label_spread and ai_made. Empty points: no eyes are known.
 
     A file is relative to the folder that is named like the CSV, without `.csv`, or else to the CSV's own.
@@ -187,7 +187,7 @@ def from_folder(folder: Path) -> Iterator[Photo]:
         file = path.relative_to(folder).as_posix()
         person = Path(file).parent.as_posix() if "/" in file else file
         split: Split = "val" if hash_fraction(f"val {person}") < VAL_PART else "train"
-        yield Photo(path, file, split, folder.resolve().name, "unstated", person, labelled=False)
+        yield Photo(path, file, split, folder.resolve().name, "unstated", person, labeled=False)
 
 
 def from_celeba(folder: Path) -> Iterator[Photo]:

@@ -110,7 +110,7 @@ def prepare(settings: PrepareSettings, *, finder: EyeFinder | None = None, progr
     )  # fmt: skip
     if not any(photo.path.is_file() for photo in photos):
         raise DataError(f"none of the {len(photos)} photos is there; the first were {photos[0].path}")
-    if not all(photo.labelled for photo in photos):
+    if not all(photo.labeled for photo in photos):
         finder = finder or HaarEyeFinder()
     wanted = _settings_of(settings, layout, photos, finder)
     manifest = read_manifest(settings.out)
@@ -153,7 +153,7 @@ def make_pair(photo: Photo, settings: PrepareSettings, finder: EyeFinder | None 
     """The pair of one photo, or why there is none."""
     if photo.label_spread is not None and photo.label_spread > MAX_LABEL_SPREAD:
         return "inconsistent_label"
-    if photo.labelled and photo.eyes is None:
+    if photo.labeled and photo.eyes is None:
         return "no_eye"
     if not photo.path.is_file():
         return "photo_missing"
@@ -207,7 +207,7 @@ def crop_pair(
 
 
 def _detect_both_eyes(pixels: Image, finder: EyeFinder | None) -> tuple[Eye, Eye] | Rejection:
-    """The eyes of the largest person, their geometry taken from both centres as it is with labels."""
+    """The eyes of the largest person, their geometry taken from both centers as it is with labels."""
     assert finder is not None
     by_side = {eye.side: eye for eye in finder.detect(pixels).eyes if eye.person == 0}
     if len(by_side) < 2:
@@ -226,7 +226,7 @@ def _settings_of(
     return {
         "layout": layout,
         "source": settings.source.resolve().name,
-        "points": "labels" if all(photo.labelled for photo in photos) else type(finder).__name__,
+        "points": "labels" if all(photo.labeled for photo in photos) else type(finder).__name__,
         "part": settings.part,
         "limit": settings.limit,
         "dev_part": settings.dev_part,

@@ -74,7 +74,7 @@ def contrast(first_BE: Tensor, second_BE: Tensor, temperature: float) -> Tensor:
 
 
 def random_view(faces_BCHW: Tensor, generator: torch.Generator) -> Tensor:
-    """Each face cut out anew, mirrored or not, and in another light and colour, some of them grey."""
+    """Each face cut out anew, mirrored or not, and in another light and color, some of them gray."""
     num = len(faces_BCHW)
 
     def between(low: float, high: float) -> Tensor:
@@ -87,9 +87,9 @@ def random_view(faces_BCHW: Tensor, generator: torch.Generator) -> Tensor:
     to_face[:, 0, 2], to_face[:, 1, 2] = room * between(-1, 1), room * between(-1, 1)
     grid = functional.affine_grid(to_face, list(faces_BCHW.shape), align_corners=False)
     view = functional.grid_sample(faces_BCHW, grid, align_corners=False, padding_mode="border")
-    grey = view.mean(1, keepdim=True)
-    colour = torch.where(between(0, 1) < 0.2, torch.zeros(num), between(0.6, 1.4))
-    view = grey + (view - grey) * colour[:, None, None, None]
+    gray = view.mean(1, keepdim=True)
+    color = torch.where(between(0, 1) < 0.2, torch.zeros(num), between(0.6, 1.4))
+    view = gray + (view - gray) * color[:, None, None, None]
     middle = view.mean((1, 2, 3), keepdim=True)
     view = middle + (view - middle) * between(0.6, 1.4)[:, None, None, None]
     tint = between(-0.15, 0.15)[:, None, None, None] + 0.05 * torch.randn(num, 3, 1, 1, generator=generator)

@@ -2,7 +2,7 @@
 
 On the same pixels and the same `Eye` both crop the same bytes (a test holds that). In serving the
 eye comes from a finder, not from a label, and a large JPEG is decoded at a part of its size; here
-both are measured, on labelled photos, as far as the drawn face.
+both are measured, on labeled photos, as far as the drawn face.
 """
 
 import math
@@ -31,17 +31,17 @@ ENLARGED = 8
 
 @dataclass(frozen=True, slots=True)
 class TrainServeGap:
-    """Medians over labelled eyes; distances in eye distances, differences in levels of 255.
+    """Medians over labeled eyes; distances in eye distances, differences in levels of 255.
 
-    eyes_found: part of the labelled eyes that the finder finds.
-    centre, roll_deg, size: how far the found eye is from its label; size as a part of the label's.
+    eyes_found: part of the labeled eyes that the finder finds.
+    center, roll_deg, size: how far the found eye is from its label; size as a part of the label's.
     crop_by_finder, face_by_finder: mean absolute difference of crop and drawn face to those of the label.
     crop_by_decode, face_by_decode: the same for one and the same eye at the reduced scale.
     """
 
     num_photos: int
     eyes_found: float
-    centre: float
+    center: float
     roll_deg: float
     size: float
     crop_by_finder: float
@@ -53,20 +53,20 @@ class TrainServeGap:
 def measure_gap(
     photos: Sequence[Photo], finder: EyeFinder, model: Path, *, progress: bool = True
 ) -> TrainServeGap:
-    """The parity of serving with training on labelled photos, faces drawn by the model's file.
+    """The parity of serving with training on labeled photos, faces drawn by the model's file.
 
     Raises:
         ModelError: the file is no model of the service's contract.
-        DataError: a photo is of `train`, none is labelled, or the finder finds none of the eyes.
+        DataError: a photo is of `train`, none is labeled, or the finder finds none of the eyes.
     """
     if any(photo.split == "train" for photo in photos):
         raise DataError("photos of `train` say nothing: the eye finder may have learned from them")
     draw = Synthesizer.load(model, device="cpu")
     eye_size = draw.info.eye_size
-    labelled = [photo for photo in photos if photo.eyes is not None]
+    labeled = [photo for photo in photos if photo.eyes is not None]
     by_finder: list[tuple[float, ...]] = []
     by_decode: list[tuple[float, float]] = []
-    for photo in tqdm(labelled, desc="parity", disable=not progress):
+    for photo in tqdm(labeled, desc="parity", disable=not progress):
         assert photo.eyes is not None
         data = photo.path.read_bytes()
         pixels = decode(data, read_header(data, max_pixels=MAX_PIXELS))
@@ -77,13 +77,11 @@ def measure_gap(
                 by_finder.append(_by_finder(pixels, label, match, draw, eye_size))
             by_decode.append(_by_decode(enlarged, label, draw, eye_size))
     if not by_finder:
-        raise DataError(f"the finder finds none of the labelled eyes in {len(labelled)} photos")
-    centre, roll, size, crop, face = np.median(by_finder, axis=0).tolist()
+        raise DataError(f"the finder finds none of the labeled eyes in {len(labeled)} photos")
+    center, roll, size, crop, face = np.median(by_finder, axis=0).tolist()
     part_found = len(by_finder) / len(by_decode)
     decoded_crop, decoded_face = np.median(by_decode, axis=0).tolist()
-    return TrainServeGap(
-        len(labelled), part_found, centre, roll, size, crop, face, decoded_crop, decoded_face
-    )
+    return TrainServeGap(len(labeled), part_found, center, roll, size, crop, face, decoded_crop, decoded_face)
 
 
 def _match(label: Eye, found: Sequence[Eye]) -> Eye | None:

@@ -1,6 +1,6 @@
 """Polyphase form of a convolution behind an upsampling: the same numbers for half the multiplications.
 
-Of the four pixels that nearest-neighbour upsampling makes of one, a 3 x 3 convolution meets 2 x 2 different
+Of the four pixels that nearest-neighbor upsampling makes of one, a 3 x 3 convolution meets 2 x 2 different
 ones. So one convolution of the large picture is four of the small one, whose 2 x 2 weights are sums of the
 3 x 3 ones; each gives one phase, the pixels of every second row and column. Source: Shi et al. 2016, "Is
 the deconvolution layer the same as a convolutional layer?"

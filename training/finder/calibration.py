@@ -26,7 +26,7 @@ WEIGHT_DECAY = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
-class LabelledDetections:
+class LabeledDetections:
     """Detections that are known to be true or false positives.
 
     `features` N x NUM_CALIBRATION_FEATURES. `negatives`: the kind of picture without people that each
@@ -38,7 +38,7 @@ class LabelledDetections:
     negatives: NDArray[np.str_]
 
 
-def label_detections(finder: LearnedEyeFinder, examples: Iterable[Example]) -> LabelledDetections:
+def label_detections(finder: LearnedEyeFinder, examples: Iterable[Example]) -> LabeledDetections:
     """All detections in the examples, whatever their scores, but those near an ignored label."""
     features: list[tuple[float, ...]] = []
     is_eye: list[bool] = []
@@ -51,10 +51,10 @@ def label_detections(finder: LearnedEyeFinder, examples: Iterable[Example]) -> L
                 is_eye.append(right)
                 negatives.append(example.kind if example.kind.startswith(NO_PEOPLE) else "")
     rows = np.array(features, np.float64).reshape(-1, NUM_CALIBRATION_FEATURES)
-    return LabelledDetections(rows, np.array(is_eye, np.bool_), np.array(negatives, np.str_))
+    return LabeledDetections(rows, np.array(is_eye, np.bool_), np.array(negatives, np.str_))
 
 
-def fit_logistic_regression(detections: LabelledDetections) -> tuple[float, ...]:
+def fit_logistic_regression(detections: LabeledDetections) -> tuple[float, ...]:
     """One weight for each feature, with a little weight decay."""
     x, y = torch.from_numpy(detections.features), torch.from_numpy(detections.is_eye.astype(np.float64))
     weights = torch.zeros(NUM_CALIBRATION_FEATURES, dtype=torch.float64, requires_grad=True)
@@ -72,7 +72,7 @@ def fit_logistic_regression(detections: LabelledDetections) -> tuple[float, ...]
 
 
 def fit_threshold(
-    detections: LabelledDetections, weights: Sequence[float], num_negatives: Mapping[str, int]
+    detections: LabeledDetections, weights: Sequence[float], num_negatives: Mapping[str, int]
 ) -> float:
     """The least score with at most FALSE_POSITIVES_PER_PICTURE on every kind of pictures without people.
 

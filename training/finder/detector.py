@@ -1,7 +1,7 @@
 """The eye finder's network, its target maps and its loss: center-point detection at a quarter resolution.
 
 Letters of shapes: B batch, C channels, H and W of the picture, h and w of the maps (H / 4, W / 4).
-Source: centres as peaks of a heat map with offsets, Zhou et al. 2019, "Objects as points"; depthwise
+Source: centers as peaks of a heat map with offsets, Zhou et al. 2019, "Objects as points"; depthwise
 separable convolutions, Howard et al. 2017, "MobileNets"; top-down path, Lin et al. 2017.
 """
 
@@ -29,9 +29,9 @@ NUM_TARGETS = len(MAPS) + 2
 
 
 def separable(c_in: int, c_out: int, *, stride: int = 1, kernel: int = 3) -> nn.Sequential:
-    """A depthwise and a pointwise convolution, then normalised, with a ReLU.
+    """A depthwise and a pointwise convolution, then normalized, with a ReLU.
 
-    Nothing is between the two: another normalisation there takes a fifth of a training step.
+    Nothing is between the two: another normalization there takes a fifth of a training step.
     """
     return nn.Sequential(
         nn.Conv2d(c_in, c_in, kernel, stride, kernel // 2, groups=c_in, bias=False),
@@ -103,7 +103,7 @@ def target_maps(eyes: Sequence[EyeLabel], side: int = SIDE) -> NDArray[np.float3
     maps[-1] = 1.0
     v, u = np.mgrid[0:cells, 0:cells].astype(np.float32)
     for eye in eyes:
-        # The centre of cell (0, 0) is at pixel 1.5.
+        # The center of cell (0, 0) is at pixel 1.5.
         x, y, distance = (eye.x - 1.5) / STRIDE, (eye.y - 1.5) / STRIDE, eye.distance / STRIDE
         if not eye.sure:
             maps[-1][np.hypot(u - x, v - y) < max(1.5, 0.4 * distance)] = 0
@@ -148,7 +148,7 @@ def detection_loss(maps: Tensor, wanted: Tensor) -> tuple[Tensor, dict[str, Tens
     at_eye = (heat == 1).float()
     focal = at_eye * (1 - p).square() * -F.logsigmoid(logit)
     focal = focal + (1 - at_eye) * (1 - heat) ** 4 * p.square() * -F.logsigmoid(-logit)
-    # An error counts in tenths of the eye distance, as it is measured: a large eye's centre is known less
+    # An error counts in tenths of the eye distance, as it is measured: a large eye's center is known less
     # finely. With a whole cell as the least unit, one in twelve eyes 11 to 40 px apart was found too far off.
     offset_scale = (wanted[:, 3].exp() * (DISTANCE_UNIT_PX / STRIDE * 0.1)).clamp_min(0.25)
     errors = (maps[:, 1:] - wanted[:, 1:9]).abs() * near[:, None]

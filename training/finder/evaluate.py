@@ -103,7 +103,7 @@ class FinderNumbers(TypedDict):
     milliseconds a picture, and rates as hits and totals."""
 
     kinds: dict[str, KindNumbers]
-    centre_error: float | None
+    center_error: float | None
     cpu_ms: float
     rates: dict[str, tuple[int, int]]
 
@@ -129,7 +129,7 @@ def summarize(by_kind: Mapping[str, KindResult]) -> FinderNumbers:
             )
             for kind, result in by_kind.items()
         },
-        centre_error=round(float(np.median([error[0] for error in errors])), 4) if errors else None,
+        center_error=round(float(np.median([error[0] for error in errors])), 4) if errors else None,
         cpu_ms=round(float(np.median(milliseconds)), 2),
         rates={
             "false positives a picture, all without people": (sum(empty), len(empty)),
@@ -161,7 +161,7 @@ def table(numbers: Mapping[str, FinderNumbers]) -> str:
         add(f"false positives a picture, {kind}", f"{kinds[kind]['pictures']} pictures", cells)
     for name in finders[0]["rates"]:
         add(name, "", (_rate(*each["rates"][name]) for each in finders))
-    add("centre error, median", "", (str(each["centre_error"]) for each in finders))
+    add("center error, median", "", (str(each["center_error"]) for each in finders))
     add("CPU ms a picture, median", "", (f"{each['cpu_ms']:.1f}" for each in finders))
     return "\n".join(lines)
 

@@ -1,7 +1,7 @@
 """Export of the eye finder and its refiner as one ONNX file; the graph decodes the maps to candidates.
 
 Contract: `picture` uint8 [1, H, W, 3] RGB in, H and W multiples of 32 and 64 at least; `candidates` float32
-[NUM_CANDIDATES, 9] out, the surest first: logit of being an eye; x, y of its centre and the distance between
+[NUM_CANDIDATES, 9] out, the surest first: logit of being an eye; x, y of its center and the distance between
 the eyes, in pixels; probability of the left eye; cosine and sine of the roll, clockwise; where the
 partner eye is relative to this eye, in eye distances. Letters of shapes: H, W as above, K candidates.
 """
@@ -115,7 +115,7 @@ def refiner_to_onnx(net: RefinerNet) -> onnx.ModelProto:
 
 
 def describe_photos(run: Path) -> tuple[str, frozenset[str]]:
-    """What a run learned from, in words, and the licences of these photos.
+    """What a run learned from, in words, and the licenses of these photos.
 
     Raises:
         RunNotFound: the folder holds no run.

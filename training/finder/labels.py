@@ -1,4 +1,4 @@
-"""Labelled photos of the eye finder: pixels, people, and which of their eyes have sure labels.
+"""Labeled photos of the eye finder: pixels, people, and which of their eyes have sure labels.
 
 Knows the two tables, scenes.csv of whole pictures and faces.csv of single faces; knows nothing of networks.
 Letters of shapes: P = 3 landmarks of a person: right eye, left eye, nose; right and left are the subject's.
@@ -31,7 +31,7 @@ COLUMNS = tuple(name for name in CSV_COLUMNS if name != "split")
 """What a table needs. It may have `split`, `person`, `kind`, `nose_x`, `nose_y`, `face_w`, `label_spread`."""
 
 FACE_PER_EYE_DISTANCE = 2.15
-"""Width of a face's box where the table has none: the median of 10,895 labelled faces."""
+"""Width of a face's box where the table has none: the median of 10,895 labeled faces."""
 
 Row = Mapping[str, str]
 
@@ -63,8 +63,8 @@ class Person:
 
 
 @dataclass(frozen=True, slots=True)
-class LabelledPhoto:
-    """One picture and everybody labelled in it; `kind` is that of the table, "face" where it has none."""
+class LabeledPhoto:
+    """One picture and everybody labeled in it; `kind` is that of the table, "face" where it has none."""
 
     file: str
     kind: str
@@ -75,7 +75,7 @@ class LabelledPhoto:
 
 def load_photos(
     data: Path, split: FinderSplit, *, measured: bool = False, limit: int | None = None
-) -> list[LabelledPhoto]:
+) -> list[LabeledPhoto]:
     """All usable photos of one split, decoded; `limit` takes the first so many of each table.
 
     `measured` asks for the stricter rule of what is sure. A picture of which any row has no points is left
@@ -92,7 +92,7 @@ def load_photos(
     if not tables:
         raise DataError(f"{data} holds neither scenes.csv nor faces.csv")
     splits = _split_people(tables)
-    photos: list[LabelledPhoto] = []
+    photos: list[LabeledPhoto] = []
     for name, rows in tables.items():
         grouped = (list(group) for _, group in groupby(rows, key=lambda row: row["file"]))
         chosen = [group for group in grouped if _furthest(splits[_person_of(row)] for row in group) == split]
@@ -122,7 +122,7 @@ def _person_of(row: Row) -> str:
     return row.get("person") or row["file"]
 
 
-def _read_photo(folder: Path, rows: Sequence[Row], measured: bool) -> LabelledPhoto:
+def _read_photo(folder: Path, rows: Sequence[Row], measured: bool) -> LabeledPhoto:
     file = rows[0]["file"]
     stored = cv2.imread(str(folder / file))
     if stored is None:
@@ -130,7 +130,7 @@ def _read_photo(folder: Path, rows: Sequence[Row], measured: bool) -> LabelledPh
     pixels = np.asarray(cv2.cvtColor(stored, cv2.COLOR_BGR2RGB), dtype=np.uint8)
     kind = "several-faces" if len(rows) > 1 else rows[0].get("kind") or "face"
     people = tuple(_read_person(row, measured) for row in rows)
-    return LabelledPhoto(file, kind, pixels, people, rows[0].get("licence") or "unstated")
+    return LabeledPhoto(file, kind, pixels, people, rows[0].get("licence") or "unstated")
 
 
 def _read_person(row: Row, measured: bool) -> Person:
@@ -146,7 +146,7 @@ def _read_person(row: Row, measured: bool) -> Person:
         else MAX_TRAINING_SPREAD_BY_KIND.get(row.get("kind", ""), MAX_TRAINING_SPREAD)
     )
     spread = read_number(row.get("label_spread"), row["file"])
-    # An empty cell: labelled once only, with nothing to compare. No such column: all labels are exact.
+    # An empty cell: labeled once only, with nothing to compare. No such column: all labels are exact.
     agreed = "label_spread" not in row or (spread is not None and spread <= allowed)
     yaw = _yaw(points)
     return Person(points, (agreed and yaw > -PROFILE_YAW, agreed and yaw < PROFILE_YAW), face_px)

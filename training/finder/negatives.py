@@ -17,7 +17,7 @@ from service.vision.images import Image
 from training.data.augmentation import Rng
 from training.data.splits import FinderSplit, split_with_calibration
 from training.errors import DataError
-from training.finder.labels import LabelledPhoto
+from training.finder.labels import LabeledPhoto
 
 TRAINED = (
     *("brick", "cell", "checkerboard", "colorwheel", "grass", "horse", "immunohistochemistry", "logo"),
@@ -64,7 +64,7 @@ def from_folder(folder: Path, split: FinderSplit) -> Iterator[Image]:
             yield _at_most(np.asarray(cv2.cvtColor(stored, cv2.COLOR_BGR2RGB), np.uint8))
 
 
-def parts_without_people(photos: Iterable[LabelledPhoto]) -> Iterator[Image]:
+def parts_without_people(photos: Iterable[LabeledPhoto]) -> Iterator[Image]:
     """The pixels left, right and below of the only person of a photo, as far as they are large enough."""
     for photo in photos:
         if len(photo.people) != 1 or photo.kind == "several-faces":
@@ -164,7 +164,7 @@ def _draw_shapes(picture: Image, rng: Rng) -> None:
 def draw_round_object(picture: Image, rng: Rng, textures: Sequence[Image] = ()) -> None:
     """Draws one into the picture, H x W x 3: ring within ring, seen aslant, lit from one side, grained.
 
-    Rings may show parts of `textures`; a cup's are not of one centre, and something shines on it.
+    Rings may show parts of `textures`; a cup's are not of one center, and something shines on it.
     """
     side = min(picture.shape[:2])
     radius = side * math.exp(rng.uniform(math.log(_SMALLEST_RADIUS), math.log(_LARGEST_RADIUS)))
@@ -183,7 +183,7 @@ def draw_round_object(picture: Image, rng: Rng, textures: Sequence[Image] = ()) 
 
 
 def _axes(shape: tuple[int, ...], radius: float, rng: Rng) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """How far each pixel is from a random centre along two turned axes, in radii; one axis is shortened."""
+    """How far each pixel is from a random center along two turned axes, in radii; one axis is shortened."""
     y_HW, x_HW = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
     y_HW -= float(rng.uniform(0, shape[0]))
     x_HW -= float(rng.uniform(0, shape[1]))
@@ -200,21 +200,21 @@ def _rings(
     textures: Sequence[Image],
 ) -> NDArray[np.float32]:
     """One to five rings, each of one color or texture, softly bounded, each within the one before."""
-    grey, aside = rng.random() < 0.4, rng.random() < 0.5
+    gray, aside = rng.random() < 0.4, rng.random() < 0.5
     bounds = np.sort(rng.uniform(0.1, 0.97, int(rng.integers(0, 5))))[::-1]
-    rings_HWC = _filling(along_HW.shape, rng, grey, textures)
+    rings_HWC = _filling(along_HW.shape, rng, gray, textures)
     along, across, before = 0.0, 0.0, 1.0
     for bound in bounds:
         if aside:
             far, where = rng.uniform(0, before - bound), rng.uniform(0, 2 * math.pi)
             along, across = along + far * math.cos(where), across + far * math.sin(where)
         inside_HW = np.clip((bound - np.hypot(along_HW - along, across_HW - across)) / edge + 0.5, 0, 1)
-        rings_HWC += (_filling(along_HW.shape, rng, grey, textures) - rings_HWC) * inside_HW[..., None]
+        rings_HWC += (_filling(along_HW.shape, rng, gray, textures) - rings_HWC) * inside_HW[..., None]
         before = bound
     return rings_HWC
 
 
-def _filling(shape: tuple[int, ...], rng: Rng, grey: bool, textures: Sequence[Image]) -> NDArray[np.float32]:
+def _filling(shape: tuple[int, ...], rng: Rng, gray: bool, textures: Sequence[Image]) -> NDArray[np.float32]:
     """H x W x 3 of one color, or, three times in ten, a part of a texture."""
     if textures and rng.random() < 0.3:
         whole = textures[int(rng.integers(len(textures)))]
@@ -223,7 +223,7 @@ def _filling(shape: tuple[int, ...], rng: Rng, grey: bool, textures: Sequence[Im
         part = cv2.resize(whole[top : top + side, left : left + side], shape[::-1])
         return np.asarray(part, np.float32)
     color = rng.uniform(0, 255, 3)
-    color = color.mean() + (color - color.mean()) * (0 if grey else rng.uniform(0, 1))
+    color = color.mean() + (color - color.mean()) * (0 if gray else rng.uniform(0, 1))
     return np.broadcast_to(color, (*shape, 3)).astype(np.float32)
 
 

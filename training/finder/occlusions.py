@@ -124,8 +124,8 @@ def _cloth(shape: tuple[int, int], rng: Rng) -> NDArray[np.float32]:
 
 
 def _random_color(rng: Rng) -> NDArray[np.float64]:
-    grey = rng.uniform(5, 250)
-    return np.clip(grey + (rng.normal(0, 60, 3) if rng.random() < 0.6 else 0), 0, 255) * np.ones(3)
+    gray = rng.uniform(5, 250)
+    return np.clip(gray + (rng.normal(0, 60, 3) if rng.random() < 0.6 else 0), 0, 255) * np.ones(3)
 
 
 def _draw_fingers(picture: Image, landmarks: Landmarks, rng: Rng) -> None:
@@ -152,18 +152,18 @@ def _draw_glasses(picture: Image, landmarks: Landmarks, rng: Rng, *, dark: bool)
     turn = math.degrees(math.atan2(*(landmarks[1] - landmarks[0])[::-1]))
     thick = -1 if dark else max(1, round(distance * rng.uniform(0.02, 0.07)))
     for eye in landmarks[:2]:
-        centre = (round(float(eye[0])), round(float(eye[1])))
-        cv2.ellipse(picture, centre, axes, turn, 0, 360, color, thick, cv2.LINE_AA)
+        center = (round(float(eye[0])), round(float(eye[1])))
+        cv2.ellipse(picture, center, axes, turn, 0, 360, color, thick, cv2.LINE_AA)
     across = (landmarks[1] - landmarks[0]) / 3
     bridge = [tuple(round(float(value)) for value in landmarks[0] + across * step) for step in (1.1, 1.9)]
     cv2.line(picture, bridge[0], bridge[1], color, max(1, abs(thick)), cv2.LINE_AA)
 
 
 def _draw_patch(picture: Image, at: Landmarks, radius: float, color: NDArray[np.float64], rng: Rng) -> None:
-    centre = (round(float(at[0])), round(float(at[1])))
+    center = (round(float(at[0])), round(float(at[1])))
     axes = (max(1, round(radius)), max(1, round(radius * rng.uniform(0.7, 1.1))))
     fill = tuple(float(value) for value in color)
-    cv2.ellipse(picture, centre, axes, rng.uniform(0, 90), 0, 360, fill, -1, cv2.LINE_AA)
+    cv2.ellipse(picture, center, axes, rng.uniform(0, 90), 0, 360, fill, -1, cv2.LINE_AA)
 
 
 def _box(picture: Image, at: Landmarks, reach: float) -> tuple[int, int, int, int]:

@@ -1,6 +1,6 @@
 """Training crops of the refiner, mined from what a finder detects in training scenes (hard example mining).
 
-Detections near a labelled eye are positives, the finder's false positives are hard negatives. The crops are
+Detections near a labeled eye are positives, the finder's false positives are hard negatives. The crops are
 wider than what the network sees, because augmentation moves them anew in each step.
 Letters of shapes: N crops, W side of a wide crop.
 """
@@ -94,9 +94,9 @@ class _MinedScenes(Dataset[tuple[NDArray[np.uint8], Labels]]):
             [decode_detection(row, 1, 1) for row in rows[rows[:, 0] >= MIN_LOGIT].tolist()]
         )
         rng = np.random.default_rng((self.scenes.seed, index, 1))
-        labelled = list(label_detections(seen, eyes, rng))
-        crops = crops_for_refiner(picture, [each for each, _ in labelled], size=WIDE_PX, widen=WIDEN)
-        labels = [label for _, label in labelled]
+        labeled = list(label_detections(seen, eyes, rng))
+        crops = crops_for_refiner(picture, [each for each, _ in labeled], size=WIDE_PX, widen=WIDEN)
+        labels = [label for _, label in labeled]
         return (
             np.array(crops, np.uint8).reshape(-1, WIDE_PX, WIDE_PX, 3),
             np.array(labels, np.float32).reshape(-1, len(LABELS)),

@@ -1,4 +1,4 @@
-"""Training scenes of the eye finder, composed from labelled people and negatives (copy-paste augmentation).
+"""Training scenes of the eye finder, composed from labeled people and negatives (copy-paste augmentation).
 
 Everything random is a function of (seed, index). Right and left are the subject's.
 Source: Ghiasi et al. 2021, "Simple copy-paste is a strong data augmentation method".
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from service.vision.images import Image
 from training.data.augmentation import Rng, degrade_photo
 from training.errors import DataError
-from training.finder.labels import LabelledPhoto
+from training.finder.labels import LabeledPhoto
 from training.finder.negatives import background, draw_round_object, random_crop
 from training.finder.occlusions import OCCLUSION_PROBABILITY, Landmarks, cover_face, paint_over_eyes
 
@@ -53,18 +53,18 @@ class EyeLabel:
 
 
 class Scenes:
-    """Scenes by their index, from labelled photos and from pictures without people."""
+    """Scenes by their index, from labeled photos and from pictures without people."""
 
-    def __init__(self, photos: Sequence[LabelledPhoto], empty: Sequence[Image], *, seed: int = 0) -> None:
+    def __init__(self, photos: Sequence[LabeledPhoto], empty: Sequence[Image], *, seed: int = 0) -> None:
         if not photos or not empty:
-            raise DataError("there is no labelled photo, or no picture without people, to draw from")
+            raise DataError("there is no labeled photo, or no picture without people, to draw from")
         self.photos, self.empty, self.seed = photos, empty, seed
         weights = np.array([SAMPLING_WEIGHTS.get(photo.kind, 1.0) for photo in photos])
         self._bounds = np.cumsum(weights / weights.sum())
         self._crowded = [photo for photo in photos if len(photo.people) > 1] or photos
 
     def describe(self) -> dict[str, object]:
-        """What `run.json` says of the photos: how many there are of each licence, and which."""
+        """What `run.json` says of the photos: how many there are of each license, and which."""
         licences = Counter(photo.licence for photo in self.photos)
         files = "\n".join(sorted(photo.file for photo in self.photos))
         return {
@@ -90,7 +90,7 @@ class Scenes:
         small = any(eye.distance < 16 for eye in eyes if eye.sure)
         return degrade_photo(picture, rng, mild=small), eyes
 
-    def _sample_photo(self, rng: Rng) -> LabelledPhoto:
+    def _sample_photo(self, rng: Rng) -> LabeledPhoto:
         return self.photos[min(int(np.searchsorted(self._bounds, rng.random())), len(self.photos) - 1)]
 
     def _draw_photo(self, rng: Rng, canvas: Image, mode: str) -> tuple[Image, list[EyeLabel]]:
@@ -108,11 +108,11 @@ class Scenes:
             low, high = (7.0, 90.0) if mode == "person" else (80.0, MAX_DISTANCE_PX)
             scale = math.exp(rng.uniform(math.log(low), math.log(high))) / max(person.distance, 1.0)
         if whole:
-            centre, at = np.array(photo.pixels.shape[1::-1]) / 2, rng.uniform(0.35, 0.65, 2) * SIDE
+            center, at = np.array(photo.pixels.shape[1::-1]) / 2, rng.uniform(0.35, 0.65, 2) * SIDE
         else:
-            centre = person.landmarks[int(rng.integers(2))]
+            center = person.landmarks[int(rng.integers(2))]
             at = rng.uniform(0.06, 0.94, 2) * SIDE if mode == "person" else rng.uniform(0.15, 0.85, 2) * SIDE
-        move = _similarity_transform(centre, at, scale, _random_roll(rng), flip=bool(rng.random() < 0.5))
+        move = _similarity_transform(center, at, scale, _random_roll(rng), flip=bool(rng.random() < 0.5))
         picture = _paste(canvas, photo.pixels, move, rng)
         return picture, _label(picture, photo, move, rng)
 
@@ -156,8 +156,8 @@ class Scenes:
             paint_over_eyes(painted, each.landmarks, rng)
         scale = math.exp(rng.uniform(math.log(8), math.log(220))) / distance
         at = rng.uniform(0.1, 0.9, 2) * SIDE
-        centre = person.landmarks[2] + rng.normal(0, 0.4, 2) * distance
-        move = _similarity_transform(centre, at, scale, _random_roll(rng), flip=False)
+        center = person.landmarks[2] + rng.normal(0, 0.4, 2) * distance
+        move = _similarity_transform(center, at, scale, _random_roll(rng), flip=False)
         return _paste(canvas, painted, move, rng)
 
 
@@ -167,12 +167,12 @@ def _random_roll(rng: Rng) -> float:
 
 
 def _similarity_transform(
-    centre: NDArray[np.floating], at: NDArray[np.floating], scale: float, turn: float, *, flip: bool
+    center: NDArray[np.floating], at: NDArray[np.floating], scale: float, turn: float, *, flip: bool
 ) -> NDArray[np.float64]:
-    """The 2 x 3 matrix that brings `centre` to `at`, rotated clockwise, mirrored first if `flip`."""
+    """The 2 x 3 matrix that brings `center` to `at`, rotated clockwise, mirrored first if `flip`."""
     cos, sin = math.cos(turn) * scale, math.sin(turn) * scale
     matrix = np.array([[-cos if flip else cos, -sin], [-sin if flip else sin, cos]])
-    return np.hstack([matrix, (np.asarray(at) - matrix @ np.asarray(centre))[:, None]])
+    return np.hstack([matrix, (np.asarray(at) - matrix @ np.asarray(center))[:, None]])
 
 
 def _paste(canvas: Image, photo: Image, move: NDArray[np.float64], rng: Rng) -> Image:
@@ -199,7 +199,7 @@ def _paste(canvas: Image, photo: Image, move: NDArray[np.float64], rng: Rng) -> 
     return canvas
 
 
-def _label(picture: Image, photo: LabelledPhoto, move: NDArray[np.float64], rng: Rng) -> list[EyeLabel]:
+def _label(picture: Image, photo: LabeledPhoto, move: NDArray[np.float64], rng: Rng) -> list[EyeLabel]:
     """The labels of a transformed photo's people, some of whom are occluded on the way."""
     mirrored = bool(np.linalg.det(move[:, :2]) < 0)
     eyes = []
@@ -236,11 +236,11 @@ def _cutout_mask(points: Landmarks, move: NDArray[np.float64], rng: Rng) -> NDAr
     moved = points @ move[:, :2].T + move[:, 2]
     across = moved[1] - moved[0]
     distance = float(np.hypot(*across))
-    centre = moved[:2].mean(0) * 0.5 + moved[2] * 0.5
+    center = moved[:2].mean(0) * 0.5 + moved[2] * 0.5
     axes = (round(distance * rng.uniform(1.1, 1.9)), round(distance * rng.uniform(1.7, 2.6)))
     turn = math.degrees(math.atan2(across[1], across[0]))
     alpha = np.zeros((SIDE, SIDE), np.uint8)
-    at = (round(float(centre[0])), round(float(centre[1])))
+    at = (round(float(center[0])), round(float(center[1])))
     cv2.ellipse(alpha, at, axes, turn, 0, 360, 255, -1, cv2.LINE_AA)
     return alpha
 
@@ -270,7 +270,7 @@ def _cropped_by(eye: EyeLabel, alpha: NDArray[np.uint8]) -> EyeLabel | None:
     return eye if part.min() > 178 else replace(eye, sure=False)
 
 
-def _body_below_face(photo: LabelledPhoto) -> Image:
+def _body_below_face(photo: LabeledPhoto) -> Image:
     person = photo.people[0]
     top = int(person.landmarks[:2, 1].max() + 2.1 * person.distance)
     return photo.pixels[top:] if top < photo.pixels.shape[0] else photo.pixels[:0]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from service.vision.images import Image
 from training.data.augmentation import Rng, adjust_tone
 from training.data.splits import FinderSplit
-from training.finder.labels import LabelledPhoto, Person
+from training.finder.labels import LabeledPhoto, Person
 from training.finder.negatives import MEASURED, from_folder, packaged, parts_without_people
 from training.finder.occlusions import cover_with_mask, paint_over_eyes
 from training.finder.scenes import EyeLabel
@@ -50,7 +50,7 @@ class Example:
     eyes: tuple[EyeLabel, ...]
 
 
-def people_examples(photos: Sequence[LabelledPhoto]) -> Iterator[Example]:
+def people_examples(photos: Sequence[LabeledPhoto]) -> Iterator[Example]:
     """Each photo as it is, and each frontal one also turned, darkened, shrunk, and cut to one eye."""
     for number, photo in enumerate(photos):
         rng = np.random.default_rng((1, number))
@@ -66,7 +66,7 @@ def people_examples(photos: Sequence[LabelledPhoto]) -> Iterator[Example]:
             yield from _degraded_examples(photo.pixels, person, rng)
 
 
-def composed_crowds(photos: Sequence[LabelledPhoto]) -> Iterator[Example]:
+def composed_crowds(photos: Sequence[LabeledPhoto]) -> Iterator[Example]:
     """Pictures of 640 x 480 px in which six frontal photos stand side by side, each photo in one of them."""
     frontal = [photo for photo in photos if photo.kind in ("other", "face") and len(photo.people) == 1]
     rng = np.random.default_rng(4)
@@ -111,7 +111,7 @@ def _degraded_examples(photo: Image, person: Person, rng: Rng) -> Iterator[Examp
 
 
 def negative_examples(
-    photos: Sequence[LabelledPhoto],
+    photos: Sequence[LabeledPhoto],
     *,
     names: Sequence[str] = MEASURED,
     num_crops_each: int = NUM_CROPS_EACH,

@@ -41,10 +41,10 @@ class SceneDataset(Dataset[tuple[Tensor, Tensor]]):
 
 
 def load_scenes(data: Path, seed: int, without_people: Path | None = None) -> Scenes:
-    """Scenes of the `train` part of the labelled photos, and of pictures without people.
+    """Scenes of the `train` part of the labeled photos, and of pictures without people.
 
     Raises:
-        DataError: `data` holds no labelled photos, or `without_people` no pictures.
+        DataError: `data` holds no labeled photos, or `without_people` no pictures.
     """
     photos = load_photos(data, "train")
     more = from_folder(without_people, "train") if without_people else ()

@@ -122,7 +122,7 @@ def num_macs(config: ModelConfig) -> int:
 
 
 def _start_without_checkerboard(layer: nn.Conv2d) -> None:
-    """The four sub-pixels of a colour begin equal. Source: Aitken et al. 2017 (ICNR)."""
+    """The four sub-pixels of a color begin equal. Source: Aitken et al. 2017 (ICNR)."""
     with torch.no_grad():
         layer.weight.copy_(layer.weight[::4].repeat_interleave(4, dim=0))
         nn.init.zeros_(layer.bias)  # type: ignore[arg-type]

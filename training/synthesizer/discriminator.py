@@ -23,7 +23,7 @@ class DiscriminatorConfig:
 class Discriminator(nn.Module):
     """Scores B x 1 x h x w of overlapping patches; called with faces and eyes in 0…1.
 
-    Source: Isola et al. 2017 (patches), Miyato et al. 2018 (spectral normalisation, which bounds the
+    Source: Isola et al. 2017 (patches), Miyato et al. 2018 (spectral normalization, which bounds the
     slope, so that it needs no gradient penalty).
     """
 
@@ -50,5 +50,5 @@ class Discriminator(nn.Module):
 def _conv(channels_in: int, channels_out: int, *, stride: int) -> nn.Module:
     kernel = 4 if stride == 2 else 3
     layer = nn.Conv2d(channels_in, channels_out, kernel, stride=stride, padding=1)
-    normalised: nn.Module = spectral_norm(layer)
-    return normalised
+    normalized: nn.Module = spectral_norm(layer)
+    return normalized

@@ -37,7 +37,7 @@ def feature(pred: FeatureMaps, true: FeatureMaps, weights: list[float]) -> Tenso
     """Weighted sum over layers of the mean absolute difference of features.
 
     Source: the seed's slides, "VGG19 and Feature Loss": L1 between features of the generated and
-    the target batch; layers are normalised as `training.synthesizer.vgg` says.
+    the target batch; layers are normalized as `training.synthesizer.vgg` says.
     """
     return _weighted([l1(p, t) for p, t in zip(pred, true, strict=True)], weights)
 
@@ -126,7 +126,7 @@ def covariance(pred: FeatureMaps, true: FeatureMaps, directions: list[Tensor]) -
 
 
 def total_variation(pred_BCHW: Tensor) -> Tensor:
-    """Mean absolute difference of neighbours, across and down. Source: Rudin, Osher & Fatemi 1992."""
+    """Mean absolute difference of neighbors, across and down. Source: Rudin, Osher & Fatemi 1992."""
     across = (pred_BCHW[..., 1:] - pred_BCHW[..., :-1]).abs().mean()
     return across + (pred_BCHW[..., 1:, :] - pred_BCHW[..., :-1, :]).abs().mean()
 
@@ -214,8 +214,8 @@ def _covariance(batch_BCHW: Tensor, directions: Tensor) -> Tensor:
     """K x K, over the global batch, of the batch seen along K directions, in float32."""
     projected_BK = batch_BCHW.flatten(1).float() @ directions
     # The slope through the mean is nought over the global batch, but not over one process's part.
-    centred = projected_BK - _global_mean(projected_BK).detach()
-    products = centred.T @ centred / len(centred)
+    centerd = projected_BK - _global_mean(projected_BK).detach()
+    products = centerd.T @ centerd / len(centerd)
     return _global(products)
 
 

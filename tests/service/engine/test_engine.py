@@ -39,7 +39,7 @@ from tests.service.shapes import check_problem
 
 PNG = {"content-type": "image/png"}
 EYE = encoded(np.ascontiguousarray(astronaut()[90:112, 190:216]))
-GREY_PHOTO = encoded(np.full((64, 64, 3), 128, np.uint8))
+GRAY_PHOTO = encoded(np.full((64, 64, 3), 128, np.uint8))
 
 
 @contextmanager
@@ -85,7 +85,7 @@ def wait_for(true: Any) -> None:
 def expect_fast(ask: Callable[[], object], limit_s: float) -> None:
     """Passes once three answers came within the limit, of 300 at most.
 
-    Neighbours on the machine hold up single ones; an answer that waited for a worker were never fast, for
+    Neighbors on the machine hold up single ones; an answer that waited for a worker were never fast, for
     none is free before the end.
     """
     seconds: list[float] = []
@@ -97,7 +97,7 @@ def expect_fast(ask: Callable[[], object], limit_s: float) -> None:
 
 
 def test_a_full_service_refuses_at_once_with_a_time_to_come_back(model: Path) -> None:
-    # The deadline is longer than the test may take beside neighbours; a TestClient must not be closed while
+    # The deadline is longer than the test may take beside neighbors; a TestClient must not be closed while
     # another thread still asks through it.
     with a_service(model, max_queued=1, deadline_ms=300_000) as (client, engine):
 
@@ -118,7 +118,7 @@ def test_a_full_service_refuses_at_once_with_a_time_to_come_back(model: Path) ->
 def test_photos_that_wait_are_drawn_together_and_each_gets_its_own_face(model: Path) -> None:
     photo = astronaut()
     eyes = [encoded(np.ascontiguousarray(photo[y : y + 22, 190:216])) for y in range(80, 160, 10)]
-    grey_eye = encoded(np.full((22, 22, 3), 128, np.uint8))  # is refused before the model sees it
+    gray_eye = encoded(np.full((22, 22, 3), 128, np.uint8))  # is refused before the model sees it
     with (
         a_service(model, deadline_ms=300_000) as (client, engine),
         ThreadPoolExecutor(len(eyes) + 1) as threads,
@@ -132,7 +132,7 @@ def test_photos_that_wait_are_drawn_together_and_each_gets_its_own_face(model: P
         sizes: list[int] = []
         engine.pipeline._draw = noting(engine.synthesizer, sizes)
         with Held(client, engine):
-            asked = [threads.submit(ask, eye) for eye in [grey_eye, *eyes]]
+            asked = [threads.submit(ask, eye) for eye in [gray_eye, *eyes]]
             wait_for(lambda: engine.pool.state().num_queued == len(asked))
         refused, *together = [each.result(60) for each in asked]
         check_problem(refused, 422, "eye_too_blurred")
@@ -163,13 +163,13 @@ def test_a_photo_that_is_not_done_by_its_deadline_is_told_so(model: Path) -> Non
 def test_the_setting_is_the_longest_deadline(model: Path) -> None:
     with a_service(model, deadline_ms=50) as (client, engine), Held(client, engine):
         for headers in (PNG, PNG | {"X-Deadline-Ms": "1e9"}):
-            late = client.post("/eyes", content=GREY_PHOTO, headers=headers)
+            late = client.post("/eyes", content=GRAY_PHOTO, headers=headers)
             check_problem(late, 504, "deadline_exceeded")
 
 
 @pytest.mark.parametrize("value", ["0", "-5", "soon", "nan", "inf", ""])
 def test_a_deadline_that_is_no_time_is_refused(client: TestClient, value: str) -> None:
-    answer = client.post("/eyes", content=GREY_PHOTO, headers=PNG | {"X-Deadline-Ms": value})
+    answer = client.post("/eyes", content=GRAY_PHOTO, headers=PNG | {"X-Deadline-Ms": value})
     assert "X-Deadline-Ms" in check_problem(answer, 422, "invalid_parameter")["detail"]
 
 

@@ -219,8 +219,8 @@ def test_the_overlay_shows_what_scored_too_low(doubting: TestClient, photo: byte
 
 
 def test_a_photo_without_eyes_has_an_empty_list_of_them(client: TestClient) -> None:
-    grey = encoded(np.full((200, 300, 3), 128, np.uint8))
-    answer = client.post("/eyes", content=grey, headers={"content-type": "image/png"})
+    gray = encoded(np.full((200, 300, 3), 128, np.uint8))
+    answer = client.post("/eyes", content=gray, headers={"content-type": "image/png"})
     assert answer.json()["eyes"] == []
 
 

@@ -20,7 +20,7 @@ from tests.fakes import astronaut, encoded
 from tests.service.shapes import check_problem
 
 MAX_CPU_SECONDS = 1.0
-"""CPU time, so that busy neighbours do not make the tests fail."""
+"""CPU time, so that busy neighbors do not make the tests fail."""
 
 
 def claiming_png(width: int, height: int) -> bytes:
@@ -182,13 +182,13 @@ def unusual_pictures() -> dict[str, bytes]:
     alpha = photo.convert("RGBA")
     alpha.putalpha(200)
     return {
-        "grey JPEG": encoded(photo.convert("L"), "jpeg"),
+        "gray JPEG": encoded(photo.convert("L"), "jpeg"),
         "CMYK JPEG": encoded(photo.convert("CMYK"), "jpeg"),
         "progressive JPEG": encoded(photo, "jpeg", progressive=True),
         "16-bit PNG": encoded(PIL.Image.fromarray(sixteen_bit), "png"),
         "palette PNG": encoded(photo.convert("P"), "png"),
         "PNG with alpha": encoded(alpha, "png"),
-        "grey PNG with alpha": encoded(photo.convert("LA"), "png"),
+        "gray PNG with alpha": encoded(photo.convert("LA"), "png"),
         "WebP": encoded(photo, "webp"),
         "WebP with alpha": encoded(alpha, "webp", lossless=True),
         "BMP": encoded(photo, "bmp"),

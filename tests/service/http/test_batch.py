@@ -21,7 +21,7 @@ from service.settings import Settings
 from tests.fakes import astronaut, encoded
 from tests.service.shapes import check_problem, check_standard_headers
 
-GREY = encoded(np.full((100, 100, 3), 128, np.uint8))
+GRAY = encoded(np.full((100, 100, 3), 128, np.uint8))
 
 
 def send(client: TestClient, *photos: bytes, query: str = "", accept: str = "*/*", **headers: str) -> Any:
@@ -30,7 +30,7 @@ def send(client: TestClient, *photos: bytes, query: str = "", accept: str = "*/*
 
 
 def test_each_photo_has_its_own_outcome_in_order(client: TestClient, photo: bytes) -> None:
-    answer = send(client, GREY, photo, b"no photo", b"", photo[: len(photo) // 2], photo)
+    answer = send(client, GRAY, photo, b"no photo", b"", photo[: len(photo) // 2], photo)
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"] == "application/json"
     assert answer.headers["x-device"] == "cpu"
@@ -52,8 +52,8 @@ def test_each_photo_has_its_own_outcome_in_order(client: TestClient, photo: byte
 
 
 def test_a_problem_is_that_which_the_photo_has_alone(client: TestClient) -> None:
-    (result,) = send(client, GREY).json()["results"]
-    alone = client.post("/synthesize", content=GREY, headers={"content-type": "image/png"}).json()
+    (result,) = send(client, GRAY).json()["results"]
+    alone = client.post("/synthesize", content=GRAY, headers={"content-type": "image/png"}).json()
     assert result["problem"] | {"request_id": ""} == alone | {"request_id": ""}
 
 
@@ -74,7 +74,7 @@ def test_the_query_holds_for_every_photo(client: TestClient, photo: bytes) -> No
 
 
 def test_a_zip_holds_the_faces_and_what_became_of_each_photo(client: TestClient, photo: bytes) -> None:
-    answer = send(client, photo, GREY, photo, query="?format=jpeg", accept="application/zip")
+    answer = send(client, photo, GRAY, photo, query="?format=jpeg", accept="application/zip")
     assert answer.headers["content-type"] == "application/zip"
     check_standard_headers(answer)
     with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
@@ -97,7 +97,7 @@ def test_several_faces_of_a_photo_are_numbered_in_the_zip(client: TestClient) ->
 
 
 def test_the_same_photos_give_the_same_zip_but_for_its_request_id(client: TestClient, photo: bytes) -> None:
-    one, two = (send(client, photo, GREY, accept="application/zip") for _ in range(2))
+    one, two = (send(client, photo, GRAY, accept="application/zip") for _ in range(2))
     ids = [answer.headers["x-request-id"].encode() for answer in (one, two)]
     with (
         zipfile.ZipFile(io.BytesIO(one.content)) as first,
@@ -111,13 +111,13 @@ def test_a_photo_that_crashes_the_service_fails_alone_and_is_logged(
     client: TestClient, photo: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def crash(self: object, photos: Any) -> Any:
-        if any(request.data == GREY for request, _ in photos):
+        if any(request.data == GRAY for request, _ in photos):
             raise ZeroDivisionError
         return read(self, photos)
 
     read: Any = Pipeline.read
     monkeypatch.setattr(Pipeline, "read", crash)
-    results = send(client, photo, GREY).json()["results"]
+    results = send(client, photo, GRAY).json()["results"]
     assert [each["status"] for each in results] == [200, 500]
     assert results[1]["problem"]["code"] == "internal_error"
     assert "ZeroDivisionError" not in str(results[1])
@@ -184,17 +184,17 @@ def test_the_limits_of_a_batch_and_of_each_photo(model: Path, photo: bytes) -> N
         max_requests_per_minute=5,
     )
     with TestClient(create_app(settings)) as client:
-        results = send(client, photo, GREY).json()["results"]  # 2 of this minute's 5
+        results = send(client, photo, GRAY).json()["results"]  # 2 of this minute's 5
         assert [each["status"] for each in results] == [413, 422]
         assert results[0]["problem"]["code"] == "upload_too_large"
         check_problem(send(client, photo, photo), 413, "upload_too_large")  # 3
-        many = send(client, *[GREY] * 4)  # 4
+        many = send(client, *[GRAY] * 4)  # 4
         assert "files is 3" in check_problem(many, 400, "invalid_form")["detail"]
-        limited = send(client, GREY, GREY)  # would be 5 and 6
+        limited = send(client, GRAY, GRAY)  # would be 5 and 6
         check_problem(limited, 429, "rate_limited")
         assert int(limited.headers["retry-after"]) >= 1
 
 
 def test_a_batch_wants_a_key(model: Path) -> None:
     with TestClient(create_app(Settings(model=str(model), api_keys=("0" * 64,)))) as client:
-        check_problem(send(client, GREY), 401, "unauthorized")
+        check_problem(send(client, GRAY), 401, "unauthorized")

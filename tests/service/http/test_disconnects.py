@@ -1,4 +1,4 @@
-"""Disconnects: what a task awaits is cancelled when its caller leaves, and nothing else is."""
+"""Disconnects: what a task awaits is canceled when its caller leaves, and nothing else is."""
 
 import asyncio
 from collections.abc import Callable

@@ -30,7 +30,7 @@ NUM_EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "12"))
 
 KEY = "open sesame"
 PHOTO = encoded(astronaut()[:256, 96:352], "jpeg")
-GREY = encoded(np.full((40, 30, 3), 128, np.uint8))
+GRAY = encoded(np.full((40, 30, 3), 128, np.uint8))
 
 
 def damaged(photo: bytes) -> st.SearchStrategy[bytes]:
@@ -42,7 +42,7 @@ def damaged(photo: bytes) -> st.SearchStrategy[bytes]:
     )
 
 
-PICTURES = st.sampled_from([PHOTO, GREY]) | damaged(PHOTO) | damaged(GREY) | st.binary(max_size=300)
+PICTURES = st.sampled_from([PHOTO, GRAY]) | damaged(PHOTO) | damaged(GRAY) | st.binary(max_size=300)
 schemathesis.openapi.format("binary", PICTURES)
 schemathesis.openapi.media_type("image/*", PICTURES)
 

@@ -78,11 +78,11 @@ def test_the_page_says_that_the_face_is_a_guess(client: TestClient) -> None:
 
 def test_every_control_of_the_page_has_a_label(client: TestClient) -> None:
     page = Elements(client.get("/").text)
-    labelled = {each["for"] for tag, each in page.all if tag == "label" and "for" in each}
-    assert {each["id"] for tag, each in page.all if tag == "input"} == labelled
+    labeled = {each["for"] for tag, each in page.all if tag == "label" and "for" in each}
+    assert {each["id"] for tag, each in page.all if tag == "input"} == labeled
     assert all(each.get("alt") for tag, each in page.all if tag == "img")
 
 
-def test_swagger_ui_comes_with_its_licence(client: TestClient) -> None:
+def test_swagger_ui_comes_with_its_license(client: TestClient) -> None:
     assert "Apache License" in client.get("/web/swagger/LICENSE").text
     assert "SmartBear" in client.get("/web/swagger/NOTICE").text

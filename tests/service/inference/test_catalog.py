@@ -48,8 +48,8 @@ def test_the_shipped_model_is_listed() -> None:
 def test_a_file_is_read_once_and_again_when_it_changes(
     mounted: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    catalogue = Catalog(mounted)
-    before = catalogue.list()
+    catalog = Catalog(mounted)
+    before = catalog.list()
     read: list[Path] = []
 
     def count(path: Path) -> bytes:
@@ -57,11 +57,11 @@ def test_a_file_is_read_once_and_again_when_it_changes(
         return read_model(path)
 
     monkeypatch.setattr(synthesizer, "read_model", count)
-    assert [entry.info for entry in catalogue.list()] == [entry.info for entry in before]
+    assert [entry.info for entry in catalog.list()] == [entry.info for entry in before]
     assert read == []
     tiny_model(mounted / "good.onnx", version="0.0.2")
     (mounted / "rubbish.onnx").unlink()
-    entries = {entry.name: entry for entry in catalogue.list()}
+    entries = {entry.name: entry for entry in catalog.list()}
     assert read == [mounted / "good.onnx"]
     assert entries["good"].info is not None and entries["good"].info.version == "0.0.2"
     assert "rubbish" not in entries
@@ -72,7 +72,7 @@ def test_a_folder_that_is_not_there_is_no_empty_one(tmp_path: Path) -> None:
         model_path("synthesizer", tmp_path / "nowhere")
 
 
-def test_the_route_tells_size_part_licence_training_data_metrics_and_who_answers(mounted: Path) -> None:
+def test_the_route_tells_size_part_license_training_data_metrics_and_who_answers(mounted: Path) -> None:
     settings = Settings(model="good", models_dir=str(mounted), device="cpu")
     with TestClient(create_app(settings)) as client:
         answer = client.get("/models")

@@ -78,7 +78,7 @@ PICTURES: dict[str, Callable[[], Image]] = {
     "a strip": lambda: noise(16, 5000),
     "a strip on end": lambda: noise(5000, 16),
     "noise": lambda: noise(240, 320),
-    "one colour": lambda: np.full((240, 320, 3), 128, np.uint8),
+    "one color": lambda: np.full((240, 320, 3), 128, np.uint8),
     "a cartoon": cartoon,
     "a cat": cat,
 }
@@ -132,6 +132,6 @@ def test_one_that_has_learned_nothing_sees_eyes_where_there_are_none(untrained: 
     assert LearnedEyeFinder.load(untrained).detect(PICTURES["noise"]()).eyes
 
 
-@pytest.mark.parametrize("name", ["the least that is taken", "a strip", "noise", "one colour"])
+@pytest.mark.parametrize("name", ["the least that is taken", "a strip", "noise", "one color"])
 def test_the_shipped_finder_sees_no_eye_in_noise(name: str) -> None:
     assert LearnedEyeFinder.load(model_path("eye_finder")).detect(PICTURES[name]()).eyes == []

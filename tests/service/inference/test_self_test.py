@@ -24,7 +24,7 @@ def test_a_model_of_any_size_passes_that_answers_what_it_sees(tmp_path: Path, ey
     check_model(Synthesizer.load(model, device="cpu"))
 
 
-@pytest.mark.parametrize(("how", "message"), [("black", "one single colour"), ("same", "the same face")])
+@pytest.mark.parametrize(("how", "message"), [("black", "one single color"), ("same", "the same face")])
 def test_a_model_that_draws_no_faces_is_refused(
     tmp_path: Path, how: Literal["black", "same"], message: str
 ) -> None:

@@ -155,32 +155,32 @@ def test_random_bytes_never_meet_another_error(noise: bytes, magic: bytes) -> No
 # Uncommon pictures that answer properly
 
 
-def test_a_cmyk_jpeg_has_its_colours() -> None:
+def test_a_cmyk_jpeg_has_its_colors() -> None:
     data = fakes.encoded(PIL.Image.fromarray(part()).convert("CMYK"), "jpeg", quality=95)
     assert difference(read(data), part()) < 3  # JPEG at quality 95 is 1.4 off
 
 
-def test_a_16_bit_png_has_its_colours() -> None:
+def test_a_16_bit_png_has_its_colors() -> None:
     done, data = cv2.imencode(".png", part()[:, :, ::-1].astype(np.uint16) * 257)
     assert done
     np.testing.assert_array_equal(read(data.tobytes()), part())
 
 
-def test_a_16_bit_grey_png_is_grey() -> None:
-    grey = part()[:, :, 1]
-    data = fakes.encoded(PIL.Image.fromarray(grey.astype(np.uint16) * 257))
-    np.testing.assert_array_equal(read(data), np.dstack([grey] * 3))
+def test_a_16_bit_gray_png_is_gray() -> None:
+    gray = part()[:, :, 1]
+    data = fakes.encoded(PIL.Image.fromarray(gray.astype(np.uint16) * 257))
+    np.testing.assert_array_equal(read(data), np.dstack([gray] * 3))
 
 
 @pytest.mark.parametrize("format", ["png", "bmp"])
-def test_a_palette_picture_has_its_colours(format: str) -> None:
+def test_a_palette_picture_has_its_colors(format: str) -> None:
     picture = PIL.Image.fromarray(part()).convert("P")
     np.testing.assert_array_equal(read(fakes.encoded(picture, format)), np.asarray(picture.convert("RGB")))
 
 
 @pytest.mark.parametrize("mode", ["L", "1"])
 @pytest.mark.parametrize("format", FORMATS)
-def test_a_grey_picture_has_three_equal_channels(format: str, mode: str) -> None:
+def test_a_gray_picture_has_three_equal_channels(format: str, mode: str) -> None:
     photo = read(fakes.encoded(PIL.Image.fromarray(part()).convert(mode), format))
     assert photo.shape == (300, 400, 3)
     np.testing.assert_array_equal(photo[:, :, 0], photo[:, :, 2])
@@ -198,7 +198,7 @@ def test_what_is_transparent_is_laid_over_white(format: str, options: dict[str, 
     np.testing.assert_allclose(photo[:, 100:200], half, atol=1)  # rounding of the two terms
 
 
-def test_a_palette_with_a_transparent_colour_is_laid_over_white() -> None:
+def test_a_palette_with_a_transparent_color_is_laid_over_white() -> None:
     picture = PIL.Image.fromarray(part()).convert("P")
     index = int(np.asarray(picture)[0, 0])
     photo = read(fakes.encoded(picture, "png", transparency=index))

@@ -1,4 +1,4 @@
-"""The overlay: every eye in its colour, eyes below the threshold in grey, labels that can be read."""
+"""The overlay: every eye in its color, eyes below the threshold in gray, labels that can be read."""
 
 from dataclasses import replace
 
@@ -15,8 +15,8 @@ GREEN, ORANGE = (0, 230, 118), (255, 179, 0)
 BLACK: Image = np.zeros((600, 600, 3), np.uint8)
 
 
-def pixels_of(photo: Image, colour: tuple[int, int, int]) -> int:
-    return int((photo == colour).all(axis=2).sum())
+def pixels_of(photo: Image, color: tuple[int, int, int]) -> int:
+    return int((photo == color).all(axis=2).sum())
 
 
 def test_right_eyes_are_green_and_left_ones_orange() -> None:
@@ -26,18 +26,18 @@ def test_right_eyes_are_green_and_left_ones_orange() -> None:
     assert pixels_of(both, ORANGE) > 200
 
 
-def test_the_centre_is_marked() -> None:
+def test_the_center_is_marked() -> None:
     drawn = draw_eyes(BLACK, [Eye(300, 300, 80, 0.0, "right")])
     assert tuple(drawn[300, 300]) == GREEN
 
 
-def test_what_is_in_doubt_is_grey_and_thin() -> None:
+def test_what_is_in_doubt_is_gray_and_thin() -> None:
     eye = Eye(300, 300, 80, 20.0, "right", 0.1)
     below_threshold, sure = draw_eyes(BLACK, [], [eye]), draw_eyes(BLACK, [eye])
     assert pixels_of(below_threshold, GREEN) == pixels_of(below_threshold, ORANGE) == 0
     assert 0 < (below_threshold.max(axis=2) > 100).sum() < (sure.max(axis=2) > 100).sum()
-    grey = below_threshold[(below_threshold > 0).any(axis=2)]
-    assert (grey.max(axis=1) == grey.min(axis=1)).all()
+    gray = below_threshold[(below_threshold > 0).any(axis=2)]
+    assert (gray.max(axis=1) == gray.min(axis=1)).all()
 
 
 def test_the_label_tells_person_side_and_score_apart() -> None:
@@ -49,7 +49,7 @@ def test_the_label_tells_person_side_and_score_apart() -> None:
 @pytest.mark.parametrize("distance", [20.0, 40.0, 60.0])
 def test_the_labels_of_a_pair_do_not_cover_each_other(distance: float) -> None:
     right, left = eyes_from_points((300 - distance / 2, 300), (300 + distance / 2, 300), score=0.88)
-    alone = [pixels_of(draw_eyes(BLACK, [eye]), colour) for eye, colour in ((right, GREEN), (left, ORANGE))]
+    alone = [pixels_of(draw_eyes(BLACK, [eye]), color) for eye, color in ((right, GREEN), (left, ORANGE))]
     together = draw_eyes(BLACK, [right, left])
     assert pixels_of(together, GREEN) >= 0.85 * alone[0]
     assert pixels_of(together, ORANGE) >= 0.85 * alone[1]

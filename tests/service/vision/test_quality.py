@@ -72,7 +72,7 @@ def test_a_twentieth_of_the_light_is_refused_and_a_fifth_is_not() -> None:
 
 
 def test_the_eyes_of_a_face_of_12_px_are_refused_and_of_20_px_are_not() -> None:
-    eye_distance_per_face = 0.49  # the median of labelled faces
+    eye_distance_per_face = 0.49  # the median of labeled faces
     for face_px, expected in ((12, EyeTooSmall), (20, None)):
         size_px = 0.62 * eye_distance_per_face * face_px
         assert set(refusals([resized(*each, size_px) for each in eyes()])) == {expected}
@@ -94,8 +94,8 @@ def test_sharpness_does_not_depend_on_light_or_contrast() -> None:
 
 def test_light_and_contrast_are_of_the_twentieth_parts_at_either_end() -> None:
     for photo, eye in eyes():
-        grey = cv2.cvtColor(crop_eye(photo, eye, MEASURED_PX), cv2.COLOR_RGB2GRAY)
-        dark, bright = np.percentile(grey, (5, 95)) / 255
+        gray = cv2.cvtColor(crop_eye(photo, eye, MEASURED_PX), cv2.COLOR_RGB2GRAY)
+        dark, bright = np.percentile(gray, (5, 95)) / 255
         seen = measure_quality(photo, eye)
         assert (seen.light, seen.contrast) == pytest.approx((bright, bright - dark), abs=1e-6)
 
@@ -114,8 +114,8 @@ def test_tilt_and_size_are_those_of_the_eye() -> None:
 
 
 def test_an_even_patch_has_no_sharpness() -> None:
-    grey: Image = np.full((50, 50, 3), 128, np.uint8)
-    assert measure_quality(grey, Eye(25, 25, 20, 0, "right")).sharpness == 0.0
+    gray: Image = np.full((50, 50, 3), 128, np.uint8)
+    assert measure_quality(gray, Eye(25, 25, 20, 0, "right")).sharpness == 0.0
 
 
 HOPELESS = Quality(size_px=2.0, sharpness=0.01, brightness=0.001, contrast=0.001, light=0.002, tilt_deg=0.0)

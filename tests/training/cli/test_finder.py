@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from service.inference.eye_finder import LearnedEyeFinder
 from tests.fake_finders import tiny_finder
 from tests.fakes import tiny_model
-from tests.training.labelled_astronaut import write_scenes
+from tests.training.labeled_astronaut import write_scenes
 from training.cli.main import app
 from training.errors import DataError
 from training.finder.labels import load_photos
@@ -85,7 +85,7 @@ def test_a_model_of_photos_that_are_not_open_is_not_exported_as_open(tmp_path: P
     learned, out = tmp_path / "run", tmp_path / "out.onnx"
     claim(learned, {"recipe": {"num_steps": 1}, "data": {"photos_by_licence": {"open": 3}}})
     arguments = ("export-finder", learned, data, out, "--limit", 1)
-    with pytest.raises(DataError, match="whose licence is non-commercial"):
+    with pytest.raises(DataError, match="whose license is non-commercial"):
         run(*arguments, "--licence-class", "open")
     refused = CliRunner().invoke(app, [*map(str, arguments), "--licence-class", "Open"])
     assert refused.exit_code == 2

@@ -48,7 +48,7 @@ def test_photos_become_a_model_that_the_service_runs(
     (run / "run.json").write_text(json.dumps(described))
     model.unlink()
     assert call(monkeypatch, *export) == 1
-    assert "learned from photos whose licence is unstated" in capsys.readouterr().err and not model.exists()
+    assert "learned from photos whose license is unstated" in capsys.readouterr().err and not model.exists()
 
 
 def test_photos_that_give_no_pair_are_a_failure(
@@ -73,7 +73,7 @@ def test_a_model_is_as_open_as_the_run_it_began_with(
     (tmp_path / "run" / "run.json").write_text(json.dumps(described))
     ask = ("export", tmp_path / "run", tiny_folder, tmp_path / "x.onnx", "--licence-class", "open")
     assert call(monkeypatch, *ask) == 1
-    assert "learned from photos whose licence is unstated" in capsys.readouterr().err
+    assert "learned from photos whose license is unstated" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_the_experiment_ends_in_a_table_in_a_document(
     assert "| mean face | " in document.read_text()
 
 
-def test_parity_is_measured_on_labelled_photos(
+def test_parity_is_measured_on_labeled_photos(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     photo, card = fakes.astronaut(), tmp_path / "card.md"
@@ -176,7 +176,7 @@ def test_parity_is_measured_on_labelled_photos(
     card.write_text("<!-- PARITY --><!-- /PARITY -->")
     model = fakes.tiny_model(tmp_path / "tiny.onnx")
     assert call(monkeypatch, "parity", csv, model, "--split", "val", "--into", card) == 0
-    assert "| eyes_found | 1 |" in card.read_text() and "| centre | 0.0" in capsys.readouterr().out
+    assert "| eyes_found | 1 |" in card.read_text() and "| center | 0.0" in capsys.readouterr().out
 
 
 def test_photos_that_cannot_be_fetched_are_named_and_fail_the_command(

@@ -39,7 +39,7 @@ PHOTO: Image = np.ascontiguousarray(astronaut()[60:188, 160:288])
 
 
 def detail(picture: Image) -> float:
-    """How much neighbouring pixels differ."""
+    """How much neighboring pixels differ."""
     return float(np.abs(np.diff(picture.astype(int), axis=1)).mean())
 
 
@@ -51,12 +51,12 @@ def test_degraded_photos_keep_their_shape_and_differ_from_the_photo_and_from_eac
     assert np.array_equal(degraded[3], degrade_photo(PHOTO, np.random.default_rng(3)))
 
 
-def test_some_photos_are_degraded_to_dark_some_to_grey_and_most_to_neither() -> None:
+def test_some_photos_are_degraded_to_dark_some_to_gray_and_most_to_neither() -> None:
     degraded = [degrade_photo(PHOTO, np.random.default_rng(seed)).astype(int) for seed in range(100)]
     dark = sum(each.mean() < 0.4 * PHOTO.mean() for each in degraded)
-    grey = sum(np.abs(each[..., 0] - each[..., 2]).mean() < 3 for each in degraded)
+    gray = sum(np.abs(each[..., 0] - each[..., 2]).mean() < 3 for each in degraded)
     assert 10 < dark < 45
-    assert 3 < grey < 50
+    assert 3 < gray < 50
 
 
 @pytest.mark.parametrize("kind", ["blur", "motion_blur", "lower_resolution", "add_noise", "compress_jpeg"])
@@ -91,9 +91,9 @@ def test_blur_and_fewer_pixels_lose_detail_and_keep_the_mean() -> None:
 
 
 def test_noise_has_the_spread_that_is_asked_for_and_no_mean() -> None:
-    grey = np.full((200, 150, 3), 128, np.uint8)
+    gray = np.full((200, 150, 3), 128, np.uint8)
     for same in (False, True):
-        noise = add_noise(grey, 10, np.random.default_rng(0), grey=same).astype(int) - 128
+        noise = add_noise(gray, 10, np.random.default_rng(0), gray=same).astype(int) - 128
         assert noise.std() == pytest.approx(10, rel=0.05)
         assert abs(noise.mean()) < 1
         assert (np.ptp(noise, axis=2) == 0).all() == same
@@ -119,7 +119,7 @@ def test_motion_blurs_along_one_line_and_keeps_the_light() -> None:
         assert int(blurred.sum()) == pytest.approx(255, rel=0.15)
 
 
-def test_compression_keeps_a_plain_colour() -> None:
+def test_compression_keeps_a_plain_color() -> None:
     plain = np.full((64, 64, 3), (200, 120, 40), np.uint8)
     assert np.abs(compress_jpeg(plain, 15).astype(int) - plain).max() <= 6
 

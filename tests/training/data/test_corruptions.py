@@ -10,7 +10,7 @@ from training.data.store import Pairs
 
 
 def _striped(turn_deg: float) -> np.ndarray:
-    """Grey waves of 96 px that run along a line turned by so much."""
+    """Gray waves of 96 px that run along a line turned by so much."""
     y, x = np.mgrid[:96, :96] - 47.5
     turn = np.radians(turn_deg)
     wave = 127 + 100 * np.sin((np.cos(turn) * y - np.sin(turn) * x) / 4)

@@ -15,7 +15,7 @@ RED, GREEN = (255, 0, 0), (0, 255, 0)
 
 
 def photo_with_dots(right: tuple[int, int], left: tuple[int, int], size: int) -> Image:
-    """Grey, with a red disc at the right eye and a green one at the left."""
+    """Gray, with a red disc at the right eye and a green one at the left."""
     photo = np.full((size, size, 3), 128, np.uint8)
     radius = max(2, round(math.dist(right, left) / 12))
     cv2.circle(photo, right, radius, RED, -1)
@@ -23,8 +23,8 @@ def photo_with_dots(right: tuple[int, int], left: tuple[int, int], size: int) ->
     return photo
 
 
-def centre_of(face: Image, channel: int) -> tuple[float, float]:
-    """Where the disc of one colour is, in parts of the side."""
+def center_of(face: Image, channel: int) -> tuple[float, float]:
+    """Where the disc of one color is, in parts of the side."""
     others = np.delete(face.astype(float), channel, axis=2).mean(axis=2)
     weight = np.clip(face[..., channel].astype(float) - others, 0, None)
     y, x = np.mgrid[: face.shape[0], : face.shape[1]] + 0.5
@@ -42,8 +42,8 @@ def test_the_eyes_land_at_their_places(distance: int, roll_deg: int) -> None:
     left = (round(size / 2 + dx), round(size / 2 + dy))
     face, outside = align_face(photo_with_dots(right, left, size), right, left, 128)
     # A quarter of a pixel of 128: discs are drawn at whole pixels of the photo.
-    assert centre_of(face, 0) == pytest.approx(RIGHT_EYE_AT, abs=0.25 / 128 + 0.1 / distance)
-    assert centre_of(face, 1) == pytest.approx(LEFT_EYE_AT, abs=0.25 / 128 + 0.1 / distance)
+    assert center_of(face, 0) == pytest.approx(RIGHT_EYE_AT, abs=0.25 / 128 + 0.1 / distance)
+    assert center_of(face, 1) == pytest.approx(LEFT_EYE_AT, abs=0.25 / 128 + 0.1 / distance)
     assert outside == 0
 
 

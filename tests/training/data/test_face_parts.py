@@ -41,8 +41,8 @@ def test_a_part_lies_where_the_aligned_face_has_it(
         dotted[round(found.y) - 1 : round(found.y) + 2, round(found.x) - 1 : round(found.x) + 2] = 255
         face = align_face(dotted, photo.right, photo.left, 128)[0][..., 0].astype(float)
         rows, columns = np.indices(face.shape) + 0.5
-        centre = (columns * face).sum() / face.sum() / 128, (rows * face).sum() / face.sum() / 128
-        assert centre == pytest.approx(at, abs=0.015)
+        center = (columns * face).sum() / face.sum() / 128, (rows * face).sum() / face.sum() / 128
+        assert center == pytest.approx(at, abs=0.015)
 
 
 def test_the_nose_is_where_it_is_drawn(drawn_photos: list[DrawnPhoto]) -> None:

@@ -39,7 +39,7 @@ def test_a_sharp_face_passes_and_the_same_face_blurred_does_not() -> None:
         assert sharpness(face_and_eyes(photo, blurred)[0]) < MIN_SHARPNESS
 
 
-def test_the_astronaut_is_sharp_in_colour_and_shows_both_eyes() -> None:
+def test_the_astronaut_is_sharp_in_color_and_shows_both_eyes() -> None:
     face, outside = align_face(astronaut(), ASTRONAUT_RIGHT_EYE, ASTRONAUT_LEFT_EYE, 128)
     eyes = np.stack([crop_eye(astronaut(), eye, 64) for eye in astronaut_eyes()])
     assert outside == 0
@@ -78,11 +78,11 @@ def test_the_size_of_the_crops_changes_no_verdict() -> None:
 
 
 @pytest.mark.parametrize("tone", [(1.0, 1.0, 1.0), (1.0, 0.85, 0.6), (0.7, 0.8, 1.0)])
-def test_grey_and_toned_faces_are_monochrome_and_coloured_ones_are_not(tone: tuple[float, ...]) -> None:
+def test_gray_and_toned_faces_are_monochrome_and_colored_ones_are_not(tone: tuple[float, ...]) -> None:
     for seed in range(4):
         face, _ = face_and_eyes(draw_photo(make_person(seed), SHOT))
-        grey = cv2.cvtColor(face, cv2.COLOR_RGB2GRAY)[..., None]
-        assert colorfulness((grey * np.array(tone)).astype(np.uint8)) < MIN_COLORFULNESS
+        gray = cv2.cvtColor(face, cv2.COLOR_RGB2GRAY)[..., None]
+        assert colorfulness((gray * np.array(tone)).astype(np.uint8)) < MIN_COLORFULNESS
         assert colorfulness(face) > MIN_COLORFULNESS
 
 

@@ -71,7 +71,7 @@ def of_licences(tmp_path: Path) -> Path:
     return path
 
 
-def test_only_the_photos_under_a_licence_are_taken_and_stay_in_their_splits(tmp_path: Path) -> None:
+def test_only_the_photos_under_a_license_are_taken_and_stay_in_their_splits(tmp_path: Path) -> None:
     path = of_licences(tmp_path)
     every = list_photos(path, "csv", dev_part=0.3, seed=0)
     chosen = list_photos(path, "csv", dev_part=0.3, seed=0, licences=["open"])
@@ -79,14 +79,14 @@ def test_only_the_photos_under_a_licence_are_taken_and_stay_in_their_splits(tmp_
     assert len(list_photos(path, "csv", dev_part=0.3, seed=0, licences=["open", "nc"])) == 80
 
 
-def test_a_licence_that_no_photo_has_is_named_beside_those_that_they_have(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no photos under the licence cc0, only under nc, open, unstated"):
+def test_a_license_that_no_photo_has_is_named_beside_those_that_they_have(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no photos under the license cc0, only under nc, open, unstated"):
         list_photos(of_licences(tmp_path), "csv", dev_part=0, seed=0, licences=["cc0"])
 
 
 def test_a_row_without_points_is_a_photo_whose_eyes_are_not_known(tmp_path: Path) -> None:
     (photo,) = list_photos(csv_of(tmp_path, ["a.jpg,train,,,,,ann,"]), "csv", dev_part=0, seed=0)
-    assert photo.eyes is None and photo.labelled
+    assert photo.eyes is None and photo.labeled
 
 
 def test_where_rows_are_dev_none_else_is(tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_a_person_of_a_folder_is_the_sub_folder_or_the_photo(tmp_path: Path) -> 
         ("ann/2.jpg", "ann"),
         ("b.PNG", "b.PNG"),
     ]
-    assert not any(photo.labelled for photo in photos)
+    assert not any(photo.labeled for photo in photos)
 
 
 def test_a_folder_keeps_a_twentieth_of_its_persons_for_val(tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def test_each_flaw_is_rejected_under_its_own_name(tmp_path: Path) -> None:
         "outside": draw_photo(make_person(1), replace(shot, middle=(40.0, 105.0))),
         "blurred": replace(good, pixels=np.asarray(cv2.GaussianBlur(good.pixels, (0, 0), 3.5), np.uint8)),
         "sunglasses": draw_photo(make_person(1), replace(shot, sunglasses=True)),
-        **dict.fromkeys(("far", "doubtful", "unlabelled", "missing", "broken", "cut"), good),
+        **dict.fromkeys(("far", "doubtful", "unlabeled", "missing", "broken", "cut"), good),
     }
     source = write_csv(tmp_path, list(photos.values()))
     named = dict(zip(photos, sorted(path.name for path in (tmp_path / "faces").iterdir()), strict=True))
@@ -114,7 +114,7 @@ def test_each_flaw_is_rejected_under_its_own_name(tmp_path: Path) -> None:
     rows[named["doubtful"]]["label_spread"] = "0.1501"
     rows[named["good"]]["label_spread"] = "0.15"
     rows[named["far"]]["left_eye_x"] = "1e12"
-    rows[named["unlabelled"]]["left_eye_x"] = ""
+    rows[named["unlabeled"]]["left_eye_x"] = ""
     rewrite(source, list(rows.values()))
     (tmp_path / "faces" / named["missing"]).unlink()
     (tmp_path / "faces" / named["broken"]).write_bytes(b"no photo at all")
@@ -130,7 +130,7 @@ def test_each_flaw_is_rejected_under_its_own_name(tmp_path: Path) -> None:
         "far": "outside_photo",
         "sunglasses": "eyes_occluded",
         "doubtful": "inconsistent_label",
-        "unlabelled": "no_eye",
+        "unlabeled": "no_eye",
         "missing": "photo_missing",
         "broken": "unreadable",
         "cut": "unreadable",
@@ -223,7 +223,7 @@ def test_drawn_photos_are_the_same_for_the_same_seed(drawn_photos: list[DrawnPho
 def test_a_photo_without_color_is_noted_as_monochrome(tmp_path: Path) -> None:
     colored = draw_photo(make_person(1), Shot())
     luma = colored.pixels.mean(axis=2, keepdims=True)
-    grey = replace(colored, pixels=np.repeat(luma, 3, axis=2).astype(np.uint8))
-    source = write_csv(tmp_path, [colored, grey])
+    gray = replace(colored, pixels=np.repeat(luma, 3, axis=2).astype(np.uint8))
+    source = write_csv(tmp_path, [colored, gray])
     prepare(PrepareSettings(source, tmp_path / "out"), progress=False)
     assert open_pairs(tmp_path / "out").rows["monochrome"].tolist() == [False, True]

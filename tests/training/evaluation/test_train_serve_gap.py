@@ -38,14 +38,14 @@ class MovedFinder:
 def test_a_finder_that_is_right_adds_nothing(photos: list[Photo], tmp_path: Path) -> None:
     measured = measure_gap(photos, MovedFinder(photos, 0), tiny_model(tmp_path / "m.onnx"), progress=False)
     assert (measured.num_photos, measured.eyes_found) == (4, 1.0)
-    assert (measured.centre, measured.roll_deg, measured.size) == (0, 0, 0)
+    assert (measured.center, measured.roll_deg, measured.size) == (0, 0, 0)
     assert (measured.crop_by_finder, measured.face_by_finder) == (0, 0)
 
 
 def test_a_finder_that_is_off_is_measured(photos: list[Photo], tmp_path: Path) -> None:
     finder = MovedFinder(photos, 0.1)
     measured = measure_gap(photos, finder, tiny_model(tmp_path / "m.onnx"), progress=False)
-    assert measured.centre == pytest.approx(0.1, rel=0.05)  # the heads are turned by a few degrees
+    assert measured.center == pytest.approx(0.1, rel=0.05)  # the heads are turned by a few degrees
     assert measured.crop_by_finder > 1 and measured.face_by_finder > 1
 
 
@@ -55,7 +55,7 @@ def test_the_reduced_decode_moves_a_crop_by_less_than_two_levels(photos: list[Ph
 
 
 def test_a_finder_that_finds_nothing_is_an_error(photos: list[Photo], tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="none of the labelled eyes in 4 photos"):
+    with pytest.raises(DataError, match="none of the labeled eyes in 4 photos"):
         measure_gap(photos, MovedFinder(photos, 0.5), tiny_model(tmp_path / "m.onnx"), progress=False)
 
 

@@ -19,7 +19,7 @@ from training.finder.detector import (
 from training.finder.scenes import EyeLabel
 
 EYE = EyeLabel(x=101.5, y=62.5, distance=64.0, roll=0.5, left=True, sure=True)
-"""Its centre is a quarter of a cell right of that of column 25 (pixel 101.5) and of row 15 (61.5)."""
+"""Its center is a quarter of a cell right of that of column 25 (pixel 101.5) and of row 15 (61.5)."""
 
 
 def perfect_maps(wanted: torch.Tensor) -> torch.Tensor:
@@ -103,7 +103,7 @@ def test_a_crowd_counts_as_much_as_a_close_up() -> None:
     np.testing.assert_allclose(losses, 0.5, rtol=1e-4)
 
 
-def test_a_centre_off_by_a_part_of_the_eye_costs_alike_for_small_and_large_eyes() -> None:
+def test_a_center_off_by_a_part_of_the_eye_costs_alike_for_small_and_large_eyes() -> None:
     costs = []
     for distance in (16.0, 64.0):
         wanted = torch.from_numpy(target_maps([replace(EYE, distance=distance)]))[None]

@@ -24,7 +24,7 @@ def photos(drawn_csv: Path) -> list[Photo]:
     return list_photos(drawn_csv, "csv", dev_part=0.05, seed=0)[:4]
 
 
-class Labelled:
+class Labeled:
     """Knows where the eyes of one photo are, and answers that for every picture."""
 
     input_side_px = 10_000
@@ -42,14 +42,14 @@ def synthesizer(tmp_path_factory: pytest.TempPathFactory) -> Synthesizer:
     return Synthesizer.load(tiny_model(tmp_path_factory.mktemp("model") / "tiny.onnx"), device="cpu")
 
 
-def any_eye(finder: Labelled | LearnedEyeFinder, synthesizer: Synthesizer) -> Pipeline:
+def any_eye(finder: Labeled | LearnedEyeFinder, synthesizer: Synthesizer) -> Pipeline:
     return Pipeline(
         InProcessReader(finder, max_pixels=10**7), synthesizer, thresholds=QualityThresholds(0, 0, 0)
     )
 
 
 def test_a_photo_whose_eyes_are_found_gets_a_face(photos: list[Photo], synthesizer: Synthesizer) -> None:
-    codes = run_service(photos[:1], any_eye(Labelled(photos[0]), synthesizer), progress=False)
+    codes = run_service(photos[:1], any_eye(Labeled(photos[0]), synthesizer), progress=False)
     assert codes == {photos[0].file: "face"}
     assert "| 1.000 (0.207–1.000) |" in render_codes(codes, "dev")
 
@@ -67,4 +67,4 @@ def test_photos_without_a_label_say_nothing(photos: list[Photo], synthesizer: Sy
     unknown = [replace(photo, eyes=None) for photo in photos]
     unknown[0] = replace(photos[0], label_spread=0.5)  # labels that disagree
     with pytest.raises(DataError, match="none of the 4 photos"):
-        run_service(unknown, any_eye(Labelled(photos[0]), synthesizer), progress=False)
+        run_service(unknown, any_eye(Labeled(photos[0]), synthesizer), progress=False)

@@ -12,11 +12,11 @@ from service.vision.eyes import Eye, EyeDetections, eyes_from_points
 from service.vision.images import Image
 from tests.fake_finders import seen_left, seen_right, tiny_finder
 from tests.fakes import ASTRONAUT_LEFT_EYE, ASTRONAUT_RIGHT_EYE
-from tests.training.labelled_astronaut import photo
+from tests.training.labeled_astronaut import photo
 from training.finder.calibration import (
     FALSE_POSITIVES_PER_PICTURE,
     MIN_THRESHOLD,
-    LabelledDetections,
+    LabeledDetections,
     fit_logistic_regression,
     fit_threshold,
     label_detections,
@@ -55,9 +55,9 @@ def as_it_is(sure: tuple[bool, bool] = (True, True)) -> Example:
 def test_who_knows_the_eyes_finds_them_exactly() -> None:
     result = evaluate_finder(Knowing(*EYES), [as_it_is()])["frontal"]
     assert (result.num_eyes, result.num_found, result.false_positives) == (2, 2, [0])
-    for centre, side, roll, size in result.errors:
+    for center, side, roll, size in result.errors:
         assert side
-        assert (centre, roll, size) == pytest.approx((0, 0, 1), abs=1e-6)
+        assert (center, roll, size) == pytest.approx((0, 0, 1), abs=1e-6)
 
 
 def test_who_says_nothing_finds_nothing() -> None:
@@ -125,7 +125,7 @@ def test_the_table_shows_every_kind_and_finder(tmp_path: Path) -> None:
     assert "| false positives a picture, all without people |  | 2.00 (8/4) |" in shown
     assert "| false positives a picture, all without people but packaged |  | 2.00 (2/1) |" in shown
     assert "| side right |  | 1.000 (0.342–1.000) | none |" in shown
-    assert "| centre error, median |  | 0.0 | None |" in shown
+    assert "| center error, median |  | 0.0 | None |" in shown
     write_numbers(tmp_path / "numbers.json", numbers)
     assert table(json.loads((tmp_path / "numbers.json").read_text())) == shown
     assert KindResult().num_found == 0
@@ -139,7 +139,7 @@ def test_scores_are_fitted_to_what_is_true() -> None:
     nothing = np.zeros(4000)
     features = np.stack([logits, *[nothing] * 3, paired, *[nothing] * 2, np.ones(4000)], 1)
     own, *_, partner, _, _, constant = fit_logistic_regression(
-        LabelledDetections(features, truth, np.full(4000, ""))
+        LabeledDetections(features, truth, np.full(4000, ""))
     )
     assert (own, partner, constant) == pytest.approx((0.8, 1.5, -0.5), abs=0.2)
 
@@ -148,7 +148,7 @@ def test_the_threshold_allows_so_many_false_positives_and_no_more() -> None:
     num_empty = {"no people: hard": 700, "no people: easy": 10_000}
     logits = np.linspace(-5, 5, 100)
     features = np.stack([logits, *[0 * logits] * 3, 1 + 0 * logits], 1)
-    judged = LabelledDetections(features, np.zeros(100, np.bool_), np.full(100, "no people: hard"))
+    judged = LabeledDetections(features, np.zeros(100, np.bool_), np.full(100, "no people: hard"))
     threshold = fit_threshold(judged, (1.0, 0.0, 0.0, 0.0, 0.0), num_empty)
     assert (1 / (1 + np.exp(-logits)) >= threshold).sum() == int(700 * FALSE_POSITIVES_PER_PICTURE)
 
@@ -171,7 +171,7 @@ def test_candidates_are_judged_with_their_partners(tmp_path: Path) -> None:
 
 def test_a_threshold_is_never_below_the_least() -> None:
     features = np.array([[-9.0, 0, 0, 0, 1]])
-    detections = LabelledDetections(features, np.zeros(1, np.bool_), np.full(1, "no people: hard"))
+    detections = LabeledDetections(features, np.zeros(1, np.bool_), np.full(1, "no people: hard"))
     assert fit_threshold(detections, (1.0, 0, 0, 0, 0), {"no people: hard": 10}) == MIN_THRESHOLD
 
 

@@ -12,7 +12,7 @@ from service.inference.detector import Detection, crops_for_refiner
 from service.inference.eye_finder import LearnedEyeFinder
 from tests.fake_finders import seen_right, tiny_finder
 from tests.fakes import astronaut
-from tests.training.labelled_astronaut import photo
+from tests.training.labeled_astronaut import photo
 from training.finder.detector import STRIDE, EyeFinderNet
 from training.finder.export import (
     NUM_CANDIDATES,
@@ -124,7 +124,7 @@ def test_the_refiner_in_the_file_answers_as_torch_does(exported: Path, tmp_path:
     assert path.stat().st_size < 1_000_000
 
 
-def test_a_run_says_on_photos_of_which_licences_it_was_trained(tmp_path: Path) -> None:
+def test_a_run_says_on_photos_of_which_licenses_it_was_trained(tmp_path: Path) -> None:
     photos = [replace(photo(), file=f"{n}.jpg", licence=("open", "nc", "nc")[n]) for n in range(3)]
     scenes = Scenes(photos, [np.zeros((64, 64, 3), np.uint8)])
     run = train_finder(replace(FINDER, num_steps=0), scenes, RunOutput(tmp_path / "run"))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.drawn_faces import DrawnPhoto
-from tests.training.labelled_astronaut import write_scenes
+from tests.training.labeled_astronaut import write_scenes
 from training.data.photos import CSV_COLUMNS, list_photos
 from training.data.splits import FinderSplit
 from training.errors import DataError
@@ -48,7 +48,7 @@ def test_the_hidden_eye_of_a_profile_is_not_sure(
     assert photo.people[0].sure == sure
 
 
-def test_a_picture_with_somebody_unlabelled_is_left_out(tmp_path: Path) -> None:
+def test_a_picture_with_somebody_unlabeled_is_left_out(tmp_path: Path) -> None:
     write_scenes(tmp_path, 3, right_eye_x="")
     assert load_photos(tmp_path, "train") == []
 
@@ -61,7 +61,7 @@ def test_a_photo_has_its_pixels_in_rgb(tmp_path: Path) -> None:
     assert photo.pixels.dtype == np.uint8
 
 
-def test_a_photo_has_the_licence_of_its_row(tmp_path: Path) -> None:
+def test_a_photo_has_the_license_of_its_row(tmp_path: Path) -> None:
     assert {photo.licence for photo in load_photos(write_scenes(tmp_path, 3), "train")} == {"open"}
     write_scenes(tmp_path, 3, licence="")
     assert {photo.licence for photo in load_photos(tmp_path, "train")} == {"unstated"}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from service.vision.images import Image
-from tests.training.labelled_astronaut import photo
+from tests.training.labeled_astronaut import photo
 from training.data.splits import FinderSplit
 from training.errors import DataError
 from training.finder.negatives import (
@@ -31,7 +31,7 @@ SPLITS: tuple[FinderSplit, ...] = ("train", "calibration", "dev")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Grey pictures, each of its own level, some below the folder."""
+    """Gray pictures, each of its own level, some below the folder."""
     folder = tmp_path_factory.mktemp("nobody")
     (folder / "below").mkdir()
     for level in range(NUM_PICTURES):
@@ -131,13 +131,13 @@ def test_backgrounds_have_the_size_asked_for_and_most_are_parts_of_real_pictures
 
 
 def test_the_parts_beside_a_person_show_nothing_of_the_face() -> None:
-    labelled = replace(photo(), pixels=photo().pixels.copy())
-    (person,) = labelled.people
+    labeled = replace(photo(), pixels=photo().pixels.copy())
+    (person,) = labeled.people
     x, y = (round(float(value)) for value in person.landmarks.mean(0))
-    labelled.pixels[:] = (0, 0, 255)
-    labelled.pixels[y - 60 : y + 60, x - 45 : x + 45] = (255, 0, 0)
-    left, right, below = parts_without_people([labelled])
-    height, width = labelled.pixels.shape[:2]
+    labeled.pixels[:] = (0, 0, 255)
+    labeled.pixels[y - 60 : y + 60, x - 45 : x + 45] = (255, 0, 0)
+    left, right, below = parts_without_people([labeled])
+    height, width = labeled.pixels.shape[:2]
     assert left.shape[0] == right.shape[0] == height and left.shape[1] + right.shape[1] < width - 90
     assert below.shape[1] == width and below.shape[0] < height - y
     assert not any((part[..., 0] == 255).any() for part in (left, right, below))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from service.vision.images import Image
-from tests.training.labelled_astronaut import photo
+from tests.training.labeled_astronaut import photo
 from training.finder.occlusions import cover_face, cover_with_mask, paint_over_eyes
 
 (PERSON,) = photo().people
@@ -54,7 +54,7 @@ def test_a_mask_covers_the_mouth_and_the_nose_but_no_eye() -> None:
 def test_a_mask_turns_with_the_head() -> None:
     blank = np.zeros((200, 200, 3), np.uint8)
     upright = np.array([[80, 80], [120, 80], [100, 105]], np.float32)
-    centres = []
+    centers = []
     for degrees in (0, 40):
         turn = math.radians(degrees)
         matrix = np.array([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
@@ -62,8 +62,8 @@ def test_a_mask_turns_with_the_head() -> None:
         landmarks = ((upright - 100) @ matrix.T + 100).astype(np.float32)
         cover_with_mask(picture, landmarks, np.random.default_rng(1))
         v, u = np.nonzero(picture.any(axis=2))
-        centres.append((np.array([u.mean(), v.mean()]) - 100) @ matrix)
-    assert centres[0] == pytest.approx(centres[1], abs=3)
+        centers.append((np.array([u.mean(), v.mean()]) - 100) @ matrix)
+    assert centers[0] == pytest.approx(centers[1], abs=3)
 
 
 def test_eyes_painted_over_are_gone_and_little_else_is_changed() -> None:

@@ -18,7 +18,7 @@ from service.inference.detector import (
 )
 from service.inference.session import Session
 from tests.fake_finders import seen_right, tiny_finder
-from tests.training.labelled_astronaut import photo
+from tests.training.labeled_astronaut import photo
 from training.errors import RunConflict
 from training.finder.refiner_crops import LABELS, WIDE_PX, WIDEN, label_detections
 from training.finder.refiner_model import RefinerNet, augment_crops, refiner_loss
@@ -47,7 +47,7 @@ class Answering(Session):
 
 @pytest.mark.parametrize("left", [0.1, 0.9])
 @pytest.mark.parametrize("eye_is_left", [False, True])
-def test_what_is_labelled_is_what_the_service_reads(left: float, eye_is_left: bool) -> None:
+def test_what_is_labeled_is_what_the_service_reads(left: float, eye_is_left: bool) -> None:
     seen = guessed(100, 90, 40, 25, left)
     eye = EyeLabel(106, 86, 46, math.radians(33), eye_is_left, sure=True)
     ((_, label),) = list(label_detections([seen], [eye], NO_MORE))
@@ -64,12 +64,12 @@ def test_nothing_is_asked_where_nothing_was_seen() -> None:
     assert Refiner(Answering([])).refine(np.zeros((9, 9, 3), np.uint8), []) == []
 
 
-def test_only_what_is_surely_no_eye_is_labelled_so() -> None:
+def test_only_what_is_surely_no_eye_is_labeled_so() -> None:
     eye = EyeLabel(100, 100, 40, 0.0, left=False, sure=True)
     unsure = EyeLabel(200, 100, 40, 0.0, left=False, sure=False)
     seen = [guessed(x, 100, 40, 0, 0.0) for x in (104, 116, 150, 205)]
-    labelled = [(each.x, label[0]) for each, label in label_detections(seen, [eye, unsure], NO_MORE)]
-    assert labelled == [(104, 1.0), (150, 0.0)]
+    labeled = [(each.x, label[0]) for each, label in label_detections(seen, [eye, unsure], NO_MORE)]
+    assert labeled == [(104, 1.0), (150, 0.0)]
 
 
 def test_a_crop_that_is_moved_shows_the_eye_where_its_label_says() -> None:

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from service.vision.images import Image
-from tests.training.labelled_astronaut import photo
+from tests.training.labeled_astronaut import photo
 from training.errors import DataError
 from training.finder import scenes as scenes_module
-from training.finder.labels import LabelledPhoto, Person
+from training.finder.labels import LabeledPhoto, Person
 from training.finder.scenes import (
     MAX_DISTANCE_PX,
     MIN_DISTANCE_PX,
@@ -54,17 +54,17 @@ def test_an_eye_is_where_its_label_says(flip: bool) -> None:
     marked[40:45, 30:35] = (255, 0, 0)
     marked[40:45, 60:65] = (0, 255, 0)
     points = np.array([[32, 42], [62, 42], [47, 60]], np.float32)
-    scene = LabelledPhoto("m.png", "face", marked, (Person(points, (True, True), 60.0),))
+    scene = LabeledPhoto("m.png", "face", marked, (Person(points, (True, True), 60.0),))
     move = _similarity_transform(points[:2].mean(0), np.array([120.0, 130.0]), 1.7, 0.4, flip=flip)
     canvas = np.zeros((SIDE, SIDE, 3), np.uint8)
     rng = np.random.default_rng(4)
     _paste(canvas, marked, move, rng)
     eyes = _label(canvas.copy(), scene, move, np.random.default_rng(1))
     assert [eye.left for eye in eyes] == [False, True]
-    # A mirrored right eye looks like a left one: the colours change places.
-    colours = [1, 0] if flip else [0, 1]
-    for eye, colour in zip(eyes, colours, strict=True):
-        v, u = np.nonzero(canvas[..., colour] > 128)
+    # A mirrored right eye looks like a left one: the colors change places.
+    colors = [1, 0] if flip else [0, 1]
+    for eye, color in zip(eyes, colors, strict=True):
+        v, u = np.nonzero(canvas[..., color] > 128)
         assert (u.mean(), v.mean()) == pytest.approx((eye.x, eye.y), abs=0.3)
         assert eye.distance == pytest.approx(30 * 1.7)
     assert eyes[0].roll == pytest.approx(0.4, abs=1e-5)
@@ -78,12 +78,12 @@ def test_a_shrunk_photo_keeps_its_eyes_in_place() -> None:
     _paste(canvas, marked, move, np.random.default_rng(0))
     weights = canvas[..., 0].astype(float)
     v, u = np.mgrid[0:SIDE, 0:SIDE]
-    centre = (u * weights).sum() / weights.sum(), (v * weights).sum() / weights.sum()
-    assert centre == pytest.approx((80, 70), abs=0.2)
+    center = (u * weights).sum() / weights.sum(), (v * weights).sum() / weights.sum()
+    assert center == pytest.approx((80, 70), abs=0.2)
 
 
 def test_scenes_want_photos_and_pictures_without_people() -> None:
-    with pytest.raises(DataError, match="no labelled photo"):
+    with pytest.raises(DataError, match="no labeled photo"):
         Scenes([], [EMPTY])
 
 

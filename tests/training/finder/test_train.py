@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.training.labelled_astronaut import photo
+from tests.training.labeled_astronaut import photo
 from training.errors import RunConflict
 from training.finder.detector import EyeFinderNet
 from training.finder.scenes import Scenes

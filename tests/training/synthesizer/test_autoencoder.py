@@ -30,7 +30,7 @@ def test_the_multiplications_of_a_known_model_are_counted() -> None:
     assert num_macs(config) == encoder + to_vector + from_vector + decoder + to_pixels
 
 
-def test_grey_is_the_middle_of_what_the_encoder_sees() -> None:
+def test_gray_is_the_middle_of_what_the_encoder_sees() -> None:
     model, seen = Autoencoder(ModelConfig()).eval(), []
     model.encoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     model(torch.full((1, 3, 64, 64), 0.5))

@@ -69,7 +69,7 @@ def test_a_grid_is_seen_where_no_pixel_varies_more_than_it_did() -> None:
     assert seen == pytest.approx(of_grid / true.std().item(), rel=0.05)
 
 
-def test_noise_of_the_wrong_colour_is_seen_where_the_energy_is_right() -> None:
+def test_noise_of_the_wrong_color_is_seen_where_the_energy_is_right() -> None:
     generator = torch.Generator().manual_seed(0)
     white, other, blurred = (torch.randn(512, 3, 16, 16, generator=generator) for _ in range(3))
     blurred = torch.nn.functional.avg_pool2d(blurred, 3, stride=1, padding=1, count_include_pad=False)
@@ -140,7 +140,7 @@ def test_the_covariance_has_a_finite_gradient_where_it_is_met() -> None:
     assert pred.grad is not None and torch.isfinite(pred.grad).all()
 
 
-def test_the_total_variation_is_the_mean_step_to_the_neighbours() -> None:
+def test_the_total_variation_is_the_mean_step_to_the_neighbors() -> None:
     stripes = torch.tensor([0.0, 1.0, 0.0, 1.0]).expand(2, 3, 4, 4)
     assert losses.total_variation(stripes).item() == 1.0
     assert losses.total_variation(torch.ones(2, 3, 4, 4)).item() == 0.0

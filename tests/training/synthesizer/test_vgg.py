@@ -46,8 +46,8 @@ def test_torchvisions_file_runs_as_the_same_layers_in_plain_torch(tmp_path: Path
     faces = torch.rand(2, 3, 32, 32)
     (found,) = load_features(str(path), (Layer("torchvision", "3_1"),))(faces)
     mean, deviation = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-    normalised = (faces - mean.reshape(1, 3, 1, 1)) / deviation.reshape(1, 3, 1, 1)
-    torch.testing.assert_close(found, plain[:12](normalised), rtol=1e-4, atol=1e-5)
+    normalized = (faces - mean.reshape(1, 3, 1, 1)) / deviation.reshape(1, 3, 1, 1)
+    torch.testing.assert_close(found, plain[:12](normalized), rtol=1e-4, atol=1e-5)
 
 
 def test_the_genuine_network_sees_bgr_minus_the_caffe_means(archives: Path) -> None:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from tests.fakes import ASTRONAUT_LEFT_EYE, ASTRONAUT_RIGHT_EYE, astronaut
-from training.finder.labels import LabelledPhoto, Person
+from training.finder.labels import LabeledPhoto, Person
 
 NOSE = (228.0, 130.0)
 
@@ -18,12 +18,10 @@ COLUMNS = (
 )
 
 
-def photo(
-    kind: str = "face", *, num_people: int = 1, sure: tuple[bool, bool] = (True, True)
-) -> LabelledPhoto:
-    """The astronaut as a labelled photo."""
+def photo(kind: str = "face", *, num_people: int = 1, sure: tuple[bool, bool] = (True, True)) -> LabeledPhoto:
+    """The astronaut as a labeled photo."""
     points = np.array([ASTRONAUT_RIGHT_EYE, ASTRONAUT_LEFT_EYE, NOSE], np.float32)
-    return LabelledPhoto("a.jpg", kind, astronaut(), (Person(points, sure, 90.0),) * num_people)
+    return LabeledPhoto("a.jpg", kind, astronaut(), (Person(points, sure, 90.0),) * num_people)
 
 
 def write_scenes(folder: Path, num_photos: int, **changes: str) -> Path:
