@@ -262,8 +262,11 @@ class BridgeSettings(_EnvironmentSettings):
     """CA certificates for HTTPS to Frigate and the service, in PEM format; none: the public ones."""
     topic: str = Field("eye2face", pattern=_TOPIC)
     """Prefix of the topics that the bridge publishes."""
-    source: Literal["events", "snapshots"] = "events"
-    """Trigger of a face; events: messages on frigate/events; snapshots: files on frigate/+/LABEL/snapshot."""
+    source: Literal["events", "snapshots", "pictures"] = "events"
+    """Trigger of a face; events: messages on frigate/events; snapshots: files on frigate/+/LABEL/snapshot;
+    pictures: files on the picture topics."""
+    picture_topics: _Names = ()
+    """Comma-separated topics of pictures, each with {camera} for a level or a part of one."""
     when: Literal["first", "end"] = "first"
     """Moment of an event; first: its first matching message; end: its end, with Frigate's best snapshot."""
     cameras: _Names = ()
@@ -291,7 +294,7 @@ class BridgeSettings(_EnvironmentSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Minimum log level."""
 
-    @field_validator("cameras", "labels", "zones", mode="before")
+    @field_validator("cameras", "labels", "zones", "picture_topics", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return _split_at_commas(value)
@@ -313,13 +316,24 @@ class BridgeSettings(_EnvironmentSettings):
             raise ValueError("labels must not contain + # /")
         return labels
 
+    @field_validator("picture_topics")
+    @classmethod
+    def _check_topics(cls, topics: tuple[str, ...]) -> tuple[str, ...]:
+        for topic in topics:
+            rest = topic.replace("{camera}", "", 1)
+            if rest == topic or set(rest) & set("{}+#\0"):
+                raise ValueError(f"'{topic}' must hold {{camera}} once, and none of + # {{ }}")
+        return topics
+
     @model_validator(mode="after")
     def _check_source(self) -> Self:
-        if self.source == "snapshots" and (self.zones or self.min_area or self.when == "end"):
+        if self.source != "events" and (self.zones or self.min_area or self.when == "end"):
             raise ValueError(
                 "EYE2FACE_BRIDGE_ZONES, EYE2FACE_BRIDGE_MIN_AREA and EYE2FACE_BRIDGE_WHEN=end need "
-                "EYE2FACE_BRIDGE_SOURCE=events: snapshots carry no event data"
+                f"EYE2FACE_BRIDGE_SOURCE=events: {self.source} carry no event data"
             )
+        if (self.source == "pictures") != bool(self.picture_topics):
+            raise ValueError("EYE2FACE_BRIDGE_SOURCE=pictures and EYE2FACE_BRIDGE_PICTURE_TOPICS go together")
         return self
 
 

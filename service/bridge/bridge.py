@@ -1,8 +1,8 @@
-"""The bridge: Frigate's events on MQTT in, synthetic faces on MQTT out, each event at most once.
+"""The bridge: events of cameras on MQTT in, synthetic faces on MQTT out, each event at most once.
 
-    frigate/events ──> parse ──> filter ──> deduplicate ──> queue ──> worker: snapshot ──> service ──> publish
+    message ──> source: read, filter ──> deduplicate ──> queue ──> worker: photo ──> service ──> publish
 
-The MQTT thread does everything up to the queue, a few workers the rest; queue and snapshots are bounded.
+The MQTT thread does everything up to the queue, a few workers the rest; queue and photos are bounded.
 Below the bridge's topic it publishes `<camera>/image` (a file), `<camera>/result` or `<camera>/error` (JSON),
 `error` for messages that are not accepted, and `available`. Frigate's sub_label, an identity, is neither read
 nor written: a face drawn from one eye identifies nobody.
@@ -10,6 +10,7 @@ nor written: a face drawn from one eye identifies nobody.
 
 import logging
 import queue
+import ssl
 import threading
 import time
 from typing import Final
@@ -19,16 +20,11 @@ from paho.mqtt.client import MQTTMessage
 from service.access.secret_files import read_secret
 from service.access.tls import client_context
 from service.bridge.deduplication import Deduplicator, PendingEvent
-from service.bridge.frigate import (
-    MAX_EVENT_BYTES,
-    MAX_SNAPSHOT_BYTES,
-    FrigateClient,
-    is_selected,
-    read_event,
-    read_snapshot,
-)
+from service.bridge.frigate import FrigateEvents
 from service.bridge.messages import discovery_message, error_message, result_message
 from service.bridge.mqtt import ConnectionClosed, DeliveryTag, MqttConnection, Publication
+from service.bridge.pictures import Pictures
+from service.bridge.sources import Source
 from service.client.client import Client
 from service.client.retries import RetryPolicy
 from service.engine.worker_pool import attempt
@@ -61,7 +57,7 @@ class BridgeFull(Eye2FaceError):
 
 
 class Bridge:
-    """A bridge between one Frigate, one service and one broker; a signal handler may call `stop`."""
+    """A bridge between one source, one service and one broker; a signal handler may call `stop`."""
 
     def __init__(self, settings: BridgeSettings) -> None:
         """Connects to nothing yet.
@@ -73,7 +69,7 @@ class Bridge:
         self._settings = settings
         self._announced: set[str] = set()
         verify = client_context(settings.ca_file) if settings.ca_file else True
-        self._frigate = FrigateClient(settings, verify)
+        self._source = _open_source(settings, verify)
         self._service = Client(
             settings.service,
             key=read_secret(settings.service_key_file),
@@ -81,11 +77,10 @@ class Bridge:
             retry=RetryPolicy(max_tries=10, deadline_s=settings.deadline_s),
             verify=verify,
         )
-        subscriptions, max_payload_bytes = _subscriptions(settings)
         self._mqtt = MqttConnection(
             settings,
-            subscriptions,
-            max_message_bytes=max_payload_bytes + 1000,  # its topic and header
+            self._source.topics,
+            max_message_bytes=self._source.max_payload_bytes + 1000,  # its topic and header
             on_message=self._receive,
             on_new_session=self._announced.clear,
         )
@@ -111,7 +106,7 @@ class Bridge:
         for worker in filter(threading.Thread.is_alive, workers):
             worker.join(max(0.0, end - time.monotonic()))
         self._mqtt.close()
-        self._frigate.close()
+        self._source.close()
         self._service.close()
         self._deduplicator.close()
 
@@ -147,11 +142,8 @@ class Bridge:
             return None
         if message.retain or not message.payload:  # an old event, or the removal of a retained one
             return tag
-        if self._settings.source == "events":
-            event = read_event(bytes(message.payload))
-        else:
-            event = read_snapshot(message.topic, bytes(message.payload))
-        if not is_selected(event, self._settings):
+        event = self._source.read(message.topic, bytes(message.payload))
+        if event is None:
             return tag
         pending = PendingEvent(event, tag)
         acknowledged = self._deduplicator.accept(pending)
@@ -227,7 +219,7 @@ class Bridge:
     def _draw(self, pending: PendingEvent, base: str) -> list[Publication]:
         """The face of the largest person as a file, and its result message."""
         start, event = time.monotonic(), pending.event
-        photo = event.snapshot or self._frigate.fetch_snapshot(str(event.event_id))
+        photo = self._source.fetch(event)
         fetched = time.monotonic()
         synthesis = self._service.synthesize_faces(photo, person="largest", format=self._settings.format)
         waited, snapshot, service = start - pending.taken_at, fetched - start, time.monotonic() - fetched
@@ -246,12 +238,13 @@ class Bridge:
         return [discovery_message(self._settings, camera)] if self._settings.home_assistant else []
 
 
-def _subscriptions(settings: BridgeSettings) -> tuple[list[str], int]:
-    """The topics to subscribe to, and the most bytes of a message."""
+def _open_source(settings: BridgeSettings, verify: ssl.SSLContext | bool) -> Source:
     if settings.source == "events":
-        return [f"{settings.frigate_topic}/events"], MAX_EVENT_BYTES
-    topics = [f"{settings.frigate_topic}/+/{label}/snapshot" for label in settings.labels]
-    return topics, MAX_SNAPSHOT_BYTES
+        return FrigateEvents(settings, verify)
+    topics: dict[str, str | None] = dict.fromkeys(settings.picture_topics)
+    if settings.source == "snapshots":
+        topics = {f"{settings.frigate_topic}/{{camera}}/{label}/snapshot": label for label in settings.labels}
+    return Pictures(topics, settings.cameras)
 
 
 def _as_ours(error: Exception) -> Eye2FaceError:

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TextIO
 
-from service.bridge.frigate import CameraEvent
 from service.bridge.mqtt import DeliveryTag
+from service.bridge.sources import CameraEvent
 
 MAX_REMEMBERED: Final = 20_000
 """Finished events that are remembered: those of days, a few MB."""
@@ -32,8 +32,8 @@ class PendingEvent:
 
     @property
     def num_bytes(self) -> int:
-        """Memory that its snapshot takes."""
-        return len(self.event.snapshot or b"")
+        """Memory that its photo takes."""
+        return len(self.event.photo or b"")
 
 
 class Deduplicator:

@@ -1,16 +1,15 @@
-"""Frigate's MQTT messages and its HTTP API: parsing, filtering, snapshots.
+"""Frigate's events on MQTT and its HTTP API: parsing, filtering, snapshots.
 
 Messages are untrusted: size, depth, types and names are validated, and a name that becomes part of a URL or
 topic holds letters, digits and `_ - .` only.
 
-Source: docs.frigate.video, "MQTT" (`frigate/events`, `frigate/<camera>/<object>/snapshot`) and "HTTP API"
+Source: docs.frigate.video, "MQTT" (`frigate/events`) and "HTTP API"
 (`GET /api/events/:id/snapshot.jpg`), versions 0.12 to 0.18.
 """
 
-import hashlib
 import json
 import ssl
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Annotated, Final
 
 import httpx
@@ -18,6 +17,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from service.access.secret_files import read_secret
+from service.bridge.sources import CAMERA, MAX_PHOTO_BYTES, CameraEvent, MessageRefused
 from service.client.exchange import open_http, root_cause, send
 from service.client.loop_thread import LoopThread
 from service.client.retries import RETRY_STATUSES, AttemptOutcome, RetryPolicy, RetryState
@@ -27,19 +27,11 @@ from service.settings import BridgeSettings
 MAX_EVENT_BYTES: Final = 1_000_000
 """Events have a few KB, in old versions with a thumbnail of some tens of KB."""
 
-MAX_SNAPSHOT_BYTES: Final = 20_000_000
-
 _NOT_READY: Final = RETRY_STATUSES | {404, 500, 504}
 """Statuses of a snapshot that is not ready: 404 for a moment after the event, 500 in some versions."""
 
 _SNAPSHOT_QUERY: Final = {"crop": 1, "bbox": 0, "timestamp": 0, "quality": 95}
 """The crop of the tracked object without annotations; before 0.18 only while the event lasts."""
-
-
-class MessageRefused(Eye2FaceError):
-    """An MQTT message is not as Frigate documents it."""
-
-    status, code, title = 502, "message_refused", "Invalid message"
 
 
 class SnapshotUnavailable(Eye2FaceError):
@@ -48,7 +40,7 @@ class SnapshotUnavailable(Eye2FaceError):
     status, code, title = 502, "snapshot_unavailable", "Snapshot unavailable"
 
 
-_Camera = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_-]{1,64}\Z")]
+_Camera = Annotated[str, Meta(pattern=rf"\A{CAMERA}\Z")]
 _EventId = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
 _Word = Annotated[str, Meta(min_length=1, max_length=64)]
 
@@ -57,12 +49,9 @@ class _Named(Struct):
     camera: _Camera
 
 
-class _Seen(_Named):
-    label: _Word
-
-
-class _Tracked(_Seen):
+class _Tracked(_Named):
     id: _EventId
+    label: _Word
     false_positive: bool | None = None
     has_snapshot: bool | None = None
     area: Annotated[float, Meta(ge=0, le=1e12)] | None = None
@@ -73,31 +62,63 @@ class _NamedEvent(Struct):
     after: _Named
 
 
-class _Event(Struct):
+class FrigateEvent(Struct):
+    """A message on `frigate/events`."""
+
     type: Annotated[
         str, Meta(pattern=r"\A(new|update|end)\Z")
     ]  # a message about a `Literal` repeats the value
     after: _Tracked
 
 
-@dataclass(frozen=True, slots=True)
-class CameraEvent:
-    """An event of a camera's tracked object; `key` is the same in all messages about it."""
+class FrigateEvents:
+    """Source of the tracked objects on `frigate/events`."""
 
-    key: str
-    camera: str
-    label: str
-    event_id: str | None = None
-    zones: tuple[str, ...] = ()
-    area: float = 0
-    ended: bool = False
-    has_snapshot: bool = True
-    snapshot: bytes | None = None
-    """The photo, if it came with the message."""
+    max_payload_bytes = MAX_EVENT_BYTES
+
+    def __init__(self, settings: BridgeSettings, verify: ssl.SSLContext | bool = True) -> None:
+        """`verify` is that of httpx."""
+        self.topics: Sequence[str] = [f"{settings.frigate_topic}/events"]
+        self._settings = settings
+        self._retry = RetryPolicy(max_tries=8, deadline_s=settings.deadline_s, statuses=_NOT_READY)
+        token = read_secret(settings.frigate_token_file)
+        headers = {"authorization": f"Bearer {token}"} if token else {}
+        self._http = open_http(settings.frigate, headers, timeout_s=settings.deadline_s, verify=verify)
+        self._loop = LoopThread()
+
+    def read(self, topic: str, payload: bytes) -> CameraEvent | None:
+        """The event of a message, if this one passes the filters; a later one about it may."""
+        event = parse_event(payload)
+        if not is_selected(event, self._settings):
+            return None
+        seen = event.after
+        return CameraEvent(seen.id, seen.camera, seen.label, seen.id, topic, seen.entered_zones or ())
+
+    def fetch(self, event: CameraEvent) -> bytes:
+        """The snapshot of an event.
+
+        Raises:
+            SnapshotUnavailable: there is none, or Frigate does not answer within the deadline.
+        """
+        tries = RetryState(self._retry)
+        path = f"/api/events/{event.event_id}/snapshot.jpg"
+        request = self._http.build_request("GET", path, params=_SNAPSHOT_QUERY)
+        outcome = self._loop.run(send, self._http, request, tries, max_bytes=MAX_PHOTO_BYTES)
+        photo = _photo_or_fault(outcome)
+        if isinstance(photo, bytes):
+            return photo
+        raise SnapshotUnavailable(
+            f"Frigate (EYE2FACE_BRIDGE_FRIGATE) gave no snapshot of {event.event_id}, the last of "
+            f"{max(1, tries.num_failed)} tries: {photo}."
+        )
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._loop.close(self._http.aclose)
 
 
-def read_event(payload: bytes) -> CameraEvent:
-    """The event in a message on `frigate/events`.
+def parse_event(payload: bytes) -> FrigateEvent:
+    """The message on `frigate/events`.
 
     Raises:
         MessageRefused: it is not as Frigate documents it.
@@ -108,87 +129,25 @@ def read_event(payload: bytes) -> CameraEvent:
     try:
         document = json.loads(payload)  # takes the NaN that Frigate may write, which msgspec does not
         named = msgspec.convert(document, _NamedEvent).after.camera
-        event = msgspec.convert(document, _Event)
+        return msgspec.convert(document, FrigateEvent)
     except (ValueError, RecursionError) as error:
         raise MessageRefused(
             f"An event of {named} is not as Frigate documents it: {str(error)[:160]}."
         ) from None
+
+
+def is_selected(event: FrigateEvent, settings: BridgeSettings) -> bool:
+    """Whether a message passes the settings' filters."""
     seen = event.after
-    return CameraEvent(
-        key=seen.id,
-        camera=seen.camera,
-        label=seen.label,
-        event_id=seen.id,
-        zones=seen.entered_zones or (),
-        area=seen.area or 0,
-        ended=event.type == "end",
-        has_snapshot=bool(seen.has_snapshot) and not seen.false_positive,
-    )
-
-
-def read_snapshot(topic: str, payload: bytes) -> CameraEvent:
-    """The event of a message on `<prefix>/<camera>/<label>/snapshot`; equal pictures have equal keys.
-
-    Raises:
-        MessageRefused: the topic is none of Frigate's, or the picture is too large or none.
-    """
-    *_, camera, label, _ = ("", "", *topic.split("/"))
-    try:
-        seen = msgspec.convert({"camera": camera, "label": label}, _Seen)
-    except ValueError as error:
-        raise MessageRefused(f"A snapshot's topic is not Frigate's: {str(error)[:160]}.") from None
-    if not 0 < len(payload) <= MAX_SNAPSHOT_BYTES:
-        raise MessageRefused(
-            f"A snapshot of {camera} has {len(payload):,} bytes; 1 to {MAX_SNAPSHOT_BYTES:,} are taken."
-        )
-    key = f"{seen.camera}/{hashlib.sha256(payload).hexdigest()}"
-    return CameraEvent(key=key, camera=seen.camera, label=seen.label, snapshot=payload)
-
-
-def is_selected(event: CameraEvent, settings: BridgeSettings) -> bool:
-    """Whether this message passes the settings' filters; a later one about the same event may."""
     return (
-        event.has_snapshot
-        and (not settings.cameras or event.camera in settings.cameras)
-        and event.label in settings.labels
-        and (not settings.zones or not set(settings.zones).isdisjoint(event.zones))
-        and event.area >= settings.min_area
-        and (event.ended or settings.when == "first")
+        bool(seen.has_snapshot)
+        and not seen.false_positive
+        and (not settings.cameras or seen.camera in settings.cameras)
+        and seen.label in settings.labels
+        and (not settings.zones or not set(settings.zones).isdisjoint(seen.entered_zones or ()))
+        and (seen.area or 0) >= settings.min_area
+        and (event.type == "end" or settings.when == "first")
     )
-
-
-class FrigateClient:
-    """Client of Frigate's HTTP API; may be shared by threads."""
-
-    def __init__(self, settings: BridgeSettings, verify: ssl.SSLContext | bool = True) -> None:
-        """`verify` is that of httpx."""
-        self._retry = RetryPolicy(max_tries=8, deadline_s=settings.deadline_s, statuses=_NOT_READY)
-        token = read_secret(settings.frigate_token_file)
-        headers = {"authorization": f"Bearer {token}"} if token else {}
-        self._http = open_http(settings.frigate, headers, timeout_s=settings.deadline_s, verify=verify)
-        self._loop = LoopThread()
-
-    def fetch_snapshot(self, event_id: str) -> bytes:
-        """The snapshot of an event, an image file.
-
-        Raises:
-            SnapshotUnavailable: there is none, or Frigate does not answer within the deadline.
-        """
-        tries = RetryState(self._retry)
-        path = f"/api/events/{event_id}/snapshot.jpg"
-        request = self._http.build_request("GET", path, params=_SNAPSHOT_QUERY)
-        outcome = self._loop.run(send, self._http, request, tries, max_bytes=MAX_SNAPSHOT_BYTES)
-        photo = _photo_or_fault(outcome)
-        if isinstance(photo, bytes):
-            return photo
-        raise SnapshotUnavailable(
-            f"Frigate (EYE2FACE_BRIDGE_FRIGATE) gave no snapshot of {event_id}, the last of "
-            f"{max(1, tries.num_failed)} tries: {photo}."
-        )
-
-    def close(self) -> None:
-        """Closes the connections."""
-        self._loop.close(self._http.aclose)
 
 
 def _photo_or_fault(response: AttemptOutcome) -> bytes | str:

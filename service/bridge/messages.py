@@ -5,8 +5,8 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from service.bridge.frigate import CameraEvent
 from service.bridge.mqtt import Publication
+from service.bridge.sources import CameraEvent
 from service.client.models import Synthesis
 from service.errors import Eye2FaceError
 from service.settings import BridgeSettings
@@ -64,4 +64,5 @@ def _event_fields(event: CameraEvent) -> dict[str, Any]:
         "camera": event.camera,
         "label": event.label,
         "zones": event.zones,
+        "source_topic": event.source_topic,
     }

@@ -182,7 +182,8 @@ class MqttConnection:
             if not flags.session_present:
                 client.drop_out_messages()  # `publish` sends them anew
                 self._session += 1
-        options = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND)
+        # `noLocal`: what the bridge publishes is never a picture to draw from.
+        options = SubscribeOptions(qos=1, noLocal=True, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND)
         client.subscribe([(topic, options) for topic in self._subscriptions])
         self._publish_availability()
         if not flags.session_present:

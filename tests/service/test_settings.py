@@ -230,8 +230,11 @@ def test_an_invalid_cors_origin_is_refused(origin: str) -> None:
 def test_the_bridge_reads_its_own_prefix_and_splits_lists_at_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EYE2FACE_BRIDGE_CAMERAS", " yard, porch ,")
     monkeypatch.setenv("EYE2FACE_BRIDGE_LABELS", "person,face")
+    monkeypatch.setenv("EYE2FACE_BRIDGE_SOURCE", "pictures")
+    monkeypatch.setenv("EYE2FACE_BRIDGE_PICTURE_TOPICS", "a/{camera}/b, {camera}-c")
     monkeypatch.setenv("EYE2FACE_PORT", "9")
     settings = BridgeSettings()
+    assert settings.picture_topics == ("a/{camera}/b", "{camera}-c")
     assert settings.cameras == ("yard", "porch")
     assert settings.labels == ("person", "face")
     assert settings.mqtt_port == 1883
@@ -256,6 +259,14 @@ def test_the_bridge_reads_its_own_prefix_and_splits_lists_at_commas(monkeypatch:
         {"source": "snapshots", "zones": "yard"},
         {"source": "snapshots", "min_area": "1"},
         {"source": "snapshots", "when": "end"},
+        {"source": "pictures"},
+        {"picture_topics": "a/{camera}"},
+        {"source": "pictures", "picture_topics": "a/{camera}", "when": "end"},
+        {"source": "pictures", "picture_topics": "a/b"},
+        {"source": "pictures", "picture_topics": "a/{camera}/{camera}"},
+        {"source": "pictures", "picture_topics": "a/{camera}/+"},
+        {"source": "pictures", "picture_topics": "a/{camera}/#"},
+        {"source": "pictures", "picture_topics": "a/{camera}/{label}"},
     ],
     ids=str,
 )

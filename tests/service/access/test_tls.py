@@ -17,7 +17,8 @@ import uvloop
 
 from service.access import tls
 from service.access.tls import InvalidCertificate, ServerCertificate, client_context, tls_handshake_timeout
-from service.bridge.frigate import FrigateClient
+from service.bridge.frigate import FrigateEvents
+from service.bridge.sources import CameraEvent
 from service.client.client import Client
 from service.client.models import Unreachable
 from service.client.retries import RetryPolicy
@@ -217,11 +218,12 @@ def test_the_bridge_trusts_a_frigate_whose_certificate_it_was_given(
 ) -> None:
     """Any server with a certificate will do: this one has no such events and says so."""
     settings = BridgeSettings(frigate=secure.address, deadline_s=1)
-    known = FrigateClient(settings, client_context(pairs["first"][0]))
-    stranger = FrigateClient(settings)
+    event = CameraEvent("1.0-a", "yard", event_id="1.0-a")
+    known = FrigateEvents(settings, client_context(pairs["first"][0]))
+    stranger = FrigateEvents(settings)
     with pytest.raises(Exception, match="it answers 404"):
-        known.fetch_snapshot("1.0-a")
+        known.fetch(event)
     with pytest.raises(Exception, match="certificate verify failed"):
-        stranger.fetch_snapshot("1.0-a")
+        stranger.fetch(event)
     known.close()
     stranger.close()

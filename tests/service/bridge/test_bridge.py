@@ -1,5 +1,6 @@
 """The bridge between a real mosquitto, a real service and a stand-in for Frigate's documented API."""
 
+import base64
 import hashlib
 import io
 import json
@@ -17,8 +18,8 @@ import pytest
 
 import service.bridge.bridge
 from service.bridge.bridge import Bridge
-from service.bridge.frigate import CameraEvent
 from service.bridge.mqtt import Publication
+from service.bridge.sources import CameraEvent
 from service.cli import main as cli
 from service.client.client import Client
 from tests.fakes import astronaut, encoded
@@ -64,6 +65,7 @@ def test_an_event_becomes_a_face(
     assert result["sha256"] == hashlib.sha256(image).hexdigest()
     assert (result["event_id"], result["camera"]) == ("1607123955.475377-mxklsc", "front_door")
     assert (result["label"], result["zones"]) == ("person", ["yard", "driveway"])
+    assert result["source_topic"] == "frigate/events"
     assert (result["format"], result["width"], result["height"]) == ("png", 128, 128)
     assert result["synthetic"] is result["not_for_identification"] is True
     assert result["eye"]["side"] in ("left", "right")
@@ -373,6 +375,44 @@ def test_a_snapshot_on_mqtt_becomes_a_face_once_and_a_retained_one_none(
     assert not frigate.seen
 
 
+def test_pictures_on_topics_become_faces_once_and_hostile_ones_none(
+    broker: Mosquitto, wire: Wire, address: str, snapshot: bytes, face: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service.bridge.bridge, "_REPORT_INTERVAL_S", 0)
+    wire.publish("cams/old/picture", snapshot, retain=True)
+    topics = ("cams/{camera}/picture", "{camera}/image", "eye2face/{camera}/image")
+    with bridging(broker, "http://127.0.0.1:1", address, source="pictures", picture_topics=topics):
+        wait_for(lambda: online(wire))
+        hostile = {
+            "cams/yard/picture": [b"*" * 10_000_000, b"\xff" * 10_000_000, b"GIF89a", b"x" * 30_000_000, b""],
+            "cams/a b/picture": [snapshot],
+            f"cams/{'x' * 65}/picture": [snapshot],
+            "cams//picture": [snapshot],
+            "cams/a/b/picture": [snapshot],
+        }
+        for topic, payloads in hostile.items():
+            for payload in payloads:
+                wire.publish(topic, payload)
+        wire.publish("cams/yard/picture", snapshot, retain=True)
+        wire.publish("cams/yard/picture", base64.b64encode(snapshot))
+        wire.publish("porch/image", b"data:image/jpeg;base64," + base64.b64encode(snapshot), qos=0)
+        wait_for(lambda: len(wire.json_on("eye2face/+/result")) == 2)
+        wait_for(lambda: wire.on("eye2face/porch/result"))
+    assert wire.on("eye2face/yard/image") == wire.on("eye2face/porch/image") == [face]
+    (result,) = wire.json_on("eye2face/yard/result")
+    assert (result["event_id"], result["label"], result["zones"]) == (None, None, [])
+    assert result["source_topic"] == "cams/yard/picture"
+    refused = [each["detail"] for each in wire.json_on("eye2face/error")]
+    assert [text.split(" is ")[0] for text in refused] == [
+        *["A picture of yard"] * 3, "The camera in topic 'cams/a b/picture'",
+        f"The camera in topic 'cams/{'x' * 65}/picture'", "The camera in topic 'cams//picture'",
+    ]  # fmt: skip
+    assert {topic for topic, _, _ in wire.got if topic.startswith("eye2face/")} == {
+        *("eye2face/available", "eye2face/error", "eye2face/yard/image", "eye2face/yard/result"),
+        *("eye2face/porch/image", "eye2face/porch/result"),
+    }
+
+
 def test_more_events_than_may_wait_are_refused_and_said_to_be(
     broker: Mosquitto, wire: Wire, snapshot: bytes, ready_answer: Trouble
 ) -> None:
@@ -456,16 +496,15 @@ def test_the_bridges_own_share_of_the_time_is_small(
 def test_a_bug_about_one_message_does_not_end_the_connection(
     broker: Mosquitto, wire: Wire, frigate: Server, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parse = service.bridge.frigate.read_event
+    with bridging(broker, frigate.address, address) as bridge:
+        real = bridge._source.read
 
-    def read_event(payload: bytes) -> CameraEvent:
-        event = parse(payload)
-        if event.key == "1.0-bug":
-            raise RuntimeError("a bug of ours")
-        return event
+        def read(topic: str, payload: bytes) -> CameraEvent | None:
+            if b"1.0-bug" in payload:
+                raise RuntimeError("a bug of ours")
+            return real(topic, payload)
 
-    monkeypatch.setattr(service.bridge.bridge, "read_event", read_event)
-    with bridging(broker, frigate.address, address):
+        monkeypatch.setattr(bridge._source, "read", read)
         wait_for(lambda: online(wire))
         for _ in range(30):  # more than the broker sends before the first is acknowledged
             wire.event("1.0-bug")
@@ -479,14 +518,14 @@ def test_a_bug_about_one_event_is_published_and_the_worker_goes_on(
     broker: Mosquitto, wire: Wire, frigate: Server, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with bridging(broker, frigate.address, address, num_workers=1) as bridge:
-        real = bridge._frigate.fetch_snapshot
+        real = bridge._source.fetch
 
-        def fetch_snapshot(event_id: str) -> bytes:
-            if event_id == "1.0-bug":
+        def fetch(event: CameraEvent) -> bytes:
+            if event.event_id == "1.0-bug":
                 raise RuntimeError("a bug of ours")
-            return real(event_id)
+            return real(event)
 
-        monkeypatch.setattr(bridge._frigate, "fetch_snapshot", fetch_snapshot)
+        monkeypatch.setattr(bridge._source, "fetch", fetch)
         wait_for(lambda: online(wire))
         wire.event("1.0-bug")
         wire.event("2.0-good")

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from service.bridge.deduplication import Deduplicator, PendingEvent
-from service.bridge.frigate import CameraEvent
 from service.bridge.mqtt import DeliveryTag
+from service.bridge.sources import CameraEvent
 
 
 def job(key: str, mid: int = 1) -> PendingEvent:
