@@ -3,8 +3,9 @@
     python -m bench.overload --factors 2 5 --seconds 30
 
 Capacity is measured first, by a closed loop. Then photos are sent at a fixed rate whether or not answers
-come, over as many connections as that takes. Prints one JSON object for each factor. The sender works on the
-same cores: `goodput_of_rest` is the goodput in parts of the capacity of the cores that it leaves.
+come, over as many connections as that takes, and /livez is asked beside them. Prints one JSON object for each
+factor. The sender works on the same cores: `goodput_of_rest` is the goodput in parts of the capacity of the
+cores that it leaves.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from typing import Any, cast
 
 import uvloop
 
+from bench.livez import measure_livez
 from bench.load import run_load, write_request
 from bench.photos import NAMES, write_photos
 from bench.servers import CONTENDERS, measure_usage, start_server, wait_until_answering
@@ -158,9 +160,10 @@ def main() -> None:
             print(json.dumps(at_capacity), flush=True)
             for factor in given.factors:
                 told: dict[str, Any] = {"factor": factor}
-                with _cpu(session, told):
+                with _cpu(session, told), measure_livez(port) as livez:
                     answers = uvloop.run(flood(port, request, capacity * factor, given.seconds))
                 told |= describe(answers, given.seconds)
+                told["livez_p99_ms"] = livez[len(livez) * 99 // 100] * 1000
                 told["goodput_of_capacity"] = told["good_within_1s_per_s"] / capacity
                 num_cores = len(os.sched_getaffinity(0))
                 left = (num_cores - told["sender_cores"]) / (num_cores - at_capacity["sender_cores"])

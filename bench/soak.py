@@ -3,9 +3,10 @@
     python -m bench.soak --requests 100000
 
 Callers send good photos in several forms, what is no photo, broken requests, bodies that end in the middle,
-and bodies that come slowly. Prints a JSON object for each hundredth of the way, and at last the statuses of
-each kind and what memory, threads and descriptors did after the first tenth. Ends with status 1 if an answer
-was 500 or more (503 of a full queue excepted), or if a good photo had no face.
+and bodies that come slowly, all of it beside the attacks of `bench.attacks`. Prints a JSON object for each
+hundredth of the way, and at last the statuses of each kind, how the attacks ended, the latency of /livez, and
+what memory, threads and descriptors did after the first tenth. Ends with status 1 if an answer was 500 or
+more (503 of a full queue excepted), or if a good photo had no face.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -24,6 +26,8 @@ from typing import Any, Final
 import numpy as np
 import uvloop
 
+from bench.attacks import attack_without_end, surplus_png
+from bench.livez import measure_livez
 from bench.load import read_answer, write_request
 from bench.photos import write_photos
 from bench.servers import CONTENDERS, measure_usage, processes, start_server, wait_until_answering
@@ -60,6 +64,8 @@ class Soak:
     num_left: int
     lot: random.Random
     statuses: Counter[tuple[str, int]] = field(default_factory=Counter)
+    attacks: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """How they ended."""
 
     async def send_requests(self) -> None:
         """One caller, on one connection for as long as the service keeps it."""
@@ -117,6 +123,7 @@ def _kinds(photo: bytes) -> list[Kind]:
         Kind("aborted", 10, post("/synthesize", photo), "aborted"),
         Kind("no picture", 10, post("/synthesize", b"no picture" * 100)),
         Kind("cut off", 5, post("/synthesize", photo[: len(photo) // 2])),
+        Kind("surplus pixels", 1, post("/synthesize", surplus_png())),
         Kind("empty", 4, post("/synthesize", b"")),
         Kind("odd question", 5, post("/synthesize?eye=third", photo)),
         Kind("wrong type", 4, wrong_type),
@@ -130,6 +137,7 @@ def _count(pid: int, what: str) -> int:
 
 
 async def _run(soak: Soak, pid: int, num_requests: int) -> list[dict[str, Any]]:
+    attackers = asyncio.ensure_future(attack_without_end(soak.port, soak.lot, soak.attacks))
     callers = [asyncio.ensure_future(soak.send_requests()) for _ in range(NUM_CALLERS)]
     samples: list[dict[str, Any]] = []
     begin = time.monotonic()
@@ -144,6 +152,8 @@ async def _run(soak: Soak, pid: int, num_requests: int) -> list[dict[str, Any]]:
             }  # fmt: skip
             samples.append(told)
             print(json.dumps(told), flush=True)
+    attackers.cancel()
+    await asyncio.wait([attackers])
     for caller in callers:
         caller.result()  # an error of a caller is one of this program
     return samples
@@ -157,18 +167,24 @@ def describe(soak: Soak, samples: list[dict[str, Any]]) -> dict[str, Any]:
         f"{name}_per_10000": float(np.polyfit(num_sent, [each[name] for each in kept], 1)[0])
         for name in ("memory_mb", "threads", "files")
     }
-    by_kind: dict[str, dict[str, int]] = {}
-    for (name, status), number in sorted(soak.statuses.items()):
-        by_kind.setdefault(name, {})[str(status)] = number
     good = {kind.name for kind in soak.kinds if kind.good}
     return {
-        "statuses": by_kind,
+        "statuses": _nest(soak.statuses),
+        "attacks": _nest(soak.attacks),
         "faults": sum(n for (_, status), n in soak.statuses.items() if status >= 500 and status != 503),
         "good_without_answer": sum(n for (name, s), n in soak.statuses.items() if name in good and s != 200),
+        "most_memory_mb": max(each["memory_mb"] for each in samples),
         "first": kept[0],
         "last": kept[-1],
         **growth,
     }
+
+
+def _nest(counted: Mapping[tuple[str, Any], int]) -> dict[str, dict[str, int]]:
+    nested: dict[str, dict[str, int]] = {}
+    for (name, ending), number in sorted(counted.items()):
+        nested.setdefault(name, {})[str(ending)] = number
+    return nested
 
 
 def main() -> None:
@@ -182,7 +198,9 @@ def main() -> None:
         with start_server(CONTENDERS[0], "cpu", Path(folder) / "log") as (port, pid):
             wait_until_answering(port, pid)
             soak = Soak(port, _kinds(photo), given.requests, random.Random(given.seed))
-            told = describe(soak, uvloop.run(_run(soak, pid, given.requests)))
+            with measure_livez(port) as latencies:
+                samples = uvloop.run(_run(soak, pid, given.requests))
+    told = describe(soak, samples) | {"livez_p99_ms": latencies[len(latencies) * 99 // 100] * 1000}
     print(json.dumps(told, indent=1))
     sys.exit(1 if told["faults"] or told["good_without_answer"] else 0)
 

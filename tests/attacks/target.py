@@ -3,8 +3,6 @@
 import contextlib
 import os
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,22 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from bench.livez import measure_livez
+
 HOST: Final = b"Host: localhost\r\n"
 CHUNKED: Final = b"Content-Type: image/png\r\nTransfer-Encoding: chunked\r\n\r\n"
 MAX_LIVEZ_S: Final = 0.05
 MAX_GROWTH_MB: Final = 40
-
-_PROBE: Final = """
-import http.client, select, sys, time
-while not select.select([sys.stdin], [], [], 0.02)[0]:
-    begin = time.perf_counter()
-    connection = http.client.HTTPConnection("127.0.0.1", int(sys.argv[1]))
-    connection.request("GET", "/livez")
-    assert b"alive" in connection.getresponse().read()
-    connection.close()
-    print(time.perf_counter() - begin, flush=True)
-"""
-"""Prints the seconds of each answer of /livez until its input ends."""
 
 
 @dataclass(frozen=True)
@@ -67,17 +55,12 @@ class Target:
     def stays_well(self, *, max_growth_mb: int = MAX_GROWTH_MB) -> Iterator[None]:
         """Asks /livez all the while: 9 of 10 answers must come in time; memory must not grow."""
         before = self.memory_mb()
-        # In an interpreter of its own, which the senders do not keep busy.
-        command = [sys.executable, "-c", _PROBE, str(self.port)]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as probe:
-            assert probe.stdout and probe.stdout.readline()  # its first answer
+        with measure_livez(self.port) as seconds:
             try:
                 yield
             finally:
                 time.sleep(0.3)
-                told, _ = probe.communicate()
-        seconds = sorted(map(float, told.split()))
-        assert seconds and seconds[len(seconds) * 9 // 10] < MAX_LIVEZ_S, seconds[-5:]
+        assert seconds[len(seconds) * 9 // 10] < MAX_LIVEZ_S, seconds[-5:]
         assert self.memory_mb() - before < max_growth_mb
 
 

@@ -21,6 +21,7 @@ EXPECTED = {
     "aborted": {-1},
     "no picture": {415},
     "cut off": {422},
+    "surplus pixels": {422},
     "empty": {400},
     "odd question": {422},
     "wrong type": {415},
@@ -38,4 +39,6 @@ def test_every_kind_of_request_is_answered_as_it_should_be() -> None:
     told = json.loads("{" + done.stdout.partition("\n{\n")[2])
     assert {kind: set(map(int, told["statuses"][kind])) for kind in EXPECTED} == EXPECTED
     assert told["faults"] == told["good_without_answer"] == 0
+    assert {name for name, endings in told["attacks"].items() if set(endings) & {"400", "431"}}
+    assert told["livez_p99_ms"] > 0
     assert abs(told["last"]["threads"] - told["first"]["threads"]) <= 8
