@@ -5,7 +5,7 @@ import statistics
 import subprocess
 import sys
 import timeit
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -18,15 +18,35 @@ from service import __version__
 from service.decoding.reader import InProcessReader
 from service.inference.eye_finder import LearnedEyeFinder, open_eye_finder
 from service.inference.haar import HaarEyeFinder
+from service.inference.model_files import model_path
 from service.inference.synthesizer import Synthesizer
 from service.pipeline import Pipeline
 from service.selection import SynthesisOptions
+from service.settings import Settings
 from service.system.host import count_cores
 from service.vision.images import encode
 
 _NUM_RUNS = 10
 _SANDBOX_TIMEOUT_S = 60
 _ROOT = Path(__file__).parents[2]
+
+
+def examine(settings: Settings) -> Iterator[dict[str, str]]:
+    """Everything, as it is found out; the verdict last.
+
+    Raises:
+        ModelError: faces cannot be drawn.
+    """
+    yield examine_versions()
+    sandbox = examine_sandbox()
+    yield sandbox
+    yield examine_finder(settings.eye_finder)
+    synthesizer = Synthesizer.load(model_path(settings.model, settings.models_folder), device=settings.device)
+    yield examine_model(synthesizer)
+    yield examine_speed(synthesizer)
+    license_ = "" if synthesizer.info.licence_class == "open" else ", for research only"
+    limits = license_ + ("" if sandbox["sandbox"] == "seccomp" else ", and photos are not sandboxed")
+    yield {"verdict": f"ready: {synthesizer.info.name} draws faces on {synthesizer.device}{limits}"}
 
 
 def examine_versions() -> dict[str, str]:

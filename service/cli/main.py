@@ -4,6 +4,7 @@ Errors are one sentence on stderr and exit status 1. FastAPI, paho-mqtt and Ray 
 that need them.
 """
 
+import json
 import logging
 import signal
 import sys
@@ -18,35 +19,36 @@ from pydantic import ValidationError
 
 from service import __version__
 from service.access.api_keys import ApiKey, append_key, generate_key, hash_key
-from service.cli.doctor import examine_finder, examine_model, examine_sandbox, examine_speed, examine_versions
-from service.cli.synthesize import draw_photos, report
+from service.cli.doctor import examine
+from service.cli.streams import STANDARD, UsageError, check_output, read_photo, write_picture
+from service.cli.synthesize import draw_one, draw_photos, face_format, is_one_face, report
 from service.decoding.messages import printable
 from service.decoding.process_pool import open_reader
 from service.errors import Eye2FaceError
 from service.folder.draw import DrawOptions, max_photo_bytes
-from service.inference.model_files import model_path
-from service.inference.synthesizer import Synthesizer
+from service.folder.manifest import Row, render_row
 from service.observability.stage_timer import StageTimer
 from service.pipeline import DRAW_OVERLAY, FIND_EYES, PhotoEyes
 from service.selection import SynthesisOptions
 from service.settings import BridgeSettings, Settings, warn_about_unknown_variables
-from service.system.files import read_regular_file, replace_file
 from service.system.signals import hold_sighup
 from service.vision.images import encode
-
-
-class UsageError(Eye2FaceError):
-    """The options or arguments of a command cannot be used."""
-
 
 app = typer.Typer(
     help="One eye in, one synthetic face out.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
 
+
+def _examples(*lines: str) -> str:
+    """The end of a command's help; typer prints a line for each paragraph."""
+    return "\n\n".join(["Examples:", *lines])
+
+
 _Model = Annotated[str | None, typer.Option(help="Name of a shipped model or path of an ONNX file.")]
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _Device = Annotated[Literal["auto", "cpu", "cuda"] | None, typer.Option(help="Where the model runs.")]
 
 
@@ -68,7 +70,7 @@ def _options(version: Annotated[bool, typer.Option("--version", help="Print the 
         raise typer.Exit
 
 
-@app.command()
+@app.command(epilog=_examples("eye2face serve --port 9000", "eye2face serve --model synthesizer-open"))
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes any free one.")] = None,
@@ -82,10 +84,22 @@ def serve(
     run_server(_settings(host=host, port=port, model=model, device=device))
 
 
-@app.command()
+@app.command(
+    epilog=_examples(
+        "eye2face synthesize photo.jpg -o face.png",
+        "eye2face synthesize PHOTOS -o faces",
+        "eye2face synthesize - -o - < photo.jpg > face.png",
+    )
+)
 def synthesize(  # noqa: PLR0913  every option is an argument
-    files: Annotated[list[Path], typer.Argument(help="Photos, or folders of photos.", show_default=False)],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the faces.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(help="Photos or folders of photos; - is standard input.", show_default=False),
+    ],
+    output: Annotated[
+        str,
+        typer.Option("--output", "-o", metavar="PATH", help="Folder of the faces; or one face: FILE.png, -"),
+    ],
     eye: Annotated[
         Literal["auto", "left", "right"], typer.Option(help="Which eye; left and right are the subject's.")
     ] = "auto",
@@ -93,28 +107,44 @@ def synthesize(  # noqa: PLR0913  every option is an argument
     input: Annotated[
         Literal["auto", "photo", "eye"], typer.Option(help="eye: the whole picture is an eye.")
     ] = "auto",
-    format: Annotated[Literal["png", "jpeg", "webp"], typer.Option(help="Format of the faces.")] = "png",
+    format: Annotated[
+        Literal["png", "jpeg", "webp"] | None,
+        typer.Option(help="Format of the faces; by default that of FILE's ending, or png."),
+    ] = None,
     ray: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Draw on a Ray cluster: HOST:PORT, or auto.")
     ] = None,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", "-j", min=1, help="Photos at once; by default one a core.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the lines of manifest.jsonl.")] = False,
 ) -> None:
-    """Draw a face for each photo into a folder, on all cores of this machine or of a Ray cluster.
+    """Draw the face of one photo into a file, or those of many photos into a folder.
 
-    Results are recorded in manifest.jsonl beside the faces (and in manifest.parquet where pyarrow is
-    installed). After a kill the same command resumes. Inputs are never overwritten.
+    A folder also gets manifest.jsonl, by which the same command resumes. Inputs are never overwritten.
     """
-    options = DrawOptions(SynthesisOptions(eye=eye, person=_parse_person(person), input=input), format)
-    settings = _settings()
+    chosen = SynthesisOptions(eye=eye, person=_parse_person(person), input=input)
+    options = DrawOptions(chosen, face_format(output, format))
+    settings = _settings(num_threads=jobs)
     warn_about_unknown_variables()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl+C: half a file is removed
+    if is_one_face(output):
+        check_output("-o", output, files[0], as_json=as_json)
+        rows = draw_one(settings, options, files, output)
+        _print_rows(rows if as_json else [])
+        return
     with _requires("ray", "--ray needs Ray: pip install '.[ray]' in the checkout."):
-        results = draw_photos(settings, options, files, output, ray)
-    report(results, output)
+        results = draw_photos(settings, options, files, Path(output), ray=ray, quiet=quiet)
+    _print_rows([row for result in results for row in result.rows] if as_json else [])
+    report(results, Path(output), quiet=quiet)
 
 
-@app.command()
+@app.command(
+    epilog=_examples("eye2face eyes photo.jpg --overlay seen.png", "eye2face eyes - --json < photo.jpg")
+)
 def eyes(
-    file: Annotated[Path, typer.Argument(help="A photo.", show_default=False)],
+    file: Annotated[Path, typer.Argument(help="A photo; - is standard input.", show_default=False)],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, as POST /eyes answers.")] = False,
     all: Annotated[bool, typer.Option(help="In JSON also the eyes below the threshold.")] = False,
     overlay: Annotated[Path | None, typer.Option(help="Write a PNG of the photo with its eyes.")] = None,
@@ -122,24 +152,23 @@ def eyes(
     """Print the detected eyes, in pixels of the upright photo, the largest person first."""
     settings = _settings()
     warn_about_unknown_variables()
-    data = read_regular_file(file, max_photo_bytes(settings))
-    if overlay is not None and overlay.exists() and overlay.samefile(file):
-        raise UsageError(f"--overlay {overlay} is the photo itself, which is not overwritten")
+    data = read_photo(file, max_photo_bytes(settings))
+    if overlay is not None:
+        check_output("--overlay", str(overlay), file, as_json=as_json)
     with closing(open_reader(settings, 1)) as reader:
         found = reader(data, FIND_EYES, StageTimer())
         if overlay is not None:
-            with replace_file(overlay) as picture:
-                picture.write(encode(reader(data, DRAW_OVERLAY, StageTimer()), "png"))
+            write_picture(str(overlay), encode(reader(data, DRAW_OVERLAY, StageTimer()), "png"))
     if as_json:
         from service.http.responses import eyes_answer
 
         answer = eyes_answer(found, "", all=all)
         typer.echo(answer.model_dump_json(indent=2, exclude={"request_id"}))
-    else:
+    elif str(overlay) != STANDARD:
         typer.echo(_eyes_table(found) if found.eyes else "No eye was found.")
 
 
-@app.command()
+@app.command(epilog=_examples("EYE2FACE_BRIDGE_MQTT_HOST=broker eye2face bridge"))
 def bridge() -> None:
     """Draw faces for the events of an NVR, over MQTT. Settings come from EYE2FACE_BRIDGE_..."""
     with _requires("paho", "The bridge needs paho-mqtt: pip install '.[mqtt]' in the checkout."):
@@ -154,35 +183,37 @@ def bridge() -> None:
     running.run()
 
 
-@app.command()
-def doctor(model: _Model = None, device: _Device = None) -> None:
-    """Print versions, cores, the model, the device that it runs on, and the time of one run."""
+@app.command(epilog=_examples("eye2face doctor", "eye2face doctor --device cuda --json"))
+def doctor(model: _Model = None, device: _Device = None, as_json: _Json = False) -> None:
+    """Print versions, cores, the model, its device, the time of one run, and whether all is ready."""
     settings = _settings(model=model, device=device)
     warn_about_unknown_variables()
-    _print_facts(examine_versions())
-    _print_facts(examine_sandbox())
-    _print_facts(examine_finder(settings.eye_finder))
-    synthesizer = Synthesizer.load(model_path(settings.model, settings.models_folder), device=settings.device)
-    _print_facts(examine_model(synthesizer))
-    _print_facts(examine_speed(synthesizer))
+    facts: dict[str, str] = {}
+    for found in examine(settings):
+        facts |= found
+        if not as_json:
+            typer.echo("\n".join(f"{name:<16} {fact}" for name, fact in found.items()))
+    if as_json:
+        typer.echo(json.dumps(facts, indent=2))
 
 
-@app.command()
+@app.command(epilog=_examples('eye2face new-key "gate camera" --file keys.txt'))
 def new_key(
     name: Annotated[str, typer.Argument(help="Name of the key in the file and the log.")] = "",
     file: Annotated[Path | None, typer.Option(help="Key file to add it to.")] = None,
+    as_json: _Json = False,
 ) -> None:
     """Print a new API key, shown only once, and its line for EYE2FACE_API_KEYS_FILE."""
     if not (name or "x").isprintable():
         raise UsageError("the name holds a line break or other control character")
     secret = generate_key()
     key = ApiKey(hash_key(secret), name.strip())
-    if file is None:
-        typer.echo(f"{key.hash} {key.name}".rstrip(), err=True)
-    else:
+    if file is not None:
         append_key(file, key)
         typer.echo(f"Its hash is in {file}; the key itself is stored nowhere.", err=True)
-    typer.echo(secret)
+    elif not as_json:
+        typer.echo(f"{key.hash} {key.name}".rstrip(), err=True)
+    typer.echo(json.dumps({"key": secret, "hash": key.hash, "name": key.name}) if as_json else secret)
 
 
 def _eyes_table(found: PhotoEyes) -> str:
@@ -197,9 +228,9 @@ def _eyes_table(found: PhotoEyes) -> str:
     return "\n".join(lines)
 
 
-def _print_facts(facts: dict[str, str]) -> None:
-    for name, fact in facts.items():
-        typer.echo(f"{name:<16} {fact}")
+def _print_rows(rows: list[Row]) -> None:
+    for row in rows:
+        typer.echo(render_row(row))
 
 
 def _settings(**given: str | int | None) -> Settings:

@@ -1,84 +1,171 @@
-"""`eye2face synthesize`: the photos of the command line, drawn locally or on Ray, and the final report."""
+"""`eye2face synthesize`: one face into a file, or those of many photos into a folder, here or on Ray."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Final
 
+import msgspec
 import typer
 from rich.console import Console
-from rich.progress import track
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
+from rich.text import Text
 
+from service.cli.streams import STANDARD, UsageError, read_photo, write_picture
 from service.errors import Eye2FaceError
 from service.folder.draw import (
     DrawOptions,
     OutputFolder,
+    PhotoJob,
     PhotoResult,
     PhotoWorker,
     draw_locally,
+    max_photo_bytes,
     run_fingerprint,
 )
-from service.folder.manifest import NAME, open_manifest, write_parquet
+from service.folder.manifest import NAME, Row, open_manifest, write_parquet
 from service.settings import Settings
 from service.system.host import count_cores
+from service.vision.images import FaceFormat
 
 PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 """Files of a folder that are taken for photos."""
 
+FACE_SUFFIXES: Final[dict[str, FaceFormat]] = {
+    ".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp",
+}  # fmt: skip
+
 PARQUET_NAME = "manifest.parquet"
+
+_INTERRUPTED: Final = 130
+"""128 and the number of SIGINT: the exit status of shells."""
 
 
 class NoPhotos(Eye2FaceError):
     """The paths on the command line hold nothing to draw."""
 
 
+class NoFace(Eye2FaceError):
+    """No face was drawn from the photo."""
+
+
+def is_one_face(output: str) -> bool:
+    """Whether the output is `-` or a file with the ending of a picture, and not a folder."""
+    is_file = Path(output).suffix.lower() in FACE_SUFFIXES and not output.endswith("/")
+    return output == STANDARD or (is_file and not os.path.isdir(output))
+
+
+def face_format(output: str, asked: FaceFormat | None) -> FaceFormat:
+    """The format of the faces: the one that was asked for, else that of the file's ending, else PNG.
+
+    Raises:
+        UsageError: the two contradict each other.
+    """
+    named = FACE_SUFFIXES.get(Path(output).suffix.lower()) if is_one_face(output) else None
+    if asked and named and asked != named:
+        raise UsageError(f"-o {output} is a file of {named}, but --format is {asked}")
+    return asked or named or "png"
+
+
+def draw_one(settings: Settings, options: DrawOptions, photos: list[Path], output: str) -> list[Row]:
+    """Draws the face of one photo into a file, or for `-` to standard output; its rows of the manifest.
+
+    Raises:
+        UsageError: it is not one photo and one face.
+        NoFace, ModelError, OSError: it cannot be drawn.
+    """
+    if len(photos) > 1 or os.path.isdir(photos[0]) or options.synthesis.person == "all":
+        raise UsageError(f"-o {output} is one face of one photo: name a folder for more, as in -o faces")
+    (photo,) = photos
+    data = read_photo(photo, max_photo_bytes(settings))
+    with closing(PhotoWorker(settings, options, num_threads=count_cores())) as worker:
+        result = worker.draw(PhotoJob(photo, "one", None), data)
+    if not result.has_face:
+        raise NoFace(" ".join(result.errors))
+    (face,) = result.faces.values()
+    write_picture(output, face)
+    return [msgspec.structs.replace(row, output=row.output and output) for row in result.rows]
+
+
 def draw_photos(
-    settings: Settings, options: DrawOptions, paths: list[Path], output: Path, ray: str | None
+    settings: Settings, options: DrawOptions, paths: list[Path], output: Path, *, ray: str | None, quiet: bool
 ) -> list[PhotoResult]:
     """Draws the photos in `paths` into `output`, on a Ray cluster if one is named; results in their order.
 
     Raises:
         NoPhotos: there are none, or faces alone.
         ForeignManifest, FolderInUse, ModelError, ClusterError, OSError: they cannot be drawn.
+        typer.Exit: the run was interrupted.
     """
+    listed = _list_photos(paths)
+    run = run_fingerprint(settings, options)
     output.mkdir(parents=True, exist_ok=True)
     with open_manifest(output) as manifest:
         faces = {os.path.realpath(output / name) for name in manifest.outputs}
-        photos = [photo for photo in _list_photos(paths) if os.path.realpath(photo) not in faces]
+        photos = [photo for photo in listed if os.path.realpath(photo) not in faces]
         if not photos:
             raise NoPhotos(f"All files there are faces drawn earlier, according to {output / NAME}.")
-        folder = OutputFolder(output, manifest, run_fingerprint(settings, options))
-        drawing = _draw(settings, options, folder, photos, ray)
-        progress = track(drawing, "Drawing faces", total=len(photos), console=Console(stderr=True))
-        results = {result.photo: result for result in progress}
+        folder = OutputFolder(output, manifest, run)
+        results: dict[Path, PhotoResult] = {}
+        try:
+            with closing(_draw(settings, options, folder, photos, ray)) as drawing:
+                for result in _show(drawing, len(photos), quiet=quiet):
+                    results[result.photo] = result
+        except KeyboardInterrupt:
+            typer.echo(f"{len(results)} of {len(photos)} done; the same command goes on", err=True)
+            raise typer.Exit(_INTERRUPTED) from None
         if find_spec("pyarrow"):
             write_parquet([row for rows in manifest.rows.values() for row in rows], output / PARQUET_NAME)
     return [results[photo] for photo in photos]
 
 
-def report(results: list[PhotoResult], output: Path) -> None:
-    """Prints a summary and all errors to stderr.
+def report(results: list[PhotoResult], output: Path, *, quiet: bool) -> None:
+    """Prints to stderr all errors and, unless `quiet`, a summary.
 
     Raises:
         typer.Exit: with status 1, if a photo has no face.
     """
     failed = [each for each in results if not each.has_face]
+    errors = [error for each in failed for error in each.errors]
+    if not quiet:
+        typer.echo("\n".join(_summarize(results, output)), err=True)
+        errors = [f"{len(failed)} failed:", *errors]
+    if failed:
+        typer.echo("\n".join(errors), err=True)
+        raise typer.Exit(1)
+
+
+def _summarize(results: list[PhotoResult], output: Path) -> Iterator[str]:
     num_before = sum(each.is_done_before for each in results)
     before = f" ({num_before} were done before)" if num_before else ""
-    num_drawn = len(results) - len(failed)
-    typer.echo(f"{num_drawn} of {len(results)} photos have a face in {output}{before}", err=True)
+    num_drawn = sum(each.has_face for each in results)
+    yield f"{num_drawn} of {len(results)} photos have a face in {output}{before}"
     refused = [error for each in results if each.has_face for error in each.errors]
     if refused:
-        typer.echo("\n".join([f"{len(refused)} eyes were refused beside them:", *refused]), err=True)
-    if failed:
-        errors = [error for each in failed for error in each.errors]
-        typer.echo("\n".join([f"{len(failed)} failed:", *errors]), err=True)
-        raise typer.Exit(1)
+        yield f"{len(refused)} eyes were refused beside them:"
+        yield from refused
+
+
+class _Rate(ProgressColumn):
+    """Photos a second."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.finished_speed or task.speed or 0:.1f}/s")
+
+
+def _show(drawing: Iterator[PhotoResult], total: int, *, quiet: bool) -> Iterator[PhotoResult]:
+    """The results, with their number, rate and remaining time on a terminal."""
+    console = Console(stderr=True)
+    columns = ("Drawing faces", BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as progress:
+        yield from progress.track(drawing, total)
 
 
 def _draw(
     settings: Settings, options: DrawOptions, folder: OutputFolder, photos: list[Path], ray: str | None
-) -> Iterator[PhotoResult]:
+) -> Generator[PhotoResult, None, None]:
     if ray is not None:
         from service.folder.ray import connect, draw_on_ray
 
@@ -93,7 +180,17 @@ def _draw(
 
 
 def _list_photos(paths: list[Path]) -> list[Path]:
-    """Every photo once, those of folders sorted."""
+    """Every photo once, those of folders sorted.
+
+    Raises:
+        NoPhotos: a folder has none.
+        UsageError: one is standard input, which would have no name in the folder of faces.
+        OSError: no path exists.
+    """
+    if Path(STANDARD) in paths:
+        raise UsageError("- is one photo, from standard input: write its face with -o face.png or -o -")
+    if not any(map(os.path.lexists, paths)):
+        paths[0].lstat()
     photos: dict[Path, Path] = {}
     for path in paths:
         found = _list_folder(path) if os.path.isdir(path) else [path]

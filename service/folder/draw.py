@@ -13,7 +13,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
@@ -151,7 +151,7 @@ class OutputFolder:
 
 def draw_locally(
     worker: "PhotoWorker", output: OutputFolder, photos: list[Path], num_threads: int
-) -> Iterator[PhotoResult]:
+) -> Generator[PhotoResult, None, None]:
     """The result of each photo, in the order of completion, on this machine's cores; closes the worker."""
     cv2.setNumThreads(1)
     with closing(worker), ThreadPoolExecutor(num_threads, "eye2face") as threads:
@@ -188,15 +188,22 @@ class PhotoWorker:
 
     def __call__(self, job: PhotoJob) -> PhotoResult:
         """The result of one photo; whatever fails is told in its rows."""
-        result, error = attempt(self._draw, job)
+        result, error = attempt(self._read_and_draw, job)
         if result is not None:
             return result
         return PhotoResult(
             job.photo, [Row(_input(job.photo), None, self.run, error=_problem(job.photo, error))]
         )
 
-    def _draw(self, job: PhotoJob) -> PhotoResult:
-        data = read_regular_file(job.photo, self._max_bytes)
+    def _read_and_draw(self, job: PhotoJob) -> PhotoResult:
+        return self.draw(job, read_regular_file(job.photo, self._max_bytes))
+
+    def draw(self, job: PhotoJob, data: bytes) -> PhotoResult:
+        """The result of one photo of these bytes.
+
+        Raises:
+            ModelError, DeadlineExceeded: another time it may be drawn.
+        """
         sha256 = hashlib.sha256(data).hexdigest()
         if sha256 == job.done_sha256:
             return PhotoResult(job.photo, [], is_done_before=True)
@@ -204,7 +211,7 @@ class PhotoWorker:
         try:
             timer = StageTimer(time.monotonic() + _MAX_PHOTO_S)
             synthesis = self._pipeline.synthesize(data, self._options.synthesis, timer)
-        except (ModelError, DeadlineExceeded):  # another time it may be drawn
+        except (ModelError, DeadlineExceeded):
             raise
         except Eye2FaceError as error:
             return PhotoResult(job.photo, [row(error=_problem(job.photo, error))])

@@ -89,7 +89,7 @@ class Manifest:
         Raises:
             OSError: the disk is full, for instance; a later run truncates what is incomplete.
         """
-        data = "".join(f"{json.dumps(msgspec.to_builtins(row))}\n" for row in rows).encode()
+        data = "".join(f"{render_row(row)}\n" for row in rows).encode()
         try:
             while data:
                 data = data[os.write(self._file.fileno(), data) :]
@@ -125,6 +125,11 @@ class Manifest:
         self.rows.pop(rows[0].input, None)  # the latest run stands last
         self.rows[rows[0].input] = rows
         self.outputs.update(row.output for row in rows if row.output)
+
+
+def render_row(row: Row) -> str:
+    """The row as a line of JSON."""
+    return json.dumps(msgspec.to_builtins(row))
 
 
 @contextmanager

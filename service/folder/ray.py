@@ -7,7 +7,7 @@ faces come back and are written here.
 import math
 import pickle
 import socket
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any, Final
 
@@ -58,10 +58,10 @@ def connect(address: str) -> None:
 
 def draw_on_ray(
     settings: Settings, options: DrawOptions, output: OutputFolder, photos: list[Path]
-) -> Iterator[PhotoResult]:
+) -> Generator[PhotoResult, None, None]:
     """The result of each photo, in the order of completion, on all cores of the cluster; then leaves it.
 
-    With EYE2FACE_DEVICE=cuda each worker has a GPU, otherwise a core.
+    With EYE2FACE_DEVICE=cuda each worker has a GPU, otherwise a core; EYE2FACE_NUM_THREADS limits them.
 
     Raises:
         ClusterError: the cluster cannot do this.
@@ -72,6 +72,7 @@ def draw_on_ray(
         num_workers = int(ray.cluster_resources().get("GPU" if "num_gpus" in needs else "CPU", 0))
         if not num_workers:
             raise ClusterError("The cluster has no GPU.")
+        num_workers = min(num_workers, settings.num_threads or num_workers)
         num_blocks = math.ceil(len(photos) / _PHOTOS_PER_BLOCK)
         rows = ray.data.from_items(
             [{"job": pickle.dumps(job)} for job in output.plan(photos)],

@@ -34,7 +34,13 @@ from training.synthesizer.train import RunSettings
 from training.synthesizer.train import train as train_run
 from training.synthesizer.vgg import TORCHVISION_URL, load_features, report_layers
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
+app = typer.Typer(
+    help=__doc__,
+    no_args_is_help=True,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+)
 
 Data = Annotated[Path, typer.Argument(help="Folder that `prepare` wrote.")]
 Perceptual = Annotated[

@@ -1,6 +1,8 @@
+import io
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -12,15 +14,20 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
+import typer
+from typer.core import TyperGroup
 
 from service.access.api_keys import ApiKey, KeyStore, hash_key
 from service.cli import main as cli
+from service.cli import synthesize as drawing
 from service.cli.doctor import examine_sandbox
 from service.decoding.reader import InProcessReader
+from service.folder.draw import OutputFolder, PhotoWorker, draw_locally
 from tests import fakes
 from tests.fake_finders import seen_right, tiny_finder
 
 ROOT = Path(__file__).parents[3]
+VERDICT = "ready: tiny draws faces on cpu"
 MANIFESTS = {"manifest.jsonl", "manifest.parquet"}
 
 
@@ -122,7 +129,18 @@ def test_a_picture_of_an_eye_needs_no_finder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["synthesize", "{photo}", "-o", "{photo}"], "File exists"),
+        (["synthesize", "{photo}", "-o", "{photo}"], "is the photo itself"),
+        (["synthesize", "{photo}", "-o", "{photo}/faces"], "Not a directory"),
+        (["synthesize", "{photo}", "{photo}", "-o", "one.png"], "one face of one photo: name a folder"),
+        (["synthesize", "{photo}", "-o", "-", "--person", "all"], "one face of one photo: name a folder"),
+        (["synthesize", "{empty}", "-o", "one.png"], "one face of one photo: name a folder"),
+        (
+            ["synthesize", "{photo}", "-o", "one.webp", "--format", "png"],
+            "of webp, but --format is png",
+        ),
+        (["synthesize", "{photo}", "-o", "-", "--json"], "both write to standard output"),
+        (["eyes", "{photo}", "--overlay", "-", "--json"], "both write to standard output"),
+        (["synthesize", "{photo}", "-", "-o", "{empty}"], "- is one photo"),
         (["synthesize", "{empty}", "-o", "{empty}"], "There are no photos in"),
         (["synthesize", "{photo}", "-o", "{empty}", "--person", "tall"], "--person is 'tall'"),
         (["eyes", "{empty}"], "Is a directory"),
@@ -145,6 +163,152 @@ def test_what_cannot_be_done_is_told_in_one_line(
     told = capsys.readouterr().err
     assert told.startswith("eye2face: ") and told.count("\n") == 1
     assert re.search(said, told)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("one.png", "PNG"), ("one.JPG", "JPEG"), ("one.jpeg", "JPEG"), ("one.webp", "WEBP")]
+)
+def test_one_photo_becomes_one_file_in_the_format_of_its_ending(
+    photo: Path, tmp_path: Path, name: str, kind: str
+) -> None:
+    assert run("synthesize", photo, "-o", tmp_path / name) == 0
+    with PIL.Image.open(tmp_path / name) as face:
+        assert (face.format, face.size) == (kind, (128, 128))
+    assert {path.name for path in tmp_path.iterdir()} == {"photos", name}
+
+
+def test_a_folder_may_have_the_name_of_a_picture(photo: Path, tmp_path: Path) -> None:
+    assert run("synthesize", photo, "-o", f"{tmp_path}/new.png/") == 0
+    assert run("synthesize", photo, "-o", tmp_path / "new.png") == 0  # it exists
+    assert (tmp_path / "new.png" / "astronaut.face.png").is_file()
+
+
+def test_standard_input_becomes_a_face_on_standard_output(photo: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "service", "synthesize", "-", "-o", "-", "--format", "webp"]
+    done = subprocess.run(command, cwd=ROOT, input=photo.read_bytes(), capture_output=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert run("synthesize", photo, "-o", tmp_path / "one.webp") == 0
+    assert done.stdout == (tmp_path / "one.webp").read_bytes()
+
+
+def test_the_photo_on_standard_input_is_not_overwritten(photo: Path) -> None:
+    before = photo.read_bytes()
+    command = [sys.executable, "-m", "service", "synthesize", "-", "-o", str(photo)]
+    with photo.open("rb") as standard:
+        done = subprocess.run(command, cwd=ROOT, stdin=standard, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1 and "is the photo itself" in done.stderr
+    assert photo.read_bytes() == before
+
+
+def _stdin(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+
+
+def test_eyes_are_found_in_standard_input_and_drawn_to_standard_output(
+    photo: Path, monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    _stdin(monkeypatch, photo.read_bytes())
+    assert run("eyes", "-", "--overlay", "-") == 0
+    with PIL.Image.open(io.BytesIO(capsysbinary.readouterr().out)) as seen:
+        assert (seen.format, seen.size) == ("PNG", (512, 512))
+
+
+def test_standard_input_has_the_limit_of_a_file(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("EYE2FACE_MAX_PIXELS", "256")
+    monkeypatch.setenv("EYE2FACE_MAX_UPLOAD_BYTES", "1000")
+    _stdin(monkeypatch, bytes(1000 + 8 * 256 + 1))
+    assert run("eyes", "-") == 1
+    assert capsys.readouterr().err == "eye2face: standard input: Larger than 3,048 bytes\n"
+
+
+def test_without_a_face_no_file_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _stdin(monkeypatch, fakes.encoded(np.zeros((64, 64, 3), np.uint8)))
+    assert run("synthesize", "-", "-o", tmp_path / "one.png") == 1
+    assert capsys.readouterr().err.startswith("eye2face: -: No eye was found in the photo")
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_is_created_before_photos_and_model_are_there(
+    photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    faces = tmp_path / "faces"
+    (tmp_path / "empty").mkdir()
+    assert run("synthesize", tmp_path / "gone.jpg", "-o", faces) == 1
+    assert capsys.readouterr().err == f"eye2face: {tmp_path / 'gone.jpg'}: No such file or directory\n"
+    assert run("synthesize", tmp_path / "empty", "-o", faces) == 1
+    monkeypatch.setenv("EYE2FACE_MODEL", "huge")
+    assert run("synthesize", photo, "-o", faces) == 1
+    assert not faces.exists()
+
+
+def test_a_terminal_gets_no_picture_and_is_no_photo(photo: Path) -> None:
+    ours, terminal = os.openpty()
+    for given, said in (
+        (["eyes", "-"], "add < photo.jpg"),
+        (["synthesize", photo, "-o", "-"], "add > face.png"),
+    ):
+        command = [sys.executable, "-m", "service", *map(str, given)]
+        done = subprocess.run(
+            command, cwd=ROOT, stdin=terminal, stdout=terminal, stderr=subprocess.PIPE, text=True, timeout=120
+        )
+        assert done.returncode == 1 and said in done.stderr
+    os.close(ours)
+    os.close(terminal)
+
+
+def test_on_a_terminal_the_progress_has_a_count_and_a_rate(photo: Path, tmp_path: Path) -> None:
+    ours, terminal = os.openpty()
+    command = [sys.executable, "-m", "service", "synthesize", str(photo), "-o", str(tmp_path / "faces")]
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "100"}
+    done = subprocess.run(command, cwd=ROOT, stderr=terminal, timeout=120, env=environment)
+    os.close(terminal)
+    told = os.read(ours, 1 << 16).decode()
+    os.close(ours)
+    assert done.returncode == 0
+    assert "1/1" in told and re.search(r"\d\.\d/s", told)
+
+
+def test_quiet_prints_errors_alone(photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("synthesize", photo, "-o", tmp_path / "faces", "--quiet") == 0
+    assert capsys.readouterr() == ("", "")
+    assert run("synthesize", photo, tmp_path / "gone.jpg", "-o", tmp_path / "faces", "-q") == 1
+    assert capsys.readouterr() == ("", f"{tmp_path / 'gone.jpg'}: No such file or directory\n")
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_jobs_are_the_photos_at_once(
+    photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jobs: int
+) -> None:
+    for number in range(4):
+        (photo.parent / f"{number}.jpg").write_bytes(photo.read_bytes())
+    at_once: list[int] = []
+
+    def count(worker: PhotoWorker, folder: OutputFolder, photos: list[Path], num_threads: int) -> object:
+        at_once.append(num_threads)
+        return draw_locally(worker, folder, photos, num_threads)
+
+    monkeypatch.setattr(drawing, "draw_locally", count)
+    assert run("synthesize", photo.parent, "-o", tmp_path, "-j", jobs) == 0
+    assert at_once == [jobs]
+
+
+def test_json_of_synthesize_is_the_lines_of_the_manifest(
+    photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(2):
+        assert run("synthesize", photo, "-o", tmp_path / "faces", "--json") == 0
+        assert capsys.readouterr().out == (tmp_path / "faces" / "manifest.jsonl").read_text()
+    assert run("synthesize", photo, "-o", tmp_path / "one.png", "--json") == 0
+    row = json.loads(capsys.readouterr().out)
+    assert (row["input"], row["output"], row["eye"]["side"]) == (
+        str(photo),
+        str(tmp_path / "one.png"),
+        "right",
+    )
 
 
 def test_eyes_are_printed_as_the_service_answers_them(
@@ -262,6 +426,19 @@ def test_the_doctor_tells_versions_model_device_and_speed(
     assert (facts["name"], facts["device"]) == ("tiny", "cpu")
     assert re.match(r"\d+\.\d ms a face", facts["inference"])
     assert facts["sandbox"] == "seccomp"
+    assert told.splitlines()[-1] == f"verdict          {VERDICT}"
+    assert run("doctor", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["verdict"] == VERDICT
+
+
+def test_the_verdict_of_the_doctor_tells_of_licence_and_sandbox(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    monkeypatch.setenv("EYE2FACE_MODEL", "synthesizer")
+    assert run("doctor") == 0
+    verdict = "ready: synthesizer draws faces on cpu, for research only, and photos are not sandboxed"
+    assert capsys.readouterr().out.endswith(f"{verdict}\n")
 
 
 @pytest.mark.parametrize(("command", "why"), [
@@ -280,6 +457,26 @@ def test_the_command_shows_its_version_and_its_help(capsys: pytest.CaptureFixtur
     assert run("--help") == 0
     told = capsys.readouterr().out
     assert all(command in told for command in ("serve", "synthesize", "eyes", "doctor"))
+
+
+def test_every_command_has_a_short_help_with_valid_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    group = typer.main.get_command(cli.app)
+    assert isinstance(group, TyperGroup)
+    for name, command in group.commands.items():
+        assert run(name, "-h") == 0
+        told = capsys.readouterr().out
+        examples = re.findall(rf"^ (?:EYE2FACE_\w+=\S+ )*eye2face {name}(.*)$", told, flags=re.M)
+        assert examples, name
+        for example in examples:
+            given = shlex.split(re.sub("[<>] *\\S+", "", example))
+            assert command.make_context(name, given)
+
+
+@pytest.mark.parametrize(("typed", "offered"), [("syn", "synthesize"), ("synthesize --qu", "--quiet")])
+def test_the_shell_completes_commands_and_options(typed: str, offered: str) -> None:
+    words = f"eye2face {typed}"
+    asked = {"_EYE2FACE_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    assert run_alone(**asked).stdout.split() == [offered]
 
 
 def test_without_onnx_runtime_the_command_says_what_to_install(
@@ -390,6 +587,9 @@ def test_without_a_file_the_line_is_printed_beside_the_key(capsys: pytest.Captur
     assert run("new-key") == 0
     said = capsys.readouterr()
     assert said.err == hash_key(said.out.removesuffix("\n")) + "\n"
+    assert run("new-key", "gate camera", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told == {"key": told["key"], "hash": hash_key(told["key"]), "name": "gate camera"}
 
 
 def test_a_name_that_would_break_the_file_is_refused(

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -175,7 +176,7 @@ def test_whatever_a_photo_is_called_it_gets_a_face(
         assert run(tmp_path, "-o", tmp_path / "faces") == 1
         told = capsys.readouterr().err
         assert f"2 of 3 photos have a face in {tmp_path / 'faces'}{done}\n1 failed:\n" in told
-        assert told.count("\n") == 4 and "The bytes do not begin like a picture." in told
+        assert told.count("\n") == 3 and "The bytes do not begin like a picture." in told
         assert "\x1b[31m" not in told
     outputs = {str(row["output"]) for row in rows_of(tmp_path / "faces") if row["output"]}
     assert {path.name for path in (tmp_path / "faces").glob("*.png")} == outputs and len(outputs) == 2
@@ -349,7 +350,9 @@ def test_where_a_sandbox_is_required_no_photo_is_read_outside_of_one(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kill", "status"), [(signal.SIGKILL, -9), (signal.SIGTERM, 130)])
+@pytest.mark.parametrize(
+    ("kill", "status"), [(signal.SIGKILL, -9), (signal.SIGTERM, 130), (signal.SIGINT, 130)]
+)
 def test_a_run_that_is_killed_leaves_whole_files_and_is_gone_on_with(
     tmp_path: Path, kill: int, status: int
 ) -> None:
@@ -358,13 +361,15 @@ def test_a_run_that_is_killed_leaves_whole_files_and_is_gone_on_with(
     for number in range(40):
         (photos / f"{number:02}.jpg").write_bytes(fakes.encoded(FACE, "jpeg", quality=50 + number))
     command = [sys.executable, "-m", "service", "synthesize", str(photos), "-o", str(faces)]
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as killed:
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as killed:
         while not _size(faces / "manifest.jsonl"):
             assert killed.poll() is None, "it ended before it could be killed"
             time.sleep(0.01)
         killed.send_signal(kill)
+        _, told = killed.communicate()
     assert killed.returncode == status
     assert kill == signal.SIGKILL or not list(faces.glob(".*"))
+    assert kill == signal.SIGKILL or re.fullmatch(r"\d+ of 40 done; the same command goes on\n", told)
     done = _size(faces / "manifest.jsonl")
     for face in faces.glob("*.face.png"):
         with PIL.Image.open(face) as picture:
