@@ -192,6 +192,7 @@ def find_eyes(photo: Photo, finder: EyeFinder) -> PhotoEyes:
     """Every eye in the photo and how well it is seen, people largest first."""
     detections = photo.detect(finder)
     eyes = [*map(MeasuredEye, detections.eyes, photo.measure(detections.eyes))]
+    photo.timer.end("crop")
     return PhotoEyes(photo.width, photo.height, eyes, detections.below_threshold)
 
 

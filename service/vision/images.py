@@ -195,7 +195,7 @@ def _decode_stored(data: bytes, parsed: Jpeg | Png | None, flags: int) -> NDArra
     probed = None
     if parsed.may_be_cut_short:  # one picture at a time, to save memory
         probed = _checksum(_imdecode(parsed.probing_bytes(data), flags))
-    stored = _imdecode(parsed.complete_bytes(data), flags)
+    stored = _imdecode(data[: parsed.scan_ends[-1]] + parsed.tail, flags)
     return stored if probed is None or probed == _checksum(stored) else None
 
 

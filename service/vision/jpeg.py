@@ -38,6 +38,8 @@ _UNREAD_KINDS: dict[int, str] = {
 
 _ALL_COEFFICIENTS: Final = 2**64 - 1
 
+_END: Final = b"\xff\xd9"
+
 # libjpeg reads up to 8 bytes ahead. All ones is no Huffman code, so these complete no block that is missing.
 _READ_AHEAD: Final = b"\xff\0" * 8
 
@@ -63,6 +65,13 @@ class Jpeg:
     """Whether the last scan adds one bit to coefficients that have all others."""
     restart_interval: int = 0
     has_end: bool = False
+    may_be_cut_short: bool = False
+    """Whether a scan may lack rows. A file that is cut off ends in no refinement of the last bit."""
+    tail: bytes = _END
+    """What has to follow the last scan, so that OpenCV fails if the only one lacks more than 8 bytes.
+
+    It fails where libjpeg wants more bytes, but draws gray where libjpeg meets the end marker early.
+    """
 
     @property
     def has_several_scans(self) -> bool:
@@ -74,26 +83,13 @@ class Jpeg:
         """Whether the scans hold every coefficient to its last bit."""
         return all(self.finished.get(name) == _ALL_COEFFICIENTS for name in self.blocks)
 
-    @property
-    def may_be_cut_short(self) -> bool:
-        """Whether a scan may lack rows. A file that is cut off ends in no refinement of the last bit."""
-        return self.has_several_scans and not (self.has_end and self.is_finished and self.ends_in_refinement)
-
-    def complete_bytes(self, data: bytes) -> bytes:
-        """The picture alone, so that OpenCV fails if the only scan lacks more than its last 8 bytes.
-
-        OpenCV fails where libjpeg wants more bytes, but draws gray where it meets the end marker early.
-        """
-        end = self.scan_ends[-1]
-        return data[:end] + (b"\xff\xd9" if self.has_several_scans else _READ_AHEAD)
-
     def probing_bytes(self, data: bytes) -> bytes:
         """The same picture with noise after each scan, which only a scan that is cut short reads."""
         parts, begin = [], 0
         for end in self.scan_ends:
             parts += [data[begin:end], _NOISE]
             begin = end
-        return b"".join([*parts, b"\xff\xd9"])
+        return b"".join([*parts, _END])
 
 
 def parse_jpeg(data: bytes) -> Jpeg:
@@ -129,6 +125,10 @@ def parse_jpeg(data: bytes) -> Jpeg:
     else:
         raise _corrupt(f"it has more than {MAX_SEGMENTS:,} segments")
     _check(jpeg)
+    if not jpeg.has_several_scans:
+        jpeg.tail = _READ_AHEAD
+    elif not (jpeg.has_end and jpeg.is_finished and jpeg.ends_in_refinement):
+        jpeg.may_be_cut_short = True
     return jpeg
 
 

@@ -68,12 +68,10 @@ class Photo:
     def measure(self, eyes: Sequence[Eye], size: int = MEASURED_PX) -> list[Quality]:
         """Quality of each eye, from pixels as fine as a crop of `size` needs, if one is to follow."""
         seen = [self._fine_enough(eye, size) for eye in eyes]
-        qualities = [
+        return [
             measure_quality(pixels, there, size_px=eye.size_px)
             for eye, (pixels, there) in zip(eyes, seen, strict=True)
         ]
-        self.timer.end("crop")
-        return qualities
 
     def pixels(self, reduce: Reduce) -> Image:
         """The photo decoded at 1/`reduce`."""
