@@ -31,7 +31,7 @@ from service.observability.stage_timer import StageTimer
 from service.pipeline import DRAW_OVERLAY, FIND_EYES, PhotoEyes
 from service.selection import SynthesisOptions
 from service.settings import BridgeSettings, Settings, warn_about_unknown_variables
-from service.system.signals import hold_sighup
+from service.system.signals import ignore_sighup
 from service.vision.images import encode
 
 app = typer.Typer(
@@ -78,7 +78,7 @@ def serve(
     device: _Device = None,
 ) -> None:
     """Start the HTTP service. Other settings come from the environment, EYE2FACE_..."""
-    hold_sighup()  # until the model is loaded
+    ignore_sighup()  # until the model is loaded
     from service.http.server import run_server
 
     run_server(_settings(host=host, port=port, model=model, device=device))

@@ -142,6 +142,8 @@ async def watch_for_reloads(live: ReloadableModel, settings: Settings) -> AsyncI
         locate = lambda: model_path(settings.model, settings.models_folder)  # noqa: E731
         tasks.append(asyncio.create_task(live.follow(locate, settings.model_watch_s)))
     remove_handler = on_sighup(wanted.set)
+    if file_signature(live.current.path) != live.current.signature:  # it changed during the start
+        wanted.set()
     try:
         yield
     finally:
