@@ -16,8 +16,6 @@ from service.errors import RateLimited, TooManyRequests
 MAX_CALLERS: Final = 10_000
 
 _MINUTE_S: Final = 60.0
-_CONCURRENCY_RETRY_S: Final = 1
-"""Retry-After of TooManyRequests: when a request of the same caller ends is unknown."""
 
 
 class RateLimit:
@@ -106,8 +104,7 @@ class ConcurrencyLimit:
         if self._num_running[caller] >= self._at_once:
             raise TooManyRequests(
                 f"{self._at_once} requests are being answered, and no more are taken at once. "
-                "Send the next one when one of them is answered.",
-                retry_after_s=_CONCURRENCY_RETRY_S,
+                "Send the next one when one of them is answered."
             )
         self._num_running[caller] += 1
         try:
