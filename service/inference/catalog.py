@@ -1,7 +1,8 @@
 """Catalog of the model files: shipped with the service, mounted in a folder, or named by their path."""
 
-import threading
+from collections.abc import Hashable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, Literal
 
@@ -13,6 +14,8 @@ from service.inference.synthesizer import ModelInfo, read_model_info
 from service.system.file_changes import file_signature
 
 Source = Literal["shipped", "mounted", "path"]
+
+_MAX_CACHED: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,29 +39,18 @@ class Catalog:
 
     def __init__(self, mounted: Path | None) -> None:
         self._mounted = mounted
-        self._cached: dict[Path, tuple[object, CatalogEntry]] = {}
-        self._lock: Final = threading.Lock()
+        self._read = lru_cache(_MAX_CACHED)(_read)
 
     def list(self, *others: Path) -> list[CatalogEntry]:
         """Every mounted, shipped and otherwise named model, sorted by source and name."""
         files: dict[Path, Source] = dict.fromkeys(others, "path")
         for path, is_mounted in list_models(self._mounted):
             files[path] = "mounted" if is_mounted else "shipped"
-        with self._lock:
-            self._cached = {path: self._refresh(path, source) for path, source in files.items()}
-            return sorted(
-                (entry for _, entry in self._cached.values()), key=lambda each: (each.source, each.name)
-            )
-
-    def _refresh(self, path: Path, source: Source) -> tuple[object, CatalogEntry]:
-        now = file_signature(path)
-        before, entry = self._cached.get(path, (None, None))
-        if entry is None or before != now:
-            entry = _read(path, source)
-        return now, entry
+        entries = [self._read(path, source, file_signature(path)) for path, source in files.items()]
+        return sorted(entries, key=lambda each: (each.source, each.name))
 
 
-def _read(path: Path, source: Source) -> CatalogEntry:
+def _read(path: Path, source: Source, signature: Hashable) -> CatalogEntry:
     try:
         num_bytes = path.stat().st_size
     except OSError as error:

@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Generic, TypeVar
@@ -18,7 +18,7 @@ CHECK_EVERY_S: Final = 1.0
 _log = logging.getLogger(__name__)
 
 
-def file_signature(path: Path) -> object:
+def file_signature(path: Path) -> Hashable:
     """A value that changes when the file is written, replaced or removed."""
     try:
         status = path.stat()
