@@ -1,5 +1,6 @@
 """What FastAPI cannot infer for /openapi.json: bodies, query, API keys and errors of the photo routes."""
 
+from collections.abc import Set
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -80,7 +81,7 @@ def describe_batch_route() -> dict[str, Any]:
     return BATCH_BODY | _SECURITY | {"parameters": [*describe_query(SynthesizeQuery), _DEADLINE]}
 
 
-def _describe_errors(*kinds: type[Eye2FaceError]) -> dict[int | str, dict[str, Any]]:
+def _describe_errors(kinds: Set[type[Eye2FaceError]]) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route that may fail with these errors, by status."""
     by_status: dict[int | str, list[str]] = {}
     for kind in sorted(kinds, key=lambda kind: (kind.status, kind.code)):
@@ -92,53 +93,32 @@ def _describe_errors(*kinds: type[Eye2FaceError]) -> dict[int | str, dict[str, A
     }
 
 
-_UPLOAD_ERRORS: Final = (
-    errors.EmptyBody,
-    errors.InvalidForm,
-    errors.Unauthorized,
-    errors.NotAcceptable,
-    errors.UploadTooSlow,
-    errors.UploadTooLarge,
-    errors.HeadTooLarge,
-    errors.NotLocal,
-    errors.UnsupportedMediaType,
-    errors.InvalidParameter,
-    errors.MissingField,
-    errors.RateLimited,
-    errors.TooManyRequests,
-    errors.Overloaded,
-    errors.NotReady,
-)
+def _leaves(kind: type[Eye2FaceError]) -> set[type[Eye2FaceError]]:
+    """The errors of a branch of the tree."""
+    return {leaf for each in kind.__subclasses__() for leaf in _leaves(each)} or {kind}
 
-_PHOTO_ERRORS: Final = (
-    *_UPLOAD_ERRORS,
-    errors.InvalidJson,
-    errors.ImageTooLarge,
-    errors.NotAnImage,
-    errors.UnsupportedFormat,
-    errors.ImageCorrupt,
-    errors.ImageTooSmall,
-    errors.SandboxMissing,
-    errors.ReadingFailed,
-    errors.OutOfMemory,
-    errors.DeadlineExceeded,
-)
 
-_EYE_ERRORS: Final = (
-    errors.NoEyeFound,
-    errors.NoSuchPerson,
-    errors.NoSuchEye,
-    errors.EyeTooSmall,
-    errors.EyeTooDark,
-    errors.EyeTooBlurred,
-)
+_OF_OTHER_ROUTES: Final = {errors.NotFound, errors.MethodNotAllowed}
+_OF_THE_UPLOAD: Final = _leaves(errors.RequestError) - _OF_OTHER_ROUTES | {
+    *(errors.EmptyBody, errors.Overloaded, errors.NotReady)
+}
+_OF_THE_PHOTO: Final = _leaves(errors.ImageError) | {
+    *(errors.SandboxMissing, errors.ReadingFailed, errors.OutOfMemory, errors.DeadlineExceeded)
+}
+_OF_THE_EYES: Final = _leaves(errors.EyeRefused) | {
+    *(errors.NoEyeFound, errors.NoSuchPerson, errors.NoSuchEye, errors.InferenceFailed)
+}
 
-READY_RESPONSES: Final = _describe_errors(errors.NotReady)
+_DEVICE_HEADER: Final = {
+    "X-Device": {"schema": {"type": "string"}, "description": "Device that ran the model."}
+}
 
-MODELS_RESPONSES: Final = _describe_errors(errors.Unauthorized, errors.ModelNotFound, errors.NotReady)
+READY_RESPONSES: Final = _describe_errors({errors.NotReady})
+
+MODELS_RESPONSES: Final = _describe_errors({errors.Unauthorized, errors.ModelNotFound, errors.NotReady})
 METRICS_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     200: {"description": "Prometheus' text format.", "content": {"text/plain": {}}},
-    **_describe_errors(errors.Unauthorized, errors.NotFound),
+    **_describe_errors({errors.Unauthorized, errors.NotFound}),
 }
 
 EYES_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
@@ -146,26 +126,26 @@ EYES_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
         "description": "The detected eyes, or with `overlay=true` the photo with the eyes marked.",
         "content": {"image/png": {}},
     },
-    **_describe_errors(*_PHOTO_ERRORS),
+    **_describe_errors(_OF_THE_UPLOAD | _OF_THE_PHOTO),
 }
 
 BATCH_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "description": "One result for each photo, in their order; as ZIP, the faces and `results.json`.",
         "content": {ZIP: {"schema": _BINARY}},
-        "headers": {"X-Device": {"schema": {"type": "string"}, "description": "Device that ran the model."}},
+        "headers": _DEVICE_HEADER,
     },
-    **_describe_errors(*_UPLOAD_ERRORS),
+    **_describe_errors(_OF_THE_UPLOAD - {errors.InvalidJson}),
 }
 
 SYNTHESIZE_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "description": "The face, or with `Accept: application/json` each face with its eye and quality.",
         "content": {"image/png": {}, "image/jpeg": {}, "image/webp": {}},
-        "headers": {"X-Device": {"schema": {"type": "string"}, "description": "Device that ran the model."}},
+        "headers": _DEVICE_HEADER,
         "model": SynthesisAnswer,
     },
-    **_describe_errors(*_PHOTO_ERRORS, *_EYE_ERRORS, errors.InferenceFailed),
+    **_describe_errors(_OF_THE_UPLOAD | _OF_THE_PHOTO | _OF_THE_EYES),
 }
 
 
