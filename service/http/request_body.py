@@ -9,10 +9,10 @@ to disk.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
 from dataclasses import dataclass
 from email.message import Message
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
@@ -29,6 +29,8 @@ from service.errors import (
     UploadTooSlow,
 )
 from service.http.json_body import FIELD, JsonPhotoParser, options_in_body, quoted
+
+T = TypeVar("T")
 
 _MAX_FIELDS: Final = 16
 _MAX_TYPE_LENGTH: Final = 2000  # it is parsed in quadratic time
@@ -111,11 +113,7 @@ async def read_photo(request: Request, *, max_bytes: int, max_s: float) -> bytes
         MissingField, InvalidForm, InvalidJson, InvalidParameter: the form or JSON is invalid.
     """
     _refuse_head(request, max_bytes)
-    try:
-        async with asyncio.timeout(max_s):
-            return await _read(request, max_bytes)
-    except TimeoutError as error:
-        raise _too_slow(max_s) from error
+    return await _within(max_s, _read(request, max_bytes))
 
 
 async def read_photos(
@@ -135,11 +133,7 @@ async def read_photos(
             f"The Content-Type is '{content_type[:80]}'. Send the photos as multipart/form-data, each as a "
             f"file in a field '{FIELD}'."
         )
-    try:
-        async with asyncio.timeout(max_s):
-            return await _read_form(request, max_bytes, max_fields=max_files)
-    except TimeoutError as error:
-        raise _too_slow(max_s) from error
+    return await _within(max_s, _read_form(request, max_bytes, max_fields=max_files))
 
 
 def _refuse_head(request: Request, max_bytes: int) -> None:
@@ -180,10 +174,14 @@ def _too_large(found: str, max_bytes: int) -> UploadTooLarge:
     )
 
 
-def _too_slow(max_s: float) -> UploadTooSlow:
-    return UploadTooSlow(
-        f"The body was not complete after {max_s:g} s. Send a smaller photo, or over a faster line."
-    )
+async def _within(max_s: float, reading: Coroutine[Any, Any, T]) -> T:
+    try:
+        async with asyncio.timeout(max_s):
+            return await reading
+    except TimeoutError as error:
+        raise UploadTooSlow(
+            f"The body was not complete after {max_s:g} s. Send a smaller photo, or over a faster line."
+        ) from error
 
 
 async def _chunks(request: Request, max_bytes: int) -> AsyncGenerator[bytes]:
