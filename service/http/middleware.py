@@ -40,10 +40,9 @@ class RequestMiddleware:
             await self._app(scope, receive, send)
             return
         state = scope.setdefault("state", {})
-        if "request_id" not in state:  # set by Ray Serve
-            sent = dict(scope["headers"]).get(b"x-request-id", b"")
-            is_kept = _REQUEST_ID.fullmatch(sent)
-            state["request_id"] = sent.decode() if is_kept else f"{self._random.getrandbits(128):032x}"
+        sent = dict(scope["headers"]).get(b"x-request-id", b"")
+        is_kept = _REQUEST_ID.fullmatch(sent)
+        state["request_id"] = sent.decode() if is_kept else f"{self._random.getrandbits(128):032x}"
         own_headers = [(b"x-request-id", state["request_id"].encode()), *_RAW_HEADERS]
         trace_id = tag_request_span(state["request_id"]) if self._traced else None
         begin, method = time.monotonic(), scope["method"]

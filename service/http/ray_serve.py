@@ -5,7 +5,6 @@ Needs the extra `ray`; nothing else of the service imports this. `deploy/ray/ser
 
 import logging.config
 import math
-import re
 from typing import Any, Final
 
 import cv2
@@ -23,7 +22,6 @@ _ONGOING_REQUESTS_PER_CORE: Final = 4
 """Photos that Ray gives a replica for each core: one is processed, the others wait in the replica."""
 
 _ID_HEADER: Final = b"x-request-id"
-_ID: Final = re.compile(r"[0-9A-Za-z-]{1,64}")
 
 
 class ScalingOptions(BaseModel):
@@ -99,9 +97,9 @@ def replica_settings(settings: Settings, num_cores: int) -> Settings:
 
 
 class LifespanState:
-    """The application with lifespan state, which Ray does not pass on, and with Ray's request IDs.
+    """The application with lifespan state, which Ray does not pass on, and without X-Request-Id.
 
-    Ray writes its own X-Request-Id into the response.
+    Ray writes that header into each response, with the ID that it sends in the request.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -126,11 +124,5 @@ class LifespanState:
                 message["headers"] = [pair for pair in message["headers"] if pair[0] != _ID_HEADER]
             await send(message)
 
-        scope["state"] = self.made | _find_id(scope)
+        scope["state"] = dict(self.made)
         await self._app(scope, receive, send_without_id)
-
-
-def _find_id(scope: Scope) -> dict[str, str]:
-    """The request ID of Ray, or of its caller if that is safe to log."""
-    given = dict(scope["headers"]).get(_ID_HEADER, b"").decode("latin-1")
-    return {"request_id": given} if _ID.fullmatch(given) else {}

@@ -6,7 +6,6 @@ import pytest
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.testclient import TestClient
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.errors import Eye2FaceError, MethodNotAllowed, NotFound
 from service.http.middleware import RequestMiddleware
@@ -86,18 +85,3 @@ def test_a_crash_tells_nothing_of_the_inside(failing: TestClient, caplog: pytest
     problem = check_problem(response, 500, "internal_error")
     assert "secret" not in response.text and "Traceback" not in response.text
     assert problem["request_id"] in caplog.text
-
-
-def test_an_id_that_the_server_around_it_gave_stays_the_requests_id() -> None:
-    app = FastAPI()
-    app.add_middleware(RequestMiddleware, metrics=Metrics())
-    client = TestClient(_given(app, "from-around"))
-    assert client.get("/").headers["x-request-id"] == "from-around"
-
-
-def _given(app: ASGIApp, request_id: str) -> ASGIApp:
-    async def around(scope: Scope, receive: Receive, send: Send) -> None:
-        scope["state"] = {"request_id": request_id}
-        await app(scope, receive, send)
-
-    return around
