@@ -86,17 +86,21 @@ class Watched:
         raise AssertionError(f"{PRESSES} presses of {key} opened no dialogue")
 
     def wait_for_face(self) -> None:
-        """Returns once the face of the latest question is shown."""
-        self.page.wait_for_selector('#outcome[aria-busy="false"] #face', state="visible")
+        """Returns once the first face of the latest question is shown."""
+        self.page.wait_for_selector('.person[aria-busy="false"] .face img', state="visible")
 
     def wait_for_face_of(self, eye: str) -> None:
         """Returns once the status says that a face is drawn from `eye` and all eyes are offered."""
-        expect(self.page.locator("#status")).to_contain_text(f"Done: a face drawn from the {eye}.")
-        expect(self.page.locator("#choice")).to_be_visible()
+        self.wait_for_status(f"Done: a face drawn from the {eye}.")
+
+    def wait_for_status(self, text: str) -> None:
+        """Returns once the status says `text` and all eyes are offered."""
+        expect(self.page.locator("#status")).to_contain_text(text)
+        expect(self.page.locator("#result")).to_have_attribute("aria-busy", "false")
 
     def choose(self, eye: str) -> None:
-        """Chooses an eye from the list, by its name."""
-        self.page.get_by_role("radio", name=eye).check()
+        """Chooses an eye of the first person, by its name."""
+        self.page.get_by_role("radio", name=eye).first.check()
 
     def problem(self) -> str:
         """What went wrong, once the page says so."""

@@ -1,10 +1,16 @@
 """HTML pages: the demo and the API documentation; all their files are served from here."""
 
+import json
+from html import escape
 from pathlib import Path
-from typing import Final
+from string import Template
+from typing import Any, Final
 
 from fastapi import APIRouter, Request
-from starlette.responses import FileResponse, HTMLResponse, Response
+from starlette.responses import FileResponse, HTMLResponse
+
+from service import __version__
+from service.settings import Settings
 
 WEB: Final = Path(__file__).parent / "web"
 """Served under /web."""
@@ -18,19 +24,47 @@ _HEADERS: Final = {
     "Cross-Origin-Opener-Policy": "same-origin",
 }
 
-_LINK_TO_DOCUMENTATION: Final = '<footer><a href="docs">The HTTP interface</a></footer>'
+_LICENSES: Final = {"research": "for research only", "open": "for any use"}
 
 page = APIRouter(include_in_schema=False)
 documentation = APIRouter(include_in_schema=False)
 
 
 @page.get("/")
-async def show_page(request: Request) -> Response:
-    """The demo page; links to the documentation if it is served."""
-    file = WEB / "index.html"
-    if request.app.state.settings.docs:
-        return FileResponse(file, headers=_HEADERS)
-    return HTMLResponse(file.read_text("utf-8").replace(_LINK_TO_DOCUMENTATION, ""), headers=_HEADERS)
+async def show_page(request: Request) -> HTMLResponse:
+    """The demo page, with the facts of the service that it shows."""
+    settings: Settings = request.app.state.settings
+    text = Template((WEB / "index.html").read_text("utf-8")).substitute(
+        service=escape(json.dumps(_facts(request))),
+        version=__version__,
+        model=escape(_model(request)),
+        links='<nav><a href="docs">HTTP API</a></nav>' if settings.docs else "",
+    )
+    return HTMLResponse(text, headers=_HEADERS)
+
+
+def _facts(request: Request) -> dict[str, Any]:
+    """What the page's scripts need to know: `ask.js`."""
+    settings, access = request.app.state.settings, request.app.state.access
+    return {
+        "needs_key": bool(access.keys.ring().keys),
+        "thresholds": {
+            "size_px": settings.min_eye_px,
+            "light": settings.min_eye_light,
+            "sharpness": settings.min_eye_sharpness,
+        },
+        "scores_are_probabilities": settings.eye_finder == "learned",
+        "max_batch_photos": settings.max_batch_photos,
+    }
+
+
+def _model(request: Request) -> str:
+    """The model in use and who may use it; it is not known while the service starts."""
+    engine = getattr(request.state, "engine", None)
+    if engine is None:
+        return "the model is loading"
+    info = engine.model.current.synthesizer.info
+    return f"model {info.name} {info.version}, {_LICENSES.get(info.licence_class, info.licence_class)}"
 
 
 @documentation.get("/docs")

@@ -1,36 +1,56 @@
-// One question to the service: its answer as JSON, or a Problem that can be shown.
+// What the page asks the service, and what it was told of it when it was loaded.
 
-/** Why there is no answer, in words for the person at the page. */
+const KEY = "eye2face-key";
+
+/** Facts of the service: whether it needs a key, what it asks of an eye, how many photos a batch holds. */
+export const service = JSON.parse(document.body.dataset.service);
+
+/** The API key of this tab. */
+export const apiKey = {
+  get: () => sessionStorage.getItem(KEY) ?? "",
+  keep: (key) => sessionStorage.setItem(KEY, key),
+  forget: () => sessionStorage.removeItem(KEY),
+};
+
+/** Why there is no answer: the service's problem+json, or a code of the page's own. */
 export class Problem extends Error {
-  constructor({ title, detail, code = "", status = 0, request_id = "" }) {
-    super(title);
-    Object.assign(this, { title, detail, code, status });
-    this.reference = code && `${code}, request ${request_id}`;
+  constructor({ code = "", detail = "", status = 0, request_id = "" }) {
+    super(code);
+    Object.assign(this, { code, detail, status, request_id });
   }
 
   /** Whether the same question may be answered a moment later. */
   get mayPass() {
-    return this.status === 0 || this.status === 429 || this.status >= 500;
+    return this.code === "unreachable" || this.status === 429 || this.status >= 500;
   }
 
-  /** Whether eyes were found, and the photo shows the chosen one too badly or not at all. */
+  /** Whether eyes were found, and all are seen too badly. */
   get isOfAnEye() {
-    return this.code.startsWith("eye_") || this.code === "no_such_eye";
+    return this.code.startsWith("eye_");
   }
 }
 
-export async function ask(path, query, photo, key) {
+/** The answer of a route as JSON. */
+export function ask(path, query, photo) {
+  return send(path, query, [photo], "application/json", (response) => response.json());
+}
+
+/** A zip of the faces of all people in the photos. */
+export function askZip(photos) {
+  return send("synthesize/batch", { person: "all" }, photos, "application/zip", (response) => response.blob());
+}
+
+async function send(path, query, photos, accept, read) {
   const body = new FormData();
-  body.append("image", photo);
-  const headers = { Accept: "application/json" };
-  if (key) headers["X-API-Key"] = key;
+  for (const photo of photos) body.append("image", photo);
+  const headers = { Accept: accept };
+  if (apiKey.get()) headers["X-API-Key"] = apiKey.get();
   let response, answer;
   try {
     response = await fetch(`${path}?${new URLSearchParams(query)}`, { method: "POST", body, headers });
-    answer = await response.json();
+    answer = await (response.ok ? read(response) : response.json());
   } catch {
-    const detail = "The service cannot be reached, or it stopped answering. Is it running?";
-    throw new Problem({ title: "No answer", detail });
+    throw new Problem({ code: "unreachable" });
   }
   if (!response.ok) throw new Problem({ ...answer, status: response.status });
   return answer;

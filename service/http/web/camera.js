@@ -1,12 +1,6 @@
 // A photo from the camera: live in the page where the browser allows it, otherwise by the camera's own app.
 import { Problem } from "./ask.js";
 
-const WHY = {
-  NotAllowedError: "The browser was told not to use it. Allow it for this page, or choose a photo.",
-  NotFoundError: "There is none. Choose a photo.",
-  NotReadableError: "Another program uses it. Close that one, or choose a photo.",
-};
-
 export function offerCamera({ find, onPhoto, onProblem }) {
   // Browsers give the camera to pages from this machine or over HTTPS only.
   const isLive = Boolean(navigator.mediaDevices?.getUserMedia);
@@ -22,7 +16,7 @@ export function offerCamera({ find, onPhoto, onProblem }) {
     } catch (error) {
       find("capture-way").hidden = false;
       find("take").hidden = true;
-      onProblem(new Problem({ title: "No camera", detail: WHY[error.name] ?? error.message, status: 400 }));
+      onProblem(new Problem({ code: "camera", detail: error.message }));
     }
   }
 
@@ -32,7 +26,7 @@ export function offerCamera({ find, onPhoto, onProblem }) {
     canvas.getContext("2d").drawImage(preview, 0, 0);
     const photo = await new Promise((take) => canvas.toBlob(take, "image/jpeg", 0.92));
     dialog.close();
-    onPhoto(photo);
+    onPhoto(new File([photo], "camera.jpg", { type: photo.type }));
   }
 
   find("take").addEventListener("click", open);

@@ -1,79 +1,180 @@
-// The page from a photo to its face. What is asked of the service stands in ask.js; what is shown of its
-// answers in eyes.js and face.js; where photos come from in sources.js and camera.js.
-import { ask, Problem } from "./ask.js";
+// The page from a photo to its faces. What is asked of the service stands in ask.js; what is shown of a person
+// in card.js, over the photo in marks.js; where photos come from in sources.js and camera.js.
+import { apiKey, ask, Problem, service } from "./ask.js";
 import { offerCamera } from "./camera.js";
-import { Eyes, nameOf } from "./eyes.js";
-import { awaitFace, hideFace, showFace } from "./face.js";
-import { listenForPhotos } from "./sources.js";
+import { Card } from "./card.js";
+import { drawMiddle } from "./crop.js";
+import { History } from "./history.js";
+import { Marks } from "./marks.js";
+import { showProgram } from "./program.js";
+import { convert, listenForPhotos } from "./sources.js";
+import { explain } from "./words.js";
 
 const find = (id) => document.getElementById(id);
 const shown = find("photo-shown");
-const eyes = new Eyes({ svg: find("marks"), fieldset: find("choice"), list: find("choices"), onChoose: choose });
+const marks = new Marks(find("stage"), choose);
+const history = new History({ find, onOpen: start, onProblem: showProblem });
 
 let photo = null;
-let question = {};
+let cards = new Map(); // by person
+let chosen = new Map(); // the eye of each person's face
 let latest = 0; // answers to earlier questions that come late are not shown
+let again = () => {}; // asks the last question once more
 
 function start(file) {
   photo = file;
-  eyes.clear();
-  hideFace();
-  find("result").hidden = true;
+  latest += 1;
+  clearProblem();
   if (shown.src) URL.revokeObjectURL(shown.src);
   shown.src = URL.createObjectURL(file);
-  draw({});
+  again = () => draw({ person: "all" });
+  if (service.needs_key && !apiKey.get()) askForKey("Your photo is sent once you have entered a key.");
+  else again();
 }
 
-function choose(eye) {
-  eyes.mark(eye);
-  draw({ person: eye.person, eye: eye.side });
-}
-
-/** Asks for the face first and for all eyes after it: a slow line then carries one photo before the face. */
+/** Asks for the faces first and for all eyes after it: a slow line then carries one photo before the faces. */
 async function draw(query) {
-  question = query;
   const mine = ++latest;
   const current = () => mine === latest;
   clearProblem();
-  awaitFace();
-  say("Looking for an eye and drawing a face …");
+  say("Looking for eyes and drawing …");
+  find("result").ariaBusy = "true";
+  for (const card of cards.values()) card.await();
   try {
-    const asked = ask("synthesize", query, photo, find("key").value);
-    const [answer] = await Promise.all([asked, showPhoto()]);
+    const [answer] = await Promise.all([ask("synthesize", query, photo), decodePhoto()]);
     if (!current()) return;
-    const [face] = answer.faces;
-    eyes.mark(face.eye);
-    await showFace(answer, shown);
-    if (!eyes.known) find("result").scrollIntoView({ block: "nearest" }); // its top, where it is too long
-    find("key-form").hidden = true;
-    say(`Done: a face drawn from the ${nameOf(face.eye, eyes.numPeople)}. It is a guess and no identification.`);
+    await showAnswer(answer, query);
   } catch (problem) {
     if (!current()) return;
-    hideFace();
+    if (problem.code === "unsupported_format") return startConverted(problem, current);
+    dropCards();
     showProblem(problem);
+    if (problem.code === "no_eye_found") await offerMiddle();
     if (!problem.isOfAnEye) return;
   }
-  if (!eyes.known && query.input !== "eye") await listEyes(current);
+  if (query.input !== "eye") await listEyes(current);
+  if (current()) find("result").ariaBusy = "false";
 }
 
-async function showPhoto() {
-  if (!find("result").hidden) return;
+async function showAnswer(answer, query) {
+  dropCards();
+  const people = Map.groupBy(answer.faces, (face) => face.eye.person);
+  await Promise.all([...people].map(([person, faces]) => showFaces(cardOf(person), faces, answer, query)));
+  nameCards();
+  marks.show(query.input === "eye" ? [] : [...chosen.values()], sizeOfPhoto());
+  showResult();
+  showProgram(answer, query);
+  if (people.size > 1) sayDone(`${people.size} faces`);
+  else sayOne(answer.faces[0].eye);
+}
+
+async function showFaces(card, faces, answer, query) {
+  const [{ eye }] = faces;
+  await card.show(faces, { timings_ms: answer.timings_ms, isUnfound: query.input === "eye" }, shown);
+  chosen.set(eye.person, eye);
+  history.add(photo, eye, card.pictures);
+}
+
+function sayDone(what) {
+  say(`Done: ${what}. It is a guess and no identification.`);
+}
+
+function sayOne(eye) {
+  if (cards.get(eye.person).isDoubted) say("Something was found that may be an eye: look at it first.");
+  else sayDone(`a face drawn from the ${nameOf(eye)}`);
+}
+
+const nameOf = (eye) => `${eye.side} eye${cards.size > 1 ? ` of person ${eye.person + 1}` : ""}`;
+
+/** Draws one person again, from another eye. */
+async function choose(eye) {
+  const card = cards.get(eye.person);
+  const mine = (card.latest = Symbol());
+  const whole = latest;
+  const current = () => whole === latest && card.latest === mine;
+  again = () => choose(eye);
+  clearProblem();
+  card.await(eye.side);
   try {
-    await shown.decode();
-    eyes.fit(shown.naturalWidth, shown.naturalHeight);
-    find("result").hidden = false;
-  } catch {
-    // No picture that this browser can show: what is wrong with it the service tells better.
+    const query = { person: eye.person, eye: eye.side };
+    const answer = await ask("synthesize", query, photo);
+    if (!current()) return;
+    await showFaces(card, answer.faces, answer, query);
+    marks.choose([...chosen.values()]);
+    showProgram(answer, query);
+    sayOne(eye);
+  } catch (problem) {
+    if (!current()) return;
+    if (problem.isOfAnEye) card.refuse(problem.code, eye, shown);
+    else showProblem(problem);
   }
 }
 
 async function listEyes(current) {
   try {
-    const answer = await ask("eyes", {}, photo, find("key").value);
-    if (current()) eyes.list(answer.eyes);
+    const answer = await ask("eyes", {}, photo);
+    if (!current()) return;
+    for (const [person, eyes] of Map.groupBy(answer.eyes, (eye) => eye.person)) {
+      const card = cardOf(person);
+      card.setEyes(eyes);
+      if (!chosen.has(person)) card.leaveOut(shown);
+    }
+    nameCards();
+    marks.show(answer.eyes, [answer.width, answer.height]);
+    marks.choose([...chosen.values()]);
+    showResult();
   } catch (problem) {
     if (current()) showProblem(problem);
   }
+}
+
+/** The card of a person, made if there is none, in the order of their numbers. */
+function cardOf(person) {
+  if (!cards.has(person)) {
+    const card = new Card(person, choose);
+    const next = Math.min(...[...cards.keys()].filter((other) => other > person));
+    find("result").insertBefore(card.element, cards.get(next)?.element ?? find("photo-card"));
+    cards.set(person, card);
+  }
+  return cards.get(person);
+}
+
+function nameCards() {
+  for (const card of cards.values()) card.setTitle(cards.size);
+}
+
+function dropCards() {
+  for (const card of cards.values()) card.element.remove();
+  cards = new Map();
+  chosen = new Map();
+  marks.show([], [1, 1]);
+  find("result").hidden = true;
+}
+
+function showResult() {
+  const isFirst = find("result").hidden;
+  find("result").hidden = false;
+  document.body.classList.add("has-result");
+  if (isFirst) find("drop").scrollIntoView({ block: "start" });
+}
+
+async function decodePhoto() {
+  await shown.decode().catch(() => {}); // what is wrong with it the service tells better
+}
+
+const sizeOfPhoto = () => [shown.naturalWidth, shown.naturalHeight];
+
+async function startConverted(problem, current) {
+  const jpeg = await convert(photo);
+  if (!current()) return;
+  if (jpeg) start(jpeg);
+  else showProblem(problem);
+}
+
+async function offerMiddle() {
+  await decodePhoto();
+  drawMiddle(find("middle"), shown);
+  find("closer").hidden = false;
 }
 
 function say(text) {
@@ -83,30 +184,56 @@ function say(text) {
 function showProblem(problem) {
   if (!(problem instanceof Problem)) throw problem;
   say("");
-  const told = [["strong", problem.title], ["span", problem.detail], ["small", problem.reference]];
-  find("problem").replaceChildren(...told.filter(([, text]) => text).map(([tag, text]) => {
-    const part = document.createElement(tag);
-    part.textContent = text;
-    return part;
-  }));
-  find("retry").hidden = !problem.mayPass;
-  find("as-eye").hidden = problem.code !== "no_eye_found";
   if (problem.code === "unauthorized") {
-    find("key-form").hidden = false;
-    find("key").focus();
+    apiKey.forget();
+    return askForKey(explain(problem)[1]);
   }
+  const [title, advice] = explain(problem);
+  const told = [["strong", title], ["span", advice]].map(([tag, text]) => element(tag, text));
+  find("problem").replaceChildren(...told, ...detailsOf(problem));
+  find("retry").hidden = !problem.mayPass;
+}
+
+/** What the operator of the service may want to know. */
+function detailsOf({ code, detail, request_id }) {
+  if (!request_id) return [];
+  const details = document.createElement("details");
+  details.append(element("summary", "Details"), element("small", `${detail} (${code}, request ${request_id})`));
+  return [details];
+}
+
+function element(tag, text) {
+  return Object.assign(document.createElement(tag), { textContent: text });
 }
 
 function clearProblem() {
   find("problem").replaceChildren();
-  find("retry").hidden = find("as-eye").hidden = true;
+  find("retry").hidden = find("closer").hidden = true;
 }
 
-listenForPhotos({ drop: find("drop"), inputs: [find("photo"), find("capture")], onPhoto: start });
+function askForKey(why) {
+  say(why);
+  find("key-form").hidden = false;
+  find("key").focus();
+}
+
+listenForPhotos({
+  drop: find("drop"),
+  inputs: [find("photo"), find("capture")],
+  examples: find("examples").querySelectorAll("img"),
+  onPhoto: start,
+});
 offerCamera({ find, onPhoto: start, onProblem: showProblem });
-find("retry").addEventListener("click", () => draw(question));
-find("as-eye").addEventListener("click", () => draw({ input: "eye" }));
+find("retry").addEventListener("click", () => again());
+find("as-eye").addEventListener("click", () => {
+  again = () => draw({ input: "eye" });
+  again();
+});
+find("key-form").hidden = !service.needs_key || Boolean(apiKey.get());
 find("key-form").addEventListener("submit", (event) => {
   event.preventDefault();
-  draw(question);
+  apiKey.keep(find("key").value);
+  find("key-form").hidden = true;
+  say("");
+  if (photo) again();
 });

@@ -1,13 +1,19 @@
 """What a browser gets: all of it is shipped, nothing comes from elsewhere, no script stands in the page."""
 
+import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
 from urllib.parse import urljoin
 
 import pytest
 from starlette.testclient import TestClient
 
+from service import __version__
+from service.http.app import create_app
 from service.http.pages import WEB
+from service.settings import Settings
 from tests.service.shapes import check_standard_headers
 
 PAGES = ["/", "/docs"]
@@ -78,9 +84,55 @@ def test_the_page_says_that_the_face_is_a_guess(client: TestClient) -> None:
 
 def test_every_control_of_the_page_has_a_label(client: TestClient) -> None:
     page = Elements(client.get("/").text)
-    labeled = {each["for"] for tag, each in page.all if tag == "label" and "for" in each}
-    assert {each["id"] for tag, each in page.all if tag == "input"} == labeled
-    assert all(each.get("alt") for tag, each in page.all if tag == "img")
+    labelled = {each["for"] for tag, each in page.all if tag == "label" and "for" in each}
+    assert {each["id"] for tag, each in page.all if tag == "input" and "id" in each} == labelled
+    assert all("alt" in each for tag, each in page.all if tag == "img")
+
+
+def _facts(text: str) -> dict[str, Any]:
+    """What the page tells its scripts."""
+    (body,) = (attributes for tag, attributes in Elements(text).all if tag == "body")
+    facts: dict[str, Any] = json.loads(body["data-service"] or "")
+    return facts
+
+
+def test_the_page_knows_what_is_asked_of_an_eye(model: Path) -> None:
+    settings = Settings(model=str(model), min_eye_px=7, min_eye_sharpness=0.3, max_batch_photos=4)
+    with TestClient(create_app(settings)) as client:
+        facts = _facts(client.get("/").text)
+    assert facts["thresholds"] == {"size_px": 7, "light": 0.05, "sharpness": 0.3}
+    assert facts["max_batch_photos"] == 4
+    assert facts["needs_key"] is False
+
+
+def test_the_page_knows_that_a_key_is_needed(model: Path) -> None:
+    settings = Settings(model=str(model), api_keys="0" * 64)
+    with TestClient(create_app(settings)) as client:
+        assert _facts(client.get("/").text)["needs_key"] is True
+
+
+def test_the_footer_names_version_model_and_license(client: TestClient, model: Path) -> None:
+    text = client.get("/").text
+    assert f"eye2face {__version__}" in text
+    assert f"model {model.stem} " in text
+    assert "Nothing is stored, nothing is sent elsewhere." in text
+
+
+def test_the_page_is_served_while_the_model_loads(model: Path) -> None:
+    without_start = TestClient(create_app(Settings(model=str(model))))
+    assert "the model is loading" in without_start.get("/").text
+
+
+def test_the_page_links_to_the_documentation_only_where_it_is_served(model: Path) -> None:
+    with TestClient(create_app(Settings(model=str(model), docs=False))) as client:
+        assert 'href="docs"' not in client.get("/").text
+
+
+def test_the_page_is_small() -> None:
+    """All that a first visit loads; a change that doubles it should be meant."""
+    files = [WEB / "index.html", WEB / "icon.svg", *WEB.glob("page.css"), *WEB.glob("examples/*")]
+    scripts = [path for path in WEB.glob("*.js") if path.name != "docs.js"]
+    assert sum(path.stat().st_size for path in files + scripts) < 130_000
 
 
 def test_swagger_ui_comes_with_its_license(client: TestClient) -> None:

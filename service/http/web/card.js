@@ -1,0 +1,184 @@
+// One person's card: the eye, the face that was drawn from it, how well the eye is seen, and the other eye.
+import { service } from "./ask.js";
+import { drawCrop } from "./crop.js";
+import { explain, firstMissed, geometry, judge, timings } from "./words.js";
+
+const SURE = 0.9; // an eye of a lower score is looked at before its face is shown
+
+export class Card {
+  #parts = {};
+  #person;
+  #onChoose;
+  #eyes = [];
+
+  constructor(person, onChoose) {
+    this.#person = person;
+    this.#onChoose = onChoose;
+    this.element = copyOf("card");
+    for (const name of ["h2", ".eye canvas", ".faces", ".warning", ".wipe input", ".choice", ".quality", ".tables"]) {
+      this.#parts[name.split(" ")[0].replace(".", "")] = this.element.querySelector(name);
+    }
+    const { wipe, warning } = this.#parts;
+    wipe.addEventListener("input", () => this.element.style.setProperty("--face", wipe.value / 100));
+    warning.querySelector("button").addEventListener("click", () => this.#trust());
+    this.setTitle(1);
+    this.#setLook("empty");
+  }
+
+  setTitle(numPeople) {
+    this.#parts.h2.textContent = numPeople > 1 ? `Person ${this.#person + 1}` : "The face";
+    this.#parts.h2.className = numPeople > 1 ? "" : "unseen";
+  }
+
+  /** Offers the eyes that were found of this person. */
+  setEyes(eyes) {
+    this.#eyes = eyes;
+    const chosen = this.#parts.choice.querySelector(":checked")?.value;
+    this.#parts.choice.querySelectorAll("label").forEach((label) => label.remove());
+    this.#parts.choice.append(...eyes.map((eye) => this.#choiceOf(eye)));
+    if (chosen) this.#check(chosen);
+    if (!this.element.matches(".drawn-from")) this.#listQuality(eyes[0]?.quality);
+  }
+
+  /** Leaves the last face where it is, dimmed, so that nothing on the page moves. */
+  await() {
+    this.element.ariaBusy = "true";
+  }
+
+  /** Whether the face is held back until somebody has looked at the eye. */
+  get isDoubted() {
+    return this.element.matches(".doubted");
+  }
+
+  /** The eye and the faces as they are shown. */
+  get pictures() {
+    const faces = [...this.#parts.faces.querySelectorAll("img")].map((image) => image.src);
+    return { eye: this.#parts.eye.toDataURL(), faces };
+  }
+
+  /** Shows the faces that were drawn from one eye. */
+  async show(faces, { timings_ms, isUnfound }, photo) {
+    const [{ eye, quality }] = faces;
+    drawCrop(this.#parts.eye, photo, eye);
+    const figures = faces.map((face) => figureOf(face, this.#parts.eye));
+    await Promise.all(figures.map((figure) => figure.querySelector("img").decode()));
+    this.#parts.faces.replaceChildren(...figures);
+    if (this.#eyes.length === 0) this.setEyes([{ ...eye, quality }]);
+    this.#check(eye.side);
+    this.#listQuality(quality);
+    this.#parts.tables.replaceChildren(
+      tableOf("The eye", geometry(eye, quality)), tableOf("How long it took, all people together", timings(timings_ms)),
+    );
+    this.#warn(eye.score, isUnfound);
+    this.element.ariaBusy = "false";
+  }
+
+  /** Says why there is no face, and shows the eye. */
+  refuse(code, eye, photo) {
+    drawCrop(this.#parts.eye, photo, eye);
+    const [title, advice] = explain({ code });
+    this.#say(`${title}: no face is drawn from it. ${advice}`);
+    this.#setLook("empty");
+    this.element.ariaBusy = "false";
+  }
+
+  /** Says why nothing was drawn of a person whose eyes are known. */
+  leaveOut(photo) {
+    const [eye] = this.#eyes;
+    const missed = firstMissed(eye.quality);
+    if (missed && this.#eyes.every((each) => firstMissed(each.quality))) this.refuse(missed.code, eye, photo);
+    else {
+      drawCrop(this.#parts.eye, photo, eye);
+      this.#say("More people are in the photo than are drawn at once. Choose an eye to draw this one.");
+    }
+  }
+
+  #warn(score, isUnfound) {
+    const isDoubted = service.scores_are_probabilities && score < SURE && !isUnfound;
+    this.#setLook(isDoubted ? "doubted" : "drawn-from");
+    if (isUnfound) {
+      this.#say("No eye was found here. The face was drawn from the middle of your picture, whatever it shows.");
+    } else if (isDoubted) {
+      this.#say(`Is this an eye? It looks like one by ${Math.floor(score * 100)} % only. A face drawn from anything else would mean nothing.`);
+    } else {
+      this.#say("");
+    }
+  }
+
+  #trust() {
+    this.#say("");
+    this.#setLook("drawn-from");
+  }
+
+  #say(text) {
+    this.#parts.warning.hidden = !text;
+    this.#parts.warning.firstElementChild.textContent = text;
+  }
+
+  /** One of: empty (no face), doubted (a face that is held back), drawn-from. */
+  #setLook(look) {
+    this.element.className = `card person ${look}`;
+    this.#parts.warning.querySelector("button").hidden = look !== "doubted";
+  }
+
+  #check(side) {
+    for (const radio of this.#parts.choice.querySelectorAll("input")) radio.checked = radio.value === side;
+  }
+
+  #choiceOf(eye) {
+    const label = document.createElement("label");
+    const radio = Object.assign(document.createElement("input"), {
+      type: "radio", name: `eye-${this.#person}`, value: eye.side,
+    });
+    radio.addEventListener("change", () => this.#onChoose(eye));
+    const missed = firstMissed(eye.quality);
+    radio.disabled = Boolean(missed);
+    label.append(radio, ` ${eye.side} eye${missed ? `: ${missed.bad}` : ""}`);
+    return label;
+  }
+
+  #listQuality(quality) {
+    this.#parts.quality.replaceChildren(...(quality ? judge(quality) : []).map(({ missed, text }) =>
+      Object.assign(document.createElement("li"), { textContent: text, className: missed ? "missed" : "met" })));
+  }
+}
+
+function copyOf(template) {
+  return document.importNode(document.getElementById(template).content, true).firstElementChild;
+}
+
+/** A face, with the eye at its place behind it, and what can be done with it. */
+function figureOf(face, crop) {
+  const figure = copyOf("face");
+  const [image, eye] = [figure.querySelector("img"), figure.querySelector("canvas")];
+  image.src = `data:image/${face.format};base64,${face.image}`;
+  eye.className = face.eye.side;
+  eye.getContext("2d").drawImage(crop, 0, 0);
+  const [save, copy] = figure.querySelectorAll("a, button");
+  save.href = image.src;
+  save.download = `face-${face.eye.person + 1}-${face.eye.side}.${face.format}`;
+  copy.hidden = !navigator.clipboard?.write; // browsers offer it to local pages and over HTTPS
+  copy.addEventListener("click", async () => {
+    await navigator.clipboard.write([new ClipboardItem({ "image/png": pngOf(image) })]);
+    copy.textContent = "Copied";
+  });
+  return figure;
+}
+
+function pngOf(image) {
+  const canvas = document.createElement("canvas");
+  [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
+  canvas.getContext("2d").drawImage(image, 0, 0);
+  return new Promise((take) => canvas.toBlob(take, "image/png"));
+}
+
+function tableOf(name, rows) {
+  const table = document.createElement("table");
+  table.createCaption().textContent = name;
+  for (const [label, value] of rows) {
+    const row = table.insertRow();
+    row.append(Object.assign(document.createElement("th"), { scope: "row", textContent: label }));
+    row.insertCell().textContent = value;
+  }
+  return table;
+}
