@@ -12,6 +12,7 @@ import statistics
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import uvloop
 
@@ -41,10 +42,17 @@ class LoadResult:
 
 
 def write_request(path: str, photo: bytes, form: str) -> bytes:
-    """The request's bytes, head and body; `kserve` is KServe's protocol 2 with binary data."""
+    """The request's bytes, head and body.
+
+    `kserve` and `open-inference` are KServe's protocol 2 with binary data: of a Triton model that takes
+    numbers, and of this service, which takes files.
+    """
     kind, body = b"image/jpeg", photo
-    if form == "kserve":
-        photo_told = {"name": "photo", "shape": [1, len(photo)], "datatype": "UINT8"}
+    if form in ("kserve", "open-inference"):
+        photo_told: dict[str, Any] = {"name": "photo", "shape": [1, len(photo)], "datatype": "UINT8"}
+        if form == "open-inference":
+            photo_told = {"name": "image", "shape": [1], "datatype": "BYTES"}
+            photo = len(photo).to_bytes(4, "little") + photo
         told = json.dumps({
             "inputs": [photo_told | {"parameters": {"binary_data_size": len(photo)}}],
             "outputs": [{"name": "face", "parameters": {"binary_data": True}}],
@@ -109,7 +117,7 @@ def main() -> None:
     parser.add_argument("port", type=int)
     parser.add_argument("path")
     parser.add_argument("photo", type=Path)
-    parser.add_argument("--form", choices=["raw", "multipart", "kserve"], default="raw")
+    parser.add_argument("--form", choices=["raw", "multipart", "kserve", "open-inference"], default="raw")
     parser.add_argument("--connections", type=int, default=1)
     parser.add_argument("--warm", type=float, default=1.0)
     parser.add_argument("--seconds", type=float, default=10.0)

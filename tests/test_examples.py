@@ -26,7 +26,12 @@ from tests.running import find_free_port, run_service, wait_until_ready
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
 TEXT = (ROOT / "docs" / "examples.md").read_text()
-PROGRAMS = {"js": ("node", "face.mjs"), "java": ("java", "Face.java"), "python": ("python", "face.py")}
+PROGRAMS = {
+    "face.mjs": ("node", "js"),
+    "Face.java": ("java", "java"),
+    "face.py": ("python", "python"),
+    "triton_face.py": ("python", "python"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -35,34 +40,36 @@ def address() -> Iterator[str]:
         yield address
 
 
-def _run(language: str, address: str, folder: Path) -> "subprocess.CompletedProcess[str]":
-    tool, file = PROGRAMS[language]
-    (program,) = re.findall(rf"```{language}\n(.*?)```", TEXT, flags=re.S)
-    assert "http://127.0.0.1:8000/" in program and f"`{tool} {file}`" in TEXT
-    (folder / file).write_text(program.replace("http://127.0.0.1:8000", address))
+def _run(file: str, address: str, folder: Path) -> "subprocess.CompletedProcess[str]":
+    tool, language = PROGRAMS[file]
+    section = TEXT.split(f": `{tool} {file}`")[1]
+    program = re.findall(rf"```{language}\n(.*?)```", section, flags=re.S)[0]
+    assert "127.0.0.1:8000" in program
+    (folder / file).write_text(program.replace("127.0.0.1:8000", address.removeprefix("http://")))
     command = [sys.executable if tool == "python" else require(tool), file]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
 
 
 def test_no_program_is_left_out() -> None:
-    assert set(re.findall(r"^```(\w+)$", TEXT, flags=re.M)) == set(PROGRAMS)
+    languages = re.findall(r"^```(\w+)$", TEXT, flags=re.M)
+    assert languages == [language for _, language in PROGRAMS.values()]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("language", PROGRAMS)
-def test_a_program_writes_a_face(language: str, address: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("file", PROGRAMS)
+def test_a_program_writes_a_face(file: str, address: str, tmp_path: Path) -> None:
     (tmp_path / "photo.jpg").write_bytes(encoded(astronaut(), "jpeg"))
-    done = _run(language, address, tmp_path)
+    done = _run(file, address, tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     with PIL.Image.open(tmp_path / "face.png") as face:
         assert (face.format, face.size) == ("PNG", (128, 128))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("language", PROGRAMS)
-def test_a_program_prints_the_error_message(language: str, address: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("file", PROGRAMS)
+def test_a_program_prints_the_error_message(file: str, address: str, tmp_path: Path) -> None:
     (tmp_path / "photo.jpg").write_bytes(b"a shopping list")
-    done = _run(language, address, tmp_path)
+    done = _run(file, address, tmp_path)
     assert done.returncode == 1 and "do not begin like a picture" in done.stderr
     assert not (tmp_path / "face.png").exists()
 

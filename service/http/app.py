@@ -20,6 +20,7 @@ from service.engine.engine import Engine
 from service.engine.model_reload import watch_for_reloads
 from service.http import pages
 from service.http.middleware import PROBES, RequestMiddleware
+from service.http.open_inference import routes as open_inference
 from service.http.openapi import build_openapi
 from service.http.problems import HANDLED_ERRORS, problem_response
 from service.http.request_body import UploadMemoryLimit
@@ -85,8 +86,9 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(RequestMiddleware, metrics=app.state.metrics, traced=settings.tracing)
     for error in HANDLED_ERRORS:
         app.add_exception_handler(error, problem_response)
-    app.router.routes += photo_routes.routes  # in an included router, FastAPI matches each request four times
-    for router in (model_routes, health_routes, pages.page):
+    for router in (photo_routes, open_inference.inference_routes):
+        app.router.routes += router.routes  # in an included router, FastAPI matches each request four times
+    for router in (model_routes, health_routes, pages.page, *open_inference.other_routes):
         app.include_router(router)
     if settings.docs:
         app.include_router(pages.documentation)

@@ -36,8 +36,7 @@ class JsonPhotoParser:
 
     def __init__(self) -> None:
         self._frame = b""  # what is not base64
-        self._photo: list[bytes] = []
-        self._undecoded = b""
+        self._photo = Base64Decoder()
         self._is_started = self._is_ended = False
 
     def feed(self, chunk: bytes) -> None:
@@ -63,8 +62,10 @@ class JsonPhotoParser:
     def close(self) -> bytes:
         """The photo of the body, all of which was fed."""
         self._check_frame()
-        self._photo.append(_decode_base64(self._undecoded))
-        return b"".join(self._photo)
+        try:
+            return self._photo.close()
+        except ValueError as error:
+            raise _not_base64(str(error)) from error
 
     def _check_frame(self) -> None:
         try:
@@ -75,20 +76,35 @@ class JsonPhotoParser:
             raise InvalidJson(f"The body is not JSON ({error}). {_ADVICE}") from error
 
     def _decode(self, text: bytes) -> None:
-        """Decodes base64 in which JSON may have escaped slashes."""
-        text = (self._undecoded + text).replace(rb"\/", b"/")
+        try:
+            self._photo.feed(text)
+        except ValueError as error:
+            raise _not_base64(str(error)) from error
+
+
+class Base64Decoder:
+    """Decodes base64 that arrives in pieces, and in which JSON may have escaped slashes.
+
+    Its methods raise ValueError: it is not base64.
+    """
+
+    def __init__(self) -> None:
+        self._decoded: list[bytes] = []
+        self._rest = b""
+
+    def feed(self, text: bytes) -> None:
+        """Takes the next piece."""
+        text = (self._rest + text).replace(rb"\/", b"/")
         end = max(0, len(text) - 1) // 4 * 4  # at least a character stays: it may start an escape
         if b"=" in text[:end]:
-            raise _not_base64("text after the padding")
-        self._photo.append(_decode_base64(text[:end]))
-        self._undecoded = text[end:]
+            raise ValueError("text after the padding")
+        self._decoded.append(binascii.a2b_base64(text[:end], strict_mode=True))
+        self._rest = text[end:]
 
-
-def _decode_base64(text: bytes) -> bytes:
-    try:
-        return binascii.a2b_base64(text, strict_mode=True)
-    except ValueError as error:
-        raise _not_base64(str(error)) from error
+    def close(self) -> bytes:
+        """What was decoded, all of which was fed."""
+        self._decoded.append(binascii.a2b_base64(self._rest, strict_mode=True))
+        return b"".join(self._decoded)
 
 
 def _not_base64(reason: str) -> InvalidJson:

@@ -12,7 +12,7 @@ from service.errors import Eye2FaceError
 from service.observability.metrics import Metrics
 from service.observability.tracing import tag_request_span
 
-PROBES: Final = ("/livez", "/readyz", "/metrics")
+PROBES: Final = ("/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready")
 """Routes that are polled: successes are logged at level debug."""
 
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")

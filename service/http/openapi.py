@@ -58,7 +58,7 @@ BATCH_BODY: Final[dict[str, Any]] = {
 }
 
 
-_DEADLINE: Final[dict[str, Any]] = {
+DEADLINE: Final[dict[str, Any]] = {
     "name": DEADLINE_HEADER,
     "in": "header",
     "required": False,
@@ -67,29 +67,30 @@ _DEADLINE: Final[dict[str, Any]] = {
 }
 
 
-_SECURITY: Final[dict[str, Any]] = {"security": [{"HTTPBearer": []}, {"APIKeyHeader": []}]}
+SECURITY: Final[dict[str, Any]] = {"security": [{"HTTPBearer": []}, {"APIKeyHeader": []}]}
 """As FastAPI describes `service.access.admission.require_key`."""
 
 
 def describe_photo_route(query: type[SynthesizeQuery | EyesQuery]) -> dict[str, Any]:
     """The `openapi_extra` of a route that takes a photo: its body, query, header, and API key."""
-    return PHOTO_BODY | _SECURITY | {"parameters": [*describe_query(query), _DEADLINE]}
+    return PHOTO_BODY | SECURITY | {"parameters": [*describe_query(query), DEADLINE]}
 
 
 def describe_batch_route() -> dict[str, Any]:
     """The `openapi_extra` of the route that takes several photos."""
-    return BATCH_BODY | _SECURITY | {"parameters": [*describe_query(SynthesizeQuery), _DEADLINE]}
+    return BATCH_BODY | SECURITY | {"parameters": [*describe_query(SynthesizeQuery), DEADLINE]}
 
 
-def _describe_errors(kinds: Set[type[Eye2FaceError]]) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route that may fail with these errors, by status."""
+def describe_errors(
+    kinds: Set[type[Eye2FaceError]], content: dict[str, Any] | None = None
+) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route that may fail with these errors, by status; their content is a problem."""
     by_status: dict[int | str, list[str]] = {}
     for kind in sorted(kinds, key=lambda kind: (kind.status, kind.code)):
         by_status.setdefault(kind.status, []).append(f"`{kind.code}`: {kind.title}")
-    schema = {"$ref": "#/components/schemas/Problem"}
+    content = content or {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {
-        status: {"description": "; ".join(codes), "content": {PROBLEM_JSON: {"schema": schema}}}
-        for status, codes in by_status.items()
+        status: {"description": "; ".join(codes), "content": content} for status, codes in by_status.items()
     }
 
 
@@ -109,16 +110,18 @@ _OF_THE_EYES: Final = _leaves(errors.EyeRefused) | {
     *(errors.NoEyeFound, errors.NoSuchPerson, errors.NoSuchEye, errors.InferenceFailed)
 }
 
+SYNTHESIZE_ERRORS: Final = _OF_THE_UPLOAD | _OF_THE_PHOTO | _OF_THE_EYES
+
 _DEVICE_HEADER: Final = {
     "X-Device": {"schema": {"type": "string"}, "description": "Device that ran the model."}
 }
 
-READY_RESPONSES: Final = _describe_errors({errors.NotReady})
+READY_RESPONSES: Final = describe_errors({errors.NotReady})
 
-MODELS_RESPONSES: Final = _describe_errors({errors.Unauthorized, errors.ModelNotFound, errors.NotReady})
+MODELS_RESPONSES: Final = describe_errors({errors.Unauthorized, errors.ModelNotFound, errors.NotReady})
 METRICS_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     200: {"description": "Prometheus' text format.", "content": {"text/plain": {}}},
-    **_describe_errors({errors.Unauthorized, errors.NotFound}),
+    **describe_errors({errors.Unauthorized, errors.NotFound}),
 }
 
 EYES_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
@@ -126,7 +129,7 @@ EYES_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
         "description": "The detected eyes, or with `overlay=true` the photo with the eyes marked.",
         "content": {"image/png": {}},
     },
-    **_describe_errors(_OF_THE_UPLOAD | _OF_THE_PHOTO),
+    **describe_errors(_OF_THE_UPLOAD | _OF_THE_PHOTO),
 }
 
 BATCH_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
@@ -135,7 +138,7 @@ BATCH_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
         "content": {ZIP: {"schema": _BINARY}},
         "headers": _DEVICE_HEADER,
     },
-    **_describe_errors(_OF_THE_UPLOAD - {errors.InvalidJson}),
+    **describe_errors(_OF_THE_UPLOAD - {errors.InvalidJson}),
 }
 
 SYNTHESIZE_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
@@ -145,7 +148,7 @@ SYNTHESIZE_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
         "headers": _DEVICE_HEADER,
         "model": SynthesisAnswer,
     },
-    **_describe_errors(_OF_THE_UPLOAD | _OF_THE_PHOTO | _OF_THE_EYES),
+    **describe_errors(SYNTHESIZE_ERRORS),
 }
 
 

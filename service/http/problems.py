@@ -1,5 +1,6 @@
 """The error handler: every error becomes problem+json of one shape. Source: RFC 9457."""
 
+import json
 import logging
 from collections.abc import Iterable
 from http import HTTPStatus
@@ -23,6 +24,7 @@ from service.errors import (
 )
 from service.http.middleware import standard_headers
 from service.http.openapi import PROBLEM_JSON
+from service.http.request_params import JSON
 from service.http.schemas import Problem
 
 EXPECTED_ERRORS: tuple[type[Exception], ...] = (
@@ -50,11 +52,11 @@ async def problem_response(request: Request, error: Exception) -> Response:
     known = _translate(request, error)
     request_id: str = request.state.request_id
     request.state.code = known.code
-    problem = _describe(known, error, request_id)
+    body, media_type = _write(_describe(known, error, request_id), request.scope["path"])
     headers = _headers_for(request, known, error)
     if not isinstance(error, EXPECTED_ERRORS):  # its response does not pass our middleware
         headers = standard_headers(request_id) | headers
-    return Response(problem.model_dump_json(), known.status, headers, PROBLEM_JSON)
+    return Response(body, known.status, headers, media_type)
 
 
 def problem_of(request: Request, error: BaseException) -> Problem:
@@ -79,6 +81,13 @@ def raw_problem(error: RequestError, headers: Iterable[tuple[bytes, bytes]]) -> 
     lines += [b"%b: %b" % each for each in headers]
     lines += [f"{name.lower()}: {value}".encode() for name, value in own.items()]
     return b"\r\n".join([*lines, b"", body]), request_id
+
+
+def _write(problem: Problem, path: str) -> tuple[str, str]:
+    """The body and its media type, of the API that the path belongs to."""
+    if not f"{path}/".startswith("/v2/"):
+        return problem.model_dump_json(), PROBLEM_JSON
+    return json.dumps({"error": f"{problem.code}: {problem.detail}"}), JSON
 
 
 def _describe(known: Eye2FaceError, error: BaseException, request_id: str) -> Problem:

@@ -9,7 +9,7 @@ to disk.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from dataclasses import dataclass
 from email.message import Message
 from typing import Any, Final, TypeVar
@@ -116,6 +116,19 @@ async def read_photo(request: Request, *, max_bytes: int, max_s: float) -> bytes
     return await _within(max_s, _read(request, max_bytes))
 
 
+async def read_body(
+    request: Request, feed: Callable[[bytes], object], *, max_bytes: int, max_s: float
+) -> None:
+    """Feeds the chunks of a body of any Content-Type.
+
+    Raises:
+        UploadTooLarge, UploadTooSlow, Overloaded, EmptyBody: as `read_photo`.
+        UnsupportedMediaType: it is compressed.
+    """
+    _refuse_head(request, max_bytes)
+    await _within(max_s, _feed(request, feed, max_bytes))
+
+
 async def read_photos(
     request: Request, *, max_bytes: int, max_s: float, max_files: int
 ) -> list[UploadedPhoto]:
@@ -193,6 +206,11 @@ async def _chunks(request: Request, max_bytes: int) -> AsyncGenerator[bytes]:
             raise _too_large("The body goes on beyond the limit", max_bytes)
         request.state.body.grow(len(chunk))
         yield chunk
+
+
+async def _feed(request: Request, feed: Callable[[bytes], object], max_bytes: int) -> None:
+    async for chunk in _chunks(request, max_bytes):
+        feed(chunk)
 
 
 async def _join(request: Request, max_bytes: int) -> bytes:

@@ -4,7 +4,7 @@ Unknown names and values in the query are errors. Source of content negotiation:
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 from fastapi import Request
@@ -102,6 +102,15 @@ def read_query(request: Request, kind: type[Q]) -> Q:
                 f"The query parameter '{name[:40]}' is given more than once; give it once."
             )
         values[name] = value
+    return validate_query(kind, values)
+
+
+def validate_query(kind: type[Q], values: Mapping[str, object]) -> Q:
+    """The validated query of these values.
+
+    Raises:
+        RequestValidationError: a name or value is unknown.
+    """
     try:
         return kind.model_validate(values)
     except ValidationError as error:

@@ -91,16 +91,21 @@ model_routes = APIRouter(tags=["models"], dependencies=[Depends(require_key)])
 photo_routes = APIRouter(tags=["photos"], route_class=AdmittedRoute)
 
 
-def _engine(request: Request) -> Engine:
+def loaded_engine(request: Request) -> Engine:
+    """The engine.
+
+    Raises:
+        NotReady: the service is starting or stopping.
+    """
     engine: Engine | None = getattr(request.state, "engine", None)
     if engine is None:
         raise NotReady("The model is not loaded: the service is starting or stopping. Try again in a moment.")
     return engine
 
 
-def _free_engine(request: Request) -> Engine:
+def free_engine(request: Request) -> Engine:
     """The engine; refuses a photo before its upload if the queue is full."""
-    engine = _engine(request)
+    engine = loaded_engine(request)
     engine.pool.refuse_overload()
     return engine
 
@@ -114,7 +119,7 @@ async def livez() -> Health:
 @health_routes.get("/readyz", summary="Readiness probe", responses=openapi.READY_RESPONSES)
 async def readyz(request: Request) -> Readiness:
     """Answers 200 if photos can be processed, with the device and model in use; never waits for a photo."""
-    engine = _engine(request)
+    engine = loaded_engine(request)
     engine.refuse_unready()
     state, last = engine.pool.state(), engine.synthesizer.last_run
     return Readiness(
@@ -131,7 +136,7 @@ async def readyz(request: Request) -> Readiness:
 @model_routes.get("/models", summary="List models", responses=openapi.MODELS_RESPONSES)
 async def models(request: Request) -> ModelsAnswer:
     """The shipped and mounted models: training data, license class, and which one is in use."""
-    live, catalog = _engine(request).model, request.app.state.catalog
+    live, catalog = loaded_engine(request).model, request.app.state.catalog
     entries = await asyncio.to_thread(catalog.list, live.current.path)
     return models_answer(entries, live, request.state.request_id)
 
@@ -163,13 +168,13 @@ async def metrics(
 )
 async def synthesize(request: Request) -> Response:
     """A synthetic face that could belong to the eye in the photo. It is a guess and identifies nobody."""
-    engine, query = _free_engine(request), read_query(request, SynthesizeQuery)
+    engine, query = free_engine(request), read_query(request, SynthesizeQuery)
     media_type = choose_face_type(request, query)
     deadline_ms = read_deadline_ms(request, engine.settings.deadline_ms)
     photo = await read_photo(
         request, max_bytes=engine.settings.max_upload_bytes, max_s=engine.settings.upload_timeout_s
     )
-    options = _options(query, engine.settings.max_people)
+    options = synthesis_options(query, engine.settings.max_people)
     request_id: str = request.state.request_id
     model = engine.model.current  # the same for this whole request, even if another is loaded meanwhile
 
@@ -198,7 +203,7 @@ async def synthesize(request: Request) -> Response:
 )
 async def synthesize_batch(request: Request) -> Response:
     """The answer of `/synthesize` for each photo of a form; one that fails does not fail the others."""
-    engine, query = _free_engine(request), read_query(request, SynthesizeQuery)
+    engine, query = free_engine(request), read_query(request, SynthesizeQuery)
     media_type = choose_media_type(request, (JSON, openapi.ZIP))
     deadline_ms = read_deadline_ms(request, engine.settings.deadline_ms)
     settings: Settings = request.app.state.settings
@@ -209,7 +214,7 @@ async def synthesize_batch(request: Request) -> Response:
         max_files=settings.max_batch_photos,
     )
     request.app.state.access.charge(request, len(uploads) - 1)
-    options, format = _options(query, settings.max_people), query.format or "png"
+    options, format = synthesis_options(query, settings.max_people), query.format or "png"
     request_id: str = request.state.request_id
     model = engine.model.current
 
@@ -227,7 +232,7 @@ async def synthesize_batch(request: Request) -> Response:
         return Work(subject, pipeline.read, pipeline.draw, partial(finish, upload))
 
     with cancel_on_disconnect(request):
-        drawn = await _run_each(engine, work, uploads, deadline_ms)
+        drawn = await run_each(engine, work, uploads, deadline_ms)
     results = [
         BatchResult(upload.file_name, problem=problem_of(request, result))
         if isinstance(result, BaseException)
@@ -248,7 +253,7 @@ async def synthesize_batch(request: Request) -> Response:
 )
 async def eyes(request: Request) -> Response:
     """Every detected eye, the largest person first."""
-    engine, query = _free_engine(request), read_query(request, EyesQuery)
+    engine, query = free_engine(request), read_query(request, EyesQuery)
     media_type = choose_media_type(request, ("image/png" if query.overlay else JSON,))
     deadline_ms = read_deadline_ms(request, engine.settings.deadline_ms)
     photo = await read_photo(
@@ -278,7 +283,7 @@ async def _run(engine: Engine, work: Work[Any, Any, Any, T], max_ms: float) -> T
         raise
 
 
-async def _run_each(
+async def run_each(
     engine: Engine,
     work: Callable[[UploadedPhoto], Work[Any, Any, Any, T]],
     uploads: Sequence[UploadedPhoto],
@@ -328,5 +333,6 @@ def cancel_on_disconnect(request: Request) -> Iterator[None]:
             watcher.cancel()
 
 
-def _options(query: SynthesizeQuery, max_people: int) -> SynthesisOptions:
+def synthesis_options(query: SynthesizeQuery, max_people: int) -> SynthesisOptions:
+    """What the query asks of each photo."""
     return SynthesisOptions(eye=query.eye, person=query.person, input=query.input, max_people=max_people)

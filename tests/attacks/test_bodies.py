@@ -12,9 +12,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.serial]
 LAST = HOST + b"Connection: close\r\n"
 
 
-def post(content_type: bytes, body: bytes) -> bytes:
+def post(content_type: bytes, body: bytes, *, path: bytes = b"/eyes", extra: bytes = b"") -> bytes:
     length = b"Content-Length: %d\r\n\r\n" % len(body)
-    return b"POST /eyes HTTP/1.1\r\n" + LAST + b"Content-Type: " + content_type + b"\r\n" + length + body
+    head = b"POST " + path + b" HTTP/1.1\r\n" + LAST + extra + b"Content-Type: " + content_type + b"\r\n"
+    return head + length + body
 
 
 BODIES = {
@@ -34,6 +35,38 @@ def test_json_costs_no_more_than_its_bytes(target: Target, kind: str) -> None:
     begin = time.monotonic()
     with target.stays_well(max_growth_mb=200):
         at_once(lambda: check(target.ask(post(b"application/json", body)), status), 4)
+    assert time.monotonic() - begin < 5
+
+
+IMAGE = b'{"inputs":[{"name":"image","datatype":"BYTES","shape":[1]'
+INFERENCES = {
+    "base64": (IMAGE + b',"data":["' + base64.b64encode(bytes(14_000_000)) + b'"]}]}', b"415"),
+    "strings": (IMAGE + b',"data":[' + b'"",' * 6_000_000 + b'""]}]}', b"422"),
+    "numbers": (IMAGE + b',"data":[' + b"0," * 9_000_000 + b"0]}]}", b"422"),
+    "lists": (IMAGE + b',"data":' + b"[" * 19_000_000, b"422"),
+    "spaces between": (IMAGE + b',"data":["aaaa"' + b" " * 19_000_000 + b"]}]}", b"400"),
+    "inputs": (b'{"inputs":[' + b"{}," * 6_000_000 + b"{}]}", b"422"),
+    "shape": (b'{"inputs":[{"shape":[' + b"1," * 9_000_000 + b"1]}]}", b"400"),
+    "parameters": (b'{"parameters":{' + b'"x":0,' * 3_000_000 + b'"x":0}}', b"422"),
+    "id": (b'{"id":"' + b"x" * 19_000_000 + b'"}', b"400"),
+    "id of quotes": (b'{"id":"' + b'\\"' * 9_000_000 + b'"}', b"400"),
+    "elements": (bytes(19_000_000), b"422"),
+    "an element": (b"\xff" * 19_000_000, b"422"),
+}
+
+
+@pytest.mark.parametrize("kind", INFERENCES)
+def test_an_inference_request_costs_no_more_than_its_bytes(target: Target, kind: str) -> None:
+    body, status = INFERENCES[kind]
+    extra = b""
+    if "element" in kind:
+        told = IMAGE + b',"parameters":{"binary_data_size":%d}}]}' % len(body)
+        extra = b"Inference-Header-Content-Length: %d\r\n" % len(told)
+        body = told + body
+    sent = post(b"application/json", body, path=b"/v2/models/tiny/infer", extra=extra)
+    begin = time.monotonic()
+    with target.stays_well(max_growth_mb=200):
+        at_once(lambda: check(target.ask(sent), status), 4)
     assert time.monotonic() - begin < 5
 
 

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from bench.load import LoadResult, read_answer, write_request
+from service.http.open_inference.request import read_binary
 
 PHOTO = b"\xff\xd8photo"
 
@@ -17,7 +18,7 @@ def _split(request: bytes) -> tuple[dict[str, str], bytes]:
     return dict(line.split(": ", 1) for line in lines), body
 
 
-@pytest.mark.parametrize("form", ["raw", "multipart", "kserve"])
+@pytest.mark.parametrize("form", ["raw", "multipart", "kserve", "open-inference"])
 def test_a_request_has_the_length_that_it_names_and_holds_the_photo(form: str) -> None:
     headers, body = _split(write_request("/path", PHOTO, form))
     assert int(headers["Content-Length"]) == len(body)
@@ -34,6 +35,13 @@ def test_kserves_head_tells_where_the_photo_begins_and_asks_for_bytes() -> None:
     }  # fmt: skip
     assert json.loads(body[:length])["outputs"] == [{"name": "face", "parameters": {"binary_data": True}}]
     assert body[length:] == PHOTO
+
+
+def test_this_services_head_announces_a_file_and_its_length_comes_first() -> None:
+    headers, body = _split(write_request("/path", PHOTO, "open-inference"))
+    request = read_binary(body, headers["Inference-Header-Content-Length"], max_photos=1)
+    assert request.photos == [PHOTO]
+    assert request.outputs == {"face": True}
 
 
 async def _read(answer: bytes) -> tuple[int, bytes]:
