@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Final
 
 from service.errors import DeadlineExceeded
@@ -28,7 +27,7 @@ class StageTimer:
     created: float = field(default_factory=time.monotonic)
     is_cancelled: bool = False
     queued_ms: float = 0.0
-    spent_ms: dict[str, float] = field(default_factory=partial(dict.fromkeys, STAGES, 0.0))
+    spent_ms: dict[str, float] = field(default_factory=dict.fromkeys(STAGES, 0.0).copy)
     _begun: float = field(default_factory=time.monotonic)
 
     def check(self) -> None:
