@@ -259,7 +259,8 @@ class BridgeSettings(_EnvironmentSettings):
     service_key_file: FilePath | None = None
     """File that holds an API key of the service."""
     ca_file: FilePath | None = None
-    """CA certificates for HTTPS to Frigate and the service, in PEM format; none: the public ones."""
+    """CA certificates for HTTPS to Frigate, the service and the webhook, in PEM format; none: the public
+    ones."""
     topic: str = Field("eye2face", pattern=_TOPIC)
     """Prefix of the topics that the bridge publishes."""
     source: Literal["events", "snapshots", "pictures"] = "events"
@@ -284,11 +285,18 @@ class BridgeSettings(_EnvironmentSettings):
     max_waiting: int = Field(5000, ge=1)
     """Maximum number of events in the queue; further ones are refused."""
     memory_file: Path | None = None
-    """File of processed events, so that a restart repeats none; none: kept in memory only."""
+    """Database (SQLite) of processed events and of messages for the webhook, so that a restart neither
+    repeats nor loses any; none: kept in memory only."""
     deadline_s: float = Field(30, gt=0, le=3600)
     """Deadline for fetching a snapshot, and again for drawing its face, in seconds."""
+    webhook: str | None = Field(None, pattern=_ADDRESS)
+    """URL that each face, or the error in its place, is sent to as a CloudEvent; none: MQTT only."""
+    webhook_secret_file: FilePath | None = None
+    """File that holds a secret to sign these messages with (Standard Webhooks): whsec_ and base64."""
+    webhook_image: bool = False
+    """Include the face in these messages, in base64."""
     home_assistant: bool = True
-    """Announce an image entity for each camera to Home Assistant (MQTT discovery)."""
+    """Announce an image and an event entity for each camera to Home Assistant (MQTT discovery)."""
     home_assistant_topic: str = Field("homeassistant", pattern=_TOPIC)
     """Home Assistant's discovery prefix."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

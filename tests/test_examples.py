@@ -16,7 +16,7 @@ import pytest
 import yaml
 from compose_spec import PyCompose
 
-from service.bridge.messages import discovery_message
+from service.bridge.home_assistant import discovery_messages
 from service.settings import BridgeSettings
 from tests.certificates import certify
 from tests.fakes import astronaut, encoded
@@ -153,10 +153,10 @@ def test_caddy_stands_before_the_service(address: str, tmp_path: Path) -> None:
 
 
 def test_the_card_shows_the_entity_that_the_bridge_announces() -> None:
-    told = yaml.safe_load(discovery_message(BridgeSettings(), "gate").payload)
-    name = f"{told['device']['name']} {told['name']}"  # Home Assistant makes the ID of both
+    image, _ = (yaml.safe_load(each.payload) for each in discovery_messages(BridgeSettings(), "gate"))
+    name = f"{image['device']['name']} {image['name']}"  # Home Assistant before 2025.10 makes the ID of both
     card = yaml.safe_load((EXAMPLES / "home-assistant-card.yaml").read_text())
-    assert card["entity"] == "image." + re.sub(r"\W+", "_", name.lower())
+    assert card["entity"] == image["default_entity_id"] == "image." + re.sub(r"\W+", "_", name.lower())
 
 
 OVERRIDE = yaml.safe_load((EXAMPLES / "docker-compose.override.yml").read_text())

@@ -1,1 +1,1 @@
-"""The bridge to network video recorders: Frigate's MQTT events in, faces out."""
+"""The bridge to camera systems: events or pictures on MQTT in, faces out to MQTT and a webhook."""

@@ -8,6 +8,7 @@ Below the bridge's topic it publishes `<camera>/image` (a file), `<camera>/resul
 nor written: a face drawn from one eye identifies nobody.
 """
 
+import json
 import logging
 import queue
 import ssl
@@ -19,20 +20,20 @@ from paho.mqtt.client import MQTTMessage
 
 from service.access.secret_files import read_secret
 from service.access.tls import client_context
+from service.bridge.database import Database
 from service.bridge.deduplication import Deduplicator, PendingEvent
+from service.bridge.faces_on_mqtt import FacesOnMqtt
 from service.bridge.frigate import FrigateEvents
-from service.bridge.messages import discovery_message, error_message, result_message
-from service.bridge.mqtt import ConnectionClosed, DeliveryTag, MqttConnection, Publication
+from service.bridge.mqtt import ConnectionClosed, DeliveryTag, MqttConnection
+from service.bridge.outcomes import Outcome, Sink, as_ours, error_fields
 from service.bridge.pictures import Pictures
-from service.bridge.sources import Source
+from service.bridge.sources import CameraEvent, Source
+from service.bridge.webhook import Webhook
 from service.client.client import Client
 from service.client.retries import RetryPolicy
 from service.engine.worker_pool import attempt
 from service.errors import Eye2FaceError
-from service.settings import BridgeSettings, ConfigurationError
-
-MAX_CAMERAS: Final = 500
-"""Cameras that are announced to Home Assistant; more names than this are an attack."""
+from service.settings import BridgeSettings
 
 _MAX_HELD_BYTES: Final = 100_000_000
 _STOP_S: Final = 8.0
@@ -41,11 +42,6 @@ _STOP_S: Final = 8.0
 _REPORT_INTERVAL_S: Final = 1.0
 _CHECK_INTERVAL_S: Final = 1.0
 """Interval at which dead workers are replaced."""
-
-_MAX_TRIES: Final = 3
-"""Tries to publish a message; a broker that is away is waited for within one."""
-
-_RETRY_S: Final = 0.5
 
 _log = logging.getLogger(__name__)
 
@@ -67,7 +63,6 @@ class Bridge:
             InvalidParameter: the address of Frigate or of the service is invalid.
         """
         self._settings = settings
-        self._announced: set[str] = set()
         verify = client_context(settings.ca_file) if settings.ca_file else True
         self._source = _open_source(settings, verify)
         self._service = Client(
@@ -82,12 +77,15 @@ class Bridge:
             self._source.topics,
             max_message_bytes=self._source.max_payload_bytes + 1000,  # its topic and header
             on_message=self._receive,
-            on_new_session=self._announced.clear,
+            on_new_session=lambda: self._faces.announce_again(),
         )
-        try:
-            self._deduplicator = Deduplicator(settings.memory_file)
-        except OSError as error:
-            raise ConfigurationError(f"EYE2FACE_BRIDGE_MEMORY_FILE: {error}") from error
+        self._faces = FacesOnMqtt(settings, self._mqtt)
+        self._database = Database(settings.memory_file)
+        self._deduplicator = Deduplicator(self._database)
+        self._webhook = (
+            Webhook(settings, settings.webhook, self._database, verify) if settings.webhook else None
+        )
+        self._sinks: list[Sink] = [self._webhook, self._faces] if self._webhook else [self._faces]
         self._queue: queue.SimpleQueue[PendingEvent | None] = queue.SimpleQueue()
         self._held_bytes = 0
         self._lock = threading.Lock()
@@ -98,6 +96,8 @@ class Bridge:
         """Works until `stop`, and then drains the queue for a few seconds; the broker redelivers the rest."""
         workers = [self._start_worker() for _ in range(self._settings.num_workers)]
         self._mqtt.open()
+        if self._webhook:
+            self._webhook.open()
         while not self._stopping.wait(_CHECK_INTERVAL_S):
             workers = self._replace_dead(workers)
         end = time.monotonic() + _STOP_S
@@ -108,7 +108,9 @@ class Bridge:
         self._mqtt.close()
         self._source.close()
         self._service.close()
-        self._deduplicator.close()
+        if self._webhook:
+            self._webhook.close()
+        self._database.close()
 
     def _start_worker(self) -> threading.Thread:
         worker = threading.Thread(target=self._work, name="worker", daemon=True)
@@ -170,9 +172,9 @@ class Bridge:
         if now - self._reported_at < _REPORT_INTERVAL_S:
             return
         self._reported_at = now
-        known = _as_ours(error)
-        _log.warning("%s", known)
-        self._mqtt.publish_unconfirmed(f"{self._settings.topic}/error", error_message(known))
+        known = as_ours(error)
+        _log.warning("%s", known, exc_info=error if known is not error else None)
+        self._mqtt.publish_unconfirmed(f"{self._settings.topic}/error", json.dumps(error_fields(known)))
 
     def _work(self) -> None:
         while (pending := self._queue.get()) is not None:
@@ -183,59 +185,31 @@ class Bridge:
                 _log.error("event %.64r is not finished", pending.event.key, exc_info=error)
 
     def _process(self, pending: PendingEvent) -> None:
-        """Publishes a face, or why there is none."""
-        event, base = pending.event, f"{self._settings.topic}/{pending.event.camera}"
-        messages, error = attempt(self._draw, pending, base)
-        for message in messages or ():
-            error = error or self._publish(message)
-        if error is None:
-            waited_ms = (time.monotonic() - pending.taken_at) * 1000
-            _log.info("%s: a face for event %.64r in %.0f ms", event.camera, event.key, waited_ms)
-        else:
-            ours = _as_ours(error)
-            _log.warning("%s: no face for event %.64r: %s", event.camera, event.key, ours.code)
-            self._publish(Publication(f"{base}/error", error_message(ours, event)))
+        """Tells every sink of a face, or why there is none."""
+        face, error = attempt(self._draw, pending)
+        outcome = face or Outcome(pending.event, _explain(pending.event, error))
+        for sink in self._sinks:
+            _, failed = attempt(sink.send, outcome)
+            if isinstance(failed, ConnectionClosed):
+                raise failed
+            if failed is not None:
+                _log.error("%.64r is not told to everybody", pending.event.key, exc_info=failed)
         tag = self._deduplicator.complete(pending)
         with self._lock:
             self._held_bytes -= pending.num_bytes
         self._mqtt.acknowledge(tag)
 
-    def _publish(self, message: Publication) -> Exception | None:
-        """The exception that ended each of a few tries; None if one succeeded.
-
-        Raises:
-            ConnectionClosed: the bridge stops.
-        """
-        for _ in range(_MAX_TRIES):
-            _, error = attempt(self._mqtt.publish, message)
-            if error is None:
-                return None
-            if isinstance(error, ConnectionClosed):
-                raise error
-            _log.error("cannot publish to %s", message.topic, exc_info=error)
-            self._stopping.wait(_RETRY_S)
-        return error
-
-    def _draw(self, pending: PendingEvent, base: str) -> list[Publication]:
-        """The face of the largest person as a file, and its result message."""
+    def _draw(self, pending: PendingEvent) -> Outcome:
+        """The face of the largest person, or why there is none."""
         start, event = time.monotonic(), pending.event
         photo = self._source.fetch(event)
         fetched = time.monotonic()
         synthesis = self._service.synthesize_faces(photo, person="largest", format=self._settings.format)
         waited, snapshot, service = start - pending.taken_at, fetched - start, time.monotonic() - fetched
         timings = {"waited": waited, "snapshot": snapshot, "service": service}
-        timings_ms = {name: round(seconds * 1000, 1) for name, seconds in timings.items()}
-        image = Publication(f"{base}/image", synthesis.faces[0].image)
-        result = Publication(f"{base}/result", result_message(event, synthesis, timings_ms))
-        return [*self._announcement(event.camera), image, result]
-
-    def _announcement(self, camera: str) -> list[Publication]:
-        """Home Assistant's discovery message for the camera, the first time."""
-        with self._lock:
-            if camera in self._announced or len(self._announced) >= MAX_CAMERAS:
-                return []
-            self._announced.add(camera)
-        return [discovery_message(self._settings, camera)] if self._settings.home_assistant else []
+        waited_ms = (time.monotonic() - pending.taken_at) * 1000
+        _log.info("%s: a face for event %.64r in %.0f ms", event.camera, event.key, waited_ms)
+        return Outcome(event, synthesis, {name: round(s * 1000, 1) for name, s in timings.items()})
 
 
 def _open_source(settings: BridgeSettings, verify: ssl.SSLContext | bool) -> Source:
@@ -247,8 +221,9 @@ def _open_source(settings: BridgeSettings, verify: ssl.SSLContext | bool) -> Sou
     return Pictures(topics, settings.cameras)
 
 
-def _as_ours(error: Exception) -> Eye2FaceError:
-    if isinstance(error, Eye2FaceError):
-        return error
-    _log.error("an event failed", exc_info=error)
-    return Eye2FaceError("The bridge failed on this event; its log has the reason.")
+def _explain(event: CameraEvent, error: Exception | None) -> Eye2FaceError:
+    """The error in place of a face."""
+    known = as_ours(error)
+    unexpected = error if known is not error else None
+    _log.warning("%s: no face for event %.64r: %s", event.camera, event.key, known.code, exc_info=unexpected)
+    return known

@@ -1,5 +1,6 @@
 """What a bridge listens to: a source reads MQTT messages as events of cameras, and has their photos."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -30,6 +31,11 @@ class CameraEvent:
     zones: tuple[str, ...] = ()
     photo: bytes | None = None
     """The photo, if it came with the message."""
+
+    @property
+    def id(self) -> str:
+        """A short form of the key, of hexadecimal digits."""
+        return hashlib.sha256(self.key.encode()).hexdigest()[:32]
 
 
 class Source(Protocol):

@@ -16,7 +16,9 @@ from typing import Any
 import PIL.Image
 import pytest
 
+import service
 import service.bridge.bridge
+import service.bridge.faces_on_mqtt
 from service.bridge.bridge import Bridge
 from service.bridge.mqtt import Publication
 from service.bridge.sources import CameraEvent
@@ -102,6 +104,19 @@ def test_home_assistant_hears_of_a_camera_once(
             wire.event(f"1.{n}-a")
         wait_for(lambda: len(ids(wire, "result")) == 3)
     (config,) = wire.json_on("homeassistant/image/eye2face/front_door/config")
+    assert config["default_entity_id"] == "image.eye2face_front_door_synthetic_face"
+    assert config["device"]["configuration_url"] == address
+    assert config["origin"] == {"name": "eye2face", "sw_version": service.__version__}
+    assert config["device"]["sw_version"] == service.__version__
+    (event,) = wire.json_on("homeassistant/event/eye2face/front_door/config")
+    assert event["default_entity_id"] == "event.eye2face_front_door_eye_event"
+    assert event["unique_id"] == "eye2face_front_door_event"
+    assert event["state_topic"] == "eye2face/front_door/event"
+    assert event["event_types"] == ["face_drawn", "eye_refused", "no_eye", "failed"]
+    assert event["device"] == config["device"]
+    assert wire.json_on("eye2face/front_door/event")[0] == {
+        "event_type": "face_drawn", "event_id": "1.0-a", "code": None,
+    }  # fmt: skip
     assert config["image_topic"] == "eye2face/front_door/image"
     assert config["json_attributes_topic"] == "eye2face/front_door/result"
     assert (config["content_type"], config["availability_topic"]) == ("image/webp", "eye2face/available")
@@ -109,7 +124,8 @@ def test_home_assistant_hears_of_a_camera_once(
     with bridging(broker, frigate.address, address, home_assistant=False):
         wire.event("2.0-a", camera="yard")
         wait_for(lambda: wire.on("eye2face/yard/result"))
-    assert len(wire.on("homeassistant/#")) == 1
+    assert len(wire.on("homeassistant/#")) == 2
+    assert not wire.on("eye2face/yard/event")
 
 
 def test_nothing_is_written_to_frigate_and_no_identity_is_told(
@@ -252,7 +268,7 @@ def test_a_hostile_message_is_refused_and_the_next_one_is_taken(
     assert sum("An event of front_door is" in each["detail"] for each in refused) == 20
     assert {topic for topic, _, _ in wire.got if topic.startswith("eye2face/")} == {
         *("eye2face/available", "eye2face/error"),
-        *("eye2face/front_door/image", "eye2face/front_door/result"),
+        *(f"eye2face/front_door/{name}" for name in ("image", "result", "event")),
     }
 
 
@@ -357,6 +373,9 @@ def test_what_the_service_refuses_is_told_once(
     assert error["code"] == "no_eye_found"
     assert re.fullmatch("[0-9a-f]{32}", error["request_id"])
     assert ids(wire, "error") == {"1.0-a": 1, "2.0-b": 1}
+    assert wire.json_on("eye2face/front_door/event")[0] == {
+        "event_type": "no_eye", "event_id": "1.0-a", "code": "no_eye_found",
+    }  # fmt: skip
 
 
 def test_a_snapshot_on_mqtt_becomes_a_face_once_and_a_retained_one_none(
@@ -408,8 +427,8 @@ def test_pictures_on_topics_become_faces_once_and_hostile_ones_none(
         f"The camera in topic 'cams/{'x' * 65}/picture'", "The camera in topic 'cams//picture'",
     ]  # fmt: skip
     assert {topic for topic, _, _ in wire.got if topic.startswith("eye2face/")} == {
-        *("eye2face/available", "eye2face/error", "eye2face/yard/image", "eye2face/yard/result"),
-        *("eye2face/porch/image", "eye2face/porch/result"),
+        *("eye2face/available", "eye2face/error"),
+        *(f"eye2face/{at}/{name}" for at in ("yard", "porch") for name in ("image", "result", "event")),
     }
 
 
@@ -469,7 +488,7 @@ def test_without_paho_the_bridge_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "paho.mqtt.client", None)
-    for module in ("bridge", "deduplication", "mqtt"):
+    for module in ("bridge", "deduplication", "faces_on_mqtt", "home_assistant", "mqtt"):
         monkeypatch.delitem(sys.modules, f"service.bridge.{module}", raising=False)
     told = fail_to_start(capsys)
     assert told == "eye2face: The bridge needs paho-mqtt: pip install '.[mqtt]' in the checkout."
@@ -547,7 +566,7 @@ def fail_to_publish(
         publish(message)
 
     monkeypatch.setattr(bridge._mqtt, "publish", publish_or_fail)
-    monkeypatch.setattr(service.bridge.bridge, "_RETRY_S", 0.01)
+    monkeypatch.setattr(service.bridge.faces_on_mqtt, "_RETRY_S", 0.01)
 
 
 ANY_KIND = [RuntimeError("a bug"), OSError("lost"), MemoryError(), SystemExit(1)]
