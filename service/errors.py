@@ -87,7 +87,7 @@ class NotAnImage(ImageError):
 
 
 class UnsupportedFormat(ImageError):
-    """An image in a format other than JPEG, PNG, WebP and BMP, or a kind of these that is not read."""
+    """An image in a format other than JPEG, PNG, WebP, AVIF and BMP, or a kind of these that is not read."""
 
     status, code, title = 415, "unsupported_format", "Unsupported image format"
 

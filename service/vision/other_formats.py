@@ -8,6 +8,8 @@ from service.vision.exif import is_dng
 _BMP_HEADER_SIZES = (12, 40, 52, 56, 64, 108, 124)
 _BMP_KINDS = {4: "JPEG", 5: "PNG"}
 
+_HEIC = "HEIC"
+
 _OTHER_FORMATS = (
     (0, b"GIF8", "GIF"),
     (0, b"II+\0", "BigTIFF"),
@@ -25,17 +27,24 @@ _OTHER_FORMATS = (
     (0, b"qoif", "QOI"),
 )
 
-# Brands of ISO base media files; the first that the file claims to have names it.
+# Brands of ISO base media files; the first that the file claims to have names it. Files of every codec claim
+# `mif1`, which says that there is a picture.
+_AVIF_BRANDS = (b"avif", b"avis")
 _BRANDS = (
-    ((b"avif", b"avis"), "AVIF"),
     ((b"crx ",), "Canon raw (CR3)"),
-    ((b"hei", b"hev", b"mif", b"msf", b"miaf"), "HEIC"),
+    ((b"hei", b"hev"), _HEIC),
+    ((b"mif", b"msf", b"miaf"), "HEIF"),
 )
 
 
 def is_bmp(data: bytes) -> bool:
     """Whether the bytes begin like a BMP file."""
     return data[:2] == b"BM" and (data[6:10] == bytes(4) or _bmp_header_size(data) in _BMP_HEADER_SIZES)
+
+
+def is_avif(data: bytes) -> bool:
+    """Whether the bytes begin like an AVIF file."""
+    return any(brand in _AVIF_BRANDS for brand in _list_brands(data))
 
 
 def parse_bmp(data: bytes) -> tuple[int, int]:
@@ -64,9 +73,8 @@ def name_other_format(data: bytes) -> str | None:
     """The name of a format that is not read, None if the bytes do not begin like any."""
     if data.startswith((b"II*\0", b"MM\0*")):
         return "DNG" if is_dng(data) else "TIFF"
-    if data[4:8] == b"ftyp":
-        size = min(int.from_bytes(data[:4]), 512)
-        brands = [data[8:12], *(data[at : at + 4] for at in range(16, size, 4))]
+    brands = _list_brands(data)
+    if brands:
         return next(
             (name for starts, name in _BRANDS if any(each.startswith(starts) for each in brands)), None
         )
@@ -75,9 +83,18 @@ def name_other_format(data: bytes) -> str | None:
 
 def unsupported(name: str) -> UnsupportedFormat:
     """The error of a format that is not read."""
-    return UnsupportedFormat(
-        f"The file is {name}, which is not read here. Convert it to JPEG, PNG, WebP or BMP."
-    )
+    advice = "Convert it to JPEG, PNG, WebP, AVIF or BMP."
+    if name == _HEIC:
+        advice = "Convert it to JPEG, or set the iPhone: Settings > Camera > Formats > Most Compatible."
+    return UnsupportedFormat(f"The file is {name}, which is not read here. {advice}")
+
+
+def _list_brands(data: bytes) -> list[bytes]:
+    """The brands of an ISO base media file; none of other files."""
+    if data[4:8] != b"ftyp":
+        return []
+    size = min(int.from_bytes(data[:4]), 512)
+    return [data[8:12], *(data[at : at + 4] for at in range(16, size, 4))]
 
 
 def _bmp_header_size(data: bytes) -> int:

@@ -48,6 +48,8 @@ def _files() -> dict[str, bytes]:
         "webp": encoded(FACE, "webp", quality=80),
         "webp-lossless": encoded(FACE.convert("RGBA"), "webp", lossless=True),
         "webp-animated": _animated("webp"),
+        "avif": encoded(FACE, "avif"),
+        "avif-animated": _animated("avif"),
         "bmp": encoded(FACE, "bmp"),
         "bmp-palette": encoded(palette, "bmp"),
         "gif": encoded(palette, "gif"),

@@ -155,6 +155,11 @@ def test_a_process_finds_crops_and_draws_what_a_thread_does(one: ProcessPoolRead
     assert timer.spent_ms["decode"] > 0 and timer.spent_ms["find"] > 0 and timer.spent_ms["infer"] == 0
 
 
+@pytest.mark.parametrize("format", ["png", "webp", "avif", "bmp"])
+def test_a_process_reads_every_format(one: ProcessPoolReader, format: str) -> None:
+    assert len(one(encoded(astronaut(), format), FIND, StageTimer()).eyes) == 2
+
+
 def test_errors_come_over_as_they_are(one: ProcessPoolReader, photo: bytes) -> None:
     here = InProcessReader(open_eye_finder("haar"), max_pixels=MAX_PIXELS)
     nothing = encoded(np.full((200, 300, 3), 90, np.uint8), "png")

@@ -191,6 +191,7 @@ def unusual_pictures() -> dict[str, bytes]:
         "gray PNG with alpha": encoded(photo.convert("LA"), "png"),
         "WebP": encoded(photo, "webp"),
         "WebP with alpha": encoded(alpha, "webp", lossless=True),
+        "AVIF with alpha": encoded(alpha, "avif"),
         "BMP": encoded(photo, "bmp"),
     }
 
@@ -204,7 +205,9 @@ def test_unusual_pictures_are_answered_properly(client: TestClient, name: str) -
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    st.integers(0, 30_000), st.binary(min_size=1, max_size=8), st.sampled_from(["jpeg", "png", "webp", "bmp"])
+    st.integers(0, 30_000),
+    st.binary(min_size=1, max_size=8),
+    st.sampled_from(["jpeg", "png", "webp", "avif", "bmp"]),
 )
 def test_a_photo_with_damaged_bytes_is_answered_or_refused(
     client: TestClient, offset: int, damage: bytes, format: str

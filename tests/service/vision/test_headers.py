@@ -15,7 +15,7 @@ from tests import fakes
 MAX_PIXELS = 50_000_000
 
 
-FORMATS = ("jpeg", "png", "webp", "bmp")
+FORMATS = ("jpeg", "png", "webp", "avif", "bmp")
 
 
 def part(width: int = 400, height: int = 300) -> Image:
@@ -65,7 +65,7 @@ def test_what_is_no_picture_is_refused(data: bytes) -> None:
         read_header(data, max_pixels=MAX_PIXELS)
 
 
-@pytest.mark.parametrize("name", ["GIF", "TIFF", "AVIF", "JPEG2000"])
+@pytest.mark.parametrize("name", ["GIF", "TIFF", "JPEG2000"])
 def test_another_format_is_refused_by_its_name(name: str) -> None:
     data = fakes.encoded(part(64, 64), name)
     with pytest.raises(errors.UnsupportedFormat, match=name.replace("G2", "G 2")):
@@ -75,14 +75,21 @@ def test_another_format_is_refused_by_its_name(name: str) -> None:
 @pytest.mark.parametrize(
     ("brands", "name"),
     [
-        ([b"heic", b"mif1"], "HEIC"), ([b"heix"], "HEIC"), ([b"hevc"], "HEIC"), ([b"msf1"], "HEIC"),
-        ([b"mif1", b"heic"], "HEIC"), ([b"mif1", b"miaf", b"avif"], "AVIF"), ([b"avis"], "AVIF"),
+        ([b"heic", b"mif1"], "HEIC"), ([b"heix"], "HEIC"), ([b"hevc"], "HEIC"), ([b"msf1"], "HEIF"),
+        ([b"mif1", b"heic"], r"HEIC.* Most Compatible"), ([b"mif1", b"miaf"], "HEIF"),
         ([b"crx ", b"isom"], "CR3"),
     ],
 )  # fmt: skip
 def test_a_photo_in_an_iso_media_file_is_named_by_its_brands(brands: list[bytes], name: str) -> None:
     box = b"ftyp" + brands[0] + bytes(4) + b"".join(brands)
     with pytest.raises(errors.UnsupportedFormat, match=name):
+        read_header(struct.pack(">I", 4 + len(box)) + box + bytes(99), max_pixels=MAX_PIXELS)
+
+
+@pytest.mark.parametrize("brands", [[b"mif1", b"miaf", b"avif"], [b"avis"]])
+def test_an_avif_is_told_from_a_heic_by_any_brand(brands: list[bytes]) -> None:
+    box = b"ftyp" + brands[0] + bytes(4) + b"".join(brands)
+    with pytest.raises(errors.ImageCorrupt, match="begins like an AVIF"):
         read_header(struct.pack(">I", 4 + len(box)) + box + bytes(99), max_pixels=MAX_PIXELS)
 
 
