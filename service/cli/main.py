@@ -21,7 +21,7 @@ from service import __version__
 from service.access.api_keys import ApiKey, append_key, generate_key, hash_key
 from service.cli.doctor import examine
 from service.cli.streams import STANDARD, UsageError, check_output, read_photo, write_picture
-from service.cli.synthesize import draw_one, draw_photos, face_format, is_one_face, report
+from service.cli.synthesize import draw_one, draw_photos, face_format, is_one_face, list_inputs, report
 from service.decoding.messages import printable
 from service.decoding.process_pool import open_reader
 from service.errors import Eye2FaceError
@@ -134,10 +134,11 @@ def synthesize(  # noqa: PLR0913  every option is an argument
         rows = draw_one(settings, options, files, output)
         _print_rows(rows if as_json else [])
         return
+    listing = list_inputs(files)
     with _requires("ray", "--ray needs Ray: pip install '.[ray]' in the checkout."):
-        results = draw_photos(settings, options, files, Path(output), ray=ray, quiet=quiet)
+        results = draw_photos(settings, options, listing, Path(output), ray=ray, quiet=quiet)
     _print_rows([row for result in results for row in result.rows] if as_json else [])
-    report(results, Path(output), quiet=quiet)
+    report(results, listing, Path(output), quiet=quiet)
 
 
 @app.command(

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from service.cli.streams import STANDARD, UsageError, read_photo, write_picture
+from service.decoding.messages import printable
 from service.errors import Eye2FaceError
 from service.folder.draw import (
     DrawOptions,
@@ -25,13 +26,11 @@ from service.folder.draw import (
     max_photo_bytes,
     run_fingerprint,
 )
+from service.folder.listing import Listing, NoPhotos, list_photos
 from service.folder.manifest import NAME, Row, open_manifest, write_parquet
 from service.settings import Settings
 from service.system.host import count_cores
 from service.vision.images import FaceFormat
-
-PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
-"""Files of a folder that are taken for photos."""
 
 FACE_SUFFIXES: Final[dict[str, FaceFormat]] = {
     ".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp",
@@ -41,10 +40,6 @@ PARQUET_NAME = "manifest.parquet"
 
 _INTERRUPTED: Final = 130
 """128 and the number of SIGINT: the exit status of shells."""
-
-
-class NoPhotos(Eye2FaceError):
-    """The paths on the command line hold nothing to draw."""
 
 
 class NoFace(Eye2FaceError):
@@ -89,24 +84,42 @@ def draw_one(settings: Settings, options: DrawOptions, photos: list[Path], outpu
     return [msgspec.structs.replace(row, output=row.output and output) for row in result.rows]
 
 
-def draw_photos(
-    settings: Settings, options: DrawOptions, paths: list[Path], output: Path, *, ray: str | None, quiet: bool
-) -> list[PhotoResult]:
-    """Draws the photos in `paths` into `output`, on a Ray cluster if one is named; results in their order.
+def list_inputs(paths: list[Path]) -> Listing:
+    """The photos to draw into a folder.
 
     Raises:
-        NoPhotos: there are none, or faces alone.
+        NoPhotos: a folder has none.
+        UsageError: one is standard input, which would have no name in the folder of faces.
+        OSError: no path exists.
+    """
+    if Path(STANDARD) in paths:
+        raise UsageError("- is one photo, from standard input: write its face with -o face.png or -o -")
+    if not any(map(os.path.lexists, paths)):
+        paths[0].lstat()
+    return list_photos(paths)
+
+
+def draw_photos(
+    settings: Settings, options: DrawOptions, listing: Listing, output: Path, *, ray: str | None, quiet: bool
+) -> list[PhotoResult]:
+    """Draws the photos into `output`, on a Ray cluster if one is named; results in their order.
+
+    Faces that were drawn earlier are counted among what the listing leaves out.
+
+    Raises:
+        NoPhotos: all are faces drawn earlier.
         ForeignManifest, FolderInUse, ModelError, ClusterError, OSError: they cannot be drawn.
         typer.Exit: the run was interrupted.
     """
-    listed = _list_photos(paths)
     run = run_fingerprint(settings, options)
     output.mkdir(parents=True, exist_ok=True)
     with open_manifest(output) as manifest:
         faces = {os.path.realpath(output / name) for name in manifest.outputs}
-        photos = [photo for photo in listed if os.path.realpath(photo) not in faces]
+        photos = [photo for photo in listing.photos if os.path.realpath(photo) not in faces]
         if not photos:
             raise NoPhotos(f"All files there are faces drawn earlier, according to {output / NAME}.")
+        if num_faces := len(listing.photos) - len(photos):
+            listing.left_out["faces drawn earlier"] += num_faces
         folder = OutputFolder(output, manifest, run)
         results: dict[Path, PhotoResult] = {}
         try:
@@ -121,8 +134,8 @@ def draw_photos(
     return [results[photo] for photo in photos]
 
 
-def report(results: list[PhotoResult], output: Path, *, quiet: bool) -> None:
-    """Prints to stderr all errors and, unless `quiet`, a summary.
+def report(results: list[PhotoResult], listing: Listing, output: Path, *, quiet: bool) -> None:
+    """Prints to stderr all errors and, unless `quiet`, a summary and what was left out.
 
     Raises:
         typer.Exit: with status 1, if a photo has no face.
@@ -130,18 +143,20 @@ def report(results: list[PhotoResult], output: Path, *, quiet: bool) -> None:
     failed = [each for each in results if not each.has_face]
     errors = [error for each in failed for error in each.errors]
     if not quiet:
-        typer.echo("\n".join(_summarize(results, output)), err=True)
+        typer.echo("\n".join(_summarize(results, listing, output)), err=True)
         errors = [f"{len(failed)} failed:", *errors]
     if failed:
         typer.echo("\n".join(errors), err=True)
         raise typer.Exit(1)
 
 
-def _summarize(results: list[PhotoResult], output: Path) -> Iterator[str]:
+def _summarize(results: list[PhotoResult], listing: Listing, output: Path) -> Iterator[str]:
     num_before = sum(each.is_done_before for each in results)
     before = f" ({num_before} were done before)" if num_before else ""
     num_drawn = sum(each.has_face for each in results)
     yield f"{num_drawn} of {len(results)} photos have a face in {output}{before}"
+    if listing.left_out:
+        yield printable(str(listing))
     refused = [error for each in results if each.has_face for error in each.errors]
     if refused:
         yield f"{len(refused)} eyes were refused beside them:"
@@ -177,41 +192,3 @@ def _draw(
     num_threads = num_cores if len(photos) == 1 else 1
     worker = PhotoWorker(settings, options, num_photos=num_at_once, num_threads=num_threads)
     return draw_locally(worker, folder, photos, num_at_once)
-
-
-def _list_photos(paths: list[Path]) -> list[Path]:
-    """Every photo once, those of folders sorted.
-
-    Raises:
-        NoPhotos: a folder has none.
-        UsageError: one is standard input, which would have no name in the folder of faces.
-        OSError: no path exists.
-    """
-    if Path(STANDARD) in paths:
-        raise UsageError("- is one photo, from standard input: write its face with -o face.png or -o -")
-    if not any(map(os.path.lexists, paths)):
-        paths[0].lstat()
-    photos: dict[Path, Path] = {}
-    for path in paths:
-        found = _list_folder(path) if os.path.isdir(path) else [path]
-        if not found:
-            raise NoPhotos(f"There are no photos in {path}; looked for {', '.join(sorted(PHOTO_SUFFIXES))}.")
-        photos |= {photo.absolute(): photo for photo in found}
-    return list(photos.values())
-
-
-def _list_folder(folder: Path) -> list[Path]:
-    """The photos in a folder and below, sorted; and folders that cannot be listed, so that they are told."""
-    found, folders = list[Path](), [folder]
-    while folders:
-        current = folders.pop()
-        try:
-            with os.scandir(current) as entries:
-                inside = list(entries)
-        except OSError:
-            found.append(current)
-            continue
-        folders += [current / each.name for each in inside if each.is_dir(follow_symlinks=False)]
-        photos = [current / each.name for each in inside if Path(each).suffix.lower() in PHOTO_SUFFIXES]
-        found += [photo for photo in photos if not os.path.isdir(photo)]
-    return sorted(found)

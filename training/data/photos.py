@@ -14,13 +14,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, cast, get_args
 
+from service.vision.images import PHOTO_SUFFIXES
 from training.data.splits import DEV_PART, VAL_PART, Split, hash_fraction, split_by_person
 from training.errors import DataError
 
 Layout = Literal["auto", "csv", "folder", "celeba"]
 Point = tuple[float, float]
-
-PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 
 CSV_COLUMNS = ("file", "split", "right_eye_x", "right_eye_y", "left_eye_x", "left_eye_y")
 CELEBA_FILES = ("identity_CelebA.txt", "list_eval_partition.txt", "list_landmarks_align_celeba.txt")

@@ -87,7 +87,7 @@ def test_a_folder_goes_on_after_bad_files_and_lists_them(
     assert re.search(r"a broken\.png: .* cut off or damaged", told)
     assert re.search(r"nobody\.bmp: No eye was found", told)
     assert re.search(r"gone\.jpg: No such file or directory\n", told)
-    assert "notes.txt" not in told
+    assert "left out: 1 .txt\n" in told
 
 
 def test_no_input_is_overwritten_and_no_face_by_another(photo: Path) -> None:

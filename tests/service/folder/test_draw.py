@@ -119,6 +119,13 @@ def test_faces_among_the_photos_are_not_taken_for_photos(photos: Path) -> None:
     assert {"one.face.png", "two.face.png"} <= set(before)
 
 
+def test_faces_drawn_earlier_are_counted(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(photos, "-o", photos)
+    assert "left out" not in capsys.readouterr().err
+    run(photos, "-o", photos)
+    assert "left out: 2 faces drawn earlier, 1 .jsonl, 1 .parquet\n" in capsys.readouterr().err
+
+
 def test_a_folder_of_faces_alone_is_refused(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(photos / "one.jpg", "-o", photos / "faces")
     capsys.readouterr()
@@ -175,8 +182,9 @@ def test_whatever_a_photo_is_called_it_gets_a_face(
     for done in ("", " (3 were done before)"):
         assert run(tmp_path, "-o", tmp_path / "faces") == 1
         told = capsys.readouterr().err
-        assert f"2 of 3 photos have a face in {tmp_path / 'faces'}{done}\n1 failed:\n" in told
-        assert told.count("\n") == 3 and "The bytes do not begin like a picture." in told
+        assert f"2 of 3 photos have a face in {tmp_path / 'faces'}{done}\n" in told
+        assert "\n1 failed:\n" in told and told.count("\n") == (4 if "left out" in told else 3)
+        assert "The bytes do not begin like a picture." in told
         assert "\x1b[31m" not in told
     outputs = {str(row["output"]) for row in rows_of(tmp_path / "faces") if row["output"]}
     assert {path.name for path in (tmp_path / "faces").glob("*.png")} == outputs and len(outputs) == 2
