@@ -29,8 +29,7 @@ import uvloop
 
 from bench.load import read_answer, write_request
 from bench.servers import ROOT, free_port, stop, wait_until_answering
-from service.pipeline import Face
-from service.provenance import encode_synthetic
+from service.vision.images import encode
 
 NUM_CONNECTIONS: Final = 16
 _SIDE_PX: Final = 330
@@ -109,7 +108,7 @@ def _write_pictures(folder: Path) -> tuple[bytes, Path]:
     assert done
     face = folder / "face.png"
     pixels = np.ascontiguousarray(astronaut[60:188, 60:188])
-    face.write_bytes(encode_synthetic(Face(pixels, None, None), "png"))  # type: ignore[arg-type]
+    face.write_bytes(encode(pixels, "png"))
     return photo.tobytes(), face
 
 

@@ -14,7 +14,7 @@ from service.inference.eye_finder import open_eye_finder
 from service.inference.model_files import model_path
 from service.inference.synthesizer import ModelInfo, ModelRun, Synthesizer
 from service.pipeline import Face, as_face
-from service.provenance import encode_synthetic
+from service.provenance.marking import Marker
 from service.selection import EyeCrop, SynthesisOptions, select_crops
 from service.settings import Settings
 from service.vision.images import Image
@@ -62,6 +62,7 @@ class Workload:
             if model == "standin"
             else Synthesizer.load(model_path(settings.model), device="cpu", num_threads=num_threads)
         )
+        self._marker = Marker(self._draw.info)
 
     def crop(self, photo: bytes) -> EyeCrop:
         """The best eye of the largest person."""
@@ -79,7 +80,7 @@ class Workload:
 
     def encode(self, face: Face) -> bytes:
         """The face as PNG."""
-        return encode_synthetic(face, "png")
+        return self._marker.encode(face, "png")
 
     def __call__(self, photo: bytes) -> bytes:
         """A face as PNG from one photo, in the calling thread."""

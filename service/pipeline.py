@@ -11,7 +11,7 @@ draw    SelectedCrops -> DrawnFaces   Synthesizer            F x F; one call for
 finish  DrawnFaces -> Synthesis       Pipeline.finish        mirrored back for a left eye
 
 Bytes come from `http.request_body`, a folder or a file; the caller encodes each Face by
-`provenance.encode_synthetic`, the only place where faces become files.
+`provenance.marking.Marker`, the only place where faces become files.
 """
 
 import time

@@ -24,6 +24,7 @@ Sandbox = Literal["auto", "required", "off"]
 EMPTY_KEY_HASH: Final = hashlib.sha256(b"").hexdigest()
 """The hash of an empty key, which a shell makes of a variable that is not set; no caller can send it."""
 
+_LINE = r"^[^\x00-\x1f\x7f]*$"
 _ORIGIN = re.compile(r"https?://[^/\s?#@]+")
 _SHA256_HEX = re.compile(r"[0-9a-f]{64}")
 _PREFIX = "EYE2FACE_"
@@ -130,6 +131,14 @@ class Settings(_EnvironmentSettings):
     no limit."""
     trusted_proxies: str = ""
     """Comma-separated addresses of the proxies whose X-Forwarded-For is trusted; *: all."""
+    marking: Literal["required", "off"] = "required"
+    """Watermark in every face; required: yes; off: no, which every answer then says. Metadata are always
+    written."""
+    marking_secret_file: str = ""
+    """File of a secret that only this deployment's watermark follows from; without one the watermark is that
+    of every such service, which anybody can forge."""
+    operator_name: str = Field("", max_length=200, pattern=_LINE)
+    """Who answers for the service and its faces; stands in each face's metadata."""
     docs: bool = True
     """Serve /docs and /openapi.json, without authentication."""
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()

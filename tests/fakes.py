@@ -230,6 +230,11 @@ def astronaut_eyes() -> tuple[Eye, Eye]:
     return eyes_from_points(ASTRONAUT_RIGHT_EYE, ASTRONAUT_LEFT_EYE)
 
 
+def pixels_of(file: bytes) -> bytes:
+    """The decoded pixels of a file: of a face drawn again, the metadata has another time."""
+    return PIL.Image.open(io.BytesIO(file)).convert("RGB").tobytes()
+
+
 def encoded(photo: Image | PIL.Image.Image, format: str = "png", **options: object) -> bytes:
     """The picture as a file, written by Pillow (`options` are its own: quality, exif, progressive, ...)."""
     picture = photo if isinstance(photo, PIL.Image.Image) else PIL.Image.fromarray(photo)

@@ -12,7 +12,7 @@ from service.engine.engine import Engine
 from service.http.pages import WEB
 from service.observability.metrics import Metrics
 from service.pipeline import Face, Pipeline
-from service.provenance import encode_synthetic
+from service.provenance.marking import Marker
 from service.selection import SynthesisOptions
 from service.settings import Settings
 from service.vision.eyes import Side, crop_eye
@@ -29,17 +29,18 @@ def write_examples(folder: Path) -> None:
     """Writes the pictures that the page offers and those of its first screen."""
     engine = Engine(Settings(device="cpu"), Metrics())
     try:
-        pipeline = engine.model.current.pipeline
+        model = engine.model.current
+        pipeline, marker = model.pipeline, Marker(model.synthesizer.info)
         photo = encoded(astronaut(), "jpeg", quality=80)
         face = _draw(pipeline, photo)
         (folder / "astronaut.jpg").write_bytes(photo)
-        (folder / "face.jpg").write_bytes(encode_synthetic(face, "jpeg"))
+        (folder / "face.jpg").write_bytes(marker.encode(face, "jpeg"))
         (folder / "eye.jpg").write_bytes(encoded(crop_eye(astronaut(), face.eye, 96), "jpeg", quality=90))
         for name, index in _DRAWN.items():
             (drawn,) = islice(draw_photos(index + 1, seed=3), index, None)
             first = _draw(pipeline, encoded(drawn.pixels))
             again = _draw(pipeline, encoded(first.pixels), "left")
-            (folder / name).write_bytes(encode_synthetic(again, "jpeg"))
+            (folder / name).write_bytes(marker.encode(again, "jpeg"))
     finally:
         engine.close()
 

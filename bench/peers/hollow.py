@@ -30,9 +30,9 @@ def serve_empty() -> None:
 
 def serve_hollow() -> None:
     """All of the service but pictures and model."""
-    from service.http import routes
     from service.http.server import run_server
     from service.pipeline import Pipeline, Synthesis
+    from service.provenance.marking import Marker
     from service.settings import Settings
 
     nothing = Synthesis([None], [], "photo", 0, {})
@@ -40,7 +40,7 @@ def serve_hollow() -> None:
     Pipeline.read = lambda _, photos: photos  # type: ignore[assignment,method-assign]
     Pipeline.draw = lambda _, photos: photos  # type: ignore[assignment,method-assign]
     Pipeline.finish = lambda *_: nothing  # type: ignore[method-assign]
-    routes.encode_synthetic = lambda face, format: FACE
+    Marker.encode = lambda *_: FACE  # type: ignore[method-assign]
     run_server(Settings(port=PORT))
 
 

@@ -24,6 +24,7 @@ from service.inference.model_files import model_path, read_model
 from service.inference.self_test import check_candidate, check_model
 from service.inference.synthesizer import Synthesizer
 from service.pipeline import Pipeline, quality_thresholds
+from service.provenance.marking import Marker
 from service.settings import Settings
 from service.system.file_changes import file_signature
 from service.system.signals import on_sighup
@@ -35,13 +36,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
 class LoadedModel:
-    """A model that passed its self-test, its device runner and pipeline, and its file's signature."""
+    """A model that passed its self-test, its device runner, pipeline and marker, and its file's signature."""
 
     path: Path
     signature: object
     synthesizer: Synthesizer
     runner: DeviceRunner
     pipeline: Pipeline
+    marker: Marker
 
     @classmethod
     def open(
@@ -66,7 +68,8 @@ class LoadedModel:
         check_model(synthesizer)
         reader, runner = open_reader(synthesizer), run_with(synthesizer)
         pipeline = Pipeline(reader, synthesizer, thresholds=quality_thresholds(settings), draw=runner.draw)
-        loaded = cls(path, as_read, synthesizer, runner, pipeline)
+        marker = Marker.open(settings, synthesizer.info)
+        loaded = cls(path, as_read, synthesizer, runner, pipeline, marker)
         # On a GPU it has a thread, which ends when the last request lets go of it; that may be anywhere.
         weakref.finalize(loaded, threading.Thread(target=runner.close).start).atexit = False
         return loaded

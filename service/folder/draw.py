@@ -34,7 +34,7 @@ from service.inference.model_files import model_path
 from service.inference.synthesizer import Synthesizer, read_model_info
 from service.observability.stage_timer import StageTimer
 from service.pipeline import Face, Pipeline, quality_thresholds
-from service.provenance import encode_synthetic
+from service.provenance.marking import Marker
 from service.selection import SynthesisOptions
 from service.settings import Settings
 from service.system.files import read_regular_file, remove_parts, replace_file
@@ -178,6 +178,7 @@ class PhotoWorker:
         synthesizer = Synthesizer.load(path, device=settings.device, num_threads=num_threads)
         self._reader = open_reader(settings, num_photos)
         self._pipeline = Pipeline(self._reader, synthesizer, thresholds=quality_thresholds(settings))
+        self._marker = Marker.open(settings, synthesizer.info)
         self._options = options
         self._max_bytes = max_photo_bytes(settings)
         self.run: Final = run_fingerprint(settings, options, synthesizer.info.sha256)
@@ -219,7 +220,7 @@ class PhotoWorker:
         row = partial(row, len(faces) + len(synthesis.refused))
         rows = [row(face.eye, face.quality, name) for name, face in faces.items()]
         rows += [row(each.eye, error=_problem(job.photo, each.error)) for each in synthesis.refused]
-        files = {name: encode_synthetic(face, self._options.format) for name, face in faces.items()}
+        files = {name: self._marker.encode(face, self._options.format) for name, face in faces.items()}
         return PhotoResult(job.photo, rows, files)
 
     def _file_name(self, job: PhotoJob, face: Face) -> str:

@@ -81,9 +81,14 @@ def create_app(settings: Settings) -> FastAPI:
             allow_origins=settings.cors_origins,
             allow_methods=("GET", "POST"),
             allow_headers=("Authorization", "X-API-Key", "Content-Type", "X-Deadline-Ms"),
-            expose_headers=("X-Synthetic", "X-Request-Id", "X-Device", "Retry-After"),
+            expose_headers=("X-Synthetic", "X-Marking", "X-Request-Id", "X-Device", "Retry-After"),
         )
-    app.add_middleware(RequestMiddleware, metrics=app.state.metrics, traced=settings.tracing)
+    app.add_middleware(
+        RequestMiddleware,
+        metrics=app.state.metrics,
+        traced=settings.tracing,
+        has_watermark=settings.marking == "required",
+    )
     for error in HANDLED_ERRORS:
         app.add_exception_handler(error, problem_response)
     for router in (photo_routes, open_inference.inference_routes):

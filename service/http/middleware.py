@@ -27,8 +27,11 @@ class RequestMiddleware:
     HEAD is answered as GET without the body; monitors and load balancers send it. Source: RFC 9110, 9.3.2.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, *, traced: bool = False) -> None:
+    def __init__(
+        self, app: ASGIApp, metrics: Metrics, *, traced: bool = False, has_watermark: bool = True
+    ) -> None:
         """With `traced`, the trace gets the request ID, and the log record the trace ID."""
+        self._own_headers = _RAW_HEADERS + ([] if has_watermark else [(b"x-marking", b"off")])
         self._app = app
         self._metrics = metrics
         self._traced = traced
@@ -43,7 +46,7 @@ class RequestMiddleware:
         sent = dict(scope["headers"]).get(b"x-request-id", b"")
         is_kept = _REQUEST_ID.fullmatch(sent)
         state["request_id"] = sent.decode() if is_kept else f"{self._random.getrandbits(128):032x}"
-        own_headers = [(b"x-request-id", state["request_id"].encode()), *_RAW_HEADERS]
+        own_headers = [(b"x-request-id", state["request_id"].encode()), *self._own_headers]
         trace_id = tag_request_span(state["request_id"]) if self._traced else None
         begin, method = time.monotonic(), scope["method"]
         status: int | None = None

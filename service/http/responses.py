@@ -10,30 +10,28 @@ from typing import Final
 from service.engine.model_reload import LoadedModel, ReloadableModel
 from service.http import schemas
 from service.inference.catalog import CatalogEntry
-from service.inference.synthesizer import Synthesizer
 from service.observability.stage_timer import StageTimer
 from service.pipeline import Face, PhotoEyes, Synthesis
-from service.provenance import encode_synthetic
 from service.selection import MeasuredEye, RefusedEye
 from service.vision.images import FaceFormat
 
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)
-"""The earliest date of the ZIP format: equal photos give equal archives."""
+"""The earliest date of the ZIP format: a face's own metadata has the time."""
 
 
 def synthesis_answer(
-    synthesis: Synthesis, format: FaceFormat, synthesizer: Synthesizer, request_id: str, timer: StageTimer
+    synthesis: Synthesis, format: FaceFormat, model: LoadedModel, request_id: str, timer: StageTimer
 ) -> schemas.SynthesisAnswer:
     """The JSON answer of `/synthesize`."""
-    files = [encode_synthetic(face, format) for face in synthesis.faces]
+    files = [model.marker.encode(face, format) for face in synthesis.faces]
     timer.end("encode")
     return schemas.SynthesisAnswer(
         faces=[_face(face, file, format) for face, file in zip(synthesis.faces, files, strict=True)],
         refused=[_refused(each) for each in synthesis.refused],
         input=synthesis.input,
         num_left_out=synthesis.num_left_out,
-        model=schemas.ModelShape.model_validate(synthesizer.info),
-        device=synthesizer.device,
+        model=schemas.ModelShape.model_validate(model.synthesizer.info),
+        device=model.synthesizer.device,
         timings_ms=timer.spent_ms,
         request_id=request_id,
     )

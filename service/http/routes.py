@@ -49,7 +49,6 @@ from service.http.schemas import BatchAnswer, EyesAnswer, Health, ModelsAnswer, 
 from service.observability.metrics import Metrics
 from service.observability.stage_timer import StageTimer
 from service.pipeline import DrawnFaces, PhotoRequest
-from service.provenance import encode_synthetic
 from service.selection import SelectedCrops, SynthesisOptions
 from service.settings import Settings
 from service.system.host import count_cores
@@ -125,6 +124,7 @@ async def readyz(request: Request) -> Readiness:
     return Readiness(
         device=engine.synthesizer.device,
         model=engine.synthesizer.info.name,
+        marking=engine.settings.marking,
         num_workers=state.num_workers,
         num_busy=state.num_busy,
         num_queued=state.num_queued,
@@ -181,9 +181,9 @@ async def synthesize(request: Request) -> Response:
     def finish(drawn: DrawnFaces, timer: StageTimer) -> bytes:
         synthesis = model.pipeline.finish(drawn, timer)
         if media_type == JSON:
-            answer = synthesis_answer(synthesis, query.format or "png", model.synthesizer, request_id, timer)
+            answer = synthesis_answer(synthesis, query.format or "png", model, request_id, timer)
             return answer.model_dump_json().encode()
-        face = encode_synthetic(synthesis.faces[0], FACE_FORMATS[media_type])
+        face = model.marker.encode(synthesis.faces[0], FACE_FORMATS[media_type])
         timer.end("encode")
         return face
 
@@ -221,9 +221,9 @@ async def synthesize_batch(request: Request) -> Response:
     def finish(upload: UploadedPhoto, drawn: DrawnFaces, timer: StageTimer) -> BatchResult:
         synthesis = model.pipeline.finish(drawn, timer)
         if media_type == openapi.ZIP:
-            faces = [encode_synthetic(face, format) for face in synthesis.faces]
+            faces = [model.marker.encode(face, format) for face in synthesis.faces]
             return BatchResult(upload.file_name, faces=faces)
-        answer = synthesis_answer(synthesis, format, model.synthesizer, request_id, timer)
+        answer = synthesis_answer(synthesis, format, model, request_id, timer)
         return BatchResult(upload.file_name, answer)
 
     def work(upload: UploadedPhoto) -> Work[PhotoRequest, SelectedCrops, DrawnFaces, BatchResult]:

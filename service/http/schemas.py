@@ -169,6 +169,7 @@ class Readiness(Answer):
     status: Literal["ready"] = "ready"
     device: Literal["cpu", "cuda"]
     model: str
+    marking: Literal["required", "off"] = Field(description="Whether faces have a watermark.")
     num_workers: int
     num_busy: int = Field(description="Busy workers.")
     num_queued: int = Field(description="Photos in the queue.")

@@ -38,7 +38,6 @@ from service.http.routes import (
 from service.http.schemas import Shape
 from service.observability.stage_timer import StageTimer
 from service.pipeline import DrawnFaces, PhotoRequest
-from service.provenance import encode_synthetic
 
 _TAGS: Final[list[str | Enum]] = ["open inference protocol"]
 _MODEL: Final = "/v2/models/{model}"
@@ -213,11 +212,11 @@ def _finish(
     synthesis, format = model.pipeline.finish(drawn, timer), asked.query.format or "png"
     contents: dict[Output, list[bytes]] = {}
     if "result" in asked.outputs:
-        answer = synthesis_answer(synthesis, format, model.synthesizer, request_id, timer)
+        answer = synthesis_answer(synthesis, format, model, request_id, timer)
         contents["result"] = [answer.model_dump_json().encode()]
         contents["face"] = [base64.b64decode(face.image) for face in answer.faces]
     else:
-        contents["face"] = [encode_synthetic(face, format) for face in synthesis.faces]
+        contents["face"] = [model.marker.encode(face, format) for face in synthesis.faces]
         timer.end("encode")
     return {
         name: [encode_element(each, name, is_binary=is_binary) for each in contents[name]]

@@ -33,7 +33,7 @@ from service.observability.metrics import Metrics
 from service.observability.stage_timer import StageTimer
 from service.pipeline import PhotoRequest
 from service.settings import Settings
-from tests.fakes import astronaut, encoded, failing_model
+from tests.fakes import astronaut, encoded, failing_model, pixels_of
 from tests.running import kill, served_here
 from tests.service.shapes import check_problem
 
@@ -413,14 +413,14 @@ def test_on_a_device_photos_share_batches_and_each_gets_its_own_face(model: Path
     crops = [np.ascontiguousarray(astronaut()[90 + i : 112 + i, 190 : 216 + i]) for i in range(12)]
     photos = [encoded(crop) for crop in crops]
     route = "/synthesize?input=eye"
-    expected = [client.post(route, content=photo, headers=PNG).content for photo in photos]
+    expected = [pixels_of(client.post(route, content=photo, headers=PNG).content) for photo in photos]
     with served_here(create_app(Settings(model=str(model), num_threads=2))) as (address, state):
         engine: Engine = state["engine"]
         assert engine.pool.state().num_workers == 4
         with ThreadPoolExecutor(12) as threads:
             ask = partial(httpx.post, f"{address}{route}", headers=PNG, timeout=60)
             answers = list(threads.map(lambda photo: ask(content=photo), photos))
-        assert [answer.content for answer in answers] == expected
+        assert [pixels_of(answer.content) for answer in answers] == expected
         assert {answer.headers["x-device"] for answer in answers} == {"cuda"}
         numbers = httpx.get(f"{address}/metrics").text
     sizes = len(BATCH_SIZES)  # each was run once to warm it

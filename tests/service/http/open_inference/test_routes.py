@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 
 from service.http.app import create_app
 from service.settings import Settings
-from tests.fakes import astronaut, encoded, failing_model
+from tests.fakes import astronaut, encoded, failing_model, pixels_of
 from tests.service.shapes import check_standard_headers
 
 with warnings.catch_warnings(action="ignore"):
@@ -136,6 +136,9 @@ def test_everybody_in_an_image_is_in_both_outputs(client: TestClient) -> None:
 def test_the_face_alone_is_that_of_both(client: TestClient, photo: bytes) -> None:
     alone = client.post(INFER, json=in_json(photo, outputs=[{"name": "face"}])).json()["outputs"]
     both = client.post(INFER, json=in_json(photo)).json()["outputs"]
+    assert [each["name"] for each in alone] == ["face"]
+    (one,), (other,) = alone[0].pop("data"), both[0].pop("data")
+    assert pixels_of(base64.b64decode(one)) == pixels_of(base64.b64decode(other))
     assert alone == both[:1]
 
 

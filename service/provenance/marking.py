@@ -1,0 +1,246 @@
+"""Marks every face as synthetic: a watermark in its pixels, and XMP metadata in its file.
+
+The watermark adds to the luma of the whole face one of `NUM_PATTERNS` sequences of signs over the DCT
+coefficients of middle frequencies (spread spectrum). The deployment's secret decides the signs; the secret
+and the face decide which of them it gets. `service.provenance.watermark` finds it.
+
+The metadata stand where readers of each format look: OpenCV can write XMP, but into places that readers
+ignore. Nothing of the photo's own metadata comes here.
+"""
+
+import hashlib
+import hmac
+import json
+import logging
+import struct
+import uuid
+import zlib
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, Self
+from xml.sax.saxutils import escape
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from service import __version__
+from service.access.secret_files import read_secret
+from service.inference.synthesizer import ModelInfo
+from service.pipeline import Face
+from service.settings import Settings
+from service.vision.images import FaceFormat, Image, encode
+
+DIGITAL_SOURCE_TYPE: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+"""Created by a trained model. Source: IPTC NewsCodes, Digital Source Type."""
+
+SYSTEM: Final = "eye2face"
+
+PUBLIC_SECRET: Final = b"eye2face"
+"""Without a secret of the deployment: whoever reads this can find, forge and remove its watermark."""
+
+SIDE_PX: Final = 128
+"""Every face is watermarked, and looked at, in this size."""
+
+NUM_PATTERNS: Final = 64
+"""One alone could be averaged from five faces, and then added to any photo: see docs/results.md."""
+
+_RADII: Final = (20, 72)
+"""Of the DCT coefficients: lower ones show, higher ones do not survive compression."""
+
+_RADIUS = np.hypot(*np.mgrid[:SIDE_PX, :SIDE_PX])
+BAND: Final = np.flatnonzero((_RADII[0] <= _RADIUS) & (_RADII[1] >= _RADIUS))
+"""Indices of the coefficients that carry the watermark, 3,802 of the flat SIDE_PX x SIDE_PX."""
+
+COEFFICIENT_LIMIT: Final = 8.0
+"""Scale of the tanh that limits coefficients: strong edges of the face must not drown the rest."""
+
+_RMS: Final = 2.7
+"""Of the watermark, in gray values: 39.5 dB PSNR."""
+
+_MASK_PX: Final = 7
+_MASK_RANGE: Final = (0.5, 2.0)
+
+_LABEL: Final = "AI"
+
+_log = logging.getLogger(__name__)
+
+_Floats = NDArray[np.float32]
+
+
+def pattern_signs(secret: bytes) -> NDArray[np.int8]:
+    """The signs of each pattern, NUM_PATTERNS x BAND, -1 or 1."""
+    num_signs = NUM_PATTERNS * len(BAND)
+    key = hmac.digest(secret, b"eye2face watermark", "sha256")
+    random = np.frombuffer(hashlib.shake_256(key).digest(-(-num_signs // 8)), np.uint8)
+    return (np.unpackbits(random, count=num_signs).astype(np.int8) * 2 - 1).reshape(NUM_PATTERNS, len(BAND))
+
+
+def to_luma(picture: Image) -> _Floats:
+    """The luma of a picture, SIDE_PX x SIDE_PX."""
+    luma = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    return _resize(luma, (SIDE_PX, SIDE_PX))
+
+
+class Marker:
+    """Encodes the faces of one model as files that are marked; may be shared by threads.
+
+    The same face gets the same watermark and ID: faces drawn again from one photo show nothing new.
+    """
+
+    def __init__(
+        self,
+        model: ModelInfo,
+        *,
+        producer: str = SYSTEM,
+        secret: bytes = PUBLIC_SECRET,
+        has_watermark: bool = True,
+    ) -> None:
+        """`producer` answers for the faces; `secret` decides their watermark."""
+        self._secret = secret
+        self._signs = pattern_signs(secret) if has_watermark else None
+        self._xmp_parts = _xmp_parts(model, producer)
+
+    @classmethod
+    def open(cls, settings: Settings, model: ModelInfo) -> Self:
+        """The marker that the settings ask for.
+
+        Raises:
+            ConfigurationError: the file of the secret cannot be used.
+        """
+        if settings.marking == "off":
+            _log.warning("EYE2FACE_MARKING=off: faces have no watermark, which laws may require")
+        return cls(
+            model,
+            producer=settings.operator_name or SYSTEM,
+            secret=open_secret(settings),
+            has_watermark=settings.marking == "required",
+        )
+
+    def encode(self, face: Face, format: FaceFormat, *, label: bool = False) -> bytes:
+        """The face as a file that is marked; with `label` also visibly, by the letters "AI" in a corner."""
+        pixels = _draw_label(face.pixels) if label else face.pixels
+        digest = hmac.digest(self._secret, pixels.tobytes(), "sha256")
+        if self._signs is not None:
+            pixels = _add_watermark(pixels, self._signs[digest[-1] % NUM_PATTERNS])
+        return _add_xmp(encode(pixels, format), format, self._write_xmp(digest), pixels.shape)
+
+    def _write_xmp(self, digest: bytes) -> bytes:
+        """The packet, with the time and an ID that the face and the secret decide."""
+        face_id = str(uuid.UUID(bytes=digest[:16], version=5))
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        before_time, before_id, between_ids, end = self._xmp_parts
+        return f"{before_time}{now}{before_id}{face_id}{between_ids}{face_id}{end}".encode()
+
+
+def open_secret(settings: Settings) -> bytes:
+    """The deployment's secret; PUBLIC_SECRET if there is none.
+
+    Raises:
+        ConfigurationError: its file cannot be used.
+    """
+    path = settings.marking_secret_file
+    return (read_secret(Path(path) if path else None) or "").encode() or PUBLIC_SECRET
+
+
+def _add_watermark(pixels: Image, signs: NDArray[np.int8]) -> Image:
+    """A copy of the face with the pattern, stronger where the face is busy."""
+    luma = to_luma(pixels)
+    # How far each coefficient already speaks for the pattern: most is gained where it does not, unless it is
+    # so large that the limit hides a change.
+    for_pattern = np.tanh(cv2.dct(luma).ravel()[BAND] * signs * np.float32(1 / COEFFICIENT_LIMIT))
+    gain = (1 - for_pattern) * np.sqrt(1 - for_pattern**2)
+    added = np.zeros(SIDE_PX * SIDE_PX, np.float32)
+    added[BAND] = gain * signs
+    shown = _resize(cv2.idct(added.reshape(SIDE_PX, SIDE_PX)) * _activity(luma), pixels.shape[1::-1])
+    shown *= _RMS / max(float(np.sqrt(np.mean(shown**2))), 1e-6)
+    rounded = np.rint(shown).astype(np.int16)
+    return np.asarray(cv2.add(pixels, cv2.merge([rounded] * 3), dtype=cv2.CV_8U), dtype=np.uint8)
+
+
+def _activity(luma: _Floats) -> _Floats:
+    """How much busier than the mean the surroundings of each pixel are, within _MASK_RANGE."""
+    window = (_MASK_PX, _MASK_PX)
+    activity = cv2.blur(cv2.absdiff(luma, cv2.blur(luma, window)), window) + 1
+    return np.asarray(np.clip(activity / activity.mean(), *_MASK_RANGE), np.float32)
+
+
+def _resize(luma: _Floats, size: tuple[int, ...]) -> _Floats:
+    width, height = size
+    if luma.shape == (height, width):
+        return luma
+    shrinks = luma.shape[0] > height or luma.shape[1] > width
+    how = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(luma, (width, height), interpolation=how), dtype=np.float32)
+
+
+def _draw_label(pixels: Image) -> Image:
+    """A copy of the face with white letters on a dark plate in its lower right corner."""
+    height, width = pixels.shape[:2]
+    scale = min(height, width) / 300
+    (text_width, text_height), _ = cv2.getTextSize(_LABEL, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
+    margin = max(1, text_height // 3)
+    left, top = width - text_width - 2 * margin, height - text_height - 2 * margin
+    labeled = pixels.copy()
+    labeled[max(0, top) :, max(0, left) :] //= 4
+    at = (left + margin, height - margin)
+    return np.asarray(
+        cv2.putText(labeled, _LABEL, at, cv2.FONT_HERSHEY_SIMPLEX, scale, (255, 255, 255), 1, cv2.LINE_AA),
+        dtype=np.uint8,
+    )
+
+
+def _xmp_parts(model: ModelInfo, producer: str) -> tuple[str, str, str, str]:
+    """The XMP packet, cut where the time, the ID and again the ID go.
+
+    Sources: IPTC Photo Metadata 2025.1 for Iptc4xmpExt; GB 45438-2025, annex E, for TC260:AIGC.
+    """
+    before_time = (
+        '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/">'
+        '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+        '<rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"'
+        ' xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmlns:xmpMM="http://ns.adobe.com/xap/1.0/mm/"'
+        ' xmlns:TC260="http://www.tc260.org.cn/ns/AIGC/1.0/">'
+        f"<Iptc4xmpExt:DigitalSourceType>{DIGITAL_SOURCE_TYPE}</Iptc4xmpExt:DigitalSourceType>"
+        f"<Iptc4xmpExt:AISystemUsed>{SYSTEM} {escape(model.name)}</Iptc4xmpExt:AISystemUsed>"
+        f"<Iptc4xmpExt:AISystemVersionUsed>{escape(model.version)}</Iptc4xmpExt:AISystemVersionUsed>"
+        f"<xmp:CreatorTool>{SYSTEM} {__version__}</xmp:CreatorTool><xmp:CreateDate>"
+    )
+    label = f'{{"Label":"1","ContentProducer":{json.dumps(producer, ensure_ascii=False)},"ProduceID":"'
+    unused = '","ReservedCode1":"","ContentPropagator":"","PropagateID":"","ReservedCode2":""}'
+    between_ids = f"</xmpMM:DocumentID><TC260:AIGC>{escape(label)}"
+    end = f'{unused}</TC260:AIGC></rdf:Description></rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
+    return before_time, "</xmp:CreateDate><xmpMM:DocumentID>urn:uuid:", between_ids, end
+
+
+# Keyword, uncompressed, no language, no translation. Source: XMP part 3, 1.1.5.
+_PNG_NAMED: Final = b"iTXt" + b"XML:com.adobe.xmp\0\0\0\0\0"
+_PNG_HEADER_END: Final = 33  # signature and IHDR
+
+# APP1 with its name. Source: XMP part 3, 1.1.3.
+_JPEG_NAMED: Final = b"http://ns.adobe.com/xap/1.0/\0"
+
+
+def _add_xmp(file: bytes, format: FaceFormat, xmp: bytes, shape: tuple[int, ...]) -> bytes:
+    """The file, as OpenCV writes it, with the XMP packet; `shape` is the picture's."""
+    if format == "png":
+        chunk = _PNG_NAMED + xmp
+        framed = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+        return file[:_PNG_HEADER_END] + framed + file[_PNG_HEADER_END:]
+    if format == "jpeg":  # JFIF's APP0 must come first
+        app0_end = 4 + int.from_bytes(file[4:6], "big") if file[2:4] == b"\xff\xe0" else 2
+        segment = b"\xff\xe1" + struct.pack(">H", 2 + len(_JPEG_NAMED) + len(xmp)) + _JPEG_NAMED + xmp
+        return file[:app0_end] + segment + file[app0_end:]
+    # The simple layout has no place for metadata: VP8X with the flag for XMP, the picture, then XMP.
+    # Source: WebP container specification, extended file format.
+    assert file[12:15] == b"VP8" and file[15:16] != b"X", "OpenCV wrote an extended WebP"
+    has_xmp, (height, width) = 0x04, shape[:2]
+    extended = (
+        struct.pack("<I", has_xmp) + (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+    )
+    return _riff(b"RIFF", b"WEBP" + _riff(b"VP8X", extended) + file[12:] + _riff(b"XMP ", xmp))
+
+
+def _riff(name: bytes, content: bytes) -> bytes:
+    return name + struct.pack("<I", len(content)) + content + bytes(len(content) % 2)

@@ -1,0 +1,86 @@
+"""Every way in which a face leaves: routes, batches, command line; and that no other writes pictures."""
+
+import ast
+import base64
+import io
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+from starlette.testclient import TestClient
+
+import service
+from service.cli.main import main
+from service.provenance.marking import DIGITAL_SOURCE_TYPE, PUBLIC_SECRET
+from service.provenance.watermark import WatermarkDetector
+from tests.service.provenance.test_marking import pixels_of
+
+DETECTOR: Final = WatermarkDetector(PUBLIC_SECRET)
+JPEG: Final = {"content-type": "image/jpeg"}
+FORMATS: Final = ("png", "jpeg", "webp")
+
+ENCODE_FACES: Final = {"folder.draw", "http.open_inference.routes", "http.responses", "http.routes"}
+"""Modules that let a marker write faces; Ray, the bridge and the page take theirs from them."""
+
+ENCODE_OTHER_PICTURES: Final = {"cli.doctor", "cli.main", "http.routes"}
+"""Modules that write photos with their eyes, or one to measure with."""
+
+
+def calls() -> Iterator[tuple[str, str]]:
+    """Each call in the service: its module, and what is called."""
+    root = Path(service.__file__).parent
+    for path in root.rglob("*.py"):
+        name = ".".join(path.relative_to(root).with_suffix("").parts)
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call):
+                yield name, ast.unparse(node.func)
+
+
+def test_only_a_marker_writes_faces() -> None:
+    called = set(calls())
+    encoders = {module for module, function in called if "imencode" in function}
+    assert encoders == {"vision.images", "client.client"}  # photos to send
+    assert {module for module, function in called if function.endswith("marker.encode")} == ENCODE_FACES
+    plain = {module for module, function in called if function == "encode"} - {"decoding.worker"}
+    assert plain == {"provenance.marking", *ENCODE_OTHER_PICTURES}
+
+
+def assert_marked(file: bytes) -> None:
+    assert DIGITAL_SOURCE_TYPE.encode() in file
+    assert DETECTOR.find(pixels_of(file)).is_found
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_synthesize_marks(client: TestClient, photo: bytes, format: str) -> None:
+    assert_marked(client.post(f"/synthesize?format={format}", content=photo, headers=JPEG).content)
+    json = JPEG | {"accept": "application/json"}
+    answer = client.post(f"/synthesize?format={format}", content=photo, headers=json).json()
+    assert_marked(base64.b64decode(answer["faces"][0]["image"]))
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_batch_marks(client: TestClient, photo: bytes, format: str) -> None:
+    route, files = f"/synthesize/batch?format={format}", [("image", photo)] * 2
+    answer = client.post(route, files=files).json()
+    archive = client.post(route, files=files, headers={"accept": "application/zip"}).content
+    with zipfile.ZipFile(io.BytesIO(archive)) as zipped:
+        faces = [zipped.read(name) for name in zipped.namelist() if name != "results.json"]
+    faces += [base64.b64decode(each["answer"]["faces"][0]["image"]) for each in answer["results"]]
+    assert len(faces) == 4
+    for face in faces:
+        assert_marked(face)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_the_command_line_marks(
+    tmp_path: Path, model: Path, photo: bytes, format: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EYE2FACE_MODEL", str(model))
+    (tmp_path / "photo.jpg").write_bytes(photo)
+    with pytest.raises(SystemExit) as ended:
+        main(["synthesize", str(tmp_path / "photo.jpg"), "-o", str(tmp_path / "faces"), "--format", format])
+    assert ended.value.code == 0
+    (face,) = (tmp_path / "faces").glob("*.face.*")
+    assert_marked(face.read_bytes())
