@@ -17,6 +17,7 @@ from service.decoding.messages import KnownError, Result, StageTimes
 from service.decoding.reader import InProcessReader, PhotoReader, PhotoTask, ReadRequest, pixel_memory
 from service.decoding.worker_process import WorkerProcess
 from service.errors import ModelError, SandboxMissing
+from service.inference.eye_finder import open_eye_finder
 from service.observability.stage_timer import StageTimer
 from service.settings import Sandbox, Settings
 
@@ -44,7 +45,9 @@ def open_reader(
     if number == 0 and in_sandbox:
         raise SandboxMissing("EYE2FACE_SANDBOX=required: with EYE2FACE_NUM_READERS=0 there is none.")
     if number == 0:
-        return InProcessReader.open(settings)
+        memory = pixel_memory(settings.num_threads or num_cores + 1)
+        finder = open_eye_finder(settings.eye_finder)
+        return InProcessReader(finder, max_pixels=settings.max_pixels, memory=memory)
     return ProcessPoolReader(
         number, settings.eye_finder, max_pixels=settings.max_pixels, cores=cores, sandbox=settings.sandbox
     )

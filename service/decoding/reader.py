@@ -6,19 +6,15 @@ Beside a GPU, and where a sandbox is required, processes read them (`service.dec
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Generic, Protocol, Self, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from service.errors import Eye2FaceError
-from service.inference.eye_finder import open_eye_finder
 from service.observability.stage_timer import StageTimer
 from service.system.host import count_cores
 from service.system.memory import MemoryBudget, count_memory, trim_heap
 from service.vision.eyes import EyeFinder
 from service.vision.images import translate_memory_errors
 from service.vision.photo import Photo
-
-if TYPE_CHECKING:  # pydantic takes 11 MB of each decoding process, which has no settings
-    from service.settings import Settings
 
 T = TypeVar("T")
 
@@ -91,12 +87,6 @@ class InProcessReader:
         self._finder = finder
         self._max_pixels = max_pixels
         self._memory = memory or pixel_memory(count_cores() + 1)
-
-    @classmethod
-    def open(cls, settings: "Settings") -> Self:
-        """With the eye finder that the settings name. Raises ModelError: it cannot be used."""
-        memory = pixel_memory(settings.num_threads or count_cores() + 1)
-        return cls(open_eye_finder(settings.eye_finder), max_pixels=settings.max_pixels, memory=memory)
 
     def __call__(self, data: bytes, task: PhotoTask[T], timer: StageTimer) -> T:
         """What the task returns; see `PhotoReader`. Pixels are freed in the end, whoever holds the photo."""

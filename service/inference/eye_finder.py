@@ -11,7 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import mul
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
+
+import msgspec
 
 from service.errors import ModelContractUnknown
 from service.inference.detector import (
@@ -25,7 +27,7 @@ from service.inference.detector import (
 )
 from service.inference.haar import HaarEyeFinder
 from service.inference.model_files import model_path, read_model
-from service.inference.onnx_metadata import EXPORT_AGAIN, Metrics, Share, Text, parse_metadata, read_metadata
+from service.inference.onnx_metadata import Metrics, Share, Text, expect, parse_metadata, read_metadata
 from service.inference.session import Session, open_cpu_session
 from service.vision.eyes import Eye, EyeDetections, EyeFinder, eyes_from_points
 from service.vision.images import Image
@@ -71,7 +73,10 @@ class FinderInfo:
     commit: Text
     date: Text
     threshold: Share
-    score_weights: tuple[float, ...]
+    score_weights: Annotated[
+        tuple[float, ...],
+        msgspec.Meta(min_length=NUM_CALIBRATION_FEATURES, max_length=NUM_CALIBRATION_FEATURES),
+    ]
     metrics: Metrics
 
 
@@ -223,18 +228,9 @@ def read_finder_info(path: Path) -> FinderInfo:
 
 
 def _read_info(metadata: Mapping[str, str], path: Path) -> FinderInfo:
-    found = f"{metadata.get('part', 'no part')[:50]} {metadata.get('contract_version', 'none')[:50]}"
-    if found != f"eye_finder {FINDER_CONTRACT_VERSION}":
-        raise ModelContractUnknown(
-            f"{path} holds {found}; this service expects eye_finder {FINDER_CONTRACT_VERSION}. {EXPORT_AGAIN}"
-        )
-    info = parse_metadata(metadata, path, FinderInfo)
-    if len(info.score_weights) != NUM_CALIBRATION_FEATURES:
-        raise ModelContractUnknown(
-            f"{path} has {len(info.score_weights)} score weights; expected {NUM_CALIBRATION_FEATURES}. "
-            "Export it again."
-        )
-    return info
+    found = f"{metadata.get('part')} {metadata.get('contract_version')}"
+    expect(path, "part and contract version", found, f"eye_finder {FINDER_CONTRACT_VERSION}")
+    return parse_metadata(metadata, path, FinderInfo)
 
 
 def _read_refiner(metadata: Mapping[str, str], path: Path) -> Refiner | None:

@@ -14,7 +14,7 @@ from service.errors import ModelContractUnknown
 
 T = TypeVar("T")
 
-EXPORT_AGAIN: Final = (
+_EXPORT_AGAIN: Final = (
     "Export the model again with the same version of the project, or install the service that fits it."
 )
 
@@ -62,6 +62,14 @@ def read_metadata(content: bytes, path: Path) -> dict[str, str]:
     return metadata
 
 
+def expect(path: Path, what: str, found: str, expected: str) -> None:
+    """Raises ModelContractUnknown if the model in `path` is not what this version of the service expects."""
+    if found != expected:
+        raise ModelContractUnknown(
+            f"{path} has {what} {found[:200]}; this service expects {expected}. {_EXPORT_AGAIN}"
+        )
+
+
 def parse_metadata(metadata: Mapping[str, str], path: Path, kind: type[T], **known: object) -> T:
     """The metadata as a dataclass; `known` are fields that are not in the file.
 
@@ -77,7 +85,7 @@ def parse_metadata(metadata: Mapping[str, str], path: Path, kind: type[T], **kno
         return msgspec.convert({**metadata, **decoded, **known}, kind, strict=False)  # numbers are text
     except msgspec.MsgspecError as error:
         raise ModelContractUnknown(
-            f"{path} has metadata that cannot be read ({error}). {EXPORT_AGAIN}"
+            f"{path} has metadata that cannot be read ({error}). {_EXPORT_AGAIN}"
         ) from error
 
 

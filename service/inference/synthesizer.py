@@ -15,7 +15,7 @@ import numpy as np
 
 from service.errors import DeviceUnavailable, InferenceFailed, ModelContractUnknown
 from service.inference.model_files import read_model
-from service.inference.onnx_metadata import EXPORT_AGAIN, Metrics, SidePx, Text, parse_metadata, read_metadata
+from service.inference.onnx_metadata import Metrics, SidePx, Text, expect, parse_metadata, read_metadata
 from service.inference.session import Session, first_line, has_cuda, open_cpu_session, open_cuda_session
 from service.vision.eyes import CROP_VERSION
 from service.vision.images import Image
@@ -138,8 +138,8 @@ def read_model_info(path: Path) -> ModelInfo:
 def _read_info(content: bytes, path: Path, part: str) -> ModelInfo:
     """The metadata of the model, if it is of the contract that this service knows."""
     metadata = read_metadata(content, path)
-    _expect(path, "contract version", metadata.get("contract_version", "none"), str(CONTRACT_VERSION))
-    _expect(path, "crop version", metadata.get("crop_version", "none"), str(CROP_VERSION))
+    expect(path, "contract version", metadata.get("contract_version", "none"), str(CONTRACT_VERSION))
+    expect(path, "crop version", metadata.get("crop_version", "none"), str(CROP_VERSION))
     if metadata.get("part") != part:
         raise ModelContractUnknown(
             f"{path} draws faces from the part '{str(metadata.get('part'))[:50]}'; expected one that draws "
@@ -154,13 +154,6 @@ def _check_tensors(session: Session, info: ModelInfo, path: Path) -> None:
         ("output", session.outputs, "faces", info.face_size),
     ):
         found = [f"{each.name} {each.type} {each.shape[1:]}" for each in tensors]
-        _expect(path, kind, "; ".join(found), f"{name} tensor(uint8) [{side}, {side}, 3]")
+        expect(path, kind, "; ".join(found), f"{name} tensor(uint8) [{side}, {side}, 3]")
         size = tensors[0].shape[0]
-        _expect(path, f"batch size of its {kind}", str(size) if isinstance(size, int) else "any", "any")
-
-
-def _expect(path: Path, what: str, found: str, expected: str) -> None:
-    if found != expected:
-        raise ModelContractUnknown(
-            f"{path} has {what} {found[:200]}; this service expects {expected}. {EXPORT_AGAIN}"
-        )
+        expect(path, f"batch size of its {kind}", str(size) if isinstance(size, int) else "any", "any")

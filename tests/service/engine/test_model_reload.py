@@ -19,7 +19,7 @@ from typing import Any, Literal
 import httpx
 import pytest
 
-from service.decoding.reader import InProcessReader
+from service.decoding.process_pool import open_reader
 from service.engine import model_reload
 from service.engine.device_runner import DeviceRunner
 from service.engine.engine import Engine
@@ -43,7 +43,7 @@ def load(settings: Settings) -> LoadedModel:
     return LoadedModel.open(
         settings,
         lambda synthesizer: DeviceRunner(synthesizer, cores, metrics),
-        lambda _: InProcessReader.open(settings),
+        lambda _: open_reader(settings, 1),
     )
 
 
