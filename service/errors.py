@@ -1,50 +1,11 @@
-"""The tree of errors; each leaf has an HTTP status, a stable code and a title.
+"""The tree of errors; each leaf has an HTTP status, a stable code and a title. Its branches:
 
     Eye2FaceError
-    ├── ImageError                the image cannot be used
-    │   ├── EmptyBody             400 empty_body
-    │   ├── NotAnImage            415 not_an_image
-    │   ├── UnsupportedFormat     415 unsupported_format
-    │   ├── ImageCorrupt          422 image_corrupt
-    │   ├── ImageTooLarge         413 image_too_large
-    │   └── ImageTooSmall         422 image_too_small
-    ├── RequestError              the request itself is invalid
-    │   ├── UploadTooLarge        413 upload_too_large
-    │   ├── UploadTooSlow         408 upload_too_slow
-    │   ├── UnsupportedMediaType  415 unsupported_media_type
-    │   ├── MissingField          422 missing_field
-    │   ├── InvalidParameter      422 invalid_parameter
-    │   ├── InvalidJson           400 invalid_json
-    │   ├── InvalidForm           400 invalid_form
-    │   ├── NotAcceptable         406 not_acceptable
-    │   ├── Unauthorized          401 unauthorized
-    │   ├── NotFound              404 not_found
-    │   ├── MethodNotAllowed      405 method_not_allowed
-    │   ├── HeadTooLarge          431 head_too_large
-    │   ├── NotLocal              403 not_local
-    │   └── CallerLimited         the caller is over one of its limits
-    │       ├── RateLimited       429 rate_limited
-    │       └── TooManyRequests   429 too_many_requests
-    ├── NoEyeFound                422 no_eye_found
-    ├── NoSuchPerson              422 no_such_person
-    ├── NoSuchEye                 422 no_such_eye
-    ├── EyeRefused                the quality of the eye is too low
-    │   ├── EyeTooSmall           422 eye_too_small
-    │   ├── EyeTooDark            422 eye_too_dark
-    │   └── EyeTooBlurred         422 eye_too_blurred
-    ├── Overloaded                503 overloaded
-    ├── DeadlineExceeded          504 deadline_exceeded
-    └── ModelError                the service cannot process photos
-        ├── ModelNotFound         503 model_not_found
-        ├── ModelContractUnknown  503 model_contract_unknown
-        ├── ModelSelfTestFailed   503 model_self_test_failed
-        ├── RuntimeMissing        503 runtime_missing
-        ├── DeviceUnavailable     503 device_unavailable
-        ├── SandboxMissing        503 sandbox_missing
-        ├── InferenceFailed       503 inference_failed
-        ├── ReadingFailed         503 reading_failed
-        ├── OutOfMemory           503 out_of_memory
-        └── NotReady              503 not_ready
+    ├── ImageError         the image cannot be used
+    ├── RequestError       the request itself is invalid
+    │   └── CallerLimited  the caller is over one of its limits
+    ├── EyeRefused         the quality of the eye is too low
+    └── ModelError         the service cannot process photos
 
 A message says what was found, what was expected and what to do. The docstrings and titles below are the table
 in `docs/http-api.md`: `python -m tests.write_docs`.
