@@ -43,7 +43,7 @@ class MicroBatcher:
         cores: threading.Semaphore,
         *,
         sizes: Sequence[int] = BATCH_SIZES,
-        observe: Callable[[int], None] = lambda size: None,
+        observe: Callable[[int], object] = lambda size: None,
     ) -> None:
         """`run` gets batches of one of `sizes`; `observe` gets the number of items before padding."""
         self._run = run

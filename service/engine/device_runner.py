@@ -25,12 +25,12 @@ class DeviceRunner:
         """Faces from eyes, as the synthesizer gives them."""
         self._batcher: MicroBatcher | None = None
         if synthesizer.device == "cuda":
-            self._batcher = MicroBatcher(synthesizer, cores, observe=metrics.observe_batch_size)
+            self._batcher = MicroBatcher(synthesizer, cores, observe=metrics.batch_sizes.observe)
             self._batcher.warm(self._black_eye()[0])
             self.draw = self._batcher
         else:
             self._warm(num_callers)
-            synthesizer.observe = metrics.observe_batch_size
+            synthesizer.observe = metrics.batch_sizes.observe
 
     @property
     def is_alive(self) -> bool:

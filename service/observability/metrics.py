@@ -42,7 +42,7 @@ class Metrics:
             "eye2face_queue_seconds", "From the end of an upload until a worker takes it.",
             buckets=_SECONDS, registry=registry,
         )  # fmt: skip
-        self._batch_sizes = Histogram(
+        self.batch_sizes = Histogram(
             "eye2face_batch_size", "Eyes in one call of the model.", buckets=_BATCH_SIZES, registry=registry
         )
         self._model = Info("eye2face_model", "The model in use.", registry=registry)
@@ -70,10 +70,6 @@ class Metrics:
         for stage, ms in timer.spent_ms.items():
             if ms > 0:
                 self._stages.labels(stage).observe(ms / 1000)
-
-    def observe_batch_size(self, num_eyes: int) -> None:
-        """Records the eyes of one call of the model."""
-        self._batch_sizes.observe(num_eyes)
 
     def write(self) -> bytes:
         """All metrics in Prometheus' text format."""
