@@ -99,7 +99,7 @@ export class Card {
     if (isUnfound) {
       this.#say("No eye was found here. The face was drawn from the middle of your picture, whatever it shows.");
     } else if (isDoubted) {
-      this.#say(`Is this an eye? It looks like one by ${Math.floor(score * 100)} % only. A face drawn from anything else would mean nothing.`);
+      this.#say(`Is this an eye? The finder is only ${Math.floor(score * 100)} % sure. A face drawn from anything else would mean nothing.`);
     } else {
       this.#say("");
     }

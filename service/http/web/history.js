@@ -55,7 +55,5 @@ export class History {
 }
 
 function save(file, name) {
-  const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(file), download: name });
-  link.click();
-  URL.revokeObjectURL(link.href);
+  Object.assign(document.createElement("a"), { href: URL.createObjectURL(file), download: name }).click();
 }

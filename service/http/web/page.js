@@ -15,6 +15,8 @@ const shown = find("photo-shown");
 const marks = new Marks(find("stage"), choose);
 const history = new History({ find, onOpen: start, onProblem: showProblem });
 
+const SMALL_PX = 320; // photos of fewer pixels are shown enlarged
+
 let photo = null;
 let cards = new Map(); // by person
 let chosen = new Map(); // the eye of each person's face
@@ -64,7 +66,7 @@ async function showAnswer(answer, query) {
   marks.show(query.input === "eye" ? [] : [...chosen.values()], sizeOfPhoto());
   showResult();
   showProgram(answer, query);
-  if (people.size > 1) sayDone(`${people.size} faces`);
+  if (people.size > 1) say(`Done: ${people.size} faces. They are guesses and no identification.`);
   else sayOne(answer.faces[0].eye);
 }
 
@@ -75,13 +77,9 @@ async function showFaces(card, faces, answer, query) {
   history.add(photo, eye, card.pictures);
 }
 
-function sayDone(what) {
-  say(`Done: ${what}. It is a guess and no identification.`);
-}
-
 function sayOne(eye) {
   if (cards.get(eye.person).isDoubted) say("Something was found that may be an eye: look at it first.");
-  else sayDone(`a face drawn from the ${nameOf(eye)}`);
+  else say(`Done: a face drawn from the ${nameOf(eye)}. It is a guess and no identification.`);
 }
 
 const nameOf = (eye) => `${eye.side} eye${cards.size > 1 ? ` of person ${eye.person + 1}` : ""}`;
@@ -160,6 +158,8 @@ function showResult() {
 
 async function decodePhoto() {
   await shown.decode().catch(() => {}); // what is wrong with it the service tells better
+  const [width, height] = sizeOfPhoto();
+  shown.classList.toggle("small", width < SMALL_PX && height < 2 * width);
 }
 
 const sizeOfPhoto = () => [shown.naturalWidth, shown.naturalHeight];

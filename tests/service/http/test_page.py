@@ -2,6 +2,11 @@
 
 import base64
 import hashlib
+import json
+import os
+import subprocess
+import sys
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +15,7 @@ import cv2
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Download, expect
 
 from service.errors import Eye2FaceError
 from service.inference.haar import HaarEyeFinder
@@ -18,7 +23,7 @@ from service.vision.eyes import Eye, crop_eye
 from service.vision.images import Image
 from tests.browser import PATIENCE_MS, Watched, open_browser
 from tests.fakes import ASTRONAUT_LEFT_EYE, astronaut, encoded, turned
-from tests.running import run_service
+from tests.running import ROOT, run_service
 from tests.service.http.test_openapi import leaves
 from tests.troubled import make_trouble, pass_on
 from training.data.face_alignment import LEFT_EYE_AT, RIGHT_EYE_AT
@@ -306,7 +311,7 @@ def test_people_beyond_the_most_of_a_photo_are_not_hidden(open_page: Open) -> No
 @pytest.mark.parametrize("width", [1280, 390])
 def test_marks_cover_no_eye_of_a_crowd(open_page: Open, width: int) -> None:
     one = cv2.resize(astronaut()[:256, 96:352], (160, 160), interpolation=cv2.INTER_AREA)
-    crowd = np.vstack([np.hstack([one] * 6)] * 3)
+    crowd: Image = np.tile(one, (3, 6, 1)).astype(np.uint8)
     page = open_page(width=width)
     page.drop(*_jpeg(crowd))
     page.wait_for_status("faces.")
@@ -437,6 +442,96 @@ def test_photos_are_pasted_and_turned_upright(open_page: Open) -> None:
     assert page.page.evaluate(SHOWN_SIZE) == [300, 400]
 
 
+def _try_examples(page: Watched, *names: str) -> None:
+    for name in names:
+        page.page.get_by_alt_text(f"Example: {name}", exact=True).click()
+        expect(page.page.locator("#drawn-before li").nth(names.index(name))).to_be_attached()
+        page.wait_for_status("Done")
+
+
+def test_faces_of_the_session_are_listed_and_opened_again(open_page: Open) -> None:
+    page = open_page()
+    _try_examples(page, "an astronaut")
+    assert not page.page.is_visible("#history"), "one face is no history"
+    first = page.page.get_attribute(".person .face img", "src")
+    _try_examples(page, "a drawn face")
+    page.page.get_by_role("button", name="Open astronaut.jpg again").click()
+    page.wait_for_face_of("right eye")
+    expect(page.page.locator(".person .face img")).to_have_attribute("src", str(first))
+    assert page.page.locator("#drawn-before li").count() == 2, "a face is listed once"
+
+
+def test_two_faces_of_the_session_are_compared(open_page: Open) -> None:
+    page = open_page()
+    _try_examples(page, "an astronaut", "a drawn face", "a drawn face with glasses")
+    boxes = page.page.get_by_label("Compare")
+    boxes.nth(0).check()
+    assert not page.page.is_visible("#compared")
+    boxes.nth(2).check()
+    listed = [each.get_attribute("src") for each in page.page.locator("#drawn-before .as").all()]
+    compared = [each.get_attribute("src") for each in page.page.locator("#compared .as").all()]
+    assert compared == [listed[0], listed[2]]
+    assert boxes.nth(1).is_disabled()
+    boxes.nth(0).uncheck()
+    assert not page.page.is_visible("#compared") and boxes.nth(1).is_enabled()
+
+
+def test_all_faces_of_the_session_are_downloaded(open_page: Open, tmp_path: Path) -> None:
+    with run_service(max_batch_photos=1) as address:  # so that two photos take two archives
+        page = open_page(address)
+        downloads: list[Download] = []
+
+        def is_second(download: Download) -> bool:
+            downloads.append(download)
+            return len(downloads) == 2
+
+        _try_examples(page, "an astronaut", "a drawn face")
+        with page.page.expect_event("download", is_second):
+            page.page.click("text=Download all faces")
+        for number, each in enumerate(downloads):
+            each.save_as(tmp_path / f"{number}.zip")
+    for number, name in enumerate(("astronaut.jpg", "drawn-1.jpg")):
+        with zipfile.ZipFile(tmp_path / f"{number}.zip") as archive:
+            assert archive.namelist() == ["000.png", "results.json"]
+            assert name in archive.read("results.json").decode()
+
+
+def test_the_picture_is_copied(open_page: Open) -> None:
+    page = open_page()
+    page.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.drop(*_jpeg(astronaut()))
+    page.wait_for_face_of("right eye")
+    page.page.click("text=Copy picture")
+    expect(page.page.get_by_role("button", name="Copied")).to_be_visible()
+    width = page.page.evaluate(
+        """async () => {
+          const [item] = await navigator.clipboard.read();
+          return (await createImageBitmap(await item.getType("image/png"))).width;
+        }"""
+    )
+    assert width == 128
+
+
+def test_the_program_that_is_shown_draws_the_face_that_is_shown(open_page: Open, tmp_path: Path) -> None:
+    (tmp_path / "photo.jpg").write_bytes(_jpeg(astronaut())[0])
+    page = open_page()
+    page.drop(*_jpeg(astronaut()))
+    page.wait_for_face_of("right eye")
+    page.choose("left eye")
+    page.wait_for_face_of("left eye")
+    shown = str(page.page.get_attribute(".person .face img", "src")).partition(",")[2]
+    page.page.click("text=Do this from a program")
+    program = page.page.locator("#program")
+    subprocess.run(["bash", "-ec", program.inner_text()], cwd=tmp_path, check=True, capture_output=True)
+    assert json.loads((tmp_path / "faces.json").read_bytes())["faces"][0]["image"] == shown
+    page.page.get_by_role("radio", name="Python").check()
+    python = [sys.executable, "-c", program.inner_text()]
+    subprocess.run(python, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True)
+    assert (tmp_path / "face-0.png").read_bytes() == base64.b64decode(shown)
+    page.page.get_by_role("radio", name="JSON").check()
+    assert json.loads(program.inner_text())["faces"][0]["image"] == f"{shown[:40]}…"
+
+
 def test_a_service_that_cannot_be_reached_is_asked_again(open_page: Open) -> None:
     page = open_page()
     page.page.context.set_offline(True)
@@ -470,6 +565,8 @@ def test_a_key_is_asked_for_before_an_upload_and_kept_for_the_tab(open_page: Ope
         expect(other_tab.page.locator("#key-form")).to_be_visible()
         asked = [url for url in page.asked if "/synthesize" in url]
         assert len(asked) == 3, "no photo was sent before there was a key"
+        page.page.click("text=Do this from a program")
+        assert "X-API-Key: YOUR-KEY" in page.page.inner_text("#program")
 
 
 def test_no_key_is_asked_for_where_none_is_needed(open_page: Open) -> None:
