@@ -69,7 +69,7 @@ class Settings(_EnvironmentSettings):
     """Port to listen on; 0 picks a free one."""
     model: str = "synthesizer"
     """Name of a shipped or mounted model, or path of an ONNX file."""
-    models_dir: str = ""
+    models_dir: Path | None = None
     """Folder of your own models, which take precedence over the shipped ones."""
     model_watch_s: float = Field(0.0, ge=0)
     """Interval at which the model file is checked for changes, in seconds; 0: reload on SIGHUP only."""
@@ -117,11 +117,11 @@ class Settings(_EnvironmentSettings):
     everybody."""
     api_keys: Annotated[tuple[str, ...], NoDecode] = ()
     """Comma-separated SHA-256 hashes of the API keys, in hex; without any, no key is required."""
-    api_keys_file: str = ""
+    api_keys_file: Path | None = None
     """File of further API keys: one hash per line, then a name; reloaded when it changes."""
-    tls_cert_file: str = ""
+    tls_cert_file: Path | None = None
     """Certificate chain in PEM format; turns on HTTPS; reloaded when it changes."""
-    tls_key_file: str = ""
+    tls_key_file: Path | None = None
     """Private key in PEM format, if it is not in the certificate file."""
     max_requests_per_minute: int = Field(0, ge=0)
     """Rate limit, in photos per minute for each API key (or each client address, if no keys are set); 0: no
@@ -189,18 +189,6 @@ class Settings(_EnvironmentSettings):
                 "tls_key_file is set without tls_cert_file; HTTPS needs both a key and a certificate"
             )
         return self
-
-    @property
-    def tls_files(self) -> tuple[Path, Path | None] | None:
-        """Paths of the certificate and of its key (None: in the same file); None without TLS."""
-        if not self.tls_cert_file:
-            return None
-        return Path(self.tls_cert_file), Path(self.tls_key_file) if self.tls_key_file else None
-
-    @property
-    def models_folder(self) -> Path | None:
-        """`models_dir` as a path; None if not set."""
-        return Path(self.models_dir) if self.models_dir else None
 
     @property
     def is_on_loopback(self) -> bool:

@@ -84,14 +84,14 @@ def test_as_the_sample_stands_everybody_of_this_machine_may_come(monkeypatch: py
     settings = Settings()
     assert settings.check_exposure().allow_anonymous
     assert (settings.host, settings.port, settings.sandbox) == ("0.0.0.0", 8000, "required")
-    assert (settings.api_keys_file, settings.models_dir, settings.model) == ("", "", "synthesizer")
+    assert (settings.api_keys_file, settings.models_dir, settings.model) == (None, None, "synthesizer")
     assert SERVICES["eye2face"]["ports"] == ["127.0.0.1:8000:8000"]
 
 
 def test_the_sample_configures_keys_port_and_model(monkeypatch: pytest.MonkeyPatch) -> None:
     _settings(monkeypatch, EVERYTHING | {"EYE2FACE_PORT": "9000"}, "eye2face")
     settings, compose = Settings(), _compose(EVERYTHING | {"EYE2FACE_PORT": "9000"})
-    assert settings.api_keys_file == "/run/secrets/api_keys"
+    assert settings.api_keys_file == Path("/run/secrets/api_keys")
     assert compose["secrets"]["api_keys"]["file"] == EVERYTHING["EYE2FACE_API_KEYS_FILE"]
     assert (settings.host, settings.port, settings.model) == ("0.0.0.0", 8000, "synthesizer-open")
     assert compose["services"]["eye2face"]["ports"] == ["0.0.0.0:9000:8000"]

@@ -3,7 +3,6 @@
 import ipaddress
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated
 
 from fastapi import Request, Security
@@ -22,8 +21,7 @@ class AccessControl:
 
     def __init__(self, settings: Settings) -> None:
         """Raises InvalidKeyFile: the file of keys cannot be used."""
-        path = Path(settings.api_keys_file) if settings.api_keys_file else None
-        self.keys = KeyStore(settings.api_keys, path)
+        self.keys = KeyStore(settings.api_keys, settings.api_keys_file)
         self.rate = RateLimit(settings.max_requests_per_minute)
         self.concurrency = ConcurrencyLimit(settings.max_concurrent_requests)
         self.is_open = not (self.keys.is_configured or self.rate.is_set or self.concurrency.is_set)

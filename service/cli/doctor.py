@@ -41,7 +41,7 @@ def examine(settings: Settings) -> Iterator[dict[str, str]]:
     sandbox = examine_sandbox()
     yield sandbox
     yield examine_finder(settings.eye_finder)
-    synthesizer = Synthesizer.load(model_path(settings.model, settings.models_folder), device=settings.device)
+    synthesizer = Synthesizer.load(model_path(settings.model, settings.models_dir), device=settings.device)
     yield examine_model(synthesizer)
     yield examine_speed(synthesizer)
     license_ = "" if synthesizer.info.licence_class == "open" else ", for research only"

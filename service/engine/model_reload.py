@@ -59,7 +59,7 @@ class LoadedModel:
         Raises:
             ModelError: it cannot be used, or fails its self-test.
         """
-        path = model_path(settings.model, settings.models_folder)
+        path = model_path(settings.model, settings.models_dir)
         as_read = file_signature(path)  # before reading: what is written meanwhile counts as a change
         content = read_model(path)
         if is_candidate:
@@ -142,7 +142,7 @@ async def watch_for_reloads(live: ReloadableModel, settings: Settings) -> AsyncI
     wanted = asyncio.Event()
     tasks = [asyncio.create_task(live.reload_when(wanted))]
     if settings.model_watch_s:
-        locate = lambda: model_path(settings.model, settings.models_folder)  # noqa: E731
+        locate = lambda: model_path(settings.model, settings.models_dir)  # noqa: E731
         tasks.append(asyncio.create_task(live.follow(locate, settings.model_watch_s)))
     remove_handler = on_sighup(wanted.set)
     if file_signature(live.current.path) != live.current.signature:  # it changed during the start

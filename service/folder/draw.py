@@ -174,7 +174,7 @@ class PhotoWorker:
         Raises:
             ModelError: the model or the eye finder cannot be used, or there is no sandbox and must be one.
         """
-        path = model_path(settings.model, settings.models_folder)
+        path = model_path(settings.model, settings.models_dir)
         synthesizer = Synthesizer.load(path, device=settings.device, num_threads=num_threads)
         self._reader = open_reader(settings, num_photos)
         self._pipeline = Pipeline(self._reader, synthesizer, thresholds=quality_thresholds(settings))
@@ -240,7 +240,7 @@ def run_fingerprint(settings: Settings, options: DrawOptions, model_sha256: str 
     `model_sha256` is that of the settings' model if it is not given.
     """
     if model_sha256 is None:
-        model_sha256 = read_model_info(model_path(settings.model, settings.models_folder)).sha256
+        model_sha256 = read_model_info(model_path(settings.model, settings.models_dir)).sha256
     thresholds = settings.min_eye_px, settings.min_eye_light, settings.min_eye_sharpness
     limits = settings.eye_finder, settings.max_pixels, *thresholds
     decisive = [__version__, model_sha256, options.format, asdict(options.synthesis), limits]

@@ -71,7 +71,7 @@ def create_app(settings: Settings) -> FastAPI:
         telemetry=_TRACED | {"auto_configure": not is_configured()} if settings.tracing else _UNTRACED,
     )
     app.state.settings = settings
-    app.state.catalog = Catalog(settings.models_folder)
+    app.state.catalog = Catalog(settings.models_dir)
     app.state.access = AccessControl(settings)
     app.state.uploads = UploadMemoryLimit(count_memory() // _UPLOADS_MEMORY_DIVISOR)
     app.state.metrics = Metrics()

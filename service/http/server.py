@@ -32,7 +32,8 @@ def run_server(settings: Settings) -> None:
     keep_freed_memory()
     log_native_lines()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # damaged images are expected
-    certificate = ServerCertificate(*settings.tls_files) if settings.tls_files else None
+    chain, key = settings.tls_cert_file, settings.tls_key_file
+    certificate = None if chain is None else ServerCertificate(chain, key)
     app = _StartupErrors(create_app(settings))
     config = uvicorn.Config(
         app,
