@@ -193,12 +193,7 @@ class Settings(_EnvironmentSettings):
     @property
     def is_on_loopback(self) -> bool:
         """Whether the service listens on a loopback address, which other machines cannot reach."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:  # A host name may resolve to any address.
-            return False
+        return _is_loopback(self.host)
 
     @property
     def is_local_only(self) -> bool:
@@ -218,6 +213,15 @@ class Settings(_EnvironmentSettings):
             "set EYE2FACE_API_KEYS to the SHA-256 of each key or EYE2FACE_API_KEYS_FILE to a file of them, "
             "or EYE2FACE_ALLOW_ANONYMOUS=true, or listen on 127.0.0.1"
         )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # A host name may resolve to any address.
+        return False
 
 
 _NO_HOST = re.compile(r"[/@\[\]\s]|^[^:]*:[^:]*$")  # a URL, or a port; IPv6 has two colons
@@ -265,6 +269,12 @@ class BridgeSettings(_EnvironmentSettings):
     pictures: files on the picture topics."""
     picture_topics: _Names = ()
     """Comma-separated topics of pictures, each with {camera} for a level or a part of one."""
+    http_port: int = Field(0, ge=0, le=65535)
+    """Port that takes pictures over HTTP, by POST /cameras/CAMERA/pictures; 0: none."""
+    http_host: str = "127.0.0.1"
+    """Address of that port; others than loopback addresses need API keys."""
+    api_keys_file: FilePath | None = None
+    """File of the API keys for that port: one hash per line, then a name; reloaded when it changes."""
     when: Literal["first", "end"] = "first"
     """Moment of an event; first: its first matching message; end: its end, with Frigate's best snapshot."""
     cameras: _Names = ()
@@ -282,8 +292,8 @@ class BridgeSettings(_EnvironmentSettings):
     max_waiting: int = Field(5000, ge=1)
     """Maximum number of events in the queue; further ones are refused."""
     memory_file: Path | None = None
-    """Database (SQLite) of processed events and of messages for the webhook, so that a restart neither
-    repeats nor loses any; none: kept in memory only."""
+    """Database (SQLite) of processed events, pictures taken over HTTP and messages for the webhook, so that a
+    restart neither repeats nor loses any; none: kept in memory only."""
     deadline_s: float = Field(30, gt=0, le=3600)
     """Deadline for fetching a snapshot, and again for drawing its face, in seconds."""
     webhook: str | None = Field(None, pattern=_ADDRESS)
@@ -337,8 +347,22 @@ class BridgeSettings(_EnvironmentSettings):
                 "EYE2FACE_BRIDGE_ZONES, EYE2FACE_BRIDGE_MIN_AREA and EYE2FACE_BRIDGE_WHEN=end need "
                 f"EYE2FACE_BRIDGE_SOURCE=events: {self.source} carry no event data"
             )
-        if (self.source == "pictures") != bool(self.picture_topics):
-            raise ValueError("EYE2FACE_BRIDGE_SOURCE=pictures and EYE2FACE_BRIDGE_PICTURE_TOPICS go together")
+        if self.picture_topics and self.source != "pictures":
+            raise ValueError("EYE2FACE_BRIDGE_PICTURE_TOPICS needs EYE2FACE_BRIDGE_SOURCE=pictures")
+        if self.source == "pictures" and not (self.picture_topics or self.http_port):
+            raise ValueError(
+                "EYE2FACE_BRIDGE_SOURCE=pictures needs EYE2FACE_BRIDGE_PICTURE_TOPICS or "
+                "EYE2FACE_BRIDGE_HTTP_PORT"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_exposure(self) -> Self:
+        if self.http_port and not (self.api_keys_file or _is_loopback(self.http_host)):
+            raise ValueError(
+                f"EYE2FACE_BRIDGE_HTTP_HOST={self.http_host} is reachable from other machines; set "
+                "EYE2FACE_BRIDGE_API_KEYS_FILE, or listen on 127.0.0.1"
+            )
         return self
 
 

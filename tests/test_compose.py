@@ -105,7 +105,8 @@ def test_the_bridge_takes_the_broker_of_compose_or_another(
     _settings(monkeypatch, AS_IT_STANDS, "bridge")
     own = BridgeSettings()
     assert (own.mqtt_host, own.service) == ("broker", "http://eye2face:8000")
-    assert (own.mqtt_password_file, own.service_key_file, own.frigate_token_file) == (None, None, None)
+    assert {own.mqtt_password_file, own.service_key_file, own.frigate_token_file} == {None}
+    assert {own.api_keys_file, own.webhook_secret_file} == {None}
     _settings(monkeypatch, EVERYTHING, "bridge")
     secrets = {name: f"/run/secrets/{name}" for name in SERVICES["bridge"]["secrets"]}
     variables = {value: name for name, value in os.environ.items()}
@@ -114,7 +115,10 @@ def test_the_bridge_takes_the_broker_of_compose_or_another(
         monkeypatch.setenv(variables[mounted], str(tmp_path / name))
     other = BridgeSettings()
     assert (other.mqtt_host, other.mqtt_username) == ("192.168.0.4", "eye2face")
-    files = (other.mqtt_password_file, other.service_key_file, other.frigate_token_file)
+    files = (
+        *(other.mqtt_password_file, other.service_key_file, other.frigate_token_file),
+        *(other.api_keys_file, other.webhook_secret_file),
+    )
     assert {file.name for file in files if file} == secrets.keys()
     assert SERVICES["bridge"]["depends_on"]["broker"]["required"] is False
 
@@ -170,7 +174,7 @@ def test_what_compose_mounts_is_there_and_no_secret_is_in_it() -> None:
     named = {each.split(":")[0] for each in volumes if not each.startswith("./")}
     assert named == set(COMPOSE["volumes"])
     files = {one["file"] for one in _compose(EVERYTHING)["secrets"].values()}
-    assert all(file.startswith("./secrets/") for file in files) and len(files) == 5
+    assert all(file.startswith("./secrets/") for file in files) and len(files) == 7
     assert {"secrets/", ".env"} <= set((ROOT / ".gitignore").read_text().split("\n"))
 
 

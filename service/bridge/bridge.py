@@ -14,7 +14,8 @@ import queue
 import ssl
 import threading
 import time
-from typing import Final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
 
 from paho.mqtt.client import MQTTMessage
 
@@ -24,7 +25,7 @@ from service.bridge.database import Database
 from service.bridge.deduplication import Deduplicator, PendingEvent
 from service.bridge.faces_on_mqtt import FacesOnMqtt
 from service.bridge.frigate import FrigateEvents
-from service.bridge.mqtt import ConnectionClosed, DeliveryTag, MqttConnection
+from service.bridge.mqtt import NO_TAG, ConnectionClosed, DeliveryTag, MqttConnection
 from service.bridge.outcomes import Outcome, Sink, as_ours, error_fields
 from service.bridge.pictures import Pictures
 from service.bridge.sources import CameraEvent, Source
@@ -34,6 +35,9 @@ from service.client.retries import RetryPolicy
 from service.engine.worker_pool import attempt
 from service.errors import Eye2FaceError
 from service.settings import BridgeSettings
+
+if TYPE_CHECKING:
+    from service.bridge.intake import PictureServer
 
 _MAX_HELD_BYTES: Final = 100_000_000
 _STOP_S: Final = 8.0
@@ -86,6 +90,7 @@ class Bridge:
             Webhook(settings, settings.webhook, self._database, verify) if settings.webhook else None
         )
         self._sinks: list[Sink] = [self._webhook, self._faces] if self._webhook else [self._faces]
+        self._intake = _open_intake(settings, self) if settings.http_port else None
         self._queue: queue.SimpleQueue[PendingEvent | None] = queue.SimpleQueue()
         self._held_bytes = 0
         self._lock = threading.Lock()
@@ -94,12 +99,18 @@ class Bridge:
 
     def run(self) -> None:
         """Works until `stop`, and then drains the queue for a few seconds; the broker redelivers the rest."""
+        for key, camera, photo in self._database.run("SELECT key, camera, photo FROM pictures"):
+            attempt(self.accept_picture, CameraEvent(key, camera, photo=photo))  # the full wait for the next
         workers = [self._start_worker() for _ in range(self._settings.num_workers)]
         self._mqtt.open()
         if self._webhook:
             self._webhook.open()
+        if self._intake:
+            self._intake.open()
         while not self._stopping.wait(_CHECK_INTERVAL_S):
             workers = self._replace_dead(workers)
+        if self._intake:
+            self._intake.close()
         end = time.monotonic() + _STOP_S
         for _ in workers:
             self._queue.put(None)
@@ -138,6 +149,22 @@ class Bridge:
         if acknowledged is not None:
             self._mqtt.acknowledge(acknowledged)
 
+    def accept_picture(self, event: CameraEvent) -> None:
+        """Keeps a picture that was posted until its face is published.
+
+        Raises:
+            BridgeFull: too many events wait.
+        """
+        pending = PendingEvent(replace(event, event_id=event.id), NO_TAG)
+        if self._deduplicator.accept(pending) is not None:
+            return
+        self._reserve(pending)
+        if self._database.is_lasting:
+            self._database.run(
+                "INSERT OR IGNORE INTO pictures VALUES (?, ?, ?)", event.key, event.camera, event.photo
+            )
+        self._queue.put(pending)
+
     def _accept(self, message: MQTTMessage, tag: DeliveryTag) -> DeliveryTag | None:
         """The tag to acknowledge now; None if the message stays open until its event is done."""
         if self._stopping.is_set():
@@ -150,21 +177,28 @@ class Bridge:
         pending = PendingEvent(event, tag)
         acknowledged = self._deduplicator.accept(pending)
         if acknowledged is None:
-            self._enqueue(pending)
+            self._reserve(pending)
+            self._queue.put(pending)
         return acknowledged
 
-    def _enqueue(self, pending: PendingEvent) -> None:
-        too_many = self._queue.qsize() >= self._settings.max_waiting
-        if too_many or self._held_bytes + pending.num_bytes > _MAX_HELD_BYTES:
-            self._deduplicator.release(pending)
+    def refuse_if_full(self, about: str = "another one", num_bytes: int = 1) -> None:
+        """Raises BridgeFull if an event with a photo of so many bytes would not be accepted."""
+        num_waiting = self._queue.qsize()
+        if num_waiting >= self._settings.max_waiting or self._held_bytes + num_bytes > _MAX_HELD_BYTES:
             raise BridgeFull(
-                f"{self._queue.qsize()} events are queued; {pending.event.key[:64]} of "
-                f"{pending.event.camera} is not accepted. Allow more workers or a faster service, "
-                "or filter more."
+                f"{num_waiting} events are queued; {about} is not accepted. Allow more workers or a faster "
+                "service, or filter more."
             )
+
+    def _reserve(self, pending: PendingEvent) -> None:
+        event = pending.event
         with self._lock:
+            try:
+                self.refuse_if_full(f"{event.key[:64]} of {event.camera}", pending.num_bytes)
+            except BridgeFull:
+                self._deduplicator.release(pending)
+                raise
             self._held_bytes += pending.num_bytes
-        self._queue.put(pending)
 
     def _report(self, error: Exception) -> None:
         """Logs and publishes why a message was not accepted, at most once a second."""
@@ -202,7 +236,7 @@ class Bridge:
     def _draw(self, pending: PendingEvent) -> Outcome:
         """The face of the largest person, or why there is none."""
         start, event = time.monotonic(), pending.event
-        photo = self._source.fetch(event)
+        photo = event.photo or self._source.fetch(event)
         fetched = time.monotonic()
         synthesis = self._service.synthesize_faces(photo, person="largest", format=self._settings.format)
         waited, snapshot, service = start - pending.taken_at, fetched - start, time.monotonic() - fetched
@@ -219,6 +253,12 @@ def _open_source(settings: BridgeSettings, verify: ssl.SSLContext | bool) -> Sou
     if settings.source == "snapshots":
         topics = {f"{settings.frigate_topic}/{{camera}}/{label}/snapshot": label for label in settings.labels}
     return Pictures(topics, settings.cameras)
+
+
+def _open_intake(settings: BridgeSettings, bridge: Bridge) -> "PictureServer":
+    from service.bridge.intake import PictureServer  # its web server takes 30 MB
+
+    return PictureServer(settings, bridge.accept_picture, bridge.refuse_if_full)
 
 
 def _explain(event: CameraEvent, error: Exception | None) -> Eye2FaceError:

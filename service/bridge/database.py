@@ -1,4 +1,4 @@
-"""What outlives a bridge, in a SQLite database: finished events, and messages for the webhook."""
+"""What outlives a bridge, in a SQLite database: events that are done, posted pictures, messages to send."""
 
 import logging
 import sqlite3
@@ -14,7 +14,9 @@ MAX_REMEMBERED: Final = 20_000
 _SCHEMA: Final = """
 PRAGMA locking_mode = exclusive;
 PRAGMA journal_mode = wal;
+PRAGMA secure_delete = on;
 CREATE TABLE IF NOT EXISTS done (key TEXT PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS pictures (key TEXT PRIMARY KEY, camera TEXT, photo BLOB);
 CREATE TABLE IF NOT EXISTS outgoing (
     id TEXT PRIMARY KEY, body BLOB, created_at REAL, due_at REAL, num_tries INTEGER DEFAULT 0
 );
@@ -29,6 +31,8 @@ class Database:
     def __init__(self, file: Path | None = None) -> None:
         """Raises ConfigurationError: the file cannot be used."""
         self._lock = threading.Lock()
+        self.is_lasting = file is not None
+        """Whether there is a file."""
         try:
             self._connection = _connect(file or ":memory:")
             self._connection.executescript(_SCHEMA)

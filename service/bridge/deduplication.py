@@ -43,6 +43,8 @@ class Deduplicator:
             if known is None:
                 self._in_progress[key] = pending
                 return None
+            if not pending.tag.qos:
+                return pending.tag  # it cannot be acknowledged; the known one can, and not before it is done
             # After a reconnect the broker redelivers: only the newer tag can be acknowledged later.
             older, known.tag = known.tag, pending.tag
             return older
@@ -57,6 +59,7 @@ class Deduplicator:
                 "(SELECT rowid FROM done ORDER BY rowid DESC LIMIT 1 OFFSET ?)",
                 self._max_remembered,
             )
+            self._database.run("DELETE FROM pictures WHERE key = ?", key)
             return self._in_progress.pop(key).tag
 
     def release(self, pending: PendingEvent) -> None:

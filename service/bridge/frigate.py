@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from service.access.secret_files import read_secret
-from service.bridge.sources import CAMERA, MAX_PHOTO_BYTES, CameraEvent, MessageRefused
+from service.bridge.sources import CAMERA, MAX_PHOTO_BYTES, CameraEvent, MessageRefused, Source
 from service.client.exchange import open_http, root_cause, send
 from service.client.loop_thread import LoopThread
 from service.client.retries import RETRY_STATUSES, AttemptOutcome, RetryPolicy, RetryState
@@ -71,7 +71,7 @@ class FrigateEvent(Struct):
     after: _Tracked
 
 
-class FrigateEvents:
+class FrigateEvents(Source):
     """Source of the tracked objects on `frigate/events`."""
 
     max_payload_bytes = MAX_EVENT_BYTES

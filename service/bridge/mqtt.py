@@ -53,6 +53,10 @@ class DeliveryTag:
     connection: int
 
 
+NO_TAG: Final = DeliveryTag(0, 0, 0)
+"""That of an event that came by other ways; acknowledging it does nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Publication:
     """A message to publish."""
@@ -184,7 +188,8 @@ class MqttConnection:
                 self._session += 1
         # `noLocal`: what the bridge publishes is never a picture to draw from.
         options = SubscribeOptions(qos=1, noLocal=True, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND)
-        client.subscribe([(topic, options) for topic in self._subscriptions])
+        if self._subscriptions:
+            client.subscribe([(topic, options) for topic in self._subscriptions])
         self._publish_availability()
         if not flags.session_present:
             self._on_new_session()

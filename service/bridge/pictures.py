@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from service.bridge.sources import CAMERA, MAX_PHOTO_BYTES, CameraEvent, MessageRefused
+from service.bridge.sources import CAMERA, MAX_PHOTO_BYTES, CameraEvent, MessageRefused, Source
 from service.vision.png import SIGNATURE as PNG
 from service.vision.webp import is_webp
 
@@ -16,7 +16,7 @@ _DATA_URL: Final = re.compile(rb"data:image/[\w.+-]+;base64,", re.IGNORECASE)
 _MAX_PREFIX_BYTES: Final = 100
 
 
-class Pictures:
+class Pictures(Source):
     """Source of the pictures on topics with a `{camera}` in them."""
 
     max_payload_bytes = MAX_PHOTO_BYTES * 4 // 3 + _MAX_PREFIX_BYTES  # in base64
@@ -42,14 +42,6 @@ class Pictures:
             return None
         return replace(picture_event(camera, _decode(camera, payload)), label=label, source_topic=topic)
 
-    def fetch(self, event: CameraEvent) -> bytes:
-        """The picture, which came with the message."""
-        assert event.photo is not None
-        return event.photo
-
-    def close(self) -> None:
-        """Nothing is open."""
-
 
 def picture_event(camera: str, picture: bytes) -> CameraEvent:
     """The event of a picture; its key is camera and SHA-256.
@@ -61,7 +53,7 @@ def picture_event(camera: str, picture: bytes) -> CameraEvent:
         raise MessageRefused(
             f"A picture of {camera} has {len(picture):,} bytes; at most {MAX_PHOTO_BYTES:,} are taken."
         )
-    if not _is_picture(picture):
+    if not is_picture(picture):
         raise MessageRefused(f"A picture of {camera} is no JPEG, PNG or WebP.")
     key = f"{camera}/{hashlib.sha256(picture).hexdigest()}"
     return CameraEvent(key=key, camera=camera, photo=picture)
@@ -69,7 +61,7 @@ def picture_event(camera: str, picture: bytes) -> CameraEvent:
 
 def _decode(camera: str, payload: bytes) -> bytes:
     """The picture in a message: a file, its base64, or that in a `data:` URL."""
-    if _is_picture(payload):
+    if is_picture(payload):
         return payload
     text = payload[found.end() :] if (found := _DATA_URL.match(payload)) else payload
     try:
@@ -81,5 +73,6 @@ def _decode(camera: str, payload: bytes) -> bytes:
         ) from None
 
 
-def _is_picture(data: bytes) -> bool:
+def is_picture(data: bytes) -> bool:
+    """Whether the bytes begin like a JPEG, PNG or WebP file."""
     return data.startswith((_JPEG, PNG)) or is_webp(data)

@@ -30,7 +30,7 @@ class CameraEvent:
     source_topic: str | None = None
     zones: tuple[str, ...] = ()
     photo: bytes | None = None
-    """The photo, if it came with the message."""
+    """The photo; None if the source has to fetch it."""
 
     @property
     def id(self) -> str:
@@ -54,11 +54,13 @@ class Source(Protocol):
         """
 
     def fetch(self, event: CameraEvent) -> bytes:
-        """The photo of an event, an image file.
+        """The photo of an event that came without one, an image file.
 
         Raises:
             Eye2FaceError: there is none.
         """
+        raise MessageRefused(f"The message of {event.camera} has no photo.")
 
     def close(self) -> None:
-        """Closes the connections."""
+        """Closes the connections, if there are any."""
+        return

@@ -155,6 +155,7 @@ SERVICE_LINKS = {
     "EYE2FACE_SERVICE_PORT": "80",
     "EYE2FACE_SERVICE_PORT_HTTP": "80",
     "EYE2FACE_BRIDGE_MQTT_PORT": "tcp://10.0.0.8:1883",
+    "EYE2FACE_BRIDGE_HTTP_PORT": "tcp://10.0.0.9:8001",
     "EYE2FACE_BRIDGE_MQTT_SERVICE_HOST": "10.0.0.8",
 }
 """Variables that Kubernetes sets in each pod beside Services named eye2face and eye2face-bridge-mqtt."""
@@ -165,7 +166,7 @@ def test_kubernetes_service_links_are_ignored(
 ) -> None:
     for name, value in SERVICE_LINKS.items():
         monkeypatch.setenv(name, value)
-    assert (Settings().port, BridgeSettings().mqtt_port) == (8000, 1883)
+    assert (Settings().port, BridgeSettings().mqtt_port, BridgeSettings().http_port) == (8000, 1883, 0)
     warn_about_unknown_variables()
     assert caplog.text == ""
 
@@ -268,6 +269,11 @@ def test_the_bridge_reads_its_own_prefix_and_splits_lists_at_commas(monkeypatch:
         {"picture_topics": "a/{camera}"},
         {"source": "pictures", "picture_topics": "a/{camera}", "when": "end"},
         {"source": "pictures", "picture_topics": "a/b"},
+        {"http_port": "8001", "http_host": "0.0.0.0"},
+        {"http_port": "8001", "http_host": "bridge"},
+        {"http_port": "70000"},
+        {"webhook": "ftp://receiver"},
+        {"webhook_secret_file": "/nowhere"},
         {"source": "pictures", "picture_topics": "a/{camera}/{camera}"},
         {"source": "pictures", "picture_topics": "a/{camera}/+"},
         {"source": "pictures", "picture_topics": "a/{camera}/#"},

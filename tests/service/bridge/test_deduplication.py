@@ -40,6 +40,14 @@ def test_an_event_in_work_keeps_the_newest_receipt_and_gives_back_the_older() ->
         assert once.accept(job("a", 3)) == DeliveryTag(3, 1, 1)
 
 
+def test_a_message_that_cannot_be_acknowledged_leaves_the_receipt_of_the_first() -> None:
+    first, again = job("a", 1), PendingEvent(job("a").event, DeliveryTag(2, 0, 1))
+    with remembering() as once:
+        assert once.accept(first) is None
+        assert once.accept(again) == again.tag
+        assert once.complete(first) == DeliveryTag(1, 1, 1)
+
+
 def test_what_was_given_up_can_be_taken_again() -> None:
     refused = job("a")
     with remembering() as once:

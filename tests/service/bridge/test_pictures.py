@@ -35,7 +35,7 @@ def test_a_picture_is_a_file_its_base64_or_a_data_url(format: str) -> None:
     text = base64.b64encode(picture)
     for payload in (picture, text, b"data:image/%b;base64,%b" % (format.encode(), text)):
         found = read(payload)
-        assert found is not None and Pictures({}).fetch(found) == picture
+        assert found is not None and found.photo == picture
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,120 @@
+"""The webhook for pictures: `POST /cameras/{camera}/pictures` takes what cameras send over HTTP."""
+
+import asyncio
+import re
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import closing
+from functools import partial
+from typing import Any, Final
+
+import uvicorn
+from fastapi import FastAPI, Request
+from starlette.responses import JSONResponse, Response
+
+from service.access.admission import AccessControl, authenticate
+from service.bridge.pictures import is_picture, picture_event
+from service.bridge.sources import CAMERA, MAX_PHOTO_BYTES, CameraEvent
+from service.errors import InvalidParameter, NotAnImage
+from service.http.local_requests import refuse_foreign
+from service.http.middleware import RequestMiddleware
+from service.http.problems import HANDLED_ERRORS, problem_response
+from service.http.protocol import HttpProtocol
+from service.http.request_body import BodyReservation, UploadMemoryLimit, check_photo_size, read_photo
+from service.observability.metrics import Metrics
+from service.settings import BridgeSettings, ConfigurationError, Settings
+
+_MAX_BODY_BYTES: Final = MAX_PHOTO_BYTES * 4 // 3 + 1000
+"""Of a picture in base64."""
+
+_MAX_UPLOADS_BYTES: Final = 100_000_000
+_UPLOAD_S: Final = 30.0
+_STOP_S: Final = 3
+
+
+class PictureServer:
+    """Serves the webhook in a thread of its own; `accept` is called by others."""
+
+    def __init__(
+        self,
+        settings: BridgeSettings,
+        accept: Callable[[CameraEvent], None],
+        refuse_if_full: Callable[[], None],
+    ) -> None:
+        """`accept` keeps an event, and raises Eye2FaceError if it cannot; `refuse_if_full` spares an upload.
+
+        Raises:
+            ConfigurationError: the address or the file of keys cannot be used.
+        """
+        self._settings, self._accept, self._refuse_if_full = settings, accept, refuse_if_full
+        keys_file = str(settings.api_keys_file or "")
+        check = None if keys_file else refuse_foreign
+        config = uvicorn.Config(
+            self._app(keys_file),
+            http=partial(HttpProtocol, check=check),  # type: ignore[arg-type]  # uvicorn only calls it
+            ws="none",
+            lifespan="off",
+            server_header=False,
+            access_log=False,
+            log_config=None,
+            log_level="warning",
+            timeout_graceful_shutdown=_STOP_S,
+        )
+        self._server = uvicorn.Server(config)
+        self._socket = _listen(settings.http_host, settings.http_port)
+        self._thread = threading.Thread(
+            target=self._server.run, kwargs={"sockets": [self._socket]}, name="pictures", daemon=True
+        )
+
+    def open(self) -> None:
+        """Starts to take pictures."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Answers the requests that have begun, and closes the port."""
+        self._server.should_exit = True
+        self._thread.join()
+        self._socket.close()
+
+    def _app(self, keys_file: str) -> FastAPI:
+        app = FastAPI(openapi_url=None, telemetry={"tracing": False, "metrics": False, "logs": False})
+        app.state.access = AccessControl(Settings.model_construct(api_keys_file=keys_file))
+        app.state.uploads = UploadMemoryLimit(_MAX_UPLOADS_BYTES)
+        app.add_middleware(RequestMiddleware, metrics=Metrics())
+        for error in HANDLED_ERRORS:
+            app.add_exception_handler(error, problem_response)
+        app.add_route("/cameras/{camera}/pictures", self._take, methods=["POST"])
+        return app
+
+    async def _take(self, request: Request) -> Response:
+        """The ID of an accepted picture."""
+        authenticate(request)
+        camera = self._read_camera(request.path_params)
+        self._refuse_if_full()
+        with closing(BodyReservation(request.app.state.uploads)) as request.state.body:
+            picture = await read_photo(request, max_bytes=_MAX_BODY_BYTES, max_s=_UPLOAD_S)
+            check_photo_size(len(picture), MAX_PHOTO_BYTES)
+            if not is_picture(picture):
+                raise NotAnImage(f"The {len(picture):,} bytes are no JPEG, PNG or WebP.")
+            event = await asyncio.to_thread(picture_event, camera, picture)
+            await asyncio.to_thread(self._accept, event)
+        return JSONResponse({"id": event.id}, 202)
+
+    def _read_camera(self, path_params: dict[str, Any]) -> str:
+        camera: str = path_params["camera"]
+        if not re.fullmatch(CAMERA, camera):
+            raise InvalidParameter(f"camera={camera[:40]!r} must be 1 to 64 letters, digits, _ and -.")
+        if self._settings.cameras and camera not in self._settings.cameras:
+            raise InvalidParameter(f"camera={camera!r} is not one of EYE2FACE_BRIDGE_CAMERAS.")
+        return camera
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise ConfigurationError(
+            f"EYE2FACE_BRIDGE_HTTP_PORT: cannot listen on {host}, port {port}: {error.strerror}"
+        ) from error

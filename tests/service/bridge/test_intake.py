@@ -1,0 +1,176 @@
+"""Pictures that are posted to a bridge: taken once, kept until they are published, or refused."""
+
+import base64
+import hashlib
+import io
+import threading
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from service.bridge.bridge import Bridge
+from service.bridge.sources import MAX_PHOTO_BYTES
+from service.settings import BridgeSettings, ConfigurationError
+from tests.fakes import astronaut, encoded
+from tests.mqtt import Mosquitto, Wire, wait_for
+from tests.running import find_free_port
+from tests.service.bridges import bridge_process, bridging, online, wait_for_results
+from tests.troubled import Trouble, answer, hold, make_trouble
+
+NOWHERE = "http://127.0.0.1:1"
+JPEG = {"content-type": "image/jpeg"}
+
+
+@pytest.fixture
+def port() -> int:
+    return find_free_port()
+
+
+@pytest.fixture
+def url(port: int) -> str:
+    return f"http://127.0.0.1:{port}/cameras/yard/pictures"
+
+
+def test_a_picture_becomes_a_face_once_in_each_form(
+    broker: Mosquitto, wire: Wire, address: str, snapshot: bytes, port: int, url: str
+) -> None:
+    other = encoded(astronaut()[0:256, 96:352], "png")
+    with bridging(broker, NOWHERE, address, source="pictures", http_port=port):
+        wait_for(lambda: online(wire))
+        ids = [
+            each.raise_for_status().json()["id"]
+            for each in (
+                httpx.post(url, content=snapshot, headers=JPEG),
+                httpx.post(url, content=snapshot, headers={"content-type": "image/png"}),
+                httpx.post(url, json={"image": base64.b64encode(snapshot).decode()}),
+                httpx.post(url, files={"image": io.BytesIO(snapshot)}),
+                httpx.post(url, content=other, headers=JPEG),
+            )
+        ]
+        wait_for(lambda: len(wire.json_on("eye2face/yard/result")) == 2)
+    assert len(set(ids[:4])) == 1
+    results = wire.json_on("eye2face/yard/result")
+    assert [each["event_id"] for each in results] == [ids[0], ids[4]]
+    assert [each["source_topic"] for each in results] == [None, None]
+
+
+def test_frigates_events_and_pictures_are_drawn_by_one_bridge(
+    broker: Mosquitto, wire: Wire, frigate: Any, address: str, snapshot: bytes, port: int, url: str
+) -> None:
+    with bridging(broker, frigate.address, address, http_port=port):
+        wait_for(lambda: online(wire))
+        assert httpx.post(url, content=snapshot, headers=JPEG).status_code == 202
+        wire.event("1.0-a")
+        wait_for_results(wire, 2)
+        wait_for(lambda: wire.on("eye2face/yard/result"))
+
+
+def test_what_is_no_picture_is_refused(
+    broker: Mosquitto, wire: Wire, address: str, snapshot: bytes, port: int, url: str
+) -> None:
+    large = b"\xff\xd8\xff" + bytes(MAX_PHOTO_BYTES)
+    json_large = b'{"image": "%b"}' % base64.b64encode(large)
+    with bridging(broker, NOWHERE, address, source="pictures", http_port=port, cameras=("yard", "porch")):
+        wait_for(lambda: online(wire))
+
+        def post(
+            content: bytes, type: str = "image/jpeg", camera: str = "yard", **headers: str
+        ) -> tuple[int, str]:
+            where = url.replace("/yard/", f"/{camera}/")
+            got = httpx.post(where, content=content, headers={"content-type": type, **headers}, timeout=60)
+            assert got.headers["content-type"] == "application/problem+json"
+            return got.status_code, got.json()["code"]
+
+        assert post(large) == post(json_large, "application/json") == (413, "upload_too_large")
+        assert post(large * 2) == (413, "upload_too_large")
+        assert post(b"GIF89a") == (415, "not_an_image")
+        assert post(b"http://127.0.0.1/a.jpg", "text/plain") == (415, "unsupported_media_type")
+        assert post(snapshot, "image/jpeg", **{"content-encoding": "gzip"}) == (415, "unsupported_media_type")
+        assert post(b'{"url": "http://127.0.0.1/a.jpg"}', "application/json") == (422, "missing_field")
+        assert post(b'{"image": "*"}', "application/json") == (400, "invalid_json")
+        for camera in ("a%20b", "a+b", "a%23", "x" * 65, "a%0A", "garage"):
+            assert post(snapshot, camera=camera) == (422, "invalid_parameter")
+        assert post(snapshot, camera="a/b") == post(snapshot, camera="a%2Fb") == (404, "not_found")
+        assert post(snapshot, host="attacker.example") == (403, "not_local")
+        assert post(snapshot, origin="https://attacker.example") == (403, "not_local")
+        assert httpx.get(url).status_code == 405
+        assert httpx.post(url, content=snapshot, headers=JPEG).status_code == 202
+        wait_for(lambda: wire.on("eye2face/yard/result"))
+    assert len(wire.on("eye2face/+/result")) == 1
+
+
+def test_with_keys_each_request_needs_one(
+    broker: Mosquitto, wire: Wire, address: str, snapshot: bytes, port: int, url: str, tmp_path: Path
+) -> None:
+    (tmp_path / "keys").write_text(f"{hashlib.sha256(b'the key').hexdigest()} yard camera\n")
+    settings = {"api_keys_file": tmp_path / "keys", "http_host": "0.0.0.0", "http_port": port}
+    with bridging(broker, NOWHERE, address, source="pictures", **settings):
+        wait_for(lambda: online(wire))
+        for headers in ({}, {"x-api-key": "another"}):
+            got = httpx.post(url, content=b"x" * 30_000_000, headers=JPEG | headers)
+            assert (got.status_code, got.json()["code"]) == (401, "unauthorized")
+        for headers in ({"x-api-key": "the key"}, {"authorization": "Bearer the key"}):
+            assert httpx.post(url, content=snapshot, headers=JPEG | headers).status_code == 202
+        wait_for(lambda: wire.on("eye2face/yard/result"))
+
+
+def test_a_full_bridge_refuses_a_picture_and_takes_it_later(
+    broker: Mosquitto, wire: Wire, ready_answer: Trouble, snapshot: bytes, port: int, url: str
+) -> None:
+    gate = threading.Event()
+    pictures = [snapshot + bytes([n]) for n in range(4)]
+    with (
+        make_trouble([], then=hold(gate, ready_answer)) as drawing,
+        bridging(
+            broker, NOWHERE, drawing.address, source="pictures", http_port=port, num_workers=1, max_waiting=2
+        ),
+    ):
+        wait_for(lambda: online(wire))
+        assert httpx.post(url, content=pictures[0], headers=JPEG).status_code == 202
+        wait_for(lambda: drawing.seen)
+        got = [httpx.post(url, content=picture, headers=JPEG) for picture in pictures[1:]]
+        assert [each.status_code for each in got] == [202, 202, 503]
+        assert got[-1].json()["code"] == "bridge_full"
+        gate.set()
+        wait_for(lambda: len(wire.on("eye2face/yard/result")) == 3)
+        assert httpx.post(url, content=pictures[3], headers=JPEG).status_code == 202
+        wait_for(lambda: len(wire.on("eye2face/yard/result")) == 4)
+
+
+def test_a_picture_that_was_accepted_outlives_a_killed_bridge(
+    broker: Mosquitto, wire: Wire, ready_answer: Trouble, snapshot: bytes, port: int, url: str, tmp_path: Path
+) -> None:
+    gate = threading.Event()
+    settings: Any = {
+        "SOURCE": "pictures", "HTTP_PORT": str(port), "MEMORY_FILE": str(tmp_path / "memory"),
+    }  # fmt: skip
+    with make_trouble([], then=hold(gate, ready_answer)) as drawing:
+        with bridge_process(broker, NOWHERE, drawing.address, **settings) as process:
+            wait_for(lambda: online(wire))
+            ids = [
+                httpx.post(url, content=snapshot + bytes([n]), headers=JPEG).raise_for_status().json()["id"]
+                for n in range(5)
+            ]
+            process.kill()
+            process.wait()
+        gate.set()
+        with bridge_process(broker, NOWHERE, drawing.address, **settings) as process:
+            wait_for(lambda: len(wire.on("eye2face/yard/result")) == 5)
+            process.terminate()
+            assert process.wait(30) == 0
+        with bridge_process(broker, NOWHERE, drawing.address, **settings) as process:
+            wait_for(lambda: online(wire))
+            httpx.post(url, content=snapshot + bytes([9]), headers=JPEG).raise_for_status()
+            wait_for(lambda: len(wire.on("eye2face/yard/result")) == 6)
+    results = [each["event_id"] for each in wire.json_on("eye2face/yard/result")]
+    assert sorted(results[:5]) == sorted(ids)
+    assert len(set(results)) == 6
+
+
+def test_a_port_that_is_taken_is_said_to_be() -> None:
+    with make_trouble([], then=answer(204)) as other:
+        port = int(other.address.rpartition(":")[2])
+        with pytest.raises(ConfigurationError, match="EYE2FACE_BRIDGE_HTTP_PORT: cannot listen on"):
+            Bridge(BridgeSettings(source="pictures", http_port=port))
