@@ -15,6 +15,8 @@ from service.vision.av1 import Av1Error, parse_still_picture
 
 _MAX_BOXES: Final = 10_000
 _MAX_EXTENTS: Final = 1_000
+_MAX_NUMBERS: Final = 20_000
+"""Numbers of a box, which may have 0 bytes each."""
 
 # EXIF orientation by quarter turns counterclockwise, then the axis of a mirror: none, 0 (top with bottom), 1.
 _ORIENTATIONS: Final = {
@@ -37,18 +39,22 @@ class _Item:
     """What the file says of its primary item."""
 
     kind: bytes
-    properties: dict[bytes, bytes]
+    properties: dict[bytes, memoryview]
     data: bytes
 
 
 class _Reader:
     """Big-endian numbers of a box."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: memoryview) -> None:
         self._data = data
         self._at = 0
+        self._num_left = _MAX_NUMBERS
 
     def number(self, num_bytes: int) -> int:
+        self._num_left -= 1
+        if self._num_left < 0:
+            raise _corrupt(f"a box has more than {_MAX_NUMBERS:,} numbers")
         end = self._at + num_bytes
         if end > len(self._data):
             raise _corrupt("a box is cut off")
@@ -67,7 +73,7 @@ def parse_avif(data: bytes) -> Avif:
         ImageCorrupt: it is cut off or broken.
         UnsupportedFormat: its picture is made of tiles, layers or frames.
     """
-    item = _primary_item(data)
+    item = _primary_item(memoryview(data))
     if item.kind == b"grid":
         raise UnsupportedFormat("The file is an AVIF of tiles, which is not read here. Convert it to JPEG.")
     if item.kind != b"av01":
@@ -88,7 +94,7 @@ def parse_avif(data: bytes) -> Avif:
     return Avif(width, height, orientation, _rebuild(item, picture.obus))
 
 
-def _primary_item(data: bytes) -> _Item:
+def _primary_item(data: memoryview) -> _Item:
     meta = dict(_iterate_boxes(_find_box(data, b"meta")[4:]))
     missing = {b"pitm", b"iinf", b"iloc", b"iprp"} - meta.keys()
     if missing:
@@ -102,7 +108,7 @@ def _primary_item(data: bytes) -> _Item:
     )
 
 
-def _iterate_boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+def _iterate_boxes(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
     """Name and content of each box."""
     start = 0
     for _ in range(_MAX_BOXES):
@@ -120,15 +126,15 @@ def _iterate_boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     raise _corrupt(f"it has more than {_MAX_BOXES:,} boxes")
 
 
-def _find_box(data: bytes, wanted: bytes) -> bytes:
+def _find_box(data: memoryview, wanted: bytes) -> memoryview:
     for name, content in _iterate_boxes(data):
         if name == wanted:
             return content
     raise _corrupt(f"it has no {wanted.decode()}")
 
 
-def _item_kind(iinf: bytes, wanted: int) -> bytes:
-    for name, entry in _iterate_boxes(iinf[6 if iinf[:1] == b"\0" else 8 :]):
+def _item_kind(iinf: memoryview, wanted: int) -> bytes:
+    for name, entry in _iterate_boxes(iinf[6 if bytes(iinf[:1]) == b"\0" else 8 :]):
         reader = _Reader(entry)
         version, _ = reader.version_and_flags()
         if name == b"infe" and version in (2, 3) and reader.number(2 if version == 2 else 4) == wanted:
@@ -137,7 +143,7 @@ def _item_kind(iinf: bytes, wanted: int) -> bytes:
     raise _corrupt("its picture is not listed")
 
 
-def _item_properties(iprp: bytes, wanted: int) -> dict[bytes, bytes]:
+def _item_properties(iprp: memoryview, wanted: int) -> dict[bytes, memoryview]:
     """The item's properties by name; of several of a name the first."""
     properties = list(_iterate_boxes(_find_box(iprp, b"ipco")))
     reader = _Reader(_find_box(iprp, b"ipma"))
@@ -153,7 +159,7 @@ def _item_properties(iprp: bytes, wanted: int) -> dict[bytes, bytes]:
     raise _corrupt("its picture has no properties")
 
 
-def _item_data(data: bytes, meta: dict[bytes, bytes], wanted: int) -> bytes:
+def _item_data(data: memoryview, meta: dict[bytes, memoryview], wanted: int) -> bytes:
     reader = _Reader(meta[b"iloc"])
     version, _ = reader.version_and_flags()
     sizes = reader.number(2)
@@ -170,16 +176,16 @@ def _item_data(data: bytes, meta: dict[bytes, bytes], wanted: int) -> bytes:
         if item == wanted:
             if method > 1 or len(extents) > _MAX_EXTENTS:
                 raise _corrupt("its picture lies in too many places")
-            return _join_extents(meta.get(b"idat", b"") if method else data, extents)
+            return _join_extents(meta.get(b"idat", data[:0]) if method else data, extents)
     raise _corrupt("its picture has no place")
 
 
-def _join_extents(data: bytes, extents: list[tuple[int, int]]) -> bytes:
-    parts = [data[start : start + (length or len(data))] for start, length in extents]
-    is_cut_off = any(len(part) < length for part, (_, length) in zip(parts, extents, strict=True))
-    if is_cut_off or sum(map(len, parts)) > len(data):
+def _join_extents(data: memoryview, extents: list[tuple[int, int]]) -> bytes:
+    places = [(start, start + length if length else len(data)) for start, length in extents]
+    is_cut_off = any(not start <= end <= len(data) for start, end in places)
+    if is_cut_off or sum(end - start for start, end in places) > len(data):
         raise _corrupt("its picture is cut off")
-    return b"".join(parts)
+    return b"".join(data[start:end] for start, end in places)
 
 
 def _rebuild(item: _Item, obus: bytes) -> bytes:
@@ -208,7 +214,7 @@ def _rebuild(item: _Item, obus: bytes) -> bytes:
     return ftyp + meta(offset) + _box(b"mdat", obus)
 
 
-def _box(name: bytes, *content: bytes) -> bytes:
+def _box(name: bytes, *content: bytes | memoryview) -> bytes:
     return struct.pack(">I4s", 8 + sum(map(len, content)), name) + b"".join(content)
 
 

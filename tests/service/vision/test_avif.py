@@ -2,6 +2,7 @@
 
 import struct
 import time
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from service import errors
 from service.vision.av1 import parse_still_picture
-from service.vision.avif import parse_avif
+from service.vision.avif import _join_extents, parse_avif
 from tests import fakes
 
 
@@ -129,6 +130,43 @@ def test_a_file_of_a_million_boxes_is_refused_at_once() -> None:
     with pytest.raises(errors.ImageCorrupt, match="more than 10,000 boxes"):
         parse_avif(box(b"ftyp", b"avif\0\0\0\0avif") + box(b"free") * 1_000_000)
     assert time.thread_time() - begin < 0.5
+
+
+BOMBS = {
+    "extents of no bytes": (b"iloc", struct.pack(">BxxxHH", 0, 0, 9) + struct.pack(">HHH", 1, 0, 65535) * 9),
+    "places of other items": (
+        b"iloc", struct.pack(">BxxxHI", 2, 0, 50_000) + struct.pack(">IHHH", 1, 0, 0, 0) * 50_000,
+    ),
+    "properties of other items": (
+        b"iprp", box(b"ipco") + box(b"ipma", bytes(4), struct.pack(">I", 50_000), b"\0\1\0" * 50_000),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", BOMBS)
+def test_a_box_of_endless_numbers_is_refused_at_once(kind: str) -> None:
+    name, content = BOMBS[kind]
+    file = avif()
+    start = file.index(name) - 4
+    (size,) = struct.unpack_from(">I", file, start)
+    (whole,) = struct.unpack_from(">I", file, (meta := file.index(b"meta")) - 4)
+    bomb = box(name, content)
+    file = file[: meta - 4] + struct.pack(">I", whole + len(bomb) - size) + file[meta:start] + bomb
+    begin = time.thread_time()
+    with pytest.raises(errors.ImageCorrupt, match="more than 20,000 numbers"):
+        parse_avif(file + avif()[start + size :])
+    assert time.thread_time() - begin < 0.3
+
+
+def test_a_thousand_places_that_overlap_take_no_memory() -> None:
+    data = b"\0" + bytes(3_000_000)
+    tracemalloc.start()
+    try:
+        with pytest.raises(errors.ImageCorrupt, match="is cut off"):
+            _join_extents(memoryview(data), [(1, 0)] * 1000)
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
 
 
 class Bits:
