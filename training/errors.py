@@ -38,6 +38,10 @@ class RunError(TrainingError):
     """The folder of a run that cannot be used."""
 
 
+class Stopped(RunError):
+    """The run was told to stop; its checkpoint is saved."""
+
+
 class RunNotFound(RunError):
     """A folder that holds no run."""
 

@@ -71,7 +71,7 @@ def train(
     workers: Annotated[int, typer.Option(help="Processes that compose scenes.")] = 0,
     nobody: Nobody = None,
 ) -> None:
-    """Train the eye finder; killed at any moment, the same command goes on exactly there."""
+    """Train the eye finder; the same command goes on from the last checkpoint."""
     output = RunOutput(run, num_workers=workers)
     scenes = load_scenes(data, seed, nobody)
     typer.echo(f"finished: {train_finder(replace(FINDER, num_steps=steps), scenes, output)}")
@@ -89,7 +89,7 @@ def train_refiner_command(  # noqa: PLR0913  every option is an argument
     workers: Annotated[int, typer.Option(help="Processes that compose and search scenes.")] = 0,
     nobody: Nobody = None,
 ) -> None:
-    """Train the finder's refiner; killed at any moment, the same command goes on exactly there."""
+    """Train the finder's refiner; the same command goes on from the last checkpoint."""
     recipe, output = replace(REFINER, num_steps=steps), RunOutput(run, num_workers=workers)
     scenes = load_scenes(data, seed, nobody)
     typer.echo(f"finished: {train_refiner(recipe, scenes, finder, output, num_scenes=pictures)}")

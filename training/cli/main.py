@@ -113,12 +113,14 @@ def train(  # noqa: PLR0913  every option is an argument
     float32: Annotated[
         bool, typer.Option("--float32", help="Compute in float32, whatever the recipe says.")
     ] = False,
-    checkpoint_every: Annotated[int, typer.Option(help="Steps between two checkpoints.")] = 200,
+    checkpoint_every: Annotated[
+        int, typer.Option(help="Steps between two checkpoints; or a minute, if it is less.")
+    ] = 200,
     accelerator: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     devices: Annotated[int, typer.Option(help="How many processes share each batch.")] = 1,
     workers: Annotated[int, typer.Option(help="Processes that load data.")] = 0,
 ) -> None:
-    """Train one recipe; killed at any moment, the same command goes on exactly there."""
+    """Train one recipe; stopped or killed, the same command goes on from the last checkpoint."""
     if recipe not in RECIPES:
         raise RecipeError(f"no recipe is named {recipe!r}; there are {', '.join(RECIPES)}")
     chosen = replace(RECIPES[recipe], num_steps=steps or RECIPES[recipe].num_steps)

@@ -1,4 +1,4 @@
-"""Trains the refiner on close crops that are gathered once; killed at any step, it goes on exactly there.
+"""Trains the refiner on close crops that are gathered once; killed, it goes on from its last checkpoint.
 
 A run's folder holds `run.json`, `crops.npy` and `labels.npy` (see `training.finder.refiner_crops`),
 `checkpoint.pt` and `stats.jsonl`.

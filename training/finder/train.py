@@ -1,4 +1,4 @@
-"""Trains the eye finder; killed at any step, it goes on exactly there.
+"""Trains the eye finder; killed, it goes on from its last checkpoint.
 
 A run's folder holds `run.json`, `checkpoint.pt` and `stats.jsonl` (one line per logged step).
 Letters of shapes: B batch, H and W of the picture, h and w of the maps, C colors.

@@ -1,25 +1,34 @@
 """The training loop of every network: learning rate, step, EMA, statistics, checkpoint.
 
-Killed at any step, a run goes on exactly there: all that changes is in its `TrainState`.
+A run that was killed goes on from its last checkpoint, at most a minute back, to the same weights: all that
+changes is in its `TrainState`. SIGTERM and Ctrl-C save one first.
 """
 
 import copy
 import ctypes
+import signal
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Final
 
 import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from tqdm import tqdm
 
+from training.errors import Stopped
 from training.loop import checkpoint as checkpoints
 from training.loop.ema import decay_at, update_ema
 from training.loop.run_folder import RunOutput, StatsWriter, claim
 from training.loop.schedule import Schedule, set_learning_rate
 
 MAX_GRADIENT_NORM = 5.0
+
+_MAX_UNSAVED_S: Final = 60.0
 
 
 @dataclass(slots=True)
@@ -77,13 +86,20 @@ def run_loop(
     """Takes steps up to the schedule's last one.
 
     `take_step` moves the weights once and answers the loss terms by name. Of several processes one `writes`.
-    `after_step` gets the number of each step once it is done and, if one is due, its checkpoint saved.
+    `after_step` gets the number of each step once it is done and, if one is due, its checkpoint saved. One is
+    due after so many steps, after a minute, and at the end.
+
+    Raises:
+        Stopped: SIGTERM or Ctrl-C came; the checkpoint is that of the last step.
     """
     keep_freed_memory()
+    saved_at = time.monotonic()
     stats = StatsWriter(output.folder, state.step, every=output.log_every) if writes else None
-    with tqdm(
-        total=schedule.num_steps, initial=state.step, desc=output.folder.name, disable=not writes
-    ) as bar:
+    name = output.folder.name
+    with (
+        tqdm(total=schedule.num_steps, initial=state.step, desc=name, disable=not writes) as bar,
+        _noted_signals() as came,
+    ):
         while state.step < schedule.num_steps:
             set_learning_rate(state.optimizer, schedule, state.step)
             terms = take_step()
@@ -93,9 +109,39 @@ def run_loop(
             last = state.step == schedule.num_steps
             if stats is not None:
                 stats.add(state.step, terms, last=last)
-                if last or state.step % output.checkpoint_every == 0:
+                is_old = time.monotonic() - saved_at > _MAX_UNSAVED_S
+                if last or came or is_old or state.step % output.checkpoint_every == 0:
                     checkpoints.save(output.folder, state.state_dict())
+                    saved_at = time.monotonic()
             after_step(state.step)
+            if came and not last:
+                done = f"{state.step} of {schedule.num_steps} steps are done and saved"
+                raise Stopped(f"{done} in {output.folder}; the same command goes on")
+
+
+@contextmanager
+def _noted_signals() -> Iterator[list[int]]:
+    """The numbers of SIGTERM and SIGINT as they come, which end nothing here; a second one acts as before."""
+    came: list[int] = []
+    if threading.current_thread() is not threading.main_thread():  # only that one gets signals
+        yield came
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def note(number: int, _: object) -> None:
+        came.append(number)
+        restore()
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    for number in before:
+        signal.signal(number, note)
+    try:
+        yield came
+    finally:
+        restore()
 
 
 def train_network(

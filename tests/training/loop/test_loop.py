@@ -1,5 +1,7 @@
 """The loop that every trainer runs: rates, averages, checkpoints and statistics of each step."""
 
+import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -7,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from training.errors import RunConflict
+from training.errors import RunConflict, Stopped
 from training.loop import checkpoint as checkpoints
 from training.loop.loop import TrainState, begin, run_loop, train_network
 from training.loop.run_folder import RunOutput, read_stats
@@ -68,6 +70,54 @@ def test_a_run_that_ended_early_goes_on_from_its_last_checkpoint_bitwise_the_sam
         assert all(torch.equal(one[part][name], other[part][name]) for name in one[part])
     assert not torch.equal(one["model"]["weight"], one["average"]["weight"])
     assert [line["step"] for line in read_stats(killed.folder)] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_that_is_told_to_stop_saves_its_step_and_goes_on_to_the_same_weights(
+    tmp_path: Path, number: int
+) -> None:
+    whole, stopped = (RunOutput(tmp_path / name, checkpoint_every=100) for name in ("whole", "stopped"))
+    for output in (whole, stopped):
+        output.folder.mkdir()
+    state = begun(whole)
+    run_loop(PLAN, state, stepping(state, []), whole)
+    expected = state.ema.state_dict()
+    state, seen = begun(stopped), list[float]()
+    take_step = stepping(state, seen)
+
+    def is_stopped() -> dict[str, Tensor]:
+        if len(seen) == 2:
+            os.kill(os.getpid(), number)
+        return take_step()
+
+    before = signal.getsignal(number)
+    with pytest.raises(Stopped, match=r"3 of 4 steps are done and saved in .*; the same command goes on"):
+        run_loop(PLAN, state, is_stopped, stopped)
+    assert signal.getsignal(number) == before
+    state = begun(stopped)
+    assert state.step == 3
+    run_loop(PLAN, state, stepping(state, []), stopped)
+    assert all(torch.equal(state.ema.state_dict()[name], each) for name, each in expected.items())
+
+
+def test_a_checkpoint_is_at_most_a_minute_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter([0.0, 30.0, 61.0, 61.0, 90.0])
+    monkeypatch.setattr("training.loop.loop.time.monotonic", lambda: next(now))
+    output = RunOutput(tmp_path, checkpoint_every=100)
+    state, steps = begun(output), list[object]()
+
+    class Killed(Exception):
+        pass
+
+    def dies(step: int) -> None:
+        saved = checkpoints.load(tmp_path)
+        steps.append(saved and saved["step"])
+        if step == 3:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run_loop(PLAN, state, stepping(state, []), output, after_step=dies)
+    assert steps == [None, 2, 2]
 
 
 def test_a_network_is_trained_with_bounded_gradients(tmp_path: Path) -> None:
