@@ -136,6 +136,6 @@ def startup_message(address: str, settings: Settings) -> str:
     return (
         f"\n  eye2face is ready on {address}\n"
         f"  Open it in a browser, or send a photo:\n"
-        f"    curl --fail-with-body -F image=@photo.jpg{key} {address}/synthesize -o face.png\n"
+        f"    curl -f -F image=@photo.jpg{key} {address}/synthesize -o face.png\n"
         f"  {described}Stop with Ctrl+C.\n"
     )
