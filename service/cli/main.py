@@ -14,6 +14,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Literal
 
+import cv2
 import typer
 from pydantic import ValidationError
 
@@ -54,6 +55,7 @@ _Device = Annotated[Literal["auto", "cpu", "cuda"] | None, typer.Option(help="Wh
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line; an error ends the process with one sentence and status 1."""
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # damaged images are expected
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # not every terminal has every character
     try:

@@ -186,7 +186,7 @@ def decode(data: bytes, header: Header, *, reduce: Reduce = 1) -> Image:
         _check_memory(size)
     if stored is None or stored.shape[:2] != size:
         raise ImageCorrupt(
-            f"The file says it is a {header.format.upper()} of {header.width} x {header.height} pixels, "
+            f"The file's header tells of {header.width} x {header.height} pixels as {header.format.upper()}, "
             "but they cannot be read: it is cut off or damaged. Send the whole file."
         )
     pixels = _to_rgb(stored) if keep_alpha else np.asarray(stored, dtype=np.uint8)

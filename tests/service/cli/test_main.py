@@ -405,6 +405,15 @@ def test_a_narrow_terminal_without_unicode_shows_what_it_can(photo: Path, argume
     assert done.returncode == 0 and done.stdout.isascii() and not done.stderr, done.stderr
 
 
+def test_a_damaged_photo_is_told_in_one_line(tmp_path: Path) -> None:
+    data = bytearray(fakes.encoded(fakes.astronaut(), "avif"))
+    data[10_000:10_400] = bytes(each ^ 0x5A for each in data[10_000:10_400])
+    (tmp_path / "damaged.avif").write_bytes(data)
+    done = run_alone("eyes", tmp_path / "damaged.avif")
+    assert done.returncode == 1 and "as AVIF, but they cannot be read" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 def test_a_photo_without_eyes_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "black.png").write_bytes(fakes.encoded(np.zeros((64, 64, 3), np.uint8)))
     assert run("eyes", tmp_path / "black.png") == 0
