@@ -118,7 +118,7 @@ class InProcessReader:
         try:
             return task.run(photo, finder=self._finder)
         finally:
-            photo.forget()
+            photo.decoded.clear()  # the traceback of an error may hold the photo
             if photo.num_bytes > self._memory.trim_above_bytes:
                 trim_heap()
 

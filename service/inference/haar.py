@@ -13,6 +13,10 @@ from numpy.typing import NDArray
 from service.vision.eyes import CROP_PER_EYE_DISTANCE, Eye, EyeDetections, Side, eyes_from_points
 from service.vision.images import Image
 
+_FIRST_SIDE_PX, _MIN_FACE_PX = 640, 30
+_SECOND_SIDE_PX, _SECOND_MIN_FACE_PX = 1280, 45
+_ROTATIONS_DEG = (20.0, -20.0)
+
 
 class HaarEyeFinder:
     """OpenCV's Haar cascades as an eye finder, for uncovered, near frontal faces; may be shared by threads.
@@ -23,10 +27,7 @@ class HaarEyeFinder:
     An eye's score is the cascade's weight over MAX_WEIGHT, at most 1: it ranks eyes and is no probability.
     """
 
-    @property
-    def input_side_px(self) -> int:
-        """Longest side of a photo that it uses."""
-        return _SECOND_SIDE_PX
+    input_side_px = _SECOND_SIDE_PX
 
     def __init__(self) -> None:
         self._cascades = _Cascades()
@@ -47,10 +48,6 @@ class HaarEyeFinder:
         people = (_eyes_in_face(view.gray, tuple(map(int, face)), self._cascades) for face in faces)
         return [[view.in_photo(eye) for eye in eyes] for eyes in people if eyes]
 
-
-_FIRST_SIDE_PX, _MIN_FACE_PX = 640, 30
-_SECOND_SIDE_PX, _SECOND_MIN_FACE_PX = 1280, 45
-_ROTATIONS_DEG = (20.0, -20.0)
 
 _FACE_WIDTH_PX = 220
 """Faces are brought to this width before their eyes are looked for: at 120 px 4 % fewer are found."""

@@ -28,16 +28,12 @@ class Photo:
         """
         self._data = data
         self._header = read_header(data, max_pixels=max_pixels)
-        self._decoded: dict[Reduce, Image] = {}
+        self.decoded: dict[Reduce, Image] = {}
         self.width = self._header.upright_width
         self.height = self._header.upright_height
         self.num_bytes = estimate_decode_bytes(self._header)
         """Upper bound of the memory that its pixels take."""
         self.timer = timer or StageTimer()
-
-    def forget(self) -> None:
-        """Frees all pixels, even while others hold the photo, such as the traceback of an error."""
-        self._decoded.clear()
 
     def detect(self, finder: EyeFinder) -> EyeDetections:
         """What the finder sees at the coarsest scale that has all the pixels it can use."""
@@ -75,10 +71,10 @@ class Photo:
 
     def pixels(self, reduce: Reduce) -> Image:
         """The photo decoded at 1/`reduce`."""
-        if reduce not in self._decoded:
-            self._decoded[reduce] = decode(self._data, self._header, reduce=reduce)
+        if reduce not in self.decoded:
+            self.decoded[reduce] = decode(self._data, self._header, reduce=reduce)
             self.timer.end("decode")
-        return self._decoded[reduce]
+        return self.decoded[reduce]
 
     def at_scale(self, eye: Eye, reduce: Reduce) -> Eye:
         """An eye of the full-size photo in pixels of 1/`reduce`."""
@@ -98,7 +94,7 @@ class Photo:
     def _fine_enough(self, eye: Eye, size: float) -> tuple[Image, Eye]:
         """The coarsest pixels that give the eye `size` of them, or finer ones at hand; the eye in them."""
         reduce = self._coarsest(eye.size_px, size)
-        reduce = max([each for each in self._decoded if each <= reduce], default=reduce)
+        reduce = max([each for each in self.decoded if each <= reduce], default=reduce)
         return self.pixels(reduce), self.at_scale(eye, reduce)
 
     def _coarsest(self, length_px: float, needed_px: float) -> Reduce:

@@ -370,13 +370,13 @@ def test_a_photo_that_an_error_still_holds_has_no_pixels(photo: bytes) -> None:
     def keep(photo: Photo, *, finder: EyeFinder) -> None:
         held.append(photo)
         photo.detect(finder)
-        assert photo._decoded
+        assert photo.decoded
         raise KeyError
 
     read = InProcessReader(open_eye_finder("haar"), max_pixels=MAX_PIXELS)
     with pytest.raises(KeyError):
         read(photo, PhotoTask(keep, type(None)), StageTimer())
-    assert not held[0]._decoded
+    assert not held[0].decoded
 
 
 def test_who_waits_for_a_process_in_vain_is_told_in_time(photo: bytes) -> None:

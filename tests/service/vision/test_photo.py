@@ -38,23 +38,23 @@ def test_the_finder_says_how_much_is_decoded_for_it(side_px: int, wanted_px: int
     photo = Photo(data, max_pixels=MAX_PIXELS)
     finder = fakes.KnownEyes(input_side_px=wanted_px)
     photo.detect(finder)
-    assert set(photo._decoded) == {reduce}
+    assert set(photo.decoded) == {reduce}
     assert photo.detection_reduce(finder) == reduce
 
 
 def test_what_is_no_jpeg_is_decoded_whole() -> None:
     photo = Photo(fakes.encoded(np.zeros((400, 2000, 3), np.uint8)), max_pixels=MAX_PIXELS)
     photo.detect(fakes.KnownEyes(input_side_px=320))
-    assert set(photo._decoded) == {1}
+    assert set(photo.decoded) == {1}
 
 
 def test_a_measure_needs_fewer_pixels_than_a_crop() -> None:
     photo = Photo(fakes.encoded(astronaut_times(4), "jpeg"), max_pixels=MAX_PIXELS)
     eye = Eye(4 * RIGHT.x, 4 * RIGHT.y, 4 * RIGHT.size_px, 0, "right")
     photo.measure([eye])
-    assert set(photo._decoded) == {8}
+    assert set(photo.decoded) == {8}
     photo.crop(eye, 64)
-    assert set(photo._decoded) == {8, 1}
+    assert set(photo.decoded) == {8, 1}
 
 
 def test_the_looks_of_both_finders_are_in_pixels_of_the_whole_photo() -> None:
@@ -92,16 +92,16 @@ def test_more_pixels_are_decoded_only_for_a_smaller_eye_still() -> None:
     photo.detect(fakes.KnownEyes(input_side_px=1000))  # at a quarter
     eye = Eye(8 * RIGHT.x, 8 * RIGHT.y, 8 * RIGHT.size_px, RIGHT.roll_deg, "right")  # 219 px
     photo.crop(eye, 64)
-    assert set(photo._decoded) == {4, 2}
+    assert set(photo.decoded) == {4, 2}
     crop = photo.crop(eye, 128)
-    assert set(photo._decoded) == {4, 2, 1}
+    assert set(photo.decoded) == {4, 2, 1}
     assert difference(crop, crop_eye(astronaut_times(8), eye, 128)) < 2
 
 
 def test_an_eye_alone_is_decoded_at_the_smallest_scale_that_serves() -> None:
     photo = Photo(fakes.encoded(astronaut_times(4), "jpeg"), max_pixels=MAX_PIXELS)
     photo.crop(Eye(1023.5, 1023.5, 2048, 0, "right"), 64)
-    assert set(photo._decoded) == {8}
+    assert set(photo.decoded) == {8}
 
 
 @pytest.mark.parametrize("reduce", [2, 4, 8])
