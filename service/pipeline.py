@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 
+import cv2
 import numpy as np
 
 from service.decoding.reader import PhotoReader, PhotoTask
@@ -42,6 +43,10 @@ from service.vision.photo import Photo
 
 if TYPE_CHECKING:  # pydantic takes 11 MB of each decoding process, which has no settings
     from service.settings import Settings
+
+
+_SHRUNK_PX: Final = 512
+"""What the verification of a picture looks at: four times the size of a face."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +131,14 @@ class Pipeline:
         """The upright photo, its long side at most 1280 px, with every eye drawn into it."""
         return self._reader(data, DRAW_OVERLAY, timer or StageTimer())
 
+    def shrink(self, data: bytes, timer: StageTimer | None = None) -> Image:
+        """The upright picture, its long side at most 512 px.
+
+        Raises:
+            ImageError: the bytes are not a picture that can be used.
+        """
+        return self._reader(data, SHRINK, timer or StageTimer())
+
     def synthesize(
         self, data: bytes, options: SynthesisOptions, timer: StageTimer | None = None
     ) -> Synthesis:
@@ -204,7 +217,19 @@ def draw_overlay(photo: Photo, finder: EyeFinder) -> Image:
     return draw_eyes(photo.pixels(reduce), eyes, below_threshold)
 
 
+def shrink_picture(photo: Photo, finder: EyeFinder) -> Image:
+    """The picture, its long side at most _SHRUNK_PX."""
+    reduce = photo.coarsest_reduce(_SHRUNK_PX)
+    picture = photo.pixels(reduce)
+    scale = _SHRUNK_PX / max(picture.shape[:2])
+    if scale >= 1:
+        return picture
+    size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
+    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
 FIND_EYES: Final = PhotoTask(find_eyes, PhotoEyes)
+SHRINK: Final = PhotoTask(shrink_picture, Image, max_pixel_bytes=3 * _SHRUNK_PX**2)
 DRAW_OVERLAY: Final = PhotoTask(draw_overlay, Image, max_pixel_bytes=3 * MAX_SIDE_PX**2)
 
 

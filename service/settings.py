@@ -112,6 +112,10 @@ class Settings(_EnvironmentSettings):
     """Timeout of an upload, in seconds."""
     stop_timeout_s: float = Field(20.0, ge=0)
     """Grace period for requests in flight when the service stops, in seconds."""
+    verify: Literal["open", "key"] = "open"
+    """Access to /verify; open: everybody; key: callers with an API key."""
+    max_verifications_per_minute: int = Field(60, ge=0)
+    """Rate limit of /verify for each API key or client address, apart from other limits; 0: no limit."""
     metrics: Literal["off", "key", "open"] = "key"
     """Access to /metrics; off: nobody; key: callers with an API key (everybody, if no keys are set); open:
     everybody."""
@@ -134,11 +138,13 @@ class Settings(_EnvironmentSettings):
     marking: Literal["required", "off"] = "required"
     """Watermark in every face; required: yes; off: no, which every answer then says. Metadata are always
     written."""
-    marking_secret_file: str = ""
+    marking_secret_file: Path | None = None
     """File of a secret that only this deployment's watermark follows from; without one the watermark is that
     of every such service, which anybody can forge."""
     operator_name: str = Field("", max_length=200, pattern=_LINE)
-    """Who answers for the service and its faces; stands in each face's metadata."""
+    """Who answers for the service and its faces, in /policy and in each face's metadata."""
+    operator_contact: str = Field("", max_length=200, pattern=_LINE)
+    """Where complaints about faces go, in /policy: an e-mail address or a page."""
     docs: bool = True
     """Serve /docs and /openapi.json, without authentication."""
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()

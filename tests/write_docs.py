@@ -229,6 +229,8 @@ def get_examples(address: str) -> dict[tuple[Path, str], str]:
             "POST /synthesize": client.post("/synthesize", content=photo, headers=as_json).json(),
             "POST /synthesize/batch": client.post("/synthesize/batch", files=files).json(),
             "POST /eyes": client.post("/eyes", params={"all": True}, content=photo, headers=as_json).json(),
+            "POST /verify": _verify_a_face(client, photo),
+            "GET /policy": client.get("/policy").json(),
             "GET /models": client.get("/models").json(),
             "GET /livez": client.get("/livez").json(),
             "GET /readyz": client.get("/readyz").json(),
@@ -239,6 +241,11 @@ def get_examples(address: str) -> dict[tuple[Path, str], str]:
     answers["GET /models"]["models"] = answers["GET /models"]["models"][-1:]
     examples = {(HTTP_API, mark): render_json(shorten(answer)) for mark, answer in answers.items()}
     return examples | {(README, "JSON"): render_json(shorten(_select(answers["POST /synthesize"])))}
+
+
+def _verify_a_face(client: httpx.Client, photo: bytes) -> Any:
+    face = client.post("/synthesize", content=photo, headers={"Content-Type": "image/jpeg"}).content
+    return client.post("/verify", content=face, headers={"Content-Type": "image/png"}).json()
 
 
 def _select(answer: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBea
 from service.access.api_keys import ApiKey, KeyStore
 from service.access.rate_limits import ConcurrencyLimit, RateLimit
 from service.settings import Settings
+from service.system.host import count_cores
 
 _IPV6_CUSTOMER_BITS = 64
 """The smallest network of one customer; its single addresses are free. Source: RFC 6177."""
@@ -24,6 +25,10 @@ class AccessControl:
         self.keys = KeyStore(settings.api_keys, settings.api_keys_file)
         self.rate = RateLimit(settings.max_requests_per_minute)
         self.concurrency = ConcurrencyLimit(settings.max_concurrent_requests)
+        self.verification_needs_key = settings.verify == "key"
+        self.verification_rate = RateLimit(settings.max_verifications_per_minute)
+        self.verifications = ConcurrencyLimit(max(1, count_cores() // 2))
+        """Of all callers together: a verification takes as long as ten faces."""
         self.is_open = not (self.keys.is_configured or self.rate.is_set or self.concurrency.is_set)
         """Whether there are neither keys nor limits."""
 
@@ -51,6 +56,20 @@ def admit(request: Request) -> Iterator[None]:
     with access.concurrency.enter(caller):
         access.rate.charge(caller)
         yield
+
+
+@contextmanager
+def admit_verification(request: Request) -> Iterator[None]:
+    """Admits a request to verify a picture, for which the limits of other requests do not count.
+
+    Raises:
+        Unauthorized: the settings want a key, and it has none.
+        RateLimited: its key, or its address, is over the limit.
+    """
+    access: AccessControl = request.app.state.access
+    key = authenticate(request) if access.verification_needs_key else None
+    access.verification_rate.charge(key.hash if key else _client_network(request))
+    yield
 
 
 def authenticate(request: Request) -> ApiKey | None:

@@ -1,4 +1,4 @@
-"""The command `eye2face`: options and help of serve, synthesize, eyes, bridge, doctor and new-key.
+"""The command `eye2face`: options and help of serve, synthesize, eyes, verify, bridge, doctor and new-key.
 
 Errors are one sentence on stderr and exit status 1. FastAPI, paho-mqtt and Ray are imported by the commands
 that need them.
@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import asdict
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Literal
@@ -23,6 +24,7 @@ from service.access.api_keys import ApiKey, append_key, generate_key, hash_key
 from service.cli.doctor import examine
 from service.cli.streams import STANDARD, UsageError, check_output, read_photo, write_picture
 from service.cli.synthesize import draw_one, draw_photos, face_format, is_one_face, list_inputs, report
+from service.cli.verify import render_verification, verify_files
 from service.decoding.messages import printable
 from service.decoding.process_pool import open_reader
 from service.errors import Eye2FaceError
@@ -169,6 +171,23 @@ def eyes(
         typer.echo(answer.model_dump_json(indent=2, exclude={"request_id"}))
     elif str(overlay) != STANDARD:
         typer.echo(_eyes_table(found) if found.eyes else "No eye was found.")
+
+
+@app.command(epilog=_examples("eye2face verify face.png", "eye2face verify faces/*.png --json"))
+def verify(
+    files: Annotated[list[Path], typer.Argument(help="Pictures; - is standard input.", show_default=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, as POST /verify answers.")] = False,
+) -> None:
+    """Print whether pictures are faces of this deployment, by their signature, watermark and metadata."""
+    settings = _settings()
+    warn_about_unknown_variables()
+    results = verify_files(settings, files)
+    if as_json:
+        for file, result in zip(files, results, strict=True):
+            typer.echo(json.dumps({"file": str(file), **asdict(result)}))
+    else:
+        for file, result in zip(files, results, strict=True):
+            typer.echo(printable(f"{file}: {render_verification(result)}"))
 
 
 @app.command(epilog=_examples("EYE2FACE_BRIDGE_MQTT_HOST=broker eye2face bridge"))

@@ -242,7 +242,7 @@ def run_fingerprint(settings: Settings, options: DrawOptions, model_sha256: str 
     if model_sha256 is None:
         model_sha256 = read_model_info(model_path(settings.model, settings.models_dir)).sha256
     thresholds = settings.min_eye_px, settings.min_eye_light, settings.min_eye_sharpness
-    limits = settings.eye_finder, settings.max_pixels, *thresholds
+    limits = settings.eye_finder, settings.max_pixels, *thresholds, settings.marking
     decisive = [__version__, model_sha256, options.format, asdict(options.synthesis), limits]
     return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:12]
 

@@ -18,16 +18,18 @@ from service import __version__
 from service.access.admission import AccessControl
 from service.engine.engine import Engine
 from service.engine.model_reload import watch_for_reloads
-from service.http import pages
+from service.http import pages, policy
 from service.http.middleware import PROBES, RequestMiddleware
 from service.http.open_inference import routes as open_inference
 from service.http.openapi import build_openapi
 from service.http.problems import HANDLED_ERRORS, problem_response
 from service.http.request_body import UploadMemoryLimit
 from service.http.routes import health_routes, model_routes, photo_routes
+from service.http.verify import verify_routes
 from service.inference.catalog import Catalog
 from service.observability.metrics import Metrics
 from service.observability.tracing import is_configured, require_tracing_packages, warn_if_not_exported
+from service.provenance.verification import Verifier
 from service.settings import Settings, warn_about_unknown_variables
 from service.system.memory import count_memory
 
@@ -55,7 +57,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     Raises:
         ConfigurationError: it would accept anonymous requests from other machines, its tracing packages are
-            not installed, or its file of API keys cannot be used.
+            not installed, or its file of API keys or of a secret cannot be used.
     """
     settings.check_exposure()
     if settings.tracing:
@@ -73,6 +75,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.settings = settings
     app.state.catalog = Catalog(settings.models_dir)
     app.state.access = AccessControl(settings)
+    app.state.verifier = Verifier.open(settings)
     app.state.uploads = UploadMemoryLimit(count_memory() // _UPLOADS_MEMORY_DIVISOR)
     app.state.metrics = Metrics()
     if settings.cors_origins:
@@ -91,9 +94,15 @@ def create_app(settings: Settings) -> FastAPI:
     )
     for error in HANDLED_ERRORS:
         app.add_exception_handler(error, problem_response)
-    for router in (photo_routes, open_inference.inference_routes):
+    for router in (photo_routes, verify_routes, open_inference.inference_routes):
         app.router.routes += router.routes  # in an included router, FastAPI matches each request four times
-    for router in (model_routes, health_routes, pages.page, *open_inference.other_routes):
+    for router in (
+        model_routes,
+        health_routes,
+        policy.policy_routes,
+        pages.page,
+        *open_inference.other_routes,
+    ):
         app.include_router(router)
     if settings.docs:
         app.include_router(pages.documentation)

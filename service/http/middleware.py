@@ -109,6 +109,7 @@ _HEADERS: Final = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
+    "Link": '</policy>; rel="terms-of-service"',
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
 }
 _RAW_HEADERS: Final = [(name.lower().encode(), value.encode()) for name, value in _HEADERS.items()]

@@ -76,6 +76,11 @@ def describe_photo_route(query: type[SynthesizeQuery | EyesQuery]) -> dict[str, 
     return PHOTO_BODY | SECURITY | {"parameters": [*describe_query(query), DEADLINE]}
 
 
+def describe_verify_route() -> dict[str, Any]:
+    """The `openapi_extra` of the route that verifies a picture; a key is optional."""
+    return PHOTO_BODY | {"security": [{}, *SECURITY["security"]], "parameters": [DEADLINE]}
+
+
 def describe_batch_route() -> dict[str, Any]:
     """The `openapi_extra` of the route that takes several photos."""
     return BATCH_BODY | SECURITY | {"parameters": [*describe_query(SynthesizeQuery), DEADLINE]}
@@ -131,6 +136,8 @@ EYES_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     },
     **describe_errors(_OF_THE_UPLOAD | _OF_THE_PHOTO),
 }
+
+VERIFY_RESPONSES: Final = describe_errors(_OF_THE_UPLOAD | _OF_THE_PHOTO)
 
 BATCH_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     200: {

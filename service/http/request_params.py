@@ -70,6 +70,12 @@ class SynthesizeQuery(_Query):
     )
 
 
+class VerifyQuery(_Query):
+    """Query of `/verify`, which has no parameters."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
 class EyesQuery(_Query):
     """Query of `/eyes`."""
 
@@ -120,7 +126,7 @@ def validate_query(kind: type[Q], values: Mapping[str, object]) -> Q:
 
 def describe_query(kind: type[_Query]) -> list[dict[str, Any]]:
     """The query as parameters of an OpenAPI operation."""
-    properties = kind.model_json_schema()["properties"]
+    properties = kind.model_json_schema().get("properties", {})
     return [
         {
             "name": name,

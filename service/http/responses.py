@@ -12,6 +12,7 @@ from service.http import schemas
 from service.inference.catalog import CatalogEntry
 from service.observability.stage_timer import StageTimer
 from service.pipeline import Face, PhotoEyes, Synthesis
+from service.provenance.verification import Verification
 from service.selection import MeasuredEye, RefusedEye
 from service.vision.images import FaceFormat
 
@@ -47,6 +48,17 @@ def eyes_answer(found: PhotoEyes, request_id: str, *, all: bool) -> schemas.Eyes
         height=found.height,
         eyes=[_seen(each) for each in found.eyes],
         below_threshold=below,
+        request_id=request_id,
+    )
+
+
+def verify_answer(verification: Verification, request_id: str) -> schemas.VerifyAnswer:
+    """The answer of `/verify`."""
+    return schemas.VerifyAnswer(
+        verdict=verification.verdict,
+        signature=schemas.SignatureShape.model_validate(verification.signature),
+        watermark=schemas.WatermarkShape.model_validate(verification.watermark),
+        metadata=schemas.MetadataShape.model_validate(verification.metadata),
         request_id=request_id,
     )
 

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from functools import partial
 from typing import Annotated, Any, Final, TypeVar
 
@@ -72,9 +72,7 @@ class AdmittedRoute(APIRoute):
             await super().handle(scope, receive, send)  # 405
             return
         request = Request(scope, receive, send)
-        access: AccessControl = request.app.state.access
-        admitted = nullcontext() if access.is_open else admit(request)
-        with admitted, closing(BodyReservation(request.app.state.uploads)) as request.state.body:
+        with self.admit(request), closing(BodyReservation(request.app.state.uploads)) as request.state.body:
             try:
                 response = await self.endpoint(request)
             except asyncio.CancelledError as error:  # uvicorn stops, or Ray's caller disconnected
@@ -83,6 +81,11 @@ class AdmittedRoute(APIRoute):
                 ) from error
             request.state.body.replace(len(response.body))
             await response(scope, receive, send)  # until its last byte has left
+
+    def admit(self, request: Request) -> AbstractContextManager[None]:
+        """Admits the caller within the context."""
+        access: AccessControl = request.app.state.access
+        return nullcontext() if access.is_open else admit(request)
 
 
 health_routes = APIRouter(tags=["health"])
@@ -190,7 +193,7 @@ async def synthesize(request: Request) -> Response:
     pipeline = model.pipeline
     work = Work(PhotoRequest(photo, options), pipeline.read, pipeline.draw, finish)
     with cancel_on_disconnect(request):
-        face = await _run(engine, work, deadline_ms)
+        face = await run_work(engine, work, deadline_ms)
     return Response(face, 200, {"X-Device": model.synthesizer.device}, media_type)
 
 
@@ -269,11 +272,11 @@ async def eyes(request: Request) -> Response:
         return eyes_answer(found, request_id, all=query.all).model_dump_json().encode()
 
     with cancel_on_disconnect(request):
-        body = await _run(engine, Work.of(find), deadline_ms)
+        body = await run_work(engine, Work.of(find), deadline_ms)
     return Response(body, media_type=media_type)
 
 
-async def _run(engine: Engine, work: Work[Any, Any, Any, T], max_ms: float) -> T:
+async def run_work(engine: Engine, work: Work[Any, Any, Any, T], max_ms: float) -> T:
     """The result of a worker, within `max_ms`; canceled, it stops the worker."""
     item = engine.pool.submit(work, max_ms=max_ms)
     try:
@@ -295,7 +298,7 @@ async def run_each(
 
     async def run(upload: UploadedPhoto) -> T:
         async with slots:
-            return await _run(engine, work(upload), max(1.0, (end - time.monotonic()) * 1000))
+            return await run_work(engine, work(upload), max(1.0, (end - time.monotonic()) * 1000))
 
     return await asyncio.gather(*map(run, uploads), return_exceptions=True)
 

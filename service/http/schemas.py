@@ -157,6 +157,59 @@ class EyesAnswer(Answer):
     request_id: str
 
 
+class SignatureShape(Shape):
+    """Layer of the signed C2PA manifest."""
+
+    state: Literal["none", "unchecked", "invalid", "valid", "trusted"] = Field(
+        description="`trusted`: by a certificate of this deployment. `valid`: by any other: no proof. "
+        "`invalid`: the picture or its manifest changed. `unchecked`: this service does not read manifests."
+    )
+    confidence: Literal["none", "weak", "strong", "proof"]
+
+
+class WatermarkShape(Shape):
+    """Layer of the watermark."""
+
+    found: bool
+    score: float = Field(description="Best score of all looks, in standard deviations.")
+    threshold: float = Field(description="Least score that counts.")
+    false_alarm_probability: float = Field(description="That a picture without watermark scores as high.")
+    confidence: Literal["none", "weak", "strong", "proof"] = Field(
+        description="`weak`: this deployment has no secret of its own, so anybody can forge its watermark."
+    )
+
+
+class MetadataShape(Shape):
+    """Layer of the metadata: what the file says of itself, which anybody can write."""
+
+    says_synthetic: bool
+    system: str | None = Field(description="The AI system that it names.")
+    created: str | None = Field(description="The time that it names.")
+    id: str | None = Field(description="The ID that it names.")
+    confidence: Literal["none", "weak", "strong", "proof"]
+
+
+class VerifyAnswer(Answer):
+    """What is known of where a picture comes from. `nothing_found` does not say that it is a photograph."""
+
+    verdict: Literal["signed_here", "tampered", "bears_our_mark", "claims_to_be_synthetic", "nothing_found"]
+    signature: SignatureShape
+    watermark: WatermarkShape
+    metadata: MetadataShape
+    request_id: str
+
+
+class PolicyAnswer(Answer):
+    """What the service is for, what it must not be used for, and who answers for it."""
+
+    purpose: str
+    refused_uses: list[str]
+    unmasking: str = Field(description="Answer to whoever asks what somebody looks like.")
+    marking: str = Field(description="How faces are marked, and where pictures are verified.")
+    operator_name: str = Field(description="Who answers for this service; empty if nobody is named.")
+    operator_contact: str = Field(description="Where complaints go; empty if nothing is named.")
+
+
 class Health(Answer):
     """The process runs."""
 

@@ -16,7 +16,6 @@ import struct
 import uuid
 import zlib
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final, Self
 from xml.sax.saxutils import escape
 
@@ -139,8 +138,7 @@ def open_secret(settings: Settings) -> bytes:
     Raises:
         ConfigurationError: its file cannot be used.
     """
-    path = settings.marking_secret_file
-    return (read_secret(Path(path) if path else None) or "").encode() or PUBLIC_SECRET
+    return (read_secret(settings.marking_secret_file) or "").encode() or PUBLIC_SECRET
 
 
 def _add_watermark(pixels: Image, signs: NDArray[np.int8]) -> Image:

@@ -52,7 +52,7 @@ class Photo:
 
     def detection_reduce(self, finder: EyeFinder) -> Reduce:
         """The scale at which `detect` shows the photo to the finder."""
-        return self._coarsest(max(self.width, self.height), finder.input_side_px)
+        return self.coarsest_reduce(finder.input_side_px)
 
     def crop(self, eye: Eye, size: int) -> Image:
         """The eye, size x size x 3, from pixels at least as fine as the crop, where the photo has them."""
@@ -96,6 +96,10 @@ class Photo:
         reduce = self._coarsest(eye.size_px, size)
         reduce = max([each for each in self.decoded if each <= reduce], default=reduce)
         return self.pixels(reduce), self.at_scale(eye, reduce)
+
+    def coarsest_reduce(self, long_side_px: float) -> Reduce:
+        """The coarsest scale at which the long side keeps so many pixels."""
+        return self._coarsest(max(self.width, self.height), long_side_px)
 
     def _coarsest(self, length_px: float, needed_px: float) -> Reduce:
         """The coarsest scale at which a full-size length keeps `needed_px`; only JPEG has more than one."""

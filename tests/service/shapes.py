@@ -23,6 +23,7 @@ def check_standard_headers(answer: Answer) -> None:
     assert answer.headers["cache-control"] == "no-store"
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["referrer-policy"] == "no-referrer"
+    assert answer.headers["link"] == '</policy>; rel="terms-of-service"'
     assert answer.headers["content-security-policy"].startswith("default-src 'none'; ")
 
 

@@ -144,14 +144,14 @@ def test_a_label_is_seen_in_the_corner_alone() -> None:
 def test_the_secret_is_read_from_its_file(tmp_path: Path) -> None:
     file = tmp_path / "secret"
     file.write_text("of a file\n")
-    marker = Marker.open(Settings(marking_secret_file=str(file)), MODEL)
+    marker = Marker.open(Settings(marking_secret_file=file), MODEL)
     marked = pixels_of(marker.encode(a_face(astronaut_face()), "png"))
     assert WatermarkDetector(b"of a file").find(marked).is_found
     plain = pixels_of(Marker.open(Settings(), MODEL).encode(a_face(astronaut_face()), "png"))
     assert WatermarkDetector(PUBLIC_SECRET).find(plain).is_found
     file.write_text("\n")
     with pytest.raises(ConfigurationError, match="is empty"):
-        Marker.open(Settings(marking_secret_file=str(file)), MODEL)
+        Marker.open(Settings(marking_secret_file=file), MODEL)
 
 
 def test_marking_off_is_loud_and_leaves_the_metadata(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,0 +1,57 @@
+"""`POST /verify`: which marks a picture bears. It has limits of its own, and by default needs no key."""
+
+from contextlib import AbstractContextManager
+
+from fastapi import APIRouter, Request, Response
+
+from service.access.admission import AccessControl, admit_verification
+from service.engine.worker_pool import Work
+from service.http import openapi
+from service.http.request_body import read_photo
+from service.http.request_params import JSON, VerifyQuery, choose_media_type, read_deadline_ms, read_query
+from service.http.responses import verify_answer
+from service.http.routes import AdmittedRoute, cancel_on_disconnect, free_engine, run_work
+from service.http.schemas import VerifyAnswer
+from service.observability.stage_timer import StageTimer
+from service.provenance.verification import Verifier
+
+
+class VerifyRoute(AdmittedRoute):
+    """A route with the access and the limit of `/verify`."""
+
+    def admit(self, request: Request) -> AbstractContextManager[None]:
+        """Admits the caller within the context."""
+        return admit_verification(request)
+
+
+verify_routes = APIRouter(tags=["photos"], route_class=VerifyRoute)
+
+
+@verify_routes.post(
+    "/verify",
+    summary="Verify the marks of a picture",
+    response_model=VerifyAnswer,
+    responses=openapi.VERIFY_RESPONSES,
+    openapi_extra=openapi.describe_verify_route(),
+)
+async def verify(request: Request) -> Response:
+    """Whether the picture is a face of this service, by its signature, watermark and metadata."""
+    engine = free_engine(request)
+    read_query(request, VerifyQuery)
+    media_type = choose_media_type(request, (JSON,))
+    deadline_ms = read_deadline_ms(request, engine.settings.deadline_ms)
+    file = await read_photo(
+        request, max_bytes=engine.settings.max_upload_bytes, max_s=engine.settings.upload_timeout_s
+    )
+    verifier: Verifier = request.app.state.verifier
+    access: AccessControl = request.app.state.access
+    request_id: str = request.state.request_id
+    pipeline = engine.model.current.pipeline
+
+    def check(timer: StageTimer) -> bytes:
+        found = verifier.verify(file, pipeline.shrink(file, timer))
+        return verify_answer(found, request_id).model_dump_json().encode()
+
+    with access.verifications.enter("everybody"), cancel_on_disconnect(request):
+        body = await run_work(engine, Work.of(check), deadline_ms)
+    return Response(body, media_type=media_type)

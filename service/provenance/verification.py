@@ -1,0 +1,126 @@
+"""Verifies the marks of any picture: its signature, the watermark in its pixels, what its metadata say."""
+
+import html
+import re
+from dataclasses import dataclass
+from typing import Final, Literal, Self
+
+from service.provenance.marking import PUBLIC_SECRET, open_secret
+from service.provenance.watermark import THRESHOLD, WatermarkDetector
+from service.settings import Settings
+from service.vision.images import Image
+
+Verdict = Literal["signed_here", "tampered", "bears_our_mark", "claims_to_be_synthetic", "nothing_found"]
+"""From the strongest to the weakest; the first that is true."""
+
+Confidence = Literal["none", "weak", "strong", "proof"]
+"""weak: anybody could have made it so; strong: only by much effort; proof: only with the private key."""
+
+_CLAIM: Final = re.compile(
+    rb"digitalsourcetype/(?:trainedAlgorithmicMedia|compositeWithTrainedAlgorithmicMedia)"
+    rb"|AIGC[^\0]{0,40}?Label(?:\"|&quot;)?\s*:\s*(?:\"|&quot;)?1"
+)
+"""IPTC's term, which C2PA uses too, or China's label, anywhere in the file: no parser has to trust it."""
+
+_MANIFEST: Final = b"jumdc2pa"
+"""The description box of a C2PA manifest store. Source: C2PA 2.2, 11.1."""
+
+_Property = Literal["AISystemUsed", "CreateDate", "DocumentID"]
+
+
+@dataclass(frozen=True, slots=True)
+class SignatureLayer:
+    """What a C2PA manifest proves; it is not checked where no certificate is configured."""
+
+    state: Literal["none", "unchecked", "invalid", "valid", "trusted"]
+    confidence: Confidence
+
+
+@dataclass(frozen=True, slots=True)
+class WatermarkLayer:
+    """The best score of all looks, and the least that counts; seldom reached without a watermark."""
+
+    found: bool
+    score: float
+    threshold: float
+    false_alarm_probability: float
+    confidence: Confidence
+
+
+@dataclass(frozen=True, slots=True)
+class MetadataLayer:
+    """What the file says of itself."""
+
+    says_synthetic: bool
+    system: str | None
+    created: str | None
+    id: str | None
+    confidence: Confidence
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """The verdict, and each layer that it rests on."""
+
+    verdict: Verdict
+    signature: SignatureLayer
+    watermark: WatermarkLayer
+    metadata: MetadataLayer
+
+
+class Verifier:
+    """Looks for the marks of one deployment; may be shared by threads."""
+
+    def __init__(self, secret: bytes = PUBLIC_SECRET) -> None:
+        self._detector = WatermarkDetector(secret)
+        self._when_found: Confidence = "weak" if secret == PUBLIC_SECRET else "strong"
+
+    @classmethod
+    def open(cls, settings: Settings) -> Self:
+        """With the deployment's secret. Raises ConfigurationError: its file cannot be used."""
+        return cls(open_secret(settings))
+
+    def verify(self, file: bytes, picture: Image) -> Verification:
+        """The verdict on a file and the picture that was decoded from it, perhaps made smaller."""
+        signature, watermark = _read_signature(file), self._look(picture)
+        metadata = _read_metadata(file)
+        return Verification(_judge(signature, watermark, metadata), signature, watermark, metadata)
+
+    def _look(self, picture: Image) -> WatermarkLayer:
+        found = self._detector.find(picture)
+        confidence = self._when_found if found.is_found else "none"
+        return WatermarkLayer(
+            found.is_found, found.score, THRESHOLD, found.false_alarm_probability, confidence
+        )
+
+
+def _judge(signature: SignatureLayer, watermark: WatermarkLayer, metadata: MetadataLayer) -> Verdict:
+    if signature.state == "trusted":
+        return "signed_here"
+    if signature.state == "invalid":
+        return "tampered"
+    if watermark.found:
+        return "bears_our_mark"
+    return "claims_to_be_synthetic" if metadata.says_synthetic else "nothing_found"
+
+
+def _read_signature(file: bytes) -> SignatureLayer:
+    return SignatureLayer("unchecked" if _MANIFEST in file else "none", "none")
+
+
+def _read_metadata(file: bytes) -> MetadataLayer:
+    if not _CLAIM.search(file):
+        return MetadataLayer(False, None, None, None, "none")
+    return MetadataLayer(
+        says_synthetic=True,
+        system=_find_property(file, "AISystemUsed"),
+        created=_find_property(file, "CreateDate"),
+        id=_find_property(file, "DocumentID"),
+        confidence="weak",
+    )
+
+
+def _find_property(file: bytes, name: _Property) -> str | None:
+    """The value of an XMP property, as an element or an attribute; the first in the file."""
+    match = re.search(rb":%b(?:>|=\")([^<\"\0]{1,300})" % name.encode(), file)
+    return html.unescape(match[1].decode(errors="replace")) if match else None
