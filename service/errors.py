@@ -84,7 +84,7 @@ class UploadTooLarge(RequestError):
 
 
 class UploadTooSlow(RequestError):
-    """The body did not arrive within EYE2FACE_UPLOAD_TIMEOUT_S."""
+    """The body did not arrive within EYE2FACE_UPLOAD_TIMEOUT_S, or the head within 10 s."""
 
     status, code, title = 408, "upload_too_slow", "Upload timed out"
 

@@ -50,6 +50,7 @@ _TRACED: Final[TelemetryConfig] = {
 
 class _State(TypedDict):
     engine: Engine
+    metrics: Metrics
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -119,6 +120,6 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[_State]:
     engine = Engine(app.state.settings, app.state.metrics)
     try:
         async with watch_for_reloads(engine.model, app.state.settings):
-            yield {"engine": engine}
+            yield {"engine": engine, "metrics": app.state.metrics}
     finally:
         await asyncio.to_thread(engine.close)

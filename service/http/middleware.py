@@ -3,6 +3,7 @@
 import logging
 import re
 import time
+from collections.abc import Iterable
 from random import Random
 from typing import Any, Final
 
@@ -43,9 +44,7 @@ class RequestMiddleware:
             await self._app(scope, receive, send)
             return
         state = scope.setdefault("state", {})
-        sent = dict(scope["headers"]).get(b"x-request-id", b"")
-        is_kept = _REQUEST_ID.fullmatch(sent)
-        state["request_id"] = sent.decode() if is_kept else f"{self._random.getrandbits(128):032x}"
+        state["request_id"] = find_request_id(scope["headers"]) or f"{self._random.getrandbits(128):032x}"
         own_headers = [(b"x-request-id", state["request_id"].encode()), *self._own_headers]
         trace_id = tag_request_span(state["request_id"]) if self._traced else None
         begin, method = time.monotonic(), scope["method"]
@@ -70,33 +69,44 @@ class RequestMiddleware:
             scope["method"] = method
             if status is None:  # an unexpected error: its response does not pass this middleware
                 status, state["code"] = Eye2FaceError.status, Eye2FaceError.code
-            self._record(scope, status, time.monotonic() - begin, trace_id)
+            if not state.get("is_recorded"):
+                record_request(self._metrics, scope, status, time.monotonic() - begin, trace_id)
 
-    def _record(self, scope: Scope, status: int, seconds: float, trace_id: str | None) -> None:
-        # The path of an unknown route is not a label: each would be a new time series.
-        route = getattr(scope.get("route"), "path", "other")
-        code = scope["state"].get("code")
-        self._metrics.count_request(route, status, seconds)
-        if code is not None:
-            self._metrics.count_problem(code)
-        level = logging.DEBUG if route in PROBES and status < 400 else logging.INFO
-        if not _log.isEnabledFor(level):
-            return
-        facts: dict[str, Any] = {
-            "request_id": scope["state"]["request_id"],
-            "method": scope["method"][:20],
-            "path": scope["path"][:200],
-            "status": status,
-            "code": code,
-            "ms": round(seconds * 1000, 1),
-            "client": (scope.get("client") or (None,))[0],
-            "key": scope["state"].get("key"),
-        }
-        if trace_id is not None:
-            facts["trace_id"] = trace_id
-        text = "{method} {path!r} {status}".format(**facts) + (f" {code}" if code else "")
-        text += " {ms} ms {request_id} {client}".format(**facts)
-        _log.log(level, text + (f" {facts['key']!r}" if facts["key"] else ""), extra=facts)
+
+def record_request(
+    metrics: Metrics, scope: Scope, status: int, seconds: float, trace_id: str | None = None
+) -> None:
+    """Counts a request, and logs a line with what the scope and its state say."""
+    # The path of an unknown route is not a label: each would be a new time series.
+    route = getattr(scope.get("route"), "path", "other")
+    code = scope["state"].get("code")
+    metrics.count_request(route, status, seconds)
+    if code is not None:
+        metrics.count_problem(code)
+    level = logging.DEBUG if route in PROBES and status < 400 else logging.INFO
+    if not _log.isEnabledFor(level):
+        return
+    facts: dict[str, Any] = {
+        "request_id": scope["state"]["request_id"],
+        "method": scope["method"][:20],
+        "path": scope["path"][:200],
+        "status": status,
+        "code": code,
+        "ms": round(seconds * 1000, 1),
+        "client": (scope.get("client") or (None,))[0],
+        "key": scope["state"].get("key"),
+    }
+    if trace_id is not None:
+        facts["trace_id"] = trace_id
+    text = "{method} {path!r} {status}".format(**facts) + (f" {code}" if code else "")
+    text += " {ms} ms {request_id} {client}".format(**facts)
+    _log.log(level, text + (f" {facts['key']!r}" if facts["key"] else ""), extra=facts)
+
+
+def find_request_id(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    """The caller's ID of a request, if it is sane."""
+    sent = dict(headers).get(b"x-request-id", b"")
+    return sent.decode() if _REQUEST_ID.fullmatch(sent) else None
 
 
 def standard_headers(request_id: str) -> dict[str, str]:

@@ -5,7 +5,6 @@ import logging
 from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Final
-from uuid import uuid4
 
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -68,19 +67,21 @@ def problem_of(request: Request, error: BaseException) -> Problem:
     return _describe(known, error, request_id).model_copy(update={"retry_after_s": retry_after_s})
 
 
-def raw_problem(error: RequestError, headers: Iterable[tuple[bytes, bytes]]) -> tuple[bytes, str]:
-    """The last response of a connection whose request does not reach the application, and its request ID."""
-    request_id = uuid4().hex
-    body = _describe(error, error, request_id).model_dump_json().encode()
+def raw_problem(
+    error: RequestError, headers: Iterable[tuple[bytes, bytes]], *, path: str, request_id: str
+) -> bytes:
+    """The last response of a connection whose request does not reach the application."""
+    text, media_type = _write(_describe(error, error, request_id), path)
+    body = text.encode()
     own = standard_headers(request_id) | {
-        "Content-Type": PROBLEM_JSON,
+        "Content-Type": media_type,
         "Content-Length": str(len(body)),
         "Connection": "close",
     }
     lines = [b"HTTP/1.1 %d %b" % (error.status, HTTPStatus(error.status).phrase.encode())]
     lines += [b"%b: %b" % each for each in headers]
     lines += [f"{name.lower()}: {value}".encode() for name, value in own.items()]
-    return b"\r\n".join([*lines, b"", body]), request_id
+    return b"\r\n".join([*lines, b"", body])
 
 
 def _write(problem: Problem, path: str) -> tuple[str, str]:

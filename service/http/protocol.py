@@ -1,19 +1,20 @@
 """uvicorn's HTTP protocol with limits on headers, pipelining and time."""
 
 import asyncio
-import logging
 import math
 from collections.abc import Callable
 from functools import partial
 from socket import IPPROTO_TCP, SO_ERROR, SOL_SOCKET, TCP_NOTSENT_LOWAT
 from typing import Any, Final, Literal
+from uuid import uuid4
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from service.errors import HeadTooLarge, RequestError
+from service.errors import HeadTooLarge, RequestError, UploadTooSlow
+from service.http.middleware import find_request_id, record_request
 from service.http.problems import raw_problem
 
 MAX_HEAD_BYTES: Final = 32 * 1024
@@ -49,8 +50,6 @@ _SLICE_BYTES: Final = 32 * 1024
 
 _EVERY_START: Final = b"HTTP/1.1 "
 
-_log = logging.getLogger("service.requests")
-
 
 class HttpProtocol(HttpToolsProtocol):
     """One connection.
@@ -77,6 +76,7 @@ class HttpProtocol(HttpToolsProtocol):
         self.is_started = False
         """Whether the start of the next response is written."""
         self.deadline = self.write_deadline = math.inf
+        self.begun_at = self.loop.time()
         self.timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
@@ -167,7 +167,8 @@ class HttpProtocol(HttpToolsProtocol):
         """A head begins."""
         super().on_message_begin()
         self.phase, self.num_head_bytes = "head", 0
-        self.deadline = self.loop.time() + HEAD_TIMEOUT_S
+        self.begun_at = self.loop.time()
+        self.deadline = self.begun_at + HEAD_TIMEOUT_S
 
     def on_headers_complete(self) -> None:
         """The head is complete; the application times the body."""
@@ -212,18 +213,34 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _refuse(self, error: RequestError) -> None:
         """Responds to what the parser stopped at, after the responses to the requests before it."""
-        self.refusal, request_id = raw_problem(error, self.server_state.default_headers)
-        client = self.client[0] if self.client else None
-        _log.info("refused a connection: %s %s %s", error.code, request_id, client)
-        if self.phase == "body" and self.pipeline:
-            self.pipeline.popleft()
-        elif self.phase == "body" and self.cycle.response_started:
+        if self.phase == "body" and not self.pipeline and self.cycle.response_started:
             self.refusal = b""  # too late
-        elif self.phase == "body":
-            self.cycle.disconnected = True
-            self.cycle.message_event.set()
+        else:
+            self.refusal = self._record(error)
+            if self.phase == "body" and self.pipeline:
+                self.pipeline.popleft()
+            elif self.phase == "body":
+                self.cycle.disconnected = True
+                self.cycle.message_event.set()
         if not self._is_responding:
             self._end()
+
+    def _record(self, error: RequestError) -> bytes:
+        """The response to a refused request, which is recorded here and not by the application."""
+        scope: dict[str, Any] = {"method": "-", "path": "", "client": self.client, "state": {}}
+        headers: list[tuple[bytes, bytes]] = []
+        if self.phase != "idle" and self.url:
+            scope["method"] = self.parser.get_method().decode("latin-1")
+            scope["path"] = self.url.partition(b"?")[0].decode("latin-1")
+            scope, headers = scope | self.scope, self.headers
+        state = scope["state"]
+        request_id = state.setdefault("request_id", find_request_id(headers) or uuid4().hex)
+        state |= {"code": error.code, "is_recorded": True}
+        if "metrics" in self.app_state:
+            seconds = self.loop.time() - self.begun_at
+            record_request(self.app_state["metrics"], scope, error.status, seconds)
+        path, own = scope["path"], self.server_state.default_headers
+        return raw_problem(error, own, path=path, request_id=request_id)
 
     @property
     def _is_responding(self) -> bool:
@@ -321,8 +338,11 @@ class HttpProtocol(HttpToolsProtocol):
             self.transport.abort()
             return
         if now > self.deadline:
-            self.deadline = now + WRITE_TIMEOUT_S
-            self.transport.close()
+            if self.phase == "head" and self.refusal is None:
+                self._refuse(UploadTooSlow(f"The head was not complete after {HEAD_TIMEOUT_S:g} s."))
+            if not self._is_responding:
+                self.deadline = now + WRITE_TIMEOUT_S
+                self.transport.close()
         if self.is_half_closed and self.transport.get_extra_info("socket").getsockopt(SOL_SOCKET, SO_ERROR):
             self.transport.abort()
         self.timer = self.loop.call_later(_CHECK_INTERVAL_S, self._check_deadlines)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import hashlib
+import re
 import socket
 import threading
 import time
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from service.http import protocol
@@ -95,6 +97,112 @@ def test_a_refusal_comes_after_the_responses_to_what_came_before(service: str) -
     first = b"GET /livez HTTP/1.1\r\n" + HOST + b"\r\n"
     answers = ask(service, first + first + TOO_LARGE["names"] + first).split(b"HTTP/1.1 ")[1:]
     assert [answer[:3] for answer in answers] == [b"200", b"200", b"431"]
+
+
+class Book:
+    """What the service has recorded of its requests since the last time."""
+
+    def __init__(self, address: str, caplog: pytest.LogCaptureFixture) -> None:
+        self._address, self._caplog = address, caplog
+        self._before = self._count()
+        caplog.set_level("INFO", "service.requests")
+
+    def _count(self) -> dict[str, float]:
+        told = httpx.get(f"{self._address}/metrics").text
+        found = re.findall(r"^(eye2face_(?:requests|problems)_total\S+) (\S+)$", told, flags=re.M)
+        return {name: float(value) for name, value in found if "/metrics" not in name}
+
+    def read(self) -> tuple[dict[str, float], list[str]]:
+        """What was counted, and the lines."""
+        now, before = self._count(), self._before
+        counted = {name: now[name] - before.get(name, 0) for name in now if now[name] != before.get(name, 0)}
+        lines = [each.message for each in self._caplog.records if each.name == "service.requests"]
+        return counted, lines
+
+
+REFUSED = {
+    "head": (b"GET /livez?x HTTP/1.1\r\n" + HOST + b"x:\r\n" * 300, "GET '/livez' 431 head_too_large"),
+    "URL": (b"GET /v2/" + b"x" * 100_000, "GET '/v2/xxxx"),
+    "no HTTP": (b"\x16\x03\x01 hello\r\n\r\n", "- '' 400 bad_request"),
+    "version": (b"GET /livez HTTP/9.9\r\n\r\n", "GET '/livez' 400 bad_request"),
+    "CONNECT": (b"CONNECT a:1 HTTP/1.1\r\n\r\n", "400 bad_request"),
+    "extension": (TOO_LARGE["one extension"], "POST '/eyes' 431 head_too_large"),
+    "chunk": (b"POST /eyes HTTP/1.1\r\n" + HOST + CHUNKED + b"xyz\r\n", "POST '/eyes' 400 bad_request"),
+    "trailers": (TOO_LARGE["trailers"], "POST '/eyes' 431 head_too_large"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+@pytest.mark.parametrize("num_before", [0, 2])
+def test_a_refused_request_is_recorded_once(
+    service: str, caplog: pytest.LogCaptureFixture, kind: str, num_before: int
+) -> None:
+    sent, line = REFUSED[kind]
+    book = Book(service, caplog)
+    answers = ask(service, (b"GET /livez HTTP/1.1\r\n" + HOST + b"\r\n") * num_before + sent)
+    counted, lines = book.read()
+    status = answers.split(b"HTTP/1.1 ")[-1][:3].decode()
+    code = {"431": "head_too_large", "400": "bad_request"}[status]
+    assert len(lines) == 1 and line in lines[0], lines
+    request_id = re.findall(rb"x-request-id: (\S+)", answers)[-1].decode()
+    assert lines[0].endswith(f" {request_id} 127.0.0.1")
+    (route,) = {re.findall(r'route="([^"]*)"', name)[0] for name in counted if status in name}
+    assert route in ("other", "/eyes")
+    assert counted == {
+        f'eye2face_requests_total{{route="{route}",status="{status}"}}': 1.0,
+        f'eye2face_problems_total{{code="{code}"}}': 1.0,
+        **({'eye2face_requests_total{route="/livez",status="200"}': num_before} if num_before else {}),
+    }
+
+
+def test_a_request_that_is_refused_after_its_response_is_recorded_once(
+    service: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    book = Book(service, caplog)
+    assert ask(service, TOO_LARGE["trailers of a GET"]).count(b"HTTP/1.1 ") == 1
+    counted, lines = book.read()
+    assert len(counted) == 2 and set(counted.values()) == {1.0} and len(lines) == 1
+
+
+def test_a_head_that_is_slow_is_refused_and_recorded(
+    model: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "HEAD_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(protocol, "_CHECK_INTERVAL_S", 0.05)
+    with served_here(create_app(Settings(model=str(model), device="cpu")), http=HttpProtocol) as (address, _):
+        book = Book(address, caplog)
+        begin = time.monotonic()
+        assert ask(address, b"") == ask(address, b"\r\n") == b""  # no request
+        assert b'"code":"upload_too_slow"' in ask(address, b"GET /livez HTTP/1.1\r\nX: ")
+        assert 0.8 < time.monotonic() - begin < 5
+        counted, (line,) = book.read()
+    assert line.startswith("GET '/livez' 408 upload_too_slow ")
+    assert float(line.split()[4]) > 200
+    assert counted == {
+        'eye2face_requests_total{route="other",status="408"}': 1.0,
+        'eye2face_problems_total{code="upload_too_slow"}': 1.0,
+    }
+
+
+def test_a_slow_head_does_not_end_the_response_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "HEAD_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(protocol, "_CHECK_INTERVAL_S", 0.05)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.sleep(0.5)
+        await answer(send, b"ready")
+
+    with served_here(app, http=HttpProtocol, lifespan="off") as (address, _):  # type: ignore[arg-type]
+        answers = ask(address, b"GET / HTTP/1.1\r\n" + HOST + b"\r\nGET / HTTP/1.1\r\nX: ")
+    assert b"ready" in answers and answers.split(b"HTTP/1.1 ")[-1].startswith(b"408 ")
+
+
+def test_a_refusal_has_the_callers_request_id_and_the_shape_of_its_api(service: str) -> None:
+    head = b"POST /v2/models/tiny/infer HTTP/1.1\r\nX-Request-Id: mine\r\n" + HOST
+    for rest in (b"x:\r\n" * 300, CHUNKED + b"xyz\r\n"):
+        said = ask(service, head + rest)
+        assert b"x-request-id: mine\r\n" in said and b"content-type: application/json\r\n" in said
+        assert b'{"error": "' in said
 
 
 def test_what_is_no_http_is_a_problem(service: str) -> None:
