@@ -2,12 +2,12 @@
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 
 from service.engine.batching import MicroBatcher
-from service.engine.worker_pool import MAX_TOGETHER
+from service.engine.worker_pool import MAX_TOGETHER, attempt_aside
 from service.inference.synthesizer import Synthesizer
 from service.observability.metrics import Metrics
 from service.vision.images import Image
@@ -49,8 +49,11 @@ class DeviceRunner:
     def _warm(self, num_callers: int) -> None:
         """Allocates the memory of `num_callers` concurrent calls at the start, not under load."""
         eyes_BHWC = np.repeat(self._black_eye(), MAX_TOGETHER, axis=0)
-        with ThreadPoolExecutor(num_callers, "warm") as threads:
-            list(threads.map(self.synthesizer, [eyes_BHWC] * num_callers))
+        calls = [attempt_aside(partial(self.synthesizer, eyes_BHWC)) for _ in range(num_callers)]
+        for call in calls:
+            _, error = call.result()
+            if error is not None:
+                raise error
 
     def _black_eye(self) -> Image:
         size = self.synthesizer.info.eye_size

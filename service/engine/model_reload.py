@@ -10,15 +10,15 @@ import logging
 import threading
 import weakref
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Self, TypeVar
 
 from service.decoding.reader import PhotoReader
 from service.engine.device_runner import DeviceRunner
-from service.engine.worker_pool import attempt
+from service.engine.worker_pool import attempt_aside
 from service.errors import Eye2FaceError
 from service.inference.model_files import model_path, read_model
 from service.inference.self_test import check_candidate, check_model
@@ -64,8 +64,10 @@ class LoadedModel:
         content = read_model(path)
         if is_candidate:
             check_candidate(path, content)
-        synthesizer = Synthesizer.load(path, content=content, device=settings.device)
-        check_model(synthesizer)
+        load = partial(_load_tested, path, content, settings)
+        synthesizer, error = attempt_aside(load).result()  # a signal may end the wait
+        if synthesizer is None:
+            raise error or AssertionError
         reader, runner = open_reader(synthesizer), run_with(synthesizer)
         pipeline = Pipeline(reader, synthesizer, thresholds=quality_thresholds(settings), draw=runner.draw)
         marker = Marker.open(settings, synthesizer.info)
@@ -98,7 +100,7 @@ class ReloadableModel:
     async def reload(self) -> bool:
         """Replaces the model by its file; returns False, and keeps the old one, if that fails."""
         async with self._reloading:
-            loaded, error = await _attempt_aside(self._load)
+            loaded, error = await asyncio.wrap_future(attempt_aside(self._load))
             if loaded is None:
                 kind = "" if isinstance(error, Eye2FaceError) else f"{type(error).__name__}: "
                 return self._keep(f"{kind}{error}")
@@ -156,9 +158,7 @@ async def watch_for_reloads(live: ReloadableModel, settings: Settings) -> AsyncI
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _attempt_aside(function: Callable[[], T]) -> tuple[T | None, Exception | None]:
-    """`attempt` in a daemon thread: one of `asyncio.to_thread` would keep the process from ending."""
-    outcome: Future[tuple[T | None, Exception | None]] = Future()
-    outcome.set_running_or_notify_cancel()  # whoever waits may go, the thread goes on
-    threading.Thread(target=lambda: outcome.set_result(attempt(function)), daemon=True).start()
-    return await asyncio.wrap_future(outcome)
+def _load_tested(path: Path, content: bytes, settings: Settings) -> Synthesizer:
+    synthesizer = Synthesizer.load(path, content=content, device=settings.device)
+    check_model(synthesizer)
+    return synthesizer

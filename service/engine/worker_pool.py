@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
@@ -103,6 +104,14 @@ def attempt(function: Callable[..., T], *arguments: Any) -> tuple[T | None, Exce
         if isinstance(error, Exception) and not isinstance(error, StopIteration):  # futures do not take it
             return None, error
         return None, RuntimeError(f"the work raised {type(error).__name__}")
+
+
+def attempt_aside(function: Callable[[], T]) -> Future[tuple[T | None, Exception | None]]:
+    """`attempt` in a daemon thread: if the function hangs, the process can end."""
+    outcome: Future[tuple[T | None, Exception | None]] = Future()
+    outcome.set_running_or_notify_cancel()  # whoever waits may go, the thread goes on
+    threading.Thread(target=lambda: outcome.set_result(attempt(function)), daemon=True).start()
+    return outcome
 
 
 def call_together(

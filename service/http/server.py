@@ -2,10 +2,12 @@
 
 import asyncio
 import math
+import os
 import signal
 import socket
 import sys
 from functools import partial
+from types import FrameType
 
 import cv2
 import uvicorn
@@ -116,6 +118,15 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, settings: Settings) -> None:
         super().__init__(config)
         self._settings = settings
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Ends serving when its requests are done, and a start at once.
+
+        A start has nothing to end, and its model may be running, which Python's own end would not survive.
+        """
+        if not self.started:
+            os._exit(0)
+        super().handle_exit(sig, frame)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         with tls_handshake_timeout(asyncio.get_running_loop()):

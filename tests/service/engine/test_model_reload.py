@@ -268,6 +268,17 @@ def starting(
             process.kill()
 
 
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_start_whose_model_hangs(tmp_path: Path, sign: signal.Signals) -> None:
+    model, begun = endless_model(tmp_path / "endless.onnx"), tmp_path / "begun"
+    program = ["-c", SLOW_TO_LOAD.replace("time.sleep(2)", ""), str(begun)]
+    with starting(program, model, tmp_path / "log") as (_, process):
+        wait_for(begun.exists)
+        process.send_signal(sign)
+        assert process.wait(10) == 0
+    assert "Traceback" not in (tmp_path / "log").read_text()
+
+
 def test_a_sighup_while_the_first_model_is_loaded_waits_for_it(tmp_path: Path) -> None:
     place, loading = tiny_model(tmp_path / "place" / "tiny.onnx", version="1"), tmp_path / "loading"
     program = ["-c", SLOW_TO_LOAD, str(loading)]
