@@ -31,9 +31,10 @@ def open_http(
     """
     try:
         url = httpx.URL(address)
-    except httpx.InvalidURL as error:
+        has_host = bool(url.host)
+    except (httpx.InvalidURL, UnicodeError) as error:  # the latter of IDNA
         raise InvalidParameter(f"The address '{address[:80]}' is none: {error}.") from error
-    if url.scheme not in ("http", "https") or not url.host:
+    if url.scheme not in ("http", "https") or not has_host:
         raise InvalidParameter(f"The address '{address[:80]}' is none; write it as http://127.0.0.1:8000.")
     return httpx.AsyncClient(
         base_url=url,
@@ -59,6 +60,8 @@ async def send(
                 outcome = httpx.Response(response.status_code, headers=response.headers, content=body)
         except TimeoutError:
             outcome = httpx.ReadTimeout("the deadline is over")
+        except UnicodeError as error:
+            outcome = ResponseRefused(f"it redirects to a host that is none: {error}")
         except httpx.TransportError as error:
             outcome = error
         wait_s = tries.wait_s(outcome)

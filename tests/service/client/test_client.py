@@ -201,7 +201,9 @@ def test_a_file_that_is_not_there_is_the_systems_error(connect: Connect, address
         connect(address).synthesize("nowhere.jpg")
 
 
-@pytest.mark.parametrize("wrong", ["127.0.0.1:8000", "ftp://127.0.0.1", "http://", "http://host:port", ""])
+@pytest.mark.parametrize(
+    "wrong", ["127.0.0.1:8000", "ftp://127.0.0.1", "http://", "http://host:port", "http://xn--0", ""]
+)
 def test_an_address_that_is_none_is_refused_at_once(wrong: str) -> None:
     for kind in (Client, AsyncClient):
         with pytest.raises(InvalidParameter, match="address"):
@@ -364,6 +366,7 @@ def _leaves(kind: type[Eye2FaceError]) -> list[type[Eye2FaceError]]:
         answer(200, b'{"faces": 3}', content_type="application/json"),
         answer(200, b"[" * 100_000, content_type="application/json"),
         answer(307, location="http://127.0.0.1:1/"),
+        answer(307, location="http://xn--0/"),
         answer(500, b"{}", **PROBLEM),
         answer(500, b"\xff\xfe", **PROBLEM),
         answer(500, b"[]", **PROBLEM),

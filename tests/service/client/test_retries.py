@@ -69,7 +69,19 @@ def test_retry_after_may_be_a_date() -> None:
     assert retry_after_s({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0
 
 
-@pytest.mark.parametrize("nonsense", ["", "soon", "-5", "1.5.2", "9" * 5000, "Foo, 99 Bar 2015 07:28:00"])
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        "",
+        "soon",
+        "-5",
+        "1.5.2",
+        "9" * 5000,
+        "Foo, 99 Bar 2015 07:28:00",
+        "Mon, 01 Jan 99999999999999999999 00:00:00 GMT",
+        "Mon, 01 Jan 2026 00:00:00 +99999999999999999999",
+    ],
+)
 def test_a_retry_after_that_is_none_asks_for_nothing_or_for_very_long(nonsense: str) -> None:
     wait = retry_after_s({"retry-after": nonsense})
     assert wait == 0 or wait > 1e9
