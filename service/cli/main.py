@@ -267,7 +267,7 @@ def _parse_person(person: str) -> Literal["largest", "all"] | int:
         return "largest"
     if person == "all":
         return "all"
-    if person.isdecimal():
+    if person.isdecimal() and len(person) < 10:
         return int(person)
     raise UsageError(f"--person is '{person}'; it can be largest, all or a number from 0.")
 

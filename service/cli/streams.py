@@ -22,13 +22,13 @@ def read_photo(photo: Path, max_bytes: int) -> bytes:
     """The bytes of a file, or of standard input for `-`.
 
     Raises:
-        UsageError: standard input is a terminal.
+        UsageError: standard input is a terminal, or closed.
         OSError: the photo cannot be read, or is larger than `max_bytes`.
     """
     if str(photo) != STANDARD:
         return read_regular_file(photo, max_bytes)
-    if sys.stdin.isatty():
-        raise UsageError("- reads a photo from standard input, which is the terminal: add < photo.jpg")
+    if sys.stdin is None or sys.stdin.isatty():
+        raise UsageError("- reads a photo from standard input, which has none: add < photo.jpg")
     data = sys.stdin.buffer.read(max_bytes + 1)
     if len(data) > max_bytes:
         raise OSError(errno.EFBIG, f"Larger than {max_bytes:,} bytes", "standard input")
@@ -49,14 +49,14 @@ def check_output(option: str, path: str, photo: Path, *, as_json: bool) -> None:
     """Checks where a picture is to be written.
 
     Raises:
-        UsageError: it is the photo itself, also through links; or standard output, which is a terminal or
-            gets JSON.
+        UsageError: it is the photo itself, also through links; or standard output, which is a terminal, is
+            closed or gets JSON.
         OSError: there is no such photo.
     """
     if path == STANDARD and as_json:
         raise UsageError(f"--json and {option} - both write to standard output")
-    if path == STANDARD and sys.stdout.isatty():
-        raise UsageError(f"{option} - writes a picture, which a terminal cannot show: add > face.png")
+    if path == STANDARD and (sys.stdout is None or sys.stdout.isatty()):
+        raise UsageError(f"{option} - writes a picture to standard output, which takes none: add > face.png")
     if path == STANDARD or not os.path.exists(path):
         return
     if os.path.samefile(path, _STDIN if str(photo) == STANDARD else photo):

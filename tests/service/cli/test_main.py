@@ -143,6 +143,7 @@ def test_a_picture_of_an_eye_needs_no_finder(tmp_path: Path) -> None:
         (["synthesize", "{photo}", "-", "-o", "{empty}"], "- is one photo"),
         (["synthesize", "{empty}", "-o", "{empty}"], "There are no photos in"),
         (["synthesize", "{photo}", "-o", "{empty}", "--person", "tall"], "--person is 'tall'"),
+        (["synthesize", "{photo}", "-o", "{empty}", "--person", "9" * 5000], "--person is '9999"),
         (["eyes", "{empty}"], "Is a directory"),
         (["eyes", "{empty}/gone.jpg"], "No such file or directory"),
         (["eyes", "/dev/zero"], "/dev/zero: Not a regular file"),
@@ -258,6 +259,18 @@ def test_a_terminal_gets_no_picture_and_is_no_photo(photo: Path) -> None:
         assert done.returncode == 1 and said in done.stderr
     os.close(ours)
     os.close(terminal)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [(["eyes", "-"], "add < photo.jpg"), (["synthesize", "{photo}", "-o", "-"], "add > face.png")],
+)
+def test_streams_that_are_closed_are_told(given: list[str], said: str, photo: Path) -> None:
+    command = shlex.join([sys.executable, "-m", "service", *(each.format(photo=photo) for each in given)])
+    done = subprocess.run(
+        ["sh", "-c", f"{command} <&- >&-"], cwd=ROOT, stderr=subprocess.PIPE, text=True, timeout=120
+    )
+    assert done.returncode == 1 and done.stderr.startswith("eye2face: ") and said in done.stderr
 
 
 def test_on_a_terminal_the_progress_has_a_count_and_a_rate(photo: Path, tmp_path: Path) -> None:
