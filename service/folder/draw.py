@@ -270,9 +270,10 @@ def _plan_stems(photos: list[Path], folder: Path, manifest: Manifest) -> list[st
     earlier = {photo: _stem_of_rows(rows) for photo, rows in manifest.rows.items()}
     here = os.path.realpath(folder)
     taken = {*earlier.values(), *(_stem_of_face(name) for parent, name in inputs if parent == here)}
-    stems = []
+    stems, free = [], dict[str, Iterator[str]]()
     for photo in photos:
-        stem = earlier.get(_input(photo)) or next(each for each in _numbered(photo.stem) if each not in taken)
+        numbered = free.setdefault(photo.stem, _numbered(photo.stem))  # goes on: a taken name stays taken
+        stem = earlier.get(_input(photo)) or next(each for each in numbered if each not in taken)
         taken.add(stem)
         stems.append(stem)
     return stems

@@ -144,6 +144,16 @@ def test_a_photo_that_comes_later_takes_no_name_from_another(photos: Path, tmp_p
     assert (tmp_path / "faces" / "one-2.face.png").is_file()
 
 
+def test_the_same_name_in_many_folders_takes_no_time(tmp_path: Path) -> None:
+    photos = [Path(f"/{number}/0001.jpg") for number in range(6000)]
+    with open_manifest(tmp_path) as manifest:
+        folder = draw.OutputFolder(tmp_path, manifest, "run")
+        begin = time.thread_time()
+        stems = [job.stem for job in folder.plan(photos)]
+        assert time.thread_time() - begin < 1
+    assert stems[:2] == ["0001", "0001-2"] and len(set(stems)) == 6000
+
+
 def test_a_photo_named_twice_is_drawn_once(photos: Path, tmp_path: Path) -> None:
     photo = photos / "one.jpg"
     assert run(photo, photos / "one.jpg", photo, "-o", tmp_path / "faces") == 0
