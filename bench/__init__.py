@@ -1,1 +1,1 @@
-"""How fast the service is beside its floor and its peers; needs nothing but this machine."""
+"""Benchmarks of the service, beside a baseline without a server and other servers, on this machine."""

@@ -124,13 +124,13 @@ def main() -> None:
 
 
 def _processes_of(node: Any) -> list[int]:
-    """All that runs on a node, the replica among it."""
+    """All processes of a node, the replica included."""
     roots = [info.process.pid for infos in node.all_processes.values() for info in infos]
     return [pid for root in roots for pid in (root, *processes(root))]
 
 
 def _is_rays(pid: int) -> bool:
-    """Whether what has this id now is one of Ray's processes, and not another that came after it."""
+    """Whether the process with this ID is still one of Ray's, and not a later one."""
     try:
         return b"ray" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:

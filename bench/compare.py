@@ -1,4 +1,4 @@
-"""Throughput of this checkout beside others, in interleaved rounds: does a change make the service faster?
+"""Throughput of this checkout beside others, in interleaved rounds.
 
     python -m bench.compare ../before --model cpu --photo 250px --connections 32
 

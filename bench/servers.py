@@ -99,7 +99,7 @@ def _command(contender: Contender, port: int) -> list[str]:
 
 
 def stop(process: "subprocess.Popen[bytes]") -> None:
-    """Asks its processes to end, and after ten seconds ends those that are left."""
+    """Terminates its processes, and kills those that are left after ten seconds."""
     pids = processes(process.pid)
     for sign in (signal.SIGTERM, signal.SIGKILL):
         for pid in pids:
@@ -146,7 +146,7 @@ def _stat(folder: Path) -> list[str]:
 
 
 def wait_until_answering(port: int, session: int, max_wait_s: float = 120) -> str:
-    """Returns once anything speaks HTTP on the port; else what went wrong."""
+    """Returns once a server speaks HTTP on the port; else raises what went wrong."""
     end = time.monotonic() + max_wait_s
     while time.monotonic() < end:
         try:
@@ -184,7 +184,7 @@ def measure_usage(root: int) -> Usage:
 
 
 def cpu_name() -> str:
-    """What this machine says that its processor is."""
+    """The name of this machine's processor."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown")
 

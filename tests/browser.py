@@ -1,4 +1,4 @@
-"""Real Chromium, driven by Playwright, and a page in it that remembers what went wrong."""
+"""Real Chromium, driven by Playwright, and a page in it that records its errors."""
 
 import base64
 import time
@@ -52,7 +52,7 @@ class Watched:
         self.asked.append(request.url)
 
     def drop(self, data: bytes, name: str, media_type: str) -> None:
-        """Drops a file on the page, as the browser tells a page of it."""
+        """Drops a file on the page, by the event that a browser sends."""
         self._hand_over("drop", "dataTransfer", "DragEvent", data, name, media_type)
 
     def paste(self, data: bytes, name: str, media_type: str) -> None:
@@ -73,7 +73,7 @@ class Watched:
         )
 
     def press_for_a_file(self, key: str) -> FileChooser:
-        """Presses `key` until the browser asks for a file."""
+        """Presses `key` until the browser opens its file dialog."""
         choosers: list[FileChooser] = []
         self.page.on("filechooser", lambda chooser: choosers.append(chooser))
         for _ in range(PRESSES):

@@ -7,7 +7,7 @@ from tests.real import require
 
 
 def certify(folder: Path, name: str, *options: str) -> tuple[Path, Path]:
-    """A certificate for this machine that vouches for itself, and its key: NAME.pem and NAME.key."""
+    """A self-signed certificate for this machine and its key: NAME.pem and NAME.key."""
     words = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -days 2 -subj /CN=localhost"
     names = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
     made = folder / f"{name}.pem", folder / f"{name}.key"

@@ -1,4 +1,4 @@
-"""Who and how: persons who do not exist, and the ways a photo of one is taken; draws nothing.
+"""Random people who do not exist, and the conditions of a photo of one; draws nothing.
 
 Traits that go together in people go together here, so that an eye tells something of its face. Colors
 are RGB, 0 to 255.

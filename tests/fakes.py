@@ -1,4 +1,4 @@
-"""Small real things for the tests: a real ONNX model, a finder that knows the answer, pictures of many kinds.
+"""Small real parts for the tests: an ONNX model, a finder with known eyes, pictures of many kinds.
 
 Nothing here pretends to be a library: the model runs in ONNX Runtime, the pictures are encoded by
 Pillow, which the service does not use.

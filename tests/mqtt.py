@@ -1,4 +1,4 @@
-"""A real mosquitto on loopback, a listener that writes down what it publishes, and Frigate's events."""
+"""A real mosquitto on loopback, a listener that records what it publishes, and Frigate's events."""
 
 import json
 import socket
@@ -79,7 +79,7 @@ class Mosquitto:
 
 
 class Wire:
-    """A client of the broker: publishes for Frigate, and writes down all that comes, once each (QoS 2)."""
+    """A client of the broker: publishes as Frigate, and records all messages, each once (QoS 2)."""
 
     def __init__(self, port: int, username: str | None = None, password: str | None = None) -> None:
         self.got: list[tuple[str, bytes, float]] = []

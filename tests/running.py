@@ -1,4 +1,4 @@
-"""A service behind a real socket, in a process of its own or in a thread of the test's."""
+"""A service on a real socket, in its own process or in a thread of the test."""
 
 import asyncio
 import ctypes
@@ -26,7 +26,7 @@ ROOT = Path(__file__).parent.parent
 
 @dataclass(frozen=True)
 class Running:
-    """A service that runs: its process, its address, and the file that holds what it says."""
+    """A running service: its process, its address, and the file of its output."""
 
     process: "subprocess.Popen[bytes]"
     address: str
@@ -35,7 +35,7 @@ class Running:
 
 @contextmanager
 def running_service(folder: Path, **settings: object) -> Iterator[Running]:
-    """`eye2face serve` with these settings, ready; ended in the end. What it says is written to `folder`."""
+    """`eye2face serve` with these settings, ready; stopped at the end. Its output is written to `folder`."""
     port, log = find_free_port(), folder / "service.log"
     address = f"http{'s' * ('tls_cert_file' in settings)}://127.0.0.1:{port}"
     given = {"port": port, "device": "cpu", "eye_finder": "haar"} | settings

@@ -1,4 +1,4 @@
-"""What Prometheus and Grafana are given: checked by Prometheus' own tool, and by what the service counts."""
+"""The files for Prometheus and Grafana: checked by promtool, and against the service's metrics."""
 
 import json
 import re

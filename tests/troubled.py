@@ -1,4 +1,4 @@
-"""A small HTTP server on loopback: it makes trouble first, and then does what it is told for each request."""
+"""A small faulty HTTP server on loopback: its first requests fail in chosen ways."""
 
 import http.client
 import re
@@ -25,7 +25,7 @@ Trouble = Callable[[BaseHTTPRequestHandler], None]
 
 @dataclass
 class Server:
-    """The running server: where it listens, what it saw, and which troubles still wait, one a request."""
+    """The running server: its address, its requests, and the troubles left, one a request."""
 
     address: str
     troubles: list[Trouble]
@@ -38,7 +38,7 @@ class Server:
 
 @contextmanager
 def make_trouble(troubles: Sequence[Trouble], then: Trouble | None = None) -> Iterator[Server]:
-    """A server whose first requests meet `troubles`, one each, and whose others meet `then`."""
+    """A server whose first requests get one of the `troubles` each, and whose others get `then`."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -180,7 +180,7 @@ def cut(handler: BaseHTTPRequestHandler) -> None:
 
 
 def hang(seconds: float) -> Trouble:
-    """Says nothing for so long, then closes the connection."""
+    """Sends nothing for so long, then closes the connection."""
 
     def wait(handler: BaseHTTPRequestHandler) -> None:
         time.sleep(seconds)

@@ -1,4 +1,4 @@
-"""This service without its work: every photo is answered with one face that was drawn before.
+"""This service without decoding or model: every photo is answered with the same stored face.
 
 What is left is what HTTP costs: reading the request, keys and limits, the way to a worker and back, the
 answer, the metrics. BENCH_ROUTE=empty: a bare route of Starlette that reads the body and answers the same.
@@ -18,7 +18,7 @@ PORT = int(os.environ["BENCH_PORT"])
 
 
 def serve_empty() -> None:
-    """The least that a Python server can do with a photo."""
+    """A minimal Starlette application that reads the photo and answers."""
 
     async def synthesize(request: Request) -> Response:
         await request.body()
@@ -29,7 +29,7 @@ def serve_empty() -> None:
 
 
 def serve_hollow() -> None:
-    """All of the service but pictures and model."""
+    """The whole service, without images and model."""
     from service.http.server import run_server
     from service.pipeline import Pipeline, Synthesis
     from service.provenance.marking import Marker

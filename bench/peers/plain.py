@@ -1,4 +1,4 @@
-"""FastAPI as most people write it: everything in the handler, packages as they come."""
+"""FastAPI in its simplest form: everything in the handler, default settings."""
 
 import os
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""FastAPI by somebody who knows: a plain function, which runs in a thread, and one thread for each call."""
+"""FastAPI, tuned: a plain function, which runs in the thread pool, and one ONNX Runtime thread a call."""
 
 import os
 from typing import Annotated

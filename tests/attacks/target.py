@@ -1,4 +1,4 @@
-"""A service under attack: connections to it, its memory, and how fast it says that it lives."""
+"""A service under attack: connections to it, its memory, and the latency of /livez."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""Two checkouts are asked in turns, and what they gave is told beside each other."""
+"""Throughput of two checkouts, measured in interleaved rounds and printed side by side."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""What a device makes of a model is told by one command, or why it does not work there."""
+"""One command measures a model on a device, or says why the model does not run there."""
 
 import json
 import subprocess

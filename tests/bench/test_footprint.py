@@ -1,4 +1,4 @@
-"""What the service takes to start is told beside what its packages take."""
+"""The start-up time of the service, beside the time of its imports."""
 
 import json
 import os

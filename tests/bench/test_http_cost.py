@@ -1,4 +1,4 @@
-"""The cost of HTTP is measured on real servers, and what they answer is looked at."""
+"""CPU time of the HTTP layer, measured on real servers whose responses are checked."""
 
 import pytest
 import uvloop

@@ -1,4 +1,4 @@
-"""What the load sends and reads, in each form that a contender wants."""
+"""The load generator's requests and responses, in each form of body."""
 
 import asyncio
 import json

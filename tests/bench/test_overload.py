@@ -1,4 +1,4 @@
-"""Too much at once, in small: what is too much is refused at once, and nothing else happens to it."""
+"""Overload, scaled down: excess requests are refused at once, and the others are answered."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""What Ray adds is told within a round, and put where the document has its marks."""
+"""The overhead of Ray: differences within a round, written between the document's marks."""
 
 from pathlib import Path
 from typing import get_args

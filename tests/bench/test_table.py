@@ -1,4 +1,4 @@
-"""The table beside peers: docs/benchmarks.md shows that of the results in the repository."""
+"""docs/benchmarks.md shows the table of the committed results."""
 
 import json
 

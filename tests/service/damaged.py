@@ -102,7 +102,7 @@ def leave_a_part_out(random: Random, data: bytes) -> bytes:
 
 
 def cut_off_and_end(random: Random, data: bytes) -> bytes:
-    """As a program that only looks for the end of a file would take it for whole."""
+    """Cut off, but with an end marker, so that a naive check takes it for whole."""
     end = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"\0\0\0\0IEND\xaeB`\x82"}.get(data[:2], bytes(64))
     return cut_off(random, data) + end
 
@@ -114,7 +114,7 @@ MUTATIONS: Final[tuple[Callable[[Random, bytes], bytes], ...]] = (
 
 @dataclass(frozen=True, slots=True)
 class Damaged:
-    """One damaged picture, how it came to be, and the path that it is to be sent to."""
+    """One damaged picture, how it was damaged, and the path of its request."""
 
     about: str
     path: str

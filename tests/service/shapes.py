@@ -1,4 +1,4 @@
-"""What every answer must look like; asserted by all tests that speak HTTP."""
+"""Checks of every HTTP response: standard headers, and the shape of problems."""
 
 import re
 from typing import Any, Protocol

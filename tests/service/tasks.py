@@ -1,4 +1,4 @@
-"""Tasks of the tests for a photo; another process imports their functions from here."""
+"""Photo tasks for the tests; decoding processes import them from here."""
 
 import ctypes
 import os
@@ -18,7 +18,7 @@ from service.vision.photo import Photo
 
 
 def sleep(photo: Photo, seconds: float, *, finder: EyeFinder) -> int:
-    """The process's number, after so long; the photo and the finder are of no interest."""
+    """The process's ID, after so long; ignores photo and finder."""
     time.sleep(seconds)
     return os.getpid()
 
@@ -66,7 +66,7 @@ def return_an_object(photo: Photo, *, finder: EyeFinder) -> object:
 
 
 def say(message: bytes, photo: Photo, *, finder: EyeFinder) -> int:
-    """Says these bytes, as one does over whose process a photo has got power, and nothing more."""
+    """Sends these raw bytes, as a compromised process would, and nothing else."""
     os.write(int(sys.argv[1]), message)
     time.sleep(60)
     return 0
@@ -78,13 +78,13 @@ def saying(message: bytes) -> PhotoTask[int]:
 
 
 def forge_the_log(photo: Photo, *, finder: EyeFinder) -> None:
-    """Writes where the service's log may be."""
+    """Writes to the outputs that may be the service's log."""
     for output in (1, 2):
         os.write(output, b"forged\n")
 
 
 def look_around(photo: Photo, *, finder: EyeFinder) -> list[str]:
-    """What it can reach: the environment, and what is not refused."""
+    """What the process can reach: the environment, and the calls that are not refused."""
     reached = sorted(os.environ)
     for attempt in (lambda: os.listdir("/"), lambda: os.kill(os.getppid(), 0), socket.socket):
         try:
@@ -96,7 +96,7 @@ def look_around(photo: Photo, *, finder: EyeFinder) -> list[str]:
 
 
 def compute_on(photo: Photo, *, finder: EyeFinder) -> int:
-    """Answers, and computes in another thread without end."""
+    """Answers, and computes on in another thread without end."""
 
     def spin() -> None:
         while True:

@@ -396,7 +396,7 @@ def test_the_overlay_of_a_large_photo_is_1280_px(synthesizer: Synthesizer) -> No
 
 
 class LyingReader(InProcessReader):
-    """Answers as one does over whose process a photo has got power."""
+    """Answers as a compromised decoder process would."""
 
     answer: Any = None
 

@@ -30,13 +30,13 @@ def drawn_photos() -> list[DrawnPhoto]:
 
 @pytest.fixture(scope="session")
 def drawn_csv(tmp_path_factory: pytest.TempPathFactory, drawn_photos: list[DrawnPhoto]) -> Path:
-    """They, as files with a labeled CSV."""
+    """The drawn photos, as files with a labeled CSV."""
     return write_csv(tmp_path_factory.mktemp("drawn"), drawn_photos)
 
 
 @pytest.fixture(scope="session")
 def drawn_folder(tmp_path_factory: pytest.TempPathFactory, drawn_csv: Path) -> Path:
-    """They, prepared at the usual sizes; not to be written to."""
+    """The drawn photos, prepared at the usual sizes; not to be written to."""
     out = tmp_path_factory.mktemp("pairs") / "drawn"
     prepare(PrepareSettings(drawn_csv, out, chunk=8), progress=False)
     return out
@@ -50,7 +50,7 @@ def drawn_pairs(drawn_folder: Path) -> Pairs:
 
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory, drawn_csv: Path) -> Path:
-    """They, prepared at 32 px; a third of the training persons are `dev`."""
+    """The drawn photos, prepared at 32 px; a third of the training persons are `dev`."""
     out = tmp_path_factory.mktemp("pairs") / "tiny"
     settings = PrepareSettings(drawn_csv, out, eye_size=32, wide_size=48, face_size=32, dev_part=0.33)
     prepare(settings, progress=False)
@@ -65,7 +65,7 @@ def tiny_pairs(tiny_folder: Path) -> Pairs:
 
 @pytest.fixture(scope="session")
 def small_folder(tmp_path_factory: pytest.TempPathFactory, drawn_csv: Path) -> Path:
-    """They, with faces of 64 px, as the experiment wants them; a third of the training persons are `dev`."""
+    """The drawn photos, with faces of 64 px as in the experiment; a third of the people are `dev`."""
     out = tmp_path_factory.mktemp("pairs") / "small"
     prepare(PrepareSettings(drawn_csv, out, face_size=64, dev_part=0.33), progress=False)
     return out

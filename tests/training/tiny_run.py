@@ -25,7 +25,7 @@ TINY_STD = replace(TINY, objective="layer-stdmap", num_steps=24, warmup_steps=5)
 
 
 def main(arguments: list[str]) -> None:
-    """Runs it; see the module."""
+    """Runs it; see the module's docstring."""
     pairs, run, archives = (Path(argument) for argument in arguments[:3])
     recipe = replace(TINY_STD, objective=arguments[3])
     if len(arguments) > 4:

@@ -1,4 +1,4 @@
-"""Who is let in over HTTP: limits of keys and addresses, proxies, and bodies that come too slowly."""
+"""Access control over HTTP: limits by key and by address, proxies, and slow bodies."""
 
 import hashlib
 import socket

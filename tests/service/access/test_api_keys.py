@@ -1,4 +1,4 @@
-"""API keys: which open, what is said of the others, and files of keys that change."""
+"""API keys: which are accepted, the errors of the others, and key files that change."""
 
 import hashlib
 import logging
@@ -121,7 +121,7 @@ def test_a_new_key_is_long_and_never_the_same() -> None:
 
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A file with the key `old`, looked at anew each time."""
+    """A file with the key `old`, checked at each request."""
     monkeypatch.setattr(changes, "CHECK_EVERY_S", 0.0)
     path = tmp_path / "keys.txt"
     path.write_text(hash_key("old"))
@@ -144,7 +144,7 @@ def wait_for(store: KeyStore, *keys: str) -> None:
 
 
 def wait_for_check(store: KeyStore) -> None:
-    """Returns when the file was looked at."""
+    """Returns when the file was checked."""
     store.ring()
     for thread in threading.enumerate():
         if thread.name.endswith("(_check)"):
@@ -160,7 +160,7 @@ def test_keys_are_rotated_while_the_service_runs(file: Path) -> None:
 
 
 def break_file(file: Path, how: str) -> None:
-    """Puts something in the place of the file that holds no keys."""
+    """Replaces the file by one without keys."""
     file.unlink()
     if how == "fifo":
         os.mkfifo(file)

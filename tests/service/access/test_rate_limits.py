@@ -1,4 +1,4 @@
-"""How much one caller may ask for: what is let through, what is refused until when, what is remembered."""
+"""Limits per caller: accepted requests, refusals with Retry-After, and bounded memory."""
 
 from collections.abc import Iterator
 

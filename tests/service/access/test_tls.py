@@ -1,4 +1,4 @@
-"""HTTPS by the service itself: certificates, their renewal, rude clients, and whom the bridge trusts."""
+"""HTTPS by the service itself: certificates, their renewal, misbehaving clients, and the bridge's CAs."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""Both clients against a real service in a process of its own, and against a server that makes trouble."""
+"""Both clients against a real service in a process of its own, and against a faulty server."""
 
 import asyncio
 import gzip
@@ -51,7 +51,7 @@ PROBLEM = {"content_type": "application/problem+json"}
 
 
 class _Waiting:
-    """The async client called as the other one is, so that one test holds for both."""
+    """The async client with blocking methods, so that one test covers both clients."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self._args, self._options = args, options
@@ -69,7 +69,7 @@ Connect = Callable[..., Any]
 
 @pytest.fixture(params=[Client, _Waiting], ids=["waiting", "asyncio"])
 def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
-    """Makes either client; closes what it made."""
+    """Makes either client, and closes it at the end."""
     made: list[Any] = []
 
     def make(*args: Any, **options: Any) -> Any:

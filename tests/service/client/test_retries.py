@@ -1,4 +1,4 @@
-"""How long is waited between tries, and when there is no other."""
+"""The waits between retries, and when there is none."""
 
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime

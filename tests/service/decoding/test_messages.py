@@ -1,4 +1,4 @@
-"""A decoded message is the one that was encoded; bytes that were made to do harm are refused."""
+"""Messages survive encoding and decoding; malicious bytes are refused."""
 
 import math
 import time

@@ -1,4 +1,4 @@
-"""Photos read by processes: the same as in a thread, whatever happens to a process."""
+"""Photos read by processes: same results as in a thread, whatever happens to a process."""
 
 import math
 import os
@@ -79,7 +79,7 @@ OVERLAY = PhotoTask(draw_overlay, Image, 3 * 1280**2)
 
 @pytest.fixture(scope="module", autouse=True)
 def _tasks_of_the_tests() -> Iterator[None]:
-    """Processes know the tests' tasks as well, before they are shut in."""
+    """Lets processes import the tests' tasks before they enter the sandbox."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(worker_process, "_TASK_MODULES", (*worker_process._TASK_MODULES, "tests.service.tasks"))
         yield
@@ -97,7 +97,7 @@ def readers(number: int = 1) -> Iterator[ProcessPoolReader]:
 
 @pytest.fixture(scope="module")
 def one() -> Iterator[ProcessPoolReader]:
-    """One process, for the tests that leave it in good order."""
+    """One process, for tests that leave it usable."""
     with readers() as made:
         yield made
 
@@ -278,7 +278,7 @@ def test_of_several_photos_each_has_its_memory_in_turn(photo: bytes) -> None:
 
 @pytest.fixture
 def room_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine with memory for one of the test's photos at a time."""
+    """A memory budget for one of the test's photos at a time."""
     monkeypatch.setattr("service.decoding.reader.count_memory", lambda: 4096)
 
 

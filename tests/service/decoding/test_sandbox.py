@@ -1,4 +1,4 @@
-"""A process that is shut in reaches nothing."""
+"""A sandboxed process reaches nothing."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ from tests.running import ROOT
 
 
 def run(code: str) -> str:
-    """What a process of its own prints for this."""
+    """The output of this program in a process of its own."""
     command = [sys.executable, "-c", textwrap.dedent(code)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr

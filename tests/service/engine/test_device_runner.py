@@ -1,4 +1,4 @@
-"""A model on a CPU has taken the memory that it works with before the first photo comes."""
+"""A model on a CPU has allocated its memory before the first photo."""
 
 import threading
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Overload, deadlines, callers who leave, failures of the model, and health, through the whole service."""
+"""Overload, deadlines, disconnects, model failures and health, through the whole service."""
 
 import asyncio
 import os
@@ -50,7 +50,7 @@ def a_service(model: Path, **settings: Any) -> Iterator[tuple[TestClient, Engine
 
 
 class Held:
-    """Occupies every worker of a service until it is let go."""
+    """Occupies every worker of a service until released."""
 
     def __init__(self, client: TestClient, engine: Engine) -> None:
         self._event = threading.Event()

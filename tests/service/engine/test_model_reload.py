@@ -64,7 +64,7 @@ def wait_for(condition: Callable[[], Any], max_wait_s: float = 60) -> None:
 
 
 def put(new: Path, place: Path) -> None:
-    """As it should be done: no half of the file is ever seen."""
+    """Replaces the file atomically."""
     new.replace(place)
 
 
@@ -325,7 +325,7 @@ def test_whatever_the_new_file_does_the_old_one_stays(tmp_path: Path) -> None:
 
 @dataclass(frozen=True)
 class HeldFinder(KnownEyes):
-    """Sees one eye, once it is let."""
+    """Finds one eye, once it is released."""
 
     looking: threading.Event = field(default_factory=threading.Event)
     let: threading.Event = field(default_factory=threading.Event)

@@ -25,7 +25,7 @@ def a_pool(num_workers: int = 1, **options: Any) -> Iterator[WorkerPool]:
 
 
 class Gate:
-    """Work that waits until it is let through, and tells when it began."""
+    """Work that waits until it is released, and records when it began."""
 
     def __init__(self) -> None:
         self.begun, self.opened = threading.Event(), threading.Event()
@@ -239,7 +239,7 @@ def numbers(asked: Sequence[tuple[int, StageTimer]]) -> list[int]:
 
 
 class Model:
-    """Adds one; notes how many items came in each call, and fails where it is told to."""
+    """Adds one; records the items of each call, and fails where it is told to."""
 
     def __init__(self) -> None:
         self.sizes: list[int] = []

@@ -1,4 +1,4 @@
-"""Which models are there, what is said of each, and which one answers."""
+"""The list of models, the metadata of each, and the one in use."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""One eye out of what several looks saw of it."""
+"""Non-maximum suppression: one detection an eye, out of several scales."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""What the service makes of the network's candidates: each eye once, people, scores, and a second look."""
+"""From the network's candidates to eyes: each once, paired, scored, and searched at finer scales."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor

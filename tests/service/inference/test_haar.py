@@ -1,4 +1,4 @@
-"""The Haar finder: both eyes of faces of any size, tilt and light, and nobody where nobody is."""
+"""The Haar finder: both eyes of faces of any size, tilt and light, and none without a face."""
 
 import math
 import threading

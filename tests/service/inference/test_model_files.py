@@ -1,4 +1,4 @@
-"""Where model files are found, and by which name."""
+"""The locations and names of model files."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Which models are refused because of what they draw."""
+"""Models that are refused because of their output."""
 
 from pathlib import Path
 from typing import Literal
@@ -34,7 +34,7 @@ def test_a_model_that_draws_no_faces_is_refused(
 
 
 class Odd(Synthesizer):
-    """The tiny model, with a fault that only more than one eye at once brings out."""
+    """The tiny model, with a fault that only batches show."""
 
     def __call__(self, eyes_BHWC: Image) -> Image:
         return np.roll(super().__call__(eyes_BHWC), 1, axis=0)

@@ -1,4 +1,4 @@
-"""What /metrics tells, and whom."""
+"""The content of /metrics, and who may read it."""
 
 import hashlib
 from pathlib import Path

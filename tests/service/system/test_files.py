@@ -1,4 +1,4 @@
-"""Files: regular ones are read up to a size, nothing else is waited for, and what is written is whole."""
+"""Files: regular ones are read up to a size, others are refused without waiting, and writes are atomic."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""Memory: what there is, and that pixels never take more than their part of it."""
+"""Memory: the limit of the process, and the budget of pixels."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""How much of a photo is decoded: what the finder wants, and more only where an eye is small."""
+"""Decoding scales: what the finder needs, and finer ones only for small eyes."""
 
 import math
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""How well an eye is seen: comparable between sizes, and hopeless eyes are told from the others."""
+"""Quality of an eye: comparable between sizes, and separating usable eyes from others."""
 
 from collections.abc import Iterator
 from dataclasses import replace

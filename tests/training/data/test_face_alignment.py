@@ -1,4 +1,4 @@
-"""The aligned face: where its eyes land, that it is upright, and how much of it the photo lacks."""
+"""Face alignment: eye positions, rotation, and the part beyond the photo."""
 
 import math
 

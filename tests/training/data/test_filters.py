@@ -1,4 +1,4 @@
-"""Blur, covered eyes and colorfulness, told on drawn faces with one flaw each."""
+"""Blur, covered eyes and colorfulness, measured on drawn faces with one flaw each."""
 
 from dataclasses import replace
 

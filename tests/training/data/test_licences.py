@@ -1,4 +1,4 @@
-"""Which models may be called open."""
+"""Which models may have the license class open."""
 
 import pytest
 

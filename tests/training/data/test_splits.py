@@ -1,4 +1,4 @@
-"""Who is trained on and who is held out: by the person alone, the same for every model."""
+"""Splits into training and held-out people: by person, the same for every model."""
 
 import pytest
 

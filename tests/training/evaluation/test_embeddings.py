@@ -1,4 +1,4 @@
-"""Faces as lists of numbers."""
+"""Face embeddings."""
 
 import numpy as np
 import torch

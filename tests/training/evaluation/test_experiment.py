@@ -1,4 +1,4 @@
-"""The experiment from pairs to tables, with budgets of two steps."""
+"""The experiment from pairs to tables, with two steps a run."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The measure of what serving adds, on drawn faces whose eyes are known."""
+"""The gap between training and serving, on drawn faces with known eyes."""
 
 from dataclasses import replace
 from pathlib import Path

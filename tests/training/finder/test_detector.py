@@ -1,4 +1,4 @@
-"""The network's maps, what they should be, and what a wrong one costs."""
+"""The detector network: its output maps, their targets, and the loss."""
 
 import math
 from dataclasses import replace

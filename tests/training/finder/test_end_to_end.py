@@ -1,4 +1,4 @@
-"""What a finder does in the service, on drawn photos."""
+"""The finder end to end: its eyes through the service's pipeline, on drawn photos."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What counts as found, as false, and as neither; and that scores are fitted to what is true."""
+"""Recall, false positives and ignored eyes; and the calibration of scores."""
 
 import json
 from dataclasses import replace
@@ -37,7 +37,7 @@ EYES = eyes_from_points(ASTRONAUT_RIGHT_EYE, ASTRONAUT_LEFT_EYE)
 
 
 class Knowing:
-    """A finder that says the same of every picture."""
+    """A finder with the same output for every picture."""
 
     input_side_px = 10_000
 

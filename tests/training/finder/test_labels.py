@@ -1,4 +1,4 @@
-"""Which labels are learned from, which are measured on, and that no picture is both."""
+"""Labels for training and for evaluation; no picture is in both."""
 
 import csv
 import shutil

@@ -1,4 +1,4 @@
-"""Negatives: real pictures divided by their names, parts beside people, and drawn round things."""
+"""Negatives: pictures split by name, parts of photos beside people, and drawn round objects."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The autoencoder: its shapes, its cost and what it refuses."""
+"""The autoencoder: shapes, multiplications, invalid sizes, and growing a smaller one."""
 
 import pytest
 import torch

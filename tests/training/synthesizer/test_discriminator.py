@@ -1,4 +1,4 @@
-"""The discriminator: what it sees, and that it can tell."""
+"""The discriminator: its inputs, and that it learns."""
 
 import pytest
 import torch
