@@ -48,10 +48,9 @@ class PictureServer:
             ConfigurationError: the address or the file of keys cannot be used.
         """
         self._settings, self._accept, self._refuse_if_full = settings, accept, refuse_if_full
-        keys_file = str(settings.api_keys_file or "")
-        check = None if keys_file else refuse_foreign
+        check = None if settings.api_keys_file else refuse_foreign
         config = uvicorn.Config(
-            self._app(keys_file),
+            self._app(),
             http=partial(HttpProtocol, check=check),  # type: ignore[arg-type]  # uvicorn only calls it
             ws="none",
             lifespan="off",
@@ -77,9 +76,10 @@ class PictureServer:
         self._thread.join()
         self._socket.close()
 
-    def _app(self, keys_file: str) -> FastAPI:
+    def _app(self) -> FastAPI:
         app = FastAPI(openapi_url=None, telemetry={"tracing": False, "metrics": False, "logs": False})
-        app.state.access = AccessControl(Settings.model_construct(api_keys_file=keys_file))
+        own = Settings.model_construct(api_keys_file=self._settings.api_keys_file)
+        app.state.access = AccessControl(own)
         app.state.uploads = UploadMemoryLimit(_MAX_UPLOADS_BYTES)
         app.add_middleware(RequestMiddleware, metrics=Metrics())
         for error in HANDLED_ERRORS:
