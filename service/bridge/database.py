@@ -11,9 +11,11 @@ from service.settings import ConfigurationError
 MAX_REMEMBERED: Final = 20_000
 """Finished events and sent messages that are remembered: those of days, a few MB."""
 
+# No write waits for the disk: what is written outlives a killed process, but a power cut may take the last.
 _SCHEMA: Final = """
 PRAGMA locking_mode = exclusive;
 PRAGMA journal_mode = wal;
+PRAGMA synchronous = normal;
 PRAGMA secure_delete = on;
 CREATE TABLE IF NOT EXISTS done (key TEXT PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS pictures (key TEXT PRIMARY KEY, camera TEXT, photo BLOB);
