@@ -50,8 +50,14 @@ BUSY = answer(
 
 @pytest.fixture(scope="module")
 def face(address: str, snapshot: bytes) -> bytes:
+    """The pixels of the face in the snapshot."""
     with Client(address) as client:
-        return client.synthesize(snapshot)
+        return pixels(client.synthesize(snapshot))
+
+
+def pixels(image: bytes) -> bytes:
+    """What two files of one face have in common: their metadata tell apart when each was drawn."""
+    return PIL.Image.open(io.BytesIO(image)).tobytes()
 
 
 def test_an_event_becomes_a_face(
@@ -62,7 +68,7 @@ def test_an_event_becomes_a_face(
         wire.event()
         (result,) = wait_for(lambda: wire.json_on("eye2face/front_door/result"))
         (image,) = wire.on("eye2face/front_door/image")
-    assert image == face
+    assert pixels(image) == face
     assert PIL.Image.open(io.BytesIO(image)).size == (128, 128)
     assert result["sha256"] == hashlib.sha256(image).hexdigest()
     assert (result["event_id"], result["camera"]) == ("1607123955.475377-mxklsc", "front_door")
@@ -386,7 +392,8 @@ def test_a_snapshot_on_mqtt_becomes_a_face_once_and_a_retained_one_none(
             wire.publish(f"frigate/{topic}/snapshot", snapshot, retain=True)
         wire.publish("frigate/porch/person/snapshot", snapshot)
         wait_for(lambda: wire.on("eye2face/porch/result"))
-    assert wire.on("eye2face/yard/image") == wire.on("eye2face/porch/image") == [face]
+    images = wire.on("eye2face/yard/image") + wire.on("eye2face/porch/image")
+    assert [pixels(image) for image in images] == [face] * 2
     assert not wire.on("eye2face/old/#")
     assert {each["event_id"] for each in wire.json_on("eye2face/+/result")} == {None}
     assert not frigate.seen
@@ -415,7 +422,8 @@ def test_pictures_on_topics_become_faces_once_and_hostile_ones_none(
         wire.publish("porch/image", b"data:image/jpeg;base64," + base64.b64encode(snapshot), qos=0)
         wait_for(lambda: len(wire.json_on("eye2face/+/result")) == 2)
         wait_for(lambda: wire.on("eye2face/porch/result"))
-    assert wire.on("eye2face/yard/image") == wire.on("eye2face/porch/image") == [face]
+    images = wire.on("eye2face/yard/image") + wire.on("eye2face/porch/image")
+    assert [pixels(image) for image in images] == [face] * 2
     (result,) = wire.json_on("eye2face/yard/result")
     assert (result["event_id"], result["label"], result["zones"]) == (None, None, [])
     assert result["source_topic"] == "cams/yard/picture"
