@@ -80,7 +80,7 @@ $(SERVICE): $(STAMPS)/venv pyproject.toml requirements/$(BUILD).txt
 	@touch $@
 
 $(EVERYTHING): $(SERVICE) constraints.txt
-	$(INSTALL) --constraint constraints.txt --editable '.[bulk,mqtt,otel,training,dev]'
+	$(INSTALL) --constraint constraints.txt --editable '.[bulk,c2pa,mqtt,otel,training,dev]'
 	@touch $@
 
 bench/.venv/.stamp: bench/requirements.txt bench/requirements-triton.txt

@@ -288,6 +288,12 @@ class InferenceFailed(ModelError):
     code, title = "inference_failed", "Inference failed"
 
 
+class SigningFailed(ModelError):
+    """The face could not be signed with EYE2FACE_C2PA_CERT_FILE."""
+
+    code, title = "signing_failed", "Signing failed"
+
+
 class ReadingFailed(ModelError):
     """The decoder process died on this photo; another one has replaced it."""
 

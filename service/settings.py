@@ -141,6 +141,12 @@ class Settings(_EnvironmentSettings):
     marking_secret_file: Path | None = None
     """File of a secret that only this deployment's watermark follows from; without one the watermark is that
     of every such service, which anybody can forge."""
+    c2pa_cert_file: Path | None = None
+    """Certificate chain in PEM format that signs a C2PA manifest in every face; needs the extra c2pa."""
+    c2pa_key_file: Path | None = None
+    """Private key of that certificate, in PEM format."""
+    c2pa_trust_file: Path | None = None
+    """Root certificates in PEM format, whose signatures /verify takes for this deployment's."""
     operator_name: str = Field("", max_length=200, pattern=_LINE)
     """Who answers for the service and its faces, in /policy and in each face's metadata."""
     operator_contact: str = Field("", max_length=200, pattern=_LINE)
@@ -194,6 +200,12 @@ class Settings(_EnvironmentSettings):
             raise ValueError(
                 "tls_key_file is set without tls_cert_file; HTTPS needs both a key and a certificate"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_c2pa(self) -> Self:
+        if (self.c2pa_cert_file is None) != (self.c2pa_key_file is None):
+            raise ValueError("c2pa_cert_file and c2pa_key_file need each other")
         return self
 
     @property

@@ -112,7 +112,7 @@ _OF_THE_PHOTO: Final = _leaves(errors.ImageError) | {
     *(errors.SandboxMissing, errors.ReadingFailed, errors.OutOfMemory, errors.DeadlineExceeded)
 }
 _OF_THE_EYES: Final = _leaves(errors.EyeRefused) | {
-    *(errors.NoEyeFound, errors.NoSuchPerson, errors.NoSuchEye, errors.InferenceFailed)
+    *(errors.NoEyeFound, errors.NoSuchPerson, errors.NoSuchEye, errors.InferenceFailed, errors.SigningFailed)
 }
 
 SYNTHESIZE_ERRORS: Final = _OF_THE_UPLOAD | _OF_THE_PHOTO | _OF_THE_EYES

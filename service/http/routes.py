@@ -128,6 +128,7 @@ async def readyz(request: Request) -> Readiness:
         device=engine.synthesizer.device,
         model=engine.synthesizer.info.name,
         marking=engine.settings.marking,
+        signed=engine.model.current.marker.is_signing,
         num_workers=state.num_workers,
         num_busy=state.num_busy,
         num_queued=state.num_queued,

@@ -223,6 +223,7 @@ class Readiness(Answer):
     device: Literal["cpu", "cuda"]
     model: str
     marking: Literal["required", "off"] = Field(description="Whether faces have a watermark.")
+    signed: bool = Field(description="Whether faces have a signed C2PA manifest.")
     num_workers: int
     num_busy: int = Field(description="Busy workers.")
     num_queued: int = Field(description="Photos in the queue.")

@@ -1,4 +1,5 @@
-"""Marks every face as synthetic: a watermark in its pixels, and XMP metadata in its file.
+"""Marks every face as synthetic: a watermark in its pixels, XMP metadata in its file, and if configured a
+signed C2PA manifest.
 
 The watermark adds to the luma of the whole face one of `NUM_PATTERNS` sequences of signs over the DCT
 coefficients of middle frequencies (spread spectrum). The deployment's secret decides the signs; the secret
@@ -27,11 +28,9 @@ from service import __version__
 from service.access.secret_files import read_secret
 from service.inference.synthesizer import ModelInfo
 from service.pipeline import Face
+from service.provenance.signing import DIGITAL_SOURCE_TYPE, ManifestSigner, describe_face, open_signer
 from service.settings import Settings
 from service.vision.images import FaceFormat, Image, encode
-
-DIGITAL_SOURCE_TYPE: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
-"""Created by a trained model. Source: IPTC NewsCodes, Digital Source Type."""
 
 SYSTEM: Final = "eye2face"
 
@@ -94,18 +93,26 @@ class Marker:
         producer: str = SYSTEM,
         secret: bytes = PUBLIC_SECRET,
         has_watermark: bool = True,
+        signer: ManifestSigner | None = None,
     ) -> None:
         """`producer` answers for the faces; `secret` decides their watermark."""
+        self._model = model
+        self._signer = signer
         self._secret = secret
         self._signs = pattern_signs(secret) if has_watermark else None
         self._xmp_parts = _xmp_parts(model, producer)
+
+    @property
+    def is_signing(self) -> bool:
+        """Whether faces get a signed manifest."""
+        return self._signer is not None
 
     @classmethod
     def open(cls, settings: Settings, model: ModelInfo) -> Self:
         """The marker that the settings ask for.
 
         Raises:
-            ConfigurationError: the file of the secret cannot be used.
+            ConfigurationError: the file of the secret, of the certificate or of its key cannot be used.
         """
         if settings.marking == "off":
             _log.warning("EYE2FACE_MARKING=off: faces have no watermark, which laws may require")
@@ -114,20 +121,29 @@ class Marker:
             producer=settings.operator_name or SYSTEM,
             secret=open_secret(settings),
             has_watermark=settings.marking == "required",
+            signer=open_signer(settings),
         )
 
     def encode(self, face: Face, format: FaceFormat, *, label: bool = False) -> bytes:
-        """The face as a file that is marked; with `label` also visibly, by the letters "AI" in a corner."""
+        """The face as a file that is marked; with `label` also visibly, by the letters "AI" in a corner.
+
+        Raises:
+            SigningFailed: it cannot be signed.
+        """
         pixels = _draw_label(face.pixels) if label else face.pixels
         digest = hmac.digest(self._secret, pixels.tobytes(), "sha256")
         if self._signs is not None:
             pixels = _add_watermark(pixels, self._signs[digest[-1] % NUM_PATTERNS])
-        return _add_xmp(encode(pixels, format), format, self._write_xmp(digest), pixels.shape)
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        file = _add_xmp(encode(pixels, format), format, self._write_xmp(digest, now), pixels.shape)
+        if self._signer is None:
+            return file
+        manifest = describe_face(f"{SYSTEM} {self._model.name}", self._model.version, now)
+        return self._signer.sign(file, format, manifest)
 
-    def _write_xmp(self, digest: bytes) -> bytes:
+    def _write_xmp(self, digest: bytes, now: str) -> bytes:
         """The packet, with the time and an ID that the face and the secret decide."""
         face_id = str(uuid.UUID(bytes=digest[:16], version=5))
-        now = datetime.now(UTC).isoformat(timespec="seconds")
         before_time, before_id, between_ids, end = self._xmp_parts
         return f"{before_time}{now}{before_id}{face_id}{between_ids}{face_id}{end}".encode()
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, Self
 
 from service.provenance.marking import PUBLIC_SECRET, open_secret
+from service.provenance.signing import ManifestReader, SignatureState
 from service.provenance.watermark import THRESHOLD, WatermarkDetector
 from service.settings import Settings
 from service.vision.images import Image
@@ -22,17 +23,14 @@ _CLAIM: Final = re.compile(
 )
 """IPTC's term, which C2PA uses too, or China's label, anywhere in the file: no parser has to trust it."""
 
-_MANIFEST: Final = b"jumdc2pa"
-"""The description box of a C2PA manifest store. Source: C2PA 2.2, 11.1."""
-
 _Property = Literal["AISystemUsed", "CreateDate", "DocumentID"]
 
 
 @dataclass(frozen=True, slots=True)
 class SignatureLayer:
-    """What a C2PA manifest proves; it is not checked where no certificate is configured."""
+    """What a C2PA manifest proves."""
 
-    state: Literal["none", "unchecked", "invalid", "valid", "trusted"]
+    state: SignatureState
     confidence: Confidence
 
 
@@ -71,18 +69,25 @@ class Verification:
 class Verifier:
     """Looks for the marks of one deployment; may be shared by threads."""
 
-    def __init__(self, secret: bytes = PUBLIC_SECRET) -> None:
+    def __init__(self, secret: bytes = PUBLIC_SECRET, manifests: ManifestReader | None = None) -> None:
+        self._manifests = manifests or ManifestReader()
         self._detector = WatermarkDetector(secret)
         self._when_found: Confidence = "weak" if secret == PUBLIC_SECRET else "strong"
 
     @classmethod
     def open(cls, settings: Settings) -> Self:
-        """With the deployment's secret. Raises ConfigurationError: its file cannot be used."""
-        return cls(open_secret(settings))
+        """With the deployment's secret and the certificates that it trusts.
+
+        Raises:
+            ConfigurationError: a file of them cannot be used.
+        """
+        return cls(open_secret(settings), ManifestReader(settings.c2pa_trust_file))
 
     def verify(self, file: bytes, picture: Image) -> Verification:
         """The verdict on a file and the picture that was decoded from it, perhaps made smaller."""
-        signature, watermark = _read_signature(file), self._look(picture)
+        state = self._manifests.read(file)
+        signature = SignatureLayer(state, "proof" if state in ("trusted", "invalid") else "none")
+        watermark = self._look(picture)
         metadata = _read_metadata(file)
         return Verification(_judge(signature, watermark, metadata), signature, watermark, metadata)
 
@@ -102,10 +107,6 @@ def _judge(signature: SignatureLayer, watermark: WatermarkLayer, metadata: Metad
     if watermark.found:
         return "bears_our_mark"
     return "claims_to_be_synthetic" if metadata.says_synthetic else "nothing_found"
-
-
-def _read_signature(file: bytes) -> SignatureLayer:
-    return SignatureLayer("unchecked" if _MANIFEST in file else "none", "none")
 
 
 def _read_metadata(file: bytes) -> MetadataLayer:

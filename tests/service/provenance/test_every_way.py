@@ -13,7 +13,8 @@ from starlette.testclient import TestClient
 
 import service
 from service.cli.main import main
-from service.provenance.marking import DIGITAL_SOURCE_TYPE, PUBLIC_SECRET
+from service.provenance.marking import PUBLIC_SECRET
+from service.provenance.signing import DIGITAL_SOURCE_TYPE
 from service.provenance.watermark import WatermarkDetector
 from tests.service.provenance.test_marking import pixels_of
 
@@ -24,8 +25,8 @@ FORMATS: Final = ("png", "jpeg", "webp")
 ENCODE_FACES: Final = {"folder.draw", "http.open_inference.routes", "http.responses", "http.routes"}
 """Modules that let a marker write faces; Ray, the bridge and the page take theirs from them."""
 
-ENCODE_OTHER_PICTURES: Final = {"cli.doctor", "cli.main", "http.routes"}
-"""Modules that write photos with their eyes, or one to measure with."""
+ENCODE_OTHER_PICTURES: Final = {"cli.doctor", "cli.main", "http.routes", "provenance.signing"}
+"""Modules that write photos with their eyes, or one to try out."""
 
 
 def calls() -> Iterator[tuple[str, str]]:

@@ -17,7 +17,8 @@ from service import __version__
 from service.inference.model_files import model_path
 from service.inference.synthesizer import ModelInfo, read_model_info
 from service.pipeline import Face
-from service.provenance.marking import DIGITAL_SOURCE_TYPE, PUBLIC_SECRET, Marker
+from service.provenance.marking import PUBLIC_SECRET, Marker
+from service.provenance.signing import DIGITAL_SOURCE_TYPE
 from service.provenance.watermark import WatermarkDetector
 from service.settings import ConfigurationError, Settings
 from service.vision.eyes import measure_quality
