@@ -52,7 +52,7 @@ def test_the_generated_tables_are_up_to_date() -> None:
 
 
 def test_every_setting_that_is_named_exists() -> None:
-    named = set(re.findall(r"EYE2FACE_[A-Z_]*[A-Z]", TEXT)) - {"EYE2FACE_BRIDGE"}
+    named = set(re.findall(r"EYE2FACE_[A-Z0-9_]*[A-Z]", TEXT)) - {"EYE2FACE_BRIDGE"}
     assert named <= {*list_variables(Settings), *list_variables(BridgeSettings), REQUIRE_REAL}
 
 

@@ -213,7 +213,7 @@ def list_answered(kind: type[Eye2FaceError] = Eye2FaceError) -> Iterator[type[Ey
 def _cause(kind: type[Eye2FaceError]) -> str:
     if kind is Eye2FaceError:
         return "An unexpected failure; the log has the request ID."
-    return re.sub(r"EYE2FACE_[A-Z_]+(=\w+)?", r"`\g<0>`", str(kind.__doc__).splitlines()[0])
+    return re.sub(r"EYE2FACE_[A-Z0-9_]+(=\w+)?", r"`\g<0>`", str(kind.__doc__).splitlines()[0])
 
 
 def get_examples(address: str) -> dict[tuple[Path, str], str]:

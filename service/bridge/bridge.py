@@ -238,7 +238,9 @@ class Bridge:
         start, event = time.monotonic(), pending.event
         photo = event.photo or self._source.fetch(event)
         fetched = time.monotonic()
-        synthesis = self._service.synthesize_faces(photo, person="largest", format=self._settings.format)
+        synthesis = self._service.synthesize_faces(
+            photo, person="largest", format=self._settings.format, label=True
+        )
         waited, snapshot, service = start - pending.taken_at, fetched - start, time.monotonic() - fetched
         timings = {"waited": waited, "snapshot": snapshot, "service": service}
         waited_ms = (time.monotonic() - pending.taken_at) * 1000

@@ -89,15 +89,16 @@ class AsyncClient(AbstractAsyncContextManager["AsyncClient"]):
         person: Person = "largest",
         input: Input = "auto",
         format: Format = "png",
+        label: bool = False,
     ) -> bytes:
-        """The image file of one synthetic face.
+        """The image file of one synthetic face; with `label` the letters "AI" are in a corner of it.
 
         Raises:
             Eye2FaceError: the service answered an error, or nothing (`CallFailed`).
             OSError: the photo's file cannot be read.
         """
         media_type = f"image/{format}"
-        query = {"eye": eye, "person": person, "input": input, "format": format}
+        query = {"eye": eye, "person": person, "input": input, "format": format, "label": _write(label)}
         return parse_image(await self._post("/synthesize", photo, media_type, query), media_type)
 
     async def synthesize_faces(
@@ -108,13 +109,14 @@ class AsyncClient(AbstractAsyncContextManager["AsyncClient"]):
         person: Person | Literal["all"] = "all",
         input: Input = "auto",
         format: Format = "png",
+        label: bool = False,
     ) -> Synthesis:
         """The faces of everybody in the photo, each with its eye and quality.
 
         Raises:
             Eye2FaceError, OSError: as `synthesize`; with `all`, refused eyes are in the answer.
         """
-        query = {"eye": eye, "person": person, "input": input, "format": format}
+        query = {"eye": eye, "person": person, "input": input, "format": format, "label": _write(label)}
         return parse_json(await self._post("/synthesize", photo, _JSON, query), Synthesis)
 
     async def find_eyes(self, photo: Photo, *, all: bool = False) -> PhotoEyes:
@@ -123,7 +125,7 @@ class AsyncClient(AbstractAsyncContextManager["AsyncClient"]):
         Raises:
             Eye2FaceError, OSError: as `synthesize`.
         """
-        return parse_json(await self._post("/eyes", photo, _JSON, {"all": str(all).lower()}), PhotoEyes)
+        return parse_json(await self._post("/eyes", photo, _JSON, {"all": _write(all)}), PhotoEyes)
 
     async def check_ready(self) -> Readiness:
         """The device and model in use; no retries.
@@ -211,6 +213,11 @@ class Client(AbstractContextManager["Client"]):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _write(value: bool) -> str:
+    """A switch as queries have it."""
+    return str(value).lower()
 
 
 def encode_photo(photo: Photo) -> bytes:

@@ -68,6 +68,7 @@ class SynthesizeQuery(_Query):
     format: Literal["png", "jpeg", "webp"] | None = Field(
         None, description="Image format of the face; default: the preferred one of `Accept`, in JSON PNG."
     )
+    label: bool = Field(False, description='Draw the letters "AI" into a corner of the face.')
 
 
 class VerifyQuery(_Query):

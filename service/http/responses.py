@@ -21,10 +21,16 @@ _EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 
 
 def synthesis_answer(
-    synthesis: Synthesis, format: FaceFormat, model: LoadedModel, request_id: str, timer: StageTimer
+    synthesis: Synthesis,
+    format: FaceFormat,
+    model: LoadedModel,
+    request_id: str,
+    timer: StageTimer,
+    *,
+    label: bool,
 ) -> schemas.SynthesisAnswer:
     """The JSON answer of `/synthesize`."""
-    files = [model.marker.encode(face, format) for face in synthesis.faces]
+    files = [model.marker.encode(face, format, label=label) for face in synthesis.faces]
     timer.end("encode")
     return schemas.SynthesisAnswer(
         faces=[_face(face, file, format) for face, file in zip(synthesis.faces, files, strict=True)],

@@ -185,9 +185,11 @@ async def synthesize(request: Request) -> Response:
     def finish(drawn: DrawnFaces, timer: StageTimer) -> bytes:
         synthesis = model.pipeline.finish(drawn, timer)
         if media_type == JSON:
-            answer = synthesis_answer(synthesis, query.format or "png", model, request_id, timer)
+            answer = synthesis_answer(
+                synthesis, query.format or "png", model, request_id, timer, label=query.label
+            )
             return answer.model_dump_json().encode()
-        face = model.marker.encode(synthesis.faces[0], FACE_FORMATS[media_type])
+        face = model.marker.encode(synthesis.faces[0], FACE_FORMATS[media_type], label=query.label)
         timer.end("encode")
         return face
 
@@ -225,9 +227,9 @@ async def synthesize_batch(request: Request) -> Response:
     def finish(upload: UploadedPhoto, drawn: DrawnFaces, timer: StageTimer) -> BatchResult:
         synthesis = model.pipeline.finish(drawn, timer)
         if media_type == openapi.ZIP:
-            faces = [model.marker.encode(face, format) for face in synthesis.faces]
+            faces = [model.marker.encode(face, format, label=query.label) for face in synthesis.faces]
             return BatchResult(upload.file_name, faces=faces)
-        answer = synthesis_answer(synthesis, format, model, request_id, timer)
+        answer = synthesis_answer(synthesis, format, model, request_id, timer, label=query.label)
         return BatchResult(upload.file_name, answer)
 
     def work(upload: UploadedPhoto) -> Work[PhotoRequest, SelectedCrops, DrawnFaces, BatchResult]:

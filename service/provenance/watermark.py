@@ -36,7 +36,7 @@ _DCT: Final = np.cos(np.pi / SIDE_PX * (_POSITION + 0.5) * _FREQUENCY).astype(np
 
 @dataclass(frozen=True, slots=True)
 class WatermarkScore:
-    """The best of all looks at a picture, and the probability that a picture without watermark reaches it."""
+    """The best of the looks at a picture, and the probability that a picture without watermark reaches it."""
 
     score: float
     false_alarm_probability: float
@@ -58,10 +58,11 @@ class WatermarkDetector:
     def find(self, picture: Image) -> WatermarkScore:
         """The score of the picture; if that is too low as it is, of what it may be cut from."""
         best, num_looks = self.look(picture).max(), len(self._signs_of_both)
-        if best < THRESHOLD:
-            for coefficients in _cut_looks(picture):
-                scores = self._scores(coefficients)
-                best, num_looks = max(best, scores.max()), num_looks + scores.size
+        for coefficients in _cut_looks(picture):
+            if best >= THRESHOLD:
+                break
+            scores = self._scores(coefficients)
+            best, num_looks = max(best, scores.max()), num_looks + scores.size
         return WatermarkScore(float(best), min(1.0, num_looks * 0.5 * math.erfc(best / math.sqrt(2))))
 
     def look(self, picture: Image) -> _Floats:

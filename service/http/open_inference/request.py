@@ -66,6 +66,7 @@ class _Parameters(_Shape):
     person: str | _Natural | None = None
     input: str | None = None
     format: str | None = None
+    label: bool | None = None
     timeout: Annotated[int, Meta(ge=1, le=2**63 - 1)] | None = None
     binary_data_output: bool = False
 

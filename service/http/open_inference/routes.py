@@ -212,11 +212,13 @@ def _finish(
     synthesis, format = model.pipeline.finish(drawn, timer), asked.query.format or "png"
     contents: dict[Output, list[bytes]] = {}
     if "result" in asked.outputs:
-        answer = synthesis_answer(synthesis, format, model, request_id, timer)
+        answer = synthesis_answer(synthesis, format, model, request_id, timer, label=asked.query.label)
         contents["result"] = [answer.model_dump_json().encode()]
         contents["face"] = [base64.b64decode(face.image) for face in answer.faces]
     else:
-        contents["face"] = [model.marker.encode(face, format) for face in synthesis.faces]
+        contents["face"] = [
+            model.marker.encode(face, format, label=asked.query.label) for face in synthesis.faces
+        ]
         timer.end("encode")
     return {
         name: [encode_element(each, name, is_binary=is_binary) for each in contents[name]]

@@ -104,6 +104,14 @@ def test_the_face_comes_in_the_format_that_is_asked_for(connect: Connect, addres
     assert (pixels_of(face.image), face.format) == (pixels_of(file), format)
 
 
+def test_a_label_is_drawn_into_the_face(connect: Connect, address: str) -> None:
+    client = connect(address)
+    plain, labeled = (client.synthesize(astronaut(), input="eye", label=label) for label in (False, True))
+    assert pixels_of(plain) != pixels_of(labeled)
+    (face,) = client.synthesize_faces(astronaut(), input="eye", label=True).faces
+    assert pixels_of(face.image) == pixels_of(labeled)
+
+
 def test_the_eye_and_person_that_are_asked_for_are_taken(connect: Connect, address: str) -> None:
     client = connect(address)
     for side in ("left", "right"):

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
@@ -72,6 +73,22 @@ def test_a_batch_marks(client: TestClient, photo: bytes, format: str) -> None:
     assert len(faces) == 4
     for face in faces:
         assert_marked(face)
+
+
+def test_a_label_is_drawn_where_it_is_asked_for(client: TestClient, photo: bytes) -> None:
+    plain, labeled = (
+        pixels_of(client.post(f"/synthesize?label={label}", content=photo, headers=JPEG).content)
+        for label in ("false", "true")
+    )
+    corner = np.abs(labeled[-8:, -12:].astype(int) - plain[-8:, -12:])
+    assert corner.max() > 60
+    route = "/synthesize/batch?label=true"
+    archive = client.post(route, files=[("image", photo)], headers={"accept": "application/zip"}).content
+    with zipfile.ZipFile(io.BytesIO(archive)) as zipped:
+        np.testing.assert_array_equal(pixels_of(zipped.read("000.png")), labeled)
+    (result,) = client.post(route, files=[("image", photo)]).json()["results"]
+    file = base64.b64decode(result["answer"]["faces"][0]["image"])
+    np.testing.assert_array_equal(pixels_of(file), labeled)
 
 
 @pytest.mark.parametrize("format", FORMATS)
