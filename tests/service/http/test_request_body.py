@@ -7,6 +7,7 @@ import time
 import tracemalloc
 from collections.abc import Iterable
 from contextlib import closing
+from typing import Any
 
 import httpx
 import pytest
@@ -381,6 +382,26 @@ def test_beyond_the_limit_large_bodies_are_refused_and_small_ones_beyond_twice_a
     with hold(limit) as other, hold(limit) as large:
         other.grow(1)
         large.grow(600)
+
+
+@pytest.mark.parametrize("kind", ["image", "JSON", "form"])
+def test_the_bytes_of_a_body_are_counted_as_they_arrive(kind: str) -> None:
+    body, content_type = {
+        "image": (PHOTO, "image/png"),
+        "JSON": (as_json({"image": base64.b64encode(PHOTO).decode()}), "application/json"),
+        "form": form([("image", ("a.png", PHOTO))]),
+    }[kind]
+    sender = Sender([body[:1000], body[1000:]])
+    request = make_request(sender, content_type, {})
+    counted = list[int]()
+
+    async def receive() -> Any:
+        counted.append(request.state.body.num_bytes)
+        return await sender.receive()
+
+    request._receive = receive
+    asyncio.run(read_photo(request, max_bytes=10**6, max_s=10))
+    assert counted[:2] == [0, 1000] and request.state.body.num_bytes == len(body)
 
 
 def test_a_body_that_fails_leaves_its_room() -> None:

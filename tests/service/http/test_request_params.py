@@ -76,3 +76,8 @@ def test_a_long_accept_takes_no_time(accept: str) -> None:
     begin = time.process_time()
     negotiate(accept, OFFERS)
     assert time.process_time() - begin < 0.05
+
+
+@pytest.mark.parametrize(("num_before", "chosen"), [(99, "image/webp"), (100, None)])
+def test_later_media_ranges_of_accept_do_not_count(num_before: int, chosen: str | None) -> None:
+    assert negotiate("a/b," * num_before + "image/webp", OFFERS) == chosen
