@@ -61,6 +61,9 @@ class _Output(_Shape):
     parameters: _OutputParameters | None = None
 
 
+_ALL_OUTPUTS: Final = [_Output(name=name) for name in OUTPUTS]
+
+
 class _Parameters(_Shape):
     eye: str | None = None
     person: str | _Natural | None = None
@@ -69,6 +72,9 @@ class _Parameters(_Shape):
     label: bool | None = None
     timeout: Annotated[int, Meta(ge=1, le=2**63 - 1)] | None = None
     binary_data_output: bool = False
+
+
+_NO_PARAMETERS: Final = _Parameters()
 
 
 class _Request(_Shape):
@@ -176,7 +182,7 @@ def _complete(request: _Request, image: _Input, photos: list[bytes]) -> Inferenc
             f"The shape of '{INPUT}' is {image.shape[:8]}, and it holds {len(photos)} files; "
             "it must be [number of files], one at least."
         )
-    told = request.parameters or _Parameters()
+    told = request.parameters or _NO_PARAMETERS
     options = {name: getattr(told, name) for name in SynthesizeQuery.model_fields}
     return InferenceRequest(
         photos=photos,
@@ -219,8 +225,8 @@ def _explain(reason: str) -> str:
 
 
 def _find_image(inputs: list[_Input]) -> _Input:
-    found = ", ".join(f"'{each.name[:40]}' {each.datatype[:40]}" for each in inputs[:5])
     if [(each.name, each.datatype) for each in inputs] != [(INPUT, "BYTES")]:
+        found = ", ".join(f"'{each.name[:40]}' {each.datatype[:40]}" for each in inputs[:5])
         raise InvalidParameter(f"The inputs are {found or 'none'}; there is one, '{INPUT}' BYTES.")
     return inputs[0]
 
@@ -250,7 +256,7 @@ def _split(image: _Input, data: memoryview, max_photos: int) -> list[bytes]:
 
 def _read_outputs(wanted: list[_Output] | None, *, is_binary: bool) -> dict[Output, bool]:
     outputs: dict[Output, bool] = {}
-    for each in wanted or [_Output(name=name) for name in OUTPUTS]:
+    for each in wanted or _ALL_OUTPUTS:
         name = next((known for known in OUTPUTS if known == each.name), None)
         if name is None or name in outputs:
             raise InvalidParameter(

@@ -1,6 +1,7 @@
 """The routes of the Open Inference Protocol: health, metadata and inference of the one model in use."""
 
 import base64
+from collections.abc import Sequence
 from enum import Enum
 from functools import partial
 from typing import Any, Final
@@ -33,6 +34,7 @@ from service.http.routes import (
     free_engine,
     loaded_engine,
     run_each,
+    run_work,
     synthesis_options,
 )
 from service.http.schemas import Shape
@@ -144,7 +146,7 @@ async def infer(request: Request) -> Response:
     """The synthetic faces of the photos in the input `image`, and the JSON answers of `/synthesize`."""
     engine = free_engine(request)
     model = _find_model(request, engine)
-    if request.url.query:
+    if request.scope["query_string"]:
         raise InvalidParameter("The query is not read here; send its options in 'parameters'.")
     deadline_ms = read_deadline_ms(request, engine.settings.deadline_ms)
     asked = await _read(request, engine)
@@ -157,8 +159,15 @@ async def infer(request: Request) -> Response:
         finish = partial(_finish, model, asked, request.state.request_id)
         return Work(PhotoRequest(photo.data, options), model.pipeline.read, model.pipeline.draw, finish)
 
+    photos = [UploadedPhoto("", each) for each in asked.photos]
+    drawn: Sequence[dict[Output, list[bytes]] | BaseException]
     with cancel_on_disconnect(request):
-        drawn = await run_each(engine, work, [UploadedPhoto("", each) for each in asked.photos], deadline_ms)
+        if len(photos) == 1:  # tasks would cost more than all else here
+            alone = await run_work(engine, work(photos[0]), deadline_ms)
+            drawn = [alone]
+        else:
+            several = await run_each(engine, work, photos, deadline_ms)
+            drawn = several
     elements: dict[Output, list[bytes]] = {name: [] for name in asked.outputs}
     for number, each in enumerate(drawn):
         if isinstance(each, BaseException):

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import io
 import json
 import struct
 import warnings
@@ -11,12 +12,13 @@ from typing import Any
 
 import httpx
 import numpy as np
+import PIL.Image
 import pytest
 from starlette.testclient import TestClient
 
 from service.http.app import create_app
 from service.settings import Settings
-from tests.fakes import astronaut, encoded, failing_model, pixels_of
+from tests.fakes import astronaut, encoded, failing_model
 from tests.service.shapes import check_standard_headers
 
 with warnings.catch_warnings(action="ignore"):
@@ -90,9 +92,11 @@ def test_tritons_client_gets_the_face_and_the_answer_of_synthesize(
         known.get_response().items() >= {"id": "42", "model_name": "tiny", "model_version": "0.0.1"}.items()
     )
     result = json.loads(known.as_numpy("result")[0])
-    assert set(result) == set(answer) and result["faces"] == answer["faces"]
+    assert set(result) == set(answer)
+    drawn, expected = result["faces"][0], answer["faces"][0]
     (face,) = known.as_numpy("face")
-    assert face == base64.b64decode(answer["faces"][0]["image"]) and face.startswith(b"\xff\xd8")
+    assert face == base64.b64decode(drawn.pop("image")) and face.startswith(b"\xff\xd8")
+    assert expected.pop("image") and drawn == expected
 
 
 @pytest.mark.parametrize("binary", [False, True])
@@ -133,13 +137,12 @@ def test_everybody_in_an_image_is_in_both_outputs(client: TestClient) -> None:
     assert face["shape"] == [2] and result["shape"] == [1]
 
 
-def test_the_face_alone_is_that_of_both(client: TestClient, photo: bytes) -> None:
+def test_the_face_alone_has_the_pixels_of_both(client: TestClient, photo: bytes) -> None:
     alone = client.post(INFER, json=in_json(photo, outputs=[{"name": "face"}])).json()["outputs"]
     both = client.post(INFER, json=in_json(photo)).json()["outputs"]
     assert [each["name"] for each in alone] == ["face"]
-    (one,), (other,) = alone[0].pop("data"), both[0].pop("data")
-    assert pixels_of(base64.b64decode(one)) == pixels_of(base64.b64decode(other))
-    assert alone == both[:1]
+    files = [io.BytesIO(base64.b64decode(each["data"][0])) for each in (alone[0], both[0])]
+    assert len({PIL.Image.open(file).tobytes() for file in files}) == 1
 
 
 def test_errors_are_those_of_the_other_routes_in_the_protocols_shape(client: TestClient) -> None:
