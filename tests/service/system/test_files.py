@@ -96,3 +96,16 @@ def test_what_a_killed_process_was_writing_is_removed(tmp_path: Path) -> None:
         assert len(list(tmp_path.iterdir())) == 2
         remove_parts(tmp_path)
         assert [each.name for each in tmp_path.iterdir()] == ["user's.part"]
+
+
+def test_a_link_in_the_place_of_what_is_written_is_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Although its random name were known."""
+    monkeypatch.setattr("secrets.token_hex", lambda _: "0")
+    target = tmp_path / "target"
+    target.write_text("kept")
+    (tmp_path / ".eye2face-0.part").symlink_to(target)
+    with pytest.raises(FileExistsError), replace_file(tmp_path / "face.png") as file:
+        file.write(b"face")
+    assert target.read_text() == "kept" and not (tmp_path / "face.png").exists()
