@@ -37,18 +37,19 @@ from service.settings import BridgeSettings, Settings, warn_about_unknown_variab
 from service.system.signals import ignore_sighup
 from service.vision.images import encode
 
-app = typer.Typer(
-    help="One eye in, one synthetic face out.",
-    no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    pretty_exceptions_enable=False,
-)
-
 
 def _examples(*lines: str) -> str:
     """The end of a command's help; typer prints a line for each paragraph."""
     return "\n\n".join(["Examples:", *lines])
 
+
+app = typer.Typer(
+    help="One eye in, one synthetic face out.",
+    epilog=_examples("eye2face serve", "eye2face synthesize photo.jpg -o face.png"),
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+)
 
 _Model = Annotated[str | None, typer.Option(help="Name of a shipped model or path of an ONNX file.")]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -36,6 +36,9 @@ FACE_SUFFIXES: Final[dict[str, FaceFormat]] = {
     ".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp",
 }  # fmt: skip
 
+_OTHER_SUFFIXES: Final = {".avif", ".bmp", ".gif", ".heic", ".jfif", ".jpe", ".tif", ".tiff"}
+"""Endings of pictures that faces are not written as."""
+
 PARQUET_NAME = "manifest.parquet"
 
 _INTERRUPTED: Final = 130
@@ -47,16 +50,23 @@ class NoFace(Eye2FaceError):
 
 
 def is_one_face(output: str) -> bool:
-    """Whether the output is `-` or a file with the ending of a picture, and not a folder."""
-    is_file = Path(output).suffix.lower() in FACE_SUFFIXES and not output.endswith("/")
-    return output == STANDARD or (is_file and not os.path.isdir(output))
+    """Whether the output is `-` or a file with the ending of a picture, and not a folder.
+
+    Raises:
+        UsageError: the file would be a picture of another format.
+    """
+    suffix = Path(output).suffix.lower()
+    is_folder = output.endswith("/") or os.path.isdir(output)
+    if suffix in _OTHER_SUFFIXES and not is_folder:
+        raise UsageError(f"-o {output}: faces are written as .png, .jpg or .webp; a folder's name ends in /")
+    return output == STANDARD or (suffix in FACE_SUFFIXES and not is_folder)
 
 
 def face_format(output: str, asked: FaceFormat | None) -> FaceFormat:
     """The format of the faces: the one that was asked for, else that of the file's ending, else PNG.
 
     Raises:
-        UsageError: the two contradict each other.
+        UsageError: the two contradict each other, or the ending is that of another format.
     """
     named = FACE_SUFFIXES.get(Path(output).suffix.lower()) if is_one_face(output) else None
     if asked and named and asked != named:
@@ -119,7 +129,7 @@ def draw_photos(
         if not photos:
             raise NoPhotos(f"All files there are faces drawn earlier, according to {output / NAME}.")
         if num_faces := len(listing.photos) - len(photos):
-            listing.left_out["faces drawn earlier"] += num_faces
+            listing.left_out["drawn earlier"] += num_faces
         folder = OutputFolder(output, manifest, run)
         results: dict[Path, PhotoResult] = {}
         try:

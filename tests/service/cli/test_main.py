@@ -138,6 +138,7 @@ def test_a_picture_of_an_eye_needs_no_finder(tmp_path: Path) -> None:
             ["synthesize", "{photo}", "-o", "one.webp", "--format", "png"],
             "of webp, but --format is png",
         ),
+        (["synthesize", "{photo}", "-o", "{empty}/one.GIF"], r"written as \.png, \.jpg or \.webp"),
         (["synthesize", "{photo}", "-o", "-", "--json"], "both write to standard output"),
         (["eyes", "{photo}", "--overlay", "-", "--json"], "both write to standard output"),
         (["synthesize", "{photo}", "-", "-o", "{empty}"], "- is one photo"),
@@ -180,6 +181,7 @@ def test_one_photo_becomes_one_file_in_the_format_of_its_ending(
 
 def test_a_folder_may_have_the_name_of_a_picture(photo: Path, tmp_path: Path) -> None:
     assert run("synthesize", photo, "-o", f"{tmp_path}/new.png/") == 0
+    assert run("synthesize", photo, "-o", f"{tmp_path}/new.gif/") == 0
     assert run("synthesize", photo, "-o", tmp_path / "new.png") == 0  # it exists
     assert (tmp_path / "new.png" / "astronaut.face.png").is_file()
 
@@ -479,6 +481,7 @@ def test_the_command_shows_its_version_and_its_help(capsys: pytest.CaptureFixtur
     assert run("--help") == 0
     told = capsys.readouterr().out
     assert all(command in told for command in ("serve", "synthesize", "eyes", "doctor"))
+    assert "eye2face synthesize photo.jpg -o face.png" in told
 
 
 def test_every_command_has_a_short_help_with_valid_examples(capsys: pytest.CaptureFixture[str]) -> None:

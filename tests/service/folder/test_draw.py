@@ -123,7 +123,7 @@ def test_faces_drawn_earlier_are_counted(photos: Path, capsys: pytest.CaptureFix
     run(photos, "-o", photos)
     assert "left out" not in capsys.readouterr().err
     run(photos, "-o", photos)
-    assert "left out: 2 faces drawn earlier, 1 .jsonl, 1 .parquet\n" in capsys.readouterr().err
+    assert "left out: 2 drawn earlier, 1 .jsonl, 1 .parquet\n" in capsys.readouterr().err
 
 
 def test_a_folder_of_faces_alone_is_refused(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
