@@ -17,11 +17,19 @@ Verdict = Literal["signed_here", "tampered", "bears_our_mark", "claims_to_be_syn
 Confidence = Literal["none", "weak", "strong", "proof"]
 """weak: anybody could have made it so; strong: only by much effort; proof: only with the private key."""
 
-_CLAIM: Final = re.compile(
-    rb"digitalsourcetype/(?:trainedAlgorithmicMedia|compositeWithTrainedAlgorithmicMedia)"
-    rb"|AIGC[^\0]{0,40}?Label(?:\"|&quot;)?\s*:\s*(?:\"|&quot;)?1"
+_CLAIMS: Final = (
+    b"digitalsourcetype/trainedAlgorithmicMedia",
+    b"digitalsourcetype/compositeWithTrainedAlgorithmicMedia",
 )
-"""IPTC's term, which C2PA uses too, or China's label, anywhere in the file: no parser has to trust it."""
+"""IPTC's terms, which C2PA uses too, anywhere in the file: no parser has to trust it."""
+
+_LABEL_START: Final = b"AIGC"
+_LABEL: Final = re.compile(rb"AIGC[^\0]{0,40}?Label(?:\"|&quot;)?\s*:\s*(?:\"|&quot;)?1")
+"""China's label. Only so much is matched at once: a regular expression keeps all other threads waiting."""
+
+_MAX_LABEL_BYTES: Final = 100
+_MAX_LABELS: Final = 1000
+_MAX_VALUE_BYTES: Final = 300
 
 _Property = Literal["AISystemUsed", "CreateDate", "DocumentID"]
 
@@ -110,7 +118,7 @@ def _judge(signature: SignatureLayer, watermark: WatermarkLayer, metadata: Metad
 
 
 def _read_metadata(file: bytes) -> MetadataLayer:
-    if not _CLAIM.search(file):
+    if not (any(claim in file for claim in _CLAIMS) or _has_label(file)):
         return MetadataLayer(False, None, None, None, "none")
     return MetadataLayer(
         says_synthetic=True,
@@ -121,7 +129,24 @@ def _read_metadata(file: bytes) -> MetadataLayer:
     )
 
 
+def _has_label(file: bytes) -> bool:
+    """Whether one of the first _MAX_LABELS beginnings of a label is one."""
+    start = -1
+    for _ in range(_MAX_LABELS):
+        start = file.find(_LABEL_START, start + 1)
+        if start < 0:
+            return False
+        if _LABEL.match(file, start, start + _MAX_LABEL_BYTES):
+            return True
+    return False
+
+
 def _find_property(file: bytes, name: _Property) -> str | None:
     """The value of an XMP property, as an element or an attribute; the first in the file."""
-    match = re.search(rb":%b(?:>|=\")([^<\"\0]{1,300})" % name.encode(), file)
-    return html.unescape(match[1].decode(errors="replace")) if match else None
+    ends = [
+        file.find(mark) + len(mark) for mark in (f":{name}>".encode(), f':{name}="'.encode()) if mark in file
+    ]
+    if not ends:
+        return None
+    value = re.split(rb'[<"\0]', file[min(ends) : min(ends) + _MAX_VALUE_BYTES])[0]
+    return html.unescape(value.decode(errors="replace")) or None

@@ -1,7 +1,9 @@
 import io
 import re
+import time
 from typing import Any
 
+import numpy as np
 import PIL.Image
 import pytest
 
@@ -84,6 +86,25 @@ def test_pictures_of_other_systems_claim_to_be_synthetic(claim: bytes) -> None:
 )
 def test_other_metadata_claim_nothing(text: bytes) -> None:
     assert Verifier(SECRET).verify(encoded(astronaut()) + text, astronaut()).verdict == "nothing_found"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"AIGC" * 2_000_000,
+        b"AIGCLabel: " * 700_000,
+        b"AIGC" * 9 + b"Label" + b" " * 8_000_000,
+        CLAIM * 160_000,
+        CLAIM + b"trainedAlgorithmicMedia " + b":AISystemUsed" * 600_000,
+    ],
+)
+def test_texts_that_are_almost_claims_keep_nobody_waiting(text: bytes) -> None:
+    verifier, picture = Verifier(SECRET), np.zeros((16, 16, 3), np.uint8)
+    before = time.thread_time()
+    verifier.verify(b"", picture)
+    between = time.thread_time()
+    verifier.verify(text, picture)
+    assert time.thread_time() - between < between - before + 0.1
 
 
 def test_attributes_are_read_as_elements_are_and_texts_are_short() -> None:
