@@ -62,6 +62,8 @@ class JsonPhotoParser:
     def close(self) -> bytes:
         """The photo of the body, all of which was fed."""
         self._check_frame()
+        if not self._is_started:
+            raise InvalidJson(f"The JSON escapes characters that need it not. {_ADVICE}")
         try:
             return self._photo.close()
         except ValueError as error:

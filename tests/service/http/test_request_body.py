@@ -282,6 +282,7 @@ def test_a_form_that_is_cut_off_is_refused() -> None:
         (b'{"image": "aaaa"}' + b" " * 5000, "more than the photo"),
         (b'{"image": "aaaa"} {"image": "aaaa"}', "not JSON"),
         (b'{"image": "aaaa', "not JSON"),
+        (b'{"im\\u0061ge": "aaaa"}', "escapes characters"),
         (b" " * 5000 + b'{"image": "aaaa"}', "not JSON"),
         (b'{"image": "aa==aaaa"}', "not base64"),
         (b'{"image": "' + b"aaaa" * 2**18 + b'aa==aaaa"}', "not base64"),
