@@ -139,7 +139,7 @@ def read_manifest(folder: Path) -> Manifest | None:
 def _read_json(path: Path) -> object:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is damaged ({error}): remove it and prepare it anew") from error
 
 

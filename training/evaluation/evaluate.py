@@ -22,6 +22,7 @@ from service.inference.synthesizer import Synthesizer
 from service.vision.images import Image
 from training.data.dataset import EyeFacePairs
 from training.data.face_alignment import FACE_FRAME_VERSION
+from training.data.files import write_atomically
 from training.data.store import Pairs, Part
 from training.errors import DataError, ResultsError
 from training.evaluation.metrics import perceptual_distance
@@ -221,20 +222,22 @@ def write_scores(
     """Writes the scores as JSON with what is needed to read them; `keep` leaves those of other systems there.
 
     Raises:
-        ResultsError: `keep`, and the file's scores are of other photos or features.
+        ResultsError: `keep`, and the file is damaged, or its scores are of other photos or features.
     """
     whole: dict[str, Any] = {"split": split, "layers": describe(features), **facts}
     kept: dict[str, Any] = {}
     if keep and path.exists():
-        earlier = json.loads(path.read_text(encoding="utf-8"))
-        kept = earlier.pop("scores")
+        try:
+            earlier = json.loads(path.read_text(encoding="utf-8"))
+            kept = dict(earlier.pop("scores"))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise ResultsError(f"{path} holds no scores ({error!r}): write to another file") from error
         if earlier != whole:
             raise ResultsError(
                 f"the scores in {path} are of {earlier}, these of {whole}: write to another file"
             )
     whole["scores"] = kept | {name: asdict(score) for name, score in scores.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+    write_atomically(path, json.dumps(whole, indent=1) + "\n")
 
 
 def _chunks(dataset: EyeFacePairs) -> Iterator[tuple[Image, Image]]:

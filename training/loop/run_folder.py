@@ -61,10 +61,10 @@ def read_description(folder: Path) -> dict[str, Any]:
     """
     path = folder / DESCRIPTION
     try:
-        described: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        described: dict[str, Any] = dict(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise RunNotFound(f"{folder} holds no run; expected an .onnx file or the folder of a run") from None
-    except ValueError as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise RunError(f"{path} is damaged ({error}): remove the folder to begin anew") from error
     return described
 

@@ -89,8 +89,9 @@ def test_rows_that_do_not_match_the_arrays_are_refused(own_folder: Path) -> None
         open_pairs(own_folder)
 
 
-def test_a_damaged_manifest_is_named(own_folder: Path) -> None:
-    (own_folder / "manifest.json").write_text("{")
+@pytest.mark.parametrize("damage", [b"{", b"\xff\xfe", b"[" * 100_000])
+def test_a_damaged_manifest_is_named(own_folder: Path, damage: bytes) -> None:
+    (own_folder / "manifest.json").write_bytes(damage)
     with pytest.raises(DataError, match="damaged"):
         open_pairs(own_folder)
 

@@ -144,6 +144,17 @@ def test_other_systems_are_kept_if_they_were_measured_alike(
     assert list(json.loads(path.read_text())["scores"]) == ["second"]
 
 
+@pytest.mark.parametrize("damage", [b"", b"\xff", b"[]", b'{"scores": 1}', b"{}", b"[" * 100_000])
+def test_a_damaged_file_of_scores_is_named_and_stays(
+    tmp_path: Path, features: VGGFeatures, damage: bytes
+) -> None:
+    path = tmp_path / "scores.json"
+    path.write_bytes(damage)
+    with pytest.raises(ResultsError, match=r"scores\.json holds no scores"):
+        evaluation.write_scores(path, "train", features, {}, {}, keep=True)
+    assert path.read_bytes() == damage
+
+
 def test_smaller_faces_are_enlarged_and_others_stay_as_they_are() -> None:
     small = np.full((2, 32, 32, 3), 100, np.uint8)
     drawn = evaluation.enlarged(lambda eyes: small, 128)(small)

@@ -63,7 +63,8 @@ def test_a_line_that_a_kill_has_cut_off_is_dropped(tmp_path: Path) -> None:
     assert [line["step"] for line in read_stats(tmp_path)] == [1, 2]
 
 
-def test_a_damaged_description_is_named(tmp_path: Path) -> None:
-    (tmp_path / "run.json").write_text('{"recipe": ')
+@pytest.mark.parametrize("damage", ['{"recipe": ', "null", "[1]", "[" * 100_000])
+def test_a_damaged_description_is_named(tmp_path: Path, damage: str) -> None:
+    (tmp_path / "run.json").write_text(damage)
     with pytest.raises(RunError, match=r"run\.json is damaged"):
         claim(tmp_path, RUN)
