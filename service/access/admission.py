@@ -27,6 +27,8 @@ class AccessControl:
         self.concurrency = ConcurrencyLimit(settings.max_concurrent_requests)
         self.verification_needs_key = settings.verify == "key"
         self.verification_rate = RateLimit(settings.max_verifications_per_minute)
+        self.verifications_of_caller = ConcurrencyLimit(4)
+        """Uploads included: without a key they must not fill the memory of those with one."""
         self.verifications = ConcurrencyLimit(max(1, count_cores() // 2))
         """Of all callers together: a verification takes as long as ten faces."""
         self.is_open = not (self.keys.is_configured or self.rate.is_set or self.concurrency.is_set)
@@ -64,12 +66,14 @@ def admit_verification(request: Request) -> Iterator[None]:
 
     Raises:
         Unauthorized: the settings want a key, and it has none.
-        RateLimited: its key, or its address, is over the limit.
+        RateLimited, TooManyRequests: its key, or its address, is over a limit.
     """
     access: AccessControl = request.app.state.access
     key = authenticate(request) if access.verification_needs_key else None
-    access.verification_rate.charge(key.hash if key else _client_network(request))
-    yield
+    caller = key.hash if key else _client_network(request)
+    with access.verifications_of_caller.enter(caller):
+        access.verification_rate.charge(caller)
+        yield
 
 
 def authenticate(request: Request) -> ApiKey | None:

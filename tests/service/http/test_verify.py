@@ -79,6 +79,16 @@ def test_only_a_part_of_the_cores_verifies_at_once(client: TestClient, photo: by
     assert client.post("/verify", content=photo, headers=JPEG).status_code == 200
 
 
+def test_uploads_of_a_caller_are_refused_before_their_body(client: TestClient) -> None:
+    own = client.app.state.access.verifications_of_caller  # type: ignore[attr-defined]
+    with ExitStack() as running:
+        for _ in range(4):
+            running.enter_context(own.enter("testclient"))
+        check_problem(client.post("/verify", content=b"-", headers=JPEG), 429, "too_many_requests")
+    check_problem(client.post("/verify", content=b"-", headers=JPEG), 415, "not_an_image")
+    assert own.num_callers == 0
+
+
 @settings(max_examples=60, deadline=None)
 @given(cut=st.integers(0, 20_000), junk=st.binary(max_size=200), at=st.integers(0, 20_000))
 def test_damaged_files_give_a_verdict_or_a_problem(
