@@ -60,20 +60,25 @@ Nobody = Annotated[
     ),
 ]
 
+Licence = Annotated[
+    list[str] | None, typer.Option(help="Learn only from photos under this license; may stand several times.")
+]
+
 Into = Annotated[Path | None, typer.Option(help="Document with marks to put the numbers between.")]
 
 
-def train(
+def train(  # noqa: PLR0913  every option is an argument
     data: Data,
     run: Run,
     steps: Annotated[int, typer.Option()] = FINDER.num_steps,
     seed: Annotated[int, typer.Option()] = 0,
     workers: Annotated[int, typer.Option(help="Processes that compose scenes.")] = 0,
     nobody: Nobody = None,
+    licence: Licence = None,
 ) -> None:
     """Train the eye finder; the same command goes on from the last checkpoint."""
     output = RunOutput(run, num_workers=workers)
-    scenes = load_scenes(data, seed, nobody)
+    scenes = load_scenes(data, seed, nobody, licences=licence or ())
     typer.echo(f"finished: {train_finder(replace(FINDER, num_steps=steps), scenes, output)}")
 
 
@@ -88,10 +93,11 @@ def train_refiner_command(  # noqa: PLR0913  every option is an argument
     seed: Annotated[int, typer.Option()] = 0,
     workers: Annotated[int, typer.Option(help="Processes that compose and search scenes.")] = 0,
     nobody: Nobody = None,
+    licence: Licence = None,
 ) -> None:
     """Train the finder's refiner; the same command goes on from the last checkpoint."""
     recipe, output = replace(REFINER, num_steps=steps), RunOutput(run, num_workers=workers)
-    scenes = load_scenes(data, seed, nobody)
+    scenes = load_scenes(data, seed, nobody, licences=licence or ())
     typer.echo(f"finished: {train_refiner(recipe, scenes, finder, output, num_scenes=pictures)}")
 
 
@@ -106,9 +112,10 @@ def export(  # noqa: PLR0913  every option is an argument
     ] = None,
     limit: Limit = None,
     nobody: Nobody = None,
+    licence: Licence = None,
 ) -> None:
     """Write a run's eye finder as ONNX, its scores and threshold fitted on pictures kept out of training."""
-    photos = load_photos(data, "calibration", measured=True, limit=limit)
+    photos = load_photos(data, "calibration", measured=True, limit=limit, licences=licence or ())
     licences = {photo.licence for photo in photos}.union(
         *(describe_photos(each)[1] for each in (run, refiner) if each)
     )

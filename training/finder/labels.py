@@ -5,7 +5,7 @@ Letters of shapes: P = 3 landmarks of a person: right eye, left eye, nose; right
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -74,12 +74,18 @@ class LabeledPhoto:
 
 
 def load_photos(
-    data: Path, split: FinderSplit, *, measured: bool = False, limit: int | None = None
+    data: Path,
+    split: FinderSplit,
+    *,
+    measured: bool = False,
+    limit: int | None = None,
+    licences: Collection[str] = (),
 ) -> list[LabeledPhoto]:
     """All usable photos of one split, decoded; `limit` takes the first so many of each table.
 
     `measured` asks for the stricter rule of what is sure. A picture of which any row has no points is left
-    out: somebody without a label may be in it.
+    out: somebody without a label may be in it. With `licences` only those under one of them are loaded; the
+    rest stay in the same splits.
 
     Raises:
         DataError: the folder holds neither scenes.csv nor faces.csv, or one of them cannot be used.
@@ -95,7 +101,12 @@ def load_photos(
     photos: list[LabeledPhoto] = []
     for name, rows in tables.items():
         grouped = (list(group) for _, group in groupby(rows, key=lambda row: row["file"]))
-        chosen = [group for group in grouped if _furthest(splits[_person_of(row)] for row in group) == split]
+        chosen = [
+            group
+            for group in grouped
+            if _furthest(splits[_person_of(row)] for row in group) == split
+            and (not licences or all(_licence_of(row) in licences for row in group))
+        ]
         complete = (group for group in chosen[:limit] if all(row["right_eye_x"] for row in group))
         photos += [_read_photo(data / name, group, measured) for group in complete]
     return photos
@@ -122,6 +133,10 @@ def _person_of(row: Row) -> str:
     return row.get("person") or row["file"]
 
 
+def _licence_of(row: Row) -> str:
+    return row.get("licence") or "unstated"
+
+
 def _read_photo(folder: Path, rows: Sequence[Row], measured: bool) -> LabeledPhoto:
     file = rows[0]["file"]
     stored = cv2.imread(str(folder / file))
@@ -130,7 +145,7 @@ def _read_photo(folder: Path, rows: Sequence[Row], measured: bool) -> LabeledPho
     pixels = np.asarray(cv2.cvtColor(stored, cv2.COLOR_BGR2RGB), dtype=np.uint8)
     kind = "several-faces" if len(rows) > 1 else rows[0].get("kind") or "face"
     people = tuple(_read_person(row, measured) for row in rows)
-    return LabeledPhoto(file, kind, pixels, people, rows[0].get("licence") or "unstated")
+    return LabeledPhoto(file, kind, pixels, people, _licence_of(rows[0]))
 
 
 def _read_person(row: Row, measured: bool) -> Person:

@@ -4,7 +4,7 @@ A run's folder holds `run.json`, `checkpoint.pt` and `stats.jsonl` (one line per
 Letters of shapes: B batch, H and W of the picture, h and w of the maps, C colors.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import cv2
@@ -40,13 +40,17 @@ class SceneDataset(Dataset[tuple[Tensor, Tensor]]):
         return torch.from_numpy(np.ascontiguousarray(picture)), torch.from_numpy(target_maps(eyes))
 
 
-def load_scenes(data: Path, seed: int, without_people: Path | None = None) -> Scenes:
+def load_scenes(
+    data: Path, seed: int, without_people: Path | None = None, *, licences: Collection[str] = ()
+) -> Scenes:
     """Scenes of the `train` part of the labeled photos, and of pictures without people.
+
+    With `licences` only photos under one of them are learned from.
 
     Raises:
         DataError: `data` holds no labeled photos, or `without_people` no pictures.
     """
-    photos = load_photos(data, "train")
+    photos = load_photos(data, "train", licences=licences)
     more = from_folder(without_people, "train") if without_people else ()
     return Scenes(photos, [*packaged(TRAINED), *parts_without_people(photos), *more], seed=seed)
 

@@ -12,7 +12,7 @@ from tests.fake_finders import tiny_finder
 from tests.fakes import tiny_model
 from tests.training.labeled_astronaut import write_scenes
 from training.cli.main import app
-from training.errors import DataError
+from training.errors import CheckpointError, DataError
 from training.finder.labels import load_photos
 from training.finder.negatives import from_folder
 from training.loop.run_folder import claim
@@ -90,3 +90,25 @@ def test_a_model_of_photos_that_are_not_open_is_not_exported_as_open(tmp_path: P
     refused = CliRunner().invoke(app, [*map(str, arguments), "--licence-class", "Open"])
     assert refused.exit_code == 2
     assert not out.exists()
+
+
+def test_only_photos_of_the_license_asked_for_are_learned_from(tmp_path: Path) -> None:
+    data = write_scenes(tmp_path / "data", 40, licence="non-commercial")
+    asked = ("--licence", "open")
+    for command, *few in (("train-finder", "--steps", 1), ("train-refiner", "--steps", 1, "--pictures", 1)):
+        with pytest.raises(DataError, match="no labeled photo"):
+            run(command, data, tmp_path / str(command), *few, *asked)
+    learned = tmp_path / "run"
+    claim(learned, {"recipe": {"num_steps": 1}, "data": {"photos_by_licence": {"open": 3}}})
+    exported = (
+        "export-finder",
+        learned,
+        data,
+        tmp_path / "out.onnx",
+        "--licence-class",
+        "open",
+        "--limit",
+        1,
+    )
+    with pytest.raises(CheckpointError):  # past the check of licenses: the run has no checkpoint
+        run(*exported, *asked)

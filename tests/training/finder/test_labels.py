@@ -4,6 +4,7 @@ import csv
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import get_args
 
 import cv2
 import numpy as np
@@ -67,6 +68,18 @@ def test_a_photo_has_the_license_of_its_row(tmp_path: Path) -> None:
     assert {photo.licence for photo in load_photos(tmp_path, "train")} == {"unstated"}
 
 
+def test_only_photos_of_the_licenses_asked_for_are_loaded(tmp_path: Path) -> None:
+    rows = [{"file": f"{n}.png", "licence": ("open", "non-commercial", "")[n % 3]} for n in range(60)]
+    twice = [{"file": "all.png", "licence": licence} for licence in ("open", "non-commercial")]
+    data = write_tables(tmp_path, scenes=[*rows, *twice])
+    for split in get_args(FinderSplit):
+        every = load_photos(data, split)
+        chosen = {photo.file for photo in load_photos(data, split, licences=("open",))}
+        assert chosen == {photo.file for photo in every if photo.licence == "open"} - {"all.png"}
+        of_two = {photo.file for photo in load_photos(data, split, licences=("open", "unstated"))}
+        assert of_two == {photo.file for photo in every if photo.licence != "non-commercial"} - {"all.png"}
+
+
 def test_a_folder_without_labels_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds neither"):
         load_photos(tmp_path, "train")
@@ -74,7 +87,7 @@ def test_a_folder_without_labels_is_named(tmp_path: Path) -> None:
 
 def write_tables(folder: Path, **tables: Sequence[Mapping[str, object]]) -> Path:
     """Tables with the columns that README names, and a tiny picture for every file."""
-    columns = ("file", "split", "person", "right_eye_x", "right_eye_y", "left_eye_x", "left_eye_y")
+    columns = ("file", "split", "person", "licence", "right_eye_x", "right_eye_y", "left_eye_x", "left_eye_y")
     for name, rows in tables.items():
         (folder / name).mkdir(parents=True)
         with (folder / f"{name}.csv").open("w", newline="") as lines:
