@@ -14,14 +14,14 @@ from training.data.augmentation import Rng
 
 Landmarks = NDArray[np.float32]
 
-OCCLUSION_PROBABILITY = 0.35
+OCCLUSION_PROBABILITY = 0.42
 """Of the people in training scenes: something covers a part of the face."""
 
 
 def cover_face(picture: Image, landmarks: Landmarks, rng: Rng) -> list[bool]:
     """Draws something over the face at random, and returns whether the right and left eye are gone."""
     kind = rng.choice(["mask", "hat", "both", "hand", "glasses", "dark glasses", "patch"],
-                      p=[0.36, 0.16, 0.12, 0.1, 0.14, 0.06, 0.06])  # fmt: skip
+                      p=[0.44, 0.12, 0.14, 0.08, 0.12, 0.05, 0.05])  # fmt: skip
     if kind in ("mask", "both"):
         cover_with_mask(picture, landmarks, rng)
     if kind in ("hat", "both"):
@@ -41,8 +41,11 @@ def cover_face(picture: Image, landmarks: Landmarks, rng: Rng) -> list[bool]:
 
 
 def cover_with_mask(picture: Image, landmarks: Landmarks, rng: Rng) -> None:
-    """Draws a mask or scarf over nose and mouth."""
-    _fill(picture, landmarks, _mask_outline(rng), rng)
+    """Draws a mask or scarf over nose and mouth, some with loops around the ears."""
+    outline = _mask_outline(rng)
+    if rng.random() < 0.5:
+        _draw_loops(picture, landmarks, outline, rng)
+    _fill(picture, landmarks, outline, rng)
 
 
 def paint_over_eyes(picture: Image, landmarks: Landmarks, rng: Rng) -> None:
@@ -86,6 +89,20 @@ def _mask_outline(rng: Rng) -> NDArray[np.float64]:
     return np.array(right + [(-x, y) for x, y in reversed(right)])
 
 
+def _draw_loops(picture: Image, landmarks: Landmarks, outline: NDArray[np.float64], rng: Rng) -> None:
+    """Two straps on each side, from the mask's upper and lower corner to the ear."""
+    across, down = _face_axes(landmarks)
+    distance, middle = _distance(landmarks), landmarks[:2].mean(0)
+    color = tuple(float(value) for value in _random_color(rng))
+    ear_x, ear_y = rng.uniform(1.05, 1.4), rng.uniform(-0.1, 0.5)
+    for corner_x, corner_y in (*outline[1:3], *outline[-3:-1]):
+        ends = ((corner_x, corner_y), (math.copysign(ear_x, corner_x), ear_y))
+        line = [
+            tuple(np.round(middle + distance * (x * across + y * down)).astype(int).tolist()) for x, y in ends
+        ]
+        cv2.line(picture, line[0], line[1], color, max(1, round(distance * 0.03)), cv2.LINE_AA)
+
+
 def _hat_outline(rng: Rng) -> NDArray[np.float64]:
     """A hat, hood or helmet down to the brows, in eye distances from the middle between the eyes."""
     brim, side, top = -rng.uniform(0.3, 0.6), rng.uniform(0.95, 1.6), -rng.uniform(1.4, 2.6)
@@ -120,7 +137,8 @@ def _cloth(shape: tuple[int, int], rng: Rng) -> NDArray[np.float32]:
         period = rng.uniform(0.05, 0.4) * width + 2
         waves = np.sin((u * rng.uniform(-1, 1) + v * rng.uniform(-1, 1)) * 2 * math.pi / period)
         folds = folds + waves[..., None] * rng.uniform(-60, 60, 3)
-    return np.clip(_random_color(rng) + folds, 0, 255).astype(np.float32)
+    lit = 1 - rng.uniform(0, 0.5) * np.linspace(-1, 1, width)[:, None] ** 2  # darker towards the cheeks
+    return np.clip((_random_color(rng) + folds) * lit, 0, 255).astype(np.float32)
 
 
 def _random_color(rng: Rng) -> NDArray[np.float64]:

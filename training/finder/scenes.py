@@ -25,7 +25,7 @@ SIDE = 256
 MIN_DISTANCE_PX, MAX_DISTANCE_PX = 6.0, 260.0
 """Eye distances that are learned, in pixels of the scene; larger ones are searched at a smaller scale."""
 
-MODE_PROBABILITIES = {"person": 0.30, "close-up": 0.13, "crowd": 0.20, "whole": 0.05, "negative": 0.32}
+MODE_PROBABILITIES = {"person": 0.30, "close-up": 0.12, "crowd": 0.24, "whole": 0.04, "negative": 0.30}
 
 NO_EYES_PROBABILITY = 0.4
 """Of the negatives: a body without its face, or a face whose eyes are painted over (hard negatives)."""

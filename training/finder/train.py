@@ -22,7 +22,7 @@ from training.loop.run_folder import RunOutput
 from training.loop.schedule import Schedule
 
 FINDER = Schedule(
-    num_steps=6000, batch_size=24, learning_rate=2e-3, warmup_steps=200, cooldown_part=0.5, ema_decay=0.998
+    num_steps=12000, batch_size=12, learning_rate=2e-3, warmup_steps=300, cooldown_part=0.5, ema_decay=0.998
 )
 
 
