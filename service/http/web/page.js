@@ -50,7 +50,8 @@ async function draw(query) {
     if (!current()) return;
     if (problem.code === "unsupported_format") return startConverted(problem, current);
     dropCards();
-    showProblem(problem);
+    if (problem.isOfAnEye) say(`No face: ${explain(problem)[0].toLowerCase()}.`);
+    else showProblem(problem);
     if (problem.code === "no_eye_found") await offerMiddle();
     if (!problem.isOfAnEye) return;
   }
@@ -71,10 +72,15 @@ async function showAnswer(answer, query) {
 }
 
 async function showFaces(card, faces, answer, query) {
-  const [{ eye }] = faces;
+  const [file, { eye }] = [photo, faces[0]];
   await card.show(faces, { timings_ms: answer.timings_ms, isUnfound: query.input === "eye" }, shown);
   chosen.set(eye.person, eye);
-  history.add(photo, eye, card.pictures);
+  const list = () => history.add(file, eye, card.pictures);
+  if (!card.isDoubted) return list();
+  card.onTrust = () => {
+    list();
+    sayOne(eye);
+  };
 }
 
 function sayOne(eye) {

@@ -128,6 +128,11 @@ def test_the_page_links_to_the_documentation_only_where_it_is_served(model: Path
         assert 'href="docs"' not in client.get("/").text
 
 
+@pytest.mark.parametrize("name", ["face", "drawn-1", "drawn-2"])
+def test_a_shipped_face_is_marked_as_synthetic(name: str) -> None:
+    assert b"trainedAlgorithmicMedia" in (WEB / "examples" / f"{name}.jpg").read_bytes()
+
+
 def test_the_page_is_small() -> None:
     """All that a first visit loads; a change that doubles it should be meant."""
     files = [WEB / "index.html", WEB / "icon.svg", *WEB.glob("page.css"), *WEB.glob("examples/*")]
