@@ -24,6 +24,9 @@ _HEADERS: Final = {
     "Cross-Origin-Opener-Policy": "same-origin",
 }
 
+_LINKS: Final = '<a href="docs#/photos">Verify a picture</a><a href="docs">HTTP API</a>'
+"""Links of the demo page that need the API documentation."""
+
 _LICENSES: Final = {"research": "for research only", "open": "for any use"}
 
 page = APIRouter(include_in_schema=False)
@@ -38,7 +41,7 @@ async def show_page(request: Request) -> HTMLResponse:
         service=escape(json.dumps(_facts(request))),
         version=__version__,
         model=escape(_model(request)),
-        links='<nav><a href="docs">HTTP API</a></nav>' if settings.docs else "",
+        links=_LINKS if settings.docs else "",
     )
     return HTMLResponse(text, headers=_HEADERS)
 

@@ -32,13 +32,12 @@ export class Problem extends Error {
 
 /** The answer of a route as JSON. */
 export function ask(path, query, photo) {
-  const shown = path === "synthesize" ? { ...query, label: true } : query; // the face says itself what it is
-  return send(path, shown, [photo], "application/json", (response) => response.json());
+  return send(path, query, [photo], "application/json", (response) => response.json());
 }
 
 /** A zip of the faces of all people in the photos. */
 export function askZip(photos) {
-  return send("synthesize/batch", { person: "all", label: true }, photos, "application/zip", (response) => response.blob());
+  return send("synthesize/batch", { person: "all" }, photos, "application/zip", (response) => response.blob());
 }
 
 async function send(path, query, photos, accept, read) {

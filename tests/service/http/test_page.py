@@ -158,6 +158,12 @@ def test_page_and_documentation_work_below_a_path_of_a_proxy(open_page: Open, ad
         assert page.asked[-1] == f"{proxy.address}/faces/livez"
 
 
+def test_the_footer_leads_to_the_verification_of_a_picture(open_page: Open) -> None:
+    page = open_page()
+    page.page.get_by_role("link", name="Verify a picture").click()
+    expect(page.page.locator("[data-path='/verify']")).to_be_visible()
+
+
 def test_everything_known_of_the_face_is_shown(open_page: Open) -> None:
     page = open_page()
     page.drop(*_jpeg(astronaut()))

@@ -125,7 +125,9 @@ def test_the_page_is_served_while_the_model_loads(model: Path) -> None:
 
 def test_the_page_links_to_the_documentation_only_where_it_is_served(model: Path) -> None:
     with TestClient(create_app(Settings(model=str(model), docs=False))) as client:
-        assert 'href="docs"' not in client.get("/").text
+        text = client.get("/").text
+    assert 'href="docs' not in text
+    assert 'href="policy"' in text
 
 
 @pytest.mark.parametrize("name", ["face", "drawn-1", "drawn-2"])
