@@ -50,9 +50,9 @@ BUSY = answer(
 
 @pytest.fixture(scope="module")
 def face(address: str, snapshot: bytes) -> bytes:
-    """The pixels of the face in the snapshot."""
+    """The pixels of the face in the snapshot, with the label that the bridge asks for."""
     with Client(address) as client:
-        return pixels(client.synthesize(snapshot))
+        return pixels(client.synthesize(snapshot, label=True))
 
 
 def pixels(image: bytes) -> bytes:
