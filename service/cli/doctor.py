@@ -74,7 +74,7 @@ def examine_sandbox() -> dict[str, str]:
     return {"sandbox": tried.stdout.strip()}
 
 
-def examine_finder(name: Literal["learned", "haar"]) -> dict[str, str]:
+def examine_finder(name: Literal["learned", "learned-open", "haar"]) -> dict[str, str]:
     """The eye finder, and its median time on a photo without eyes."""
     finder, about = open_eye_finder(name), str(name)
     if isinstance(finder, LearnedEyeFinder):

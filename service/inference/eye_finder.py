@@ -166,8 +166,8 @@ class LearnedEyeFinder:
         return ScoredEye(replace(eye, score=score), features)
 
 
-def open_eye_finder(name: Literal["learned", "haar"], path: Path | None = None) -> EyeFinder:
-    """The finder of that name; the learned one from `path`, by default the shipped one.
+def open_eye_finder(name: Literal["learned", "learned-open", "haar"], path: Path | None = None) -> EyeFinder:
+    """The finder of that name; a learned one from `path`, by default the shipped one.
 
     Raises:
         RuntimeMissing: ONNX Runtime is not installed.
@@ -176,7 +176,9 @@ def open_eye_finder(name: Literal["learned", "haar"], path: Path | None = None) 
     """
     if name == "haar":
         return HaarEyeFinder()
-    return LearnedEyeFinder.load(path or model_path("eye_finder"))
+    return LearnedEyeFinder.load(
+        path or model_path("eye_finder-open" if name == "learned-open" else "eye_finder")
+    )
 
 
 def _pair_eyes(detections: Sequence[Detection]) -> list[tuple[int, int]]:

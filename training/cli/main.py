@@ -48,8 +48,8 @@ Perceptual = Annotated[
     typer.Option(help="VGG19 weights: torchvision's file, its URL, or the folder of the two .npz archives."),
 ]
 Finder = Annotated[
-    Literal["learned", "haar"],
-    typer.Option(help="Our network, or OpenCV's cascades."),
+    Literal["learned", "learned-open", "haar"],
+    typer.Option(help="A shipped network, or OpenCV's cascades."),
 ]
 
 
