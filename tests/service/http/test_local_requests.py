@@ -26,6 +26,7 @@ def test_a_loopback_name_is_taken(host: str) -> None:
     refuse_foreign("GET", head(host, origin="https://elsewhere.example", sec_fetch_site="cross-site"))
     refuse_foreign("POST", head(host, origin=f"http://{host}", sec_fetch_site="same-origin"))
     refuse_foreign("POST", head(host, origin=f"http://{host}"))
+    refuse_foreign("POST", head(host, sec_fetch_site="none"))  # the user's own doing, no page's
 
 
 @pytest.mark.parametrize(
