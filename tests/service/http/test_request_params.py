@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from starlette.requests import Request
 
 from service.errors import InvalidParameter
-from service.http.request_params import SynthesizeQuery, negotiate, read_query
+from service.http.request_params import (
+    DEADLINE_HEADER,
+    SynthesizeQuery,
+    negotiate,
+    read_deadline_ms,
+    read_query,
+)
 
 OFFERS = ["image/png", "image/jpeg", "image/webp", "application/json"]
 
@@ -81,3 +87,9 @@ def test_a_long_accept_takes_no_time(accept: str) -> None:
 @pytest.mark.parametrize(("num_before", "chosen"), [(99, "image/webp"), (100, None)])
 def test_later_media_ranges_of_accept_do_not_count(num_before: int, chosen: str | None) -> None:
     assert negotiate("a/b," * num_before + "image/webp", OFFERS) == chosen
+
+
+@pytest.mark.parametrize(("sent", "deadline_ms"), [("50", 50), ("1e9", 10_000)])
+def test_a_deadline_shortens_that_of_the_settings_only(sent: str, deadline_ms: float) -> None:
+    headers = [(DEADLINE_HEADER.lower().encode(), sent.encode())]
+    assert read_deadline_ms(Request({"type": "http", "headers": headers}), 10_000) == deadline_ms

@@ -98,3 +98,14 @@ def test_a_run_that_fails_is_told_and_remembered(tmp_path: Path) -> None:
     assert synthesizer.last_run.error is not None and "indices" in synthesizer.last_run.error
     synthesizer(white // 2)
     assert synthesizer.last_run.error is None and synthesizer.last_run.ms > 0
+
+
+def test_failures_in_a_row_are_counted(tmp_path: Path) -> None:
+    synthesizer = Synthesizer.load(fakes.failing_model(tmp_path / "failing.onnx"), device="cpu")
+    size = synthesizer.info.eye_size
+    for number in (1, 2):
+        with pytest.raises(InferenceFailed):
+            synthesizer(np.full((1, size, size, 3), 255, np.uint8))
+        assert synthesizer.last_run.num_failed == number
+    synthesizer(np.zeros((1, size, size, 3), np.uint8))
+    assert synthesizer.last_run.num_failed == 0
