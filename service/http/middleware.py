@@ -6,10 +6,11 @@ import time
 from collections.abc import Iterable
 from random import Random
 from typing import Any, Final
+from uuid import uuid4
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import Eye2FaceError
+from service.errors import Eye2FaceError, RequestError
 from service.observability.metrics import Metrics
 from service.observability.tracing import tag_request_span
 
@@ -101,6 +102,16 @@ def record_request(
     text = "{method} {path!r} {status}".format(**facts) + (f" {code}" if code else "")
     text += " {ms} ms {request_id} {client}".format(**facts)
     _log.log(level, text + (f" {facts['key']!r}" if facts["key"] else ""), extra=facts)
+
+
+def record_refusal(metrics: Metrics | None, scope: Scope, error: RequestError, seconds: float) -> str:
+    """Records a request that does not reach the application, and returns its ID."""
+    state = scope.setdefault("state", {})
+    request_id: str = state.setdefault("request_id", find_request_id(scope["headers"]) or uuid4().hex)
+    state |= {"code": error.code, "is_recorded": True}
+    if metrics is not None:
+        record_request(metrics, scope, error.status, seconds)
+    return request_id
 
 
 def find_request_id(headers: Iterable[tuple[bytes, bytes]]) -> str | None:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from functools import partial
 from socket import IPPROTO_TCP, SO_ERROR, SOL_SOCKET, TCP_NOTSENT_LOWAT
 from typing import Any, Final, Literal
-from uuid import uuid4
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -14,7 +13,7 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from service.errors import HeadTooLarge, RequestError, UploadTooSlow
-from service.http.middleware import find_request_id, record_request
+from service.http.middleware import record_refusal
 from service.http.problems import raw_problem
 
 MAX_HEAD_BYTES: Final = 32 * 1024
@@ -227,20 +226,16 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _record(self, error: RequestError) -> bytes:
         """The response to a refused request, which is recorded here and not by the application."""
-        scope: dict[str, Any] = {"method": "-", "path": "", "client": self.client, "state": {}}
-        headers: list[tuple[bytes, bytes]] = []
+        scope: dict[str, Any] = {"method": "-", "path": "", "client": self.client, "headers": []}
         if self.phase != "idle" and self.url:
             scope["method"] = self.parser.get_method().decode("latin-1")
             scope["path"] = self.url.partition(b"?")[0].decode("latin-1")
-            scope, headers = scope | self.scope, self.headers
-        state = scope["state"]
-        request_id = state.setdefault("request_id", find_request_id(headers) or uuid4().hex)
-        state |= {"code": error.code, "is_recorded": True}
-        if "metrics" in self.app_state:
-            seconds = self.loop.time() - self.begun_at
-            record_request(self.app_state["metrics"], scope, error.status, seconds)
-        path, own = scope["path"], self.server_state.default_headers
-        return raw_problem(error, own, path=path, request_id=request_id)
+            scope = scope | self.scope | {"headers": self.headers}
+        request_id = record_refusal(
+            self.app_state.get("metrics"), scope, error, self.loop.time() - self.begun_at
+        )
+        own = self.server_state.default_headers
+        return raw_problem(error, own, path=scope["path"], request_id=request_id)
 
     @property
     def _is_responding(self) -> bool:
