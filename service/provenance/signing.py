@@ -64,8 +64,8 @@ class ManifestReader:
         try:
             with _library().Reader(media_type, io.BytesIO(file), context=self._open()) as reader:
                 state = str(reader.get_validation_state()).lower()
-        except _library().C2paError:
-            return "invalid"
+        except _library().C2paError as error:
+            return "none" if isinstance(error, _library().C2paError.ManifestNotFound) else "invalid"
         return "trusted" if state == "trusted" else "valid" if state == "valid" else "invalid"
 
     def _open(self) -> Any:

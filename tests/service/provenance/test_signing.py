@@ -107,6 +107,7 @@ def test_without_its_manifest_a_face_bears_our_mark(ours: Any) -> None:
 
 def test_a_photo_has_no_manifest_and_one_in_a_bmp_is_not_checked(ours: Any) -> None:
     assert ManifestReader(ours[2]).read(encoded(astronaut())) == "none"
+    assert ManifestReader(ours[2]).read(encoded(astronaut()) + b"jumdc2pa") == "none"
     assert ManifestReader(ours[2]).read(encoded(astronaut(), "bmp") + b"jumdc2pa") == "unchecked"
 
 

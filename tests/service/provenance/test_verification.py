@@ -100,11 +100,9 @@ def test_other_metadata_claim_nothing(text: bytes) -> None:
 )
 def test_texts_that_are_almost_claims_keep_nobody_waiting(text: bytes) -> None:
     verifier, picture = Verifier(SECRET), np.zeros((16, 16, 3), np.uint8)
-    before = time.thread_time()
-    verifier.verify(b"", picture)
-    between = time.thread_time()
+    begin = time.thread_time()
     verifier.verify(text, picture)
-    assert time.thread_time() - between < between - before + 0.1
+    assert time.thread_time() - begin < 2  # unbounded, they take 14 s and more
 
 
 def test_attributes_are_read_as_elements_are_and_texts_are_short() -> None:
@@ -114,5 +112,5 @@ def test_attributes_are_read_as_elements_are_and_texts_are_short() -> None:
 
 
 def test_a_manifest_that_is_not_checked_is_told() -> None:
-    found = Verifier().verify(encoded(astronaut()) + b"jumdc2pa", astronaut())
+    found = Verifier().verify(encoded(astronaut(), "bmp") + b"jumdc2pa", astronaut())
     assert (found.verdict, found.signature.state) == ("nothing_found", "unchecked")
