@@ -340,7 +340,7 @@ def test_a_request_that_has_begun_ends_on_its_model(
     tmp_path: Path, photo: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     finder = HeldFinder([Eye(0.4, 0.2, 0.06, 0.0, "right")])
-    monkeypatch.setattr("service.decoding.reader.open_eye_finder", lambda name: finder)
+    monkeypatch.setattr("service.decoding.process_pool.open_eye_finder", lambda name: finder)
     place = tiny_model(tmp_path / "tiny.onnx", version="1")
     app = create_app(Settings(model=str(place), device="cpu", model_watch_s=0.1))
     with serving(app) as address, ThreadPoolExecutor(1) as aside:
