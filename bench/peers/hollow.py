@@ -40,7 +40,7 @@ def serve_hollow() -> None:
     Pipeline.read = lambda _, photos: photos  # type: ignore[assignment,method-assign]
     Pipeline.draw = lambda _, photos: photos  # type: ignore[assignment,method-assign]
     Pipeline.finish = lambda *_: nothing  # type: ignore[method-assign]
-    Marker.encode = lambda *_: FACE  # type: ignore[method-assign]
+    Marker.encode = lambda *_, **__: FACE  # type: ignore[method-assign]
     run_server(Settings(port=PORT))
 
 
