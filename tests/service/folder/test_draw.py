@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -379,7 +380,9 @@ def test_a_run_that_is_killed_leaves_whole_files_and_is_gone_on_with(
     for number in range(40):
         (photos / f"{number:02}.jpg").write_bytes(fakes.encoded(FACE, "jpeg", quality=50 + number))
     command = [sys.executable, "-m", "service", "synthesize", str(photos), "-o", str(faces)]
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as killed:
+    # A shell may have had the tests ignore Ctrl-C, which a process inherits.
+    obey = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, preexec_fn=obey) as killed:
         while not _size(faces / "manifest.jsonl"):
             assert killed.poll() is None, "it ended before it could be killed"
             time.sleep(0.01)
