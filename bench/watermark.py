@@ -123,7 +123,7 @@ def measure(faces: list[Face], marker: Marker) -> Iterator[str]:
         found = 100 * np.mean([score >= THRESHOLD for score in scores])
         yield f"| {name} | {found:.1f} | {min(scores):.1f} | {statistics.median(scores):.1f} |"
     yield from ("", "| forged from the mean of | found, % | highest score | median |", "|---|---|---|---|")
-    for number in _AVERAGED:
+    for number in (each for each in _AVERAGED if each <= len(marked)):
         scores = [detector.find(forged).score for forged in _forge(marked[:number], pairs[-_NUM_TARGETS:])]
         found = 100 * np.mean([score >= THRESHOLD for score in scores])
         yield f"| {number} faces | {found:.1f} | {max(scores):.1f} | {statistics.median(scores):.1f} |"

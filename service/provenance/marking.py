@@ -41,7 +41,8 @@ SIDE_PX: Final = 128
 """Every face is watermarked, and looked at, in this size."""
 
 NUM_PATTERNS: Final = 64
-"""One alone could be averaged from five faces, and then added to any photo: see docs/results.md."""
+"""One alone could be averaged from five faces and added to any photo; of many that fails mostly: see
+docs/results.md."""
 
 _RADII: Final = (20, 72)
 """Of the DCT coefficients: lower ones show, higher ones do not survive compression."""
