@@ -127,7 +127,7 @@ def test_photos_that_wait_are_drawn_together_and_each_gets_its_own_face(model: P
         def ask(eye: bytes) -> Any:
             return client.post("/synthesize?input=eye", content=eye, headers=PNG)
 
-        alone = [ask(eye).content for eye in eyes]
+        alone = [pixels_of(ask(eye).content) for eye in eyes]
         assert len(set(alone)) == len(alone)
         sizes: list[int] = []
         engine.pipeline._draw = noting(engine.synthesizer, sizes)
@@ -136,7 +136,7 @@ def test_photos_that_wait_are_drawn_together_and_each_gets_its_own_face(model: P
             wait_for(lambda: engine.pool.state().num_queued == len(asked))
         refused, *together = [each.result(60) for each in asked]
         check_problem(refused, 422, "eye_too_blurred")
-        assert [each.content for each in together] == alone
+        assert [pixels_of(each.content) for each in together] == alone
         assert sum(sizes) == len(eyes)
         assert max(sizes) > 1
 
