@@ -14,10 +14,10 @@ from fastapi import FastAPI, Request
 from starlette.responses import JSONResponse, Response
 
 from service.access.admission import AccessControl, authenticate
+from service.access.local_requests import refuse_foreign
 from service.bridge.pictures import is_picture, picture_event
 from service.bridge.sources import CAMERA, MAX_PHOTO_BYTES, CameraEvent
 from service.errors import InvalidParameter, NotAnImage
-from service.http.local_requests import refuse_foreign
 from service.http.middleware import RequestMiddleware
 from service.http.problems import HANDLED_ERRORS, problem_response
 from service.http.protocol import HttpProtocol

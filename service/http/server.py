@@ -13,10 +13,10 @@ import cv2
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.access.local_requests import refuse_foreign
 from service.access.tls import ServerCertificate, tls_handshake_timeout
 from service.errors import Eye2FaceError
 from service.http.app import create_app
-from service.http.local_requests import refuse_foreign
 from service.http.protocol import HttpProtocol
 from service.observability.logs import log_native_lines, logging_config
 from service.settings import ConfigurationError, Settings

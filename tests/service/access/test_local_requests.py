@@ -5,8 +5,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from service.access.local_requests import refuse_foreign
 from service.errors import NotLocal
-from service.http.local_requests import refuse_foreign
 from service.settings import Settings
 from tests.running import running_service
 from tests.service.shapes import check_problem
