@@ -56,7 +56,7 @@ def _facts(request: Request) -> dict[str, Any]:
             "light": settings.min_eye_light,
             "sharpness": settings.min_eye_sharpness,
         },
-        "scores_are_probabilities": settings.eye_finder == "learned",
+        "scores_are_probabilities": settings.eye_finder != "haar",
         "max_batch_photos": settings.max_batch_photos,
     }
 

@@ -105,6 +105,14 @@ def test_the_page_knows_what_is_asked_of_an_eye(model: Path) -> None:
     assert facts["needs_key"] is False
 
 
+@pytest.mark.parametrize(("finder", "asks"), [("learned", True), ("learned-open", True), ("haar", False)])
+def test_the_page_asks_about_doubtful_eyes_where_scores_are_probabilities(
+    model: Path, finder: str, asks: bool
+) -> None:
+    with TestClient(create_app(Settings(model=str(model), eye_finder=finder))) as client:
+        assert _facts(client.get("/").text)["scores_are_probabilities"] is asks
+
+
 def test_the_page_knows_that_a_key_is_needed(model: Path) -> None:
     settings = Settings(model=str(model), api_keys="0" * 64)
     with TestClient(create_app(settings)) as client:
