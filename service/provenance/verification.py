@@ -17,6 +17,9 @@ Verdict = Literal["signed_here", "tampered", "bears_our_mark", "claims_to_be_syn
 Confidence = Literal["none", "weak", "strong", "proof"]
 """weak: anybody could have made it so; strong: only by much effort; proof: only with the private key."""
 
+_SIGNATURE_CONFIDENCES: Final[dict[SignatureState, Confidence]] = {"trusted": "proof", "invalid": "weak"}
+"""Anybody can add a manifest that does not fit."""
+
 _CLAIMS: Final = (
     b"digitalsourcetype/trainedAlgorithmicMedia",
     b"digitalsourcetype/compositeWithTrainedAlgorithmicMedia",
@@ -94,7 +97,7 @@ class Verifier:
     def verify(self, file: bytes, picture: Image) -> Verification:
         """The verdict on a file and the picture that was decoded from it, perhaps made smaller."""
         state = self._manifests.read(file)
-        signature = SignatureLayer(state, "proof" if state in ("trusted", "invalid") else "none")
+        signature = SignatureLayer(state, _SIGNATURE_CONFIDENCES.get(state, "none"))
         watermark = self._look(picture)
         metadata = _read_metadata(file)
         return Verification(_judge(signature, watermark, metadata), signature, watermark, metadata)
