@@ -34,7 +34,7 @@ from service.settings import Settings, warn_about_unknown_variables
 from service.system.memory import count_memory
 
 _UPLOADS_MEMORY_DIVISOR: Final = 8
-"""Request bodies and responses may take 1/8 of the memory. A form or JSON is in memory twice while it is
+"""Request bodies and responses may take 1/8 of the memory. A form is in memory twice while it is
 parsed, and pixels may take a half (`service.decoding.reader`)."""
 
 _UNTRACED: Final[TelemetryConfig] = {"tracing": False, "metrics": False, "logs": False}

@@ -1,7 +1,7 @@
 """The routes of the Open Inference Protocol: health, metadata and inference of the one model in use."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import Enum
 from functools import partial
 from typing import Any, Final
@@ -160,22 +160,12 @@ async def infer(request: Request) -> Response:
         return Work(PhotoRequest(photo.data, options), model.pipeline.read, model.pipeline.draw, finish)
 
     photos = [UploadedPhoto("", each) for each in asked.photos]
-    drawn: Sequence[dict[Output, list[bytes]] | BaseException]
     with cancel_on_disconnect(request):
         if len(photos) == 1:  # tasks would cost more than all else here
-            alone = await run_work(engine, work(photos[0]), deadline_ms)
-            drawn = [alone]
+            elements = await run_work(engine, work(photos[0]), deadline_ms)
         else:
-            several = await run_each(engine, work, photos, deadline_ms)
-            drawn = several
-    elements: dict[Output, list[bytes]] = {name: [] for name in asked.outputs}
-    for number, each in enumerate(drawn):
-        if isinstance(each, BaseException):
-            if isinstance(each, Eye2FaceError) and len(drawn) > 1:
-                each.args = (f"Element {number}: {each}",)
-            raise each
-        for name, files in each.items():
-            elements[name] += files
+            drawn = await run_each(engine, work, photos, deadline_ms)
+            elements = _join(asked.outputs, drawn)
     info = model.synthesizer.info
     head = {"model_name": info.name, "model_version": info.version}
     head |= {} if asked.id is None else {"id": asked.id}
@@ -184,6 +174,21 @@ async def infer(request: Request) -> Response:
     if json_length is None:
         return Response(body, 200, headers, JSON)
     return Response(body, 200, headers | {JSON_LENGTH: str(json_length)}, openapi.BINARY)
+
+
+def _join(
+    outputs: Iterable[Output], drawn: Sequence[dict[Output, list[bytes]] | BaseException]
+) -> dict[Output, list[bytes]]:
+    """The elements of each output; raises the error of the first photo that has one."""
+    elements: dict[Output, list[bytes]] = {name: [] for name in outputs}
+    for number, each in enumerate(drawn):
+        if isinstance(each, BaseException):
+            if isinstance(each, Eye2FaceError):
+                each.args = (f"Element {number}: {each}",)
+            raise each
+        for name, files in each.items():
+            elements[name] += files
+    return elements
 
 
 def _find_model(request: Request, engine: Engine) -> LoadedModel:
