@@ -45,24 +45,26 @@ def describe(recipe: Recipe) -> dict[str, Any]:
     return as_json
 
 
-_EYE2FACE_48 = Recipe(
-    "eye2face-48", "stdmap-ema-dct", num_steps=4000, cooldown_part=0.0,
+_EYE2FACE_32 = Recipe(
+    "eye2face-32", "stdmap-ema-dct", num_steps=1600, cooldown_part=0.0,
     source_power=0.75, monochrome=0.25, ai_made=0.5,
-    model=ModelConfig(face_size=48, vector_size=128, decoder_widths=(192, 128)),
+    model=ModelConfig(
+        face_size=32, vector_size=128, encoder_widths=(24, 48, 96, 192), decoder_widths=(192, 128)
+    ),
 )  # fmt: skip
 """The first stage: many faces, cheap at this size."""
 
-_EYE2FACE_96 = replace(
-    _EYE2FACE_48, name="eye2face-96", num_steps=2000, first=_EYE2FACE_48,
-    model=replace(_EYE2FACE_48.model, face_size=96, decoder_widths=(192, 128, 64)),
+_EYE2FACE_64 = replace(
+    _EYE2FACE_32, name="eye2face-64", num_steps=900, first=_EYE2FACE_32,
+    model=replace(_EYE2FACE_32.model, face_size=64, decoder_widths=(192, 128, 64)),
 )  # fmt: skip
 
-EYE2FACE_192 = replace(
-    _EYE2FACE_96, name="eye2face-192", num_steps=3000, first=_EYE2FACE_96, cooldown_part=0.7, min_face_px=150,
-    model=replace(_EYE2FACE_96.model, face_size=192, decoder_widths=(192, 128, 64, 32)),
-    convs=("1_1", "2_1"), halved_convs=("2_1", "3_1", "4_1", "5_1"),
+EYE2FACE_128 = replace(
+    _EYE2FACE_64, name="eye2face-128", num_steps=700, first=_EYE2FACE_64, cooldown_part=0.7, min_face_px=100,
+    model=replace(_EYE2FACE_64.model, face_size=128, decoder_widths=(192, 128, 64, 32)),
+    convs=("1_1", "2_1", "3_1", "4_1", "5_1"),
 )  # fmt: skip
-"""The recipe of the next default model: 576,000 faces in three sizes. No file made by it ships yet."""
+"""The recipe of the shipped model: 205,000 faces in three sizes."""
 
 STEPS_64 = 600
 """38,000 samples: about five minutes of two cores with a feature loss."""
@@ -99,7 +101,7 @@ _RECIPES = (
         LAYER_STDMAP_64, name="cgan-two-eyes-64", objective="cgan-two-eyes",
         model=replace(LAYER_STDMAP_64.model, num_eyes=2),
     ),
-    EYE2FACE_192,
+    EYE2FACE_128,
 )  # fmt: skip
 
 RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in _RECIPES}
