@@ -116,6 +116,7 @@ def synthesize(  # noqa: PLR0913  every option is an argument
         Literal["png", "jpeg", "webp"] | None,
         typer.Option(help="Format of the faces; by default that of FILE's ending, or png."),
     ] = None,
+    label: Annotated[bool, typer.Option("--label", help='Draw the letters "AI" on the faces.')] = False,
     ray: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Draw on a Ray cluster: HOST:PORT, or auto.")
     ] = None,
@@ -130,7 +131,7 @@ def synthesize(  # noqa: PLR0913  every option is an argument
     A folder also gets manifest.jsonl, by which the same command resumes. Inputs are never overwritten.
     """
     chosen = SynthesisOptions(eye=eye, person=_parse_person(person), input=input)
-    options = DrawOptions(chosen, face_format(output, format))
+    options = DrawOptions(chosen, face_format(output, format), label)
     settings = _settings(num_threads=jobs)
     warn_about_unknown_variables()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl+C: half a file is removed

@@ -60,10 +60,11 @@ class ClusterError(Eye2FaceError):
 
 @dataclass(frozen=True, slots=True)
 class DrawOptions:
-    """Which eyes of each photo become faces, and the format of the faces."""
+    """Which eyes of each photo become faces, the format of the faces, and whether "AI" is drawn on them."""
 
     synthesis: SynthesisOptions
     format: FaceFormat
+    label: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +221,8 @@ class PhotoWorker:
         row = partial(row, len(faces) + len(synthesis.refused))
         rows = [row(face.eye, face.quality, name) for name, face in faces.items()]
         rows += [row(each.eye, error=_problem(job.photo, each.error)) for each in synthesis.refused]
-        files = {name: self._marker.encode(face, self._options.format) for name, face in faces.items()}
+        format, label = self._options.format, self._options.label
+        files = {name: self._marker.encode(face, format, label=label) for name, face in faces.items()}
         return PhotoResult(job.photo, rows, files)
 
     def _file_name(self, job: PhotoJob, face: Face) -> str:
@@ -243,7 +245,7 @@ def run_fingerprint(settings: Settings, options: DrawOptions, model_sha256: str 
         model_sha256 = read_model_info(model_path(settings.model, settings.models_dir)).sha256
     thresholds = settings.min_eye_px, settings.min_eye_light, settings.min_eye_sharpness
     limits = settings.eye_finder, settings.max_pixels, *thresholds, settings.marking
-    decisive = [__version__, model_sha256, options.format, asdict(options.synthesis), limits]
+    decisive = [__version__, model_sha256, asdict(options), limits]
     return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()[:12]
 
 

@@ -23,6 +23,7 @@ from service.cli import synthesize as drawing
 from service.cli.doctor import examine_sandbox
 from service.decoding.reader import InProcessReader
 from service.folder.draw import OutputFolder, PhotoWorker, draw_locally
+from service.vision.images import Image
 from tests import fakes
 from tests.fake_finders import seen_right, tiny_finder
 
@@ -111,6 +112,17 @@ def test_no_input_is_overwritten_and_no_face_by_another(photo: Path) -> None:
 def test_the_format_of_the_faces_is_chosen(photo: Path, tmp_path: Path, format: str, name: str) -> None:
     assert run("synthesize", photo, "-o", tmp_path, "--format", format) == 0
     assert (tmp_path / name).is_file()
+
+
+def test_a_label_is_drawn_where_it_is_asked_for(photo: Path, tmp_path: Path) -> None:
+    def draw(output: str, *label: str) -> Image:
+        assert run("synthesize", photo, "-o", tmp_path / output, *label) == 0
+        file = tmp_path / output
+        return np.asarray(PIL.Image.open(file / "astronaut.face.png" if file.is_dir() else file))
+
+    plain, labeled = draw("faces").astype(int), draw("faces", "--label")
+    assert np.abs(labeled - plain)[-8:, -12:].max() > 60
+    np.testing.assert_array_equal(draw("one.png", "--label"), labeled)
 
 
 def test_every_person_gets_a_file(tmp_path: Path) -> None:
