@@ -168,7 +168,7 @@ def _add_watermark(pixels: Image, signs: NDArray[np.int8]) -> Image:
     added = np.zeros(SIDE_PX * SIDE_PX, np.float32)
     added[BAND] = gain * signs
     shown = _resize(cv2.idct(added.reshape(SIDE_PX, SIDE_PX)) * _activity(luma), pixels.shape[1::-1])
-    shown *= _RMS / max(float(np.sqrt(np.mean(shown**2))), 1e-6)
+    shown *= _RMS / max(cv2.norm(shown) / shown.size**0.5, 1e-6)
     rounded = np.rint(shown).astype(np.int16)
     return np.asarray(cv2.add(pixels, cv2.merge([rounded] * 3), dtype=cv2.CV_8U), dtype=np.uint8)
 
@@ -177,7 +177,7 @@ def _activity(luma: _Floats) -> _Floats:
     """How much busier than the mean the surroundings of each pixel are, within _MASK_RANGE."""
     window = (_MASK_PX, _MASK_PX)
     activity = cv2.blur(cv2.absdiff(luma, cv2.blur(luma, window)), window) + 1
-    return np.asarray(np.clip(activity / activity.mean(), *_MASK_RANGE), np.float32)
+    return np.asarray(np.clip(activity / cv2.mean(activity)[0], *_MASK_RANGE), np.float32)
 
 
 def _resize(luma: _Floats, size: tuple[int, ...]) -> _Floats:
