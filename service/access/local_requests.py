@@ -12,13 +12,19 @@ from service.errors import NotLocal
 
 _LOOPBACK: Final = re.compile(rb"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d*)?", re.IGNORECASE)
 _HARMLESS_METHODS: Final = ("GET", "HEAD", "OPTIONS")
-_ADVICE: Final = "Others need API keys, or EYE2FACE_ALLOW_ANONYMOUS=true."
+_ADVICE: Final = (
+    "Others need API keys, or EYE2FACE_ALLOW_ANONYMOUS=true; pages of another site, EYE2FACE_CORS_ORIGINS."
+)
 
 
 def refuse_foreign(
-    method: str, headers: Sequence[tuple[bytes, bytes]], *, allowed_origins: Sequence[str] = ()
+    method: str,
+    headers: Sequence[tuple[bytes, bytes]],
+    *,
+    allowed_origins: Sequence[str] = (),
+    advice: str = _ADVICE,
 ) -> None:
-    """Checks the head of a request.
+    """Checks the head of a request; `advice` says in the error how an operator admits it.
 
     Raises:
         NotLocal: `Host` is no name of a loopback address, or a page of another site posts.
@@ -27,10 +33,10 @@ def refuse_foreign(
         if name == b"host" and not _LOOPBACK.fullmatch(host):
             raise NotLocal(
                 f"The Host is '{host[:80].decode('latin-1')}'; it must be localhost, 127.0.0.1 or [::1]. "
-                f"{_ADVICE}"
+                f"{advice}"
             )
     if method not in _HARMLESS_METHODS and _is_cross_site(dict(headers), allowed_origins):
-        raise NotLocal(f"A page of another site sent this; EYE2FACE_CORS_ORIGINS may allow it. {_ADVICE}")
+        raise NotLocal(f"A page of another site sent this. {advice}")
 
 
 def _is_cross_site(headers: dict[bytes, bytes], allowed_origins: Sequence[str]) -> bool:

@@ -28,6 +28,7 @@ from service.settings import BridgeSettings, ConfigurationError, Settings
 _MAX_BODY_BYTES: Final = MAX_PHOTO_BYTES * 4 // 3 + 1000
 """Of a picture in base64."""
 
+_ADVICE: Final = "Others need API keys: EYE2FACE_BRIDGE_API_KEYS_FILE."
 _MAX_UPLOADS_BYTES: Final = 100_000_000
 _UPLOAD_S: Final = 30.0
 _STOP_S: Final = 3
@@ -48,7 +49,7 @@ class PictureServer:
             ConfigurationError: the address or the file of keys cannot be used.
         """
         self._settings, self._accept, self._refuse_if_full = settings, accept, refuse_if_full
-        check = None if settings.api_keys_file else refuse_foreign
+        check = None if settings.api_keys_file else partial(refuse_foreign, advice=_ADVICE)
         config = uvicorn.Config(
             self._app(),
             http=partial(HttpProtocol, check=check),  # type: ignore[arg-type]  # uvicorn only calls it
