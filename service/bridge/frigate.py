@@ -30,8 +30,8 @@ MAX_EVENT_BYTES: Final = 1_000_000
 _NOT_READY: Final = RETRY_STATUSES | {404, 500, 504}
 """Statuses of a snapshot that is not ready: 404 for a moment after the event, 500 in some versions."""
 
-_SNAPSHOT_QUERY: Final = {"crop": 1, "bbox": 0, "timestamp": 0, "quality": 95}
-"""The crop of the tracked object without annotations; before 0.18 only while the event lasts."""
+_SNAPSHOT_QUERY: Final = {"crop": 1, "bbox": 0, "timestamp": 0, "height": 0, "quality": 95}
+"""The crop of the object, not annotated, not resized; before 0.18 only while the event lasts."""
 
 
 class SnapshotUnavailable(Eye2FaceError):
@@ -81,9 +81,8 @@ class FrigateEvents(Source):
         self.topics: Sequence[str] = [f"{settings.frigate_topic}/events"]
         self._settings = settings
         self._retry = RetryPolicy(max_tries=8, deadline_s=settings.deadline_s, statuses=_NOT_READY)
-        token = read_secret(settings.frigate_token_file)
-        headers = {"authorization": f"Bearer {token}"} if token else {}
-        self._http = open_http(settings.frigate, headers, timeout_s=settings.deadline_s, verify=verify)
+        read_secret(settings.frigate_token_file)
+        self._http = open_http(settings.frigate, {}, timeout_s=settings.deadline_s, verify=verify)
         self._loop = LoopThread()
 
     def read(self, topic: str, payload: bytes) -> CameraEvent | None:
@@ -102,7 +101,9 @@ class FrigateEvents(Source):
         """
         tries = RetryState(self._retry)
         path = f"/api/events/{event.event_id}/snapshot.jpg"
-        request = self._http.build_request("GET", path, params=_SNAPSHOT_QUERY)
+        token = read_secret(self._settings.frigate_token_file)  # they expire, by default after a day
+        headers = {"authorization": f"Bearer {token}"} if token else {}
+        request = self._http.build_request("GET", path, params=_SNAPSHOT_QUERY, headers=headers)
         outcome = self._loop.run(send, self._http, request, tries, max_bytes=MAX_PHOTO_BYTES)
         photo = _photo_or_fault(outcome)
         if isinstance(photo, bytes):
@@ -155,7 +156,7 @@ def _photo_or_fault(response: AttemptOutcome) -> bytes | str:
         return root_cause(response)
     status, media_type = response.status_code, response.headers.get("content-type", "image/*")
     if status in (401, 403):
-        return f"it answers {status}; set EYE2FACE_BRIDGE_FRIGATE_TOKEN_FILE"
+        return f"it answers {status}; EYE2FACE_BRIDGE_FRIGATE_TOKEN_FILE must hold a token that is valid now"
     if response.has_redirect_location:
         return f"it answers {status} and redirects to {response.headers['location'][:200]}"
     if status != httpx.codes.OK:

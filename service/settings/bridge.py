@@ -37,7 +37,7 @@ class BridgeSettings(EnvironmentSettings):
     frigate: str = Field("http://127.0.0.1:5000", pattern=_ADDRESS)
     """Base URL of Frigate."""
     frigate_token_file: FilePath | None = None
-    """File that holds a token for Frigate's authenticated port 8971."""
+    """File that holds a token for Frigate's authenticated port 8971; read for each snapshot."""
     frigate_topic: str = Field("frigate", pattern=_TOPIC)
     """Frigate's MQTT topic prefix (topic_prefix)."""
     service: str = Field("http://127.0.0.1:8000", pattern=_ADDRESS)

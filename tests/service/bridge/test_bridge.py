@@ -82,7 +82,9 @@ def test_an_event_becomes_a_face(
     assert result["timings_ms"].keys() == {"waited", "snapshot", "service"}
     wait_for(lambda: wire.on("eye2face/available") == [b"online", b"offline"])
     (seen,) = frigate.seen
-    assert seen.path.startswith("GET /api/events/1607123955.475377-mxklsc/snapshot.jpg?crop=1&bbox=0")
+    path, _, query = seen.path.partition("?")
+    assert path == "GET /api/events/1607123955.475377-mxklsc/snapshot.jpg"
+    assert query == "crop=1&bbox=0&timestamp=0&height=0&quality=95"
 
 
 def test_an_event_is_a_line_of_the_log(
@@ -344,9 +346,13 @@ def test_frigates_token_goes_with_each_request(
     (tmp_path / "token").write_text("the token\n")
     with bridging(broker, frigate.address, address, frigate_token_file=tmp_path / "token"):
         wait_for(lambda: online(wire))
-        wire.event()
-        wait_for(lambda: ids(wire, "result"))
-    assert frigate.seen[0].headers["authorization"] == "Bearer the token"
+        wire.event("1.0-a")
+        wait_for_results(wire, 1)
+        (tmp_path / "token").write_text("the next one\n")
+        wire.event("2.0-b")
+        wait_for_results(wire, 2)
+    sent = [seen.headers["authorization"] for seen in frigate.seen]
+    assert sent == ["Bearer the token", "Bearer the next one"]
 
 
 def test_an_overloaded_service_is_waited_for_and_then_told(
