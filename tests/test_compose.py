@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from compose_spec import PyCompose
+from pydantic import ValidationError
 
 from service.settings import BridgeSettings, ConfigurationError, Settings
 
@@ -121,6 +122,23 @@ def test_the_bridge_takes_the_broker_of_compose_or_another(
     )
     assert {file.name for file in files if file} == secrets.keys()
     assert SERVICES["bridge"]["depends_on"]["broker"]["required"] is False
+
+
+def test_the_bridge_takes_pictures_over_http_with_keys_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    _settings(monkeypatch, AS_IT_STANDS, "bridge")
+    assert BridgeSettings().http_port == 0
+    for host in ("127.0.0.1", "0.0.0.0"):
+        told = AS_IT_STANDS | {"EYE2FACE_BRIDGE_HTTP_PORT": "9001", "EYE2FACE_BRIDGE_HTTP_HOST": host}
+        _settings(monkeypatch, told, "bridge")
+        assert _compose(told)["services"]["bridge"]["ports"] == [f"{host}:9001:8001"]
+        with pytest.raises(ValidationError, match="EYE2FACE_BRIDGE_API_KEYS_FILE"):
+            BridgeSettings()
+    (tmp_path / "keys").touch()
+    monkeypatch.setenv("EYE2FACE_BRIDGE_API_KEYS_FILE", str(tmp_path / "keys"))
+    settings = BridgeSettings()
+    assert (settings.http_host, settings.http_port) == ("0.0.0.0", 8001)
 
 
 def test_the_memory_of_the_bridge_outlives_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,10 +89,12 @@ class Bridge:
         self._webhook = (
             Webhook(settings, settings.webhook, self._database, verify) if settings.webhook else None
         )
-        self._sinks: list[Sink] = [self._webhook, self._faces] if self._webhook else [self._faces]
+        self._sinks: list[Sink] = [self._webhook] if self._webhook else []
+        if settings.uses_broker:
+            self._sinks.append(self._faces)
         self._intake = _open_intake(settings, self) if settings.http_port else None
         self._queue: queue.SimpleQueue[PendingEvent | None] = queue.SimpleQueue()
-        self._held_bytes = 0
+        self._num_held = self._held_bytes = 0
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._reported_at = -_REPORT_INTERVAL_S
@@ -102,7 +104,8 @@ class Bridge:
         for key, camera, photo in self._database.run("SELECT key, camera, photo FROM pictures"):
             attempt(self.accept_picture, CameraEvent(key, camera, photo=photo))  # the full wait for the next
         workers = [self._start_worker() for _ in range(self._settings.num_workers)]
-        self._mqtt.open()
+        if self._settings.uses_broker:
+            self._mqtt.open()
         if self._webhook:
             self._webhook.open()
         if self._intake:
@@ -184,6 +187,8 @@ class Bridge:
     def refuse_if_full(self, about: str = "another one", num_bytes: int = 1) -> None:
         """Raises BridgeFull if an event with a photo of so many bytes would not be accepted."""
         num_waiting = self._queue.qsize()
+        if self._webhook and not self._settings.uses_broker:  # a face that it drops would be lost
+            num_waiting = self._num_held + self._webhook.num_waiting
         if num_waiting >= self._settings.max_waiting or self._held_bytes + num_bytes > _MAX_HELD_BYTES:
             raise BridgeFull(
                 f"{num_waiting} events are queued; {about} is not accepted. Allow more workers or a faster "
@@ -198,6 +203,7 @@ class Bridge:
             except BridgeFull:
                 self._deduplicator.release(pending)
                 raise
+            self._num_held += 1
             self._held_bytes += pending.num_bytes
 
     def _report(self, error: Exception) -> None:
@@ -230,6 +236,7 @@ class Bridge:
                 _log.error("%.64r is not told to everybody", pending.event.key, exc_info=failed)
         tag = self._deduplicator.complete(pending)
         with self._lock:
+            self._num_held -= 1
             self._held_bytes -= pending.num_bytes
         self._mqtt.acknowledge(tag)
 

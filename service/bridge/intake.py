@@ -1,6 +1,7 @@
 """The webhook for pictures: `POST /cameras/{camera}/pictures` takes what cameras send over HTTP."""
 
 import asyncio
+import logging
 import re
 import socket
 import threading
@@ -32,6 +33,8 @@ _ADVICE: Final = "Others need API keys: EYE2FACE_BRIDGE_API_KEYS_FILE."
 _MAX_UPLOADS_BYTES: Final = 100_000_000
 _UPLOAD_S: Final = 30.0
 _STOP_S: Final = 3
+
+_log = logging.getLogger(__name__)
 
 
 class PictureServer:
@@ -70,6 +73,7 @@ class PictureServer:
     def open(self) -> None:
         """Starts to take pictures."""
         self._thread.start()
+        _log.info("takes pictures on %s, port %d", self._settings.http_host, self._settings.http_port)
 
     def close(self) -> None:
         """Answers the requests that have begun, and closes the port."""

@@ -75,10 +75,15 @@ class Webhook:
         self._make_all_due()
         self._thread.start()
 
+    @property
+    def num_waiting(self) -> int:
+        """Messages that the receiver has not taken yet."""
+        ((number,),) = self._database.run("SELECT count(*) FROM outgoing WHERE body NOT NULL")
+        return int(number)
+
     def send(self, outcome: Outcome) -> None:
         """Keeps the outcome until it is sent."""
-        ((num_waiting,),) = self._database.run("SELECT count(*) FROM outgoing WHERE body NOT NULL")
-        if num_waiting >= self._settings.max_waiting:
+        if (num_waiting := self.num_waiting) >= self._settings.max_waiting:
             _log.error("%d messages wait for the webhook; one more is dropped", num_waiting)
             return
         event = cloud_event(outcome, self._settings)

@@ -49,9 +49,10 @@ class BridgeSettings(EnvironmentSettings):
     ones."""
     topic: str = Field("eye2face", pattern=_TOPIC)
     """Prefix of the topics that the bridge publishes."""
-    source: Literal["events", "snapshots", "pictures"] = "events"
+    source: Literal["events", "snapshots", "pictures", "http"] = "events"
     """Trigger of a face; events: messages on frigate/events; snapshots: files on frigate/+/LABEL/snapshot;
-    pictures: files on the picture topics."""
+    pictures: files on the picture topics; http: pictures over HTTP alone, without a broker: faces go to the
+    webhook."""
     picture_topics: _Names = ()
     """Comma-separated topics of pictures, each with {camera} for a level or a part of one."""
     http_port: int = Field(0, ge=0, le=65535)
@@ -93,6 +94,11 @@ class BridgeSettings(EnvironmentSettings):
     """Home Assistant's discovery prefix."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Minimum log level."""
+
+    @property
+    def uses_broker(self) -> bool:
+        """Whether messages come and go over MQTT."""
+        return self.source != "http"
 
     @field_validator("cameras", "labels", "zones", "picture_topics", mode="before")
     @classmethod
@@ -138,6 +144,11 @@ class BridgeSettings(EnvironmentSettings):
             raise ValueError(
                 "EYE2FACE_BRIDGE_SOURCE=pictures needs EYE2FACE_BRIDGE_PICTURE_TOPICS or "
                 "EYE2FACE_BRIDGE_HTTP_PORT"
+            )
+        if not (self.uses_broker or (self.http_port and self.webhook)):
+            raise ValueError(
+                "EYE2FACE_BRIDGE_SOURCE=http, which uses no broker, needs EYE2FACE_BRIDGE_HTTP_PORT and "
+                "EYE2FACE_BRIDGE_WEBHOOK"
             )
         return self
 

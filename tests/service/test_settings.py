@@ -278,6 +278,8 @@ def test_the_bridge_reads_its_own_prefix_and_splits_lists_at_commas(monkeypatch:
         {"source": "snapshots", "min_area": "1"},
         {"source": "snapshots", "when": "end"},
         {"source": "pictures"},
+        {"source": "http", "http_port": "8001"},
+        {"source": "http", "webhook": "http://a"},
         {"picture_topics": "a/{camera}"},
         {"source": "pictures", "picture_topics": "a/{camera}", "when": "end"},
         {"source": "pictures", "picture_topics": "a/b"},

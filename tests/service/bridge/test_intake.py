@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import io
+import json
 import re
 import threading
 from pathlib import Path
@@ -66,6 +67,26 @@ def test_frigates_events_and_pictures_are_drawn_by_one_bridge(
         wire.event("1.0-a")
         wait_for_results(wire, 2)
         wait_for(lambda: wire.on("eye2face/yard/result"))
+
+
+def test_without_a_broker_faces_go_to_the_webhook_and_none_that_was_accepted_is_dropped(
+    broker: Mosquitto, wire: Wire, address: str, snapshot: bytes, port: int, url: str
+) -> None:
+    gate = threading.Event()
+
+    def post(n: int) -> httpx.Response:
+        return httpx.post(url, content=snapshot + bytes([n]), headers=JPEG)
+
+    with make_trouble([], then=hold(gate, answer(204))) as receiver:
+        options = {"http_port": port, "webhook": receiver.address, "max_waiting": 2}
+        with bridging(broker, NOWHERE, address, source="http", **options):
+            ids = [post(n).raise_for_status().json()["id"] for n in range(2)]
+            assert (post(2).status_code, post(2).json()["code"]) == (503, "bridge_full")
+            gate.set()
+            ids.append(wait_for(lambda: (last := post(2)).is_success and last.json()["id"]))
+            wait_for(lambda: len(receiver.seen) >= 3)
+    assert {json.loads(seen.body)["data"]["event_id"] for seen in receiver.seen} == set(ids)
+    assert not wire.on("eye2face/+") and not wire.on("eye2face/+/+")
 
 
 def test_what_is_no_picture_is_refused(
