@@ -57,7 +57,6 @@ def _facts(request: Request) -> dict[str, Any]:
             "sharpness": settings.min_eye_sharpness,
         },
         "scores_are_probabilities": settings.eye_finder != "haar",
-        "max_batch_photos": settings.max_batch_photos,
     }
 
 

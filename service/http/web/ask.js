@@ -2,7 +2,7 @@
 
 const KEY = "eye2face-key";
 
-/** Facts of the service: whether it needs a key, what it asks of an eye, how many photos a batch holds. */
+/** Facts of the service: whether it needs a key, and what it asks of an eye. */
 export const service = JSON.parse(document.body.dataset.service);
 
 /** The API key of this tab. */
@@ -31,24 +31,15 @@ export class Problem extends Error {
 }
 
 /** The answer of a route as JSON. */
-export function ask(path, query, photo) {
-  return send(path, query, [photo], "application/json", (response) => response.json());
-}
-
-/** A zip of the faces of all people in the photos. */
-export function askZip(photos) {
-  return send("synthesize/batch", { person: "all" }, photos, "application/zip", (response) => response.blob());
-}
-
-async function send(path, query, photos, accept, read) {
+export async function ask(path, query, photo) {
   const body = new FormData();
-  for (const photo of photos) body.append("image", photo);
-  const headers = { Accept: accept };
+  body.append("image", photo);
+  const headers = { Accept: "application/json" };
   if (apiKey.get()) headers["X-API-Key"] = apiKey.get();
   let response, answer;
   try {
     response = await fetch(`${path}?${new URLSearchParams(query)}`, { method: "POST", body, headers });
-    answer = await (response.ok ? read(response) : response.json());
+    answer = await response.json();
   } catch {
     throw new Problem({ code: "unreachable" });
   }

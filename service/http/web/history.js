@@ -1,15 +1,15 @@
 // The faces of this session: open one again, compare two, download all.
-import { askZip, service } from "./ask.js";
+import { zip } from "./zip.js";
 
 export class History {
   #find;
   #onOpen;
-  #onProblem;
+  #faces = []; // name and bytes of each file that is listed
   #seen = new Map(); // photo -> the names of its eyes that are listed
 
-  constructor({ find, onOpen, onProblem }) {
-    [this.#find, this.#onOpen, this.#onProblem] = [find, onOpen, onProblem];
-    find("zip").addEventListener("click", () => this.#download());
+  constructor({ find, onOpen }) {
+    [this.#find, this.#onOpen] = [find, onOpen];
+    find("zip").addEventListener("click", () => save(zip(this.#faces), "faces.zip"));
     find("drawn-before").addEventListener("change", () => this.#compare());
   }
 
@@ -19,6 +19,7 @@ export class History {
     const name = `${eye.person} ${eye.side}`;
     if (seen.has(name)) return;
     this.#seen.set(photo, seen.add(name));
+    for (const face of faces) this.#faces.push([this.#fileOf(photo, eye, face), bytesOf(face)]);
     this.#find("drawn-before").prepend(...faces.map((face) => this.#entryOf(photo, crop, face)));
     this.#find("history").hidden = this.#find("drawn-before").children.length < 2;
   }
@@ -42,17 +43,13 @@ export class History {
     this.#find("compared").hidden = ticked.length < 2;
   }
 
-  async #download() {
-    const photos = [...this.#seen.keys()];
-    try {
-      for (let begin = 0; begin < photos.length; begin += service.max_batch_photos) {
-        save(await askZip(photos.slice(begin, begin + service.max_batch_photos)), "faces.zip");
-      }
-    } catch (problem) {
-      this.#onProblem(problem);
-    }
+  #fileOf(photo, { person, side }, face) {
+    const [, format] = /^data:image\/(\w+)/.exec(face);
+    return `${this.#faces.length + 1}-${photo.name.replace(/\.\w+$/, "")}-${person + 1}-${side}.${format}`;
   }
 }
+
+const bytesOf = (url) => Uint8Array.from(atob(url.slice(url.indexOf(",") + 1)), (byte) => byte.charCodeAt(0));
 
 function save(file, name) {
   Object.assign(document.createElement("a"), { href: URL.createObjectURL(file), download: name }).click();

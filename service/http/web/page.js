@@ -13,7 +13,7 @@ import { explain } from "./words.js";
 const find = (id) => document.getElementById(id);
 const shown = find("photo-shown");
 const marks = new Marks(find("stage"), choose);
-const history = new History({ find, onOpen: start, onProblem: showProblem });
+const history = new History({ find, onOpen: start });
 
 const SMALL_PX = 320; // photos of fewer pixels are shown enlarged
 
