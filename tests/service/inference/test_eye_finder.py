@@ -71,6 +71,13 @@ def test_eyes_of_different_people_are_not_paired(tmp_path: Path) -> None:
     assert [eye.person for eye in eyes] == [0, 1]
 
 
+def test_eyes_are_paired_with_whom_they_name_best_although_another_is_surer(tmp_path: Path) -> None:
+    also: Row = (4.0, 157.0, 100.0, 40.0, 1.0, 1.0, 0.0, -1.425, 0.0)  # its partner is the right eye, too
+    eyes = finder(tmp_path, [seen_right(100, 100, 40), seen_left(140, 100, 40), also]).detect(PHOTO).eyes
+    person = {round(eye.x): eye.person for eye in eyes}
+    assert person[100] == person[140] != person[157]
+
+
 def test_people_are_counted_from_the_largest(tmp_path: Path) -> None:
     rows = [seen_right(40, 40, 30), seen_left(70, 40, 30), seen_right(150, 120, 80), seen_left(230, 120, 80)]
     eyes = finder(tmp_path, rows).detect(PHOTO).eyes
