@@ -126,12 +126,33 @@ def call_together(
     return [outcome for argument in arguments for outcome in call_together(function, [argument])]
 
 
-def _deliver(item: WorkItem[Any]) -> None:
-    """Hands the outcome to the event loop that waits for it; called by a worker."""
-    try:
-        item.future.get_loop().call_soon_threadsafe(item.publish)
-    except RuntimeError:  # the loop has ended, and its callers with it
-        _log.warning("a result came after the event loop had ended")
+def _share(step: Callable[..., Any], items: Sequence[WorkItem[Any]], arguments: Sequence[Any]) -> None:
+    """Takes a step of all items in one call; called by a worker."""
+    for item, (value, error) in zip(items, call_together(step, arguments), strict=True):
+        item.value, item.error = value, item.timer.exceeded() if item.timer.is_cancelled else error
+
+
+def _deliver(items: Sequence[WorkItem[Any]]) -> None:
+    """Hands outcomes to the event loops that wait for them, each woken once; called by a worker."""
+    for loop, own in _grouped(items, lambda item: item.future.get_loop()).items():
+        try:
+            loop.call_soon_threadsafe(_publish, own)
+        except RuntimeError:  # the loop has ended, and its callers with it
+            _log.warning("a result came after the event loop had ended")
+
+
+def _publish(items: Sequence[WorkItem[Any]]) -> None:
+    for item in items:
+        item.publish()
+
+
+def _grouped(
+    items: Sequence[WorkItem[Any]], key: Callable[[WorkItem[Any]], Any]
+) -> dict[Any, list[WorkItem[Any]]]:
+    groups: dict[Any, list[WorkItem[Any]]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,45 +316,24 @@ class WorkerPool:
 
     def _perform(self, items: Sequence[WorkItem[Any]]) -> None:
         """Takes all steps; items of the same functions share calls."""
-        by_functions: dict[tuple[Any, Any], list[WorkItem[Any]]] = {}
         for item in items:
             item.run(item.timer.leave_queue)
-            if item.error is None:
-                by_functions.setdefault((item.work.read, item.work.draw), []).append(item)
-            else:
-                self._end(item)
-        to_draw = []
-        for (read, draw), alike in by_functions.items():
-            left = self._share(read, alike, [(item.work.subject, item.timer) for item in alike])
-            if draw is None:
-                for item in left:
-                    self._end(item)
-            elif left:
-                to_draw.append((draw, left))
-        for draw, alike in to_draw:
-            for item in self._share(draw, alike, [item.value for item in alike]):
-                if item.work.finish is not None:
-                    item.run(item.work.finish, item.value, item.timer)
-                self._end(item)
+        begun = [item for item in items if item.error is None]
+        for (read, _), alike in _grouped(begun, lambda item: (item.work.read, item.work.draw)).items():
+            _share(read, alike, [(item.work.subject, item.timer) for item in alike])
+        to_draw = [item for item in begun if item.error is None and item.work.draw is not None]
+        self._end([item for item in items if item not in to_draw])
+        for draw, alike in _grouped(to_draw, lambda item: item.work.draw).items():
+            _share(draw, alike, [item.value for item in alike])
+        for item in to_draw:
+            if item.error is None and item.work.finish is not None:
+                item.run(item.work.finish, item.value, item.timer)
+        self._end(to_draw)
 
-    def _share(
-        self, step: Callable[..., Any], items: Sequence[WorkItem[Any]], arguments: Sequence[Any]
-    ) -> list[WorkItem[Any]]:
-        """Takes a step of all items in one call; those that go on. Items that failed or were dropped end."""
-        left = []
-        for item, (value, error) in zip(items, call_together(step, arguments), strict=True):
-            item.value, item.error = value, error
-            if item.timer.is_cancelled:
-                item.error = item.timer.exceeded()
-            if item.error is None:
-                left.append(item)
-            else:
-                self._end(item)
-        return left
-
-    def _end(self, item: WorkItem[Any]) -> None:
-        self._on_end(item.timer)
-        _deliver(item)
+    def _end(self, items: Sequence[WorkItem[Any]]) -> None:
+        for item in items:
+            self._on_end(item.timer)
+        _deliver(items)
 
     def _take(self) -> list[WorkItem[Any]]:
         """The oldest item, once there is one, and others where every worker finds as many; none: the end."""

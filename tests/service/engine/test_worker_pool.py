@@ -109,6 +109,21 @@ def test_work_that_would_wait_too_long_is_refused_although_there_is_room() -> No
     asyncio.run(ask())
 
 
+def test_refused_work_is_to_come_back_when_the_queue_is_done() -> None:
+    async def ask() -> None:
+        with a_pool(max_queued=2) as pool:
+            gate, items = await held(pool)
+            pool._mean_s = 2.6
+            items += [pool.submit(Work.of(gate), max_ms=10_000) for _ in range(2)]
+            with pytest.raises(Overloaded) as refused:
+                pool.submit(Work.of(gate), max_ms=10_000)
+            assert refused.value.retry_after_s == 6  # rounded up
+            gate.opened.set()
+            await answers(items)
+
+    asyncio.run(ask())
+
+
 def test_work_that_would_miss_its_own_deadline_is_refused() -> None:
     async def ask() -> None:
         with a_pool() as pool:
@@ -276,6 +291,22 @@ def test_work_that_waits_shares_its_calls_and_each_asker_gets_its_own_answer() -
             told = await after_waiting(pool, [model.asked(number) for number in range(8)])
         assert told == [10 * (number + 1) for number in range(8)]
         assert model.sizes == [4, 4]
+
+    asyncio.run(ask())
+
+
+def test_the_answers_of_a_shared_call_wake_the_event_loop_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def ask() -> None:
+        loop, calls, model = asyncio.get_running_loop(), list[object](), Model()
+        wake = loop.call_soon_threadsafe
+        with a_pool() as pool:
+            gate, held_items = await held(pool)
+            items = [pool.submit(model.asked(number), max_ms=10_000) for number in range(4)]
+            monkeypatch.setattr(loop, "call_soon_threadsafe", lambda *call: calls.append(wake(*call)))
+            gate.opened.set()
+            assert await answers(items) == [10, 20, 30, 40]
+            await answers(held_items)
+        assert len(calls) == 2  # one held the worker
 
     asyncio.run(ask())
 
