@@ -233,13 +233,12 @@ class WorkerConnection:
         Raises:
             OSError: the other end is gone.
         """
-        for part in (self._LENGTH.pack(len(data)), data):
-            left = memoryview(part)
-            while left:
-                try:
-                    left = left[self._socket.send(left) :]
-                except TimeoutError:
-                    check()
+        left = memoryview(self._LENGTH.pack(len(data)) + data)  # at once: it wakes the other end
+        while left:
+            try:
+                left = left[self._socket.send(left) :]
+            except TimeoutError:
+                check()
 
     def receive(self, check: Callable[[], None], *, max_bytes: int = MAX_MESSAGE_BYTES) -> bytes:
         """The bytes of the next message; until they are there `check` is called, and may raise.

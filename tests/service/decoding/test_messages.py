@@ -1,6 +1,7 @@
 """Messages survive encoding and decoding; malicious bytes are refused."""
 
 import math
+import socket
 import time
 import tracemalloc
 from typing import Any, TypeVar
@@ -19,6 +20,7 @@ from service.decoding.messages import (
     Ready,
     Result,
     UnexpectedError,
+    WorkerConnection,
     decode,
     encode,
     printable,
@@ -171,3 +173,10 @@ def test_a_message_takes_no_more_memory_and_time_than_its_length_allows() -> Non
     assert time.process_time() - begun < 5
     assert tracemalloc.get_traced_memory()[1] < 20 * len(many)
     tracemalloc.stop()
+
+
+def test_a_message_is_sent_with_its_length_in_one_write() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)  # a write is a packet
+    with ours, theirs:
+        WorkerConnection(ours).send(b"photo", lambda: None)
+        assert theirs.recv(100) == b"\0\0\0\5photo"

@@ -93,6 +93,19 @@ def test_heads_and_chunks_within_the_bounds_are_taken(service: str, piece: int) 
     assert [answer[:3] for answer in answers] == [b"200", b"200", b"415", b"200"]
 
 
+@pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="Linux counts writes")
+def test_a_response_is_sent_in_one_write(service: str) -> None:
+    def num_writes() -> int:
+        return int(Path("/proc/self/io").read_text().partition("syscw: ")[2].split()[0])
+
+    with connect(service) as client:
+        before = num_writes()
+        for method, end in [(b"GET", b"}"), (b"HEAD", b"\r\n\r\n")] * 10:
+            client.sendall(method + b" /livez HTTP/1.1\r\n" + HOST + b"\r\n")
+            assert client.recv(65536).endswith(end)
+        assert 20 <= num_writes() - before < 30
+
+
 def test_a_refusal_comes_after_the_responses_to_what_came_before(service: str) -> None:
     first = b"GET /livez HTTP/1.1\r\n" + HOST + b"\r\n"
     answers = ask(service, first + first + TOO_LARGE["names"] + first).split(b"HTTP/1.1 ")[1:]
