@@ -24,8 +24,7 @@ _HEADERS: Final = {
     "Cross-Origin-Opener-Policy": "same-origin",
 }
 
-_LINKS: Final = '<a href="docs#/photos">Verify a picture</a><a href="docs">HTTP API</a>'
-"""Links of the demo page that need the API documentation."""
+_LINK: Final = '<a href="docs">HTTP API</a>'
 
 _LICENSES: Final = {"research": "for research only", "open": "for any use"}
 
@@ -41,7 +40,7 @@ async def show_page(request: Request) -> HTMLResponse:
         service=escape(json.dumps(_facts(request))),
         version=__version__,
         model=escape(_model(request)),
-        links=_LINKS if settings.docs else "",
+        link=_LINK if settings.docs else "",
     )
     return HTMLResponse(text, headers=_HEADERS)
 

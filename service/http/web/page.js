@@ -1,5 +1,6 @@
 // The page from a photo to its faces. What is asked of the service stands in ask.js; what is shown of a person
-// in card.js, over the photo in marks.js; where photos come from in sources.js and camera.js.
+// in card.js, over the photo in marks.js; where photos come from in sources.js and camera.js; the other tab is
+// in verify.js.
 import { apiKey, ask, Problem, service } from "./ask.js";
 import { offerCamera } from "./camera.js";
 import { Card } from "./card.js";
@@ -8,6 +9,7 @@ import { History } from "./history.js";
 import { Marks } from "./marks.js";
 import { showProgram } from "./program.js";
 import { convert, listenForPhotos } from "./sources.js";
+import { isVerifying, verify } from "./verify.js";
 import { explain } from "./words.js";
 
 const find = (id) => document.getElementById(id);
@@ -32,6 +34,19 @@ function start(file) {
   again = () => draw({ person: "all" });
   if (service.needs_key && !apiKey.get()) askForKey("Your photo is sent once you have entered a key.");
   else again();
+}
+
+/** Tells on the other tab which marks a picture bears. */
+async function check(picture) {
+  again = () => check(picture);
+  clearProblem();
+  say("Looking for marks …");
+  try {
+    const verdict = await verify(picture);
+    if (verdict) say(`Done: ${verdict}.`);
+  } catch (problem) {
+    showProblem(problem);
+  }
 }
 
 /** Asks for the faces first and for all eyes after it: a slow line then carries one photo before the faces. */
@@ -224,10 +239,9 @@ function askForKey(why) {
 }
 
 listenForPhotos({
-  drop: find("drop"),
-  inputs: [find("photo"), find("capture")],
+  inputs: [find("photo"), find("capture"), find("picture")],
   examples: find("examples").querySelectorAll("img"),
-  onPhoto: start,
+  onPhoto: (file) => (isVerifying() ? check(file) : start(file)),
 });
 offerCamera({ find, onPhoto: start, onProblem: showProblem });
 find("retry").addEventListener("click", () => again());
@@ -235,11 +249,22 @@ find("as-eye").addEventListener("click", () => {
   again = () => draw({ input: "eye" });
   again();
 });
-find("key-form").hidden = !service.needs_key || Boolean(apiKey.get());
+function showTab() {
+  clearProblem();
+  say("");
+  document.body.classList.toggle("verifying", isVerifying());
+  for (const tab of document.querySelectorAll(".tabs a")) {
+    tab.ariaCurrent = (tab.hash === "#verify") === isVerifying() ? "page" : "false";
+  }
+  find("key-form").hidden = isVerifying() || !service.needs_key || Boolean(apiKey.get());
+}
+
+window.addEventListener("hashchange", showTab);
+showTab();
 find("key-form").addEventListener("submit", (event) => {
   event.preventDefault();
   apiKey.keep(find("key").value);
   find("key-form").hidden = true;
   say("");
-  if (photo) again();
+  again();
 });

@@ -11,7 +11,7 @@ export async function convert(file) {
   return new File([jpeg], `${file.name}.jpg`, { type: jpeg.type });
 }
 
-export function listenForPhotos({ drop, inputs, examples, onPhoto }) {
+export function listenForPhotos({ inputs, examples, onPhoto }) {
   const take = (files) => files.length > 0 && onPhoto(files[0]);
   for (const input of inputs) {
     input.addEventListener("change", () => {
@@ -29,14 +29,14 @@ export function listenForPhotos({ drop, inputs, examples, onPhoto }) {
   // The whole window takes a dropped photo: beside the box it would replace the page.
   window.addEventListener("dragover", (event) => {
     event.preventDefault();
-    drop.classList.add("over");
+    document.body.classList.add("over");
   });
   window.addEventListener("dragleave", (event) => {
-    if (!event.relatedTarget) drop.classList.remove("over");
+    if (!event.relatedTarget) document.body.classList.remove("over");
   });
   window.addEventListener("drop", (event) => {
     event.preventDefault();
-    drop.classList.remove("over");
+    document.body.classList.remove("over");
     take(event.dataTransfer.files);
   });
 }

@@ -15,10 +15,10 @@ const PROBLEMS = {
   not_an_image: ["This is no photo", "The file holds no picture that can be read. Choose a photo."],
   unsupported_format: [
     "This kind of picture cannot be read",
-    "Your browser cannot open it either. Save it as JPEG or PNG; an iPhone takes JPEG photos with Settings, Camera, Formats, Most Compatible.",
+    "Save it as JPEG or PNG; an iPhone takes JPEG photos with Settings, Camera, Formats, Most Compatible.",
   ],
   image_corrupt: ["The picture is damaged", DAMAGED],
-  image_too_small: ["The picture is too small", "It has too few pixels to show an eye."],
+  image_too_small: ["The picture is too small", "It has too few pixels. Choose a larger one."],
   image_too_large: ["The picture is too large", "It has more pixels than this service reads. Save a smaller copy."],
   upload_too_large: ["The file is too large", "It has more bytes than this service takes. Save a smaller copy."],
   upload_too_slow: ["The upload took too long", "Try a smaller copy of the photo, or a faster connection."],
@@ -85,4 +85,50 @@ export function geometry(eye, quality) {
     ["Mean brightness", `${percent(quality.brightness)} %`],
     ["Contrast", `${percent(quality.contrast)} %`],
   ];
+}
+
+const VERDICTS = {
+  signed_here: ["It was signed here", "Its signature is from a certificate that this service trusts, and nothing was changed since."],
+  tampered: [
+    "It was changed, or its signature is another picture’s",
+    "It holds a signature that does not fit it. Anybody can add such a signature to a picture.",
+  ],
+  bears_our_mark: [
+    "It bears our watermark",
+    "It was probably drawn here. A watermark can be put on other pictures, too: it is no proof.",
+  ],
+  claims_to_be_synthetic: ["It says that it was made by AI", "Its file says so, whatever made it. Anybody can write that."],
+  nothing_found: [
+    "No mark was found",
+    "It may be a face all the same: marks can be removed, and a picture that is smaller than 64 pixels, blurred or turned loses the watermark.",
+  ],
+};
+
+/** A verdict of the service, and what it means. */
+export function meaningOf(verdict) {
+  return VERDICTS[verdict] ?? [verdict, ""];
+}
+
+const SIGNATURES = {
+  none: "None",
+  unchecked: "One that this service cannot check",
+  invalid: "Does not fit the picture",
+  valid: "Fits, but is from a certificate that this service does not know",
+  trusted: "Fits, and is from a certificate that this service trusts",
+};
+const CONFIDENCES = {
+  weak: "Anybody could have made it so.",
+  strong: "Others could have made it so only with effort.",
+  proof: "Nobody could have made it so without the private key.",
+};
+
+/** Name of each kind of mark, and what was found of it. */
+export function layersOf({ signature, watermark, metadata }) {
+  const { found, score, threshold } = watermark;
+  const by = [metadata.system && `by ${metadata.system}`, metadata.created && `on ${metadata.created.slice(0, 10)}`];
+  return [
+    ["Signature (C2PA)", SIGNATURES[signature.state] ?? signature.state, signature],
+    ["Watermark", `${found ? "Found" : "Not found"} (score ${score.toFixed(1)}, needed ${threshold})`, watermark],
+    ["Metadata", metadata.says_synthetic ? ["AI-generated", ...by].filter(Boolean).join(" ") : "Nothing about AI", metadata],
+  ].map(([name, told, { confidence }]) => [name, [told, CONFIDENCES[confidence]].filter(Boolean).join(". ")]);
 }
