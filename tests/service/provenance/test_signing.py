@@ -19,6 +19,7 @@ from service.settings import ConfigurationError, Settings
 from service.vision.images import FaceFormat, encode
 from tests.certificates import certify, certify_signer
 from tests.fakes import astronaut, encoded
+from tests.service.damaged_marks import count_verdicts
 from tests.service.provenance.test_marking import (
     FORMATS,
     MODEL,
@@ -125,6 +126,12 @@ def test_a_damaged_manifest_has_a_state(ours: Any, at: int, junk: bytes) -> None
 
 
 _SIGNED: dict[Any, bytes] = {}
+
+
+def test_damaged_faces_get_a_verdict_or_an_error_of_the_sender_and_nothing_is_fetched(tmp_path: Path) -> None:
+    told = count_verdicts(60, tmp_path)
+    assert not any(code.startswith("5") for code in told["verdicts"]), told
+    assert not told["fetched"]
 
 
 @pytest.mark.parametrize("spoil", [
