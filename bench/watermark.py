@@ -1,8 +1,8 @@
-"""What the watermark survives, and what forges it, on the faces that a model draws of a folder of photos.
+"""What the watermark survives, and what forges it, on the faces that models draw of a folder of photos.
 
-    python -m bench.watermark PHOTOS --model synthesizer --into docs/results.md
+    python -m bench.watermark PHOTOS --model synthesizer synthesizer-open --into docs/results.md
 
-The table replaces what stands between the marks of the model's name in the document.
+A model's table replaces what stands between the marks of its name in the document.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from skimage.metrics import structural_similarity
 from service.decoding.process_pool import open_reader
 from service.errors import Eye2FaceError
 from service.inference.model_files import model_path
-from service.inference.synthesizer import Synthesizer
+from service.inference.synthesizer import Synthesizer, read_model_info
 from service.pipeline import Face, Pipeline
 from service.provenance.marking import BAND, COEFFICIENT_LIMIT, Marker, to_luma
 from service.provenance.watermark import THRESHOLD, WatermarkDetector
@@ -144,21 +144,24 @@ def main() -> None:
     """Prints the report, and writes it into a document."""
     parser = argparse.ArgumentParser(description="What the watermark survives, and what forges it.")
     parser.add_argument("photos", type=Path)
-    parser.add_argument("--model", default="synthesizer")
+    parser.add_argument("--model", nargs="+", default=["synthesizer"])
     parser.add_argument("--faces", type=int, default=512)
     parser.add_argument("--into", type=Path)
     given = parser.parse_args()
     cv2.setNumThreads(1)
-    faces = list(draw_faces(given.photos, given.model, given.faces))
-    marker = Marker(Synthesizer.load(model_path(given.model), device="cpu").info, secret=_SECRET)
-    lines = list(measure(faces, marker))
-    print("\n".join(lines))
-    if given.into:
-        name = f"WATERMARK {given.model}"
-        before, begin, rest = given.into.read_text().partition(f"<!-- {name} -->")
-        _, end, after = rest.partition(f"<!-- /{name} -->")
-        assert begin and end, f"{given.into} lacks the marks {name}"
-        given.into.write_text("\n".join([before + begin, *lines, end + after]))
+    for model in given.model:
+        faces = list(draw_faces(given.photos, model, given.faces))
+        lines = list(measure(faces, Marker(read_model_info(model_path(model)), secret=_SECRET)))
+        print("\n".join([f"{model}:", "", *lines, ""]), flush=True)
+        if given.into:
+            _write(lines, given.into, f"WATERMARK {model}")
+
+
+def _write(lines: list[str], document: Path, name: str) -> None:
+    before, begin, rest = document.read_text().partition(f"<!-- {name} -->")
+    _, end, after = rest.partition(f"<!-- /{name} -->")
+    assert begin and end, f"{document} lacks the marks {name}"
+    document.write_text("\n".join([before + begin, *lines, end + after]))
 
 
 if __name__ == "__main__":
