@@ -20,7 +20,7 @@ from service.bridge.pictures import is_picture, picture_event
 from service.bridge.sources import CAMERA, MAX_PHOTO_BYTES, CameraEvent
 from service.errors import InvalidParameter, NotAnImage
 from service.http.middleware import RequestMiddleware
-from service.http.problems import HANDLED_ERRORS, problem_response
+from service.http.problems import HANDLED_ERRORS, problem_response, translate_cancellation
 from service.http.protocol import HttpProtocol
 from service.http.request_body import BodyReservation, UploadMemoryLimit, check_photo_size, read_photo
 from service.observability.metrics import Metrics
@@ -97,7 +97,8 @@ class PictureServer:
         authenticate(request)
         camera = self._read_camera(request.path_params)
         self._refuse_if_full()
-        with closing(BodyReservation(request.app.state.uploads)) as request.state.body:
+        uploads: UploadMemoryLimit = request.app.state.uploads
+        with translate_cancellation(), closing(BodyReservation(uploads)) as request.state.body:
             picture = await read_photo(request, max_bytes=_MAX_BODY_BYTES, max_s=_UPLOAD_S)
             check_photo_size(len(picture), MAX_PHOTO_BYTES)
             if not is_picture(picture):

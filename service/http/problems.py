@@ -1,8 +1,10 @@
 """The error handler: every error becomes problem+json of one shape. Source: RFC 9457."""
 
+import asyncio
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Final
 
@@ -16,6 +18,7 @@ from service.errors import (
     InvalidParameter,
     MethodNotAllowed,
     NotFound,
+    NotReady,
     RequestError,
     Unauthorized,
     UploadTooLarge,
@@ -65,6 +68,19 @@ def problem_of(request: Request, error: BaseException) -> Problem:
         _log.error("a photo of request %s failed", request_id, exc_info=error)
     retry_after_s = known.retry_after_s or None
     return _describe(known, error, request_id).model_copy(update={"retry_after_s": retry_after_s})
+
+
+@contextmanager
+def translate_cancellation() -> Iterator[None]:
+    """Turns the end of a request's task into an error that is answered.
+
+    Raises:
+        NotReady: uvicorn stops, or Ray's caller disconnected.
+    """
+    try:
+        yield
+    except asyncio.CancelledError as error:
+        raise NotReady("The service stopped before it could answer. Send the request again later.") from error
 
 
 def raw_problem(

@@ -255,6 +255,9 @@ class HttpProtocol(HttpToolsProtocol):
                 await self.flow.drain()
 
         await app(scope, receive, send_all)
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():  # the server stops and does not wait for the request's end
+            self.transport.close()
 
     def on_response_complete(self) -> None:
         """Starts the next request, or waits for it."""

@@ -19,7 +19,7 @@ from service.engine.engine import Engine
 from service.engine.worker_pool import Work
 from service.errors import NotFound, NotReady
 from service.http import openapi
-from service.http.problems import problem_of
+from service.http.problems import problem_of, translate_cancellation
 from service.http.request_body import (
     BodyReservation,
     UploadedPhoto,
@@ -73,12 +73,8 @@ class AdmittedRoute(APIRoute):
             return
         request = Request(scope, receive, send)
         with self.admit(request), closing(BodyReservation(request.app.state.uploads)) as request.state.body:
-            try:
+            with translate_cancellation():
                 response = await self.endpoint(request)
-            except asyncio.CancelledError as error:  # uvicorn stops, or Ray's caller disconnected
-                raise NotReady(
-                    "The service stopped before it could answer. Send the request again later."
-                ) from error
             request.state.body.replace(len(response.body))
             await response(scope, receive, send)  # until its last byte has left
 

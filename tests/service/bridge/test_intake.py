@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import re
+import socket
 import threading
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,12 @@ from typing import Any
 import httpx
 import pytest
 
+import service.bridge.intake
 from service.bridge.bridge import Bridge
+from service.bridge.intake import PictureServer
 from service.bridge.sources import MAX_PHOTO_BYTES
 from service.settings import BridgeSettings, ConfigurationError
+from tests.attacks.target import read_all
 from tests.fakes import astronaut, encoded
 from tests.mqtt import Mosquitto, Wire, wait_for
 from tests.running import find_free_port
@@ -191,6 +195,27 @@ def test_a_picture_that_was_accepted_outlives_a_killed_bridge(
     results = [each["event_id"] for each in wire.json_on("eye2face/yard/result")]
     assert sorted(results[:5]) == sorted(ids)
     assert len(set(results)) == 6
+
+
+def test_a_bridge_that_stops_answers_uploads_that_are_open(
+    port: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service.bridge.intake, "_STOP_S", 0)
+    reached = threading.Event()
+    settings = BridgeSettings(source="pictures", http_port=port)
+    server = PictureServer(settings, lambda _: None, reached.set)
+    server.open()
+    head = b"POST /cameras/yard/pictures HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\n"
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+        client.sendall(head + b"Content-Length: 9\r\n\r\n\xff")
+        assert reached.wait(20)
+        stopping = threading.Thread(target=server.close, daemon=True)
+        stopping.start()
+        answer = read_all(client)
+        stopping.join(20)
+        assert not stopping.is_alive()
+    assert answer.startswith(b"HTTP/1.1 503 ") and b'"code":"not_ready"' in answer
+    assert not [each for each in caplog.records if each.exc_info]
 
 
 def test_a_port_that_is_taken_is_said_to_be() -> None:
