@@ -91,6 +91,14 @@ class ConcurrencyLimit:
         """Whether there is a limit."""
         return self._at_once > 0
 
+    def check(self, caller: str) -> None:
+        """Raises TooManyRequests if the caller is at its limit."""
+        if self.is_set and self._num_running[caller] >= self._at_once:
+            raise TooManyRequests(
+                f"{self._at_once} requests are being answered, and no more are taken at once. "
+                "Send the next one when one of them is answered."
+            )
+
     @contextmanager
     def enter(self, caller: str) -> Iterator[None]:
         """Counts a request of the caller while the context lasts.
@@ -101,11 +109,7 @@ class ConcurrencyLimit:
         if not self.is_set:
             yield
             return
-        if self._num_running[caller] >= self._at_once:
-            raise TooManyRequests(
-                f"{self._at_once} requests are being answered, and no more are taken at once. "
-                "Send the next one when one of them is answered."
-            )
+        self.check(caller)
         self._num_running[caller] += 1
         try:
             yield

@@ -37,6 +37,8 @@ verify_routes = APIRouter(tags=["photos"], route_class=VerifyRoute)
 async def verify(request: Request) -> Response:
     """Whether the picture is a face of this service, by its signature, watermark and metadata."""
     engine = free_engine(request)
+    access: AccessControl = request.app.state.access
+    access.verifications.check("everybody")  # again when the upload is complete: a slow one must not count
     read_query(request, VerifyQuery)
     media_type = choose_media_type(request, (JSON,))
     deadline_ms = read_deadline_ms(request, engine.settings.deadline_ms)
@@ -44,7 +46,6 @@ async def verify(request: Request) -> Response:
         request, max_bytes=engine.settings.max_upload_bytes, max_s=engine.settings.upload_timeout_s
     )
     verifier: Verifier = request.app.state.verifier
-    access: AccessControl = request.app.state.access
     request_id: str = request.state.request_id
     pipeline = engine.model.current.pipeline
 

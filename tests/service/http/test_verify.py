@@ -73,9 +73,14 @@ def test_the_limit_of_the_detector_is_its_own(model: Path, photo: bytes) -> None
 def test_only_a_part_of_the_cores_verifies_at_once(client: TestClient, photo: bytes) -> None:
     others = client.app.state.access.verifications  # type: ignore[attr-defined]
     with ExitStack() as running:
-        for _ in range(max(1, count_cores() // 2)):
-            running.enter_context(others.enter("everybody"))
-        check_problem(client.post("/verify", content=photo, headers=JPEG), 429, "too_many_requests")
+
+        def upload() -> Iterator[bytes]:
+            for _ in range(max(1, count_cores() // 2)):
+                running.enter_context(others.enter("everybody"))
+            yield photo
+
+        check_problem(client.post("/verify", content=upload(), headers=JPEG), 429, "too_many_requests")
+        check_problem(client.post("/verify", content=b"-"), 429, "too_many_requests")  # before it is read
     assert client.post("/verify", content=photo, headers=JPEG).status_code == 200
 
 
