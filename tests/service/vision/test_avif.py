@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import service.vision.avif
 from service import errors
 from service.vision.av1 import parse_still_picture
 from service.vision.avif import _join_extents, parse_avif
@@ -118,6 +119,15 @@ def test_a_second_frame_is_refused() -> None:
     whole = obus()
     with pytest.raises(errors.ImageCorrupt, match="2 frames, expected 1"):
         parse_avif(avif(whole + whole))
+
+
+def test_a_bitstream_that_would_take_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    num_bytes = len(parse_still_picture(obus()).obus)
+    monkeypatch.setattr(service.vision.avif, "MAX_BITSTREAM_BYTES", num_bytes - 1)
+    with pytest.raises(errors.ImageTooLarge, match="bytes of compressed pixels, more than the"):
+        parse_avif(avif())
+    monkeypatch.setattr(service.vision.avif, "MAX_BITSTREAM_BYTES", num_bytes)
+    parse_avif(avif(b"\x7a\5extra" + obus()))  # a unit that is not decoded
 
 
 def test_what_lies_beside_the_picture_is_not_given_to_the_decoder() -> None:
