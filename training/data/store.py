@@ -18,12 +18,14 @@ import csv
 import hashlib
 import io
 import json
+import tokenize
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypedDict, cast
+from typing import Literal, NotRequired, TypedDict, TypeVar, cast
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -31,7 +33,10 @@ from service.vision.eyes import CROP_VERSION
 from service.vision.images import Image
 from training.data.face_alignment import FACE_FRAME_VERSION
 from training.data.files import AppendableArray, append_bytes, truncate, write_atomically
+from training.data.photos import read_table
 from training.errors import DataError
+
+T = TypeVar("T")
 
 Part = Literal["eye", "mouth", "nose"]
 """The part of the face that a model sees."""
@@ -74,7 +79,7 @@ class Settings(TypedDict):
     eye_size: int
     wide_size: int
     face_size: int
-    face_frame_version: int
+    face_frame_version: NotRequired[int]  # folders of the first version do not tell
     crop_version: int
     filter_version: int
     fingerprint: str
@@ -123,7 +128,10 @@ def open_pairs(folder: Path) -> Pairs:
     versions = settings["crop_version"], settings.get("face_frame_version", 1)
     if versions != (CROP_VERSION, FACE_FRAME_VERSION):
         raise DataError(f"{folder} has other versions of crops and face frames, {versions}: prepare it anew")
-    faces, eyes, eyes_wide = (_open_array(folder / f"{name}.npy", manifest["num_rows"]) for name in ARRAYS)
+    faces, eyes, eyes_wide = (
+        _open_array(folder / f"{name}.npy", (manifest["num_rows"], *shape))
+        for name, shape in zip(ARRAYS, _row_shapes(settings), strict=True)
+    )
     rows = _read_rows(folder / "rows.csv")
     if len(rows) != manifest["num_rows"]:
         raise DataError(f"{folder}/rows.csv has {len(rows)} rows, its manifest says {manifest['num_rows']}")
@@ -131,39 +139,64 @@ def open_pairs(folder: Path) -> Pairs:
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """The manifest of a complete folder, None when there is none yet."""
+    """The manifest of a complete folder, None when there is none yet.
+
+    Raises:
+        DataError: it is damaged.
+    """
     path = folder / MANIFEST
-    return cast(Manifest, _read_json(path)) if path.exists() else None
+    return _read_json(path, Manifest) if path.exists() else None
 
 
-def _read_json(path: Path) -> object:
+def _read_json(path: Path, kind: type[T]) -> T:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return msgspec.json.decode(path.read_bytes(), type=kind)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is damaged ({error}): remove it and prepare it anew") from error
 
 
-def _open_array(path: Path, num_rows: int) -> Image:
+def _row_shapes(settings: Settings) -> tuple[tuple[int, ...], ...]:
+    """The shape of a row in each of ARRAYS."""
+    face, eye, wide = settings["face_size"], settings["eye_size"], settings["wide_size"]
+    num_eyes = 2 if settings["part"] == "eye" else 1
+    return (face, face, 3), (num_eyes, eye, eye, 3), (num_eyes, wide, wide, 3)
+
+
+def _open_array(path: Path, shape: tuple[int, ...]) -> Image:
     try:
-        array = np.load(path, mmap_mode="r")
-    except (OSError, ValueError, EOFError) as error:
+        array = np.lib.format.open_memmap(path, mode="r")
+    except (OSError, ValueError, tokenize.TokenError, RecursionError) as error:
         raise DataError(f"{path} cannot be read ({error}): remove the folder and prepare it anew") from error
-    if len(array) != num_rows:
-        raise DataError(f"{path} has {len(array)} rows, the manifest says {num_rows}: prepare it anew")
+    if array.shape != shape or array.dtype != np.uint8:
+        raise DataError(
+            f"{path} holds {array.shape} of {array.dtype}, the manifest says {shape} of uint8: "
+            "prepare it anew"
+        )
     return cast(Image, array)
 
 
 def _read_rows(path: Path) -> NDArray[np.void]:
-    table = _read_table(path)
-    columns = {name: _column([row[name] for row in table], kind) for name, kind in ROW_COLUMNS.items()}
+    table = list(read_table(path, ROW_COLUMNS))
+    columns = {name: _read_column(path, table, name) for name in ROW_COLUMNS}
     rows = np.empty(len(table), dtype=[(name, column.dtype) for name, column in columns.items()])
     for name, column in columns.items():
         rows[name] = column
     return rows
 
 
-def _column(texts: list[str], kind: str) -> NDArray[np.generic]:
-    return np.array([text == "1" for text in texts] if kind == "?" else texts).astype(kind)
+def _read_column(path: Path, table: list[dict[str, str]], name: str) -> NDArray[np.generic]:
+    values = []
+    for line, row in enumerate(table, 2):
+        try:
+            values.append(_VALUES[ROW_COLUMNS[name]](row[name]))
+        except ValueError as error:
+            raise DataError(
+                f"line {line} of {path} has {row[name]!r} as {name}: prepare the folder anew"
+            ) from error
+    return np.array(values).astype(ROW_COLUMNS[name])
+
+
+_VALUES: dict[str, Callable[[str], object]] = {"U": str, "f4": float, "?": ("0", "1").index}
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,11 +229,9 @@ class PairsWriter:
         self._out = out
         self._progress = _read_progress(out, settings)
         out.mkdir(parents=True, exist_ok=True)
-        face, eye, wide = settings["face_size"], settings["eye_size"], settings["wide_size"]
-        num_eyes = 2 if settings["part"] == "eye" else 1
-        shapes = (face, face, 3), (num_eyes, eye, eye, 3), (num_eyes, wide, wide, 3)
         self._arrays = [
-            AppendableArray(out / f"{name}.npy", shape) for name, shape in zip(ARRAYS, shapes, strict=True)
+            AppendableArray(out / f"{name}.npy", shape)
+            for name, shape in zip(ARRAYS, _row_shapes(settings), strict=True)
         ]
         for array in self._arrays:
             array.cut_to(self._progress["num_rows"])
@@ -263,13 +294,13 @@ def _read_progress(out: Path, settings: Settings) -> Progress:
         if others:
             raise DataError(f"{out} holds other files ({others[0]}, for one): name a new folder")
         return {"settings": settings, "num_photos": 0, "num_rows": 0, "table_bytes": {}}
-    progress = cast(Progress, _read_json(out / PROGRESS))
+    progress = _read_json(out / PROGRESS, Progress)
     refuse_change(progress["settings"], settings, out)
     return progress
 
 
 def _count(out: Path, progress: Progress) -> Manifest:
-    rows, rejected = _read_table(out / "rows.csv"), _read_table(out / "rejected.csv")
+    rows, rejected = (list(read_table(out / name, TABLES[name])) for name in ("rows.csv", "rejected.csv"))
     return {
         "settings": progress["settings"],
         "num_photos": progress["num_photos"],
@@ -280,11 +311,6 @@ def _count(out: Path, progress: Progress) -> Manifest:
         "rejected_by_reason": _counted(row["reason"] for row in rejected),
         "rows_sha256": hashlib.sha256((out / "rows.csv").read_bytes()).hexdigest(),
     }
-
-
-def _read_table(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as lines:
-        return list(csv.DictReader(lines))
 
 
 def _counted(values: Iterable[str]) -> dict[str, int]:

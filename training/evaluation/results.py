@@ -2,7 +2,9 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
+
+import msgspec
 
 from training.errors import ResultsError
 
@@ -10,6 +12,16 @@ Row = dict[str, Any]
 
 DECIDING = ("recipe", "objective", "discriminator", "data")
 """What a row must have in common with a run of the same name, to stand for it."""
+
+
+class _Written(TypedDict):
+    """What the tables take from every row."""
+
+    system: str
+    seed: int
+    split: str
+    metrics: dict[str, float]
+    slices: NotRequired[dict[str, dict[str, float]]]
 
 
 def read_results(path: Path) -> list[Row]:
@@ -24,8 +36,8 @@ def read_results(path: Path) -> list[Row]:
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
             rows.append(json.loads(line))
-            _key(rows[-1])
-        except (ValueError, KeyError, TypeError) as error:
+            msgspec.convert(rows[-1], _Written)
+        except (ValueError, RecursionError) as error:
             raise ResultsError(f"line {number} of {path} is no result ({error!r}): remove it") from error
     return rows
 

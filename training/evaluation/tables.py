@@ -4,8 +4,9 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypedDict
 
+import msgspec
 import numpy as np
 
 from training.data.corruptions import CORRUPTIONS
@@ -186,6 +187,14 @@ def _ratio(number: float | None, other: float | None) -> str:
     return NOT_MEASURED if number is None or other is None else f"{number / other:.2f} ×"
 
 
+class _Written(TypedDict):
+    """What the tables take from a file of scores."""
+
+    split: str
+    layers: str
+    scores: Annotated[dict[str, dict[str, float | None]], msgspec.Meta(min_length=1)]
+
+
 def read_scores(path: Path) -> dict[str, Any]:
     """What `evaluate` wrote.
 
@@ -194,8 +203,9 @@ def read_scores(path: Path) -> dict[str, Any]:
     """
     try:
         written: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        written["scores"], written["split"], written["layers"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        for row in msgspec.convert(written, _Written)["scores"].values():
+            row["num_samples"]
+    except (OSError, ValueError, KeyError, RecursionError) as error:
         raise ResultsError(f"{path} is not what 'evaluate' writes with --out: {error!r}") from error
     return written
 

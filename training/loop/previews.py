@@ -47,12 +47,12 @@ def draw_curves(folder: Path) -> None:
     from matplotlib import pyplot
 
     lines = list(read_stats(folder))
-    if not lines:
+    names = [name for line in lines[-1:] for name in line if name not in ("step", "seconds_per_step")]
+    if not names:
         return
-    names = [name for name in lines[-1] if name not in ("step", "seconds_per_step")]
     figure, axes = pyplot.subplots(1, len(names), figsize=(4 * len(names), 3), squeeze=False)
     for axis, name in zip(axes[0], names, strict=True):
-        points: NDArray[np.float64] = np.array([(line["step"], line[name]) for line in lines])
+        points: NDArray[np.float64] = np.array([(line["step"], line[name]) for line in lines if name in line])
         axis.plot(points[:, 0], points[:, 1])
         axis.set(title=name, xlabel="step", yscale="log")
     figure.tight_layout()

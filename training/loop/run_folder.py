@@ -108,9 +108,24 @@ class StatsWriter:
 
 
 def read_stats(folder: Path) -> Iterator[dict[str, float]]:
-    """The lines of a run's `stats.jsonl`, but one that a kill has cut off."""
-    with (folder / STATS).open(encoding="utf-8") as lines:
-        yield from (json.loads(line) for line in lines if line.endswith("\n"))
+    """The lines of a run's `stats.jsonl`, but one that a kill has cut off.
+
+    Raises:
+        RunError: a line is no object of numbers with a step.
+    """
+    path = folder / STATS
+    with path.open("rb") as lines:
+        for number, text in enumerate(lines, 1):
+            if not text.endswith(b"\n"):
+                return
+            try:
+                line: dict[str, float] = json.loads(text)
+                is_whole = all(isinstance(line[name], int | float) for name in ("step", *line))
+            except (ValueError, TypeError, KeyError, RecursionError):
+                is_whole = False
+            if not is_whole:
+                raise RunError(f"line {number} of {path} is damaged: remove it, and start again")
+            yield line
 
 
 def commit_hash() -> str:

@@ -82,6 +82,45 @@ def test_a_damaged_array_is_named(own_folder: Path, damage: str) -> None:
         open_pairs(own_folder)
 
 
+@pytest.mark.parametrize("name", ["faces", "eyes", "eyes_wide"])
+def test_an_array_of_another_shape_or_type_is_named(own_folder: Path, name: str) -> None:
+    array = np.load(own_folder / f"{name}.npy")
+    for other in (array.astype(np.float32), array[:-1], array[:, :-1], array[0], np.uint8(7)):
+        np.save(own_folder / f"{name}.npy", other)
+        with pytest.raises(DataError, match=rf"/{name}\.npy holds .* the manifest says .* of uint8"):
+            open_pairs(own_folder)
+
+
+@pytest.mark.parametrize("header", [b"{'descr': (((", b"0" * 50, b"-" * 5000 + b"1"])
+def test_an_array_with_a_damaged_header_is_named(own_folder: Path, header: bytes) -> None:
+    start = b"\x93NUMPY\1\0" + len(header).to_bytes(2, "little")
+    (own_folder / "eyes.npy").write_bytes(start + header + bytes(5000))
+    with pytest.raises(DataError, match=r"eyes\.npy cannot be read"):
+        open_pairs(own_folder)
+
+
+@pytest.mark.parametrize(
+    ("column", "text"), [("right_ok", "yes"), ("ai_made", ""), ("eye_size_px", "wide"), ("light", "")]
+)
+def test_a_value_of_another_kind_is_named_by_its_line(own_folder: Path, column: str, text: str) -> None:
+    lines = (own_folder / "rows.csv").read_text().splitlines()
+    values = lines[2].split(",")
+    values[lines[0].split(",").index(column)] = text
+    lines[2] = ",".join(values)
+    (own_folder / "rows.csv").write_text("\n".join(lines))
+    with pytest.raises(DataError, match=rf"line 3 of .*rows\.csv has '{text}' as {column}"):
+        open_pairs(own_folder)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"), [("a,b\n1,2\n", "lacks the columns file, split"), ("\udcff", "no CSV in UTF-8")]
+)
+def test_rows_of_another_table_are_named(own_folder: Path, content: str, told: str) -> None:
+    (own_folder / "rows.csv").write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(DataError, match=rf"rows\.csv.* {told}"):
+        open_pairs(own_folder)
+
+
 def test_rows_that_do_not_match_the_arrays_are_refused(own_folder: Path) -> None:
     lines = (own_folder / "rows.csv").read_text().splitlines(keepends=True)
     (own_folder / "rows.csv").write_text("".join(lines[:-1]))
@@ -89,7 +128,7 @@ def test_rows_that_do_not_match_the_arrays_are_refused(own_folder: Path) -> None
         open_pairs(own_folder)
 
 
-@pytest.mark.parametrize("damage", [b"{", b"\xff\xfe", b"[" * 100_000])
+@pytest.mark.parametrize("damage", [b"{", b"\xff\xfe", b"[" * 100_000, b"[]", b'{"num_rows": "3"}'])
 def test_a_damaged_manifest_is_named(own_folder: Path, damage: bytes) -> None:
     (own_folder / "manifest.json").write_bytes(damage)
     with pytest.raises(DataError, match="damaged"):
@@ -203,7 +242,7 @@ BAD = ("bad.jpg", "train", "small", "no_eye")
 def small_pair(value: int) -> Pair:
     shapes = ((4, 4, 3), (2, 2, 2, 3), (2, 3, 3, 3))
     face, eyes, wide = (np.full(shape, value, np.uint8) for shape in shapes)
-    measures = ("0", "9", "9", "0", "0.5", "1", "1")
+    measures = ("0", "0", "9", "9", "0", "0.5", "1", "1")
     row = (f"{value}.jpg", "train", "small", "open", f"person, {value}", *measures)
     return Pair(face, eyes, wide, row)
 

@@ -40,7 +40,17 @@ def test_the_documents_tables_are_made_of_the_committed_rows() -> None:
     assert told.partition("<!-- /EXPERIMENT -->")[0].strip() == render_experiment(COMMITTED)
 
 
-@pytest.mark.parametrize("line", ["not json", "[]", '{"system": "l1-64"}'])
+NAMED = '{"system": "l1-64", "seed": 0, "split": "val"'
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("not json", "[]", '{"system": "l1-64"}', "[" * 100_000),
+        *(NAMED + each for each in ("}", ', "metrics": [1]}', ', "metrics": {"l2": "0.1"}}')),
+        NAMED + ', "metrics": {}, "slices": {"dark": 1}}',
+    ],
+)
 def test_a_damaged_line_is_named(tmp_path: Path, line: str) -> None:
     path = tmp_path / "results.jsonl"
     append(path, ROW)

@@ -70,7 +70,19 @@ def test_the_numbers_of_one_system_are_read_by_its_name(scores_file: Path) -> No
         metrics_of(scores_file, "gan")
 
 
-@pytest.mark.parametrize("content", [None, "not json", "[]", '{"scores": {}}'])
+SCORES = '{"split": "val", "layers": "", "scores": %s}'
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(None, "not json", "[]", '{"scores": {}}', "[" * 100_000),
+        *(
+            SCORES % each
+            for each in ("{}", "[]", '{"l1": 1}', '{"l1": {"num_samples": "7"}}', '{"l1": {"l2": 1}}')
+        ),
+    ],
+)
 def test_a_file_that_evaluate_did_not_write_is_named(tmp_path: Path, content: str | None) -> None:
     path = tmp_path / "scores.json"
     if content is not None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 
 from training.data.dataset import EyeFacePairs
 from training.data.store import Pairs
@@ -32,7 +33,14 @@ def test_curves_are_drawn_from_the_statistics(tmp_path: Path) -> None:
     assert curves is not None and curves.min() == 0 and curves.shape[1] > curves.shape[0]
 
 
-def test_a_run_without_statistics_has_no_curves(tmp_path: Path) -> None:
-    (tmp_path / "stats.jsonl").write_text("")
+def test_a_term_that_came_later_has_a_shorter_curve(tmp_path: Path) -> None:
+    (tmp_path / "stats.jsonl").write_text('{"step": 1, "l1": 2}\n{"step": 2, "l1": 1, "gan": 1}\n')
+    pictures.draw_curves(tmp_path)
+    assert (tmp_path / "curves.png").exists()
+
+
+@pytest.mark.parametrize("content", ["", '{"step": 1}\n'])
+def test_a_run_without_statistics_has_no_curves(tmp_path: Path, content: str) -> None:
+    (tmp_path / "stats.jsonl").write_text(content)
     pictures.draw_curves(tmp_path)
     assert not (tmp_path / "curves.png").exists()

@@ -63,6 +63,17 @@ def test_a_line_that_a_kill_has_cut_off_is_dropped(tmp_path: Path) -> None:
     assert [line["step"] for line in read_stats(tmp_path)] == [1, 2]
 
 
+@pytest.mark.parametrize(
+    "line",
+    ["no", "[]", "7", '{"l1": 1}', '{"step": "2"}', '{"step": 2, "l1": null}', "[" * 100_000, "\udcff"],
+)
+def test_a_whole_line_of_other_content_is_named(tmp_path: Path, line: str) -> None:
+    text = f'{{"step": 1, "l1": 0.5}}\n{line}\n{{"step": 3, "l1": 0.5}}\n'
+    (tmp_path / "stats.jsonl").write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(RunError, match=r"line 2 of .*stats\.jsonl is damaged"):
+        StatsWriter(tmp_path, 3, every=1)
+
+
 @pytest.mark.parametrize("damage", ['{"recipe": ', "null", "[1]", "[" * 100_000])
 def test_a_damaged_description_is_named(tmp_path: Path, damage: str) -> None:
     (tmp_path / "run.json").write_text(damage)
