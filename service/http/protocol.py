@@ -48,7 +48,7 @@ _SLICE_BYTES: Final = 32 * 1024
 """What is written at once: the transport of TLS does not tell how much of what it encrypted has left."""
 
 _EVERY_START: Final = b"HTTP/1.1 "
-_INVALID: Final = RequestError("This is not a request in HTTP/1.1. Send one, or check scheme and port.")
+_INVALID: Final = "This is not a request in HTTP/1.1. Send one, or check scheme and port."
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -155,7 +155,7 @@ class HttpProtocol(HttpToolsProtocol):
             return self._plain_head() + piece[upgrade.args[0] :]
         except HttpParserError as error:
             reason = error.__context__
-            self._refuse(reason if isinstance(reason, RequestError) else _INVALID)
+            self._refuse(reason if isinstance(reason, RequestError) else RequestError(_INVALID))
         except HeadTooLarge as error:
             self._refuse(error)
         return b""
@@ -170,6 +170,8 @@ class HttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The head is complete; the application times the body."""
         self._refuse_large_head()
+        if self.parser.get_http_version() not in ("1.0", "1.1"):
+            raise RequestError(_INVALID)
         if self.check is not None:
             self.check(self.parser.get_method().decode(), self.headers)
         self.scope["headers"] = self.headers.copy()  # trailers are none
@@ -230,8 +232,9 @@ class HttpProtocol(HttpToolsProtocol):
             scope = scope | self.scope | {"headers": self.headers}
         seconds = self.loop.time() - self.begun_at
         request_id = record_refusal(self.app_state.get("metrics"), scope, error, seconds)
-        own = self.server_state.default_headers
-        return raw_problem(error, own, path=scope["path"], request_id=request_id)
+        return raw_problem(
+            error, self.server_state.default_headers, path=scope["path"], request_id=request_id
+        )
 
     @property
     def _is_responding(self) -> bool:
@@ -255,8 +258,7 @@ class HttpProtocol(HttpToolsProtocol):
                 await self.flow.drain()
 
         await app(scope, receive, send_all)
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():  # the server stops and does not wait for the request's end
+        if asyncio.current_task().cancelling():  # type: ignore[union-attr]  # the server stops
             self.transport.close()
 
     def on_response_complete(self) -> None:

@@ -67,6 +67,7 @@ def test_other_names_and_sites_are_refused(target: Target, head: bytes) -> None:
         b"CONNECT localhost:80 HTTP/1.1\r\n" + HOST + b"\r\n",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         b"GET /livez HTTP/9.9\r\n\r\n",
+        b"GET /livez\r\n\r\n",
         b"HTTP/1.1 100 Continue\r\n\r\n",
         b"POST /eyes HTTP/1.1\r\n" + HOST + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
         b"POST /eyes HTTP/1.1\r\n" + HOST + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\n",

@@ -138,6 +138,7 @@ REFUSED = {
     "URL": (b"GET /v2/" + b"x" * 100_000, "GET '/v2/xxxx"),
     "no HTTP": (b"\x16\x03\x01 hello\r\n\r\n", "- '' 400 bad_request"),
     "version": (b"GET /livez HTTP/9.9\r\n\r\n", "GET '/livez' 400 bad_request"),
+    "version 0.9": (b"GET /livez\r\n\r\n", "GET '/livez' 400 bad_request"),
     "CONNECT": (b"CONNECT a:1 HTTP/1.1\r\n\r\n", "400 bad_request"),
     "extension": (TOO_LARGE["one extension"], "POST '/eyes' 431 head_too_large"),
     "chunk": (b"POST /eyes HTTP/1.1\r\n" + HOST + CHUNKED + b"xyz\r\n", "POST '/eyes' 400 bad_request"),
