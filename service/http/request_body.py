@@ -276,7 +276,10 @@ def _without_extended(disposition: bytes) -> bytes:
     message["Content-Disposition"] = disposition.decode("latin-1")
     if b"name" not in plain and message.get_param("name", header="Content-Disposition") is not None:
         raise MultiPartException("a field is named by 'name*'; use 'name'")
-    file_name = message.get_filename()
+    try:
+        file_name = message.get_filename()
+    except UnicodeError:  # of a codec that replaces nothing
+        raise MultiPartException("'filename*' is not in UTF-8") from None
     if b"filename" in plain or file_name is None:
         return disposition
     return disposition + b'; filename="%b"' % file_name.replace('"', "'").encode(errors="replace")

@@ -225,6 +225,14 @@ def test_an_extended_file_name_alone_makes_a_file(name: str) -> None:
     assert read(*part(f"Content-Disposition: form-data; name=image; filename*={name}")) == b"data"
 
 
+@pytest.mark.parametrize("codec", ["idna", "undefined"])
+def test_a_file_name_in_an_odd_encoding_is_named_as_the_fault(codec: str) -> None:
+    field = f"form-data; name=\"image\"; filename*={codec}''{'a' * 100}"
+    body = b"--x\r\nContent-Disposition: " + field.encode() + b"\r\n\r\n" + PHOTO + b"\r\n--x--\r\n"
+    with pytest.raises(InvalidForm, match=r"'filename\*' is not in UTF-8"):
+        read(body, "multipart/form-data; boundary=x")
+
+
 def test_a_plain_file_name_precedes_the_extended_one() -> None:
     body, content_type = part("Content-Disposition: form-data; name=image; filename*=utf-8''a; filename=b")
     (photo,) = read_files(body, content_type)
