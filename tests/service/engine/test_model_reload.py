@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -137,6 +138,7 @@ def test_a_new_model_that_never_ends_stops_neither_answers_nor_the_service(
         service.process.send_signal(signal.SIGHUP)
         wait_for(lambda: children(service.process.pid, "service.inference.self_test"))
         (child,) = children(service.process.pid, "service.inference.self_test")
+        wait_for(lambda: 0 < resource.prlimit(child, resource.RLIMIT_AS)[0] < 8 << 30)  # 2 GiB and its own
         assert draw(service.address, photo) == ("1", 128)
         begin = time.monotonic()
         service.process.send_signal(end)

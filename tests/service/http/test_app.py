@@ -19,6 +19,7 @@ from starlette.testclient import TestClient
 from service.errors import ModelNotFound
 from service.http.app import create_app
 from service.settings import ConfigurationError, Settings
+from service.system.memory import count_memory
 from tests.fake_finders import seen_right, tiny_finder
 from tests.fakes import ASTRONAUT_LEFT_EYE, ASTRONAUT_RIGHT_EYE, astronaut, encoded, turned
 from tests.running import served_here
@@ -380,6 +381,10 @@ def test_a_caller_who_hangs_up_in_the_middle_leaves_no_trace(client: TestClient,
     asyncio.run(ask())
     assert not any(message.get("status") == 500 for message in sent)
     assert client.post("/synthesize", content=photo, headers=JPEG).status_code == 200
+
+
+def test_bodies_and_responses_have_an_eighth_of_the_memory(client: TestClient) -> None:
+    assert client.app.state.uploads.most == count_memory() // 8  # type: ignore[attr-defined]
 
 
 def test_a_real_server_answers_as_curl_would_ask(model: Path, photo: bytes) -> None:

@@ -19,6 +19,7 @@ from service.http.app import create_app
 from service.http.protocol import HttpProtocol
 from service.settings import Settings
 from tests.fakes import astronaut, encoded
+from tests.mqtt import wait_for
 from tests.running import served_here
 
 HOST = b"Host: localhost\r\n"
@@ -198,6 +199,25 @@ def test_a_head_that_is_slow_is_refused_and_recorded(
     }
 
 
+@pytest.mark.parametrize("rest", [b"", b"0\r\n\r\n"])
+def test_a_connection_that_is_idle_after_a_response_is_closed(
+    monkeypatch: pytest.MonkeyPatch, rest: bytes
+) -> None:
+    monkeypatch.setattr(protocol, "_CHECK_INTERVAL_S", 0.05)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await answer(send, b"ready")
+
+    served = served_here(app, http=HttpProtocol, lifespan="off", timeout_keep_alive=1)  # type: ignore[arg-type]
+    head = b"GET / HTTP/1.1\r\n" + HOST + (CHUNKED if rest else b"\r\n")
+    with served as (address, _), connect(address, head) as client:
+        received = client.recv(65536)
+        client.sendall(rest)  # of a body that the response did not wait for
+        begin = time.monotonic()
+        assert (received + read_all(client)).endswith(b"ready")
+        assert time.monotonic() - begin < 5
+
+
 def test_a_slow_head_does_not_end_the_response_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "HEAD_TIMEOUT_S", 0.1)
     monkeypatch.setattr(protocol, "_CHECK_INTERVAL_S", 0.05)
@@ -287,6 +307,33 @@ def test_a_response_that_nobody_reads_is_aborted(large: tuple[str, threading.Eve
         assert not ended.wait(0.2)  # held until it has left
         assert ended.wait(10)
         assert len(read_all(client)) < len(LARGE)
+
+
+def test_a_part_of_a_response_is_sent_when_it_has_left() -> None:
+    """The last one, too: what the request holds is released then."""
+    left = list[int]()
+
+    class Listed(HttpProtocol):
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            connections.append(self)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for _ in range(2000):
+            await send({"type": "http.response.body", "body": bytes(10_000), "more_body": True})
+            left.append(connections[0].transport.get_write_buffer_size())
+        await send({"type": "http.response.body", "body": b""})
+
+    connections = list[HttpProtocol]()
+    with (
+        served_here(app, http=Listed, lifespan="off") as (address, _),  # type: ignore[arg-type]
+        connect(address, LAST) as client,
+    ):
+        wait_for(lambda: connections and connections[0].flow.write_paused)
+        assert len(left) < 2000
+        assert len(read_all(client)) > 20_000_000
+    assert len(left) == 2000 and max(left) == 0
 
 
 def test_a_response_that_is_read_slowly_arrives(large: tuple[str, threading.Event]) -> None:

@@ -205,6 +205,20 @@ def test_a_form_of_more_fields_than_anybody_needs_is_refused(file_name: str | No
         read(*form([("image", (file_name, b"x"))] * 17))
 
 
+@pytest.mark.parametrize(
+    ("num_headers", "length", "is_read"), [(8, 4000, True), (9, 1, False), (2, 5000, False)]
+)
+def test_the_headers_of_a_field_are_bounded(num_headers: int, length: int, is_read: bool) -> None:
+    first = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n'
+    others = (b"a: " + b"b" * length + b"\r\n") * (num_headers - 1)
+    body = first + others + b"\r\n" + PHOTO + b"\r\n--x--\r\n"
+    if is_read:
+        assert read(body, "multipart/form-data; boundary=x") == PHOTO
+    else:
+        with pytest.raises(InvalidForm, match="cannot be read"):
+            read(body, "multipart/form-data; boundary=x")
+
+
 def test_a_form_with_another_field_names_what_it_holds() -> None:
     with pytest.raises(MissingField, match=r"'picture'.*'image'"):
         read(*form([("picture", ("p.jpg", PHOTO))]))

@@ -1,5 +1,6 @@
 """Routes that take photos: guarded, described, and called without FastAPI's dependency injection."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.testclient import TestClient
+from starlette.types import Message
 
 from service.access.api_keys import hash_key
 from service.http.app import create_app
@@ -81,3 +83,43 @@ def test_a_body_that_was_answered_holds_no_memory(app: FastAPI, client: TestClie
     assert client.post(path, files=image, headers=key).status_code in (200, 415)
     assert client.post(path, content=b"no form", headers=key).status_code == 415
     assert app.state.uploads.num_held == 0
+
+
+def test_a_response_holds_memory_until_its_last_byte_has_left(
+    app: FastAPI, client: TestClient, photo: bytes
+) -> None:
+    counted = list[tuple[int, int]]()
+
+    async def receive() -> Message:
+        if request:
+            return request.pop()
+        await asyncio.Event().wait()  # a caller that stays
+        raise AssertionError
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            counted.append((app.state.uploads.num_held, len(message["body"])))
+
+    request: list[Message] = [{"type": "http.request", "body": photo}]
+    headers = [(b"x-api-key", b"secret"), (b"content-type", b"image/jpeg"), (b"content-length", b"1")]
+    scope = {
+        "type": "http", "method": "POST", "path": "/eyes", "query_string": b"overlay=true",
+        "headers": headers, "state": client.app_state.copy(),
+    }  # fmt: skip
+    assert client.portal is not None
+    client.portal.call(app, scope, receive, send)
+    ((num_held, num_bytes),) = counted
+    assert num_held == num_bytes > len(photo)
+    assert app.state.uploads.num_held == 0
+
+
+def test_a_response_without_room_is_refused(app: FastAPI, client: TestClient, photo: bytes) -> None:
+    headers, before = {"X-API-Key": "secret", "content-type": "image/jpeg"}, app.state.uploads.most
+    try:
+        app.state.uploads.most = app.state.uploads.large = len(photo) + 1
+        app.state.uploads.num_held = 1  # of another request
+        check_problem(client.post("/eyes?overlay=true", content=photo, headers=headers), 503, "overloaded")
+        assert client.post("/eyes", content=photo, headers=headers).status_code == 200
+        assert app.state.uploads.num_held == 1
+    finally:
+        app.state.uploads.most, app.state.uploads.num_held = before, 0

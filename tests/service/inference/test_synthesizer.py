@@ -2,6 +2,7 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from service.errors import InferenceFailed, ModelContractUnknown, ModelNotFound
@@ -49,6 +50,14 @@ def test_a_model_of_another_contract_is_refused(
 ) -> None:
     path = fakes.tiny_model(tmp_path / "tiny.onnx", **overrides)  # type: ignore[arg-type]
     with pytest.raises(ModelContractUnknown, match=f"{found}.*{expected}.*Export the model again"):
+        Synthesizer.load(path)
+
+
+def test_a_model_whose_weights_lie_in_another_file_is_refused(tmp_path: Path) -> None:
+    path = fakes.spoil(fakes.tiny_model(tmp_path / "tiny.onnx"), "same")
+    onnx.save(onnx.load(path), path, save_as_external_data=True, size_threshold=0, location="weights")
+    assert (tmp_path / "weights").exists()
+    with pytest.raises(ModelContractUnknown, match="weights"):
         Synthesizer.load(path)
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from service import errors
 from service.vision.images import MIN_SIDE_PX, Header, Image, decode, estimate_decode_bytes, read_header
+from service.vision.webp import parse_webp
 from tests import fakes
 
 MAX_PIXELS = 50_000_000
@@ -40,6 +41,16 @@ def test_the_header_tells_format_and_size(format: str) -> None:
 def test_every_kind_of_webp_tells_its_size(mode: str, options: dict[str, object]) -> None:
     data = fakes.encoded(PIL.Image.fromarray(part()).convert(mode), "webp", **options)
     assert read_header(data, max_pixels=MAX_PIXELS) == Header("webp", 400, 300)
+
+
+@pytest.mark.parametrize(("num_before", "orientation"), [(10, 6), (49_998, 6), (50_000, 1), (2_000_000, 1)])
+def test_the_exif_of_a_webp_is_searched_in_fifty_thousand_chunks(num_before: int, orientation: int) -> None:
+    exif = b"II*\0\x08\0\0\0" + struct.pack("<HHHIHH", 1, 0x112, 3, 1, 6, 0)
+    head = b"VP8X" + struct.pack("<IB", 10, 0x08) + bytes(9)
+    chunks = head + b"none\0\0\0\0" * num_before + b"EXIF" + struct.pack("<I", len(exif)) + exif
+    begin = time.thread_time()
+    assert parse_webp(b"RIFF\0\0\0\0WEBP" + chunks).orientation == orientation
+    assert time.thread_time() - begin < 0.5
 
 
 @pytest.mark.parametrize("format", ["png", "webp"])
