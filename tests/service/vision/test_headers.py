@@ -36,6 +36,12 @@ def test_the_header_tells_format_and_size(format: str) -> None:
     assert (header.format, header.width, header.height, header.orientation) == (format, 400, 300, 1)
 
 
+@pytest.mark.parametrize(("format", "num_bytes"), [("jpeg", 12), ("avif", 26), ("bmp", 9)])
+def test_memory_is_reserved_for_each_pixel(format: str, num_bytes: int) -> None:
+    header = read_header(fakes.encoded(part(), format), max_pixels=MAX_PIXELS)
+    assert estimate_decode_bytes(header) == 300 * 400 * num_bytes
+
+
 @pytest.mark.parametrize("options", [{"lossless": True}, {"quality": 80}])
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
 def test_every_kind_of_webp_tells_its_size(mode: str, options: dict[str, object]) -> None:
