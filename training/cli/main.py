@@ -13,7 +13,6 @@ from service.inference.eye_finder import open_eye_finder
 from service.vision.images import Image
 from training.cli.experiment import add_experiment_commands
 from training.cli.finder import add_commands
-from training.data.dataset import EyeFacePairs
 from training.data.face_alignment import FACE_SIZE
 from training.data.fetch import fetch_photos
 from training.data.licences import LicenceClass, check_licence_class
@@ -25,14 +24,19 @@ from training.data.store import Pairs, Part, open_pairs
 from training.errors import DataError, OptionError, RecipeError, TrainingError
 from training.evaluation import evaluate as evaluation
 from training.evaluation import tables
+from training.evaluation.baselines import nearest_eye
+from training.evaluation.benchmark import make_benchmark
+from training.evaluation.experiment import MEAN_FACE, NEAREST_EYE
+from training.evaluation.groups import label_split, read_labels
+from training.evaluation.report import report_systems, write_reports
 from training.evaluation.train_serve_gap import measure_gap
 from training.export import onnx as exporting
-from training.loop.previews import draw_grid
+from training.loop.previews import NUM_COLUMNS, draw_grid
 from training.loop.run_folder import read_description
 from training.synthesizer.recipes import RECIPES
 from training.synthesizer.train import RunSettings
 from training.synthesizer.train import train as train_run
-from training.synthesizer.vgg import TORCHVISION_URL, load_features, report_layers
+from training.synthesizer.vgg import TORCHVISION_URL
 
 app = typer.Typer(
     help=__doc__,
@@ -149,28 +153,37 @@ def evaluate(  # noqa: PLR0913  every option is an argument
     grid: Annotated[Path, typer.Option(help="PNG of eyes, drawn and true faces.")] = Path(
         "runs/evaluation.png"
     ),
+    people: Annotated[int, typer.Option(help="How many people that PNG shows.")] = NUM_COLUMNS,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="CSV with the columns `file`, `sex` and `group`, to measure by them, too."),
+    ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave other systems' numbers in that JSON.")] = False,
 ) -> None:
-    """Print what each system scores on a split, the mean face beside it, and draw a grid.
+    """Print what each system scores on a split, two baselines beside it, and draw two grids.
 
-    The grid shows true faces, so it does not go where the numbers go.
+    The grids show true faces, so they do not go where the numbers go. The second, `…-worst`, is of the first
+    system alone: the people whose true face ranks worst.
     """
     pairs = open_pairs(data)
-    dataset = EyeFacePairs(pairs, split, num_eyes=pairs.eyes.shape[1])
     side = pairs.faces.shape[1]
     drawing = {
         name: evaluation.enlarged(evaluation.load_system(Path(path), pairs.part), side)
         for name, path in map(_name_and_path, systems)
     }
-    features = load_features(perceptual, report_layers(perceptual))
-    evaluation.calibrate(features, pairs)
-    drawing["mean face"] = evaluation.mean_face(pairs)
-    scores = evaluation.evaluate(drawing, dataset, features)
-    facts = {"data": pairs.manifest["settings"]["source"]}
-    evaluation.write_scores(out, split, features, scores, facts, keep=keep)
-    draw_grid(grid, dataset, drawing.values())
+    first = next(iter(drawing))
+    drawing |= {MEAN_FACE: evaluation.mean_face(pairs), NEAREST_EYE: nearest_eye(pairs)}
+    found = read_labels(labels, pairs) if labels else None
+    benchmark = make_benchmark(pairs, split, perceptual)
+    labeled = label_split(benchmark, found) if found else None
+    reports = report_systems(drawing, benchmark, labeled)
+    write_reports(out, reports, benchmark, labeled, keep=keep)
+    worst = grid.with_stem(f"{grid.stem}-worst")
+    draw_grid(grid, benchmark.dataset, drawing.values(), num_eyes=people)
+    draw_grid(worst, benchmark.dataset, [drawing[first]], samples=reports[first].worst)
     typer.echo(tables.render_scores(out))
-    typer.echo(f"numbers: {out}, pictures: {grid}")
+    typer.echo(tables.render_groups(out))
+    typer.echo(f"numbers: {out}, pictures: {grid}, {worst}")
 
 
 @app.command()
@@ -212,11 +225,13 @@ def table(
     scores: Annotated[Path, typer.Argument(help="JSON of `evaluate`.")],
     into: Annotated[Path | None, typer.Option(help="Document with marks to put the table between.")] = None,
 ) -> None:
-    """Print the numbers of `evaluate` as a Markdown table, or put it into a document."""
-    text = tables.render_scores(scores)
-    typer.echo(text)
+    """Print the numbers of `evaluate` as Markdown tables, or put them into a document."""
+    text, by_group = tables.render_scores(scores), tables.render_groups(scores)
+    typer.echo("\n\n".join(each for each in (text, by_group) if each))
     if into is not None:
         tables.put_between_marks(into, "RESULTS", text)
+        if by_group and "<!-- GROUPS -->" in into.read_text(encoding="utf-8"):
+            tables.put_between_marks(into, "GROUPS", by_group)
 
 
 @app.command()

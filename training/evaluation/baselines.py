@@ -3,6 +3,8 @@
 Letters of shapes: B batch, S side of the eye, F side of the face, M training samples.
 """
 
+from collections.abc import Iterable
+
 import cv2
 import numpy as np
 import torch
@@ -25,13 +27,11 @@ NUM_CORRECTIONS = 8
 def nearest_eye(pairs: Pairs) -> System:
     """The system that answers with the face of the training eye most similar to the eye."""
     train = EyeFacePairs(pairs, "train")
-    eyes = np.stack([pairs.eyes[row, side] for row, side in train.samples])
-    known_MP, faces = _normalized(eyes), true_faces(train)
+    known_MP = _normalized(pairs.eyes[row, side] for row, side in train.samples)
 
     def draw(eyes_BHWC: Image) -> Image:
         likeness = _normalized(eyes_BHWC[..., :3]) @ known_MP.T
-        chosen: Image = faces[likeness.argmax(1).numpy()]
-        return chosen
+        return true_faces(train, likeness.argmax(1).numpy())
 
     return draw
 
@@ -59,8 +59,8 @@ def _scaled(faces_BHWC: Image, middle_HWC: NDArray[np.float32], factor: float) -
     return np.asarray(np.clip(np.round(scaled), 0, 255), dtype=np.uint8)
 
 
-def _normalized(eyes_BHWC: Image) -> Tensor:
+def _normalized(eyes: Iterable[Image]) -> Tensor:
     """Small eyes as vectors of mean 0 and length 1, so that a product is a correlation."""
-    small = [cv2.resize(eye, (EYE_SIDE, EYE_SIDE), interpolation=cv2.INTER_AREA) for eye in eyes_BHWC]
+    small = [cv2.resize(eye, (EYE_SIDE, EYE_SIDE), interpolation=cv2.INTER_AREA) for eye in eyes]
     flat = torch.from_numpy(np.stack(small)).float().flatten(1)
     return torch.nn.functional.normalize(flat - flat.mean(1, keepdim=True), dim=1)

@@ -3,6 +3,7 @@
 Letters of shapes: N samples of the split, M training faces, F side of the face, E numbers of an embedding.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -17,12 +18,27 @@ from training.data.splits import Split
 from training.data.store import Pairs
 from training.evaluation import evaluate as evaluation
 from training.evaluation import metrics
-from training.evaluation.embeddings import Embed, embed_all, encoder_embedding, load_vgg, vgg_embedding
+from training.evaluation.embeddings import (
+    Embed,
+    embed_all,
+    encoder_embedding,
+    load_untrained_vgg,
+    load_vgg,
+    vgg_embedding,
+)
 from training.evaluation.evaluate import System, to_unit
 from training.evaluation.simclr import FaceEncoder
 from training.synthesizer.vgg import VGGFeatures, load_features, report_layers
 
 Metrics = dict[str, float]
+
+PerSample = dict[str, NDArray[np.float64]]
+"""Numbers of each sample of a split, by name."""
+
+EMBED_BATCH = 256
+
+UNTRAINED = "relu3_4"
+"""The embedding on a layer that no objective trains on."""
 
 IN_FACE, BACKGROUND = "inside the face", "background"
 """Parts of the picture; only their squared error is measured."""
@@ -34,12 +50,17 @@ apart there, a face is 2.2 eye distances wide and its chin lies 1.6 below the ey
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingSpace:
-    """An embedding by name, and the embeddings of the true faces (N x E) and the training faces (M x E)."""
+    """An embedding by name, and the embeddings of the true faces (N x E).
+
+    network: what computes it, as reports print it.
+    train: the embeddings of the training faces (M x E), if they are to be compared.
+    """
 
     name: str
+    network: str
     embed: Embed
     true: Tensor
-    train: Tensor
+    train: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,31 +80,32 @@ class Benchmark:
 
     def measure(self, drawn_NHWC: Image) -> tuple[Metrics, dict[str, Metrics]]:
         """Every number of the drawn faces, and the squared error by part of the picture."""
-        faces = iter(drawn_NHWC)
+        systems = {"it": drawn_before(drawn_NHWC)}
+        scores = evaluation.evaluate(systems, self.dataset, self.features, progress=False)["it"]
+        embeddings = self.embed(drawn_NHWC)
+        numbers = asdict(scores) | self.compare(drawn_NHWC, embeddings)
+        return numbers, _regions(to_unit(drawn_NHWC), to_unit(self.true))
 
-        def answer(eyes: Image) -> Image:
-            return np.stack([next(faces) for _ in eyes])
+    def embed(self, drawn_NHWC: Image) -> dict[str, Tensor]:
+        """The embeddings of drawn faces by the name of their space."""
+        return {space.name: embed_all(space.embed, drawn_NHWC) for space in self.spaces}
 
-        scores = evaluation.evaluate({"it": answer}, self.dataset, self.features, progress=False)["it"]
+    def compare(self, drawn_NHWC: Image, embeddings: Mapping[str, Tensor]) -> Metrics:
+        """The numbers of drawn faces and their embeddings that look at whole sets."""
         pred, true = to_unit(drawn_NHWC), to_unit(self.true)
         numbers: Metrics = {
-            **asdict(scores),
             "diversity_ratio": metrics.diversity_ratio(pred, true),
             "sharpness_ratio": metrics.sharpness_ratio(pred, true),
         }
-        embeddings = [embed_all(space.embed, drawn_NHWC) for space in self.spaces]
-        per_sample = self._per_sample(pred, embeddings)
-        for space, embedded in zip(self.spaces, embeddings, strict=True):
+        for space in self.spaces:
+            embedded = embeddings[space.name]
             distance = metrics.kid(embedded, space.true)
-            rank = metrics.mean_over_persons(per_sample[f"rank_{space.name}"], self.rows["person"])
-            numbers |= {
-                f"kid_{space.name}": distance.value,
-                f"kid_{space.name}_error": distance.error,
-                f"rank_{space.name}": rank.value,
-                f"rank_{space.name}_error": rank.error,
-                f"memorisation_{space.name}": metrics.memorisation_ratio(embedded, space.true, space.train),
-            }
-        return numbers, _regions(pred, true)
+            numbers |= {f"kid_{space.name}": distance.value, f"kid_{space.name}_error": distance.error}
+            if space.train is not None:
+                ratio = metrics.memorisation_ratio(embedded, space.true, space.train)
+                numbers[f"memorisation_{space.name}"] = ratio
+        values = self.per_sample(drawn_NHWC, embeddings)
+        return numbers | mean_values({name: values[name] for name in values if name != "l2"}, self.rows)
 
     def measure_corruptions(self, system: System) -> dict[str, Metrics]:
         """Some numbers of the system on eyes with each of `training.data.corruptions`."""
@@ -93,42 +115,86 @@ class Benchmark:
                 self.dataset.pairs, self.split, jitter=corruption, num_eyes=self.dataset.num_eyes
             )
             drawn = draw_split(system, corrupted)
-            embeddings = [embed_all(space.embed, drawn) for space in self.spaces]
-            values = self._per_sample(to_unit(drawn), embeddings)
+            values = self.per_sample(drawn, self.embed(drawn))
             means = {number: float(each.mean()) for number, each in values.items()}
             found[name] = {"num_samples": len(drawn)} | means
         return found
 
-    def _per_sample(self, pred: Tensor, embeddings: list[Tensor]) -> dict[str, NDArray[np.float64]]:
-        """Squared error and, by each embedding, rank of the true face of each sample."""
-        squares = (pred - to_unit(self.true)).square().mean((1, 2, 3)).double().numpy()
-        return {"l2": squares} | {
-            f"rank_{space.name}": metrics.ranks_of_true_face(embedded, space.true, self.rows["person"])
-            for space, embedded in zip(self.spaces, embeddings, strict=True)
+    def per_sample(self, drawn_NHWC: Image, embeddings: Mapping[str, Tensor]) -> PerSample:
+        """Of each sample the squared error, what the cheeks' color is off, and ranks of the true face."""
+        squares = (to_unit(drawn_NHWC) - to_unit(self.true)).square().mean((1, 2, 3)).double().numpy()
+        difference, lighter = metrics.cheek_color_differences(drawn_NHWC, self.true)
+        return {"l2": squares, "cheek_difference": difference, "cheek_lighter": lighter} | {
+            f"rank_{space.name}": metrics.ranks_of_true_face(
+                embeddings[space.name], space.true, self.rows["person"]
+            )
+            for space in self.spaces
         }
 
 
-def make_benchmark(pairs: Pairs, split: Split, perceptual: str, encoder: FaceEncoder) -> Benchmark:
-    """Reads the split and embeds its true faces and those of `train`."""
+def make_benchmark(
+    pairs: Pairs, split: Split, perceptual: str, encoder: FaceEncoder | None = None
+) -> Benchmark:
+    """Reads the split and embeds its true faces and those of `train`.
+
+    Faces are embedded by VGG19 and by the encoder or, without one, by a layer of VGG19 that no objective
+    trains on (`relu3_4`), on which training faces are not compared: it takes ten times as long.
+    """
     features = load_features(perceptual, report_layers(perceptual))
-    evaluation.calibrate(features, pairs)
-    vgg, _ = load_vgg(perceptual)
-    evaluation.calibrate(vgg, pairs)
-    dataset = EyeFacePairs(pairs, split, num_eyes=pairs.eyes.shape[1])
-    true, train = true_faces(dataset), true_faces(EyeFacePairs(pairs, "train"))
-    spaces = tuple(
-        EmbeddingSpace(name, embed, embed_all(embed, true), embed_all(embed, train))
-        for name, embed in (("vgg", vgg_embedding(vgg)), ("encoder", encoder_embedding(encoder)))
+    (vgg, vgg_name), (untrained, untrained_name) = load_vgg(perceptual), load_untrained_vgg(perceptual)
+    for each in (features, vgg, untrained):
+        evaluation.calibrate(each, pairs)
+    dataset, train = EyeFacePairs(pairs, split, num_eyes=pairs.eyes.shape[1]), EyeFacePairs(pairs, "train")
+
+    def space(name: str, network: str, embed: Embed, *, compare_train: bool = True) -> EmbeddingSpace:
+        known = embed_true(embed, train) if compare_train else None
+        return EmbeddingSpace(name, network, embed, embed_true(embed, dataset), known)
+
+    by_vgg = space("vgg", vgg_name, vgg_embedding(vgg))
+    other = (
+        space("encoder", "contrastive encoder", encoder_embedding(encoder))
+        if encoder
+        else space(UNTRAINED, untrained_name, vgg_embedding(untrained), compare_train=False)
     )
-    return Benchmark(split, dataset, features, true, pairs.rows[dataset.samples[:, 0]], spaces)
+    rows = pairs.rows[dataset.samples[:, 0]]
+    return Benchmark(split, dataset, features, true_faces(dataset), rows, (by_vgg, other))
 
 
-def true_faces(dataset: EyeFacePairs) -> Image:
-    """The faces of a split, N x F x F x 3, those of left eyes mirrored."""
-    faces: Image = dataset.pairs.faces[dataset.samples[:, 0]]
-    left = dataset.samples[:, 1] == 1
+def embed_true(embed: Embed, dataset: EyeFacePairs, chosen: NDArray[np.intp] | None = None) -> Tensor:
+    """Embeddings of the true faces of a split's samples, or of the chosen ones, a batch in memory at once."""
+    indices = np.arange(len(dataset)) if chosen is None else chosen
+    batches = np.split(indices, list(range(EMBED_BATCH, len(indices), EMBED_BATCH)))
+    return torch.cat([embed_all(embed, true_faces(dataset, batch)) for batch in batches])
+
+
+def true_faces(dataset: EyeFacePairs, chosen: NDArray[np.intp] | None = None) -> Image:
+    """The faces of a split's samples, or of the chosen ones, N x F x F x 3, those of left eyes mirrored."""
+    samples = dataset.samples if chosen is None else dataset.samples[chosen]
+    faces: Image = dataset.pairs.faces[samples[:, 0]]
+    left = samples[:, 1] == 1
     faces[left] = faces[left][:, :, ::-1]
     return faces
+
+
+def mean_values(values: Mapping[str, NDArray[np.float64]], rows: NDArray[np.void]) -> Metrics:
+    """The mean of each number over samples, and as `…_error` half of its 95 % interval over persons.
+
+    NaN counts as not there.
+    """
+    found: Metrics = {}
+    for name, each in values.items():
+        known = ~np.isnan(each)
+        if not known.any():
+            continue
+        mean = metrics.mean_over_persons(each[known], rows["person"][known])
+        found |= {name: mean.value, f"{name}_error": mean.error}
+    return found
+
+
+def drawn_before(drawn_NHWC: Image) -> System:
+    """The system that answers with these faces, in the order in which they are asked for."""
+    faces = iter(drawn_NHWC)
+    return lambda eyes: np.stack([next(faces) for _ in eyes])
 
 
 def draw_split(system: System, dataset: EyeFacePairs, batch_size: int = 64) -> Image:

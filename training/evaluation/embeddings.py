@@ -4,6 +4,7 @@ Letters of shapes: B batch, C channels, H and W height and width, E numbers of a
 """
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,13 +13,16 @@ from torch.nn import functional
 
 from service.vision.images import Image
 from training.evaluation.simclr import FaceEncoder
-from training.synthesizer.vgg import VGGFeatures, load_features, training_layers
+from training.synthesizer.vgg import Layer, VGGFeatures, load_features, training_layers
 
 Embed = Callable[[Tensor], Tensor]
 """B x E from faces B x 3 x H x W in 0…1."""
 
 VGG_CONV = "4_1"
 """Of all layers it tells people apart best: two persons are 1.76 × as far apart as two photos of one."""
+
+UNTRAINED_CONV = "3_4"
+"""A layer of the original VGG19 that no objective trains on."""
 
 GRID = 4
 
@@ -27,6 +31,12 @@ def load_vgg(perceptual: str) -> tuple[VGGFeatures, str]:
     """The layer of VGG19 that faces are embedded with, and its name."""
     layers = training_layers(perceptual, [VGG_CONV])
     return load_features(perceptual, layers), f"{layers[0].name}, averaged to {GRID} x {GRID}"
+
+
+def load_untrained_vgg(perceptual: str) -> tuple[VGGFeatures, str]:
+    """The layer of VGG19 that no objective trains on, and its name."""
+    layer = Layer("genuine" if Path(perceptual).is_dir() else "torchvision", UNTRAINED_CONV)
+    return load_features(perceptual, (layer,)), f"{layer.name}, averaged to {GRID} x {GRID}"
 
 
 def vgg_embedding(features: VGGFeatures) -> Embed:

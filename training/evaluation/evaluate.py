@@ -6,7 +6,7 @@ are measured alike. Letters of shapes: B batch, C channels, H and W height and w
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -216,27 +216,32 @@ def describe(features: VGGFeatures) -> str:
 
 
 def write_scores(
-    path: Path, split: str, features: VGGFeatures, scores: Mapping[str, Scores], facts: dict[str, str],
-    *, keep: bool = False,
+    path: Path, facts: dict[str, Any], scores: Mapping[str, Mapping[str, float]],
+    groups: Mapping[str, Mapping[str, Mapping[str, float]]] | None = None, *, keep: bool = False,
 ) -> None:  # fmt: skip
-    """Writes the scores as JSON with what is needed to read them; `keep` leaves those of other systems there.
+    """Writes each system's scores, and those by group, as JSON with the facts that are needed to read them.
+
+    `keep` leaves those of other systems there.
 
     Raises:
         ResultsError: `keep`, and the file is damaged, or its scores are of other photos or features.
     """
-    whole: dict[str, Any] = {"split": split, "layers": describe(features), **facts}
+    whole = dict(facts)
     kept: dict[str, Any] = {}
+    kept_groups: dict[str, Any] = {}
     if keep and path.exists():
         try:
             earlier = json.loads(path.read_text(encoding="utf-8"))
-            kept = dict(earlier.pop("scores"))
+            kept, kept_groups = dict(earlier.pop("scores")), dict(earlier.pop("groups", {}))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ResultsError(f"{path} holds no scores ({error!r}): write to another file") from error
         if earlier != whole:
             raise ResultsError(
                 f"the scores in {path} are of {earlier}, these of {whole}: write to another file"
             )
-    whole["scores"] = kept | {name: asdict(score) for name, score in scores.items()}
+    whole["scores"] = {**kept, **scores}
+    if all_groups := {**kept_groups, **(groups or {})}:
+        whole["groups"] = all_groups
     write_atomically(path, json.dumps(whole, indent=1) + "\n")
 
 

@@ -1,4 +1,4 @@
-"""Metrics on whole splits, one function each: KID, diversity, sharpness, rank, memorisation.
+"""Metrics on whole splits, one function each: KID, diversity, sharpness, rank, memorisation, skin color.
 
 For the rest see `training.evaluation.evaluate`.
 
@@ -11,12 +11,16 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from skimage.color import rgb2lab
 from torch import Tensor
 from torch.nn import functional
 from torchmetrics.image.kid import maximum_mean_discrepancy, poly_kernel
 
 NUM_SUBSETS = 100
 NUM_RESAMPLES = 1000
+
+CHEEKS_AT, CHEEK_SIZE = ((0.27, 0.60), (0.73, 0.60)), 0.10
+"""Squares on both cheeks, in parts of the face's side: below the eyes and beside the nose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +103,29 @@ def mean_over_persons(values: NDArray[np.float64], persons: NDArray[np.str_], se
 def memorisation_ratio(pred_NE: Tensor, true_NE: Tensor, train_ME: Tensor) -> float:
     """Mean distance to the nearest training face, drawn over true; well below 1, faces are recited."""
     return (_nearest(pred_NE, train_ME).mean() / _nearest(true_NE, train_ME).mean()).item()
+
+
+def cheek_color_differences(
+    pred_NHWC: NDArray[np.uint8], true_NHWC: NDArray[np.uint8]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Of each face ΔE of the cheeks' mean colors, mean of both, and how much lighter they are drawn, in L*.
+
+    Source: CIE 1976, L*a*b* of sRGB under D65; ΔE is the Euclidean distance.
+    """
+    apart_NPC = _cheek_colors(pred_NHWC) - _cheek_colors(true_NHWC)
+    return np.linalg.norm(apart_NPC, axis=2).mean(1), apart_NPC[..., 0].mean(1)
+
+
+def _cheek_colors(faces_NHWC: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """N x 2 cheeks x L*a*b*."""
+    side = faces_NHWC.shape[1]
+    means = []
+    for x, y in CHEEKS_AT:
+        left, right, top, bottom = (
+            round((at + half) * side) for at in (x, y) for half in (-CHEEK_SIZE / 2, CHEEK_SIZE / 2)
+        )
+        means.append(faces_NHWC[:, top:bottom, left:right].mean((1, 2)) / 255)
+    return np.asarray(rgb2lab(np.stack(means, axis=1)), dtype=np.float64)
 
 
 def _nearest(faces_NE: Tensor, train_ME: Tensor) -> Tensor:

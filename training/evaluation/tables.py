@@ -12,6 +12,7 @@ import numpy as np
 from training.data.corruptions import CORRUPTIONS
 from training.errors import ResultsError
 from training.evaluation.benchmark import BACKGROUND, IN_FACE
+from training.evaluation.experiment import BASELINES
 from training.evaluation.results import Row
 
 NOT_MEASURED = "–"
@@ -45,6 +46,29 @@ COLUMNS = (
     Column("rank_encoder", "rank, encoder, %", 1, True, 100),
     Column("memorisation_vgg", "distance to training, VGG"),
     Column("memorisation_encoder", "the same, encoder"),
+)
+
+SET_COLUMNS = (
+    Column("kid_relu3_4", "KID, relu3_4", 3, True),
+    Column("kid_vgg", "KID, VGG", 3, True),
+    Column("rank_relu3_4", "rank, relu3_4, %", 1, True, 100),
+    Column("rank_vgg", "rank, VGG, %", 1, True, 100),
+    Column("sharpness_ratio", "sharpness", 2),
+    Column("memorisation_vgg", "distance to training", 2),
+    Column("cheek_difference", "ΔE of the cheeks", 1, True),
+    Column("sex_agreement", "sex as labeled, %", 1, True, 100),
+)
+"""What `evaluate` measures beside `training.evaluation.evaluate.Scores`."""
+
+GROUP_COLUMNS = (
+    Column("num_persons", "people", 0),
+    Column("l2", "L2", 4, True),
+    Column("rank_relu3_4", "rank, relu3_4, %", 1, True, 100),
+    Column("rank_vgg", "rank, VGG, %", 1, True, 100),
+    Column("cheek_difference", "ΔE of the cheeks", 1, True),
+    Column("cheek_lighter", "cheeks lighter by", 1, True),
+    Column("sex_agreement", "sex as labeled, %", 1, True, 100),
+    Column("judge_accuracy", "the same of true faces, %", 1, True, 100),
 )
 
 SLICED = (Column("l2", "L2", 4), Column("rank_encoder", "rank, encoder, %", 1, factor=100))
@@ -154,7 +178,7 @@ def _line(cells: Iterable[str]) -> str:
 SCORE_COLUMNS = {column.key: column.heading for column in (*COLUMNS[:6], COLUMNS[7])}
 """The numbers of `training.evaluation.evaluate.Scores` as the report heads them."""
 
-Mark = Literal["RESULTS", "EXPERIMENT", "PARITY", "FOUND", "SERVED"]
+Mark = Literal["RESULTS", "GROUPS", "EXPERIMENT", "PARITY", "FOUND", "SERVED"]
 """What stands between <!-- MARK --> and <!-- /MARK --> of a document is written by a command."""
 
 
@@ -172,11 +196,53 @@ def render_scores(scores_file: Path) -> str:
     for name, row in scores.items():
         lines.append(f"| {name} | " + " | ".join(_cell(row.get(key)) for key in SCORE_COLUMNS) + " |")
     for name, row in scores.items():
-        if "l1" in scores and name not in ("l1", "mean face"):
+        if "l1" in scores and name not in ("l1", *BASELINES):
             ratios = (_ratio(row.get(key), scores["l1"].get(key)) for key in SCORE_COLUMNS)
             lines.append(f"| *{name} over l1* | " + " | ".join(ratios) + " |")
-    layers = f"Layers, each over its mean activation on real faces: {written['layers']}."
-    return "\n".join([*lines, "", layers])
+    notes = [f"Layers, each over its mean activation on real faces: {written['layers']}."]
+    if any("kid_relu3_4" in row for row in scores.values()):
+        lines += ["", _set_table("", scores, SET_COLUMNS)]
+        notes += _set_notes(written)
+    return "\n".join([*lines, "", *notes])
+
+
+def render_groups(scores_file: Path) -> str:
+    """The numbers of each system but the baselines by labeled sex and group; empty without labels."""
+    groups: dict[str, dict[str, dict[str, float]]] = read_scores(scores_file).get("groups", {})
+    shown = {name: of_system for name, of_system in groups.items() if name not in BASELINES}
+    tables = [_set_table(name, of_system, GROUP_COLUMNS) for name, of_system in shown.items()]
+    return "\n\n".join([*tables, _GROUPS_NOTE]) if tables else ""
+
+
+_GROUPS_NOTE = (
+    "Sex and group are crowd workers' impressions of the photos, not what the people say of themselves. "
+    "After ±: half of the 95 % interval over people. Cheeks lighter by: L*, drawn minus true."
+)
+
+
+def _set_table(title: str, numbers: dict[str, dict[str, float]], columns: Iterable[Column]) -> str:
+    columns = list(columns)
+    lines = [_line([title, *(column.heading for column in columns)]), "|---" * (len(columns) + 1) + "|"]
+    for name, row in numbers.items():
+        lines.append(_line([name, *(cell([{"metrics": row}], column) for column in columns)]))
+    return "\n".join(lines)
+
+
+def _set_notes(written: dict[str, Any]) -> list[str]:
+    notes = [
+        f"VGG: {written['embeddings']['vgg']}. relu3_4: {written['embeddings']['relu3_4']}; no objective "
+        "trains on it. After ±: of KID the standard deviation over subsets, of others half of the 95 % "
+        "interval over people. Rank: the share of other people's true faces that are nearer than the true "
+        "face; chance is 50 %. Distance to training: mean distance to the nearest training face (VGG), over "
+        "that of true faces. ΔE: CIE 1976, of the mean color of a square on each cheek."
+    ]
+    if judge := written.get("judge"):
+        right, error = (100 * judge[key] for key in ("judge_accuracy", "judge_accuracy_error"))
+        notes.append(
+            f"Sex is judged by a linear probe on relu3_4, trained on {judge['num_faces']:,} true faces of "
+            f"other people; it judges {right:.1f} ± {error:.1f} % of the true faces here as labeled."
+        )
+    return notes
 
 
 def _cell(number: float | None) -> str:

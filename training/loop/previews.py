@@ -1,6 +1,6 @@
 """Pictures of a run: loss curves, and a grid of eyes, drawn faces and true faces."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import cv2
@@ -13,6 +13,9 @@ from service.vision.images import Image
 from training.data.dataset import EyeFacePairs
 from training.loop.run_folder import read_stats
 
+NUM_COLUMNS = 12
+"""Pictures beside each other in a grid."""
+
 
 @torch.no_grad()
 def draw_faces(model: nn.Module, eyes_BHWC: Image) -> Image:
@@ -24,19 +27,30 @@ def draw_faces(model: nn.Module, eyes_BHWC: Image) -> Image:
 
 
 def draw_grid(
-    path: Path, dataset: EyeFacePairs, systems: Iterable[Callable[[Image], Image]], *, num_eyes: int = 12
-) -> None:
-    """Writes columns of eye, each system's face and the true face, for samples spread over the dataset."""
-    chosen = [dataset[int(i)] for i in np.linspace(0, len(dataset) - 1, num_eyes)]
+    path: Path, dataset: EyeFacePairs, systems: Iterable[Callable[[Image], Image]], *,
+    num_eyes: int = NUM_COLUMNS, samples: Sequence[int] | None = None,
+) -> None:  # fmt: skip
+    """Writes columns of eye, each system's face and the true face, twelve beside each other.
+
+    They are of the samples or, without any, of `num_eyes` spread over the dataset.
+    """
+    if samples is None:
+        samples = np.linspace(0, len(dataset) - 1, num_eyes).astype(int).tolist()
+    chosen = [dataset[i] for i in samples]
     eyes, true = (
         np.stack([np.ascontiguousarray(sample[part].permute(1, 2, 0)) for sample in chosen])
         for part in (0, 1)
     )
     rows = [eyes[..., :3], *(draw(eyes) for draw in systems), true]
     size = true.shape[2]
-    lines = [np.hstack([cv2.resize(picture, (size, size)) for picture in row]) for row in rows]
+    grid = np.vstack([np.hstack([cv2.resize(picture, (size, size)) for picture in row]) for row in rows])
+    if len(chosen) > NUM_COLUMNS:
+        num_blocks = -(-len(chosen) // NUM_COLUMNS)
+        missing = num_blocks * NUM_COLUMNS - len(chosen)
+        grid = np.pad(grid, ((0, 0), (0, missing * size), (0, 0)))
+        grid = np.vstack(np.split(grid, num_blocks, axis=1))
     path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), np.vstack(lines)[..., ::-1])
+    cv2.imwrite(str(path), grid[..., ::-1])
 
 
 def draw_curves(folder: Path) -> None:

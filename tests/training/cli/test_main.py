@@ -1,11 +1,13 @@
 """The command `python -m training`, from drawn photos to a served model, and its failures."""
 
+import csv
 import json
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import pytest
 
 from tests import fakes
@@ -33,8 +35,10 @@ def test_photos_become_a_model_that_the_service_runs(
     assert call(monkeypatch, "train", data, run, "--recipe", "tiny", "--steps", "3") == 0
     evaluate = ("evaluate", data, f"mine={run}", "--split", "train", "--perceptual", archives)
     assert call(monkeypatch, *evaluate, "--out", scores, "--grid", tmp_path / "private" / "grid.png") == 0
-    assert "| mean face |" in capsys.readouterr().out
-    assert (tmp_path / "private" / "grid.png").exists() and not list(tmp_path.glob("*.png"))
+    table = capsys.readouterr().out
+    assert "| mean face |" in table and "| nearest training eye |" in table and "crowd workers" not in table
+    assert {path.name for path in tmp_path.rglob("*.png")} == {"grid.png", "grid-worst.png"}
+    assert (tmp_path / "private" / "grid-worst.png").exists()
     export = ("export", run, data, model, "--licence-class", "open", "--scores", scores, "--system", "mine")
     assert call(monkeypatch, *export) == 0
     eye2face = [sys.executable, "-m", "service", "doctor"]
@@ -49,6 +53,30 @@ def test_photos_become_a_model_that_the_service_runs(
     model.unlink()
     assert call(monkeypatch, *export) == 1
     assert "learned from photos whose license is unstated" in capsys.readouterr().err and not model.exists()
+
+
+@pytest.mark.slow
+def test_numbers_by_group_go_into_a_card(
+    tmp_path: Path, tiny_folder: Path, drawn_csv: Path, exported: Path, archives: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    with drawn_csv.open(newline="") as rows:
+        sexes = {"drawn-light": "female", "drawn-dark": "male"}
+        lines = [f"{row['file']},{sexes[row['source']]},{row['source']}" for row in csv.DictReader(rows)]
+    labels, card, scores = (tmp_path / name for name in ("labels.csv", "card.md", "scores.json"))
+    labels.write_text("\n".join(["file,sex,group", *lines]))
+    measure = ("evaluate", tiny_folder, f"mine={exported}", "--split", "train", "--perceptual", archives)
+    places = ("--out", scores, "--grid", tmp_path / "grid.png")
+    assert call(monkeypatch, *measure, *places, "--labels", labels, "--people", "14") == 0
+    grid = cv2.imread(str(tmp_path / "grid.png"))
+    assert grid is not None and grid.shape == (2 * 5 * 32, 12 * 32, 3)
+    card.write_text("<!-- RESULTS -->\n<!-- /RESULTS -->\n<!-- GROUPS -->\n<!-- /GROUPS -->\n")
+    assert call(monkeypatch, "table", scores, "--into", card) == 0
+    results, groups = card.read_text().split("<!-- GROUPS -->")
+    assert "| mine |" in results and "as labeled" in results
+    assert "| drawn-dark |" in groups and "crowd workers' impressions" in groups
+    card.write_text("<!-- RESULTS -->\n<!-- /RESULTS -->\n")
+    assert call(monkeypatch, "table", scores, "--into", card) == 0
 
 
 def test_photos_that_give_no_pair_are_a_failure(
@@ -168,14 +196,14 @@ def test_parity_is_measured_on_labeled_photos(
     photo, card = fakes.astronaut(), tmp_path / "card.md"
     (tmp_path / "astronaut.png").write_bytes(fakes.encoded(photo, "png"))
     (right_x, right_y), (left_x, left_y) = fakes.ASTRONAUT_RIGHT_EYE, fakes.ASTRONAUT_LEFT_EYE
-    csv = tmp_path / "labels.csv"
-    csv.write_text(
+    labels = tmp_path / "labels.csv"
+    labels.write_text(
         "file,split,right_eye_x,right_eye_y,left_eye_x,left_eye_y\n"
         f"astronaut.png,val,{right_x},{right_y},{left_x},{left_y}\n"
     )
     card.write_text("<!-- PARITY --><!-- /PARITY -->")
     model = fakes.tiny_model(tmp_path / "tiny.onnx")
-    assert call(monkeypatch, "parity", csv, model, "--split", "val", "--into", card) == 0
+    assert call(monkeypatch, "parity", labels, model, "--split", "val", "--into", card) == 0
     assert "| eyes_found | 1 |" in card.read_text() and "| center | 0.0" in capsys.readouterr().out
 
 

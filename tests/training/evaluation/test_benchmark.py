@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from training.data.corruptions import CORRUPTIONS
 from training.data.face_alignment import LEFT_EYE_AT, RIGHT_EYE_AT
@@ -10,6 +11,7 @@ from training.evaluation.benchmark import (
     BACKGROUND,
     IN_FACE,
     Benchmark,
+    embed_true,
     face_region,
     make_benchmark,
     true_faces,
@@ -81,6 +83,31 @@ def test_corrupted_eyes_are_shown_to_a_system_and_measured_against_the_true_face
     for numbers in found.values():
         assert numbers["l2"] == pytest.approx(squares) and numbers["num_samples"] == len(benchmark.true)
         assert 0 <= numbers["rank_encoder"] <= 1
+
+
+def test_training_faces_are_embedded_a_batch_at_a_time(
+    benchmark: Benchmark, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    embed = benchmark.spaces[0].embed
+
+    def counted(faces: torch.Tensor) -> torch.Tensor:
+        asked.append(len(faces))
+        return embed(faces)
+
+    monkeypatch.setattr("training.evaluation.benchmark.EMBED_BATCH", 5)
+    torch.testing.assert_close(embed_true(counted, benchmark.dataset), benchmark.spaces[0].true)
+    assert max(asked) == 5 and sum(asked) == len(benchmark.dataset)
+    chosen = np.array([3, 0])
+    torch.testing.assert_close(embed_true(embed, benchmark.dataset, chosen), benchmark.spaces[0].true[[3, 0]])
+
+
+def test_without_an_encoder_faces_are_embedded_by_a_layer_that_nothing_trains_on(
+    small_pairs: Pairs, archives: str
+) -> None:
+    numbers, _ = (found := make_benchmark(small_pairs, "dev", archives)).measure(found.true)
+    assert [space.name for space in found.spaces] == ["vgg", "relu3_4"]
+    assert numbers["rank_relu3_4"] == pytest.approx(0.0, abs=0.01) and "memorisation_relu3_4" not in numbers
 
 
 def test_both_eyes_are_shown_to_a_system(benchmark: Benchmark) -> None:

@@ -118,40 +118,35 @@ def test_a_model_of_another_face_frame_is_refused() -> None:
         evaluation.load_system(shipped)
 
 
-def test_the_written_scores_name_their_layers(
-    tmp_path: Path, dataset: EyeFacePairs, features: VGGFeatures
-) -> None:
-    scores = evaluation.evaluate({"truth": truth(dataset)}, dataset, features, progress=False)
-    evaluation.write_scores(tmp_path / "scores.json", "train", features, scores, {"data": "drawn"})
-    written = json.loads((tmp_path / "scores.json").read_text())
-    assert written["scores"]["truth"]["sigma_ratio"] == 1.0 and written["data"] == "drawn"
-    assert "genuine relu1_1 / " in written["layers"] and "distilled relu5_1 / " in written["layers"]
+def test_the_layers_are_described_with_their_scales(features: VGGFeatures) -> None:
+    described = evaluation.describe(features)
+    assert described.startswith("genuine relu1_1 / ") and "distilled relu5_1 / " in described
 
 
-def test_other_systems_are_kept_if_they_were_measured_alike(
-    tmp_path: Path, dataset: EyeFacePairs, features: VGGFeatures
-) -> None:
-    path, facts = tmp_path / "scores.json", {"data": "drawn"}
+def test_other_systems_are_kept_if_they_were_measured_alike(tmp_path: Path) -> None:
+    path, facts = tmp_path / "scores.json", {"split": "train", "data": "drawn"}
     for name in ("first", "second", "second"):
-        scores = evaluation.evaluate({name: truth(dataset)}, dataset, features, progress=False)
-        evaluation.write_scores(path, "train", features, scores, facts, keep=True)
+        evaluation.write_scores(path, facts, {name: {"l2": 0.5}}, {name: {"male": {"l2": 0.4}}}, keep=True)
     before = path.read_text()
-    assert list(json.loads(before)["scores"]) == ["first", "second"]
+    written = json.loads(before)
+    assert written == {
+        **facts,
+        "scores": {"first": {"l2": 0.5}, "second": {"l2": 0.5}},
+        "groups": {"first": {"male": {"l2": 0.4}}, "second": {"male": {"l2": 0.4}}},
+    }
     with pytest.raises(ResultsError, match="write to another file"):
-        evaluation.write_scores(path, "dev", features, scores, facts, keep=True)
+        evaluation.write_scores(path, facts | {"split": "dev"}, {"second": {"l2": 0.5}}, keep=True)
     assert path.read_text() == before
-    evaluation.write_scores(path, "dev", features, scores, facts)
-    assert list(json.loads(path.read_text())["scores"]) == ["second"]
+    evaluation.write_scores(path, facts | {"split": "dev"}, {"second": {"l2": 0.5}})
+    assert json.loads(path.read_text()) == {**facts, "split": "dev", "scores": {"second": {"l2": 0.5}}}
 
 
 @pytest.mark.parametrize("damage", [b"", b"\xff", b"[]", b'{"scores": 1}', b"{}", b"[" * 100_000])
-def test_a_damaged_file_of_scores_is_named_and_stays(
-    tmp_path: Path, features: VGGFeatures, damage: bytes
-) -> None:
+def test_a_damaged_file_of_scores_is_named_and_stays(tmp_path: Path, damage: bytes) -> None:
     path = tmp_path / "scores.json"
     path.write_bytes(damage)
     with pytest.raises(ResultsError, match=r"scores\.json holds no scores"):
-        evaluation.write_scores(path, "train", features, {}, {}, keep=True)
+        evaluation.write_scores(path, {}, {}, keep=True)
     assert path.read_bytes() == damage
 
 

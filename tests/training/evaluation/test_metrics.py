@@ -95,3 +95,30 @@ def test_recited_training_faces_are_found_out(embedded: torch.Tensor) -> None:
     train = torch.randn(50, 6, generator=torch.Generator().manual_seed(3))
     assert metrics.memorisation_ratio(train[:20], embedded[:20], train) < 0.01
     assert metrics.memorisation_ratio(embedded, embedded, train) == 1.0
+
+
+def test_cheeks_are_compared_by_the_color_that_people_see() -> None:
+    true = np.full((2, 64, 64, 3), 118, np.uint8)
+    lighter = np.full((2, 64, 64, 3), 143, np.uint8)  # L* is 49.6 and 59.4, by the formula of sRGB
+    difference, by = metrics.cheek_color_differences(lighter, true)
+    assert difference == pytest.approx([9.77, 9.77], abs=0.05) and by == pytest.approx(difference)
+    difference, by = metrics.cheek_color_differences(true, lighter)
+    assert difference == pytest.approx([9.77, 9.77], abs=0.05) and by == pytest.approx(-difference)
+
+
+def test_a_red_face_is_off_in_color_and_not_only_in_lightness() -> None:
+    true = np.full((1, 64, 64, 3), 118, np.uint8)
+    red = true.copy()
+    red[..., 0] = 160
+    difference, by = metrics.cheek_color_differences(red, true)
+    assert difference[0] > 2 * abs(by[0])
+
+
+def test_only_the_cheeks_count_and_both_alike() -> None:
+    true = np.full((1, 100, 100, 3), 118, np.uint8)
+    drawn = np.full((1, 100, 100, 3), 250, np.uint8)
+    for x in (27, 73):
+        drawn[:, 55:65, x - 5 : x + 5] = 118
+    assert metrics.cheek_color_differences(drawn, true)[0] == 0.0
+    drawn[:, 55:65, 68:78] = 143
+    assert metrics.cheek_color_differences(drawn, true)[0] == pytest.approx(4.88, abs=0.05)

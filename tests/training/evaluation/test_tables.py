@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from training.errors import ResultsError
-from training.evaluation.tables import metrics_of, put_between_marks, render_scores
+from training.evaluation.tables import metrics_of, put_between_marks, render_groups, render_scores
 
 ROW = {
     "l2": 0.04,
@@ -46,6 +46,39 @@ def test_what_was_not_measured_has_a_dash(scores_file: Path) -> None:
     lines = render_scores(scores_file).splitlines()
     assert "| l1 | 0.0400 | 0.5000 | 0.1000 | 0.2000 | 0.9000 | 0.4000 | – |" in lines
     assert "| *std over l1* | 0.50 × | 0.50 × | 0.50 × | 0.50 × | 0.50 × | 0.50 × | – |" in lines
+
+
+def test_numbers_of_sets_have_a_table_of_their_own_and_say_who_judged(scores_file: Path) -> None:
+    written = json.loads(scores_file.read_text())
+    numbers = {"kid_relu3_4": 0.25, "kid_relu3_4_error": 0.01, "sharpness_ratio": 0.8, "rank_vgg": 0.05}
+    written["scores"]["std"] |= {**numbers, "rank_vgg_error": 0.01}
+    written["embeddings"] = {"vgg": "distilled relu4_1", "relu3_4": "genuine relu3_4"}
+    written["judge"] = {"num_faces": 3000, "judge_accuracy": 0.91, "judge_accuracy_error": 0.02}
+    scores_file.write_text(json.dumps(written))
+    _, second, notes = render_scores(scores_file).split("\n\n")
+    assert "| std | 0.250 ± 0.010 | – | – | 5.0 ± 1.0 | 0.80 | – | – | – |" in second.splitlines()
+    assert "| l1 | – | – | – | – | – | – | – | – |" in second.splitlines()
+    assert "VGG: distilled relu4_1. relu3_4: genuine relu3_4;" in notes
+    assert "3,000 true faces of other people; it judges 91.0 ± 2.0 % of the true faces" in notes
+
+
+def test_groups_have_a_table_a_system_but_none_of_baselines(scores_file: Path) -> None:
+    assert render_groups(scores_file) == ""
+    numbers = {
+        "num_persons": 40,
+        "l2": 0.05,
+        "l2_error": 0.01,
+        "cheek_lighter": -1.5,
+        "cheek_lighter_error": 1,
+    }
+    written = json.loads(scores_file.read_text())
+    written["groups"] = {"std": {"female": numbers}, "mean face": {"female": numbers}}
+    scores_file.write_text(json.dumps(written))
+    table, note = render_groups(scores_file).split("\n\n")
+    head, _, row = table.splitlines()
+    assert head.startswith("| std | people | L2 | rank")
+    assert row == "| female | 40 | 0.0500 ± 0.0100 | – | – | – | -1.5 ± 1.0 | – | – |"
+    assert note.startswith("Sex and group are crowd workers' impressions")
 
 
 def test_the_text_goes_between_the_marks_and_nowhere_else(tmp_path: Path) -> None:

@@ -25,6 +25,18 @@ def test_a_grid_shows_eyes_above_drawn_above_true_faces(tiny_pairs: Pairs, tmp_p
     assert np.array_equal(grid[64:, 64:, ::-1], face)
 
 
+def test_a_grid_of_chosen_samples_goes_on_below_after_twelve(tiny_pairs: Pairs, tmp_path: Path) -> None:
+    dataset = EyeFacePairs(tiny_pairs, "train")
+    path, samples = tmp_path / "grid.png", [*range(12), 5]
+    pictures.draw_grid(path, dataset, [], samples=samples)
+    grid = cv2.imread(str(path))
+    assert grid is not None and grid.shape == (4 * 32, 12 * 32, 3)
+    faces = [dataset[i][1].permute(1, 2, 0).numpy() for i in samples]
+    assert np.array_equal(grid[32:64, 11 * 32 :, ::-1], faces[11])
+    assert np.array_equal(grid[96:, :32, ::-1], faces[12])
+    assert not grid[64:, 32:].any()
+
+
 def test_curves_are_drawn_from_the_statistics(tmp_path: Path) -> None:
     lines = [{"step": step, "total": 1 / step, "l1": 2 / step, "seconds_per_step": 0.1} for step in (1, 2, 3)]
     (tmp_path / "stats.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
