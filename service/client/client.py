@@ -98,7 +98,7 @@ class AsyncClient(AbstractAsyncContextManager["AsyncClient"]):
             OSError: the photo's file cannot be read.
         """
         media_type = f"image/{format}"
-        query = {"eye": eye, "person": person, "input": input, "format": format, "label": _write(label)}
+        query = {"eye": eye, "person": person, "input": input, "format": format, "label": label}
         return parse_image(await self._post("/synthesize", photo, media_type, query), media_type)
 
     async def synthesize_faces(
@@ -116,7 +116,7 @@ class AsyncClient(AbstractAsyncContextManager["AsyncClient"]):
         Raises:
             Eye2FaceError, OSError: as `synthesize`; with `all`, refused eyes are in the answer.
         """
-        query = {"eye": eye, "person": person, "input": input, "format": format, "label": _write(label)}
+        query = {"eye": eye, "person": person, "input": input, "format": format, "label": label}
         return parse_json(await self._post("/synthesize", photo, _JSON, query), Synthesis)
 
     async def find_eyes(self, photo: Photo, *, all: bool = False) -> PhotoEyes:
@@ -125,7 +125,7 @@ class AsyncClient(AbstractAsyncContextManager["AsyncClient"]):
         Raises:
             Eye2FaceError, OSError: as `synthesize`.
         """
-        return parse_json(await self._post("/eyes", photo, _JSON, {"all": _write(all)}), PhotoEyes)
+        return parse_json(await self._post("/eyes", photo, _JSON, {"all": all}), PhotoEyes)
 
     async def check_ready(self) -> Readiness:
         """The device and model in use; no retries.
@@ -213,11 +213,6 @@ class Client(AbstractContextManager["Client"]):
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _write(value: bool) -> str:
-    """A switch as queries have it."""
-    return str(value).lower()
 
 
 def encode_photo(photo: Photo) -> bytes:

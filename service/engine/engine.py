@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final
 
 import cv2
 
@@ -19,11 +19,9 @@ from service.errors import NotReady, Overloaded
 from service.inference.synthesizer import Synthesizer
 from service.observability.metrics import Metrics
 from service.observability.tracing import stage_spans
-from service.pipeline import Pipeline
 from service.settings import Settings
 from service.system.host import count_cores
 
-T = TypeVar("T")
 _Future = asyncio.Future[None]
 
 HANG_S: Final = 60.0
@@ -82,11 +80,6 @@ class Engine:
     def synthesizer(self) -> Synthesizer:
         """The model in use; a request keeps one `model.current` instead."""
         return self.model.current.synthesizer
-
-    @property
-    def pipeline(self) -> Pipeline:
-        """The pipeline of the same model."""
-        return self.model.current.pipeline
 
     @property
     def runner(self) -> DeviceRunner:

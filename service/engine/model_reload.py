@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Self
 
 from service.decoding.reader import PhotoReader
 from service.engine.device_runner import DeviceRunner
@@ -28,8 +28,6 @@ from service.provenance.marking import Marker
 from service.settings import Settings
 from service.system.file_changes import file_signature
 from service.system.signals import on_sighup
-
-T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 

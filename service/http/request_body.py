@@ -206,6 +206,8 @@ async def _chunks(request: Request, max_bytes: int) -> AsyncGenerator[bytes]:
             raise _too_large("The body goes on beyond the limit", max_bytes)
         request.state.body.grow(len(chunk))
         yield chunk
+    if not num_bytes:
+        raise EmptyBody(f"The request has no body. Send a photo as {_FORMS}.")
 
 
 async def _feed(request: Request, feed: Callable[[bytes], object], max_bytes: int) -> None:
@@ -219,12 +221,7 @@ async def _join(request: Request, max_bytes: int) -> bytes:
 
 async def _from_json(request: Request, max_bytes: int) -> bytes:
     parser = JsonPhotoParser()
-    is_empty = True
-    async for chunk in _chunks(request, max_bytes):
-        parser.feed(chunk)
-        is_empty = is_empty and not chunk
-    if is_empty:
-        raise EmptyBody(f"The request has no body. Send a photo as {_FORMS}.")
+    await _feed(request, parser.feed, max_bytes)
     return parser.close()
 
 

@@ -4,7 +4,7 @@ import base64
 import io
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Final
 
 from service.engine.model_reload import LoadedModel, ReloadableModel
@@ -13,7 +13,7 @@ from service.inference.catalog import CatalogEntry
 from service.observability.stage_timer import StageTimer
 from service.pipeline import Face, PhotoEyes, Synthesis
 from service.provenance.verification import Verification
-from service.selection import MeasuredEye, RefusedEye
+from service.selection import RefusedEye
 from service.vision.images import FaceFormat
 
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)
@@ -37,7 +37,7 @@ def synthesis_answer(
         refused=[_refused(each) for each in synthesis.refused],
         input=synthesis.input,
         num_left_out=synthesis.num_left_out,
-        model=schemas.ModelShape.model_validate(model.synthesizer.info),
+        model=model.synthesizer.info,
         device=model.synthesizer.device,
         timings_ms=timer.spent_ms,
         request_id=request_id,
@@ -46,27 +46,18 @@ def synthesis_answer(
 
 def eyes_answer(found: PhotoEyes, request_id: str, *, all: bool) -> schemas.EyesAnswer:
     """The JSON answer of `/eyes`; with `all` also detections below the threshold, if the finder has them."""
-    below = None
-    if all and found.below_threshold is not None:
-        below = [schemas.CandidateShape.model_validate(eye) for eye in found.below_threshold]
     return schemas.EyesAnswer(
         width=found.width,
         height=found.height,
-        eyes=[_seen(each) for each in found.eyes],
-        below_threshold=below,
+        eyes=[schemas.SeenEyeShape(**asdict(seen.eye), quality=seen.quality) for seen in found.eyes],
+        below_threshold=found.below_threshold if all else None,
         request_id=request_id,
     )
 
 
 def verify_answer(verification: Verification, request_id: str) -> schemas.VerifyAnswer:
     """The answer of `/verify`."""
-    return schemas.VerifyAnswer(
-        verdict=verification.verdict,
-        signature=schemas.SignatureShape.model_validate(verification.signature),
-        watermark=schemas.WatermarkShape.model_validate(verification.watermark),
-        metadata=schemas.MetadataShape.model_validate(verification.metadata),
-        request_id=request_id,
-    )
+    return schemas.VerifyAnswer(**asdict(verification), request_id=request_id)
 
 
 def models_answer(
@@ -75,7 +66,7 @@ def models_answer(
     """The answer of `/models`."""
     current = live.current
     return schemas.ModelsAnswer(
-        answering=schemas.CardShape.model_validate(current.synthesizer.info),
+        answering=current.synthesizer.info,
         device=current.synthesizer.device,
         last_failure=live.last_failure and live.last_failure.replace(str(current.path), current.path.name),
         models=[_listed(entry, current) for entry in entries],
@@ -84,13 +75,12 @@ def models_answer(
 
 
 def _listed(entry: CatalogEntry, current: LoadedModel) -> schemas.ListedModel:
-    about = None if entry.info is None else schemas.CardShape.model_validate(entry.info)
     return schemas.ListedModel(
         name=entry.name,
         source=entry.source,
         num_bytes=entry.num_bytes,
         answers=entry.path == current.path and entry.info == current.synthesizer.info,
-        about=about,
+        about=entry.info,
         problem=entry.problem,
     )
 
@@ -101,19 +91,13 @@ def _face(face: Face, file: bytes, format: FaceFormat) -> schemas.FaceShape:
         format=format,
         width=face.pixels.shape[1],
         height=face.pixels.shape[0],
-        eye=schemas.EyeShape.model_validate(face.eye),
-        quality=schemas.QualityShape.model_validate(face.quality),
+        eye=face.eye,
+        quality=face.quality,
     )
 
 
 def _refused(refused: RefusedEye) -> schemas.RefusedShape:
-    eye = schemas.EyeShape.model_validate(refused.eye)
-    return schemas.RefusedShape(code=refused.error.code, detail=str(refused.error), eye=eye)
-
-
-def _seen(seen: MeasuredEye) -> schemas.SeenEyeShape:
-    quality = schemas.QualityShape.model_validate(seen.quality)
-    return schemas.SeenEyeShape(**schemas.EyeShape.model_validate(seen.eye).model_dump(), quality=quality)
+    return schemas.RefusedShape(code=refused.error.code, detail=str(refused.error), eye=refused.eye)
 
 
 @dataclass(frozen=True, slots=True)

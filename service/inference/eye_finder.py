@@ -166,8 +166,8 @@ class LearnedEyeFinder:
         return ScoredEye(replace(eye, score=score), features)
 
 
-def open_eye_finder(name: Literal["learned", "learned-open", "haar"], path: Path | None = None) -> EyeFinder:
-    """The finder of that name; a learned one from `path`, by default the shipped one.
+def open_eye_finder(name: Literal["learned", "learned-open", "haar"]) -> EyeFinder:
+    """The finder of that name, as it is shipped.
 
     Raises:
         RuntimeMissing: ONNX Runtime is not installed.
@@ -176,9 +176,7 @@ def open_eye_finder(name: Literal["learned", "learned-open", "haar"], path: Path
     """
     if name == "haar":
         return HaarEyeFinder()
-    return LearnedEyeFinder.load(
-        path or model_path("eye_finder-open" if name == "learned-open" else "eye_finder")
-    )
+    return LearnedEyeFinder.load(model_path("eye_finder-open" if name == "learned-open" else "eye_finder"))
 
 
 def _pair_eyes(detections: Sequence[Detection]) -> list[tuple[int, int]]:

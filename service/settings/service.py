@@ -178,11 +178,6 @@ class Settings(EnvironmentSettings):
         return self
 
     @property
-    def is_on_loopback(self) -> bool:
-        """Whether the service listens on a loopback address, which other machines cannot reach."""
-        return is_loopback(self.host)
-
-    @property
     def is_local_only(self) -> bool:
         """Whether only requests of this machine are answered: it is not said who else may send them."""
         return not (self.api_keys or self.api_keys_file or self.allow_anonymous)
@@ -193,7 +188,7 @@ class Settings(EnvironmentSettings):
         Raises:
             ConfigurationError: it would accept anonymous requests from other machines.
         """
-        if self.is_on_loopback or not self.is_local_only:
+        if is_loopback(self.host) or not self.is_local_only:
             return self
         raise ConfigurationError(
             f"host {self.host} is reachable from other machines, and no API keys are set: "

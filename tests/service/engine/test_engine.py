@@ -130,7 +130,7 @@ def test_photos_that_wait_are_drawn_together_and_each_gets_its_own_face(model: P
         alone = [pixels_of(ask(eye).content) for eye in eyes]
         assert len(set(alone)) == len(alone)
         sizes: list[int] = []
-        engine.pipeline._draw = noting(engine.synthesizer, sizes)
+        engine.model.current.pipeline._draw = noting(engine.synthesizer, sizes)
         with Held(client, engine):
             asked = [threads.submit(ask, eye) for eye in [gray_eye, *eyes]]
             wait_for(lambda: engine.pool.state().num_queued == len(asked))
@@ -185,7 +185,7 @@ def test_a_photo_whose_caller_has_left_is_not_worked_on(model: Path) -> None:
 
         asyncio.run_coroutine_threadsafe(occupy(), state["loop"]).result(10)
         wait_for(lambda: engine.pool.state().num_busy == 1)
-        engine.pipeline.read = lambda *_: ran.append(1)  # type: ignore[assignment,method-assign]
+        engine.model.current.pipeline.read = lambda *_: ran.append(1)  # type: ignore[assignment,method-assign]
         with pytest.raises(httpx.ReadTimeout):
             httpx.post(f"{address}/synthesize?input=eye", content=EYE, headers=PNG, timeout=0.5)
         wait_for(lambda: engine.pool.state().num_queued == 0)
@@ -210,7 +210,7 @@ def test_work_whose_caller_leaves_stops_at_its_next_check(model: Path) -> None:
             finally:
                 ended.set()
 
-        engine.pipeline.read = work  # type: ignore[method-assign]
+        engine.model.current.pipeline.read = work  # type: ignore[method-assign]
         with pytest.raises(httpx.ReadTimeout):
             httpx.post(f"{address}/synthesize?input=eye", content=EYE, headers=PNG, timeout=0.5)
         assert begun.is_set()
@@ -289,9 +289,9 @@ def test_where_no_reader_can_be_started_the_service_is_not_ready_until_one_can(
 
 def test_readers_are_the_same_for_the_model_that_follows(tmp_path: Path) -> None:
     with a_service(failing_model(tmp_path / "failing.onnx"), num_readers=1) as (client, engine):
-        before, first = readers_of(engine), engine.pipeline
+        before, first = readers_of(engine), engine.model.current.pipeline
         assert client.portal is not None and client.portal.call(engine.model.reload)
-        assert engine.pipeline is not first
+        assert engine.model.current.pipeline is not first
         assert client.post("/synthesize?input=eye", content=EYE, headers=PNG).status_code == 200
         assert readers_of(engine) == before
 
@@ -338,7 +338,7 @@ def test_health_is_answered_in_5_ms_while_every_worker_is_busy(model: Path) -> N
 
         def work(_: Any) -> None:
             while not stop.is_set():
-                engine.pipeline.find(encoded(astronaut(), "jpeg"))
+                engine.model.current.pipeline.find(encoded(astronaut(), "jpeg"))
 
         async def occupy() -> None:
             for _ in range(2):
