@@ -72,10 +72,15 @@ def _median_ms(steps: list[Callable[[], bytes]], rounds: int) -> list[float]:
 def measure_growth(signing: Marker, number: int) -> float:
     """By how many MB the process grows with so many signatures on four threads."""
     face = make_face(128)
+
+    def sign(number: int) -> None:
+        for _ in range(number // _NUM_THREADS):
+            signing.encode(face, "png")
+
     with ThreadPoolExecutor(_NUM_THREADS) as threads:
-        sum(threads.map(lambda _: len(signing.encode(face, "png")), range(_NUM_WARM_UP)))
+        list(threads.map(sign, [_NUM_WARM_UP] * _NUM_THREADS))
         before = _memory_mb()
-        sum(threads.map(lambda _: len(signing.encode(face, "png")), range(number)))
+        list(threads.map(sign, [number] * _NUM_THREADS))
         return _memory_mb() - before
 
 
