@@ -22,7 +22,7 @@ class Recipe(Schedule):
     faces of half the side. `source_power`, `monochrome` and `ai_made` balance the photos (see
     `EyeFacePairs.balanced_weights`), and faces narrower than `min_face_px` in their photo are left out.
     `convs` are the layers of VGG19 (after the ReLU) whose features the objective compares, all of the same
-    weight, and `halved_convs` those that look at faces of half the side.
+    weight.
     """
 
     name: str
@@ -34,7 +34,6 @@ class Recipe(Schedule):
     ai_made: float = 1.0
     min_face_px: float = 0.0
     convs: tuple[str, ...] = ("2_1", "3_1", "4_1", "5_1")
-    halved_convs: tuple[str, ...] = ()
     precision: Precision = "bf16-mixed"
     first: "Recipe | None" = None
 

@@ -82,7 +82,7 @@ def train(recipe: Recipe, pairs: Pairs, settings: RunSettings) -> Path:
     fabric.launch()
     fabric.seed_everything(settings.seed, verbose=False)
     objective, model = OBJECTIVES[recipe.objective], recipe.model
-    layers = training_layers(settings.perceptual, recipe.convs, recipe.halved_convs)
+    layers = training_layers(settings.perceptual, recipe.convs)
     features = load_features(settings.perceptual, layers) if objective.needs_features else None
     if fabric.is_global_zero:
         if precision != recipe.precision:

@@ -39,20 +39,16 @@ Source = Literal["torchvision", "genuine", "distilled"]
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """Activations after the ReLU that follows convolution `conv`, and their weight in a sum.
-
-    `halved`: of the faces at half of their side.
-    """
+    """Activations after the ReLU that follows convolution `conv`, and their weight in a sum."""
 
     source: Source
     conv: str
     weight: float = 1.0
-    halved: bool = False
 
     @property
     def name(self) -> str:
         """As reports print it, for example `distilled relu3_1`."""
-        return f"{self.source} relu{self.conv}{' of halved faces' if self.halved else ''}"
+        return f"{self.source} relu{self.conv}"
 
 
 REPORT_CONVS = ("1_1", "2_1", "3_1", "4_1", "5_1")
@@ -118,10 +114,9 @@ class VGGFeatures(nn.Module):
     def forward(self, faces_BCHW: Tensor) -> list[Tensor]:
         """One B x C x H x W tensor per layer, in the order of `layers`, from faces in 0…1."""
         found: dict[Layer, Tensor] = {}
-        for source, halved in {(layer.source, layer.halved) for layer in self.layers}:
-            same = [layer for layer in self.layers if (layer.source, layer.halved) == (source, halved)]
-            seen = functional.avg_pool2d(faces_BCHW, 2) if halved else faces_BCHW
-            activations = self.stacks[source](seen, tuple(layer.conv for layer in same))
+        for source in {layer.source for layer in self.layers}:
+            same = [layer for layer in self.layers if layer.source == source]
+            activations = self.stacks[source](faces_BCHW, tuple(layer.conv for layer in same))
             found |= {layer: activations[layer.conv] for layer in same}
         return [found[layer] for layer in self.layers]
 
@@ -143,17 +138,14 @@ class VGGFeatures(nn.Module):
         self.scales.copy_(totals / len(faces_BCHW))
 
 
-def training_layers(
-    perceptual: str, convs: Iterable[str], halved_convs: Iterable[str] = ()
-) -> tuple[Layer, ...]:
-    """The layers that an objective trains on, those of halved faces last.
+def training_layers(perceptual: str, convs: Iterable[str]) -> tuple[Layer, ...]:
+    """The layers that an objective trains on.
 
     They are the distilled network's where the archives are at hand, which is cheap enough for a CPU at
     128 px: 7 ms a face against 90 for the genuine blocks.
     """
     source: Source = "distilled" if Path(perceptual).is_dir() else "torchvision"
-    layers = (Layer(source, conv) for conv in convs)
-    return (*layers, *(Layer(source, conv, halved=True) for conv in halved_convs))
+    return tuple(Layer(source, conv) for conv in convs)
 
 
 def report_layers(perceptual: str) -> tuple[Layer, ...]:

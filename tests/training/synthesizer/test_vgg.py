@@ -69,15 +69,6 @@ def test_calibrated_weights_divide_each_layer_by_its_mean_activation(archives: P
     assert weighted == pytest.approx([1 / len(means)] * len(means), rel=1e-4)
 
 
-def test_a_layer_of_halved_faces_sees_them_at_half_of_their_side(archives: Path) -> None:
-    whole, halved = load_features(str(archives), training_layers(str(archives), ("2_1",), ("2_1",))).layers
-    assert (whole.name, halved.name) == ("distilled relu2_1", "distilled relu2_1 of halved faces")
-    faces = torch.rand(2, 3, 32, 32)
-    both, alone = (load_features(str(archives), layers) for layers in ((whole, halved), (whole,)))
-    small = nn.functional.avg_pool2d(faces, 2)
-    torch.testing.assert_close(both(faces), [*alone(faces), *alone(small)])
-
-
 def test_features_are_frozen_but_pass_gradients_to_faces(archives: Path) -> None:
     found = load_features(str(archives), training_layers(str(archives), ("2_1", "3_1", "5_1")))
     assert not any(parameter.requires_grad for parameter in found.parameters())
