@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
 
 import cv2
 import numpy as np
@@ -24,6 +23,7 @@ from service.pipeline import Pipeline
 from service.selection import SynthesisOptions
 from service.settings import Settings
 from service.system.host import count_cores
+from service.vision.eyes import EyeFinder
 from service.vision.images import encode
 
 _NUM_RUNS = 10
@@ -40,11 +40,14 @@ def examine(settings: Settings) -> Iterator[dict[str, str]]:
     yield examine_versions()
     sandbox = examine_sandbox()
     yield sandbox
-    yield examine_finder(settings.eye_finder)
+    finder = open_eye_finder(settings.eye_finder)
+    yield examine_finder(settings.eye_finder, finder)
     synthesizer = Synthesizer.load(model_path(settings.model, settings.models_dir), device=settings.device)
     yield examine_model(synthesizer)
     yield examine_speed(synthesizer)
-    license_ = "" if synthesizer.info.licence_class == "open" else ", for research only"
+    networks = (synthesizer, finder) if isinstance(finder, LearnedEyeFinder) else (synthesizer,)
+    is_open = all(each.info.licence_class == "open" for each in networks)
+    license_ = "" if is_open else ", for research only"
     limits = license_ + ("" if sandbox["sandbox"] == "seccomp" else ", and photos are not sandboxed")
     yield {"verdict": f"ready: {synthesizer.info.name} draws faces on {synthesizer.device}{limits}"}
 
@@ -74,9 +77,9 @@ def examine_sandbox() -> dict[str, str]:
     return {"sandbox": tried.stdout.strip()}
 
 
-def examine_finder(name: Literal["learned", "learned-open", "haar"]) -> dict[str, str]:
+def examine_finder(name: str, finder: EyeFinder) -> dict[str, str]:
     """The eye finder, and its median time on a photo without eyes."""
-    finder, about = open_eye_finder(name), str(name)
+    about = name
     if isinstance(finder, LearnedEyeFinder):
         info = finder.info
         about += (
