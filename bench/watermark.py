@@ -1,6 +1,6 @@
 """What the watermark survives, and what forges it, on the faces that models draw of a folder of photos.
 
-    python -m bench.watermark PHOTOS --model synthesizer synthesizer-open --into docs/results.md
+    python -m bench.watermark PHOTOS --into docs/results.md
 
 A model's table replaces what stands between the marks of its name in the document.
 """

@@ -21,7 +21,7 @@ from tests.fakes import astronaut, encoded
 
 FOLDER: Final = WEB / "examples"
 
-_DRAWN: Final = {"drawn-1.jpg": 4, "drawn-2.jpg": 11}
+_DRAWN: Final = {"drawn-1.jpg": 8, "drawn-2.jpg": 3}
 """Which of `draw_photos` each example comes from."""
 
 

@@ -94,7 +94,7 @@ def test_the_sample_configures_keys_port_and_model(monkeypatch: pytest.MonkeyPat
     settings, compose = Settings(), _compose(EVERYTHING | {"EYE2FACE_PORT": "9000"})
     assert settings.api_keys_file == Path("/run/secrets/api_keys")
     assert compose["secrets"]["api_keys"]["file"] == EVERYTHING["EYE2FACE_API_KEYS_FILE"]
-    assert (settings.host, settings.port, settings.model) == ("0.0.0.0", 8000, "synthesizer-open")
+    assert (settings.host, settings.port, settings.model) == ("0.0.0.0", 8000, "mine")
     assert compose["services"]["eye2face"]["ports"] == ["0.0.0.0:9000:8000"]
     (models,) = compose["services"]["eye2face"]["volumes"]
     assert models == f"{EVERYTHING['EYE2FACE_MODELS_DIR']}:{settings.models_dir}:ro"

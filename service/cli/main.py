@@ -75,7 +75,7 @@ def _options(version: Annotated[bool, typer.Option("--version", help="Print the 
         raise typer.Exit
 
 
-@app.command(epilog=_examples("eye2face serve --port 9000", "eye2face serve --model synthesizer-open"))
+@app.command(epilog=_examples("eye2face serve --port 9000", "eye2face serve --model mine.onnx"))
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes any free one.")] = None,

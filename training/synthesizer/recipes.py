@@ -68,23 +68,17 @@ EYE2FACE_128 = replace(
 STEPS_64 = 600
 """38,000 samples: about five minutes of two cores with a feature loss."""
 
-STDMAP_EMA_DCT_128 = Recipe(
-    "stdmap-ema-dct-128", "stdmap-ema-dct", num_steps=3600, convs=("1_1", "2_1", "3_1", "4_1", "5_1")
-)
-
 LAYER_STDMAP_64 = Recipe(
-    "layer-stdmap-64", "layer-stdmap", convs=STDMAP_EMA_DCT_128.convs,
+    "layer-stdmap-64", "layer-stdmap", convs=EYE2FACE_128.convs,
     num_steps=STEPS_64, warmup_steps=50, ema_decay=0.99, cooldown_part=0.4,
     model=ModelConfig(face_size=64, encoder_widths=(24, 48, 96, 192), decoder_widths=(192, 128, 64)),
 )  # fmt: skip
 """The experiment's: all of its runs see as many samples."""
 
 _RECIPES = (
-    STDMAP_EMA_DCT_128,
-    replace(STDMAP_EMA_DCT_128, name="l1-128", objective="l1"),
-    replace(
-        STDMAP_EMA_DCT_128, name="tiny", objective="l1", precision="32-true", num_steps=200, batch_size=16,
-        warmup_steps=10, ema_decay=0.95,
+    EYE2FACE_128,
+    Recipe(
+        "tiny", "l1", precision="32-true", num_steps=200, batch_size=16, warmup_steps=10, ema_decay=0.95,
         model=ModelConfig(encoder_widths=(16, 32, 64, 64), vector_size=64, decoder_widths=(64, 64, 32, 16)),
     ),
     LAYER_STDMAP_64,
@@ -100,7 +94,6 @@ _RECIPES = (
         LAYER_STDMAP_64, name="cgan-two-eyes-64", objective="cgan-two-eyes",
         model=replace(LAYER_STDMAP_64.model, num_eyes=2),
     ),
-    EYE2FACE_128,
 )  # fmt: skip
 
 RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in _RECIPES}

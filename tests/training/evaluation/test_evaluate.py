@@ -10,6 +10,7 @@ import torch
 
 from service.errors import ModelContractUnknown
 from service.vision.images import Image
+from tests.fakes import tiny_model
 from tests.training.perceptual import write_archives
 from training.data.dataset import EyeFacePairs
 from training.data.store import Pairs
@@ -112,10 +113,10 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
         evaluation.load_system(path)
 
 
-def test_a_model_of_another_face_frame_is_refused() -> None:
-    shipped = Path(__file__).parents[3] / "models" / "synthesizer.onnx"
+def test_a_model_of_another_face_frame_is_refused(tmp_path: Path) -> None:
+    first = tiny_model(tmp_path / "first.onnx", face_frame_version="1")
     with pytest.raises(DataError, match="draws faces in frame 1"):
-        evaluation.load_system(shipped)
+        evaluation.load_system(first)
 
 
 def test_the_layers_are_described_with_their_scales(features: VGGFeatures) -> None:
