@@ -163,8 +163,7 @@ class HttpProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A head begins."""
         super().on_message_begin()
-        self.phase, self.num_head_bytes = "head", 0
-        self.begun_at = self.loop.time()
+        self.phase, self.num_head_bytes, self.begun_at = "head", 0, self.loop.time()
         self.deadline = self.begun_at + HEAD_TIMEOUT_S
 
     def on_headers_complete(self) -> None:
@@ -232,9 +231,8 @@ class HttpProtocol(HttpToolsProtocol):
             scope = scope | self.scope | {"headers": self.headers}
         seconds = self.loop.time() - self.begun_at
         request_id = record_refusal(self.app_state.get("metrics"), scope, error, seconds)
-        return raw_problem(
-            error, self.server_state.default_headers, path=scope["path"], request_id=request_id
-        )
+        headers = self.server_state.default_headers
+        return raw_problem(error, headers, path=scope["path"], request_id=request_id)
 
     @property
     def _is_responding(self) -> bool:
