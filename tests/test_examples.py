@@ -1,5 +1,6 @@
 """The programs of docs/examples.md and the files of examples/, each run with its real program."""
 
+import json
 import os
 import re
 import ssl
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx
 import PIL.Image
@@ -86,6 +88,20 @@ def test_the_quickstart_writes_a_face_or_says_why_not(address: str, tmp_path: Pa
     with PIL.Image.open(tmp_path / "photo-face-0.png") as face:
         assert face.size == (128, 128)
     assert refused.returncode == 1 and refused.stderr.startswith("not_an_image: ")
+
+
+@pytest.mark.slow
+def test_the_notebook_shows_a_face(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "photo.jpg").write_bytes(encoded(astronaut(), "jpeg"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EYE2FACE_ADDRESS", address)
+    names: dict[str, Any] = {}
+    for cell in json.loads((EXAMPLES / "notebook.ipynb").read_text())["cells"]:
+        if cell["cell_type"] == "code":
+            exec("".join(cell["source"]), names)
+    names["client"].close()
+    assert [eye.side for eye in names["found"].eyes] == ["right", "left"]
+    assert names["both"].size == (512, 256) and names["both"].getextrema()[0][1] > 200
 
 
 @contextmanager
