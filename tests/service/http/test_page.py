@@ -282,7 +282,7 @@ def test_the_page_works_by_keyboard_alone(open_page: Open, tmp_path: Path) -> No
     file = tmp_path / "photo.jpg"
     file.write_bytes(encoded(astronaut(), "jpeg"))
     press = page.page.keyboard.press
-    for selector in (".brand", "#photo"):
+    for selector in (".brand", ".tabs [href='#draw']", ".tabs [href='#verify']", "#photo"):
         press("Tab")
         expect(page.page.locator(selector)).to_be_focused()
     page.press_for_a_file("Space").set_files(file)
