@@ -229,10 +229,9 @@ class HttpProtocol(HttpToolsProtocol):
             scope["method"] = self.parser.get_method().decode("latin-1")
             scope["path"] = self.url.partition(b"?")[0].decode("latin-1")
             scope = scope | self.scope | {"headers": self.headers}
-        seconds = self.loop.time() - self.begun_at
-        request_id = record_refusal(self.app_state.get("metrics"), scope, error, seconds)
-        headers = self.server_state.default_headers
-        return raw_problem(error, headers, path=scope["path"], request_id=request_id)
+        metrics, own = self.app_state.get("metrics"), self.server_state.default_headers
+        request_id = record_refusal(metrics, scope, error, self.loop.time() - self.begun_at)
+        return raw_problem(error, own, path=scope["path"], request_id=request_id)
 
     @property
     def _is_responding(self) -> bool:
@@ -280,8 +279,9 @@ class HttpProtocol(HttpToolsProtocol):
         if self.is_started:
             data, self.is_started = data.removeprefix(_EVERY_START), False
         self.held += data
-        if not (self.is_head or self.is_closing()):
-            self.transport.write(self.held)
+        if not self.is_head:
+            if not self.is_closing():
+                self.transport.write(self.held)
             self.held = b""
 
     def close(self) -> None:
