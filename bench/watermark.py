@@ -1,8 +1,8 @@
-"""What the watermark survives, and what forges it, on the faces that models draw of a folder of photos.
+"""What the watermark survives, and what forges it, on the faces that a model draws of a folder of photos.
 
     python -m bench.watermark PHOTOS --into docs/results.md
 
-A model's table replaces what stands between the marks of its name in the document.
+The table replaces what stands between the marks of the model's name in the document.
 """
 
 import argparse
@@ -27,6 +27,7 @@ from service.provenance.watermark import THRESHOLD, WatermarkDetector
 from service.selection import SynthesisOptions
 from service.settings import Settings
 from service.vision.images import Image, decode, encode, read_header
+from tests.write_docs import put_between_marks
 
 _SECRET: Final = b"of the measurement"
 _AVERAGED: Final = (5, 50, 500)
@@ -144,24 +145,16 @@ def main() -> None:
     """Prints the report, and writes it into a document."""
     parser = argparse.ArgumentParser(description="What the watermark survives, and what forges it.")
     parser.add_argument("photos", type=Path)
-    parser.add_argument("--model", nargs="+", default=["synthesizer"])
+    parser.add_argument("--model", default="synthesizer")
     parser.add_argument("--faces", type=int, default=512)
     parser.add_argument("--into", type=Path)
     given = parser.parse_args()
     cv2.setNumThreads(1)
-    for model in given.model:
-        faces = list(draw_faces(given.photos, model, given.faces))
-        lines = list(measure(faces, Marker(read_model_info(model_path(model)), secret=_SECRET)))
-        print("\n".join([f"{model}:", "", *lines, ""]), flush=True)
-        if given.into:
-            _write(lines, given.into, f"WATERMARK {model}")
-
-
-def _write(lines: list[str], document: Path, name: str) -> None:
-    before, begin, rest = document.read_text().partition(f"<!-- {name} -->")
-    _, end, after = rest.partition(f"<!-- /{name} -->")
-    assert begin and end, f"{document} lacks the marks {name}"
-    document.write_text("\n".join([before + begin, *lines, end + after]))
+    faces = list(draw_faces(given.photos, given.model, given.faces))
+    lines = list(measure(faces, Marker(read_model_info(model_path(given.model)), secret=_SECRET)))
+    print("\n".join(lines))
+    if given.into:
+        put_between_marks(given.into, f"WATERMARK {given.model}", "\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -41,8 +41,7 @@ SIDE_PX: Final = 128
 """Every face is watermarked, and looked at, in this size."""
 
 NUM_PATTERNS: Final = 64
-"""One alone could be averaged from five faces and added to any photo; of many that fails mostly: see
-docs/results.md."""
+"""A single one is averaged from a few faces and added to any photo; many make it harder: docs/results.md."""
 
 _RADII: Final = (20, 72)
 """Of the DCT coefficients: lower ones show, higher ones do not survive compression."""
