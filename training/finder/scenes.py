@@ -27,7 +27,7 @@ MIN_DISTANCE_PX, MAX_DISTANCE_PX = 6.0, 260.0
 
 MODE_PROBABILITIES = {"person": 0.30, "close-up": 0.12, "crowd": 0.24, "whole": 0.04, "negative": 0.30}
 
-NO_EYES_PROBABILITY = 0.4
+NO_EYES_PROBABILITY = 0.5
 """Of the negatives: a body without its face, or a face whose eyes are painted over (hard negatives)."""
 
 ROUND_OBJECTS_PROBABILITY = 0.5
@@ -162,8 +162,8 @@ class Scenes:
 
 
 def _random_roll(rng: Rng) -> float:
-    """Rotation of a head in radians: mostly little, else anything to 60 degrees."""
-    return math.radians(rng.normal(0, 7) if rng.random() < 0.55 else rng.uniform(-60, 60))
+    """Rotation of a head in radians: little, or anything to 60 degrees."""
+    return math.radians(rng.normal(0, 7) if rng.random() < 0.45 else rng.uniform(-60, 60))
 
 
 def _similarity_transform(
