@@ -209,7 +209,7 @@ def _is_finite(value: Any) -> bool:
     return not is_dataclass(value) or all(_is_finite(getattr(value, each.name)) for each in fields(value))
 
 
-class WorkerConnection:
+class DecoderConnection:
     """A socket to a decoding process; no wait for it is without an end.
 
     At the other end is a `multiprocessing.connection.Connection`, which sends a message's length before it.

@@ -13,9 +13,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final, Literal, TypeVar
 
+from service.decoding.decoder_process import DecoderProcess
 from service.decoding.messages import KnownError, Result, StageTimes
 from service.decoding.reader import InProcessReader, PhotoReader, PhotoTask, ReadRequest, pixel_memory
-from service.decoding.worker_process import WorkerProcess
 from service.errors import ModelError, SandboxMissing
 from service.inference.eye_finder import open_eye_finder
 from service.observability.stage_timer import StageTimer
@@ -73,8 +73,8 @@ class ProcessPoolReader:
         self.last_failure: str | None = None
         """Why no process could be started the last time; None if one could."""
         memory = pixel_memory(num_processes)
-        self._all = [WorkerProcess(eye_finder, max_pixels, memory, sandbox) for _ in range(num_processes)]
-        self._idle: queue.LifoQueue[WorkerProcess] = queue.LifoQueue()
+        self._all = [DecoderProcess(eye_finder, max_pixels, memory, sandbox) for _ in range(num_processes)]
+        self._idle: queue.LifoQueue[DecoderProcess] = queue.LifoQueue()
         try:
             for process in self._all:
                 process.start()
@@ -129,7 +129,7 @@ class ProcessPoolReader:
             process.stop()
 
     @contextmanager
-    def _borrow(self, timer: StageTimer) -> Iterator[WorkerProcess]:
+    def _borrow(self, timer: StageTimer) -> Iterator[DecoderProcess]:
         """A ready process, for exclusive use within the context."""
         process = self._take(timer)
         try:
@@ -143,7 +143,7 @@ class ProcessPoolReader:
         finally:
             self._idle.put(process)
 
-    def _take(self, timer: StageTimer) -> WorkerProcess:
+    def _take(self, timer: StageTimer) -> DecoderProcess:
         while True:
             timer.check()
             try:

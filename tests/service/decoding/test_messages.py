@@ -12,6 +12,7 @@ import pytest
 
 from service.decoding.messages import (
     MAX_TEXT,
+    DecoderConnection,
     InvalidMessage,
     KnownError,
     MemoryRequest,
@@ -20,7 +21,6 @@ from service.decoding.messages import (
     Ready,
     Result,
     UnexpectedError,
-    WorkerConnection,
     decode,
     encode,
     printable,
@@ -178,5 +178,5 @@ def test_a_message_takes_no_more_memory_and_time_than_its_length_allows() -> Non
 def test_a_message_is_sent_with_its_length_in_one_write() -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)  # a write is a packet
     with ours, theirs:
-        WorkerConnection(ours).send(b"photo", lambda: None)
+        DecoderConnection(ours).send(b"photo", lambda: None)
         assert theirs.recv(100) == b"\0\0\0\5photo"

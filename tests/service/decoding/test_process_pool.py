@@ -22,7 +22,7 @@ import httpx
 import numpy as np
 import pytest
 
-from service.decoding import worker_process
+from service.decoding import decoder_process
 from service.decoding.messages import (
     MemoryRequest,
     Message,
@@ -81,7 +81,9 @@ OVERLAY = PhotoTask(draw_overlay, Image, 3 * 1280**2)
 def _tasks_of_the_tests() -> Iterator[None]:
     """Lets processes import the tests' tasks before they enter the sandbox."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(worker_process, "_TASK_MODULES", (*worker_process._TASK_MODULES, "tests.service.tasks"))
+        patch.setattr(
+            decoder_process, "_TASK_MODULES", (*decoder_process._TASK_MODULES, "tests.service.tasks")
+        )
         yield
 
 
@@ -392,7 +394,7 @@ def test_a_finder_that_cannot_be_used_is_told_at_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(ROOT / "service", tmp_path / "service")  # and no models beside it
-    monkeypatch.setattr(worker_process, "_ROOT", tmp_path)
+    monkeypatch.setattr(decoder_process, "_ROOT", tmp_path)
     with pytest.raises(ModelNotFound, match="no model 'eye_finder'"):
         ProcessPoolReader(2, "learned", max_pixels=MAX_PIXELS)
 
@@ -403,7 +405,7 @@ def test_one_that_ends_at_its_start_is_told(tmp_path: Path, monkeypatch: pytest.
     for folder in (decoding.parent, decoding):
         (folder / "__init__.py").touch()
     (decoding / "worker.py").write_text("raise SystemExit(3)")
-    monkeypatch.setattr(worker_process, "_ROOT", tmp_path)
+    monkeypatch.setattr(decoder_process, "_ROOT", tmp_path)
     with pytest.raises(NotReady, match="ended during its start"):
         ProcessPoolReader(2, "haar", max_pixels=MAX_PIXELS)
 
@@ -439,7 +441,7 @@ def test_without_a_sandbox_photos_are_read_too_and_the_log_tells(
     photo: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, sandbox: Any, told: bool
 ) -> None:
     monkeypatch.setattr(
-        worker_process, "_TASK_MODULES", ("tests.service.no_sandbox", *worker_process._TASK_MODULES)
+        decoder_process, "_TASK_MODULES", ("tests.service.no_sandbox", *decoder_process._TASK_MODULES)
     )
     made = ProcessPoolReader(2, "haar", max_pixels=MAX_PIXELS, sandbox=sandbox)
     try:
@@ -453,7 +455,7 @@ def test_where_a_sandbox_is_required_and_there_is_none_no_process_is_started(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(
-        worker_process, "_TASK_MODULES", ("tests.service.no_sandbox", *worker_process._TASK_MODULES)
+        decoder_process, "_TASK_MODULES", ("tests.service.no_sandbox", *decoder_process._TASK_MODULES)
     )
     with pytest.raises(SandboxMissing, match=r"there is no sandbox: libseccomp\.so\.2 is missing"):
         ProcessPoolReader(2, "haar", max_pixels=MAX_PIXELS, sandbox="required")
@@ -564,7 +566,7 @@ def test_where_no_process_can_be_started_the_photo_is_refused_and_the_next_one_t
 
 
 def test_one_that_does_not_get_ready_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker_process, "START_S", 0.0)
+    monkeypatch.setattr(decoder_process, "START_S", 0.0)
     with pytest.raises(NotReady, match="was not ready after"):
         ProcessPoolReader(1, "haar", max_pixels=MAX_PIXELS)
 
@@ -582,7 +584,7 @@ def test_should_memory_run_out_a_process_that_reads_goes_before_the_service(one:
 
 def test_a_process_imports_nothing_that_it_does_not_need() -> None:
     code = (
-        "import sys, service.pipeline, service.decoding.worker\n"
+        "import sys, service.pipeline, service.decoding.decoder_main\n"
         "print([name for name in ('pydantic', 'service.decoding.process_pool') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -604,13 +606,15 @@ def test_processes_end_when_who_started_them_is_killed() -> None:
     wait_for_end(pids)
 
 
+def decoders_of(service: int) -> list[int]:
+    return [pid for pid in all_children(service) if "service.decoding.decoder_main" in command_of(pid)]
+
+
 def test_a_service_with_readers_answers_survives_their_death_and_ends_with_them(
     tmp_path: Path, photo: bytes
 ) -> None:
     with running_service(tmp_path, num_readers=2, sandbox="required") as service:
-        pids = [
-            pid for pid in all_children(service.process.pid) if "service.decoding.worker" in command_of(pid)
-        ]
+        pids = decoders_of(service.process.pid)
         assert len(pids) == 2
         assert all("\nSeccomp:\t2\n" in Path(f"/proc/{pid}/status").read_text() for pid in pids)
         with httpx.Client(base_url=service.address, headers=JPEG) as client:
@@ -623,9 +627,7 @@ def test_a_service_with_readers_answers_survives_their_death_and_ends_with_them(
             assert again.status_code == 200, again.text
             assert pixels_of(again.content) == pixels_of(first.content)
             assert client.get("/readyz").status_code == 200
-        pids = [
-            pid for pid in all_children(service.process.pid) if "service.decoding.worker" in command_of(pid)
-        ]
+        pids = decoders_of(service.process.pid)
         service.process.send_signal(signal.SIGTERM)
         assert service.process.wait(20) == 0
         assert pids
@@ -682,12 +684,12 @@ def cpu_clock(pid: int) -> int:
 
 PARENT = """
 import os, signal, sys, threading
-from service.decoding import worker_process
+from service.decoding import decoder_process
 from service.decoding.process_pool import ProcessPoolReader
 from service.observability.stage_timer import StageTimer
 from tests.service.tasks import COMPUTE_ON, sleeping
 
-worker_process._TASK_MODULES = (*worker_process._TASK_MODULES, "tests.service.tasks")
+decoder_process._TASK_MODULES = (*decoder_process._TASK_MODULES, "tests.service.tasks")
 readers = ProcessPoolReader(2, "haar", max_pixels=10**7, sandbox="off")
 photo = sys.stdin.buffer.read()
 readers(photo, COMPUTE_ON, StageTimer())

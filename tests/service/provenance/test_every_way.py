@@ -45,7 +45,7 @@ def test_only_a_marker_writes_faces() -> None:
     encoders = {module for module, function in called if "imencode" in function}
     assert encoders == {"vision.images", "client.client"}  # photos to send
     assert {module for module, function in called if function.endswith("marker.encode")} == ENCODE_FACES
-    plain = {module for module, function in called if function == "encode"} - {"decoding.worker"}
+    plain = {module for module, function in called if function == "encode"} - {"decoding.decoder_main"}
     assert plain == {"provenance.marking", *ENCODE_OTHER_PICTURES}
 
 

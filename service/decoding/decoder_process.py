@@ -1,6 +1,6 @@
 """One decoding process: its start, its sandbox, the exchange of a photo for a result, and its end.
 
-The process is not trusted: it may crash, hang or send anything. `service.decoding.worker` is what runs in it.
+The process is not trusted: it may crash, hang or send anything. In it runs `service.decoding.decoder_main`.
 """
 
 import logging
@@ -20,13 +20,13 @@ from typing import Final, TypeVar
 from service.decoding.messages import (
     MAX_MESSAGE_BYTES,
     AnyMessage,
+    DecoderConnection,
     InvalidMessage,
     KnownError,
     MemoryRequest,
     Outcome,
     Outcomes,
     Ready,
-    WorkerConnection,
     decode,
     printable,
 )
@@ -59,7 +59,7 @@ _ROOT: Final = Path(__file__).parents[2]
 _log = logging.getLogger(__name__)
 
 
-class WorkerProcess:
+class DecoderProcess:
     """One process and the connection to it; used by one thread at a time."""
 
     def __init__(self, eye_finder: str, max_pixels: int, memory: MemoryBudget, sandbox: Sandbox) -> None:
@@ -74,7 +74,7 @@ class WorkerProcess:
         self.not_sandboxed = ""
         """Why it is in no sandbox, although it should be."""
         self._process: subprocess.Popen[bytes] | None = None
-        self._connection: WorkerConnection | None = None
+        self._connection: DecoderConnection | None = None
         self._is_ready = False
         self._started = 0.0
         self._killed_at = 0.0
@@ -91,13 +91,13 @@ class WorkerProcess:
             ours, theirs = socket.socketpair()
             with ours, theirs:
                 end = theirs.fileno()
-                command = [sys.executable, "-m", "service.decoding.worker", str(end), *self._arguments]
+                command = [sys.executable, "-m", "service.decoding.decoder_main", str(end), *self._arguments]
                 self._process = subprocess.Popen(
                     command, stdin=subprocess.DEVNULL, cwd=_ROOT, pass_fds=[end],
                     env=child_environment(os.environ),
                     start_new_session=True,  # Ctrl+C is for the service, which ends them in good order
                 )  # fmt: skip
-                self._connection = WorkerConnection(ours.dup())
+                self._connection = DecoderConnection(ours.dup())
                 self._started = time.monotonic()
         except OSError as error:
             raise NotReady(f"A decoding process cannot be started: {error}.") from error
@@ -223,7 +223,7 @@ class WorkerProcess:
             "Send the photo again; if that fails too, tell the service's operator the request ID."
         )
 
-    def _open_connection(self) -> WorkerConnection:
+    def _open_connection(self) -> DecoderConnection:
         if self._connection is None:
             raise EOFError
         return self._connection
