@@ -1,4 +1,4 @@
-"""A decoding process, `python -m service.decoding.decoder_main`: reads photo after photo for the service.
+"""A decoder process, `python -m service.decoding.decoder_main`: reads photo after photo for the service.
 
 `service.decoding.process_pool` starts it, and it enters a sandbox before the first photo.
 """

@@ -1,4 +1,4 @@
-"""One decoding process: its start, its sandbox, the exchange of a photo for a result, and its end.
+"""One decoder process: its start, its sandbox, the exchange of a photo for a result, and its end.
 
 The process is not trusted: it may crash, hang or send anything. In it runs `service.decoding.decoder_main`.
 """
@@ -100,7 +100,7 @@ class DecoderProcess:
                 self._connection = DecoderConnection(ours.dup())
                 self._started = time.monotonic()
         except OSError as error:
-            raise NotReady(f"A decoding process cannot be started: {error}.") from error
+            raise NotReady(f"A decoder process cannot be started: {error}.") from error
 
     def make_ready(self, timer: StageTimer) -> None:
         """Starts the process if there is none, and waits until it is ready.
@@ -123,7 +123,7 @@ class DecoderProcess:
             message = decode(self._open_connection().receive(self._check_start), type(None))
         except (EOFError, OSError, InvalidMessage) as lost:
             self.stop()
-            raise NotReady("A decoding process ended during its start; see the log.") from lost
+            raise NotReady("A decoder process ended during its start; see the log.") from lost
         if isinstance(message, KnownError):
             self.stop()
             raise message.error
@@ -158,9 +158,7 @@ class DecoderProcess:
                     lent.close()  # of the photo before, which is gone
                     lent.enter_context(self._memory.reserve(message.num_bytes, check))
                     sent = b""
-            self._signal(
-                signal.SIGSTOP
-            )  # it computes nothing until the next photo, whoever has power over it
+            self._signal(signal.SIGSTOP)  # whoever has power over it, it computes nothing between photos
             return _checked(message, len(requests), within_s=time.monotonic() - begun)
         except (EOFError, OSError, InvalidMessage) as lost:
             raise self._died(lost) from lost
@@ -197,7 +195,7 @@ class DecoderProcess:
     def _check_start(self) -> None:
         if time.monotonic() - self._started > START_S:
             self.stop()
-            raise NotReady(f"A decoding process was not ready after {START_S:.0f} s.")
+            raise NotReady(f"A decoder process was not ready after {START_S:.0f} s.")
 
     def _check(self, timers: Sequence[StageTimer]) -> None:
         """Raises what a timer does, after a grace period in which the photos may come to their end."""
@@ -207,17 +205,17 @@ class DecoderProcess:
         except Eye2FaceError:
             self._killed_at = self._killed_at or time.monotonic() + GRACE_S
             if time.monotonic() >= self._killed_at:
-                _log.warning("killing decoding process %s: its photo was canceled", self.pid)
+                _log.warning("killing decoder process %s: its photo was canceled", self.pid)
                 self.stop()
                 raise
 
     def _died(self, lost: Exception) -> ReadingFailed:
         process = self._process
         if isinstance(lost, InvalidMessage):
-            _log.error("a decoding process sent an %s", lost)
+            _log.error("a decoder process sent an %s", lost)
         self.stop()
         how = "ended" if process is None else describe_exit(process.returncode)
-        _log.error("a decoding process %s; it will be replaced", how)
+        _log.error("a decoder process %s; it will be replaced", how)
         return ReadingFailed(
             f"The process that read the photo {how}, and the service goes on with another one. "
             "Send the photo again; if that fails too, tell the service's operator the request ID."

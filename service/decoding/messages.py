@@ -1,8 +1,8 @@
-"""Size-limited, typed messages between the service and a decoding process that it does not trust.
+"""Size-limited, typed messages between the service and a decoder process that it does not trust.
 
 A message is MessagePack. It is decoded into the types of this module and the result type that a task names,
 and into nothing else: numbers are finite, arrays are pixels, errors are our own by their codes, and texts
-that reach the log are printable and short. Pickles go to a decoding process, but none is read from it: even
+that reach the log are printable and short. Pickles go to a decoder process, but none is read from it: even
 with few names allowed they lead to reading and running anything.
 """
 
@@ -47,14 +47,14 @@ StageTimes = dict[Literal["decode", "find", "crop"], float]
 
 
 class InvalidMessage(ReadingFailed):
-    """A decoding process sent an invalid message; it must be ended."""
+    """A decoder process sent an invalid message; it must be ended."""
 
     def __init__(self, reason: object) -> None:
         super().__init__(f"invalid message: {printable(str(reason)[:200])}")
 
 
 class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=True):
-    """Base of the messages from a decoding process."""
+    """Base of the messages from a decoder process."""
 
 
 class Ready(Message, frozen=True):
@@ -210,7 +210,7 @@ def _is_finite(value: Any) -> bool:
 
 
 class DecoderConnection:
-    """A socket to a decoding process; no wait for it is without an end.
+    """A socket to a decoder process; no wait for it is without an end.
 
     At the other end is a `multiprocessing.connection.Connection`, which sends a message's length before it.
     """

@@ -1,4 +1,4 @@
-"""A pool of decoding processes, sandboxed where the system supports it.
+"""A pool of decoder processes, sandboxed where the system supports it.
 
 One Python process runs Python on one core at a time. Beside a GPU, which draws faster than that, photos are
 read by processes of their own, as many as there are cores. A photo that crashes a decoder, or keeps it busy
@@ -85,7 +85,7 @@ class ProcessPoolReader:
             self.close()
             raise
         if reason := self._all[0].not_sandboxed:
-            _log.warning("the decoding processes run without a sandbox: %s", reason)
+            _log.warning("the decoder processes run without a sandbox: %s", reason)
 
     @property
     def pids(self) -> list[int]:

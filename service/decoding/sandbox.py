@@ -1,4 +1,4 @@
-"""The seccomp sandbox of decoding processes.
+"""The seccomp sandbox of decoder processes.
 
 Image decoders have had vulnerabilities (libwebp's CVE-2023-4863) through which an image runs code. In the
 sandbox Linux refuses all access to files, networks, programs, signals and new threads, irrevocably. The

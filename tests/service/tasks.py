@@ -1,4 +1,4 @@
-"""Photo tasks for the tests; decoding processes import them from here."""
+"""Photo tasks for the tests; decoder processes import them from here."""
 
 import ctypes
 import os

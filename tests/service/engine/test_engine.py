@@ -282,7 +282,7 @@ def test_where_no_reader_can_be_started_the_service_is_not_ready_until_one_can(
             wait_for(lambda: "not_ready" in client.post("/synthesize", content=EYE, headers=PNG).text)
             for _ in range(2):
                 detail = check_problem(client.get("/readyz"), 503, "not_ready")["detail"]
-                assert "photos cannot be read: A decoding process cannot be started" in detail
+                assert "photos cannot be read: A decoder process cannot be started" in detail
         wait_for(lambda: client.get("/readyz").status_code == 200)
         assert client.post("/synthesize?input=eye", content=EYE, headers=PNG).status_code == 200
 
