@@ -22,8 +22,8 @@ from service.errors import Eye2FaceError
 from service.inference.model_files import model_path
 from service.inference.synthesizer import Synthesizer, read_model_info
 from service.pipeline import Face, Pipeline
-from service.provenance.marking import BAND, COEFFICIENT_LIMIT, Marker, to_luma
-from service.provenance.watermark import THRESHOLD, WatermarkDetector
+from service.provenance.marking import Marker
+from service.provenance.watermark import BAND, COEFFICIENT_LIMIT, THRESHOLD, WatermarkDetector, to_luma
 from service.selection import SynthesisOptions
 from service.settings import Settings
 from service.vision.images import Image, decode, encode, read_header

@@ -1,15 +1,12 @@
 """Marks every face as synthetic: a watermark in its pixels, XMP metadata in its file, and if configured a
 signed C2PA manifest.
 
-The watermark adds to the luma of the whole face one of `NUM_PATTERNS` sequences of signs over the DCT
-coefficients of middle frequencies (spread spectrum). The deployment's secret decides the signs; the secret
-and the face decide which of them it gets. `service.provenance.watermark` finds it.
+The deployment's secret and the face decide which of the watermark's patterns it gets.
 
 The metadata stand where readers of each format look: OpenCV can write XMP, but into places that readers
 ignore. Nothing of the photo's own metadata comes here.
 """
 
-import hashlib
 import hmac
 import json
 import logging
@@ -22,13 +19,13 @@ from xml.sax.saxutils import escape
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from service import __version__
 from service.access.secret_files import read_secret
 from service.inference.synthesizer import ModelInfo
 from service.pipeline import Face
 from service.provenance.signing import DIGITAL_SOURCE_TYPE, ManifestSigner, describe_face, open_signer
+from service.provenance.watermark import NUM_PATTERNS, add_watermark, pattern_signs
 from service.settings import Settings
 from service.vision.images import FaceFormat, Image, encode
 
@@ -37,47 +34,9 @@ SYSTEM: Final = "eye2face"
 PUBLIC_SECRET: Final = b"eye2face"
 """Without a secret of the deployment: whoever reads this can find, forge and remove its watermark."""
 
-SIDE_PX: Final = 128
-"""Every face is watermarked, and looked at, in this size."""
-
-NUM_PATTERNS: Final = 64
-"""A single one is averaged from a few faces and added to any photo; many make it harder: docs/results.md."""
-
-_RADII: Final = (20, 72)
-"""Of the DCT coefficients: lower ones show, higher ones do not survive compression."""
-
-_RADIUS = np.hypot(*np.mgrid[:SIDE_PX, :SIDE_PX])
-BAND: Final = np.flatnonzero((_RADII[0] <= _RADIUS) & (_RADII[1] >= _RADIUS))
-"""Indices of the coefficients that carry the watermark, 3,802 of the flat SIDE_PX x SIDE_PX."""
-
-COEFFICIENT_LIMIT: Final = 8.0
-"""Scale of the tanh that limits coefficients: strong edges of the face must not drown the rest."""
-
-_RMS: Final = 2.7
-"""Of the watermark, in gray values: 39.5 dB PSNR."""
-
-_MASK_PX: Final = 7
-_MASK_RANGE: Final = (0.5, 2.0)
-
 _LABEL: Final = "AI"
 
 _log = logging.getLogger(__name__)
-
-_Floats = NDArray[np.float32]
-
-
-def pattern_signs(secret: bytes) -> NDArray[np.int8]:
-    """The signs of each pattern, NUM_PATTERNS x BAND, -1 or 1."""
-    num_signs = NUM_PATTERNS * len(BAND)
-    key = hmac.digest(secret, b"eye2face watermark", "sha256")
-    random = np.frombuffer(hashlib.shake_256(key).digest(-(-num_signs // 8)), np.uint8)
-    return (np.unpackbits(random, count=num_signs).astype(np.int8) * 2 - 1).reshape(NUM_PATTERNS, len(BAND))
-
-
-def to_luma(picture: Image) -> _Floats:
-    """The luma of a picture, SIDE_PX x SIDE_PX."""
-    luma = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32)
-    return _resize(luma, (SIDE_PX, SIDE_PX))
 
 
 class Marker:
@@ -133,7 +92,7 @@ class Marker:
         pixels = _draw_label(face.pixels) if label else face.pixels
         digest = hmac.digest(self._secret, pixels.tobytes(), "sha256")
         if self._signs is not None:
-            pixels = _add_watermark(pixels, self._signs[digest[-1] % NUM_PATTERNS])
+            pixels = add_watermark(pixels, self._signs[digest[-1] % NUM_PATTERNS])
         now = datetime.now(UTC).isoformat(timespec="seconds")
         file = _add_xmp(encode(pixels, format), format, self._write_xmp(digest, now), pixels.shape)
         if self._signer is None:
@@ -155,37 +114,6 @@ def open_secret(settings: Settings) -> bytes:
         ConfigurationError: its file cannot be used.
     """
     return (read_secret(settings.marking_secret_file) or "").encode() or PUBLIC_SECRET
-
-
-def _add_watermark(pixels: Image, signs: NDArray[np.int8]) -> Image:
-    """A copy of the face with the pattern, stronger where the face is busy."""
-    luma = to_luma(pixels)
-    # How far each coefficient already speaks for the pattern: most is gained where it does not, unless it is
-    # so large that the limit hides a change.
-    for_pattern = np.tanh(cv2.dct(luma).ravel()[BAND] * signs * np.float32(1 / COEFFICIENT_LIMIT))
-    gain = (1 - for_pattern) * np.sqrt(1 - for_pattern**2)
-    added = np.zeros(SIDE_PX * SIDE_PX, np.float32)
-    added[BAND] = gain * signs
-    shown = _resize(cv2.idct(added.reshape(SIDE_PX, SIDE_PX)) * _activity(luma), pixels.shape[1::-1])
-    shown *= _RMS / max(cv2.norm(shown) / shown.size**0.5, 1e-6)
-    rounded = np.rint(shown).astype(np.int16)
-    return np.asarray(cv2.add(pixels, cv2.merge([rounded] * 3), dtype=cv2.CV_8U), dtype=np.uint8)
-
-
-def _activity(luma: _Floats) -> _Floats:
-    """How much busier than the mean the surroundings of each pixel are, within _MASK_RANGE."""
-    window = (_MASK_PX, _MASK_PX)
-    activity = cv2.blur(cv2.absdiff(luma, cv2.blur(luma, window)), window) + 1
-    return np.asarray(np.clip(activity / cv2.mean(activity)[0], *_MASK_RANGE), np.float32)
-
-
-def _resize(luma: _Floats, size: tuple[int, ...]) -> _Floats:
-    width, height = size
-    if luma.shape == (height, width):
-        return luma
-    shrinks = luma.shape[0] > height or luma.shape[1] > width
-    how = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
-    return np.asarray(cv2.resize(luma, (width, height), interpolation=how), dtype=np.float32)
 
 
 def _draw_label(pixels: Image) -> Image:

@@ -1,9 +1,14 @@
-"""Finds the watermark of `service.provenance.marking` in any picture: as it is, mirrored, or cut.
+"""The watermark: added to a face, and found in any picture as it is, mirrored, or cut.
+
+It adds to the luma of the whole face one of `NUM_PATTERNS` sequences of signs over the DCT coefficients of
+middle frequencies (spread spectrum). A secret decides the signs.
 
 The score of a look is the correlation of limited DCT coefficients with a pattern's signs, in standard
 deviations: for signs that the picture does not know, it is distributed as the standard normal.
 """
 
+import hashlib
+import hmac
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,8 +18,29 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from service.provenance.marking import BAND, COEFFICIENT_LIMIT, SIDE_PX, pattern_signs, to_luma
 from service.vision.images import Image
+
+SIDE_PX: Final = 128
+"""Every face is watermarked, and looked at, in this size."""
+
+NUM_PATTERNS: Final = 64
+"""A single one is averaged from a few faces and added to any photo; many make it harder: docs/results.md."""
+
+_RADII: Final = (20, 72)
+"""Of the DCT coefficients: lower ones show, higher ones do not survive compression."""
+
+_RADIUS = np.hypot(*np.mgrid[:SIDE_PX, :SIDE_PX])
+BAND: Final = np.flatnonzero((_RADII[0] <= _RADIUS) & (_RADII[1] >= _RADIUS))
+"""Indices of the coefficients that carry the watermark, 3,802 of the flat SIDE_PX x SIDE_PX."""
+
+COEFFICIENT_LIMIT: Final = 8.0
+"""Scale of the tanh that limits coefficients: strong edges of the face must not drown the rest."""
+
+_RMS: Final = 2.7
+"""Of the watermark, in gray values: 39.5 dB PSNR."""
+
+_MASK_PX: Final = 7
+_MASK_RANGE: Final = (0.5, 2.0)
 
 THRESHOLD: Final = 7.0
 """The least score that counts: of the 230,000 looks at a picture one reaches it by chance in 3 of 10 million
@@ -32,6 +58,51 @@ _DCT: Final = np.cos(np.pi / SIDE_PX * (_POSITION + 0.5) * _FREQUENCY).astype(np
     math.sqrt(2 / SIDE_PX)
 )
 """The orthonormal DCT-II, but for the frequency 0, which is not in the band."""
+
+
+def pattern_signs(secret: bytes) -> NDArray[np.int8]:
+    """The signs of each pattern, NUM_PATTERNS x BAND, -1 or 1."""
+    num_signs = NUM_PATTERNS * len(BAND)
+    key = hmac.digest(secret, b"eye2face watermark", "sha256")
+    random = np.frombuffer(hashlib.shake_256(key).digest(-(-num_signs // 8)), np.uint8)
+    return (np.unpackbits(random, count=num_signs).astype(np.int8) * 2 - 1).reshape(NUM_PATTERNS, len(BAND))
+
+
+def to_luma(picture: Image) -> _Floats:
+    """The luma of a picture, SIDE_PX x SIDE_PX."""
+    luma = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    return _resize(luma, (SIDE_PX, SIDE_PX))
+
+
+def add_watermark(pixels: Image, signs: NDArray[np.int8]) -> Image:
+    """A copy of the face with the pattern, stronger where the face is busy."""
+    luma = to_luma(pixels)
+    # How far each coefficient already speaks for the pattern: most is gained where it does not, unless it is
+    # so large that the limit hides a change.
+    for_pattern = np.tanh(cv2.dct(luma).ravel()[BAND] * signs * np.float32(1 / COEFFICIENT_LIMIT))
+    gain = (1 - for_pattern) * np.sqrt(1 - for_pattern**2)
+    added = np.zeros(SIDE_PX * SIDE_PX, np.float32)
+    added[BAND] = gain * signs
+    shown = _resize(cv2.idct(added.reshape(SIDE_PX, SIDE_PX)) * _activity(luma), pixels.shape[1::-1])
+    shown *= _RMS / max(cv2.norm(shown) / shown.size**0.5, 1e-6)
+    rounded = np.rint(shown).astype(np.int16)
+    return np.asarray(cv2.add(pixels, cv2.merge([rounded] * 3), dtype=cv2.CV_8U), dtype=np.uint8)
+
+
+def _activity(luma: _Floats) -> _Floats:
+    """How much busier than the mean the surroundings of each pixel are, within _MASK_RANGE."""
+    window = (_MASK_PX, _MASK_PX)
+    activity = cv2.blur(cv2.absdiff(luma, cv2.blur(luma, window)), window) + 1
+    return np.asarray(np.clip(activity / cv2.mean(activity)[0], *_MASK_RANGE), np.float32)
+
+
+def _resize(luma: _Floats, size: tuple[int, ...]) -> _Floats:
+    width, height = size
+    if luma.shape == (height, width):
+        return luma
+    shrinks = luma.shape[0] > height or luma.shape[1] > width
+    how = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(luma, (width, height), interpolation=how), dtype=np.float32)
 
 
 @dataclass(frozen=True, slots=True)
