@@ -57,11 +57,11 @@ class MicroBatched:
 
     def __init__(self, synthesizer: object, cores: threading.Semaphore) -> None:
         self.info = synthesizer.info  # type: ignore[attr-defined]
-        self._batcher = MicroBatcher(synthesizer, cores)  # type: ignore[arg-type]
+        self._batcher = MicroBatcher(synthesizer.draw, cores)  # type: ignore[attr-defined]
 
     def __call__(self, eyes_BHWC: np.ndarray) -> np.ndarray:
         """Faces from eyes."""
-        return self._batcher(eyes_BHWC)
+        return self._batcher(eyes_BHWC, np.zeros((len(eyes_BHWC), self.info.noise_size), np.float32))[0]
 
 
 def main() -> None:

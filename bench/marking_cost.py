@@ -40,7 +40,7 @@ def make_face(side: int) -> Face:
     astronaut = np.asarray(skimage.data.astronaut())[20:190, 140:310]  # type: ignore[no-untyped-call]
     pixels = np.asarray(cv2.resize(astronaut, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
     eye = Eye(side / 2, side / 2, side / 4, 0, "right")
-    return Face(pixels, eye, measure_quality(pixels, eye))
+    return Face(pixels[np.newaxis], eye, measure_quality(pixels, eye), certainty=0.0)
 
 
 def measure_costs(plain: Marker, signing: Marker, rounds: int) -> Iterator[str]:

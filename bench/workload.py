@@ -12,7 +12,7 @@ import numpy as np
 
 from service.inference.eye_finder import open_eye_finder
 from service.inference.model_files import model_path
-from service.inference.synthesizer import ModelInfo, ModelRun, Synthesizer
+from service.inference.synthesizer import Floats, ModelInfo, ModelRun, Synthesizer
 from service.pipeline import Face, as_face
 from service.provenance.marking import Marker
 from service.selection import EyeCrop, SynthesisOptions, select_crops
@@ -39,15 +39,20 @@ class StandIn(Synthesizer):
         """The stand-in for the shipped model, of the same sizes."""
         return cls(Synthesizer.load(model_path(Settings().model), device="cpu").info)
 
-    def __call__(self, eyes_BHWC: Image) -> Image:
-        """Faces B x F x F x 3 from eyes B x S x S x 3, after 2 + 0.1 B ms of sleep."""
+    def draw(self, eyes_BHWC: Image, noise_BD: Floats) -> tuple[Image, Floats]:
+        """Faces B x F x F x 3 from eyes B x S x S x 3, after 2 + 0.1 B ms of sleep; certainties of 0."""
         begin = time.monotonic()
         with self._turn:
             time.sleep(CALL_S + ITEM_S * len(eyes_BHWC))
         factor = self.info.face_size // self.info.eye_size
         faces_BHWC: Image = eyes_BHWC.repeat(factor, axis=1).repeat(factor, axis=2)
         self.last_run = ModelRun(time.monotonic(), (time.monotonic() - begin) * 1000, None)
-        return faces_BHWC
+        return faces_BHWC, np.zeros(len(eyes_BHWC), np.float32)
+
+
+def default_face(crop: EyeCrop, pixels: Image) -> Face:
+    """What the model drew of a crop, F x F x 3, as a face."""
+    return as_face(crop, pixels[np.newaxis], certainty=0.0)
 
 
 class Workload:
@@ -72,7 +77,7 @@ class Workload:
     def draw(self, crops: list[EyeCrop]) -> list[Face]:
         """A face for each eye, in one call of the model."""
         faces_BHWC = self.run(np.stack([crop.pixels for crop in crops]))
-        return [as_face(crop, pixels) for crop, pixels in zip(crops, faces_BHWC, strict=True)]
+        return [*map(default_face, crops, faces_BHWC)]
 
     def run(self, eyes_BHWC: Image) -> Image:
         """What the model draws, B x F x F x 3, from eyes B x S x S x 3."""

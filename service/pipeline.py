@@ -1,19 +1,22 @@
 """READ FIRST: one photo's bytes to its faces, in three steps: read, draw, finish.
 
-S is the side of an eye's crop and F that of a face, in pixels; images are H x W x 3, uint8, RGB.
+S is the side of an eye's crop and F that of a face, in pixels; images are H x W x 3, uint8, RGB. Of each of
+C crops, G guesses are drawn, the first of which is the default face.
 
 read    bytes -> Photo                vision.photo           header parsed; decoded as finely as needed
         Photo -> SelectedCrops        selection.select_crops, which calls
             -> EyeDetections          Photo.detect           in pixels of the upright photo; not for input=eye
             -> Quality of each eye    Photo.measure          eyes below the QualityThresholds are refused
             -> S x S crops            Photo.crop             a left eye mirrored
-draw    SelectedCrops -> DrawnFaces   Synthesizer            F x F; one call for the photos that wait together
+        SelectedCrops -> PhotoCrops   guess_noise            the noise of each guess
+draw    PhotoCrops -> DrawnFaces      Synthesizer.draw       F x F; one call for the photos that wait together
 finish  DrawnFaces -> Synthesis       Pipeline.finish        mirrored back for a left eye
 
 Bytes come from `http.request_body`, a folder or a file; the caller encodes each Face by
 `provenance.marking.Marker`, the only place where faces become files.
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,8 +27,8 @@ import cv2
 import numpy as np
 
 from service.decoding.reader import PhotoReader, PhotoTask
-from service.errors import ReadingFailed
-from service.inference.synthesizer import Synthesizer
+from service.errors import Eye2FaceError, InvalidParameter, ReadingFailed
+from service.inference.synthesizer import Floats, Synthesizer, guess_noise
 from service.observability.stage_timer import StageTimer
 from service.selection import (
     EyeCrop,
@@ -45,6 +48,9 @@ if TYPE_CHECKING:  # pydantic takes 11 MB of each decoding process, which has no
     from service.settings import Settings
 
 
+MAX_GUESSES: Final = 64
+"""Faces of one photo, where several are drawn of each eye: their files are held until the answer has left."""
+
 _SHRUNK_PX: Final = 512
 """What the verification of a picture looks at: four times the size of a face."""
 
@@ -58,21 +64,48 @@ class PhotoRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class PhotoCrops:
+    """The crops of a photo, and the noise of the guesses that are drawn of each, G x D numbers."""
+
+    selected: SelectedCrops
+    noise: Floats
+
+
+@dataclass(frozen=True, slots=True)
 class DrawnFaces:
-    """What the model drew of a photo's crops, B x F x F x 3, and how long the shared call took."""
+    """What the model drew of a photo's crops, C x G x F x F x 3, and how long the shared call took.
+
+    `certainty` has one number for each crop.
+    """
 
     selected: SelectedCrops
     faces: Image
+    certainty: Floats
     took_ms: float
 
 
 @dataclass(frozen=True, slots=True)
 class Face:
-    """What the model drew, F x F x 3, and the eye it was drawn from."""
+    """What the model drew, G x F x F x 3, and the eye it was drawn from.
 
-    pixels: Image
+    `certainty` is 0 to 1: how much of what differs between people the eye tells.
+    """
+
+    guesses: Image
     eye: Eye
     quality: Quality
+    certainty: float
+
+    @property
+    def pixels(self) -> Image:
+        """The default face, F x F x 3."""
+        default: Image = self.guesses[0]
+        return default
+
+    @property
+    def spread(self) -> float:
+        """Root mean square over the pixels of the guesses' standard deviation, in levels of 255."""
+        return math.sqrt(self.guesses.var(axis=0, dtype=np.float32).mean())
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +144,13 @@ class Pipeline:
         synthesizer: Synthesizer,
         *,
         thresholds: QualityThresholds | None = None,
-        draw: Callable[[Image], Image] | None = None,
+        draw: Callable[[Image, Floats], tuple[Image, Floats]] | None = None,
     ) -> None:
-        """`draw` is called in place of the synthesizer, for instance to run it in batches."""
+        """`draw` is called in place of the synthesizer's, for instance to run it in batches."""
         self._reader = reader
-        self._draw = draw or synthesizer
+        self._draw = draw or synthesizer.draw
         self._eye_size = synthesizer.info.eye_size
+        self._noise_size = synthesizer.info.noise_size
         self._thresholds = thresholds or QualityThresholds()
 
     def find(self, data: bytes, timer: StageTimer | None = None) -> PhotoEyes:
@@ -148,15 +182,16 @@ class Pipeline:
             ImageError: the bytes are not a picture that can be used.
             NoEyeFound, NoSuchPerson, NoSuchEye: the photo does not show what was chosen.
             EyeRefused: it shows it too badly.
+            InvalidParameter: more than MAX_GUESSES are asked for.
         """
         timer = timer or StageTimer()
-        (selected,) = self.read([(PhotoRequest(data, options), timer)])
-        if isinstance(selected, Exception):
-            raise selected
-        (drawn,) = self.draw([selected])
+        (crops,) = self.read([(PhotoRequest(data, options), timer)])
+        if isinstance(crops, Exception):
+            raise crops
+        (drawn,) = self.draw([crops])
         return self.finish(drawn, timer)
 
-    def read(self, photos: Sequence[tuple[PhotoRequest, StageTimer]]) -> list[SelectedCrops | Exception]:
+    def read(self, photos: Sequence[tuple[PhotoRequest, StageTimer]]) -> list[PhotoCrops | Exception]:
         """Of each photo the crops of the eyes that become faces, or the error that `synthesize` raises.
 
         The photos' pixels are gone with it: many may wait for the model.
@@ -164,24 +199,29 @@ class Pipeline:
         tasks = [(photo.data, self._select_task(photo.options), timer) for photo, timer in photos]
         selected = self._reader.read_together(tasks)
         return [
-            each if isinstance(each, Exception) else self._checked(each, photo.options)
+            each if isinstance(each, Exception) else self._check(each, photo.options)
             for (photo, _), each in zip(photos, selected, strict=True)
         ]
 
-    def draw(self, photos: Sequence[SelectedCrops]) -> list[DrawnFaces]:
+    def draw(self, photos: Sequence[PhotoCrops]) -> list[DrawnFaces]:
         """The faces of each photo, drawn from the crops of all of them in one call of the model."""
         begun = time.monotonic()
-        faces_BHWC = self._draw(np.stack([crop.pixels for photo in photos for crop in photo.crops]))
+        eyes = [crop.pixels for photo in photos for crop in photo.selected.crops for _ in photo.noise]
+        noise = [photo.noise for photo in photos for _ in photo.selected.crops]
+        faces_BHWC, certainty_B = self._draw(np.stack(eyes), np.concatenate(noise))
         took_ms, start, drawn = (time.monotonic() - begun) * 1000, 0, []
         for photo in photos:
-            drawn.append(DrawnFaces(photo, faces_BHWC[start : start + len(photo.crops)], took_ms))
-            start += len(photo.crops)
+            num_crops, num_guesses = len(photo.selected.crops), len(photo.noise)
+            end = start + num_crops * num_guesses
+            faces_CGHWC = faces_BHWC[start:end].reshape(num_crops, num_guesses, *faces_BHWC.shape[1:])
+            drawn.append(DrawnFaces(photo.selected, faces_CGHWC, certainty_B[start:end:num_guesses], took_ms))
+            start = end
         return drawn
 
     def finish(self, drawn: DrawnFaces, timer: StageTimer) -> Synthesis:
         """The faces of a photo, each turned to the side of its eye."""
         selected = drawn.selected
-        faces = [as_face(crop, pixels) for crop, pixels in zip(selected.crops, drawn.faces, strict=True)]
+        faces = [*map(as_face, selected.crops, drawn.faces, drawn.certainty)]
         timer.add("infer", drawn.took_ms)
         return Synthesis(faces, selected.refused, selected.input, selected.num_left_out, timer.spent_ms)
 
@@ -189,12 +229,20 @@ class Pipeline:
         select = partial(select_crops, options=options, size=self._eye_size, thresholds=self._thresholds)
         return PhotoTask(select, SelectedCrops, _max_crops(options) * self._eye_size**2 * 3)
 
-    def _checked(self, selected: SelectedCrops, options: SynthesisOptions) -> SelectedCrops | ReadingFailed:
+    def _check(self, selected: SelectedCrops, options: SynthesisOptions) -> PhotoCrops | Eye2FaceError:
         """The crops; an error where another number or size of them would spoil the call that photos share."""
         num_crops, most, side = len(selected.crops), _max_crops(options), self._eye_size
-        if 0 < num_crops <= most and {crop.pixels.shape for crop in selected.crops} == {(side, side, 3)}:
-            return selected
-        return ReadingFailed(f"The photo's reader gave {num_crops} crops; expected 1 to {most} of {side} px.")
+        num_faces = num_crops * options.guesses
+        if not 0 < num_crops <= most or {crop.pixels.shape for crop in selected.crops} != {(side, side, 3)}:
+            return ReadingFailed(
+                f"The photo's reader gave {num_crops} crops; expected 1 to {most} of {side} px."
+            )
+        if options.guesses > 1 and num_faces > MAX_GUESSES:
+            return InvalidParameter(
+                f"guesses={options.guesses} for each of {num_crops} people are {num_faces} faces; at most "
+                f"{MAX_GUESSES} are drawn from one photo. Ask for fewer guesses, or for one person."
+            )
+        return PhotoCrops(selected, guess_noise(options.guesses, options.seed, self._noise_size))
 
 
 def _max_crops(options: SynthesisOptions) -> int:
@@ -238,7 +286,8 @@ def quality_thresholds(settings: "Settings") -> QualityThresholds:
     return QualityThresholds(settings.min_eye_px, settings.min_eye_light, settings.min_eye_sharpness)
 
 
-def as_face(crop: EyeCrop, pixels: Image) -> Face:
+def as_face(crop: EyeCrop, guesses_GHWC: Image, certainty: float) -> Face:
     """What the model drew of the crop, mirrored back for a left eye."""
-    upright = np.ascontiguousarray(pixels[:, ::-1]) if crop.eye.side == "left" else pixels
-    return Face(upright, crop.eye, crop.quality)
+    if crop.eye.side == "left":
+        guesses_GHWC = np.ascontiguousarray(guesses_GHWC[:, :, ::-1])
+    return Face(guesses_GHWC, crop.eye, crop.quality, float(certainty))

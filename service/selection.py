@@ -32,17 +32,20 @@ _RIGHT_EYE_BONUS = 1.25
 
 @dataclass(frozen=True, slots=True)
 class SynthesisOptions:
-    """Which eyes of a photo become faces.
+    """Which eyes of a photo become faces, and how many of each.
 
     `person` counts from 0, the largest first. `eye="auto"` takes the eye of better quality. With
     `input="eye"` the picture's central square is the eye; `photo` and `auto` look for eyes, and `auto`
     distinguishes a photo of people from a close-up of an eye. `max_people` limits `all` to the largest.
+    Of each eye `guesses` faces are drawn; the first is the default face, `seed` decides the others.
     """
 
     eye: Literal["auto", "left", "right"] = "auto"
     person: Literal["largest", "all"] | int = "largest"
     input: Literal["auto", "photo", "eye"] = "auto"
     max_people: int = 1000
+    guesses: int = 1
+    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

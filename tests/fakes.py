@@ -27,30 +27,80 @@ ASTRONAUT_RIGHT_EYE = (203.0, 101.0)
 ASTRONAUT_LEFT_EYE = (246.5, 103.0)
 """Where the eyes are in `astronaut()`, measured by hand, within 2 px."""
 
+NOISE_SIZE = 4
+"""Of the models below."""
+
 
 def tiny_model(
     path: Path, eye_size: int = 64, face_size: int = 128, **metadata_overrides: str | None
 ) -> Path:
     """Writes a model of the whole contract that answers the eye itself, resized; returns `path`.
 
+    Noise makes it lighter or darker, and a light eye is a certain one.
     `metadata_overrides` replaces values of the metadata (names without `eye2face.`); None leaves one out.
     """
-    scales = helper.make_tensor(
-        "scales", TensorProto.FLOAT, [4], [1.0, face_size / eye_size, face_size / eye_size, 1.0]
-    )
-    resize = helper.make_node(
-        "Resize", ["eyes", "", "scales"], ["faces"], mode="nearest", nearest_mode="floor",
+    factor = face_size / eye_size
+    nodes = [
+        *_CERTAINTY,
+        helper.make_node("ReduceMean", ["noise"], ["mean"], axes=[1]),
+        helper.make_node("Mul", ["mean", "levels"], ["lighter"]),
+        helper.make_node("Reshape", ["lighter", "as_image"], ["lighter_BHWC"]),
+        helper.make_node("Add", ["wide_eyes", "lighter_BHWC"], ["wide_guesses"]),
+        helper.make_node("Clip", ["wide_guesses", "zero", "most"], ["clipped"]),
+        helper.make_node("Cast", ["clipped"], ["guesses"], to=TensorProto.UINT8),
+        _resize("guesses"),
+    ]
+    constants = {
+        "levels": np.array(60, np.float32),
+        "as_image": np.array([-1, 1, 1, 1]),
+        "zero": np.array(0, np.float32),
+        "scales": np.array([1, factor, factor, 1], np.float32),
+    }
+    metadata = _metadata(eye_size, face_size) | metadata_overrides
+    return _save_model(path, nodes, constants, eye_size, face_size, metadata)
+
+
+_CERTAINTY = [
+    helper.make_node("Cast", ["eyes"], ["wide_eyes"], to=TensorProto.FLOAT),
+    helper.make_node("Div", ["wide_eyes", "most"], ["shares"]),
+    helper.make_node("ReduceMean", ["shares"], ["certainty"], axes=[1, 2, 3], keepdims=0),
+]
+
+
+def _resize(eyes: str) -> onnx.NodeProto:
+    return helper.make_node(
+        "Resize", [eyes, "", "scales"], ["faces"], mode="nearest", nearest_mode="floor",
         coordinate_transformation_mode="asymmetric",
     )  # fmt: skip
+
+
+def _save_model(
+    path: Path,
+    nodes: Sequence[onnx.NodeProto],
+    constants: Mapping[str, np.ndarray],
+    eye_size: int,
+    face_size: int,
+    metadata: Mapping[str, str | None],
+) -> Path:
+    value = helper.make_tensor_value_info
     graph = helper.make_graph(
-        [resize],
+        nodes,
         "tiny",
-        [helper.make_tensor_value_info("eyes", TensorProto.UINT8, ["batch", eye_size, eye_size, 3])],
-        [helper.make_tensor_value_info("faces", TensorProto.UINT8, ["batch", face_size, face_size, 3])],
-        [scales],
+        [
+            value("eyes", TensorProto.UINT8, ["batch", eye_size, eye_size, 3]),
+            value("noise", TensorProto.FLOAT, ["batch", NOISE_SIZE]),
+        ],
+        [
+            value("faces", TensorProto.UINT8, ["batch", face_size, face_size, 3]),
+            value("certainty", TensorProto.FLOAT, ["batch"]),
+        ],
+        [
+            numpy_helper.from_array(each, name)
+            for name, each in {**constants, "most": np.array(255, np.float32)}.items()
+        ],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    _write_metadata(model, _metadata(eye_size, face_size) | metadata_overrides)
+    _write_metadata(model, metadata)
     onnx.checker.check_model(model)
     path.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(model, path)
@@ -62,16 +112,15 @@ def spoil(path: Path, how: Literal["black", "same", "crash"]) -> Path:
     model = onnx.load(path)
     info = {each.key.removeprefix("eye2face."): each.value for each in model.metadata_props}
     size = int(info["face_size"])
-    (resize,) = model.graph.node
-    resize.output[0] = "resized"
+    model.graph.node[-1].output[0] = "resized"
     face = np.zeros((size, size, 3), np.uint8)
     if how == "same":
         face[: size // 2] = 200
     nodes = [
-        helper.make_node("Mul", ["resized", "zero"], ["black"]),
+        helper.make_node("Mul", ["resized", "nothing"], ["black"]),
         helper.make_node("Add", ["black", "face"], ["faces"]),
     ]
-    constants = {"zero": np.array(0, np.uint8), "face": face}
+    constants = {"nothing": np.array(0, np.uint8), "face": face}
     if how == "crash":  # with more than one eye, for which the array in between has no place
         nodes = [
             helper.make_node("Reshape", ["resized", "shape"], ["one"]),
@@ -86,29 +135,15 @@ def spoil(path: Path, how: Literal["black", "same", "crash"]) -> Path:
 
 def failing_model(path: Path) -> Path:
     """Writes a model as `tiny_model`, which ONNX Runtime cannot run on eyes with a pixel of 255."""
-    scales = numpy_helper.from_array(np.array([[1, 2, 2, 1]], np.float32), "table")
-    one = numpy_helper.from_array(np.array(255, np.int64), "most")
     nodes = [
-        helper.make_node("Cast", ["eyes"], ["wide"], to=TensorProto.INT64),
-        helper.make_node("ReduceMax", ["wide"], ["brightest"], keepdims=0),
-        helper.make_node("Div", ["brightest", "most"], ["row"]),
+        *_CERTAINTY,
+        helper.make_node("ReduceMax", ["shares"], ["brightest"], keepdims=0),
+        helper.make_node("Cast", ["brightest"], ["row"], to=TensorProto.INT64),
         helper.make_node("Gather", ["table", "row"], ["scales"]),  # there is no row 1
-        helper.make_node(
-            "Resize", ["eyes", "", "scales"], ["faces"], mode="nearest", nearest_mode="floor",
-            coordinate_transformation_mode="asymmetric",
-        ),
-    ]  # fmt: skip
-    graph = helper.make_graph(
-        nodes,
-        "failing",
-        [helper.make_tensor_value_info("eyes", TensorProto.UINT8, ["batch", 64, 64, 3])],
-        [helper.make_tensor_value_info("faces", TensorProto.UINT8, ["batch", 128, 128, 3])],
-        [scales, one],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    _write_metadata(model, _metadata(64, 128))
-    onnx.save(model, path)
-    return path
+        _resize("eyes"),
+    ]
+    table = np.array([[1, 2, 2, 1]], np.float32)
+    return _save_model(path, nodes, {"table": table}, 64, 128, _metadata(64, 128))
 
 
 def endless_model(path: Path) -> Path:
@@ -140,7 +175,7 @@ def hungry_model(path: Path, num_bytes: int, *, constant: bool) -> Path:
     """Writes a model as `tiny_model`, which needs so much memory to be run, or, if constant, to be loaded."""
     model = onnx.load(tiny_model(path, version="hungry"))
     size = numpy_helper.from_array(np.array([num_bytes], np.int64), "size")
-    model.graph.initializer.extend([size, numpy_helper.from_array(np.array(0, np.uint8), "zero")])
+    model.graph.initializer.append(size)
     if constant:
         made = [helper.make_node("ConstantOfShape", ["size"], ["much"], value=_ONE)]
     else:
@@ -150,7 +185,7 @@ def hungry_model(path: Path, num_bytes: int, *, constant: bool) -> Path:
             helper.make_node("Add", ["size", "least"], ["shape"]),
             helper.make_node("ConstantOfShape", ["shape"], ["much"], value=_ONE),
         ]
-    model.graph.node[0].output[0] = "resized"
+    model.graph.node[-1].output[0] = "resized"
     model.graph.node.extend([
         *made,
         helper.make_node("Cast", ["much"], ["many"], to=TensorProto.INT32),
@@ -182,13 +217,14 @@ def _write_metadata(model: onnx.ModelProto, metadata: Mapping[str, str | None]) 
 
 def _metadata(eye_size: int, face_size: int) -> dict[str, str | None]:
     return {
-        "contract_version": "1",
+        "contract_version": "2",
         "crop_version": str(CROP_VERSION),
         "name": "tiny",
         "version": "0.0.1",
         "part": "eye",
         "eye_size": str(eye_size),
         "face_size": str(face_size),
+        "noise_size": str(NOISE_SIZE),
         "recipe": "none",
         "objective": "none",
         "training_data": "none",

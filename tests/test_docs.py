@@ -284,16 +284,17 @@ def test_every_curl_example_writes_a_face(address: str, tmp_path: Path) -> None:
     for name in ("photo.jpg", "a.jpg", "b.jpg"):
         (tmp_path / name).write_bytes(encoded(astronaut(), "jpeg"))
     examples = _curls(README) + _curls(HTTP_API)
-    assert len(examples) == 5
+    assert len(examples) == 6
     for example in examples:
         done = _run(example, tmp_path, address)
         assert done.returncode == 0, done.stderr
         if "faces.zip" in example:
             assert (tmp_path / "faces.zip").read_bytes().startswith(b"PK")
             continue
-        with PIL.Image.open(tmp_path / "face.png") as face:
-            assert face.size == (128, 128), example
-        (tmp_path / "face.png").unlink()
+        name, side = ("faces.png", 3 * 128) if "layout=grid" in example else ("face.png", 128)
+        with PIL.Image.open(tmp_path / name) as face:
+            assert face.size == (side, side), example
+        (tmp_path / name).unlink()
 
 
 def test_the_readmes_curl_example_writes_no_error_into_the_picture(address: str, tmp_path: Path) -> None:

@@ -13,8 +13,7 @@ import cv2
 import numpy as np
 from bentoml.validators import ContentType
 
-from bench.workload import Workload
-from service.pipeline import as_face
+from bench.workload import Workload, default_face
 from service.system.host import count_cores
 
 STANDIN = os.environ.get("BENCH_MODEL") == "standin"
@@ -68,7 +67,7 @@ class Front:
     ) -> Annotated[Path, ContentType("image/png")]:
         crop = self.workload.crop(image.read_bytes())
         faces: Any = await self.draw.to_async.draw(crop.pixels[None])
-        return _write(self.workload.encode(as_face(crop, np.asarray(faces[0]))), ctx)
+        return _write(self.workload.encode(default_face(crop, np.asarray(faces[0]))), ctx)
 
 
 def _write(png: bytes, ctx: bentoml.Context) -> Path:

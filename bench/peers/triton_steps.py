@@ -8,8 +8,7 @@ import cv2
 import numpy as np
 import triton_python_backend_utils as triton
 
-from bench.workload import Workload
-from service.pipeline import as_face
+from bench.workload import Workload, default_face
 
 STANDIN = os.environ.get("BENCH_MODEL") == "standin"
 TUNED = os.environ.get("BENCH_TUNED") == "1"
@@ -69,5 +68,5 @@ class Encode(_Step):
         """One answer for each request."""
         crops = [pickle.loads(_input(request, "crop")[0, 0]) for request in requests]
         pixels = [_input(request, "pixels")[0] for request in requests]
-        faces = [self.workload.encode(as_face(*each)) for each in zip(crops, pixels, strict=True)]
+        faces = [self.workload.encode(default_face(*each)) for each in zip(crops, pixels, strict=True)]
         return [_answer(face=_string(face)) for face in faces]

@@ -1,6 +1,6 @@
 """Micro-batching: concurrent calls share batches on a device that is faster with many items a call.
 
-Knows nothing of images or HTTP. Letters of shapes: N items of any shape.
+Knows nothing of images or HTTP.
 """
 
 import threading
@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,8 @@ import numpy.typing as npt
 from service.engine.worker_pool import call_together
 from service.errors import NotReady
 
-Items = npt.NDArray[np.uint8]
+Items = tuple[npt.NDArray[Any], npt.NDArray[Any]]
+"""Two arrays of the same number of items, of any shape and type."""
 
 BATCH_SIZES: Final = (1, 2, 4, 8, 16, 32)
 """Batches are padded to these: cuDNN plans anew for each size it has not seen, and small convolutional
@@ -39,13 +40,13 @@ class MicroBatcher:
 
     def __init__(
         self,
-        run: Callable[[Items], Items],
+        run: Callable[..., Items],
         cores: threading.Semaphore,
         *,
         sizes: Sequence[int] = BATCH_SIZES,
         observe: Callable[[int], object] = lambda size: None,
     ) -> None:
-        """`run` gets batches of one of `sizes`; `observe` gets the number of items before padding."""
+        """`run` gets both arrays, of one of `sizes`; `observe` gets the number of items before padding."""
         self._run = run
         self._cores = cores
         self._sizes = sorted(sizes)
@@ -61,16 +62,17 @@ class MicroBatcher:
         """Whether the thread that calls the device runs and accepts calls."""
         return self._thread.is_alive() and not self._closing
 
-    def warm(self, item: Items) -> None:
-        """Runs every size of batch once, in the thread that runs them later."""
+    def warm(self, *item: npt.NDArray[Any]) -> None:
+        """Runs every size of batch once, in the thread that runs them later; both arrays hold one item."""
+        first, second = item
         for size in self._sizes:
-            self(np.repeat(item[None], size, axis=0))
+            self(first.repeat(size, axis=0), second.repeat(size, axis=0))
 
-    def __call__(self, items_N: Items) -> Items:
+    def __call__(self, first: npt.NDArray[Any], second: npt.NDArray[Any]) -> Items:
         """The results of the items, in their order; what `run` raises comes through."""
         most = self._sizes[-1]
-        parts = [self._ask(items_N[start : start + most]) for start in range(0, len(items_N), most)]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        starts = range(0, len(first), most)
+        return _join([self._ask((first[at : at + most], second[at : at + most])) for at in starts])
 
     def close(self) -> None:
         """Ends the thread once all that waits is done."""
@@ -112,9 +114,9 @@ class MicroBatcher:
                 self._changed.wait()
             calls: list[_Call] = []
             num_items = 0
-            while self._calls and num_items + len(self._calls[0].items) <= self._sizes[-1]:
+            while self._calls and num_items + len(self._calls[0].items[0]) <= self._sizes[-1]:
                 calls.append(self._calls.popleft())
-                num_items += len(calls[-1].items)
+                num_items += len(calls[-1].items[0])
             return calls
 
     def _answer(self, calls: list[_Call]) -> None:
@@ -127,10 +129,22 @@ class MicroBatcher:
                 call.results.set_result(results)
 
     def _run_padded(self, parts: Sequence[Items]) -> list[Items]:
-        items = np.concatenate(parts)
-        size = next(each for each in self._sizes if each >= len(items))
-        padding = np.zeros((size - len(items), *items.shape[1:]), items.dtype)
-        self._observe(len(items))
-        results = self._run(np.concatenate([items, padding]) if len(padding) else items)
-        ends = np.cumsum([len(part) for part in parts])
-        return np.split(results[: len(items)], ends[:-1])
+        first, second = _join(parts)
+        num_items = len(first)
+        size = next(each for each in self._sizes if each >= num_items)
+        self._observe(num_items)
+        results = self._run(_pad(first, size), _pad(second, size))
+        ends = np.cumsum([len(part) for part, _ in parts])
+        return [*zip(*(np.split(each[:num_items], ends[:-1]) for each in results), strict=True)]
+
+
+def _join(parts: Sequence[Items]) -> Items:
+    if len(parts) == 1:
+        return parts[0]
+    first, second = (np.concatenate(each) for each in zip(*parts, strict=True))
+    return first, second
+
+
+def _pad(items: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:
+    padding = np.zeros((size - len(items), *items.shape[1:]), items.dtype)
+    return np.concatenate([items, padding]) if len(padding) else items

@@ -9,7 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from service import errors
 from service.errors import Eye2FaceError
 from service.http.json_body import FIELD
-from service.http.request_params import DEADLINE_HEADER, EyesQuery, SynthesizeQuery, describe_query
+from service.http.request_params import DEADLINE_HEADER, EyesQuery, FaceQuery, SynthesizeQuery, describe_query
 from service.http.schemas import Problem, SynthesisAnswer
 
 DESCRIPTION: Final = (
@@ -71,7 +71,7 @@ SECURITY: Final[dict[str, Any]] = {"security": [{"HTTPBearer": []}, {"APIKeyHead
 """As FastAPI describes `service.access.admission.require_key`."""
 
 
-def describe_photo_route(query: type[SynthesizeQuery | EyesQuery]) -> dict[str, Any]:
+def describe_photo_route(query: type[FaceQuery | EyesQuery]) -> dict[str, Any]:
     """The `openapi_extra` of a route that takes a photo: its body, query, header, and API key."""
     return PHOTO_BODY | SECURITY | {"parameters": [*describe_query(query), DEADLINE]}
 

@@ -50,7 +50,7 @@ class _Query(BaseModel):
 
 
 class SynthesizeQuery(_Query):
-    """Query of `/synthesize` and `/synthesize/batch`."""
+    """Query of `/synthesize/batch`, and most of that of `/synthesize`."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -69,6 +69,20 @@ class SynthesizeQuery(_Query):
         None, description="Image format of the face; default: the preferred one of `Accept`, in JSON PNG."
     )
     label: bool = Field(False, description='Draw the letters "AI" into a corner of the face.')
+    guesses: int = Field(
+        1, ge=1, le=16, description="Faces drawn of each eye, 1 to 16: the default face and random guesses."
+    )
+    seed: int = Field(
+        0, ge=0, le=2**32 - 1, description="Decides the random guesses: the same seed gives the same ones."
+    )
+
+
+class FaceQuery(SynthesizeQuery):
+    """Query of `/synthesize`."""
+
+    layout: Literal["first", "grid"] = Field(
+        "first", description="What an image shows: the default face, or a `grid` of all guesses, it first."
+    )
 
 
 class VerifyQuery(_Query):
@@ -140,8 +154,20 @@ def describe_query(kind: type[_Query]) -> list[dict[str, Any]]:
     ]
 
 
-def choose_face_type(request: Request, query: SynthesizeQuery) -> str:
-    """The media type of the answer: an image of one face, or JSON, which may hold several."""
+def choose_face_type(request: Request, query: FaceQuery) -> str:
+    """The media type of the answer: an image of one person, or JSON, which may hold several.
+
+    Raises:
+        InvalidParameter: a grid of everybody is asked for.
+        NotAcceptable: the request accepts none.
+    """
+    if query.layout == "grid":
+        if query.person == "all":
+            raise InvalidParameter(
+                "layout=grid is an image of one person, and person=all is answered in JSON."
+            )
+        images = [each for each in _OFFERS[query.format] if each != JSON]
+        return choose_media_type(request, images, hint=" for layout=grid: JSON lists the guesses")
     if query.person == "all":
         return choose_media_type(request, (JSON,), hint=" for person=all: an image holds one face")
     return choose_media_type(request, _OFFERS[query.format])

@@ -5,10 +5,13 @@ import io
 import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import chain
 from typing import Final
 
 from service.engine.model_reload import LoadedModel, ReloadableModel
 from service.http import schemas
+from service.http.request_params import SynthesizeQuery
 from service.inference.catalog import CatalogEntry
 from service.observability.stage_timer import StageTimer
 from service.pipeline import Face, PhotoEyes, Synthesis
@@ -20,20 +23,23 @@ _EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 """The earliest date of the ZIP format: a face's own metadata has the time."""
 
 
+def face_files(
+    synthesis: Synthesis, query: SynthesizeQuery, model: LoadedModel, timer: StageTimer
+) -> list[list[bytes]]:
+    """The files of each face: the default face and its further guesses."""
+    write = partial(model.marker.encode, format=query.format or "png", label=query.label)
+    files = [[write(face, guess=guess) for guess in range(len(face.guesses))] for face in synthesis.faces]
+    timer.end("encode")
+    return files
+
+
 def synthesis_answer(
-    synthesis: Synthesis,
-    format: FaceFormat,
-    model: LoadedModel,
-    request_id: str,
-    timer: StageTimer,
-    *,
-    label: bool,
+    synthesis: Synthesis, query: SynthesizeQuery, model: LoadedModel, request_id: str, timer: StageTimer
 ) -> schemas.SynthesisAnswer:
     """The JSON answer of `/synthesize`."""
-    files = [model.marker.encode(face, format, label=label) for face in synthesis.faces]
-    timer.end("encode")
+    files = face_files(synthesis, query, model, timer)
     return schemas.SynthesisAnswer(
-        faces=[_face(face, file, format) for face, file in zip(synthesis.faces, files, strict=True)],
+        faces=[_face(face, each, query) for face, each in zip(synthesis.faces, files, strict=True)],
         refused=[_refused(each) for each in synthesis.refused],
         input=synthesis.input,
         num_left_out=synthesis.num_left_out,
@@ -85,14 +91,21 @@ def _listed(entry: CatalogEntry, current: LoadedModel) -> schemas.ListedModel:
     )
 
 
-def _face(face: Face, file: bytes, format: FaceFormat) -> schemas.FaceShape:
+def _face(face: Face, files: Sequence[bytes], query: SynthesizeQuery) -> schemas.FaceShape:
+    image, *others = (base64.b64encode(file).decode() for file in files)
+    guesses = [
+        schemas.GuessShape(guess=guess, seed=query.seed, image=each) for guess, each in enumerate(others, 1)
+    ]
     return schemas.FaceShape(
-        image=base64.b64encode(file).decode(),
-        format=format,
+        image=image,
+        format=query.format or "png",
         width=face.pixels.shape[1],
         height=face.pixels.shape[0],
         eye=face.eye,
         quality=face.quality,
+        certainty=face.certainty,
+        guesses=guesses or None,
+        spread=face.spread if guesses else None,
     )
 
 
@@ -102,17 +115,24 @@ def _refused(refused: RefusedEye) -> schemas.RefusedShape:
 
 @dataclass(frozen=True, slots=True)
 class BatchResult:
-    """One photo of a batch: its answer in JSON, or its faces as files, or its problem."""
+    """One photo of a batch: its answer in JSON, or the files of each face, or its problem."""
 
     file_name: str
     answer: schemas.SynthesisAnswer | None = None
-    faces: Sequence[bytes] = ()
+    faces: Sequence[Sequence[bytes]] = ()
     problem: schemas.Problem | None = None
 
     @property
     def status(self) -> int:
         """The status that a single request would have had."""
         return 200 if self.problem is None else self.problem.status
+
+    @property
+    def num_bytes(self) -> int:
+        """The size of its images."""
+        shapes = self.answer.faces if self.answer else ()
+        images = [each.image for face in shapes for each in (face, *(face.guesses or ()))]
+        return sum(map(len, [*images, *chain(*self.faces)]))
 
 
 def batch_json(results: Sequence[BatchResult], request_id: str) -> bytes:
@@ -131,14 +151,17 @@ def batch_json(results: Sequence[BatchResult], request_id: str) -> bytes:
 
 
 def batch_zip(results: Sequence[BatchResult], request_id: str, *, format: FaceFormat) -> bytes:
-    """A ZIP of the faces, named by their photo's index (`003.png`, or `003-1.png`), and `results.json`."""
+    """A ZIP of the faces, named by their photo's index (`003.png`, or `003-1.png`), and `results.json`.
+
+    Further guesses are `003.guess-1.png` and so on.
+    """
     shapes: list[schemas.ZippedResult] = []
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:  # images are compressed
         for index, result in enumerate(results):
-            names = _names(index, len(result.faces), format)
-            for name, face in zip(names, result.faces, strict=True):
-                archive.writestr(zipfile.ZipInfo(name, _EPOCH), face)
+            names = _names(index, [*map(len, result.faces)], format)
+            for name, file in zip(names, chain(*result.faces), strict=True):
+                archive.writestr(zipfile.ZipInfo(name, _EPOCH), file)
             shapes.append(
                 schemas.ZippedResult(
                     index=index,
@@ -153,8 +176,12 @@ def batch_zip(results: Sequence[BatchResult], request_id: str, *, format: FaceFo
     return buffer.getvalue()
 
 
-def _names(index: int, num_faces: int, format: FaceFormat) -> list[str]:
+def _names(index: int, num_files: Sequence[int], format: FaceFormat) -> list[str]:
+    """The names of the files of each face, of which there are so many."""
     ending = "jpg" if format == "jpeg" else format
-    if num_faces == 1:
-        return [f"{index:03d}.{ending}"]
-    return [f"{index:03d}-{number}.{ending}" for number in range(num_faces)]
+    names = [f"{index:03d}"] if len(num_files) == 1 else [f"{index:03d}-{n}" for n in range(len(num_files))]
+    return [
+        f"{name}{f'.guess-{guess}' if guess else ''}.{ending}"
+        for name, num_guesses in zip(names, num_files, strict=True)
+        for guess in range(num_guesses)
+    ]

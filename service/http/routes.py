@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any, Final, TypeVar
 
@@ -31,6 +32,7 @@ from service.http.request_params import (
     FACE_FORMATS,
     JSON,
     EyesQuery,
+    FaceQuery,
     SynthesizeQuery,
     choose_face_type,
     choose_media_type,
@@ -42,14 +44,15 @@ from service.http.responses import (
     batch_json,
     batch_zip,
     eyes_answer,
+    face_files,
     models_answer,
     synthesis_answer,
 )
 from service.http.schemas import BatchAnswer, EyesAnswer, Health, ModelsAnswer, Readiness
 from service.observability.metrics import Metrics
 from service.observability.stage_timer import StageTimer
-from service.pipeline import DrawnFaces, PhotoRequest
-from service.selection import SelectedCrops, SynthesisOptions
+from service.pipeline import DrawnFaces, PhotoCrops, PhotoRequest
+from service.selection import SynthesisOptions
 from service.settings import Settings
 from service.system.host import count_cores
 from service.vision.images import encode
@@ -164,36 +167,36 @@ async def metrics(
     summary="Synthesize a face from one eye",
     response_class=Response,
     responses=openapi.SYNTHESIZE_RESPONSES,
-    openapi_extra=openapi.describe_photo_route(SynthesizeQuery),
+    openapi_extra=openapi.describe_photo_route(FaceQuery),
 )
 async def synthesize(request: Request) -> Response:
     """A synthetic face that could belong to the eye in the photo. It is a guess and identifies nobody."""
-    engine, query = free_engine(request), read_query(request, SynthesizeQuery)
+    engine, query = free_engine(request), read_query(request, FaceQuery)
     media_type = choose_face_type(request, query)
     deadline_ms = read_deadline_ms(request, engine.settings.deadline_ms)
     photo = await read_photo(
         request, max_bytes=engine.settings.max_upload_bytes, max_s=engine.settings.upload_timeout_s
     )
     options = synthesis_options(query, engine.settings.max_people)
+    if media_type != JSON and query.layout == "first":
+        options = replace(options, guesses=1)  # nobody would see the others
     request_id: str = request.state.request_id
     model = engine.model.current  # the same for this whole request, even if another is loaded meanwhile
 
     def finish(drawn: DrawnFaces, timer: StageTimer) -> bytes:
         synthesis = model.pipeline.finish(drawn, timer)
         if media_type == JSON:
-            answer = synthesis_answer(
-                synthesis, query.format or "png", model, request_id, timer, label=query.label
-            )
-            return answer.model_dump_json().encode()
-        face = model.marker.encode(synthesis.faces[0], FACE_FORMATS[media_type], label=query.label)
+            return synthesis_answer(synthesis, query, model, request_id, timer).model_dump_json().encode()
+        write = model.marker.encode_grid if query.layout == "grid" else model.marker.encode
+        picture = write(synthesis.faces[0], FACE_FORMATS[media_type], label=query.label)
         timer.end("encode")
-        return face
+        return picture
 
     pipeline = model.pipeline
     work = Work(PhotoRequest(photo, options), pipeline.read, pipeline.draw, finish)
     with cancel_on_disconnect(request):
-        face = await run_work(engine, work, deadline_ms)
-    return Response(face, 200, {"X-Device": model.synthesizer.device}, media_type)
+        answer = await run_work(engine, work, deadline_ms)
+    return Response(answer, 200, {"X-Device": model.synthesizer.device}, media_type)
 
 
 @photo_routes.post(
@@ -216,32 +219,33 @@ async def synthesize_batch(request: Request) -> Response:
         max_files=settings.max_batch_photos,
     )
     request.app.state.access.charge(request, len(uploads) - 1)
-    options, format = synthesis_options(query, settings.max_people), query.format or "png"
+    options = synthesis_options(query, settings.max_people)
     request_id: str = request.state.request_id
     model = engine.model.current
 
     def finish(upload: UploadedPhoto, drawn: DrawnFaces, timer: StageTimer) -> BatchResult:
         synthesis = model.pipeline.finish(drawn, timer)
         if media_type == openapi.ZIP:
-            faces = [model.marker.encode(face, format, label=query.label) for face in synthesis.faces]
-            return BatchResult(upload.file_name, faces=faces)
-        answer = synthesis_answer(synthesis, format, model, request_id, timer, label=query.label)
-        return BatchResult(upload.file_name, answer)
+            return BatchResult(upload.file_name, faces=face_files(synthesis, query, model, timer))
+        return BatchResult(upload.file_name, synthesis_answer(synthesis, query, model, request_id, timer))
 
-    def work(upload: UploadedPhoto) -> Work[PhotoRequest, SelectedCrops, DrawnFaces, BatchResult]:
+    def work(upload: UploadedPhoto) -> Work[PhotoRequest, PhotoCrops, DrawnFaces, BatchResult]:
         check_photo_size(len(upload.data), settings.max_upload_bytes)
         subject, pipeline = PhotoRequest(upload.data, options), model.pipeline
         return Work(subject, pipeline.read, pipeline.draw, partial(finish, upload))
 
+    def hold(result: BatchResult) -> None:
+        request.state.body.grow(result.num_bytes)
+
     with cancel_on_disconnect(request):
-        drawn = await run_each(engine, work, uploads, deadline_ms)
+        drawn = await run_each(engine, work, uploads, deadline_ms, hold)
     results = [
         BatchResult(upload.file_name, problem=problem_of(request, result))
         if isinstance(result, BaseException)
         else result
         for upload, result in zip(uploads, drawn, strict=True)
     ]
-    join = partial(batch_zip, format=format) if media_type == openapi.ZIP else batch_json
+    join = partial(batch_zip, format=query.format or "png") if media_type == openapi.ZIP else batch_json
     body = await asyncio.to_thread(join, results, request_id)
     return Response(body, 200, {"X-Device": model.synthesizer.device}, media_type)
 
@@ -290,14 +294,20 @@ async def run_each(
     work: Callable[[UploadedPhoto], Work[Any, Any, Any, T]],
     uploads: Sequence[UploadedPhoto],
     max_ms: float,
+    hold: Callable[[T], object],
 ) -> list[T | BaseException]:
-    """The result or error of each photo, at most one a core at once; all share one deadline."""
+    """The result or error of each photo, at most one a core at once; all share one deadline.
+
+    `hold` gets each result while the others are awaited, and may raise what becomes its error.
+    """
     end = time.monotonic() + max_ms / 1000
     slots = asyncio.Semaphore(engine.settings.num_threads or count_cores())
 
     async def run(upload: UploadedPhoto) -> T:
         async with slots:
-            return await run_work(engine, work(upload), max(1.0, (end - time.monotonic()) * 1000))
+            result = await run_work(engine, work(upload), max(1.0, (end - time.monotonic()) * 1000))
+            hold(result)
+            return result
 
     return await asyncio.gather(*map(run, uploads), return_exceptions=True)
 
@@ -337,4 +347,11 @@ def cancel_on_disconnect(request: Request) -> Iterator[None]:
 
 def synthesis_options(query: SynthesizeQuery, max_people: int) -> SynthesisOptions:
     """What the query asks of each photo."""
-    return SynthesisOptions(eye=query.eye, person=query.person, input=query.input, max_people=max_people)
+    return SynthesisOptions(
+        eye=query.eye,
+        person=query.person,
+        input=query.input,
+        max_people=max_people,
+        guesses=query.guesses,
+        seed=query.seed,
+    )

@@ -63,6 +63,14 @@ class RefusedShape(Shape):
     eye: EyeShape
 
 
+class GuessShape(Shape):
+    """A further face that could belong to the eye."""
+
+    guess: int = Field(description="Index of the guess, from 1; 0 is the default face.")
+    seed: int
+    image: str = Field(description="The image file, in base64; format and size are those of the face.")
+
+
 class FaceShape(Shape):
     """One synthetic face and its eye."""
 
@@ -72,6 +80,18 @@ class FaceShape(Shape):
     height: int
     eye: EyeShape
     quality: QualityShape
+    certainty: float = Field(
+        description="How much of what differs between people the eye tells, 0 (nothing) to 1 (everything)."
+    )
+    guesses: list[GuessShape] | None = Field(
+        None, exclude_if=_is_none, description="With `guesses` above 1: the further faces."
+    )
+    spread: float | None = Field(
+        None,
+        exclude_if=_is_none,
+        description="With `guesses` above 1: how far all of them differ, as the root mean square of each "
+        "color's standard deviation, in levels of 255.",
+    )
 
 
 class ModelShape(Shape):
@@ -273,7 +293,7 @@ class ZippedResult(Shape):
     index: int
     file: str
     status: int
-    faces: list[str]
+    faces: list[str] = Field(description="Names of the files; a face is followed by its further guesses.")
     problem: Problem | None
 
 

@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 
 from service.errors import Eye2FaceError, InferenceFailed, ModelSelfTestFailed
-from service.inference.synthesizer import Synthesizer
+from service.inference.synthesizer import Floats, Synthesizer, guess_noise
 from service.system.child_process import child_environment, describe_exit, end_with_parent, limit_memory
 from service.system.memory import count_memory, prefer_oom_kill
 from service.vision.images import Image
@@ -27,7 +27,7 @@ MAX_CANDIDATE_BYTES: Final = 2 << 30
 """Memory that a candidate may take, if that is not more than a quarter of all: it is loaded beside the model
 in use, and several photos are drawn at once."""
 
-_NUM_EACH: Final = 2
+_NUM_GUESSES: Final = 2
 """Two drawings of each eye make a batch of as many as a worker draws at once."""
 
 _MAX_DIFFERENCE: Final = 2
@@ -39,22 +39,29 @@ Color = tuple[int, int, int]
 def check_model(synthesizer: Synthesizer) -> None:
     """Checks that the model draws faces that differ from eye to eye and do not depend on their batch.
 
+    Of each eye it draws the default face and a guess.
+
     Raises:
         ModelSelfTestFailed: it does not, or it cannot be run.
     """
     size, face_size = synthesizer.info.eye_size, synthesizer.info.face_size
     light = draw_eye(size, skin=(224, 178, 150), iris=(90, 60, 30))
     dark = draw_eye(size, skin=(96, 64, 48), iris=(70, 110, 150))
-    eyes_BHWC = np.stack([light, dark] * _NUM_EACH)
-    faces_BHWC = _draw(synthesizer, eyes_BHWC)
+    eyes_BHWC = np.stack([light, dark] * _NUM_GUESSES)
+    noise_BD = guess_noise(_NUM_GUESSES, 0, synthesizer.info.noise_size).repeat(2, axis=0)
+    faces_BHWC, certainty_B = _draw(synthesizer, eyes_BHWC, noise_BD)
     expected = (len(eyes_BHWC), face_size, face_size, 3)
     if faces_BHWC.shape != expected:
         raise _failure(synthesizer, f"draws an array of shape {faces_BHWC.shape} instead of {expected}")
     if any(face.min() == face.max() for face in faces_BHWC):
         raise _failure(synthesizer, "draws a face of one single color")
+    impossible = certainty_B[~((certainty_B >= 0) & (certainty_B <= 1))]  # NaN is
+    if impossible.size:
+        raise _failure(synthesizer, f"has a certainty of {impossible[0]} instead of 0 to 1")
     if np.array_equal(faces_BHWC[0], faces_BHWC[1]):
         raise _failure(synthesizer, "draws the same face from different eyes")
-    alone = np.concatenate([_draw(synthesizer, eye[np.newaxis]) for eye in eyes_BHWC])
+    singles = zip(eyes_BHWC[:, np.newaxis], noise_BD[:, np.newaxis], strict=True)
+    alone = np.concatenate([_draw(synthesizer, eye, noise)[0] for eye, noise in singles])
     if (abs(alone.astype(np.int16) - faces_BHWC) > _MAX_DIFFERENCE).any():
         raise _failure(synthesizer, "draws another face when it draws several at once")
 
@@ -90,9 +97,9 @@ def draw_eye(size: int, *, skin: Color, iris: Color) -> Image:
     return np.asarray(np.rint(eye_HWC), np.uint8)
 
 
-def _draw(synthesizer: Synthesizer, eyes_BHWC: Image) -> Image:
+def _draw(synthesizer: Synthesizer, eyes_BHWC: Image, noise_BD: Floats) -> tuple[Image, Floats]:
     try:
-        return synthesizer(eyes_BHWC)
+        return synthesizer.draw(eyes_BHWC, noise_BD)
     except InferenceFailed as error:
         raise _failure(synthesizer, f"cannot be run ({synthesizer.last_run.error})") from error
 

@@ -27,6 +27,8 @@ Device = Literal["cpu", "cuda"]
 _MAX_MESSAGE = 500
 """Characters of a message: it may name parts of the model, whose names may have any length."""
 
+_TYPES: dict[str, type[np.generic]] = {"tensor(uint8)": np.uint8, "tensor(float)": np.float32}
+
 _CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 
 
@@ -104,8 +106,10 @@ def open_cuda_session(model: bytes) -> Session:
     with _translate_errors(DeviceUnavailable, f"The model does not run on CUDA: {{problem}}. {what_to_do}"):
         runtime.preload_dlls()
         session = _open(runtime, model, options, [(_CUDA, cuda)])
-        (eyes,) = session.get_inputs()
-        session.run(None, {eyes.name: np.zeros((1, *eyes.shape[1:]), np.uint8)})
+        zeros = {
+            each.name: np.zeros((1, *each.shape[1:]), _TYPES[each.type]) for each in session.get_inputs()
+        }
+        session.run(None, zeros)
     if session.get_providers()[0] != _CUDA:
         raise DeviceUnavailable(f"ONNX Runtime chose {session.get_providers()[0]}, not CUDA. {what_to_do}")
     return Session(session, "cuda")

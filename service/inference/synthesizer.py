@@ -1,6 +1,6 @@
 """The synthesizer: an ONNX model that draws faces from eyes, its metadata checked before its first run.
 
-Letters of shapes: B batch, H height, W width, C = 3 colors.
+Letters of shapes: B batch, G guesses, D numbers of noise, H height, W width, C = 3 colors.
 """
 
 import hashlib
@@ -12,16 +12,30 @@ from pathlib import Path
 from typing import Literal, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from service.errors import DeviceUnavailable, InferenceFailed, ModelContractUnknown
 from service.inference.model_files import read_model
-from service.inference.onnx_metadata import Metrics, SidePx, Text, expect, parse_metadata, read_metadata
+from service.inference.onnx_metadata import (
+    Metrics,
+    NoiseSize,
+    SidePx,
+    Text,
+    expect,
+    parse_metadata,
+    read_metadata,
+)
 from service.inference.session import Session, first_line, has_cuda, open_cpu_session, open_cuda_session
 from service.vision.eyes import CROP_VERSION
 from service.vision.images import Image
 
-CONTRACT_VERSION = 1
-"""Version of the names, types and shapes of the model's input and output, and of its metadata."""
+CONTRACT_VERSION = 2
+"""Version of the names, types and shapes of the model's inputs and outputs, and of its metadata."""
+
+Floats = NDArray[np.float32]
+
+_MAX_TOGETHER = 4
+"""Eyes in one run on a CPU: of more, less stays in its cache, and the memory of a run grows with them."""
 
 _log = logging.getLogger(__name__)
 
@@ -37,6 +51,7 @@ class ModelInfo:
     part: Text
     eye_size: SidePx
     face_size: SidePx
+    noise_size: NoiseSize
     recipe: Text
     objective: Text
     training_data: Text
@@ -67,7 +82,7 @@ class Synthesizer:
         self._session = session
         self.last_run = ModelRun(time.monotonic(), 0.0, None)
         self.observe: Callable[[int], object] | None = None
-        """Called with the number of eyes of each call."""
+        """Called with the number of eyes of each run."""
         self(np.zeros((1, info.eye_size, info.eye_size, 3), np.uint8))  # warm-up
 
     @classmethod
@@ -106,24 +121,59 @@ class Synthesizer:
         return cls(session, info)
 
     def __call__(self, eyes_BHWC: Image) -> Image:
-        """Faces B x F x F x 3 uint8 RGB from upright right eyes B x S x S x 3 uint8 RGB.
+        """The default faces B x F x F x 3 uint8 RGB of upright right eyes B x S x S x 3 uint8 RGB.
 
         Raises:
             InferenceFailed: ONNX Runtime could not run the model.
         """
+        return self.draw(eyes_BHWC, np.zeros((len(eyes_BHWC), self.info.noise_size), np.float32))[0]
+
+    def draw(self, eyes_BHWC: Image, noise_BD: Floats) -> tuple[Image, Floats]:
+        """Faces B x F x F x 3, and 0 to 1 how much each eye tells of what differs between people.
+
+        A row of standard normal noise gives a random guess, a row of zeros the default face.
+
+        Raises:
+            InferenceFailed: as above.
+        """
+        most = len(eyes_BHWC) if self.device == "cuda" else _MAX_TOGETHER
+        starts = range(0, len(eyes_BHWC), most)
+        parts = [self._run(eyes_BHWC[at : at + most], noise_BD[at : at + most]) for at in starts]
+        if len(parts) == 1:
+            return parts[0]
+        faces, certainty = zip(*parts, strict=True)
+        return np.concatenate(faces), np.concatenate(certainty)
+
+    def _run(self, eyes_BHWC: Image, noise_BD: Floats) -> tuple[Image, Floats]:
         if self.observe is not None:
             self.observe(len(eyes_BHWC))
         begin = time.monotonic()
         problem, num_failed = None, 0
         try:
-            (faces_BHWC,) = self._session.run(["faces"], {"eyes": eyes_BHWC})
+            faces_BHWC, certainty_B = self._session.run(
+                ["faces", "certainty"], {"eyes": eyes_BHWC, "noise": noise_BD}
+            )
         except InferenceFailed as error:
             problem, num_failed = first_line(error.__cause__), self.last_run.num_failed + 1
             raise
         finally:
             end = time.monotonic()
             self.last_run = ModelRun(end, (end - begin) * 1000, problem, num_failed)
-        return np.asarray(faces_BHWC, dtype=np.uint8)
+        return np.asarray(faces_BHWC, dtype=np.uint8), np.asarray(certainty_B, dtype=np.float32)
+
+
+def guess_noise(num_guesses: int, seed: int, size: int) -> Floats:
+    """The noise G x D of the guesses of an eye: the first is the default face; the seed decides the others.
+
+    The numbers are those of NumPy's RandomState, which no version changes.
+    """
+    noise_GD = np.zeros((num_guesses, size), np.float32)
+    if num_guesses > 1:
+        random = np.random.RandomState(0)  # to seed it again takes a tenth of making another one
+        for guess in range(1, num_guesses):
+            random.seed([seed, guess])
+            noise_GD[guess] = random.standard_normal(size)
+    return noise_GD
 
 
 def read_model_info(path: Path) -> ModelInfo:
@@ -149,11 +199,13 @@ def _read_info(content: bytes, path: Path, part: str) -> ModelInfo:
 
 
 def _check_tensors(session: Session, info: ModelInfo, path: Path) -> None:
-    for kind, tensors, name, side in (
-        ("input", session.inputs, "eyes", info.eye_size),
-        ("output", session.outputs, "faces", info.face_size),
+    eye, face = [info.eye_size] * 2 + [3], [info.face_size] * 2 + [3]
+    for kind, tensors, expected in (
+        ("inputs", session.inputs, f"eyes tensor(uint8) {eye}; noise tensor(float) [{info.noise_size}]"),
+        ("outputs", session.outputs, f"faces tensor(uint8) {face}; certainty tensor(float) []"),
     ):
         found = [f"{each.name} {each.type} {each.shape[1:]}" for each in tensors]
-        expect(path, kind, "; ".join(found), f"{name} tensor(uint8) [{side}, {side}, 3]")
-        size = tensors[0].shape[0]
-        expect(path, f"batch size of its {kind}", str(size) if isinstance(size, int) else "any", "any")
+        expect(path, kind, "; ".join(found), expected)
+        for each in tensors:
+            size = "any" if not isinstance(each.shape[0], int) else str(each.shape[0])
+            expect(path, f"batch size of '{each.name}'", size, "any")

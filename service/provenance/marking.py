@@ -10,9 +10,11 @@ ignore. Nothing of the photo's own metadata comes here.
 import hmac
 import json
 import logging
+import math
 import struct
 import uuid
 import zlib
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final, Self
 from xml.sax.saxutils import escape
@@ -83,16 +85,37 @@ class Marker:
             signer=open_signer(settings),
         )
 
-    def encode(self, face: Face, format: FaceFormat, *, label: bool = False) -> bytes:
-        """The face as a file that is marked; with `label` also visibly, by the letters "AI" in a corner.
+    def encode(self, face: Face, format: FaceFormat, *, label: bool = False, guess: int = 0) -> bytes:
+        """A guess as a file that is marked; with `label` also visibly, by the letters "AI" in a corner.
 
         Raises:
             SigningFailed: it cannot be signed.
         """
-        pixels = _draw_label(face.pixels) if label else face.pixels
-        digest = hmac.digest(self._secret, pixels.tobytes(), "sha256")
+        pixels, digest = self._mark(face.guesses[guess], label=label)
+        return self._write(pixels, digest, format)
+
+    def encode_grid(self, face: Face, format: FaceFormat, *, label: bool = False) -> bytes:
+        """All guesses in one file, row by row, each marked as `encode` does.
+
+        Raises:
+            SigningFailed: it cannot be signed.
+        """
+        marked = [self._mark(pixels, label=label)[0] for pixels in face.guesses]
+        grid = _arrange(marked)
+        return self._write(grid, self._digest(grid), format)
+
+    def _mark(self, pixels: Image, *, label: bool) -> tuple[Image, bytes]:
+        """The face with its label and watermark, and the digest that decides its pattern and ID."""
+        pixels = _draw_label(pixels) if label else pixels
+        digest = self._digest(pixels)
         if self._signs is not None:
             pixels = add_watermark(pixels, self._signs[digest[-1] % NUM_PATTERNS])
+        return pixels, digest
+
+    def _digest(self, pixels: Image) -> bytes:
+        return hmac.digest(self._secret, pixels.tobytes(), "sha256")
+
+    def _write(self, pixels: Image, digest: bytes, format: FaceFormat) -> bytes:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         file = _add_xmp(encode(pixels, format), format, self._write_xmp(digest, now), pixels.shape)
         if self._signer is None:
@@ -114,6 +137,15 @@ def open_secret(settings: Settings) -> bytes:
         ConfigurationError: its file cannot be used.
     """
     return (read_secret(settings.marking_secret_file) or "").encode() or PUBLIC_SECRET
+
+
+def _arrange(faces: Sequence[Image]) -> Image:
+    """The faces in rows, as many as there are columns or one less; what is left of the last row is black."""
+    num_columns = math.ceil(len(faces) ** 0.5)
+    num_missing = -len(faces) % num_columns
+    cells = [*faces, *[np.zeros_like(faces[0])] * num_missing]
+    rows = [np.hstack(cells[start : start + num_columns]) for start in range(0, len(cells), num_columns)]
+    return np.vstack(rows)
 
 
 def _draw_label(pixels: Image) -> Image:

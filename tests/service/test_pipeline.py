@@ -14,15 +14,16 @@ from service.errors import (
     EyeTooDark,
     EyeTooSmall,
     ImageTooLarge,
+    InvalidParameter,
     NoEyeFound,
     NoSuchEye,
     NoSuchPerson,
     NotAnImage,
     ReadingFailed,
 )
-from service.inference.synthesizer import Synthesizer
+from service.inference.synthesizer import Floats, Synthesizer
 from service.observability.stage_timer import StageTimer
-from service.pipeline import PhotoRequest, Pipeline, quality_thresholds
+from service.pipeline import Face, PhotoCrops, PhotoRequest, Pipeline, quality_thresholds
 from service.selection import EyeCrop, QualityThresholds, SelectedCrops, SynthesisOptions
 from service.settings import Settings
 from service.vision.eyes import Eye, EyeDetections, Quality, crop_eye
@@ -428,17 +429,68 @@ def test_crops_of_another_number_or_size_spoil_no_call_that_others_share(
 def test_several_photos_are_drawn_in_one_call_and_each_has_its_own_faces(synthesizer: Synthesizer) -> None:
     photo, sizes = fakes.encoded(fakes.astronaut()), list[int]()
 
-    def draw(eyes_BHWC: Image) -> Image:
+    def draw(eyes_BHWC: Image, noise_BD: Floats) -> tuple[Image, Floats]:
         sizes.append(len(eyes_BHWC))
-        return synthesizer(eyes_BHWC)
+        return synthesizer.draw(eyes_BHWC, noise_BD)
 
     reader = InProcessReader(parts(RIGHT, replace(LEFT, person=1)), max_pixels=MAX_PIXELS)
     pipe = Pipeline(reader, synthesizer, draw=draw)
-    wanted = [SynthesisOptions(person=person) for person in ("all", 0, 1)]
+    wanted = [
+        SynthesisOptions(person="all", guesses=3),
+        SynthesisOptions(person=0),
+        SynthesisOptions(person=1, guesses=2, seed=5),
+    ]
     read = pipe.read([(PhotoRequest(photo, options), StageTimer()) for options in wanted])
-    selected = [each for each in read if isinstance(each, SelectedCrops)]
-    together = [pipe.finish(each, StageTimer()) for each in pipe.draw(selected)]
-    assert sizes == [4]
+    crops = [each for each in read if isinstance(each, PhotoCrops)]
+    together = [pipe.finish(each, StageTimer()) for each in pipe.draw(crops)]
+    assert sizes == [2 * 3 + 1 + 2]
     for options, synthesis in zip(wanted, together, strict=True):
         for face, alone in zip(synthesis.faces, pipe.synthesize(photo, options).faces, strict=True):
-            np.testing.assert_array_equal(face.pixels, alone.pixels)
+            np.testing.assert_array_equal(face.guesses, alone.guesses)
+            assert face.certainty == alone.certainty
+
+
+def guesses_of(synthesizer: Synthesizer, **options: Any) -> list[Face]:
+    pipe = pipeline(synthesizer, RIGHT, replace(LEFT, person=1))
+    return pipe.synthesize(fakes.encoded(fakes.astronaut()), SynthesisOptions(**options)).faces
+
+
+def test_guesses_are_the_default_face_and_others_that_the_seed_decides(synthesizer: Synthesizer) -> None:
+    (alone,), (one,), (again,), (other,) = (
+        guesses_of(synthesizer, guesses=guesses, seed=seed)
+        for guesses, seed in [(1, 0), (4, 1), (3, 1), (3, 2)]
+    )
+    assert (alone.guesses.shape, one.guesses.shape) == ((1, 128, 128, 3), (4, 128, 128, 3))
+    np.testing.assert_array_equal(one.guesses[:3], again.guesses)
+    for face in (one, other):
+        np.testing.assert_array_equal(face.pixels, alone.pixels)
+    assert len({face.guesses[guess].tobytes() for face in (one, other) for guess in (1, 2)}) == 4
+    assert alone.spread == 0
+    assert one.spread == pytest.approx(np.sqrt(np.mean(np.std(one.guesses.astype(float), axis=0) ** 2)))
+
+
+def test_every_guess_of_a_left_eye_is_mirrored_back(synthesizer: Synthesizer) -> None:
+    (face,) = guesses_of(synthesizer, guesses=3, person=1)
+    crop = crop_eye(fakes.astronaut(), face.eye, 64).astype(int)
+    for pixels in face.guesses:
+        lighter = shown(pixels[:, ::-1]).astype(int) - crop
+        assert np.ptp(lighter[(crop > 60) & (crop < 195)]) == 0
+
+
+def test_people_have_their_own_certainty_and_guesses(synthesizer: Synthesizer) -> None:
+    faces = guesses_of(synthesizer, guesses=2, person="all")
+    for face, eye in zip(faces, (RIGHT, LEFT), strict=True):
+        crop = crop_eye(fakes.astronaut(), eye, 64)
+        assert face.certainty == pytest.approx(crop.mean() / 255, rel=0.01)
+        (alone,) = guesses_of(synthesizer, guesses=2, person=face.eye.person)
+        np.testing.assert_array_equal(face.guesses, alone.guesses)
+
+
+def test_guesses_of_many_people_are_bounded(synthesizer: Synthesizer) -> None:
+    eyes = [replace(RIGHT, person=person) for person in range(5)]
+    pipe, photo = pipeline(synthesizer, *eyes), fakes.encoded(fakes.astronaut())
+    faces = pipe.synthesize(photo, SynthesisOptions(person="all", guesses=12)).faces
+    assert sum(len(face.guesses) for face in faces) == 60
+    with pytest.raises(InvalidParameter, match="guesses=13 for each of 5 people are 65 faces; at most 64"):
+        pipe.synthesize(photo, SynthesisOptions(person="all", guesses=13))
+    assert len(pipe.synthesize(photo, SynthesisOptions(guesses=16)).faces) == 1

@@ -70,6 +70,8 @@ class _Parameters(_Shape):
     input: str | None = None
     format: str | None = None
     label: bool | None = None
+    guesses: _Natural | None = None
+    seed: _Natural | None = None
     timeout: Annotated[int, Meta(ge=1, le=2**63 - 1)] | None = None
     binary_data_output: bool = False
 

@@ -4,6 +4,7 @@ import base64
 from collections.abc import Iterable, Sequence
 from enum import Enum
 from functools import partial
+from itertools import chain
 from typing import Any, Final
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -27,7 +28,7 @@ from service.http.open_inference.request import (
 from service.http.open_inference.response import encode_element, write_inference_response
 from service.http.request_body import UploadedPhoto, read_body
 from service.http.request_params import JSON, read_deadline_ms
-from service.http.responses import synthesis_answer
+from service.http.responses import face_files, synthesis_answer
 from service.http.routes import (
     AdmittedRoute,
     cancel_on_disconnect,
@@ -159,12 +160,15 @@ async def infer(request: Request) -> Response:
         finish = partial(_finish, model, asked, request.state.request_id)
         return Work(PhotoRequest(photo.data, options), model.pipeline.read, model.pipeline.draw, finish)
 
+    def hold(elements: dict[Output, list[bytes]]) -> None:
+        request.state.body.grow(sum(map(len, chain(*elements.values()))))
+
     photos = [UploadedPhoto("", each) for each in asked.photos]
     with cancel_on_disconnect(request):
         if len(photos) == 1:  # tasks would cost more than all else here
             elements = await run_work(engine, work(photos[0]), deadline_ms)
         else:
-            drawn = await run_each(engine, work, photos, deadline_ms)
+            drawn = await run_each(engine, work, photos, deadline_ms, hold)
             elements = _join(asked.outputs, drawn)
     info = model.synthesizer.info
     head = {"model_name": info.name, "model_version": info.version}
@@ -223,17 +227,15 @@ def _finish(
     model: LoadedModel, asked: InferenceRequest, request_id: str, drawn: DrawnFaces, timer: StageTimer
 ) -> dict[Output, list[bytes]]:
     """The elements of each output for one photo, as they are sent."""
-    synthesis, format = model.pipeline.finish(drawn, timer), asked.query.format or "png"
+    synthesis = model.pipeline.finish(drawn, timer)
     contents: dict[Output, list[bytes]] = {}
     if "result" in asked.outputs:
-        answer = synthesis_answer(synthesis, format, model, request_id, timer, label=asked.query.label)
+        answer = synthesis_answer(synthesis, asked.query, model, request_id, timer)
         contents["result"] = [answer.model_dump_json().encode()]
-        contents["face"] = [base64.b64decode(face.image) for face in answer.faces]
+        images = (each.image for face in answer.faces for each in (face, *(face.guesses or ())))
+        contents["face"] = [base64.b64decode(image) for image in images]
     else:
-        contents["face"] = [
-            model.marker.encode(face, format, label=asked.query.label) for face in synthesis.faces
-        ]
-        timer.end("encode")
+        contents["face"] = [*chain(*face_files(synthesis, asked.query, model, timer))]
     return {
         name: [encode_element(each, name, is_binary=is_binary) for each in contents[name]]
         for name, is_binary in asked.outputs.items()

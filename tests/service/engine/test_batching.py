@@ -7,15 +7,18 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from service.engine.batching import Items, MicroBatcher
 from service.errors import NotReady
 from tests.running import kill
 
+Array = npt.NDArray[Any]
+
 
 class Device:
-    """Adds 1 to items, one call at a time, and remembers the size of each batch."""
+    """Adds 1 to the first items and doubles the second, and remembers the size of each batch."""
 
     def __init__(self) -> None:
         self.sizes: list[int] = []
@@ -23,14 +26,15 @@ class Device:
         self.ready, self.open = threading.Event(), threading.Event()
         self.open.set()
 
-    def __call__(self, items: Items) -> Items:
+    def __call__(self, first: Array, second: Array) -> Items:
         self.ready.set()
         assert self.open.wait(10)
-        self.sizes.append(len(items))
+        assert len(first) == len(second)
+        self.sizes.append(len(first))
         self.threads.add(threading.get_ident())
-        if (items == 13).any():
+        if (first == 13).any():
             raise ValueError("thirteen")
-        return items + np.uint8(1)
+        return first + np.uint8(1), second[:, 0] * 2
 
 
 @contextmanager
@@ -52,7 +56,7 @@ def ask_all(batcher: MicroBatcher, cores: threading.Semaphore, askers: list[Item
     def ask(number: int) -> None:
         with cores:
             try:
-                answers[number] = batcher(askers[number])
+                answers[number] = batcher(*askers[number])
             except Exception as error:  # noqa: BLE001 - handed to the test
                 answers[number] = error
 
@@ -66,7 +70,12 @@ def ask_all(batcher: MicroBatcher, cores: threading.Semaphore, askers: list[Item
 
 
 def items(*values: int) -> Items:
-    return np.array(values, np.uint8)[:, None]
+    return np.array(values, np.uint8)[:, None], np.array(values, np.float32)[:, None]
+
+
+def assert_done(answer: Items, asked: Items) -> None:
+    np.testing.assert_array_equal(answer[0], asked[0] + 1)
+    np.testing.assert_array_equal(answer[1], asked[1][:, 0] * 2)
 
 
 def ask_while_busy(device: Device, batcher: MicroBatcher, cores: threading.Semaphore, *later: Items) -> Any:
@@ -104,7 +113,7 @@ def test_each_caller_gets_its_own_results() -> None:
     with a_batcher(device, 3) as (batcher, cores):
         askers = [items(*range(start, start + 1 + start % 3)) for start in range(20, 80)]
         for asked, answer in zip(askers, ask_all(batcher, cores, askers), strict=True):
-            np.testing.assert_array_equal(answer, asked + 1)
+            assert_done(answer, asked)
     assert set(device.sizes) <= {1, 2, 4, 8, 16, 32}
 
 
@@ -112,7 +121,7 @@ def test_more_items_than_the_largest_batch_are_split() -> None:
     device = Device()
     with a_batcher(device, sizes=(1, 4)) as (batcher, cores), cores:
         many = items(*range(20, 30))
-        np.testing.assert_array_equal(batcher(many), many + 1)
+        assert_done(batcher(*many), many)
     assert device.sizes == [4, 4, 4]
 
 
@@ -121,22 +130,22 @@ def test_one_call_that_fails_spoils_no_other_one_in_its_batch() -> None:
     with a_batcher(device, 4) as (batcher, cores):
         odd, good = ask_while_busy(device, batcher, cores, items(13), items(3))
         assert isinstance(odd, ValueError)
-        np.testing.assert_array_equal(good, items(4))
+        assert_done(good, items(3))
         assert batcher.is_alive
 
 
 def test_every_size_is_warmed_in_the_thread_that_runs_it_later() -> None:
     device = Device()
     with a_batcher(device, sizes=(1, 2, 4)) as (batcher, cores), cores:
-        batcher.warm(items(1)[0])
-        batcher(items(5))
+        batcher.warm(*items(1))
+        batcher(*items(5))
     assert device.sizes == [1, 2, 4, 1]
     assert device.threads == {batcher._thread.ident}
 
 
 def test_a_call_that_would_end_the_device_thread_is_told_and_the_thread_lives_on() -> None:
     class Fatal(Device):
-        def __call__(self, items: Items) -> Items:
+        def __call__(self, first: Array, second: Array) -> Items:
             raise SystemExit
 
     with a_batcher(Fatal(), 2) as (batcher, cores):

@@ -4,12 +4,11 @@ import threading
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from service.engine.device_runner import DeviceRunner
 from service.engine.worker_pool import MAX_TOGETHER
-from service.inference.synthesizer import Synthesizer
+from service.inference.synthesizer import Floats, Synthesizer
 from service.observability.metrics import Metrics
 from service.vision.images import Image
 from tests.fakes import tiny_model
@@ -21,13 +20,13 @@ class Counting(Synthesizer):
     sizes: Counter[int]
     together: threading.Barrier
 
-    def __call__(self, eyes_BHWC: Image) -> Image:
+    def draw(self, eyes_BHWC: Image, noise_BD: Floats) -> tuple[Image, Floats]:
         """Draws."""
         if hasattr(self, "sizes"):  # loaded
             self.sizes[len(eyes_BHWC)] += 1
             if len(eyes_BHWC) > 1:
                 self.together.wait(timeout=10)
-        return super().__call__(eyes_BHWC)
+        return super().draw(eyes_BHWC, noise_BD)
 
 
 @pytest.mark.parametrize("num_callers", [1, 3])
@@ -36,4 +35,5 @@ def test_it_is_warmed_by_as_many_calls_at_once_as_may_come(tmp_path: Path, num_c
     synthesizer.sizes, synthesizer.together = Counter(), threading.Barrier(num_callers)
     runner = DeviceRunner(synthesizer, threading.Semaphore(1), Metrics(), num_callers=num_callers)
     assert synthesizer.sizes == {MAX_TOGETHER: num_callers}
-    assert runner.draw(np.zeros((1, 64, 64, 3), np.uint8)).shape == (1, 128, 128, 3)
+    faces_BHWC, certainty_B = runner.draw(*runner._black_eye())
+    assert (faces_BHWC.shape, certainty_B.shape) == ((1, 128, 128, 3), (1,))

@@ -28,11 +28,12 @@ from service.engine.worker_pool import Work
 from service.errors import SandboxMissing
 from service.http.app import create_app
 from service.http.protocol import HttpProtocol
-from service.inference.synthesizer import Synthesizer
+from service.inference.synthesizer import Floats, Synthesizer
 from service.observability.metrics import Metrics
 from service.observability.stage_timer import StageTimer
 from service.pipeline import PhotoRequest
 from service.settings import Settings
+from service.vision.images import Image
 from tests.fakes import astronaut, encoded, failing_model, pixels_of
 from tests.running import kill, served_here
 from tests.service.shapes import check_problem
@@ -142,11 +143,11 @@ def test_photos_that_wait_are_drawn_together_and_each_gets_its_own_face(model: P
 
 
 def noting(synthesizer: Synthesizer, sizes: list[int]) -> Any:
-    """The synthesizer, and the number of eyes in each of its calls."""
+    """The synthesizer's `draw`, and the number of eyes in each of its calls."""
 
-    def draw(eyes_BHWC: np.ndarray) -> np.ndarray:
+    def draw(eyes_BHWC: Image, noise_BD: Floats) -> tuple[Image, Floats]:
         sizes.append(len(eyes_BHWC))
-        return synthesizer(eyes_BHWC)
+        return synthesizer.draw(eyes_BHWC, noise_BD)
 
     return draw
 
@@ -299,7 +300,8 @@ def test_readers_are_the_same_for_the_model_that_follows(tmp_path: Path) -> None
 def test_a_model_that_fails_its_test_is_a_reason_not_to_be_ready(tmp_path: Path) -> None:
     with a_service(failing_model(tmp_path / "failing.onnx")) as (client, engine):
         black_eye = engine.runner._black_eye
-        engine.runner._black_eye = lambda: np.full_like(black_eye(), 255)  # type: ignore[method-assign]
+        white_eye = np.full_like(black_eye()[0], 255), black_eye()[1]
+        engine.runner._black_eye = lambda: white_eye  # type: ignore[method-assign]
         fail(client, 1)
         assert client.get("/readyz").status_code == 200
         wait_for(lambda: client.get("/readyz").status_code == 503)

@@ -67,7 +67,8 @@ def test_json_holds_the_faces_their_eyes_and_how_they_were_made(client: TestClie
     assert {"name": "tiny", "version": "0.0.1", "licence_class": "open"}.items() <= document["model"].items()
     assert set(document["timings_ms"]) == {"decode", "find", "crop", "infer", "encode"}
     (face,) = document["faces"]
-    assert set(face) == {"image", "format", "width", "height", "eye", "quality"}
+    assert set(face) == {"image", "format", "width", "height", "eye", "quality", "certainty"}
+    assert 0 <= face["certainty"] <= 1
     assert (face["format"], face["width"], face["height"]) == ("png", 128, 128)
     assert set(face["eye"]) == {"x", "y", "size_px", "roll_deg", "side", "score", "person"}
     assert set(face["quality"]) == {"size_px", "sharpness", "brightness", "contrast", "light", "tilt_deg"}

@@ -71,7 +71,8 @@ def test_every_code_that_a_photo_can_meet_is_described(document: dict[str, Any])
 
 def test_the_query_is_described_with_its_values(document: dict[str, Any]) -> None:
     parameters = {each["name"]: each for each in document["paths"]["/synthesize"]["post"]["parameters"]}
-    assert set(parameters) == {"eye", "person", "input", "format", "label", "X-Deadline-Ms"}
+    options = {"eye", "person", "input", "format", "label", "guesses", "seed", "layout"}
+    assert set(parameters) == options | {"X-Deadline-Ms"}
     assert parameters["eye"]["schema"]["enum"] == ["auto", "left", "right"]
     assert all(each["description"] for each in parameters.values())
 

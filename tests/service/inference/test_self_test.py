@@ -1,5 +1,6 @@
 """Models that are refused because of their output."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Literal
 
@@ -9,7 +10,7 @@ import pytest
 from service.errors import ModelSelfTestFailed
 from service.inference.model_files import model_path
 from service.inference.self_test import check_model, draw_eye
-from service.inference.synthesizer import Synthesizer
+from service.inference.synthesizer import Floats, Synthesizer
 from service.vision.images import Image
 from tests.fakes import spoil, tiny_model
 
@@ -36,8 +37,31 @@ def test_a_model_that_draws_no_faces_is_refused(
 class Odd(Synthesizer):
     """The tiny model, with a fault that only batches show."""
 
-    def __call__(self, eyes_BHWC: Image) -> Image:
-        return np.roll(super().__call__(eyes_BHWC), 1, axis=0)
+    def draw(self, eyes_BHWC: Image, noise_BD: Floats) -> tuple[Image, Floats]:
+        faces_BHWC, certainty_B = super().draw(eyes_BHWC, noise_BD)
+        return np.roll(faces_BHWC, 1, axis=0), certainty_B
+
+
+class Unsure(Synthesizer):
+    """The tiny model, with an impossible certainty."""
+
+    certainty = 0.5
+
+    def draw(self, eyes_BHWC: Image, noise_BD: Floats) -> tuple[Image, Floats]:
+        faces_BHWC, certainty_B = super().draw(eyes_BHWC, noise_BD)
+        return faces_BHWC, np.full_like(certainty_B, self.certainty)
+
+
+@pytest.mark.parametrize(
+    ("certainty", "is_possible"), [(1.0, True), (1.1, False), (-0.1, False), (np.nan, False)]
+)
+def test_a_model_whose_certainty_is_no_share_is_refused(
+    tmp_path: Path, certainty: float, is_possible: bool
+) -> None:
+    model = Unsure.load(tiny_model(tmp_path / "tiny.onnx"), device="cpu")
+    model.certainty = certainty
+    with nullcontext() if is_possible else pytest.raises(ModelSelfTestFailed, match="has a certainty of"):
+        check_model(model)
 
 
 def test_a_model_that_mixes_up_its_batch_is_refused(tmp_path: Path) -> None:

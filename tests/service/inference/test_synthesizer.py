@@ -6,7 +6,7 @@ import onnx
 import pytest
 
 from service.errors import InferenceFailed, ModelContractUnknown, ModelNotFound
-from service.inference.synthesizer import Synthesizer, read_model_info
+from service.inference.synthesizer import Synthesizer, guess_noise, read_model_info
 from tests import fakes
 
 ROOT = Path(__file__).parents[3]
@@ -15,9 +15,28 @@ ROOT = Path(__file__).parents[3]
 def test_faces_come_in_the_order_of_the_eyes(tmp_path: Path) -> None:
     synthesizer = Synthesizer.load(fakes.tiny_model(tmp_path / "tiny.onnx"), device="cpu")
     eyes_BHWC = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
-    faces_BHWC = synthesizer(eyes_BHWC)
+    faces_BHWC, certainty_B = synthesizer.draw(eyes_BHWC, np.zeros((3, fakes.NOISE_SIZE), np.float32))
     assert faces_BHWC.shape == (3, 128, 128, 3) and faces_BHWC.dtype == np.uint8
     np.testing.assert_array_equal(faces_BHWC[:, ::2, ::2], eyes_BHWC)
+    np.testing.assert_array_equal(faces_BHWC, synthesizer(eyes_BHWC))
+    np.testing.assert_allclose(certainty_B, eyes_BHWC.mean(axis=(1, 2, 3)) / 255, rtol=1e-4)
+
+
+def test_noise_makes_other_faces_and_no_other_certainty(tmp_path: Path) -> None:
+    synthesizer = Synthesizer.load(fakes.tiny_model(tmp_path / "tiny.onnx"), device="cpu")
+    eye_BHWC = np.full((1, 64, 64, 3), 100, np.uint8)
+    noise_GD = guess_noise(3, seed=1, size=synthesizer.info.noise_size)
+    faces_GHWC, certainty_G = synthesizer.draw(eye_BHWC.repeat(3, axis=0), noise_GD)
+    assert len(np.unique(faces_GHWC[:, 0, 0, 0])) == 3 and np.ptp(certainty_G) == 0
+    np.testing.assert_array_equal(faces_GHWC[:1], synthesizer(eye_BHWC))
+
+
+def test_the_noise_of_a_guess_is_the_same_for_ever() -> None:
+    noise_GD = guess_noise(3, seed=2**32 - 1, size=128)
+    assert noise_GD.shape == (3, 128) and noise_GD.dtype == np.float32 and not noise_GD[0].any()
+    np.testing.assert_array_equal(noise_GD[:2], guess_noise(2, seed=2**32 - 1, size=128))
+    expected = [-0.63587147, -1.23438656, 1.77951777]
+    np.testing.assert_allclose(guess_noise(2, seed=7, size=3)[1], expected, rtol=1e-6)
 
 
 def test_the_sizes_are_read_from_the_model(tmp_path: Path) -> None:
@@ -31,7 +50,7 @@ def test_the_model_tells_about_itself(tmp_path: Path) -> None:
         tmp_path / "tiny.onnx", licence_class="research-only", metrics='{"l2": 0.04, "ssim": 1}'
     )
     info = Synthesizer.load(path).info
-    assert (info.name, info.licence_class, info.contract_version) == ("tiny", "research-only", 1)
+    assert (info.name, info.licence_class, info.contract_version) == ("tiny", "research-only", 2)
     assert info.metrics == {"l2": 0.04, "ssim": 1.0}
     assert info.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -39,8 +58,9 @@ def test_the_model_tells_about_itself(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "found", "expected"),
     [
-        ({"contract_version": "2"}, "contract version 2", "expects 1"),
-        ({"contract_version": None}, "contract version none", "expects 1"),
+        ({"contract_version": "1"}, "contract version 1", "expects 2"),
+        ({"contract_version": "3"}, "contract version 3", "expects 2"),
+        ({"contract_version": None}, "contract version none", "expects 2"),
         ({"crop_version": "99"}, "crop version 99", "expects 1"),
         ({"recipe": None}, "metadata that cannot be read", "recipe"),
     ],
@@ -79,10 +99,12 @@ def test_a_model_of_another_part_of_the_face_is_refused(tmp_path: Path) -> None:
         ({"metrics": '{"l2": null}'}, "metadata that cannot be read", "metrics"),
         (
             {"eye_size": "48"},
-            r"input eyes tensor\(uint8\) \[64, 64, 3\]",
+            r"inputs eyes tensor\(uint8\) \[64, 64, 3\]",
             r"eyes tensor\(uint8\) \[48, 48, 3\]",
         ),
-        ({"face_size": "96"}, r"output faces tensor\(uint8\) \[128, 128, 3\]", r"\[96, 96, 3\]"),
+        ({"face_size": "96"}, r"outputs faces tensor\(uint8\) \[128, 128, 3\]", r"\[96, 96, 3\]"),
+        ({"noise_size": "5"}, r"noise tensor\(float\) \[4\]", r"noise tensor\(float\) \[5\]"),
+        ({"noise_size": "0"}, "metadata that cannot be read", "noise_size"),
     ],
 )
 def test_a_model_that_claims_what_it_is_not_is_refused(

@@ -6,7 +6,7 @@ import io
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import pytest
@@ -19,34 +19,45 @@ from service.provenance.signing import DIGITAL_SOURCE_TYPE
 from service.provenance.watermark import WatermarkDetector
 from tests.service.provenance.test_marking import pixels_of
 
+Node = TypeVar("Node", bound=ast.AST)
+
 DETECTOR: Final = WatermarkDetector(PUBLIC_SECRET)
 JPEG: Final = {"content-type": "image/jpeg"}
 FORMATS: Final = ("png", "jpeg", "webp")
 
-ENCODE_FACES: Final = {"folder.draw", "http.open_inference.routes", "http.responses", "http.routes"}
-"""Modules that let a marker write faces; Ray, the bridge and the page take theirs from them."""
+ENCODE_FACES: Final = {"folder.draw", "http.responses", "http.routes"}
+"""Modules that let a marker write faces; all others take theirs from them."""
 
 ENCODE_OTHER_PICTURES: Final = {"cli.doctor", "cli.main", "http.routes", "provenance.signing"}
 """Modules that write photos with their eyes, or one to try out."""
 
 
-def calls() -> Iterator[tuple[str, str]]:
-    """Each call in the service: its module, and what is called."""
+def nodes(kind: type[Node]) -> Iterator[tuple[str, Node]]:
+    """Each node of a kind in the service's code, and its module."""
     root = Path(service.__file__).parent
     for path in root.rglob("*.py"):
         name = ".".join(path.relative_to(root).with_suffix("").parts)
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call):
-                yield name, ast.unparse(node.func)
+            if isinstance(node, kind):
+                yield name, node
 
 
 def test_only_a_marker_writes_faces() -> None:
-    called = set(calls())
+    called = {(module, ast.unparse(call.func)) for module, call in nodes(ast.Call)}
+    writers = {
+        (module, each.attr) for module, each in nodes(ast.Attribute) if "marker" in ast.dump(each.value)
+    }
     encoders = {module for module, function in called if "imencode" in function}
     assert encoders == {"vision.images", "client.client"}  # photos to send
-    assert {module for module, function in called if function.endswith("marker.encode")} == ENCODE_FACES
+    assert {module for module, name in writers if name.startswith("encode")} == ENCODE_FACES
     plain = {module for module, function in called if function == "encode"} - {"decoding.decoder_main"}
     assert plain == {"provenance.marking", *ENCODE_OTHER_PICTURES}
+
+
+def images_of(answer: dict[str, Any]) -> list[bytes]:
+    """The files of one face: the default one and its further guesses."""
+    (face,) = answer["faces"]
+    return [base64.b64decode(each["image"]) for each in (face, *face["guesses"])]
 
 
 def assert_marked(file: bytes) -> None:
@@ -56,21 +67,25 @@ def assert_marked(file: bytes) -> None:
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_synthesize_marks(client: TestClient, photo: bytes, format: str) -> None:
-    assert_marked(client.post(f"/synthesize?format={format}", content=photo, headers=JPEG).content)
+    route = f"/synthesize?format={format}&guesses=3"
+    for layout in ("", "&layout=grid"):
+        assert_marked(client.post(f"{route}{layout}", content=photo, headers=JPEG).content)
     json = JPEG | {"accept": "application/json"}
-    answer = client.post(f"/synthesize?format={format}", content=photo, headers=json).json()
-    assert_marked(base64.b64decode(answer["faces"][0]["image"]))
+    files = images_of(client.post(route, content=photo, headers=json).json())
+    assert len(files) == 3
+    for file in files:
+        assert_marked(file)
 
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_batch_marks(client: TestClient, photo: bytes, format: str) -> None:
-    route, files = f"/synthesize/batch?format={format}", [("image", photo)] * 2
+    route, files = f"/synthesize/batch?format={format}&guesses=2", [("image", photo)] * 2
     answer = client.post(route, files=files).json()
     archive = client.post(route, files=files, headers={"accept": "application/zip"}).content
     with zipfile.ZipFile(io.BytesIO(archive)) as zipped:
         faces = [zipped.read(name) for name in zipped.namelist() if name != "results.json"]
-    faces += [base64.b64decode(each["answer"]["faces"][0]["image"]) for each in answer["results"]]
-    assert len(faces) == 4
+    faces += [file for each in answer["results"] for file in images_of(each["answer"])]
+    assert len(faces) == 8
     for face in faces:
         assert_marked(face)
 

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 import cv2
@@ -16,6 +17,12 @@ DETECTOR: Final = WatermarkDetector(SECRET)
 
 def marked_face() -> Image:
     return pixels_of(Marker(MODEL, secret=SECRET).encode(a_face(astronaut_face()), "png"))
+
+
+def marked_grid(num_guesses: int) -> Image:
+    face = a_face(astronaut_face())
+    several = replace(face, guesses=np.concatenate([face.guesses] * num_guesses))
+    return pixels_of(Marker(MODEL, secret=SECRET).encode_grid(several, "png"))
 
 
 def compress(picture: Image, ending: str, quality: int) -> Image:
@@ -50,6 +57,21 @@ def test_the_watermark_is_found_after(change: Callable[[Image], Image]) -> None:
     found = DETECTOR.find(np.ascontiguousarray(change(marked_face())))
     assert found.is_found
     assert found.false_alarm_probability < 1e-5
+
+
+@pytest.mark.parametrize("num_guesses", [2, 5, 16])
+@pytest.mark.parametrize(
+    "change", [lambda grid: grid, lambda grid: compress(grid, ".jpg", 75)], ids=["png", "jpeg"]
+)
+def test_the_watermark_is_found_in_a_grid_and_in_each_face_of_it(
+    change: Callable[[Image], Image], num_guesses: int
+) -> None:
+    grid = change(marked_grid(num_guesses))
+    assert DETECTOR.find(grid).is_found
+    for number in range(num_guesses):
+        row, column = divmod(number, grid.shape[1] // 128)
+        cell = grid[128 * row : 128 * (row + 1), 128 * column : 128 * (column + 1)]
+        assert DETECTOR.find(np.ascontiguousarray(cell)).is_found
 
 
 @pytest.mark.parametrize("picture", [fakes.astronaut(), astronaut_face(), np.zeros((64, 64, 3), np.uint8),

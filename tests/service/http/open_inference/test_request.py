@@ -59,10 +59,12 @@ def test_base64_may_be_laid_out_and_escaped(indent: int | None) -> None:
 
 def test_parameters_and_outputs_are_read() -> None:
     parameters = {"eye": "left", "person": 1, "input": "photo", "format": "webp", "timeout": 2500}
+    parameters |= {"guesses": 16, "seed": 2**32 - 1}
     outputs = [{"name": "result", "parameters": {"binary_data": False}}, {"name": "face"}]
     request = read(in_json(parameters=parameters | {"binary_data_output": True}, outputs=outputs, id="7"))
     query = request.query
     assert (query.eye, query.person, query.input, query.format) == ("left", 1, "photo", "webp")
+    assert (query.guesses, query.seed) == (16, 2**32 - 1)
     assert (request.timeout_ms, request.id) == (2.5, "7")
     assert list(request.outputs.items()) == [("result", False), ("face", True)]
 
@@ -79,8 +81,10 @@ def test_what_clients_repeat_or_leave_empty_is_taken() -> None:
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
-    "guesses": (in_json(parameters={"guesses": 3}), "no parameter 'guesses'; there are eye, person"),
-    "seed": (in_json(parameters={"seed": 3}), "no parameter 'seed'"),
+    "layout": (in_json(parameters={"layout": "grid"}), "no parameter 'layout'; there are eye, person"),
+    "topk": (in_json(parameters={"topk": 3}), "no parameter 'topk'"),
+    "guesses": (in_json(parameters={"guesses": 1.5}), r"`int \| null`, got `float`"),
+    "seed": (in_json(parameters={"seed": -1}), ">= 0"),
     "person": (in_json(parameters={"person": True}), r"`int \| str \| null`, got `bool`"),
     "timeout": (in_json(parameters={"timeout": 0}), ">= 1"),
     "input": ({"inputs": [IMAGE | {"name": "photo", "data": []}]}, "The inputs are 'photo' BYTES;"),
@@ -114,9 +118,20 @@ def test_what_is_wrong_is_named(kind: str) -> None:
         read(request)
 
 
-def test_a_value_that_a_parameter_has_not_is_refused_as_in_the_query() -> None:
-    with pytest.raises(RequestValidationError, match="'auto', 'left' or 'right'"):
-        read(in_json(parameters={"eye": "up"}))
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({"eye": "up"}, "'auto', 'left' or 'right'"),
+        ({"guesses": 17}, "less than or equal to 16"),
+        ({"guesses": 0}, "greater than or equal to 1"),
+        ({"seed": 2**32}, "less than or equal to 4294967295"),
+    ],
+)
+def test_a_value_that_a_parameter_has_not_is_refused_as_in_the_query(
+    parameters: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(RequestValidationError, match=words):
+        read(in_json(parameters=parameters))
 
 
 @pytest.mark.parametrize("size", [0, 5, 9])

@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 
 from service.http.app import create_app
 from service.settings import Settings
-from tests.fakes import astronaut, encoded, failing_model
+from tests.fakes import astronaut, encoded, failing_model, pixels_of
 from tests.service.shapes import check_standard_headers
 
 with warnings.catch_warnings(action="ignore"):
@@ -99,6 +99,24 @@ def test_tritons_client_gets_the_face_and_the_answer_of_synthesize(
     assert expected.pop("image") and drawn == expected
 
 
+@pytest.mark.parametrize("outputs", [("face",), ("result", "face")])
+def test_tritons_client_gets_guesses_after_the_default_face(
+    theirs: Any, address: str, photo: bytes, outputs: tuple[str, ...]
+) -> None:
+    url = f"{address}/synthesize?guesses=3&seed=5"
+    answer = httpx.post(
+        url, content=photo, headers={"accept": "application/json", "content-type": "image/jpeg"}
+    )
+    (expected,) = answer.json()["faces"]
+    wanted = [triton.InferRequestedOutput(name) for name in outputs]
+    got = theirs.infer("tiny", [image(photo, photo)], outputs=wanted, parameters={"guesses": 3, "seed": 5})
+    files = [base64.b64decode(each["image"]) for each in (expected, *expected["guesses"])]
+    assert [*map(pixels_of, got.as_numpy("face"))] == [*map(pixels_of, files)] * 2
+    if "result" in outputs:
+        (face,) = json.loads(got.as_numpy("result")[0])["faces"]
+        assert [each["guess"] for each in face["guesses"]] == [1, 2] and face["spread"] == expected["spread"]
+
+
 @pytest.mark.parametrize("binary", [False, True])
 def test_tritons_client_sends_and_gets_either_form(theirs: Any, photo: bytes, binary: bool) -> None:
     sent = image(base64.b64encode(photo).decode(), binary=False)
@@ -167,7 +185,7 @@ def test_errors_are_those_of_the_other_routes_in_the_protocols_shape(client: Tes
     assert client.get("/v2x").headers["content-type"] == "application/problem+json"
 
 
-@pytest.mark.parametrize("name", ["guesses", "seed"])
+@pytest.mark.parametrize("name", ["layout", "top_k"])
 def test_parameters_that_the_service_does_not_have_are_refused_by_name(
     theirs: Any, photo: bytes, name: str
 ) -> None:
