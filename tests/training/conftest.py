@@ -95,5 +95,5 @@ def run(tmp_path_factory: pytest.TempPathFactory, tiny_pairs: Pairs) -> Path:
 def exported(run: Path, tiny_pairs: Pairs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The file of that run."""
     path = tmp_path_factory.mktemp("models") / "tiny.onnx"
-    export(run, path, FACTS, tiny_pairs.eyes[:, 0])
+    export(run, path, FACTS, tiny_pairs)
     return path

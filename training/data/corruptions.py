@@ -8,10 +8,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from service.vision.images import Image
-from training.data.augmentation import EyeTransform, Rng, crop_rotated, lower_resolution
+from training.data.augmentation import EyeTransform, Rng, blur, crop_rotated, lower_resolution
 
 TILT_DEG = 20.0
 SMALL_PX = 16
+BLUR_PX = 2.0
 GAIN, NOISE = 0.2, 4.0
 """A dark eye has a fifth of its light, and a sensor's noise of so many levels of 255."""
 
@@ -24,6 +25,11 @@ def tilt(wide: Image, size: int, rng: Rng) -> Image:
 def shrink(wide: Image, size: int, rng: Rng) -> Image:
     """The eye as if it had been SMALL_PX wide in the photo."""
     return lower_resolution(crop_rotated(wide, size, 0.0), SMALL_PX)
+
+
+def blur_eye(wide: Image, size: int, rng: Rng) -> Image:
+    """The eye out of focus: Gaussian blur with a standard deviation of BLUR_PX."""
+    return blur(crop_rotated(wide, size, 0.0), BLUR_PX)
 
 
 def darken(wide: Image, size: int, rng: Rng) -> Image:

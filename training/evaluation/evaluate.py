@@ -25,7 +25,7 @@ from training.data.face_alignment import FACE_FRAME_VERSION
 from training.data.files import write_atomically
 from training.data.store import Pairs, Part
 from training.errors import DataError, ResultsError
-from training.evaluation.metrics import perceptual_distance
+from training.evaluation.metrics import perceptual_distances
 from training.loop import previews as pictures
 from training.synthesizer import losses
 from training.synthesizer.vgg import VGGFeatures
@@ -51,7 +51,7 @@ class Scores:
     std_features: `losses.std_scalar_features` over the whole split, not a batch: the seed's third column.
     std_map_features: the same, position by position.
     sigma_ratio: mean over pixels of the standard deviation over the split, drawn over true; 1 is full.
-    perceptual: `metrics.perceptual_distance`.
+    perceptual: mean of `metrics.perceptual_distances`.
     ssim: structural similarity. Source: Wang et al. 2004; torchmetrics.
     frequency_error: mean over the `losses.block_dct` of blocks, of |log2| of their root mean square, drawn
         over true; 0 where each is as strong as in true faces, 1 where it is half or twice as strong.
@@ -112,7 +112,7 @@ class Totals:
         ssim = structural_similarity_index_measure(pred, true, data_range=1.0)
         assert isinstance(ssim, Tensor)
         self.sums["ssim"] += ssim.item() * num
-        self.sums["perceptual"] += perceptual_distance(pred_features, true_features) * num
+        self.sums["perceptual"] += perceptual_distances(pred_features, true_features).sum().item()
         self.pixels.add(pred)
         self.power = self.power + losses.block_dct(pred).double().square().sum((0, 2, 3))
         for moments, activations in zip(self.features, pred_features, strict=True):
@@ -179,15 +179,25 @@ def load_system(path: Path, part: Part = "eye") -> System:
         DataError: its faces lie elsewhere in their frame than those of today's pairs.
     """
     if path.suffix == ".onnx":
-        synthesizer = Synthesizer.load(path, device="cpu", num_threads=torch.get_num_threads(), part=part)
-        if (version := synthesizer.info.face_frame_version) != FACE_FRAME_VERSION:
-            raise DataError(
-                f"{path} draws faces in frame {version}, pairs hold them in frame {FACE_FRAME_VERSION}: they "
-                "cannot be compared"
-            )
+        synthesizer = load_synthesizer(path, part)
         return lambda eyes: synthesizer(eyes[..., :3])
     model = load_weights(path)
     return lambda eyes: pictures.draw_faces(model, eyes[..., : 3 * model.config.num_eyes])
+
+
+def load_synthesizer(path: Path, part: Part = "eye") -> Synthesizer:
+    """An exported `.onnx` file as the service runs it.
+
+    Raises:
+        ModelError, DataError: as `load_system`.
+    """
+    synthesizer = Synthesizer.load(path, device="cpu", num_threads=torch.get_num_threads(), part=part)
+    if (version := synthesizer.info.face_frame_version) != FACE_FRAME_VERSION:
+        raise DataError(
+            f"{path} draws faces in frame {version}, pairs hold them in frame {FACE_FRAME_VERSION}: they "
+            "cannot be compared"
+        )
+    return synthesizer
 
 
 def enlarged(system: System, side: int) -> System:

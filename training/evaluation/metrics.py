@@ -37,16 +37,21 @@ def std_ratio(pred_NHWC: NDArray[np.uint8], true_NHWC: NDArray[np.uint8]) -> flo
     return float(drawn / real)
 
 
-def perceptual_distance(pred: list[Tensor], true: list[Tensor]) -> float:
-    """Squared difference of features whose channels are scaled to length 1 at each place, layers alike.
+def perceptual_distances(pred: list[Tensor], true: list[Tensor]) -> Tensor:
+    """B squared differences of features whose channels are scaled to length 1 at each place, layers alike.
 
     Source: Zhang et al. 2018 (LPIPS), without its learned weights of channels.
     """
     per_layer = [
-        (functional.normalize(p, dim=1) - functional.normalize(t, dim=1)).square().sum(1).mean().item()
+        (functional.normalize(p, dim=1) - functional.normalize(t, dim=1)).square().sum(1).mean((1, 2))
         for p, t in zip(pred, true, strict=True)
     ]
-    return sum(per_layer) / len(per_layer)
+    return torch.stack(per_layer).mean(0)
+
+
+def rank_correlation(a_N: NDArray[np.floating], b_N: NDArray[np.floating]) -> float:
+    """Spearman's correlation of numbers without ties."""
+    return float(np.corrcoef(a_N.argsort().argsort(), b_N.argsort().argsort())[0, 1])
 
 
 def kid(pred_NE: Tensor, true_NE: Tensor, seed: int = 0) -> Estimate:

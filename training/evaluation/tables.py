@@ -13,6 +13,7 @@ from training.data.corruptions import CORRUPTIONS
 from training.errors import ResultsError
 from training.evaluation.benchmark import BACKGROUND, IN_FACE
 from training.evaluation.experiment import BASELINES
+from training.evaluation.guesses import BEST_OF, CERTAINTY_OF
 from training.evaluation.results import Row
 
 NOT_MEASURED = "–"
@@ -59,6 +60,16 @@ SET_COLUMNS = (
     Column("sex_agreement", "sex as labeled, %", 1, True, 100),
 )
 """What `evaluate` measures beside `training.evaluation.evaluate.Scores`."""
+
+GUESS_COLUMNS = (
+    Column("between_guesses", "between guesses, over between people", 2),
+    Column("l2_of_mean", "L2 of the mean guess", 4),
+    Column("default", "perceptual distance: default face"),
+    *(Column(f"best_of_{n}", f"best of {n}") for n in BEST_OF),
+    *(Column(f"certainty, {name}", f"certainty, eyes {name}", 2) for name in CERTAINTY_OF),
+    Column("certainty_correlation", "correlation of certainty and L2", 2),
+)
+"""What `evaluate` measures of many guesses, see `training.evaluation.guesses`."""
 
 GROUP_COLUMNS = (
     Column("num_persons", "people", 0),
@@ -203,6 +214,9 @@ def render_scores(scores_file: Path) -> str:
     if any("kid_relu3_4" in row for row in scores.values()):
         lines += ["", _set_table("", scores, SET_COLUMNS)]
         notes += _set_notes(written)
+    if guesses := {name: row for name, row in scores.items() if "between_guesses" in row}:
+        lines += ["", _set_table("", guesses, GUESS_COLUMNS)]
+        notes.append(_GUESSES_NOTE)
     return "\n".join([*lines, "", *notes])
 
 
@@ -212,6 +226,13 @@ def render_groups(scores_file: Path) -> str:
     shown = {name: of_system for name, of_system in groups.items() if name not in BASELINES}
     tables = [_set_table(name, of_system, GROUP_COLUMNS) for name, of_system in shown.items()]
     return "\n\n".join([*tables, _GROUPS_NOTE]) if tables else ""
+
+
+_GUESSES_NOTE = (
+    "Of 16 guesses an eye. Between guesses: their standard deviation, over that of the true faces. L2 of the "
+    "mean guess: less what 16 leave of the variance. Certainty: the share of the variance between faces that "
+    "the model says an eye explains; its correlation is Spearman's, with the squared error of default faces."
+)
 
 
 _GROUPS_NOTE = (

@@ -1,14 +1,15 @@
 """Export of a run to the ONNX file that the service runs, checked against torch on real crops.
 
-The file is the whole contract: `eyes` uint8 [batch, S, S, 3] in, `faces`
-uint8 [batch, F, F, 3] out, both RGB, scaling inside the graph, metadata in its properties.
+The file is the whole contract: `eyes` uint8 [batch, S, S, 3] and `noise` float32 [batch, E] in, `faces`
+uint8 [batch, F, F, 3] and `certainty` float32 [batch] out; pictures are RGB, scaling is inside the graph,
+metadata in its properties. Noise of zeros gives the default face, standard normal noise another guess.
 """
 
 import json
 import logging
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,17 +27,21 @@ from service.vision.images import Image
 from training.data.face_alignment import FACE_FRAME_VERSION
 from training.data.files import write_atomically
 from training.data.licences import LicenceClass
+from training.data.store import Pairs
 from training.errors import ExportError
 from training.export.polyphase import to_polyphase
-from training.loop.previews import draw_faces
 from training.synthesizer.autoencoder import Autoencoder
+from training.synthesizer.guesses import Guesses, fit_guesses
 from training.synthesizer.weights import SUFFIX, describe_weights, load_weights, save_weights
 
-CONTRACT_VERSION = 1
+CONTRACT_VERSION = 2
 OPSET = 18
 
 MAX_DIFFERENCE = 1
 """How far ONNX Runtime may be from torch, in levels of 255."""
+
+NUM_CHECKED = 128
+"""Photos whose eyes are drawn by both."""
 
 SMALLEST_HALVED = 1024
 """Weights of fewer numbers (biases) stay float32: they take no room."""
@@ -59,36 +64,43 @@ class ModelMetadata:
 
 
 class ServedAutoencoder(nn.Module):
-    """The autoencoder with the service's scaling around it."""
+    """The autoencoder and its guesses, with the service's scaling around them."""
 
-    def __init__(self, autoencoder: Autoencoder) -> None:
+    def __init__(self, autoencoder: Autoencoder, guesses: Guesses) -> None:
         super().__init__()
-        self.autoencoder = autoencoder
+        self.autoencoder, self.guesses = autoencoder, guesses
 
-    def forward(self, eyes_BHWC: Tensor) -> Tensor:
-        """Faces B x F x F x 3 uint8 from eyes B x S x S x 3 uint8."""
-        faces: Tensor = self.autoencoder(eyes_BHWC.permute(0, 3, 1, 2).float() / 255)
-        return (faces * 255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+    def forward(self, eyes_BHWC: Tensor, noise_BE: Tensor) -> tuple[Tensor, Tensor]:
+        """Faces B x F x F x 3 uint8 from eyes B x S x S x 3 uint8, and each eye's certainty."""
+        eyes = eyes_BHWC.permute(0, 3, 1, 2).float() / 255
+        vectors, certainty_B = self.guesses(self.autoencoder.encode(eyes), noise_BE, eyes)
+        faces = self.autoencoder.decode(vectors)
+        return (faces * 255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1), certainty_B
 
 
-def export(
-    run: Path, path: Path, metadata: ModelMetadata, check_eyes_BHWC: Image, *, half: bool = True
-) -> int:
+def export(run: Path, path: Path, metadata: ModelMetadata, pairs: Pairs, *, half: bool = True) -> int:
     """Writes the run's averaged model to `path` and returns the largest difference to torch, in levels.
 
-    Beside it goes a safetensors file of the weights, which `train --start-from` takes.
+    The distribution of its guesses is fitted to the `train` split of the pairs; eyes of all splits are
+    drawn to check. Beside the file goes a safetensors file of the weights, which `train --start-from` takes.
     With `half` the large weights are stored as float16 (the arithmetic stays float32).
 
     Raises:
-        ExportError: more than one level on the eyes to check with, or the model wants both eyes, which the
-            contract does not know; nothing is written.
+        ExportError: more than one level, or the model wants both eyes, which the contract does not know;
+            nothing is written.
     """
     average = load_weights(run)
     if average.config.num_eyes != 1:
         raise ExportError(f"{run} draws from {average.config.num_eyes} eyes, a served model from one")
-    served, example = ServedAutoencoder(to_polyphase(average)), torch.from_numpy(check_eyes_BHWC[:2].copy())
+    guesses = fit_guesses(average, pairs)
+    served = ServedAutoencoder(to_polyphase(average), guesses)
+    rows = np.linspace(0, len(pairs.eyes) - 1, min(NUM_CHECKED, len(pairs.eyes))).astype(int)
+    eyes_BHWC = np.concatenate(list(pairs.eyes[rows].swapaxes(0, 1)))
+    examples = torch.from_numpy(eyes_BHWC[:2].copy()), torch.randn(2, average.config.vector_size)
     batch = {0: torch.export.Dim("batch")}
-    model = to_onnx(served, example, input_name="eyes", output_name="faces", dynamic_shape=batch)
+    model = to_onnx(
+        served, examples, inputs=("eyes", "noise"), outputs=("faces", "certainty"), shapes=(batch, batch)
+    )
     if half:
         store_as_float16(model)
     _write_metadata(model, metadata, average)
@@ -96,7 +108,7 @@ def export(
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / "draft.onnx"
         onnx.save(model, draft)
-        difference = difference_to_torch(draft, average, check_eyes_BHWC, metadata.part)
+        difference = difference_to_torch(draft, ServedAutoencoder(average, guesses), eyes_BHWC, metadata.part)
     if difference > MAX_DIFFERENCE:
         raise ExportError(
             f"ONNX Runtime and torch differ by {difference} of 255, at most {MAX_DIFFERENCE} is allowed"
@@ -109,14 +121,15 @@ def export(
 
 
 def to_onnx(
-    module: nn.Module, example: Tensor, *, input_name: str, output_name: str, dynamic_shape: Mapping[int, Any]
-) -> onnx.ModelProto:
-    """The graph of a module from one tensor to one tensor."""
+    module: nn.Module, examples: tuple[Tensor, ...], *, inputs: Sequence[str], outputs: Sequence[str],
+    shapes: tuple[Mapping[int, Any], ...],
+) -> onnx.ModelProto:  # fmt: skip
+    """The graph of a module, with the dynamic shapes of its inputs."""
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns that torchvision is not installed
     with warnings.catch_warnings(action="ignore"):
         program = torch.onnx.export(
-            module.eval(), (example,), input_names=[input_name], output_names=[output_name],
-            dynamic_shapes=(dynamic_shape,), opset_version=OPSET, dynamo=True, verbose=False,
+            module.eval(), examples, input_names=inputs, output_names=outputs, dynamic_shapes=shapes,
+            opset_version=OPSET, dynamo=True, verbose=False,
         )  # fmt: skip
     assert program is not None
     model: onnx.ModelProto = program.model_proto
@@ -125,11 +138,22 @@ def to_onnx(
     return model
 
 
-def difference_to_torch(path: Path, average: Autoencoder, eyes_BHWC: Image, part: str = "eye") -> int:
-    """The largest difference of a pixel between the file in ONNX Runtime and the model in torch."""
+@torch.no_grad()
+def difference_to_torch(path: Path, model: ServedAutoencoder, eyes_BHWC: Image, part: str = "eye") -> int:
+    """The largest difference of a pixel between the file in ONNX Runtime and the model in torch.
+
+    Of the eyes' default faces, and of a guess of each.
+    """
     synthesizer = Synthesizer.load(path, device="cpu", num_threads=1, part=part)
-    exported = synthesizer(eyes_BHWC).astype(np.int16)
-    return int(np.abs(exported - draw_faces(average, eyes_BHWC)).max())
+    guess_BE = np.random.default_rng(0).standard_normal(
+        (len(eyes_BHWC), synthesizer.info.noise_size), np.float32
+    )
+    differences = []
+    for noise_BE in (0 * guess_BE, guess_BE):
+        faces, _ = model(torch.from_numpy(np.ascontiguousarray(eyes_BHWC)), torch.from_numpy(noise_BE))
+        exported, _ = synthesizer.draw(eyes_BHWC, noise_BE)
+        differences.append(np.abs(exported.astype(np.int16) - faces.numpy()).max())
+    return int(max(differences))
 
 
 def store_as_float16(model: onnx.ModelProto) -> None:
@@ -157,6 +181,7 @@ def _write_metadata(model: onnx.ModelProto, metadata: ModelMetadata, average: Au
         "version": metadata.version,
         "part": metadata.part,
         "eye_size": average.config.eye_size,
+        "noise_size": average.config.vector_size,
         "face_size": average.config.face_size,
         "recipe": metadata.recipe,
         "objective": metadata.objective,

@@ -96,8 +96,8 @@ def finder_to_onnx(net: EyeFinderNet) -> onnx.ModelProto:
     # Sizes are given in 32s, so that the exporter knows that the maps of all strides fit onto each other.
     height, width = (torch.export.Dim(name, min=2, max=128) for name in ("height", "width"))
     model = to_onnx(
-        FinderWithDecoding(net), torch.zeros(1, 256, 320, 3, dtype=torch.uint8),
-        input_name="picture", output_name="candidates", dynamic_shape={1: 32 * height, 2: 32 * width},
+        FinderWithDecoding(net), (torch.zeros(1, 256, 320, 3, dtype=torch.uint8),),
+        inputs=["picture"], outputs=["candidates"], shapes=({1: 32 * height, 2: 32 * width},),
     )  # fmt: skip
     store_as_float16(model)
     return model
@@ -108,7 +108,7 @@ def refiner_to_onnx(net: RefinerNet) -> onnx.ModelProto:
     example = torch.zeros(2, REFINER_INPUT_PX, REFINER_INPUT_PX, 3, dtype=torch.uint8)
     batch = {0: torch.export.Dim("batch")}
     model = to_onnx(
-        RefinerWithPreprocessing(net), example, input_name="close", output_name="refined", dynamic_shape=batch
+        RefinerWithPreprocessing(net), (example,), inputs=["close"], outputs=["refined"], shapes=(batch,)
     )
     store_as_float16(model)
     return model

@@ -1,6 +1,7 @@
 """Convolutional autoencoder: one eye -> a vector -> one face; no convolution works at full size.
 
-Letters of shapes: B batch, C channels, H and W height and width, S side of the eye, F of the face.
+Letters of shapes: B batch, C channels, H and W height and width, S side of the eye, F of the face,
+E numbers of a vector.
 """
 
 import math
@@ -74,8 +75,16 @@ class Autoencoder(nn.Module):
 
     def forward(self, eyes_BCHW: Tensor) -> Tensor:
         """Faces in 0…1, float32 whatever the precision of the inside."""
-        vectors = self.to_vector(self.encoder(eyes_BCHW - 0.5).flatten(1))
-        coarse = self.from_vector(vectors).unflatten(1, (-1, self.coarsest, self.coarsest))
+        return self.decode(self.encode(eyes_BCHW))
+
+    def encode(self, eyes_BCHW: Tensor) -> Tensor:
+        """The vectors of eyes, B x `vector_size`."""
+        vectors: Tensor = self.to_vector(self.encoder(eyes_BCHW - 0.5).flatten(1))
+        return vectors
+
+    def decode(self, vectors_BE: Tensor) -> Tensor:
+        """The faces of vectors, see `forward`."""
+        coarse = self.from_vector(vectors_BE).unflatten(1, (-1, self.coarsest, self.coarsest))
         coarse = coarse.contiguous(memory_format=torch.channels_last)
         pixels = functional.pixel_shuffle(self.to_pixels(self.decoder(coarse)), 2)
         return torch.sigmoid(pixels.float())

@@ -3,11 +3,13 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 import torch
+from torch import Tensor
 
 from service.inference.synthesizer import Synthesizer
 from tests.training.exported import FACTS
@@ -15,9 +17,9 @@ from tests.training.tiny import TINY
 from training.data.store import Pairs
 from training.errors import ExportError
 from training.export import onnx as exporting
-from training.export.onnx import difference_to_torch, export
+from training.export.onnx import ServedAutoencoder, difference_to_torch, export
 from training.loop.previews import draw_faces
-from training.synthesizer.autoencoder import Autoencoder
+from training.synthesizer.guesses import fit_guesses
 from training.synthesizer.train import RunSettings, train
 from training.synthesizer.weights import load_weights
 
@@ -25,8 +27,22 @@ pytestmark = pytest.mark.slow
 
 
 def test_onnx_runtime_draws_what_torch_draws(run: Path, exported: Path, tiny_pairs: Pairs) -> None:
-    eyes = tiny_pairs.eyes[:, 1]
-    assert difference_to_torch(exported, load_weights(run), eyes) <= 1
+    eyes, average = tiny_pairs.eyes[:, 1], load_weights(run)
+    assert (
+        difference_to_torch(exported, ServedAutoencoder(average, fit_guesses(average, tiny_pairs)), eyes) <= 1
+    )
+
+
+def test_without_noise_it_draws_what_the_run_draws_and_with_noise_something_else(
+    run: Path, exported: Path, tiny_pairs: Pairs
+) -> None:
+    eyes, synthesizer = tiny_pairs.eyes[:4, 0], Synthesizer.load(exported, device="cpu")
+    wanted = draw_faces(load_weights(run), eyes).astype(int)
+    assert np.abs(synthesizer(eyes) - wanted).max() <= 1
+    noise = np.random.default_rng(0).standard_normal((4, synthesizer.info.noise_size), np.float32)
+    faces, certainty = synthesizer.draw(eyes, noise)
+    assert np.abs(faces - wanted).max() > 1
+    assert certainty.shape == (4,) and certainty.min() >= 0 and certainty.max() <= 1
 
 
 def test_the_service_reads_the_facts_back(exported: Path) -> None:
@@ -57,19 +73,27 @@ def test_convolutions_behind_an_upsampling_work_on_the_small_picture(exported: P
 def test_an_export_that_differs_is_refused_and_writes_nothing(
     run: Path, tiny_pairs: Pairs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def brighter(model: Autoencoder, eyes: np.ndarray) -> np.ndarray:
-        faces = draw_faces(model, eyes).astype(int) + 2
-        return np.asarray(np.clip(faces, 0, 255), dtype=np.uint8)
+    def darker(model: ServedAutoencoder, eyes: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        faces, certainty = drawn(model, eyes, noise)
+        return (faces.int() - 2).clamp(0, 255).to(torch.uint8), certainty
 
-    monkeypatch.setattr(exporting, "draw_faces", brighter)
+    drawn = ServedAutoencoder.forward
+    export_graph = exporting.to_onnx
+
+    def graph(*args: Any, **kwargs: Any) -> onnx.ModelProto:
+        model = export_graph(*args, **kwargs)
+        monkeypatch.setattr(ServedAutoencoder, "forward", darker)
+        return model
+
+    monkeypatch.setattr(exporting, "to_onnx", graph)
     with pytest.raises(ExportError, match=r"differ by [23] of 255"):
-        export(run, tmp_path / "never.onnx", FACTS, tiny_pairs.eyes[:4, 0])
+        export(run, tmp_path / "never.onnx", FACTS, tiny_pairs)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_metadata_names_the_contract(exported: Path) -> None:
     properties = {entry.key: entry.value for entry in onnx.load(exported).metadata_props}
-    assert properties["eye2face.contract_version"] == "1"
+    assert properties["eye2face.contract_version"] == "2"
     assert json.loads(properties["eye2face.metrics"]) == {"l2": 0.25}
 
 
@@ -77,7 +101,7 @@ def test_a_model_of_two_eyes_is_not_exported(tiny_pairs: Pairs, tmp_path: Path) 
     recipe = replace(TINY, num_steps=1, model=replace(TINY.model, num_eyes=2))
     run = train(recipe, tiny_pairs, RunSettings(tmp_path / "run", "", accelerator="cpu", preview_every=0))
     with pytest.raises(ExportError, match="draws from 2 eyes"):
-        export(run, tmp_path / "never.onnx", FACTS, tiny_pairs.eyes[:4, 0])
+        export(run, tmp_path / "never.onnx", FACTS, tiny_pairs)
 
 
 def test_beside_the_model_lie_its_weights_for_another_run(run: Path, exported: Path) -> None:
