@@ -70,11 +70,6 @@ def eye_contrast(face: Image, eye: Image) -> float:
     return float(_luma(eye, EYE)[20:44, 12:52].std()) / max(span, 1.0)
 
 
-def brightness(eyes_EHWC: Image) -> float:
-    """Mean luma of both crops, 0…1."""
-    return float(np.mean([_luma(eye, EYE).mean() for eye in eyes_EHWC])) / 255
-
-
 def colorfulness(face: Image) -> float:
     """Standard deviation, in levels of 255, of Lab's a and b that luma does not explain.
 

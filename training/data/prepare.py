@@ -34,7 +34,6 @@ from training.data.filters import (
     MIN_COLORFULNESS,
     MIN_EYE_DISTANCE_PX,
     MIN_SHARPNESS,
-    brightness,
     colorfulness,
     sharpness,
     usable_eyes,
@@ -192,7 +191,7 @@ def crop_pair(
     right_ok, left_ok = usable_eyes(face, eyes_EHWC)
     if not (right_ok or left_ok):
         return "eyes_occluded"
-    light, shown = brightness(eyes_EHWC), eyes_EHWC
+    shown = eyes_EHWC
     if settings.part != "eye":  # one crop a face, not mirrored
         eyes, right_ok, left_ok = (locate_part(right, left, settings.part),), True, False
         shown = np.stack([crop_eye(pixels, eye, size) for eye in eyes])
@@ -200,8 +199,7 @@ def crop_pair(
     row = (
         *(photo.file, photo.split, photo.source, photo.licence, photo.person),
         *(f"{colorfulness(face) < MIN_COLORFULNESS:d}", f"{photo.ai_made:d}"),
-        *(f"{distance_px:.2f}", f"{right.size_px:.2f}"),
-        *(f"{right.roll_deg:.2f}", f"{light:.4f}", f"{right_ok:d}", f"{left_ok:d}"),
+        *(f"{distance_px:.2f}", f"{right_ok:d}", f"{left_ok:d}"),
     )
     return Pair(face, shown, wide_EHWC, row)
 

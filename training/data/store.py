@@ -53,14 +53,10 @@ ROW_COLUMNS = {
     "monochrome": "?",
     "ai_made": "?",
     "eye_distance_px": "f4",
-    "eye_size_px": "f4",
-    "roll_deg": "f4",
-    "light": "f4",
     "right_ok": "?",
     "left_ok": "?",
 }
-"""The columns of rows.csv and their NumPy types. `light` is the mean luma of both eye crops, 0…1; an eye
-that is not `ok` shows nothing."""
+"""The columns of rows.csv and their NumPy types; an eye that is not `ok` shows nothing."""
 
 REJECTED_COLUMNS = ("file", "split", "source", "reason")
 TABLES = {"rows.csv": tuple(ROW_COLUMNS), "rejected.csv": REJECTED_COLUMNS}
@@ -91,7 +87,6 @@ class Manifest(TypedDict):
     settings: Settings
     num_photos: int
     num_rows: int
-    num_unusable_eyes: int
     rows_by_split: dict[str, int]
     rows_by_licence: dict[str, int]
     rejected_by_reason: dict[str, int]
@@ -305,7 +300,6 @@ def _count(out: Path, progress: Progress) -> Manifest:
         "settings": progress["settings"],
         "num_photos": progress["num_photos"],
         "num_rows": progress["num_rows"],
-        "num_unusable_eyes": sum((row["right_ok"], row["left_ok"]).count("0") for row in rows),
         "rows_by_split": _counted(row["split"] for row in rows),
         "rows_by_licence": _counted(row["licence"] for row in rows),
         "rejected_by_reason": _counted(row["reason"] for row in rejected),

@@ -75,7 +75,7 @@ def test_the_crops_on_disk_are_cut_at_the_part_of_each_rows_photo(mouths: Pairs,
 
 def test_the_faces_are_those_of_pairs_of_eyes(mouths: Pairs, small_pairs: Pairs) -> None:
     assert (mouths.faces == small_pairs.faces).all()
-    for name in ("file", "light", "eye_distance_px"):
+    for name in ("file", "eye_distance_px"):
         assert (mouths.rows[name] == small_pairs.rows[name]).all()
 
 

@@ -15,7 +15,6 @@ from training.data.face_alignment import align_face
 from training.data.filters import (
     MIN_COLORFULNESS,
     MIN_SHARPNESS,
-    brightness,
     colorfulness,
     sharpness,
     usable_eyes,
@@ -84,8 +83,3 @@ def test_gray_and_toned_faces_are_monochrome_and_colored_ones_are_not(tone: tupl
         gray = cv2.cvtColor(face, cv2.COLOR_RGB2GRAY)[..., None]
         assert colorfulness((gray * np.array(tone)).astype(np.uint8)) < MIN_COLORFULNESS
         assert colorfulness(face) > MIN_COLORFULNESS
-
-
-def test_brightness_goes_from_black_to_white() -> None:
-    assert brightness(np.zeros((2, 64, 64, 3), np.uint8)) == 0
-    assert brightness(np.full((2, 64, 64, 3), 255, np.uint8)) == 1
