@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from training.errors import DataError
 
 HEADER_BYTES = 128
-"""Room for the header of an .npy file, whatever the number of rows: so it can be written last."""
+"""What NumPy's header of an .npy file takes, whatever the number of rows: so it can be written last."""
 
 
 def write_atomically(path: Path, write: str | Callable[[IO[bytes]], object]) -> None:
@@ -89,11 +89,9 @@ class AppendableArray:
 
     def finish(self, num_rows: int) -> None:
         """Writes the header, so that np.load reads `num_rows` rows; may be repeated."""
-        shape = (num_rows, *self._row_shape)
-        header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}"
-        start = np.lib.format.magic(1, 0)
-        room = HEADER_BYTES - len(start) - 2
+        header = {"descr": "|u1", "fortran_order": False, "shape": (num_rows, *self._row_shape)}
         with self._path.open("r+b") as file:
-            file.write(start + room.to_bytes(2, "little") + header.ljust(room - 1).encode("latin1") + b"\n")
+            np.lib.format.write_array_header_1_0(file, header)
+            assert file.tell() == HEADER_BYTES
             file.flush()
             os.fsync(file.fileno())
