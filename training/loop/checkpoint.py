@@ -1,10 +1,8 @@
 """Checkpoints: the state of a run on disk, written atomically, with all that an exact resume needs."""
 
-import random
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -21,9 +19,10 @@ Module = TypeVar("Module", bound=nn.Module)
 def save(folder: Path, state: State) -> None:
     """Replaces the checkpoint of `folder`; killed at any moment, the old one stays.
 
-    The random states of Python, NumPy and torch are added.
+    Torch's random states are added; training uses no other global ones.
     """
-    whole = {**state, "random": _random_states()}
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    whole = {**state, "random": {"torch": torch.get_rng_state(), "cuda": cuda}}
     write_atomically(folder / FILE, lambda file: torch.save(whole, file))
 
 
@@ -37,7 +36,7 @@ def load(folder: Path) -> State | None:
     if not path.exists():
         return None
     try:
-        # Our own file: it holds random states, which `weights_only` refuses.
+        # Our own file; an older one may hold NumPy's random state, which `weights_only` refuses.
         state: State = torch.load(path, map_location="cpu", weights_only=False)
     except Exception as error:  # unpickling can fail in any way; all mean the same
         raise CheckpointError(f"{path} cannot be read ({error}): remove it to begin anew") from error
@@ -60,17 +59,6 @@ def load_ema(folder: Path, model: Module) -> Module:
 def restore_random(state: State) -> None:
     """Sets the random states to those of the checkpoint."""
     states = state["random"]
-    random.setstate(states["python"])
-    np.random.set_state(states["numpy"])
     torch.set_rng_state(states["torch"])
     if states["cuda"] and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(states["cuda"])
-
-
-def _random_states() -> dict[str, Any]:
-    return {
-        "python": random.getstate(),
-        "numpy": np.random.get_state(),
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-    }
