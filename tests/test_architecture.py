@@ -45,7 +45,7 @@ TRAINING = (
 
 FROM_SERVICE = {
     "data": {"errors", "vision", "inference"},
-    "loop": {"errors", "vision"},
+    "loop": {"errors", "system", "vision"},
     "synthesizer": {"errors", "vision"},
     "export": {"errors", "vision", "inference"},
     "finder": {"errors", "vision", "inference", "pipeline", "selection"},
