@@ -18,17 +18,22 @@ RESULTS = Path("runs/experiment/results.jsonl")
 
 Results = Annotated[Path, typer.Option(help="File of finished runs, a line each.")]
 
+Perceptual = Annotated[
+    str,
+    typer.Option(help="VGG19 weights: torchvision's file, its URL, or the folder of the two .npz archives."),
+]
+
 ENCODER = EncoderRecipe()
 
+app = typer.Typer()
 
+
+@app.command()
 def experiment(  # noqa: PLR0913  every option is an argument
     data: Annotated[Path, typer.Argument(help="Folder that `prepare --face-size 64` wrote.")],
     out: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs/experiment"),
     results: Results = RESULTS,
-    perceptual: Annotated[
-        str,
-        typer.Option(help="VGG19 weights: torchvision's file, its URL, or the folder of the two archives."),
-    ] = TORCHVISION_URL,
+    perceptual: Perceptual = TORCHVISION_URL,
     only: Annotated[list[str] | None, typer.Option(help="Make these systems only; may be repeated.")] = None,
     steps: Annotated[int | None, typer.Option(help="Another length of every run, for trials.")] = None,
     encoder_steps: Annotated[
@@ -50,6 +55,7 @@ def experiment(  # noqa: PLR0913  every option is an argument
     typer.echo(f"{len(plan)} runs stand in {results}; see them with 'report'")
 
 
+@app.command()
 def report(
     results: Results = RESULTS,
     into: Annotated[Path | None, typer.Option(help="Document with marks to put the tables between.")] = None,
@@ -63,9 +69,3 @@ def report(
         typer.echo(text)
     else:
         put_between_marks(into, "EXPERIMENT", text)
-
-
-def add_experiment_commands(app: typer.Typer) -> None:
-    """Adds them to the application."""
-    for name, command in (("experiment", experiment), ("report", report)):
-        app.command(name)(command)

@@ -66,7 +66,10 @@ Licence = Annotated[
 
 Into = Annotated[Path | None, typer.Option(help="Document with marks to put the numbers between.")]
 
+app = typer.Typer()
 
+
+@app.command("train-finder")
 def train(  # noqa: PLR0913  every option is an argument
     data: Data,
     run: Run,
@@ -82,6 +85,7 @@ def train(  # noqa: PLR0913  every option is an argument
     typer.echo(f"finished: {train_finder(replace(FINDER, num_steps=steps), scenes, output)}")
 
 
+@app.command("train-refiner")
 def train_refiner_command(  # noqa: PLR0913  every option is an argument
     data: Data,
     run: Run,
@@ -101,6 +105,7 @@ def train_refiner_command(  # noqa: PLR0913  every option is an argument
     typer.echo(f"finished: {train_refiner(recipe, scenes, finder, output, num_scenes=pictures)}")
 
 
+@app.command("export-finder")
 def export(  # noqa: PLR0913  every option is an argument
     run: Annotated[Path, typer.Argument(help="Folder of the finder's run.")],
     data: Data,
@@ -135,6 +140,7 @@ def export(  # noqa: PLR0913  every option is an argument
     )
 
 
+@app.command("evaluate-finder")
 def evaluate(  # noqa: PLR0913  every option is an argument
     data: Data,
     model: Annotated[Path, typer.Argument(help="The .onnx file of an eye finder.")] = SHIPPED,
@@ -172,6 +178,7 @@ def evaluate(  # noqa: PLR0913  every option is an argument
         put_between_marks(into, "FOUND", text)
 
 
+@app.command("serve-finder")
 def serve(
     source: Annotated[Path, typer.Argument(help="Labeled photos, as for `prepare`.")],
     model: Annotated[Path, typer.Option(help="The .onnx file of an eye finder.")] = SHIPPED,
@@ -196,12 +203,3 @@ def serve(
 
 def _num_crops(limit: int | None) -> int:
     return min(NUM_CROPS_EACH, limit or NUM_CROPS_EACH)
-
-
-def add_commands(app: typer.Typer) -> None:
-    """Adds the five commands to the application."""
-    app.command("train-finder")(train)
-    app.command("train-refiner")(train_refiner_command)
-    app.command("export-finder")(export)
-    app.command("evaluate-finder")(evaluate)
-    app.command("serve-finder")(serve)

@@ -9,8 +9,9 @@ import typer
 
 from service.errors import Eye2FaceError
 from service.inference.eye_finder import open_eye_finder
-from training.cli.experiment import add_experiment_commands
-from training.cli.finder import add_commands
+from training.cli import experiment
+from training.cli import finder as finder_commands
+from training.cli.experiment import Perceptual
 from training.data.face_alignment import FACE_SIZE
 from training.data.fetch import fetch_photos
 from training.data.licences import LicenceClass, check_licence_class
@@ -46,10 +47,6 @@ app = typer.Typer(
 )
 
 Data = Annotated[Path, typer.Argument(help="Folder that `prepare` wrote.")]
-Perceptual = Annotated[
-    str,
-    typer.Option(help="VGG19 weights: torchvision's file, its URL, or the folder of the two .npz archives."),
-]
 Finder = Annotated[
     Literal["learned", "learned-open", "haar"],
     typer.Option(help="A shipped network, or OpenCV's cascades."),
@@ -257,8 +254,8 @@ def parity(
         tables.put_between_marks(into, "PARITY", text)
 
 
-add_experiment_commands(app)
-add_commands(app)
+app.add_typer(experiment.app)
+app.add_typer(finder_commands.app)
 
 
 def main() -> None:
