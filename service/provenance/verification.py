@@ -47,7 +47,7 @@ class SignatureLayer:
 
 @dataclass(frozen=True, slots=True)
 class WatermarkLayer:
-    """The best score of all looks, and the least that counts; seldom reached without a watermark."""
+    """The best score of all trials, and the least that counts; seldom reached without a watermark."""
 
     found: bool
     score: float

@@ -3,8 +3,9 @@
 It adds to the luma of the whole face one of `NUM_PATTERNS` sequences of signs over the DCT coefficients of
 middle frequencies (spread spectrum). A secret decides the signs.
 
-The score of a look is the correlation of limited DCT coefficients with a pattern's signs, in standard
-deviations: for signs that the picture does not know, it is distributed as the standard normal.
+A trial is one pattern at one placement: the picture as a whole face, or as a crop of one. Its score is the
+correlation of limited DCT coefficients with the pattern's signs, in standard deviations: for signs that the
+picture does not know, it is distributed as the standard normal.
 """
 
 import hashlib
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from service.vision.images import Image
 
 SIDE_PX: Final = 128
-"""Every face is watermarked, and looked at, in this size."""
+"""Watermarks are added and searched for at this size."""
 
 NUM_PATTERNS: Final = 64
 """A single one is averaged from a few faces and added to any photo; many make it harder: docs/results.md."""
@@ -43,7 +44,7 @@ _MASK_PX: Final = 7
 _MASK_RANGE: Final = (0.5, 2.0)
 
 THRESHOLD: Final = 7.0
-"""The least score that counts: of the 230,000 looks at a picture one reaches it by chance in 3 of 10 million
+"""The least score that counts: of the 230,000 trials of a picture one reaches it by chance in 3 of 10 million
 pictures."""
 
 _GRID_COLUMNS: Final = (2, 3, 4)
@@ -110,7 +111,7 @@ def _resize(luma: _Floats, size: tuple[int, ...]) -> _Floats:
 
 @dataclass(frozen=True, slots=True)
 class WatermarkScore:
-    """The best of the looks at a picture, and the probability that a picture without watermark reaches it."""
+    """The best score of all trials, and the probability that a picture without watermark reaches it."""
 
     score: float
     false_alarm_probability: float
@@ -132,20 +133,21 @@ class WatermarkDetector:
     def find(self, picture: Image) -> WatermarkScore:
         """The score of the picture; if that is too low as it is, of what it may be cut from."""
         cells = [picture, *_first_cells(picture)]
-        best, num_looks = max(self.look(cell).max() for cell in cells), len(cells) * len(self._signs_of_both)
-        for coefficients in _cut_looks(picture):
+        best = max(self.score_whole(cell).max() for cell in cells)
+        num_trials = len(cells) * len(self._signs_of_both)
+        for coefficients in _cropped_placements(picture):
             if best >= THRESHOLD:
                 break
             scores = self._scores(coefficients)
-            best, num_looks = max(best, scores.max()), num_looks + scores.size
-        return WatermarkScore(float(best), min(1.0, num_looks * 0.5 * math.erfc(best / math.sqrt(2))))
+            best, num_trials = max(best, scores.max()), num_trials + scores.size
+        return WatermarkScore(float(best), min(1.0, num_trials * 0.5 * math.erfc(best / math.sqrt(2))))
 
-    def look(self, picture: Image) -> _Floats:
+    def score_whole(self, picture: Image) -> _Floats:
         """The scores of the whole picture: of each pattern, and of each mirrored."""
         return self._scores(np.asarray(cv2.dct(to_luma(picture)), np.float32).reshape(-1, 1)[BAND]).ravel()
 
     def _scores(self, coefficients: _Floats) -> _Floats:
-        """The score of each pattern in each look, of coefficients BAND x looks."""
+        """The score of each pattern at each placement, of coefficients BAND x placements."""
         limited = np.tanh(coefficients / np.float32(COEFFICIENT_LIMIT))
         norms = np.sqrt(np.square(limited).sum(axis=0)) + np.float32(1e-6)
         return np.asarray(_multiply(self._signs_of_both, limited) / norms, np.float32)
@@ -159,8 +161,8 @@ def _first_cells(picture: Image) -> Iterator[Image]:
             yield picture[:side, :side]
 
 
-def _cut_looks(picture: Image) -> Iterator[_Floats]:
-    """The coefficients, BAND x looks, of the picture at each place and size in a face that it is cut from."""
+def _cropped_placements(picture: Image) -> Iterator[_Floats]:
+    """The coefficients, BAND x placements, of the picture as a crop at each place and size in a face."""
     luma = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32)
     longest = max(luma.shape)
     for size in range(SIDE_PX, _MIN_SIDE_PX - 1, -1):
