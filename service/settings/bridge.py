@@ -16,7 +16,7 @@ _Names = Annotated[tuple[str, ...], NoDecode]
 
 
 class BridgeSettings(EnvironmentSettings):
-    """Settings of the bridge to Frigate; immutable. Secrets are read from files that hold nothing else."""
+    """Settings of the bridge; immutable. Secrets are read from files that hold nothing else."""
 
     model_config = SettingsConfigDict(env_prefix=f"{PREFIX}BRIDGE_")
 
@@ -60,9 +60,11 @@ class BridgeSettings(EnvironmentSettings):
     http_host: str = "127.0.0.1"
     """Address of that port; others than loopback addresses need API keys."""
     api_keys_file: FilePath | None = None
-    """File of the API keys for that port: one hash per line, then a name; reloaded when it changes."""
+    """File of the API keys for that port, each line a SHA-256 hash in hex and a name; reloaded when it
+    changes."""
     when: Literal["first", "end"] = "first"
-    """Moment of an event; first: its first matching message; end: its end, with Frigate's best snapshot."""
+    """When an event gets its face; first: at its first matching message; end: at its end, from Frigate's best
+    snapshot."""
     cameras: _Names = ()
     """Comma-separated cameras to process; none: all."""
     labels: _Names = Field(("person",), min_length=1)

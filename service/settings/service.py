@@ -91,7 +91,7 @@ class Settings(EnvironmentSettings):
     api_keys: Annotated[tuple[str, ...], NoDecode] = ()
     """Comma-separated SHA-256 hashes of the API keys, in hex; without any, no key is required."""
     api_keys_file: Path | None = None
-    """File of further API keys: one hash per line, then a name; reloaded when it changes."""
+    """File of further API keys, each line a SHA-256 hash in hex and a name; reloaded when it changes."""
     tls_cert_file: Path | None = None
     """Certificate chain in PEM format; turns on HTTPS; reloaded when it changes."""
     tls_key_file: Path | None = None
@@ -105,21 +105,21 @@ class Settings(EnvironmentSettings):
     trusted_proxies: str = ""
     """Comma-separated addresses of the proxies whose X-Forwarded-For is trusted; *: all."""
     marking: Literal["required", "off"] = "required"
-    """Watermark in every face; required: yes; off: no, which every answer then says. Metadata are always
-    written."""
+    """Watermark in every face; required: always; off: never, which every response then states. Metadata are
+    written in either case."""
     marking_secret_file: Path | None = None
-    """File of a secret that only this deployment's watermark follows from; without one the watermark is that
-    of every such service, which anybody can forge."""
+    """File of the secret that the watermark is derived from; without one all deployments have the same
+    watermark, which anybody can forge."""
     c2pa_cert_file: Path | None = None
     """Certificate chain in PEM format that signs a C2PA manifest in every face; needs the extra c2pa."""
     c2pa_key_file: Path | None = None
     """Private key of that certificate, in PEM format."""
     c2pa_trust_file: Path | None = None
-    """Root certificates in PEM format, whose signatures /verify takes for this deployment's."""
+    """Root certificates in PEM format; /verify trusts C2PA signatures that chain to one of them."""
     operator_name: str = Field("", max_length=200, pattern=_LINE)
-    """Who answers for the service and its faces, in /policy and in each face's metadata."""
+    """Name of the operator of the service, shown in /policy and written into each face's metadata."""
     operator_contact: str = Field("", max_length=200, pattern=_LINE)
-    """Where complaints about faces go, in /policy: an e-mail address or a page."""
+    """Contact for complaints about faces, shown in /policy: an e-mail address or a URL."""
     docs: bool = True
     """Serve /docs and /openapi.json, without authentication."""
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
