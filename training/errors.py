@@ -6,6 +6,7 @@ TrainingError
 ├── RecipeError          a recipe that is unknown, contradicts itself or does not fit the data
 ├── FeaturesUnavailable  the weights of a perceptual network are missing, damaged or of another layout
 ├── RunError             a run's folder
+│   ├── Stopped          the run was told to stop; its checkpoint is saved
 │   ├── RunNotFound      a folder that holds no run
 │   ├── RunConflict      a folder that holds another run
 │   └── CheckpointError  a checkpoint that is missing or cannot be read

@@ -1,7 +1,7 @@
-"""Which requests a service without API keys answers: no page of another site can send them.
+"""Protection of a service without API keys against cross-site requests and DNS rebinding.
 
 A browser on the same machine reaches a loopback address for any page, also by a name of the page's site that
-leads here (DNS rebinding).
+leads here.
 """
 
 import re

@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 _MAX_READERS: Final = 32
 """Beside a GPU, unless the settings ask for more: this process has half a millisecond of Python and more to
-do for each photo, on one core; one that reads photos of 1080p takes some 15 for each, and 45 MB."""
+do for each photo, on one core; one that reads photos of 1080p takes some 15 for each, and 100 MB."""
 
 _POLL_S: Final = 0.05
 _log = logging.getLogger(__name__)

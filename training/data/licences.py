@@ -19,7 +19,7 @@ def check_licence_class(licence_class: str, licences: Collection[str], *, model:
         DataError: there is no such class, or the model is to be open and saw a photo that is not.
     """
     if licence_class not in get_args(LicenceClass):
-        raise DataError(f"the licence class is {licence_class!r}, expected research or open")
+        raise DataError(f"the license class is {licence_class!r}, expected research or open")
     others = sorted(set(licences) - {OPEN})
     if licence_class == OPEN and others:
         raise DataError(
