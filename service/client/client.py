@@ -49,6 +49,7 @@ Side = Literal["auto", "left", "right"]
 Person = Literal["largest"] | int
 Input = Literal["auto", "photo", "eye"]
 Format = Literal["png", "jpeg", "webp"]
+Layout = Literal["first", "grid"]
 
 MAX_RESPONSE_BYTES: Final = 20_000_000
 """Limit of a response: 20 faces of 700 × 700 pixels as PNG in base64."""
@@ -81,7 +82,7 @@ class AsyncClient(AbstractAsyncContextManager["AsyncClient"]):
         headers = {"x-api-key": key} if key else {}
         self._http = open_http(address, headers, timeout_s=timeout_s, verify=verify)
 
-    async def synthesize(
+    async def synthesize(  # noqa: PLR0913  every parameter is an argument
         self,
         photo: Photo,
         *,
@@ -90,18 +91,26 @@ class AsyncClient(AbstractAsyncContextManager["AsyncClient"]):
         input: Input = "auto",
         format: Format = "png",
         label: bool = False,
+        guesses: int = 1,
+        seed: int = 0,
+        layout: Layout = "first",
     ) -> bytes:
         """The image file of one synthetic face; with `label` the letters "AI" are in a corner of it.
+
+        With `layout="grid"` it shows the face and further `guesses`, which `seed` decides.
 
         Raises:
             Eye2FaceError: the service answered an error, or nothing (`CallFailed`).
             OSError: the photo's file cannot be read.
         """
         media_type = f"image/{format}"
-        query = {"eye": eye, "person": person, "input": input, "format": format, "label": label}
+        query: dict[str, str | int] = {
+            "eye": eye, "person": person, "input": input, "format": format, "label": label,
+            "guesses": guesses, "seed": seed, "layout": layout,
+        }  # fmt: skip
         return parse_image(await self._post("/synthesize", photo, media_type, query), media_type)
 
-    async def synthesize_faces(
+    async def synthesize_faces(  # noqa: PLR0913  every parameter is an argument
         self,
         photo: Photo,
         *,
@@ -110,13 +119,16 @@ class AsyncClient(AbstractAsyncContextManager["AsyncClient"]):
         input: Input = "auto",
         format: Format = "png",
         label: bool = False,
+        guesses: int = 1,
+        seed: int = 0,
     ) -> Synthesis:
-        """The faces of everybody in the photo, each with its eye and quality.
+        """The faces of everybody in the photo, each with its eye, quality and further guesses.
 
         Raises:
             Eye2FaceError, OSError: as `synthesize`; with `all`, refused eyes are in the answer.
         """
         query = {"eye": eye, "person": person, "input": input, "format": format, "label": label}
+        query |= {"guesses": guesses, "seed": seed}
         return parse_json(await self._post("/synthesize", photo, _JSON, query), Synthesis)
 
     async def find_eyes(self, photo: Photo, *, all: bool = False) -> PhotoEyes:

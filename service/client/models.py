@@ -85,8 +85,21 @@ class MeasuredEye(Eye):
 
 
 @dataclass(frozen=True, slots=True)
+class Guess:
+    """A further face that could belong to the eye; `image` has the format and the size of the face."""
+
+    guess: int
+    seed: int
+    image: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Face:
-    """One synthetic face, `image` being a file of its `format`, and its eye."""
+    """One synthetic face, `image` being a file of its `format`, and its eye.
+
+    `certainty`, 0 to 1: how much of what differs between people the eye tells. `guesses` are the further
+    faces that were asked for, and `spread` how far all of them differ, in levels of 255.
+    """
 
     image: bytes
     format: Literal["png", "jpeg", "webp"]
@@ -94,6 +107,9 @@ class Face:
     height: int
     eye: Eye
     quality: Quality
+    certainty: float
+    guesses: tuple[Guess, ...] = ()
+    spread: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,6 +112,21 @@ def test_a_label_is_drawn_into_the_face(connect: Connect, address: str) -> None:
     assert pixels_of(face.image) == pixels_of(labeled)
 
 
+def test_further_guesses_come_with_the_face_and_in_a_grid(connect: Connect, address: str) -> None:
+    client = connect(address)
+    options: dict[str, Any] = {"input": "eye", "guesses": 3, "seed": 5}
+    (face,) = client.synthesize_faces(astronaut(), **options).faces
+    assert [(each.guess, each.seed) for each in face.guesses] == [(1, 5), (2, 5)]
+    assert 0 < face.certainty < 1 and face.spread is not None and face.spread > 0
+    grid = np.asarray(opened(client.synthesize(astronaut(), layout="grid", **options)))
+    cells = grid.reshape(2, 128, 2, 128, 3).swapaxes(1, 2).reshape(4, 128, 128, 3)
+    files = [face.image, *(each.image for each in face.guesses)]
+    assert [each.tobytes() for each in cells[:3]] == [*map(pixels_of, files)]
+    (alone,) = client.synthesize_faces(astronaut(), input="eye").faces
+    assert (alone.guesses, alone.spread) == ((), None)
+    assert pixels_of(alone.image) == pixels_of(client.synthesize(astronaut(), **options))
+
+
 def test_the_eye_and_person_that_are_asked_for_are_taken(connect: Connect, address: str) -> None:
     client = connect(address)
     for side in ("left", "right"):
