@@ -1,4 +1,4 @@
-"""Crash-safe files: text and arrays replaced atomically, and .npy files that rows are appended to."""
+"""Crash-safe files: replaced atomically, or appended to and cut back to a length that was noted."""
 
 import os
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from training.errors import DataError
 
 HEADER_BYTES = 128
-"""What NumPy's header of an .npy file takes, whatever the number of rows: so it can be written last."""
+"""Of NumPy's header of an .npy file, whatever the number of rows: so it can be written last."""
 
 
 def write_atomically(path: Path, write: str | Callable[[IO[bytes]], object]) -> None:
@@ -58,40 +58,10 @@ def truncate(path: Path, size: int) -> None:
         file.truncate(size)
 
 
-class AppendableArray:
-    """A uint8 .npy file that rows are appended to; only `finish` makes it readable."""
-
-    def __init__(self, path: Path, row_shape: tuple[int, ...]) -> None:
-        self._path, self._row_shape = path, row_shape
-        self._row_bytes = int(np.prod(row_shape))
-
-    @property
-    def num_rows(self) -> int:
-        """How many whole rows the file holds."""
-        size = self._path.stat().st_size if self._path.exists() else 0
-        return max(0, size - HEADER_BYTES) // self._row_bytes
-
-    def cut_to(self, num_rows: int) -> None:
-        """Drops everything after the first `num_rows` rows (an earlier run may have been killed there).
-
-        Raises:
-            DataError: the file holds fewer rows.
-        """
-        if num_rows:
-            truncate(self._path, HEADER_BYTES + num_rows * self._row_bytes)
-        else:
-            self._path.write_bytes(bytes(HEADER_BYTES))
-
-    def append(self, rows: list[NDArray[np.uint8]]) -> None:
-        """Adds rows at the end and sees them on the disk."""
-        assert all(row.shape == self._row_shape and row.dtype == np.uint8 for row in rows)
-        append_bytes(self._path, b"".join(row.tobytes() for row in rows))
-
-    def finish(self, num_rows: int) -> None:
-        """Writes the header, so that np.load reads `num_rows` rows; may be repeated."""
-        header = {"descr": "|u1", "fortran_order": False, "shape": (num_rows, *self._row_shape)}
-        with self._path.open("r+b") as file:
-            np.lib.format.write_array_header_1_0(file, header)
-            assert file.tell() == HEADER_BYTES
-            file.flush()
-            os.fsync(file.fileno())
+def write_array_header(path: Path, shape: tuple[int, ...]) -> None:
+    """Makes a file of HEADER_BYTES and the bytes of a uint8 array of that shape readable by np.load."""
+    with path.open("r+b") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        assert file.tell() == HEADER_BYTES
+        file.flush()
+        os.fsync(file.fileno())

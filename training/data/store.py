@@ -10,7 +10,7 @@ folder holds mouths or noses in place of eyes, S side of the eye, W side of the 
     rejected.csv   one line a photo that gave no row, with the reason
     manifest.json  written last: a folder without it is not complete
 
-While a folder is written, `progress.json` says how many photos are done and how long each table was then.
+While a folder is written, `progress.json` says how many photos are done and how long each file was then.
 Whoever goes on cuts all files to those lengths first, and so ends with the bytes of an undisturbed run.
 """
 
@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from service.vision.eyes import CROP_VERSION
 from service.vision.images import Image
 from training.data.face_alignment import FACE_FRAME_VERSION
-from training.data.files import AppendableArray, append_bytes, truncate, write_atomically
+from training.data.files import HEADER_BYTES, append_bytes, truncate, write_array_header, write_atomically
 from training.data.photos import read_table
 from training.errors import DataError
 
@@ -205,12 +205,12 @@ class Pair:
 
 
 class Progress(TypedDict):
-    """What progress.json holds: the photos and rows done, and the lengths of the tables then."""
+    """What progress.json holds: the photos and rows done, and the lengths of the files then."""
 
     settings: Settings
     num_photos: int
     num_rows: int
-    table_bytes: dict[str, int]
+    file_bytes: dict[str, int]
 
 
 class PairsWriter:
@@ -223,18 +223,15 @@ class PairsWriter:
     def __init__(self, out: Path, settings: Settings) -> None:
         self._out = out
         self._progress = _read_progress(out, settings)
+        self._shapes = dict(zip(ARRAYS, _row_shapes(settings), strict=True))
         out.mkdir(parents=True, exist_ok=True)
-        self._arrays = [
-            AppendableArray(out / f"{name}.npy", shape)
-            for name, shape in zip(ARRAYS, _row_shapes(settings), strict=True)
-        ]
-        for array in self._arrays:
-            array.cut_to(self._progress["num_rows"])
-        for name, columns in TABLES.items():
-            if name in self._progress["table_bytes"]:
-                truncate(out / name, self._progress["table_bytes"][name])
+        starts = {f"{name}.npy": bytes(HEADER_BYTES) for name in ARRAYS}
+        starts |= {name: _csv_bytes([columns]) for name, columns in TABLES.items()}
+        for name, start in starts.items():
+            if name in self._progress["file_bytes"]:
+                truncate(out / name, self._progress["file_bytes"][name])
             else:
-                (out / name).write_bytes(_csv_bytes([columns]))
+                (out / name).write_bytes(start)
 
     @property
     def num_photos(self) -> int:
@@ -244,21 +241,23 @@ class PairsWriter:
     def add(self, num_photos: int, pairs: list[Pair], rejected: list[tuple[str, ...]]) -> None:
         """Adds what the next `num_photos` photos gave; once this returns, no kill undoes it."""
         assert len(pairs) + len(rejected) == num_photos
-        for array, name in zip(self._arrays, ("face", "eyes", "eyes_wide"), strict=True):
-            array.append([getattr(pair, name) for pair in pairs])
-        lines = {"rows.csv": [pair.row for pair in pairs], "rejected.csv": rejected}
+        added = {"rows.csv": _csv_bytes([pair.row for pair in pairs]), "rejected.csv": _csv_bytes(rejected)}
+        for (name, shape), field in zip(self._shapes.items(), ("face", "eyes", "eyes_wide"), strict=True):
+            arrays = [getattr(pair, field) for pair in pairs]
+            assert all(array.shape == shape and array.dtype == np.uint8 for array in arrays)
+            added[f"{name}.npy"] = b"".join(array.tobytes() for array in arrays)
         self._progress = {
             "settings": self._progress["settings"],
             "num_photos": self._progress["num_photos"] + num_photos,
             "num_rows": self._progress["num_rows"] + len(pairs),
-            "table_bytes": {name: append_bytes(self._out / name, _csv_bytes(lines[name])) for name in lines},
+            "file_bytes": {name: append_bytes(self._out / name, data) for name, data in added.items()},
         }
         write_atomically(self._out / PROGRESS, json.dumps(self._progress))
 
     def finish(self) -> Manifest:
         """Makes the arrays readable, writes the manifest, and returns it."""
-        for array in self._arrays:
-            array.finish(self._progress["num_rows"])
+        for name, shape in self._shapes.items():
+            write_array_header(self._out / f"{name}.npy", (self._progress["num_rows"], *shape))
         manifest = _count(self._out, self._progress)
         write_atomically(self._out / MANIFEST, json.dumps(manifest, indent=2) + "\n")
         (self._out / PROGRESS).unlink(missing_ok=True)
@@ -288,7 +287,7 @@ def _read_progress(out: Path, settings: Settings) -> Progress:
         others = sorted(path.name for path in out.iterdir() if path.name not in ours) if out.is_dir() else []
         if others:
             raise DataError(f"{out} holds other files ({others[0]}, for one): name a new folder")
-        return {"settings": settings, "num_photos": 0, "num_rows": 0, "table_bytes": {}}
+        return {"settings": settings, "num_photos": 0, "num_rows": 0, "file_bytes": {}}
     progress = _read_json(out / PROGRESS, Progress)
     refuse_change(progress["settings"], settings, out)
     return progress

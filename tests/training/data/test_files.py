@@ -1,4 +1,4 @@
-"""Files that are replaced wholly or not at all, and arrays that rows are appended to."""
+"""Files that are replaced wholly or not at all, and those that bytes are appended to."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.data.files import AppendableArray, append_bytes, save_array, truncate, write_atomically
+from training.data.files import (
+    HEADER_BYTES,
+    append_bytes,
+    save_array,
+    truncate,
+    write_array_header,
+    write_atomically,
+)
 from training.errors import DataError
 
 
@@ -50,15 +57,12 @@ def test_appending_tells_the_length_and_cutting_takes_it_back(tmp_path: Path) ->
         truncate(path, 5)
 
 
-def test_an_appended_array_is_read_by_numpy_once_it_is_finished(tmp_path: Path) -> None:
-    rows = [np.full((2, 3), value, np.uint8) for value in range(5)]
-    array = AppendableArray(tmp_path / "a.npy", (2, 3))
-    array.cut_to(0)
-    array.append(rows[:3])
-    array.append(rows[3:])
-    assert array.num_rows == 5
-    array.cut_to(4)
-    array.finish(4)
-    assert np.array_equal(np.load(tmp_path / "a.npy"), rows[:4])
-    with pytest.raises(DataError, match="are needed to go on"):
-        array.cut_to(5)
+@pytest.mark.parametrize("num_rows", [0, 4])
+def test_appended_rows_are_read_by_numpy_once_they_have_a_header(tmp_path: Path, num_rows: int) -> None:
+    rows = np.arange(num_rows * 6, dtype=np.uint8).reshape(num_rows, 2, 3)
+    path = tmp_path / "a.npy"
+    path.write_bytes(bytes(HEADER_BYTES))
+    append_bytes(path, rows.tobytes())
+    for _ in range(2):  # again after a kill
+        write_array_header(path, (num_rows, 2, 3))
+        assert np.array_equal(np.load(path), rows)
