@@ -93,6 +93,7 @@ def serve(
     epilog=_examples(
         "eye2face synthesize photo.jpg -o face.png",
         "eye2face synthesize PHOTOS -o faces",
+        "eye2face synthesize photo.jpg -o faces --guesses 4 --seed 7",
         "eye2face synthesize - -o - < photo.jpg > face.png",
     )
 )
@@ -103,7 +104,7 @@ def synthesize(  # noqa: PLR0913  every option is an argument
     ],
     output: Annotated[
         str,
-        typer.Option("--output", "-o", metavar="PATH", help="Folder of the faces; or one face: FILE.png, -"),
+        typer.Option("--output", "-o", metavar="PATH", help="Folder of the faces; or a picture: FILE.png, -"),
     ],
     eye: Annotated[
         Literal["auto", "left", "right"], typer.Option(help="Which eye; left and right are the subject's.")
@@ -112,6 +113,15 @@ def synthesize(  # noqa: PLR0913  every option is an argument
     input: Annotated[
         Literal["auto", "photo", "eye"], typer.Option(help="eye: the whole picture is an eye.")
     ] = "auto",
+    guesses: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=16,
+            help="Faces of each eye, the default one first. A folder gets a file for each, FILE.png a grid.",
+        ),
+    ] = 1,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Decides the guesses.")] = 0,
     format: Annotated[
         Literal["png", "jpeg", "webp"] | None,
         typer.Option(help="Format of the faces; by default that of FILE's ending, or png."),
@@ -130,7 +140,7 @@ def synthesize(  # noqa: PLR0913  every option is an argument
 
     A folder also gets manifest.jsonl, by which the same command resumes. Inputs are never overwritten.
     """
-    chosen = SynthesisOptions(eye=eye, person=_parse_person(person), input=input)
+    chosen = SynthesisOptions(eye=eye, person=_parse_person(person), input=input, guesses=guesses, seed=seed)
     options = DrawOptions(chosen, face_format(output, format), label)
     settings = _settings(num_threads=jobs)
     warn_about_unknown_variables()

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Generator, Iterator
 from contextlib import closing
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -75,7 +76,9 @@ def face_format(output: str, asked: FaceFormat | None) -> FaceFormat:
 
 
 def draw_one(settings: Settings, options: DrawOptions, photos: list[Path], output: str) -> list[Row]:
-    """Draws the face of one photo into a file, or for `-` to standard output; its rows of the manifest.
+    """Draws the face of one photo, or a grid of its guesses, into a file, or for `-` to standard output.
+
+    Returns its rows of the manifest.
 
     Raises:
         UsageError: it is not one photo and one face.
@@ -85,6 +88,7 @@ def draw_one(settings: Settings, options: DrawOptions, photos: list[Path], outpu
         raise UsageError(f"-o {output} is one face of one photo: name a folder for more, as in -o faces")
     (photo,) = photos
     data = read_photo(photo, max_photo_bytes(settings))
+    options = replace(options, grid=options.synthesis.guesses > 1)
     with closing(PhotoWorker(settings, options, num_threads=count_cores())) as worker:
         result = worker.draw(PhotoJob(photo, "one", None), data)
     if not result.has_face:

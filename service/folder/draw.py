@@ -29,7 +29,7 @@ from service.decoding.messages import printable
 from service.decoding.process_pool import open_reader
 from service.engine.worker_pool import attempt
 from service.errors import DeadlineExceeded, Eye2FaceError, ModelError
-from service.folder.manifest import FACE_NAME, Manifest, Problem, Row
+from service.folder.manifest import FACE_NAME, Guess, Manifest, Problem, Row
 from service.inference.model_files import model_path
 from service.inference.synthesizer import Synthesizer, read_model_info
 from service.observability.stage_timer import StageTimer
@@ -60,11 +60,15 @@ class ClusterError(Eye2FaceError):
 
 @dataclass(frozen=True, slots=True)
 class DrawOptions:
-    """Which eyes of each photo become faces, the format of the faces, and whether "AI" is drawn on them."""
+    """Which eyes of each photo become faces, the format of the faces, and whether "AI" is drawn on them.
+
+    `grid`: all guesses of an eye are in one file.
+    """
 
     synthesis: SynthesisOptions
     format: FaceFormat
     label: bool = False
+    grid: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +129,7 @@ class OutputFolder:
         Raises:
             OSError: the disk is full. Of other errors the rows tell.
         """
-        rows = [self._write_face(row, result.faces) for row in result.rows]
+        rows = [self._write_faces(row, result.faces) for row in result.rows]
         return PhotoResult(result.photo, rows, is_done_before=result.is_done_before)
 
     def record(self, result: PhotoResult) -> PhotoResult:
@@ -136,17 +140,16 @@ class OutputFolder:
         self._manifest.add(result.rows)
         return result
 
-    def _write_face(self, row: Row, faces: dict[str, bytes]) -> Row:
-        if row.output is None:
-            return row
-        try:
-            with replace_file(self._folder / row.output) as file:
-                file.write(faces[row.output])
-        except OSError as error:
-            if error.errno in _DISK_FULL:
-                raise
-            problem = Problem("unwritable", f"{row.output} cannot be written: {error.strerror}")
-            return msgspec.structs.replace(row, sha256=None, output=None, error=problem)
+    def _write_faces(self, row: Row, faces: dict[str, bytes]) -> Row:
+        for name in row.outputs:
+            try:
+                with replace_file(self._folder / name) as file:
+                    file.write(faces[name])
+            except OSError as error:
+                if error.errno in _DISK_FULL:
+                    raise
+                problem = Problem("unwritable", f"{name} cannot be written: {error.strerror}")
+                return msgspec.structs.replace(row, sha256=None, output=None, guesses=[], error=problem)
         return row
 
 
@@ -217,18 +220,37 @@ class PhotoWorker:
             raise
         except Eye2FaceError as error:
             return PhotoResult(job.photo, [row(error=_problem(job.photo, error))])
-        faces = {self._file_name(job, face): face for face in synthesis.faces}
-        row = partial(row, len(faces) + len(synthesis.refused))
-        rows = [row(face.eye, face.quality, name) for name, face in faces.items()]
+        row = partial(row, len(synthesis.faces) + len(synthesis.refused))
+        rows, files = list[Row](), dict[str, bytes]()
+        for face in synthesis.faces:
+            drawn = self._encode(job, face)
+            rows.append(self._describe(row, face, [*drawn]))
+            files |= drawn
         rows += [row(each.eye, error=_problem(job.photo, each.error)) for each in synthesis.refused]
-        format, label = self._options.format, self._options.label
-        files = {name: self._marker.encode(face, format, label=label) for name, face in faces.items()}
         return PhotoResult(job.photo, rows, files)
 
-    def _file_name(self, job: PhotoJob, face: Face) -> str:
+    def _encode(self, job: PhotoJob, face: Face) -> dict[str, bytes]:
+        """The files of a face by their names: one of each guess, or one of all."""
+        format, label = self._options.format, self._options.label
+        if self._options.grid:
+            return {self._file_name(job, face): self._marker.encode_grid(face, format, label=label)}
+        return {
+            self._file_name(job, face, guess): self._marker.encode(face, format, label=label, guess=guess)
+            for guess in range(self._options.synthesis.guesses)
+        }
+
+    def _describe(self, row: partial[Row], face: Face, names: list[str]) -> Row:
+        """The row of a face, with the names of its files."""
+        asked = self._options.synthesis
+        guesses = [Guess(guess, asked.seed, name) for guess, name in enumerate(names[1:], 1)]
+        spread = face.spread if asked.guesses > 1 else None
+        return row(face.eye, face.quality, names[0], face.certainty, guesses, spread)
+
+    def _file_name(self, job: PhotoJob, face: Face, guess: int = 0) -> str:
         number = face.eye.person if self._options.synthesis.person == "all" else 0
         ending = "jpg" if self._options.format == "jpeg" else self._options.format
-        return f"{job.stem}.face{f'-{number}' if number else ''}.{ending}"
+        suffix = (f"-{number}" if number else "") + (f".guess-{guess}" if guess else "")
+        return f"{job.stem}.face{suffix}.{ending}"
 
 
 def max_photo_bytes(settings: Settings) -> int:
@@ -266,7 +288,8 @@ def _problem(photo: Path, error: Exception | None) -> Problem:
 def _plan_stems(photos: list[Path], folder: Path, manifest: Manifest) -> list[str]:
     """Unique beginnings of each photo's file names: those of earlier runs stay, and no input is overwritten.
 
-    `a.jpg` gives `a`, for `a.face.png` and the second person's `a.face-1.png`; `a-2` if `a` is taken.
+    `a.jpg` gives `a`, for `a.face.png`, its guess `a.face.guess-1.png` and the second person's
+    `a.face-1.png`; `a-2` if `a` is taken.
     """
     inputs = [os.path.split(os.path.realpath(photo)) for photo in [*map(str, photos), *manifest.rows]]
     earlier = {photo: _stem_of_rows(rows) for photo, rows in manifest.rows.items()}
@@ -294,6 +317,6 @@ def _stem_of_rows(rows: list[Row]) -> str | None:
 
 
 def _stem_of_face(name: str) -> str | None:
-    """`a` of `a.face.png` and `a.face-1.jpg`; None for other names."""
+    """`a` of `a.face.png` and `a.face-1.guess-2.jpg`; None for other names."""
     match = re.search(FACE_NAME, name)
     return match and match[1]

@@ -22,8 +22,10 @@ from service.vision.eyes import Eye, Quality
 
 NAME: Final = "manifest.jsonl"
 
-FACE_NAME: Final = r"\A([^/\0]+)\.face(-\d+)?\.(png|jpg|webp)\Z"
+FACE_NAME: Final = r"\A([^/\0]+)\.face(-\d+)?(\.guess-\d+)?\.(png|jpg|webp)\Z"
 """The names of faces, which lead to no other folder; the first group is the stem."""
+
+_FaceName = Annotated[str, msgspec.Meta(pattern=FACE_NAME)]
 
 _ROW_START: Final = b'{"input": "'
 _MAX_ROW_BYTES: Final = 1 << 16
@@ -37,6 +39,15 @@ class Problem:
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """A further face of an eye: its number from 1, and its file beside the manifest."""
+
+    guess: int
+    seed: int
+    output: _FaceName
+
+
 class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One eye of a photo, with its face or the error in place of one."""
 
@@ -46,8 +57,16 @@ class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     num_rows: Annotated[int, msgspec.Meta(ge=1)] = 1  # of this photo in this run
     eye: Eye | None = None  # as POST /eyes has it
     quality: Quality | None = None
-    output: Annotated[str, msgspec.Meta(pattern=FACE_NAME)] | None = None  # the face, beside the manifest
+    output: _FaceName | None = None  # the face, beside the manifest
+    certainty: float | None = None  # as POST /synthesize has it, and spread
+    guesses: list[Guess] = []
+    spread: float | None = None
     error: Problem | None = None
+
+    @property
+    def outputs(self) -> list[str]:
+        """The names of its faces, the default one first."""
+        return [name for name in (self.output, *(each.output for each in self.guesses)) if name]
 
 
 class ForeignManifest(Eye2FaceError):
@@ -78,7 +97,7 @@ class Manifest:
         """The SHA-256 of the photo's bytes if this run has drawn it and all its faces are there."""
         rows = self.rows.get(photo, [])
         is_done = all(
-            row.run == run and row.sha256 and (not row.output or os.path.isfile(self._folder / row.output))
+            row.run == run and row.sha256 and all(os.path.isfile(self._folder / name) for name in row.outputs)
             for row in rows
         )
         return rows[0].sha256 if rows and is_done else None
@@ -124,7 +143,7 @@ class Manifest:
     def _take(self, rows: list[Row]) -> None:
         self.rows.pop(rows[0].input, None)  # the latest run stands last
         self.rows[rows[0].input] = rows
-        self.outputs.update(row.output for row in rows if row.output)
+        self.outputs.update(name for row in rows for name in row.outputs)
 
 
 def render_row(row: Row) -> str:
@@ -160,14 +179,15 @@ def write_parquet(rows: list[Row], path: Path) -> None:
     import pyarrow
     import pyarrow.parquet
 
-    text, integer = pyarrow.string(), pyarrow.int32()
-    types: dict[object, object] = {float: pyarrow.float64(), int: integer}
+    text, number, integer = pyarrow.string(), pyarrow.float64(), pyarrow.int64()
+    types: dict[object, object] = {float: number, int: integer}
 
-    def struct(kind: type[Eye | Quality | Problem]) -> object:
+    def struct(kind: type[Eye | Quality | Guess | Problem]) -> object:
         return pyarrow.struct({each.name: types.get(each.type, text) for each in fields(kind)})
 
     columns = {"input": text, "sha256": text, "run": text, "num_rows": integer, "eye": struct(Eye)}
-    columns |= {"quality": struct(Quality), "output": text, "error": struct(Problem)}
+    columns |= {"quality": struct(Quality), "output": text, "certainty": number}
+    columns |= {"guesses": pyarrow.list_(struct(Guess)), "spread": number, "error": struct(Problem)}
     # A file's name may hold bytes that are no UTF-8, which Parquet's strings may not.
     text = json.dumps([msgspec.to_builtins(row) for row in rows], ensure_ascii=False)
     try:

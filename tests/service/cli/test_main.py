@@ -191,6 +191,33 @@ def test_one_photo_becomes_one_file_in_the_format_of_its_ending(
     assert {path.name for path in tmp_path.iterdir()} == {"photos", name}
 
 
+def test_several_guesses_become_a_grid_in_one_file(
+    photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ("synthesize", photo, "--guesses", 3, "--seed", 7, "-o")
+    assert run(*command, tmp_path / "grid.png", "--json") == 0
+    row = json.loads(capsys.readouterr().out)
+    assert row["output"] == str(tmp_path / "grid.png") and row["guesses"] == [] and row["spread"] > 0
+    assert run(*command, tmp_path / "faces") == 0
+    grid = np.asarray(PIL.Image.open(tmp_path / "grid.png"))
+    names = ("face.png", "face.guess-1.png", "face.guess-2.png")
+    faces = [np.asarray(PIL.Image.open(tmp_path / "faces" / f"astronaut.{name}")) for name in names]
+    np.testing.assert_array_equal(
+        grid, np.vstack([np.hstack(faces[:2]), np.hstack([faces[2], 0 * faces[2]])])
+    )
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--guesses", 0), ("--guesses", 17), ("--seed", -1), ("--seed", 2**32)]
+)
+def test_guesses_and_seed_have_limits(
+    photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, value: int
+) -> None:
+    assert run("synthesize", photo, "-o", tmp_path / "faces", option, value) == 2
+    assert f"Invalid value for '{option}'" in capsys.readouterr().err
+    assert not (tmp_path / "faces").exists()
+
+
 def test_a_folder_may_have_the_name_of_a_picture(photo: Path, tmp_path: Path) -> None:
     assert run("synthesize", photo, "-o", f"{tmp_path}/new.png/") == 0
     assert run("synthesize", photo, "-o", f"{tmp_path}/new.gif/") == 0

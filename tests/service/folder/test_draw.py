@@ -108,10 +108,47 @@ def test_another_question_a_changed_photo_and_a_lost_face_are_done_again(
     assert sorted(path.name for path in faces.glob("*.png")) == ["one.face.png", "two.face.png"]
 
 
+def test_guesses_have_files_beside_the_face_and_are_listed(photos: Path, tmp_path: Path) -> None:
+    faces = tmp_path / "faces"
+    run(photos, "-o", faces, "--person", "all", "--guesses", "3", "--seed", "7")
+    rows = {str(row["output"]): row for row in rows_of(faces) if row["output"]}
+    assert rows["two.face-1.png"]["guesses"] == [
+        {"guess": 1, "seed": 7, "output": "two.face-1.guess-1.png"},
+        {"guess": 2, "seed": 7, "output": "two.face-1.guess-2.png"},
+    ]
+    drawn = {
+        fakes.pixels_of((faces / f"one.face{each}.png").read_bytes()) for each in ("", ".guess-1", ".guess-2")
+    }
+    assert len(drawn) == 3 and len(list(faces.glob("*.png"))) == 9
+    one = rows["one.face.png"]
+    assert 0 <= float(str(one["certainty"])) <= 1 and float(str(one["spread"])) > 0
+    table = pyarrow.parquet.read_table(faces / "manifest.parquet").to_pylist()
+    assert one in table
+
+
+def test_another_number_seed_or_a_lost_guess_is_done_again(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo, faces = photos / "one.jpg", tmp_path / "faces"
+    guess = faces / "one.face.guess-1.png"
+    run(photo, "-o", faces, "--guesses", "2")
+    face, first = (fakes.pixels_of(each.read_bytes()) for each in (faces / "one.face.png", guess))
+    run(photo, "-o", faces, "--guesses", "2", "--seed", "1")
+    assert fakes.pixels_of(guess.read_bytes()) != first
+    assert fakes.pixels_of((faces / "one.face.png").read_bytes()) == face
+    run(photo, "-o", faces, "--guesses", "3")
+    assert fakes.pixels_of(guess.read_bytes()) == first
+    guess.unlink()
+    run(photo, "-o", faces, "--guesses", "3")
+    assert guess.is_file() and "done before" not in capsys.readouterr().err
+    run(photo, "-o", faces, "--guesses", "3")
+    assert "(1 were done before)" in capsys.readouterr().err
+
+
 def test_faces_among_the_photos_are_not_taken_for_photos(photos: Path) -> None:
-    run(photos, "-o", photos)
+    run(photos, "-o", photos, "--guesses", "2")
     before = sorted(path.name for path in photos.iterdir())
-    run(photos, "-o", photos)
+    run(photos, "-o", photos, "--guesses", "2")
     assert sorted(path.name for path in photos.iterdir()) == before
     run(photos, "-o", photos, "--format", "webp")
     run(photos, "-o", photos, "--format", "webp")
@@ -249,18 +286,19 @@ def test_a_face_that_cannot_be_written_is_told_and_tried_again(
     victim.write_bytes(b"mine")
     (faces / "one.face.png").symlink_to(victim)
     (faces / ".one.face.png.part").symlink_to(victim)
-    (faces / "two.face-1.png").mkdir()
-    assert run(photos, "-o", faces, "--person", "all") == 1
+    (faces / "two.face-1.guess-1.png").mkdir()
+    command = (photos, "-o", faces, "--person", "all", "--guesses", "2")
+    assert run(*command) == 1
     told = capsys.readouterr().err
     assert "1 of 3 photos have a face" in told
     assert "one.jpg: one.face.png cannot be written: Not a regular file\n" in told
-    assert "two.png: two.face-1.png cannot be written: Not a regular file\n" in told
+    assert "two.png: two.face-1.guess-1.png cannot be written: Not a regular file\n" in told
     assert victim.read_bytes() == b"mine"
     (faces / "one.face.png").unlink()
-    (faces / "two.face-1.png").rmdir()
-    assert run(photos, "-o", faces, "--person", "all") == 1
+    (faces / "two.face-1.guess-1.png").rmdir()
+    assert run(*command) == 1
     assert "2 of 3 photos have a face" in (told := capsys.readouterr().err) and "(1 were done before)" in told
-    assert len(list(faces.glob("*.png"))) == 3
+    assert len(list(faces.glob("*.png"))) == 6
 
 
 def test_a_full_disk_ends_the_run_with_the_files_name(

@@ -13,6 +13,7 @@ from service.folder.manifest import (
     NAME,
     FolderInUse,
     ForeignManifest,
+    Guess,
     Problem,
     Row,
     open_manifest,
@@ -29,7 +30,8 @@ def a_row(
 ) -> Row:
     if output is None:
         return Row(photo, sha256, "r", num_rows, error=Problem("no_eye_found", "No eye."))
-    return Row(photo, sha256, "r", num_rows, EYE, QUALITY, output)
+    guesses = [Guess(1, 2**32 - 1, output.replace(".png", ".guess-1.png"))]
+    return Row(photo, sha256, "r", num_rows, EYE, QUALITY, output, 0.25, guesses, 20.5)
 
 
 FOREIGN: list[dict[str, Any]] = [
@@ -38,7 +40,8 @@ FOREIGN: list[dict[str, Any]] = [
     {"output": "../a.face.png"}, {"output": "/tmp/a.face.png"}, {"output": "a.face.png/.."},
     {"output": "a.face.png\n"}, {"output": "a\0.face.png"}, {"output": ".."}, {"output": ""}, {"output": 1},
     {"output": "a.png"}, {"eye": {"x": 1}}, {"eye": []}, {"quality": "good"}, {"error": {}},
-    {"error": {"code": 1, "detail": ""}},
+    {"error": {"code": 1, "detail": ""}}, {"certainty": "high"}, {"guesses": ["a.face.guess-1.png"]},
+    {"guesses": [{"guess": 1, "seed": 0, "output": "../a.face.guess-1.png"}]},
 ]  # fmt: skip
 """Changes of a row that this program did not make."""
 
@@ -54,7 +57,7 @@ def test_rows_are_read_again(tmp_path: Path) -> None:
         manifest.add(rows)
     with open_manifest(tmp_path) as manifest:
         assert manifest.rows == {"/a.jpg": rows}
-        assert manifest.outputs == {"a.face.png"}
+        assert manifest.outputs == {"a.face.png", "a.face.guess-1.png"}
 
 
 def test_the_latest_rows_of_a_photo_count(tmp_path: Path) -> None:
@@ -83,16 +86,18 @@ def test_what_a_kill_cut_off_is_forgotten(tmp_path: Path, cut: int) -> None:
         assert manifest.rows.keys() == {"/a.jpg", "/c.jpg"}
 
 
-def test_a_photo_is_done_with_its_bytes_while_its_run_and_its_face_are_the_same(tmp_path: Path) -> None:
-    rows = [a_row(output="a.face.png")]
-    (tmp_path / "a.face.png").touch()
+def test_a_photo_is_done_with_its_bytes_while_its_run_and_its_faces_are_the_same(tmp_path: Path) -> None:
+    row = a_row(output="a.face.png")
     with open_manifest(tmp_path) as manifest:
-        manifest.add(rows)
-        assert manifest.done_sha256("/a.jpg", "r") == "1"
-        assert manifest.done_sha256("/a.jpg", "another run") is None
-        assert manifest.done_sha256("/b.jpg", "r") is None
-        (tmp_path / "a.face.png").unlink()
-        assert manifest.done_sha256("/a.jpg", "r") is None
+        manifest.add([row])
+        for missing in row.outputs:
+            for name in row.outputs:
+                (tmp_path / name).touch()
+            assert manifest.done_sha256("/a.jpg", "r") == "1"
+            assert manifest.done_sha256("/a.jpg", "another run") is None
+            assert manifest.done_sha256("/b.jpg", "r") is None
+            (tmp_path / missing).unlink()
+            assert manifest.done_sha256("/a.jpg", "r") is None
 
 
 @pytest.mark.parametrize(
