@@ -18,9 +18,9 @@ from service.vision.photo import Photo
 
 T = TypeVar("T")
 
-PIXELS_PART_OF_MEMORY: Final = 2
-"""Pixels may take 1/2 of the memory: else three small files of 50 million pixels each would end a service
-that has 2 GB."""
+MEMORY_FRACTION: Final = 0.5
+"""Of the memory, for pixels: with more, three small files of 50 million pixels each would end a service that
+has 2 GB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,4 +125,4 @@ class InProcessReader:
 
 def pixel_memory(num_users: int) -> MemoryBudget:
     """The memory budget for pixels of `num_users` threads or processes."""
-    return MemoryBudget(count_memory() // PIXELS_PART_OF_MEMORY, num_users)
+    return MemoryBudget(int(count_memory() * MEMORY_FRACTION), num_users)

@@ -18,8 +18,8 @@ FACE_FRAME_VERSION = 2
 """Changes whenever a face lies elsewhere in its frame. Version 1 had its eyes at
 0.34, 0.66 and 0.38."""
 
-MAX_OUTSIDE = 0.08
-"""Photos with more than this part of the face beyond their border are rejected. It keeps 97 in 100 of
+MAX_FRACTION_OUTSIDE = 0.08
+"""Photos with more than this fraction of the face beyond their border are rejected. It keeps 97 in 100 of
 FairFace's tight crops, where 0.05 keeps 86."""
 
 EYE_SIZE, WIDE_SIZE, FACE_SIZE = 64, 96, 128
@@ -29,7 +29,7 @@ EYE_SIZE, WIDE_SIZE, FACE_SIZE = 64, 96, 128
 def align_face(
     photo: Image, right: tuple[float, float], left: tuple[float, float], size: int
 ) -> tuple[Image, float]:
-    """The aligned face, size x size x 3 uint8, and the part of it beyond the photo, where the border repeats.
+    """The aligned face, size x size x 3 uint8, and its fraction beyond the photo, where the border repeats.
 
     `right` and `left` are the centers of the subject's eyes in pixels of `photo`.
 
@@ -60,14 +60,14 @@ def align_face(
     face = cv2.warpAffine(photo, frame_to_photo, (canvas, canvas), flags=flags, borderMode=border)
     if canvas != size:
         face = cv2.resize(face, (size, size), interpolation=cv2.INTER_AREA)
-    return np.asarray(face, dtype=np.uint8), _part_outside(frame_to_photo, canvas, photo.shape)
+    return np.asarray(face, dtype=np.uint8), _fraction_outside(frame_to_photo, canvas, photo.shape)
 
 
 def _scaled(point: tuple[float, float], scale: float) -> tuple[float, float]:
     return (point[0] + 0.5) * scale - 0.5, (point[1] + 0.5) * scale - 0.5
 
 
-def _part_outside(frame_to_photo: np.ndarray, size: int, photo_shape: tuple[int, ...]) -> float:
+def _fraction_outside(frame_to_photo: np.ndarray, size: int, photo_shape: tuple[int, ...]) -> float:
     grid = np.linspace(0, size - 1, 64)
     u, v = np.meshgrid(grid, grid)
     points = frame_to_photo @ np.stack([u.ravel(), v.ravel(), np.ones(u.size)])

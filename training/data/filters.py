@@ -58,7 +58,7 @@ def sharpness(face: Image) -> float:
 def usable_eyes(face: Image, eyes_EHWC: Image) -> tuple[bool, bool]:
     """Whether the right and the left eye can be seen; neither can behind sunglasses."""
     contrast = [eye_contrast(face, eye) for eye in eyes_EHWC]
-    if max(contrast) < TINTED_CONTRAST and max(_skin_parts(face, eyes_EHWC)) < TINTED_SKIN:
+    if max(contrast) < TINTED_CONTRAST and max(_skin_fractions(face, eyes_EHWC)) < TINTED_SKIN:
         return False, False
     return contrast[0] >= MIN_EYE_CONTRAST, contrast[1] >= MIN_EYE_CONTRAST
 
@@ -82,17 +82,17 @@ def colorfulness(face: Image) -> float:
     return float((lab[:, 1:] - terms @ tone).std(axis=0).max())
 
 
-def _skin_parts(face: Image, eyes_EHWC: Image) -> list[float]:
-    """The part of each crop that has the color of the cheek below it and at least half its luma."""
+def _skin_fractions(face: Image, eyes_EHWC: Image) -> list[float]:
+    """The fraction of each crop that has the color of the cheek below it and at least half its luma."""
     face_lab = cv2.cvtColor(_sized(face, FACE), cv2.COLOR_RGB2LAB).astype(np.float32)
-    parts = []
+    fractions = []
     for eye, cheek in zip(eyes_EHWC, (face_lab[64:80, 30:48], face_lab[64:80, 80:98]), strict=True):
         skin = np.median(cheek.reshape(-1, 3), axis=0)
         smooth = cv2.GaussianBlur(_sized(eye, EYE), (0, 0), 1.5)
         lab = cv2.cvtColor(smooth, cv2.COLOR_RGB2LAB).astype(np.float32)[10:54, 6:58]
         far = np.hypot(lab[..., 1] - skin[1], lab[..., 2] - skin[2])
-        parts.append(float(np.mean((far < 14) & (lab[..., 0] > 0.5 * skin[0]))))
-    return parts
+        fractions.append(float(np.mean((far < 14) & (lab[..., 0] > 0.5 * skin[0]))))
+    return fractions
 
 
 def _luma(pixels: Image, size: int) -> NDArray[np.float32]:

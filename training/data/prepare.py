@@ -23,7 +23,7 @@ from training.data.face_alignment import (
     EYE_SIZE,
     FACE_FRAME_VERSION,
     FACE_SIZE,
-    MAX_OUTSIDE,
+    MAX_FRACTION_OUTSIDE,
     WIDE_SIZE,
     align_face,
 )
@@ -182,7 +182,7 @@ def crop_pair(
     if distance_px < MIN_EYE_DISTANCE_PX:
         return "too_small"
     face, outside = align_face(pixels, (right.x, right.y), (left.x, left.y), settings.face_size)
-    if outside > MAX_OUTSIDE:
+    if outside > MAX_FRACTION_OUTSIDE:
         return "outside_photo"
     if sharpness(face) < MIN_SHARPNESS:
         return "blurred"

@@ -9,7 +9,7 @@ import pytest
 from service.vision.images import Image
 from tests.drawn_faces import draw_photo
 from tests.drawn_people import Shot, make_person
-from training.data.face_alignment import LEFT_EYE_AT, MAX_OUTSIDE, RIGHT_EYE_AT, align_face
+from training.data.face_alignment import LEFT_EYE_AT, MAX_FRACTION_OUTSIDE, RIGHT_EYE_AT, align_face
 
 RED, GREEN = (255, 0, 0), (0, 255, 0)
 
@@ -65,8 +65,8 @@ def test_the_part_beyond_the_photo_is_told() -> None:
     # The frame is 100 px wide and begins at (0, 0) when the eyes are 40 px apart at 35 % of its height.
     assert align_face(photo, (29.5, 34.5), (69.5, 34.5), 64)[1] == 0
     assert align_face(photo, (29.5 - 50, 34.5), (69.5 - 50, 34.5), 64)[1] == pytest.approx(0.5, abs=0.02)
-    assert align_face(photo, (29.5 - 6, 34.5), (69.5 - 6, 34.5), 64)[1] < MAX_OUTSIDE
-    assert align_face(photo, (29.5, 34.5 + 11), (69.5, 34.5 + 11), 64)[1] > MAX_OUTSIDE
+    assert align_face(photo, (29.5 - 6, 34.5), (69.5 - 6, 34.5), 64)[1] < MAX_FRACTION_OUTSIDE
+    assert align_face(photo, (29.5, 34.5 + 11), (69.5, 34.5 + 11), 64)[1] > MAX_FRACTION_OUTSIDE
 
 
 def test_beyond_the_photo_its_border_goes_on() -> None:
