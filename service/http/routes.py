@@ -234,9 +234,7 @@ async def synthesize_batch(request: Request) -> Response:
         subject, pipeline = PhotoRequest(upload.data, options), model.pipeline
         return Work(subject, pipeline.read, pipeline.draw, partial(finish, upload))
 
-    def hold(result: BatchResult) -> None:
-        request.state.body.grow(result.num_bytes)
-
+    hold = lambda result: request.state.body.grow(result.num_bytes)  # noqa: E731
     with cancel_on_disconnect(request):
         drawn = await run_each(engine, work, uploads, deadline_ms, hold)
     results = [
@@ -347,11 +345,4 @@ def cancel_on_disconnect(request: Request) -> Iterator[None]:
 
 def synthesis_options(query: SynthesizeQuery, max_people: int) -> SynthesisOptions:
     """What the query asks of each photo."""
-    return SynthesisOptions(
-        eye=query.eye,
-        person=query.person,
-        input=query.input,
-        max_people=max_people,
-        guesses=query.guesses,
-        seed=query.seed,
-    )
+    return SynthesisOptions(query.eye, query.person, query.input, max_people, query.guesses, query.seed)

@@ -23,8 +23,7 @@ Text = Annotated[str, msgspec.Meta(max_length=300, pattern=r"\A[^\x00-\x1f\x7f]*
 
 Metrics = Annotated[dict[Text, float], msgspec.Meta(max_length=100)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
-SidePx = Annotated[int, msgspec.Meta(ge=1, le=4096)]
-NoiseSize = Annotated[int, msgspec.Meta(ge=1, le=4096)]
+Size = Annotated[int, msgspec.Meta(ge=1, le=4096)]
 
 _PREFIX: Final = "eye2face."
 _METADATA, _KEY, _VALUE = 14, 1, 2

@@ -14,7 +14,7 @@ import math
 import struct
 import uuid
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Final, Self
 from xml.sax.saxutils import escape
@@ -91,8 +91,7 @@ class Marker:
         Raises:
             SigningFailed: it cannot be signed.
         """
-        pixels, digest = self._mark(face.guesses[guess], label=label)
-        return self._write(pixels, digest, format)
+        return self._encode(face.guesses[guess : guess + 1], format, label=label)
 
     def encode_grid(self, face: Face, format: FaceFormat, *, label: bool = False) -> bytes:
         """All guesses in one file, row by row, each marked as `encode` does.
@@ -100,22 +99,18 @@ class Marker:
         Raises:
             SigningFailed: it cannot be signed.
         """
-        marked = [self._mark(pixels, label=label)[0] for pixels in face.guesses]
-        grid = _arrange(marked)
-        return self._write(grid, self._digest(grid), format)
+        return self._encode(face.guesses, format, label=label)
 
-    def _mark(self, pixels: Image, *, label: bool) -> tuple[Image, bytes]:
-        """The face with its label and watermark, and the digest that decides its pattern and ID."""
-        pixels = _draw_label(pixels) if label else pixels
-        digest = self._digest(pixels)
+    def _encode(self, faces: Iterable[Image], format: FaceFormat, *, label: bool) -> bytes:
+        """The faces in one file; each has its own watermark, and together they decide its ID."""
+        faces = [_draw_label(face) if label else face for face in faces]
+        digests = [hmac.digest(self._secret, face.tobytes(), "sha256") for face in faces]
         if self._signs is not None:
-            pixels = add_watermark(pixels, self._signs[digest[-1] % NUM_PATTERNS])
-        return pixels, digest
-
-    def _digest(self, pixels: Image) -> bytes:
-        return hmac.digest(self._secret, pixels.tobytes(), "sha256")
-
-    def _write(self, pixels: Image, digest: bytes, format: FaceFormat) -> bytes:
+            patterns = [self._signs[digest[-1] % NUM_PATTERNS] for digest in digests]
+            faces = [*map(add_watermark, faces, patterns)]
+        pixels, digest = _arrange(faces), digests[0]
+        if len(faces) > 1:
+            digest = hmac.digest(self._secret, b"".join(digests), "sha256")
         now = datetime.now(UTC).isoformat(timespec="seconds")
         file = _add_xmp(encode(pixels, format), format, self._write_xmp(digest, now), pixels.shape)
         if self._signer is None:

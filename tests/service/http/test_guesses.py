@@ -84,11 +84,11 @@ def test_more_guesses_of_all_people_than_memory_is_kept_for_are_refused(client: 
 def test_a_grid_shows_all_guesses_row_by_row(
     client: TestClient, photo: bytes, guesses: int, columns: int, rows: int
 ) -> None:
-    query = f"/synthesize?layout=grid&guesses={guesses}&seed=3"
+    query = f"/synthesize?layout=grid&label=true&guesses={guesses}&seed=3"
     grid = pixels(client.post(query, content=photo, headers=JPEG).content)
     assert grid.shape == (rows * 128, columns * 128, 3)
     cells = grid.reshape(rows, 128, columns, 128, 3).swapaxes(1, 2).reshape(-1, 128, 128, 3)
-    (face,) = faces_of(client, photo, f"guesses={max(2, guesses)}&seed=3")
+    (face,) = faces_of(client, photo, f"label=true&guesses={max(2, guesses)}&seed=3")
     np.testing.assert_array_equal(cells[:guesses], images_of(face)[:guesses])
     assert not cells[guesses:].any()
 

@@ -31,6 +31,22 @@ def test_noise_makes_other_faces_and_no_other_certainty(tmp_path: Path) -> None:
     np.testing.assert_array_equal(faces_GHWC[:1], synthesizer(eye_BHWC))
 
 
+def test_on_a_cpu_a_run_has_four_eyes_at_most(tmp_path: Path) -> None:
+    synthesizer, sizes = Synthesizer.load(fakes.tiny_model(tmp_path / "tiny.onnx"), device="cpu"), list[int]()
+    synthesizer.observe = sizes.append
+    eyes_BHWC = np.random.default_rng(0).integers(0, 256, (10, 64, 64, 3), dtype=np.uint8)
+    noise_BD = guess_noise(10, seed=1, size=synthesizer.info.noise_size)
+    faces_BHWC, certainty_B = synthesizer.draw(eyes_BHWC, noise_BD)
+    assert sizes == [4, 4, 2]
+    for number in range(10):
+        alone = synthesizer.draw(eyes_BHWC[number : number + 1], noise_BD[number : number + 1])
+        np.testing.assert_array_equal(faces_BHWC[number], alone[0][0])
+        assert certainty_B[number] == pytest.approx(alone[1][0])
+    synthesizer.device = "cuda"
+    synthesizer.draw(eyes_BHWC, noise_BD)
+    assert sizes[-1] == 10
+
+
 def test_the_noise_of_a_guess_is_the_same_for_ever() -> None:
     noise_GD = guess_noise(3, seed=2**32 - 1, size=128)
     assert noise_GD.shape == (3, 128) and noise_GD.dtype == np.float32 and not noise_GD[0].any()
