@@ -1,7 +1,9 @@
-// One person's card: the eye, the face that was drawn from it, how well the eye is seen, and the other eye.
+// One person's card: the eye, the faces that were drawn from it, how well the eye is seen, and the other eye.
 import { service } from "./ask.js";
 import { drawCrop } from "./crop.js";
-import { explain, firstMissed, geometry, judge, timings } from "./words.js";
+import { choicesOf, guessesOf, manyOf, wanted } from "./guesses.js";
+import { explain, firstMissed, geometry, judge, tellCertainty, timings } from "./words.js";
+import { saveZip } from "./zip.js";
 
 const SURE = 0.9; // an eye of a lower score is looked at before its face is shown; 98 in 100 eyes have more
 
@@ -10,6 +12,11 @@ export class Card {
   #person;
   #onChoose;
   #eyes = [];
+  #eye; // the one that the faces are drawn from
+  #guesses = [];
+  #large; // the guess that is shown large
+  #isUnfound = false;
+  #seed = 0;
 
   constructor(person, onChoose) {
     [this.#person, this.#onChoose] = [person, onChoose];
@@ -19,6 +26,9 @@ export class Card {
       title: find("h2"),
       eye: find(".eye canvas"),
       faces: find(".faces"),
+      told: find(".told"),
+      guesses: find(".guesses"),
+      many: find(".many"),
       warning: find(".warning"),
       wipe: find(".wipe input"),
       choice: find(".choice"),
@@ -28,6 +38,7 @@ export class Card {
     const { wipe, warning } = this.#parts;
     wipe.addEventListener("input", () => this.element.style.setProperty("--face", wipe.value / 100));
     warning.querySelector("button").addEventListener("click", () => this.#trust());
+    this.#listenForMany();
     this.setTitle(1);
     this.#setLook("empty");
   }
@@ -57,27 +68,65 @@ export class Card {
     return this.element.matches(".doubted");
   }
 
-  /** The eye and the faces as they are shown. */
+  /** The eye as it is shown, and its guesses. */
   get pictures() {
-    const faces = [...this.#parts.faces.querySelectorAll("img")].map((image) => image.src);
-    return { eye: this.#parts.eye.toDataURL(), faces };
+    return { eye: this.#parts.eye.toDataURL(), guesses: this.#guesses };
   }
 
-  /** Shows the faces that were drawn from one eye. */
-  async show(faces, { timings_ms, isUnfound }, photo) {
-    const [{ eye, quality }] = faces;
+  /** What is asked to draw from an eye of this person, as often as was chosen. */
+  queryOf(eye) {
+    const base = this.#isUnfound ? { input: "eye" } : { person: eye.person };
+    const number = this.#parts.many.querySelector(":checked").value;
+    return { ...base, eye: eye.side, ...manyOf(Number(number), this.#seed) };
+  }
+
+  /** Shows the guesses that were drawn from one eye, the default one large. */
+  async show(face, { timings_ms, query }, photo) {
+    const { eye, quality } = face;
+    [this.#eye, this.#isUnfound] = [eye, query.input === "eye"];
+    [this.#guesses, this.#seed] = [guessesOf(face), query.seed ?? 0];
     drawCrop(this.#parts.eye, photo, eye);
-    const figures = faces.map((face) => figureOf(face, this.#parts.eye));
-    await Promise.all(figures.map((figure) => figure.querySelector("img").decode()));
-    this.#parts.faces.replaceChildren(...figures);
+    await this.#enlarge(this.#guesses[0]);
+    this.#listGuesses();
+    this.#parts.told.textContent = tellCertainty(face);
     if (this.#eyes.length === 0) this.setEyes([{ ...eye, quality }]);
     this.#check(eye.side);
     this.#listQuality(quality);
     this.#parts.tables.replaceChildren(
-      tableOf("The eye", geometry(eye, quality)), tableOf("How long it took, all people together", timings(timings_ms)),
+      tableOf("The eye", geometry(face)), tableOf("How long it took, all people together", timings(timings_ms)),
     );
-    this.#warn(eye.score, isUnfound);
+    this.#warn(eye.score, this.#isUnfound);
     this.element.ariaBusy = "false";
+  }
+
+  async #enlarge(guess) {
+    this.#large = guess;
+    const figure = figureOf(guess, this.#guesses, this.#eye, this.#parts.eye);
+    await figure.querySelector("img").decode();
+    if (this.#large === guess) this.#parts.faces.replaceChildren(figure);
+  }
+
+  #listGuesses() {
+    const { guesses, many } = this.#parts;
+    const number = this.#guesses.length;
+    guesses.replaceChildren(guesses.firstElementChild, ...choicesOf(this.#guesses, `guess-${this.#person}`, (guess) => this.#enlarge(guess)));
+    for (const radio of many.querySelectorAll("input")) radio.checked = Number(radio.value) === number;
+    guesses.hidden = number === 1;
+    many.querySelector("button").hidden = number === 1;
+  }
+
+  #listenForMany() {
+    for (const radio of this.#parts.many.querySelectorAll("input")) {
+      [radio.name, radio.checked] = [`many-${this.#person}`, Number(radio.value) === wanted.guesses];
+      radio.addEventListener("change", () => {
+        wanted.guesses = Number(radio.value);
+        this.#onChoose(this.#eye);
+      });
+    }
+    this.#parts.many.querySelector("button").addEventListener("click", () => {
+      this.#seed += 1;
+      this.#onChoose(this.#eye);
+    });
   }
 
   /** Says why there is no face, and shows the eye. */
@@ -157,20 +206,23 @@ function copyOf(template) {
 }
 
 /** A face, with the eye at its place behind it, and what can be done with it. */
-function figureOf(face, crop) {
+function figureOf({ src, file }, guesses, { side }, crop) {
   const figure = copyOf("face");
   const [image, eye] = [figure.querySelector("img"), figure.querySelector("canvas")];
-  image.src = `data:image/${face.format};base64,${face.image}`;
-  eye.className = face.eye.side;
+  image.src = src;
+  eye.className = side;
   eye.getContext("2d").drawImage(crop, 0, 0);
-  const [save, copy] = figure.querySelectorAll("a, button");
-  save.href = image.src;
-  save.download = `face-${face.eye.person + 1}-${face.eye.side}.${face.format}`;
+  const [save, copy, all] = figure.querySelectorAll("a, button");
+  save.href = src;
+  save.download = `face-${file}`;
   copy.hidden = !navigator.clipboard?.write; // browsers offer it to local pages and over HTTPS
   copy.addEventListener("click", async () => {
     await navigator.clipboard.write([new ClipboardItem({ "image/png": pngOf(image) })]);
     copy.textContent = "Copied";
   });
+  all.hidden = guesses.length === 1;
+  all.textContent = `All ${guesses.length} (zip)`;
+  all.addEventListener("click", () => saveZip(guesses.map((each) => [`face-${each.file}`, each.src]), "faces.zip"));
   return figure;
 }
 

@@ -1,27 +1,28 @@
 // The faces of this session: open one again, compare two, download all.
-import { zip } from "./zip.js";
+import { saveZip } from "./zip.js";
 
 export class History {
   #find;
   #onOpen;
-  #faces = []; // name and bytes of each file that is listed
-  #seen = new Map(); // photo -> the names of its eyes that are listed
+  #files = []; // name and address of each guess
+  #seen = new Map(); // photo -> the names of its guesses
 
   constructor({ find, onOpen }) {
     [this.#find, this.#onOpen] = [find, onOpen];
-    find("zip").addEventListener("click", () => save(zip(this.#faces), "faces.zip"));
+    find("zip").addEventListener("click", () => saveZip(this.#files, "faces.zip"));
     find("drawn-before").addEventListener("change", () => this.#compare());
   }
 
-  /** Lists the faces of one eye, once. */
-  add(photo, eye, { eye: crop, faces }) {
+  /** Lists the default guess of an eye, and keeps all of them for the archive, each once. */
+  add(photo, { eye, guesses }) {
     const seen = this.#seen.get(photo) ?? new Set();
-    const name = `${eye.person} ${eye.side}`;
-    if (seen.has(name)) return;
-    this.#seen.set(photo, seen.add(name));
-    for (const face of faces) this.#faces.push([this.#fileOf(photo, eye, face), bytesOf(face)]);
-    this.#find("drawn-before").prepend(...faces.map((face) => this.#entryOf(photo, crop, face)));
+    this.#seen.set(photo, seen);
+    if (!seen.has(guesses[0].file)) this.#find("drawn-before").prepend(this.#entryOf(photo, eye, guesses[0].src));
     this.#find("history").hidden = this.#find("drawn-before").children.length < 2;
+    for (const { file, src } of guesses.filter((guess) => !seen.has(guess.file))) {
+      seen.add(file);
+      this.#files.push([`${this.#files.length + 1}-${photo.name.replace(/\.\w+$/, "")}-${file}`, src]);
+    }
   }
 
   #entryOf(photo, crop, face) {
@@ -42,15 +43,4 @@ export class History {
     this.#find("compared").replaceChildren(...pairs);
     this.#find("compared").hidden = ticked.length < 2;
   }
-
-  #fileOf(photo, { person, side }, face) {
-    const [, format] = /^data:image\/(\w+)/.exec(face);
-    return `${this.#faces.length + 1}-${photo.name.replace(/\.\w+$/, "")}-${person + 1}-${side}.${format}`;
-  }
-}
-
-const bytesOf = (url) => Uint8Array.from(atob(url.slice(url.indexOf(",") + 1)), (byte) => byte.charCodeAt(0));
-
-function save(file, name) {
-  Object.assign(document.createElement("a"), { href: URL.createObjectURL(file), download: name }).click();
 }

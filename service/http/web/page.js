@@ -5,6 +5,7 @@ import { apiKey, ask, Problem, service } from "./ask.js";
 import { offerCamera } from "./camera.js";
 import { Card } from "./card.js";
 import { drawMiddle } from "./crop.js";
+import { manyOf, wanted } from "./guesses.js";
 import { History } from "./history.js";
 import { Marks } from "./marks.js";
 import { showProgram } from "./program.js";
@@ -31,7 +32,7 @@ function start(file) {
   clearProblem();
   if (shown.src) URL.revokeObjectURL(shown.src);
   shown.src = URL.createObjectURL(file);
-  again = () => draw({ person: "all" });
+  again = () => draw({ person: "all", ...manyOf(wanted.guesses) });
   if (service.needs_key && !apiKey.get()) askForKey("Your photo is sent once you have entered a key.");
   else again();
 }
@@ -64,6 +65,7 @@ async function draw(query) {
   } catch (problem) {
     if (!current()) return;
     if (problem.code === "unsupported_format") return startConverted(problem, current);
+    if (problem.code === "invalid_parameter" && query.guesses) return draw({ person: "all" }); // too many people
     dropCards();
     if (problem.isOfAnEye) say(`No face: ${explain(problem)[0].toLowerCase()}.`);
     else showProblem(problem);
@@ -76,21 +78,20 @@ async function draw(query) {
 
 async function showAnswer(answer, query) {
   dropCards();
-  const people = Map.groupBy(answer.faces, (face) => face.eye.person);
-  await Promise.all([...people].map(([person, faces]) => showFaces(cardOf(person), faces, answer, query)));
+  await Promise.all(answer.faces.map((face) => showFace(cardOf(face.eye.person), face, answer, query)));
   nameCards();
   marks.show(query.input === "eye" ? [] : [...chosen.values()], sizeOfPhoto());
   showResult();
   showProgram(answer, query);
-  if (people.size > 1) say(`Done: ${people.size} faces. They are guesses and no identification.`);
+  if (cards.size > 1) say(`Done: ${cards.size} people. Their faces are guesses and no identification.`);
   else sayOne(answer.faces[0].eye);
 }
 
-async function showFaces(card, faces, answer, query) {
-  const [file, { eye }] = [photo, faces[0]];
-  await card.show(faces, { timings_ms: answer.timings_ms, isUnfound: query.input === "eye" }, shown);
+async function showFace(card, face, { timings_ms }, query) {
+  const [file, { eye }] = [photo, face];
+  await card.show(face, { timings_ms, query }, shown);
   chosen.set(eye.person, eye);
-  const list = () => history.add(file, eye, card.pictures);
+  const list = () => history.add(file, card.pictures);
   if (!card.isDoubted) return list();
   card.onTrust = () => {
     list();
@@ -105,7 +106,7 @@ function sayOne(eye) {
 
 const nameOf = (eye) => `${eye.side} eye${cards.size > 1 ? ` of person ${eye.person + 1}` : ""}`;
 
-/** Draws one person again, from another eye. */
+/** Draws one person again: from another eye, or other guesses. */
 async function choose(eye) {
   const card = cards.get(eye.person);
   const mine = (card.latest = Symbol());
@@ -115,10 +116,10 @@ async function choose(eye) {
   clearProblem();
   card.await(eye.side);
   try {
-    const query = { person: eye.person, eye: eye.side };
+    const query = card.queryOf(eye);
     const answer = await ask("synthesize", query, photo);
     if (!current()) return;
-    await showFaces(card, answer.faces, answer, query);
+    await showFace(card, answer.faces[0], answer, query);
     marks.choose([...chosen.values()]);
     showProgram(answer, query);
     sayOne(eye);
@@ -246,7 +247,7 @@ listenForPhotos({
 offerCamera({ find, onPhoto: start, onProblem: showProblem });
 find("retry").addEventListener("click", () => again());
 find("as-eye").addEventListener("click", () => {
-  again = () => draw({ input: "eye" });
+  again = () => draw({ input: "eye", ...manyOf(wanted.guesses) });
   again();
 });
 function showTab() {

@@ -4,6 +4,10 @@ import { service } from "./ask.js";
 const find = (id) => document.getElementById(id);
 let programs = {};
 
+const GUESSES = `
+    for each in face.guesses:
+        Path(f"face-{number}-guess-{each.guess}.png").write_bytes(each.image)`;
+
 /** Offers the question that got this answer as curl and Python, and the answer as JSON. */
 export function showProgram(answer, query) {
   programs = { curl: curlOf(query), Python: pythonOf(query), JSON: jsonOf(answer) };
@@ -43,7 +47,7 @@ from eye2face import Client
 with Client("${base}"${key}) as client:
     synthesis = client.synthesize_faces("photo.jpg"${options})
 for number, face in enumerate(synthesis.faces):
-    Path(f"face-{number}.png").write_bytes(face.image)
+    Path(f"face-{number}.png").write_bytes(face.image)${query.guesses > 1 ? GUESSES : ""}
 `;
 }
 

@@ -1,7 +1,15 @@
 // A zip archive of files that need no compression. Source: PKWARE, APPNOTE.TXT 6.3.10, sections 4.3.7 to 4.3.16.
 
+/** Downloads files as one archive; each is a name and a data URL. */
+export function saveZip(files, name) {
+  const archive = zip(files.map(([file, url]) => [file, bytesOf(url)]));
+  Object.assign(document.createElement("a"), { href: URL.createObjectURL(archive), download: name }).click();
+}
+
+const bytesOf = (url) => Uint8Array.from(atob(url.slice(url.indexOf(",") + 1)), (byte) => byte.charCodeAt(0));
+
 /** The archive of files, each a name and its bytes. */
-export function zip(files) {
+function zip(files) {
   const [parts, directory] = [[], []];
   let offset = 0;
   for (const [file, bytes] of files) {

@@ -165,7 +165,8 @@ def test_a_tab_tells_which_marks_a_picture_bears(open_page: Open) -> None:
     page.wait_for_face_of("right eye")
     face = base64.b64decode((page.page.get_attribute(".person .face img", "src") or "").partition(",")[2])
     page.page.get_by_role("link", name="Verify a picture").press("Enter")
-    assert not page.page.is_visible("#result") and not page.page.is_visible("#verified")
+    expect(page.page.locator("#result")).not_to_be_visible()
+    assert not page.page.is_visible("#verified")
     page.drop(face, "face.png", "image/png")
     expect(page.page.locator("#status")).to_have_text("Done: It bears our watermark.")
     layers = page.page.inner_text("#layers")
@@ -292,11 +293,22 @@ def test_the_page_works_by_keyboard_alone(open_page: Open, tmp_path: Path) -> No
         press("Tab")
         expect(page.page.locator(f"{selector}:focus")).to_be_attached()
     expect(pictures.last).to_be_focused()
-    for name in ("Download", "Copy picture"):
+    for name in ("Download", "Copy picture", "All 4 (zip)"):
         press("Tab")
         expect(page.page.get_by_text(name, exact=True)).to_be_focused()
     press("Tab")
     expect(page.page.get_by_role("slider")).to_be_focused()
+    press("Tab")
+    expect(page.page.get_by_role("radio", name="Default guess")).to_be_focused()
+    press("ArrowRight")
+    expect(page.page.get_by_role("radio", name="Guess 1")).to_be_checked()
+    _expect_large(page, 1)
+    press("Tab")
+    expect(page.page.locator(".many input:checked")).to_be_focused()
+    press("Tab")
+    press("Enter")
+    page.wait_for_face_of("right eye")
+    expect(page.page.get_by_role("button", name="Draw others")).to_be_focused()
     press("Tab")
     expect(page.page.locator(".choice input:checked")).to_be_focused()
     press("ArrowDown")
@@ -307,14 +319,98 @@ def test_the_page_works_by_keyboard_alone(open_page: Open, tmp_path: Path) -> No
     assert page.page.is_visible(".tables")
 
 
+def _guesses(page: Watched, index: int = 0) -> list[str]:
+    """The addresses of a person's guesses, as they are shown side by side."""
+    card = page.page.locator(".person").nth(index)
+    return [each.get_attribute("src") or "" for each in card.locator(".guesses img").all()]
+
+
+def _expect_large(page: Watched, index: int) -> None:
+    expect(page.page.locator(".person .face img")).to_have_attribute("src", _guesses(page)[index])
+
+
+def test_guesses_stand_side_by_side_and_the_chosen_one_is_shown_large(open_page: Open) -> None:
+    page = open_page()
+    page.drop(*_jpeg(astronaut()))
+    page.wait_for_face_of("right eye")
+    assert len(set(_guesses(page))) == 4
+    assert page.page.get_by_role("radio", name="Default guess").is_checked()
+    _expect_large(page, 0)
+    assert re.search(r"This eye tells \w.* the guesses differ \w", page.page.inner_text(".told"))
+    page.page.get_by_alt_text("Guess 2").click()
+    _expect_large(page, 2)
+    download = page.page.get_by_role("link", name="Download")
+    assert download.get_attribute("download") == "face-1-right-guess-2-seed-0.png"
+    assert download.get_attribute("href") == _guesses(page)[2]
+    page.page.get_by_text("Details").click()
+    assert re.search(
+        r"Told of the face\s+\d+ %\s+Guesses apart\s+[\d.]+ of 255", page.page.inner_text(".tables")
+    )
+
+
+def test_other_guesses_are_drawn_and_as_many_as_are_wanted(open_page: Open) -> None:
+    page = open_page()
+    _try_examples(page, "an astronaut")
+    before = [_decode_address(each) for each in _guesses(page)]
+    page.page.get_by_role("button", name="Draw others").click()
+    expect(page.page.locator(".guesses img").nth(1)).not_to_have_attribute("src", _guesses(page)[1])
+    page.wait_for_face_of("right eye")
+    others = [_decode_address(each) for each in _guesses(page)]
+    same = [bool((one == other).all()) for one, other in zip(before, others, strict=True)]
+    assert same == [True, False, False, False]
+    page.page.get_by_role("radio", name="9").check()
+    expect(page.page.locator(".guesses img")).to_have_count(9)
+    assert np.array_equal(_decode_address(_guesses(page)[3]), others[3]), "the same guesses, and more"
+    _try_examples(page, "a drawn face")
+    assert len(_guesses(page)) == 9, "the next photo gets as many"
+    page.page.get_by_role("radio", name="1", exact=True).check()
+    expect(page.page.locator(".guesses img")).to_have_count(1)
+    page.wait_for_status("Done")
+    for hidden in (".guesses", ".many button", "text=(zip)"):
+        assert not page.page.locator(".person").locator(hidden).is_visible()
+    assert "the guesses" not in page.page.inner_text(".told")
+
+
+def test_the_guesses_of_one_eye_are_downloaded(open_page: Open, tmp_path: Path) -> None:
+    page = open_page()
+    page.drop(*_jpeg(astronaut()))
+    page.wait_for_face_of("right eye")
+    with page.page.expect_download() as download:
+        page.page.click("text=All 4 (zip)")
+    download.value.save_as(tmp_path / "faces.zip")
+    with zipfile.ZipFile(tmp_path / "faces.zip") as archive:
+        others = [f"face-1-right-guess-{guess}-seed-0.png" for guess in (1, 2, 3)]
+        assert archive.namelist() == ["face-1-right.png", *others]
+        files = [archive.read(name) for name in archive.namelist()]
+    assert files == [base64.b64decode(each.partition(",")[2]) for each in _guesses(page)]
+    assert all(b"trainedAlgorithmicMedia" in file for file in files)
+
+
+def test_what_an_eye_tells_is_said_in_words(open_page: Open) -> None:
+    told = open_page().page.evaluate(
+        """async (eyes) => {
+          const { tellCertainty } = await import("./web/words.js");
+          return eyes.map(([certainty, spread]) => tellCertainty({ certainty, spread }));
+        }""",
+        [[0.0, 60.0], [0.5, 20.0], [1.0, 0.0], [0.5]],
+    )
+    assert told == [
+        "This eye tells very little of the face: the guesses differ widely.",
+        "This eye tells little of the face: the guesses differ visibly.",
+        "This eye tells something of the face: the guesses differ a little.",
+        "This eye tells little of the face: most of it is guessed.",
+    ]
+
+
 def test_every_person_has_a_card(open_page: Open) -> None:
     page = open_page()
     one = astronaut()[:256, 96:352]
     page.drop(*_jpeg(np.hstack([one, one])))
-    page.wait_for_status("Done: 2 faces.")
+    page.wait_for_status("Done: 2 people.")
     cards = page.page.locator(".person")
     assert cards.locator("h2").all_text_contents() == ["Person 1", "Person 2"]
     assert cards.locator(".face img").count() == 2
+    assert len({*_guesses(page, 0), *_guesses(page, 1)}) == 8
     assert page.page.locator(".number").all_text_contents() == ["1", "2"]
     before = cards.nth(0).locator(".face img").get_attribute("src")
     cards.nth(1).get_by_role("radio", name="left eye").check()
@@ -344,7 +440,7 @@ def test_marks_cover_no_eye_of_a_crowd(open_page: Open, width: int) -> None:
     crowd: Image = np.tile(one, (3, 6, 1)).astype(np.uint8)
     page = open_page(width=width)
     page.drop(*_jpeg(crowd))
-    page.wait_for_status("faces.")
+    page.wait_for_status("people.")
     numbers = [each.bounding_box() for each in page.page.locator(".number").all()]
     assert len(numbers) == page.page.locator(".person").count() > 12
     photo = page.page.locator("#photo-shown").bounding_box()
@@ -380,6 +476,10 @@ def test_a_photo_without_an_eye_is_looked_at_closer_before_a_face_is_drawn(open_
     assert not page.page.is_visible("#problem > *") and not page.page.is_visible("#closer")
     assert "No eye was found here." in page.page.inner_text(".warning")
     assert page.page.locator(".mark").count() == 0
+    before = _guesses(page)
+    page.page.get_by_role("button", name="Draw others").click()
+    expect(page.page.locator(".guesses img").nth(1)).not_to_have_attribute("src", before[1])
+    assert "No eye was found here." in page.page.inner_text(".warning")
 
 
 def test_a_doubtful_eye_is_shown_before_its_face(open_page: Open) -> None:
@@ -479,10 +579,13 @@ def _decode(file: bytes) -> Image:
     return np.asarray(PIL.Image.open(io.BytesIO(file)))
 
 
+def _decode_address(address: str) -> Image:
+    return _decode(base64.b64decode(address.partition(",")[2]))
+
+
 def _shown_face(page: Watched) -> Image:
     """The pixels of the first face; its file also holds when it was drawn."""
-    source = str(page.page.get_attribute(".person .face img", "src"))
-    return _decode(base64.b64decode(source.partition(",")[2]))
+    return _decode_address(str(page.page.get_attribute(".person .face img", "src")))
 
 
 def _try_examples(page: Watched, *names: str) -> None:
@@ -536,9 +639,10 @@ def test_the_faces_that_were_seen_are_downloaded(open_page: Open, tmp_path: Path
     with zipfile.ZipFile(tmp_path / "faces.zip") as archive:
         assert archive.testzip() is None
         names = archive.namelist()
-        assert names[:2] == ["1-astronaut-1-right.png", "2-astronaut-1-left.png"]
-        assert re.fullmatch(r"3-drawn-1-1-(left|right)\.png", names[2]) and len(names) == 3
-        faces = [archive.read(name) for name in reversed(names)]
+        assert names[:2] == ["1-astronaut-1-right.png", "2-astronaut-1-right-guess-1-seed-0.png"]
+        assert names[4] == "5-astronaut-1-left.png" and len(names) == 12
+        assert re.fullmatch(r"9-drawn-1-1-(left|right)\.png", names[8])
+        faces = [archive.read(name) for name in reversed(names[::4])]
     assert faces == [base64.b64decode(each.partition(",")[2]) for each in shown]
 
 
@@ -565,16 +669,18 @@ def test_the_program_that_is_shown_draws_the_face_that_is_shown(open_page: Open,
     page.wait_for_face_of("right eye")
     page.choose("left eye")
     page.wait_for_face_of("left eye")
-    shown = _shown_face(page)
+    shown, guess = _shown_face(page), _decode_address(_guesses(page)[1])
     page.page.click("text=Do this from a program")
     program = page.page.locator("#program")
     subprocess.run(["bash", "-ec", program.inner_text()], cwd=tmp_path, check=True, capture_output=True)
     (face,) = json.loads((tmp_path / "faces.json").read_bytes())["faces"]
     assert np.array_equal(_decode(base64.b64decode(face["image"])), shown)
+    assert np.array_equal(_decode(base64.b64decode(face["guesses"][0]["image"])), guess)
     page.page.get_by_role("radio", name="Python").check()
     python = [sys.executable, "-c", program.inner_text()]
     subprocess.run(python, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True)
     assert np.array_equal(_decode((tmp_path / "face-0.png").read_bytes()), shown)
+    assert np.array_equal(_decode((tmp_path / "face-0-guess-1.png").read_bytes()), guess)
     page.page.get_by_role("radio", name="JSON").check()
     assert len(json.loads(program.inner_text())["faces"][0]["image"]) == 41
 
@@ -629,7 +735,7 @@ def test_axe_finds_nothing_that_shuts_people_out(open_page: Open, look: str) -> 
     assert (found := Axe().run(page.page)).violations_count == 0, found.generate_report()
     one = astronaut()[:256, 96:352]
     page.drop(*_jpeg(np.hstack([one, one])))
-    page.wait_for_status("Done: 2 faces.")
+    page.wait_for_status("Done: 2 people.")
     for summary in page.page.locator("summary").all():
         summary.click()
     assert (found := Axe().run(page.page)).violations_count == 0, found.generate_report()
