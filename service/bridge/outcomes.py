@@ -3,11 +3,14 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from service.bridge.sources import CameraEvent
 from service.client.models import Synthesis
 from service.errors import Eye2FaceError, EyeRefused, NoEyeFound
+
+_NOT_TOLD: Final = ("image", "guesses", "spread")
+"""Of a face: the image is another message, and there are no further guesses."""
 
 OutcomeKind = Literal["face_drawn", "eye_refused", "no_eye", "failed"]
 
@@ -44,7 +47,7 @@ class Outcome:
         face = self.result.faces[0]
         return (
             event
-            | {name: value for name, value in asdict(face).items() if name != "image"}
+            | {name: value for name, value in asdict(face).items() if name not in _NOT_TOLD}
             | {
                 "sha256": hashlib.sha256(face.image).hexdigest(),
                 "model": asdict(self.result.model),

@@ -78,6 +78,7 @@ def test_an_event_becomes_a_face(
     assert result["synthetic"] is result["not_for_identification"] is True
     assert result["eye"]["side"] in ("left", "right")
     assert result["quality"]["size_px"] > 10
+    assert 0 <= result["certainty"] <= 1 and not result.keys() & {"image", "guesses", "spread"}
     assert result["model"]["name"] == "tiny"
     assert result["timings_ms"].keys() == {"waited", "snapshot", "service"}
     wait_for(lambda: wire.on("eye2face/available") == [b"online", b"offline"])
