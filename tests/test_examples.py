@@ -91,7 +91,7 @@ def test_the_quickstart_writes_a_face_or_says_why_not(address: str, tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_the_notebook_shows_a_face(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_notebook_shows_faces(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "photo.jpg").write_bytes(encoded(astronaut(), "jpeg"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("EYE2FACE_ADDRESS", address)
@@ -102,6 +102,8 @@ def test_the_notebook_shows_a_face(address: str, tmp_path: Path, monkeypatch: py
     names["client"].close()
     assert [eye.side for eye in names["found"].eyes] == ["right", "left"]
     assert names["both"].size == (512, 256) and names["both"].getextrema()[0][1] > 200
+    cells = [names["guesses"].crop((x, 0, x + 256, 256)).tobytes() for x in range(0, 1024, 256)]
+    assert len(set(cells)) == 4 and 0 <= names["many"].certainty <= 1 < names["many"].spread
 
 
 @contextmanager
