@@ -285,3 +285,17 @@ def test_a_binary_answer_says_where_its_json_ends(client: TestClient, photo: byt
     (output,) = json.loads(got.content[:end])["outputs"]
     assert output["parameters"]["binary_data_size"] == len(got.content) - end
     assert got.content[end + 4 :].startswith(b"\x89PNG")
+
+
+def test_what_is_drawn_of_several_images_is_counted_while_the_others_are_awaited(client: TestClient) -> None:
+    eye, limit = encoded(np.ascontiguousarray(astronaut()[90:112, 190:216])), client.app.state.uploads  # type: ignore[attr-defined]
+    options = {"parameters": {"input": "eye", "guesses": 16}}
+    alone = client.post(INFER, json=in_json(eye, **options))
+    before = limit.most, limit.large
+    try:
+        limit.most = limit.large = len(alone.content) * 3 // 2
+        limit.num_held = 1  # of another request
+        refused = client.post(INFER, json=in_json(*[eye] * 4, **options))
+    finally:
+        (limit.most, limit.large), limit.num_held = before, 0
+    assert check_error(refused, 503, "overloaded").startswith("Element ")
