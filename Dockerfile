@@ -48,7 +48,7 @@ FROM docker.io/library/python:3.11-slim AS runtime
 LABEL org.opencontainers.image.title="eye2face" \
       org.opencontainers.image.description="One eye in, one synthetic face out. Not for identification." \
       org.opencontainers.image.version="0.2.0" \
-      org.opencontainers.image.licenses="Apache-2.0 AND LicenseRef-eye2face-eye-finder-research-only"
+      org.opencontainers.image.licenses="Apache-2.0"
 # Nothing is written at run time (the root may be mounted read-only) but what the bridge remembers, and that only
 # where a volume is mounted at /var/lib/eye2face; without keys or an explicit EYE2FACE_ALLOW_ANONYMOUS=true
 # the service refuses to start on 0.0.0.0. OpenBLAS, which NumPy and OpenCV bring and nobody asks, would begin two threads

@@ -62,7 +62,7 @@ class ProcessPoolReader:
     def __init__(
         self,
         num_processes: int,
-        eye_finder: Literal["learned", "learned-open", "haar"],
+        eye_finder: Literal["learned", "haar"],
         *,
         max_pixels: int,
         cores: threading.Semaphore | None = None,

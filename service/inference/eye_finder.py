@@ -166,7 +166,7 @@ class LearnedEyeFinder:
         return ScoredEye(replace(eye, score=score), features)
 
 
-def open_eye_finder(name: Literal["learned", "learned-open", "haar"]) -> EyeFinder:
+def open_eye_finder(name: Literal["learned", "haar"]) -> EyeFinder:
     """The finder of that name, as it is shipped.
 
     Raises:
@@ -176,7 +176,7 @@ def open_eye_finder(name: Literal["learned", "learned-open", "haar"]) -> EyeFind
     """
     if name == "haar":
         return HaarEyeFinder()
-    return LearnedEyeFinder.load(model_path("eye_finder-open" if name == "learned-open" else "eye_finder"))
+    return LearnedEyeFinder.load(model_path("eye_finder"))
 
 
 def _pair_eyes(detections: Sequence[Detection]) -> list[tuple[int, int]]:

@@ -44,8 +44,8 @@ class Settings(EnvironmentSettings):
     """Interval at which the model file is checked for changes, in seconds; 0: reload on SIGHUP only."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device that runs the model; auto: a GPU if available; cpu: no GPU; cuda: a GPU, or refuse to start."""
-    eye_finder: Literal["learned", "learned-open", "haar"] = "learned"
-    """Eye detector; learned: the shipped network; learned-open: for any use; haar: OpenCV's Haar cascades."""
+    eye_finder: Literal["learned", "haar"] = "learned"
+    """Eye detector; learned: the shipped network; haar: OpenCV's Haar cascades."""
     min_eye_px: float = Field(5.0, ge=0)
     """Minimum size of an eye, the side of its square crop, in pixels; 0: no minimum."""
     min_eye_light: float = Field(0.05, ge=0, le=1)

@@ -48,8 +48,8 @@ app = typer.Typer(
 
 Data = Annotated[Path, typer.Argument(help="Folder that `prepare` wrote.")]
 Finder = Annotated[
-    Literal["learned", "learned-open", "haar"],
-    typer.Option(help="A shipped network, or OpenCV's cascades."),
+    Literal["learned", "haar"],
+    typer.Option(help="The shipped network, or OpenCV's cascades."),
 ]
 
 

@@ -495,12 +495,14 @@ def test_the_doctor_tells_versions_model_device_and_speed(
 
 
 def test_the_verdict_of_the_doctor_tells_of_licence_and_sandbox(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    fakes.claim(fakes.tiny_model(tmp_path / "tiny.onnx"), licence_class="research")
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
-    monkeypatch.setenv("EYE2FACE_MODEL", "synthesizer")
+    monkeypatch.setenv("EYE2FACE_MODELS_DIR", str(tmp_path))
+    monkeypatch.setenv("EYE2FACE_MODEL", "tiny")
     assert run("doctor") == 0
-    verdict = "ready: synthesizer draws faces on cpu, for research only, and photos are not sandboxed"
+    verdict = "ready: tiny draws faces on cpu, for research only, and photos are not sandboxed"
     assert capsys.readouterr().out.endswith(f"{verdict}\n")
 
 

@@ -104,7 +104,7 @@ def test_the_page_knows_what_is_asked_of_an_eye(model: Path) -> None:
     assert facts["needs_key"] is False
 
 
-@pytest.mark.parametrize(("finder", "asks"), [("learned", True), ("learned-open", True), ("haar", False)])
+@pytest.mark.parametrize(("finder", "asks"), [("learned", True), ("haar", False)])
 def test_the_page_asks_about_doubtful_eyes_where_scores_are_probabilities(
     model: Path, finder: str, asks: bool
 ) -> None:
