@@ -48,7 +48,7 @@ class Guesses(nn.Module):
         self.whiten = nn.Linear(vector_size, vector_size)
         self.color = nn.Linear(vector_size, vector_size)
         self.correlations_E = nn.Buffer(torch.zeros(vector_size))
-        self.explained = nn.Linear(2 * vector_size + NUM_STATISTICS, 1)
+        self.explained = nn.Linear(vector_size + NUM_MEASURES, 1)
 
     def forward(self, vectors_BE: Tensor, noise_BE: Tensor, eyes_BCHW: Tensor) -> tuple[Tensor, Tensor]:
         """Vectors, and in 0…1 the share of the variance between faces that the eye explains."""
@@ -60,16 +60,16 @@ class Guesses(nn.Module):
         return vectors_BE + is_guess_B1 * (guess_BE - vectors_BE), explained_B1[:, 0]
 
 
-NUM_STATISTICS = 4
+NUM_MEASURES = 4
 
 
 def eye_statistics(whitened_BE: Tensor, eyes_BCHW: Tensor) -> Tensor:
-    """What says how much an eye tells: its vector, with squares, its detail and its light."""
+    """What says how much an eye tells: its vector, its detail and its light."""
     luma = eyes_BCHW.mean(1, keepdim=True)
     detail = (luma - functional.avg_pool2d(luma, 3, 1, 1)).abs().mean((2, 3))
     light = luma.mean((2, 3))
     logs = torch.cat([(detail + 1e-3).log(), (light + 1e-2).log()], 1)
-    return torch.cat([whitened_BE, whitened_BE.square(), logs, logs.square()], 1)
+    return torch.cat([whitened_BE, logs, logs.square()], 1)
 
 
 @torch.no_grad()
@@ -109,7 +109,7 @@ def _fit_explained(guesses: Guesses, of_true_EF: Tensor, samples: "list[_Samples
         missed_N = (centered_NF - whitened_NE @ of_true_EF).square().sum(1)
         shares.append(1 - missed_N / centered_NF.square().sum(1).mean())
         statistics.append(eye_statistics(whitened_NE, each.eyes_NCHW))
-    x_NS, y_N = torch.cat(statistics), torch.cat(shares)
+    x_NS, y_N = torch.cat(statistics), torch.cat(shares).clamp(0, 1)
     mean_S, std_S = x_NS.mean(0), x_NS.std(0)
     weights_S = _regress((x_NS - mean_S) / std_S, y_N[:, None])[:, 0] / std_S
     guesses.explained.weight.copy_(weights_S[None])
