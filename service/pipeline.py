@@ -44,7 +44,7 @@ from service.vision.images import Image
 from service.vision.overlay import MAX_SIDE_PX, draw_eyes
 from service.vision.photo import Photo
 
-if TYPE_CHECKING:  # pydantic takes 11 MB of each decoding process, which has no settings
+if TYPE_CHECKING:  # pydantic takes 11 MB of each decoder process, which has no settings
     from service.settings import Settings
 
 

@@ -66,7 +66,7 @@ def examine_versions() -> dict[str, str]:
 
 
 def examine_sandbox() -> dict[str, str]:
-    """The sandbox that a decoding process gets on this machine, tried with one."""
+    """The sandbox that a decoder process gets on this machine, tried with one."""
     command = [sys.executable, "-m", "service.decoding.sandbox"]
     try:
         tried = subprocess.run(

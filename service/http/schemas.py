@@ -191,7 +191,7 @@ class WatermarkShape(Shape):
     """Layer of the watermark."""
 
     found: bool
-    score: float = Field(description="Best score of all looks, in standard deviations.")
+    score: float = Field(description="Best score of all trials, in standard deviations.")
     threshold: float = Field(description="Least score that counts.")
     false_alarm_probability: float = Field(description="That a picture without watermark scores as high.")
     confidence: Literal["none", "weak", "strong", "proof"] = Field(
