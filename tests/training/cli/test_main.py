@@ -69,7 +69,7 @@ def test_numbers_by_group_go_into_a_card(
     places = ("--out", scores, "--grid", tmp_path / "grid.png")
     assert call(monkeypatch, *measure, *places, "--labels", labels, "--people", "14") == 0
     grid = cv2.imread(str(tmp_path / "grid.png"))
-    assert grid is not None and grid.shape == (2 * 5 * 32, 12 * 32, 3)
+    assert grid is not None and grid.shape == (2 * 6 * 32, 12 * 32, 3)
     card.write_text("<!-- RESULTS -->\n<!-- /RESULTS -->\n<!-- GROUPS -->\n<!-- /GROUPS -->\n")
     assert call(monkeypatch, "table", scores, "--into", card) == 0
     results, groups = card.read_text().split("<!-- GROUPS -->")
