@@ -49,7 +49,7 @@ FROM_SERVICE = {
     "synthesizer": {"errors", "vision"},
     "export": {"errors", "vision", "inference"},
     "finder": {"errors", "vision", "inference", "pipeline", "selection"},
-    "evaluation": {"errors", "vision", "inference"},
+    "evaluation": {"errors", "system", "vision", "inference"},
     "cli": {"errors", "vision", "inference", "pipeline", "decoding"},
 }
 """What each folder of `training` may take from the service: both make crops and run models by one code."""

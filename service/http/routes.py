@@ -234,9 +234,10 @@ async def synthesize_batch(request: Request) -> Response:
         subject, pipeline = PhotoRequest(upload.data, options), model.pipeline
         return Work(subject, pipeline.read, pipeline.draw, partial(finish, upload))
 
-    hold = lambda result: request.state.body.grow(result.num_bytes)  # noqa: E731
     with cancel_on_disconnect(request):
-        drawn = await run_each(engine, work, uploads, deadline_ms, hold)
+        drawn = await run_each(
+            engine, work, uploads, deadline_ms, hold=lambda result: request.state.body.grow(result.num_bytes)
+        )
     results = [
         BatchResult(upload.file_name, problem=problem_of(request, result))
         if isinstance(result, BaseException)

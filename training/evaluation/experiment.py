@@ -4,7 +4,6 @@
 was killed, and several processes may share the plan with `only`.
 """
 
-import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from service.system.host import count_cores
 from training.data.dataset import EyeFacePairs
 from training.data.splits import Split
 from training.data.store import Pairs
@@ -111,7 +111,7 @@ class Experiment:
 
     def _made(self, entry: Entry) -> Row:
         """Trains if need be, and measures."""
-        facts: Row = {"commit": commit_hash(), "cores": _num_cores()}
+        facts: Row = {"commit": commit_hash(), "cores": count_cores()}
         if entry.system not in BASELINES:
             facts |= self._train(entry)
         return facts | self._measured(entry)
@@ -171,7 +171,3 @@ class Experiment:
 
     def _folder(self, system: str, seed: int) -> Path:
         return self.settings.out / f"{system.replace(' ', '-')}-seed{seed}"
-
-
-def _num_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

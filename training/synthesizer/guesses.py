@@ -27,11 +27,16 @@ NUM_SAMPLES = 4000
 """Eyes, faces and drawn faces that the distribution is fitted to."""
 
 RIDGE = 0.2
-"""Of A, in mean eigenvalues of G Gᵀ. Of 0.01 to 0.4 chosen on `dev`: the guesses' variance is then the true
-faces' variance given the eye (0.668 and 0.665 of the standard deviation between faces)."""
+"""Of A, in mean eigenvalues of G Gᵀ: a larger one leaves guesses less of what the eye tells."""
 
 MAX_CORRELATION = 0.97
 """Of a true face's vector with that of its eye, along any direction."""
+
+EYE_ROWS, EYE_COLUMNS = slice(14, 31), slice(6, 58)
+"""Both eyes and brows in a face of 64 x 64 pixels."""
+
+NUM_MEASURES = 4
+"""Numbers that say how much an eye tells, beside its vector."""
 
 POOR_EYES = Jitter(blur=0.5, small=0.5, noise=0.5, gamma=3.0)
 """How eyes are degraded to learn how much less they tell."""
@@ -60,11 +65,8 @@ class Guesses(nn.Module):
         return vectors_BE + is_guess_B1 * (guess_BE - vectors_BE), explained_B1[:, 0]
 
 
-NUM_MEASURES = 4
-
-
 def eye_statistics(whitened_BE: Tensor, eyes_BCHW: Tensor) -> Tensor:
-    """What says how much an eye tells: its vector, its detail and its light."""
+    """What certainty is regressed on, B x (E + 4): whitened vectors, and logarithms of detail and light."""
     luma = eyes_BCHW.mean(1, keepdim=True)
     detail = (luma - functional.avg_pool2d(luma, 3, 1, 1)).abs().mean((2, 3))
     light = luma.mean((2, 3))
@@ -76,19 +78,13 @@ def eye_statistics(whitened_BE: Tensor, eyes_BCHW: Tensor) -> Tensor:
 def fit_guesses(model: Autoencoder, pairs: Pairs, *, seed: int = 0) -> Guesses:
     """The distribution of guesses of a trained model, fitted to the `train` split in closed form."""
     clean = _Samples(model, pairs, None, seed)
-    mean_E, covariance_EE = clean.vectors_NE.mean(0), torch.cov(clean.vectors_NE.T)
-    values_E, axes_EE = torch.linalg.eigh(covariance_EE)
-    roots_E = values_E.clamp_min(1e-6 * values_E.max()).sqrt()
-    whiten_EE, color_EE = axes_EE / roots_E @ axes_EE.T, axes_EE * roots_E @ axes_EE.T
+    mean_E = clean.vectors_NE.mean(0)
+    whiten_EE, color_EE = _whitening(torch.cov(clean.vectors_NE.T))
     noise_NE = torch.randn(clean.vectors_NE.shape, generator=torch.Generator().manual_seed(seed))
     drawn_NF = _in_parts(lambda part: small_pictures(model.decode(part)), mean_E + noise_NE @ color_EE)
     u_NE = (clean.vectors_NE - mean_E) @ whiten_EE
     of_drawn_EF, of_true_EF = _regress(noise_NE, drawn_NF), _regress(u_NE, clean.pictures_NF)
-    gram_EE = of_drawn_EF @ of_drawn_EF.T
-    ridge_EE = RIDGE * gram_EE.diagonal().mean() * torch.eye(len(gram_EE))
-    left_EE, correlations_E, right_EE = torch.linalg.svd(
-        of_true_EF @ of_drawn_EF.T @ torch.linalg.inv(gram_EE + ridge_EE)
-    )
+    left_EE, correlations_E, right_EE = torch.linalg.svd(fit_vector_map(of_true_EF, of_drawn_EF))
     guesses = Guesses(len(mean_E))
     guesses.whiten.weight.copy_((whiten_EE @ left_EE).T)
     guesses.whiten.bias.copy_(-mean_E @ whiten_EE @ left_EE)
@@ -98,6 +94,21 @@ def fit_guesses(model: Autoencoder, pairs: Pairs, *, seed: int = 0) -> Guesses:
     poor = _Samples(model, pairs, POOR_EYES, seed)
     _fit_explained(guesses, left_EE.T @ of_true_EF, [clean, poor])
     return guesses.eval()
+
+
+def fit_vector_map(of_true_EF: Tensor, of_drawn_EF: Tensor) -> Tensor:
+    """A, E x E: the ridge solution of A G = B, for B of true faces and G of drawn ones."""
+    gram_EE = of_drawn_EF @ of_drawn_EF.T
+    ridge_EE = RIDGE * gram_EE.diagonal().mean() * torch.eye(len(gram_EE))
+    solved: Tensor = of_true_EF @ of_drawn_EF.T @ torch.linalg.inv(gram_EE + ridge_EE)
+    return solved
+
+
+def _whitening(covariance_EE: Tensor) -> tuple[Tensor, Tensor]:
+    """The symmetric matrices that whiten rows of this covariance, and that give it to white ones."""
+    values_E, axes_EE = torch.linalg.eigh(covariance_EE)
+    roots_E = values_E.clamp_min(1e-6 * values_E.max()).sqrt()
+    return axes_EE / roots_E @ axes_EE.T, axes_EE * roots_E @ axes_EE.T
 
 
 def _fit_explained(guesses: Guesses, of_true_EF: Tensor, samples: "list[_Samples]") -> None:
@@ -133,7 +144,7 @@ class _Samples:
 def small_pictures(faces_BCHW: Tensor) -> Tensor:
     """Faces at 32 x 32 pixels and the region of the eyes at twice that, flattened to B x F."""
     whole, finer = (functional.interpolate(faces_BCHW, size=(side, side), mode="area") for side in (32, 64))
-    return torch.cat([whole.flatten(1), finer[:, :, 14:31, 6:58].flatten(1)], 1)
+    return torch.cat([whole.flatten(1), finer[:, :, EYE_ROWS, EYE_COLUMNS].flatten(1)], 1)
 
 
 def _regress(x_NE: Tensor, y_NF: Tensor) -> Tensor:

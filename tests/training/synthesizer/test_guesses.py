@@ -7,7 +7,7 @@ from torch import Tensor
 from tests.training.tiny import TINY_MODEL
 from training.data.store import Pairs
 from training.synthesizer.autoencoder import Autoencoder
-from training.synthesizer.guesses import Guesses, fit_guesses
+from training.synthesizer.guesses import Guesses, fit_guesses, fit_vector_map
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +56,14 @@ def test_a_guess_follows_the_eye_where_true_faces_do_and_nowhere_else(guesses: G
     correlations = guesses.correlations_E
     assert (correlations[:-1] >= correlations[1:]).all() and 0.3 < correlations[0] <= 0.97
     assert correlations[-1] < 0.1
+
+
+def test_what_the_eye_tells_is_what_true_faces_share_with_drawn_ones() -> None:
+    generator = torch.Generator().manual_seed(0)
+    of_drawn = torch.randn(4, 50, generator=generator)
+    told = torch.diag(torch.tensor([0.9, 0.5, 0.1, 0.0]))
+    found = fit_vector_map(told @ of_drawn, of_drawn)
+    torch.testing.assert_close(found, told / 1.2, rtol=0, atol=0.1)
 
 
 def test_a_dark_eye_is_less_certain(model: Autoencoder, guesses: Guesses, eyes: Tensor) -> None:
