@@ -701,7 +701,8 @@ def test_a_key_is_asked_for_before_an_upload_and_kept_for_the_tab(open_page: Ope
     with run_service(api_keys=hashlib.sha256(KEY.encode()).hexdigest()) as address:
         page = open_page(address)
         page.page.get_by_role("link", name="Verify a picture").click()
-        assert not page.page.is_visible("#key-form"), "the detector is free"
+        expect(page.page.locator("#verify")).to_be_visible()
+        expect(page.page.locator("#key-form")).to_be_hidden()  # the detector is free
         page.page.get_by_role("link", name="Draw a face").click()
         expect(page.page.locator("#key-form")).to_be_visible()
         page.drop(*_jpeg(astronaut()))
