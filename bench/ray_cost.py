@@ -26,9 +26,8 @@ from bench.load import run_load, write_request
 from bench.photos import NAMES, write_photos
 from bench.servers import CONTENDERS, cpu_name, measure_usage, start_server, wait_until_answering
 from service.system.host import count_cores
+from training.markdown import put_between_marks
 
-BEGIN: Final = "<!-- RAY -->"
-END: Final = "<!-- /RAY -->"
 NUM_CALLERS: Final = (1, 8)
 
 Server = Literal["by itself", "Ray, HAProxy", "Ray, its own proxy"]
@@ -112,19 +111,6 @@ def describe_method(num_rounds: int, seconds: float, load_before: float) -> str:
     )
 
 
-def put_between_marks(text: str, table: str) -> str:
-    """The document with the table between its marks.
-
-    Raises:
-        ValueError: it has no such marks.
-    """
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"There are no marks {BEGIN} and {END} to write between.")
-    return f"{before}{BEGIN}\n{table}\n{END}{after}"
-
-
 def main() -> None:
     """Prints the table, and writes it into a document if one is named."""
     parser = argparse.ArgumentParser(description="Latency, CPU time and rate without and with Ray's proxy.")
@@ -132,14 +118,14 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4, help="of each row in each round")
     parser.add_argument("--into", type=Path, help="the document that has the marks")
     given = parser.parse_args()
-    text = given.into.read_text() if given.into else f"{BEGIN}{END}"
-    put_between_marks(text, "")  # before the minutes that it takes
+    if given.into:
+        put_between_marks(given.into, "RAY", "")  # a document without marks fails before the minutes
     load_before = os.getloadavg()[0]
     told = measure(given.rounds, given.seconds)
     table = f"{write_table(told)}\n\n{describe_method(given.rounds, given.seconds, load_before)}"
     print(table)
     if given.into:
-        given.into.write_text(put_between_marks(text, table))
+        put_between_marks(given.into, "RAY", table)
 
 
 if __name__ == "__main__":

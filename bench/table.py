@@ -12,9 +12,8 @@ from typing import Any, Final
 
 from bench.run import RESULTS
 from bench.servers import ROOT
+from training.markdown import put_between_marks
 
-BEGIN: Final = "<!-- BENCH -->"
-END: Final = "<!-- /BENCH -->"
 Records = list[dict[str, Any]]
 Case = tuple[str, str]
 
@@ -91,12 +90,10 @@ def main() -> None:
     parser.add_argument("--into", action="store_true")
     given = parser.parse_args()
     table = write_table(json.loads(given.results.read_text()))
-    if not given.into:
+    if given.into:
+        put_between_marks(ROOT / "docs" / "benchmarks.md", "BENCH", table)
+    else:
         print(table)
-        return
-    document = ROOT / "docs" / "benchmarks.md"
-    before, _, rest = document.read_text().partition(BEGIN)
-    document.write_text(f"{before}{BEGIN}\n{table}\n{END}{rest.partition(END)[2]}")
 
 
 if __name__ == "__main__":

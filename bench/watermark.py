@@ -27,7 +27,7 @@ from service.provenance.watermark import BAND, COEFFICIENT_LIMIT, THRESHOLD, Wat
 from service.selection import SynthesisOptions
 from service.settings import Settings
 from service.vision.images import Image, decode, encode, read_header
-from tests.write_docs import put_between_marks
+from training.markdown import put_between_marks
 
 _SECRET: Final = b"of the measurement"
 _AVERAGED: Final = (5, 50, 500)

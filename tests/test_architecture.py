@@ -32,6 +32,7 @@ SERVICE = (
 
 TRAINING = (
     ("errors",),
+    ("markdown",),
     ("data",),
     ("loop",),
     ("synthesizer",),

@@ -15,7 +15,7 @@ from service.inference.model_files import model_path
 from service.settings import Settings
 from service.vision.images import Image
 from tests import fakes
-from training.finder.evaluate import table
+from training.finder.evaluate import render_numbers
 
 MODELS = Path(__file__).parents[1] / "models"
 
@@ -100,4 +100,4 @@ def test_it_sees_nobody_in_a_rocket_and_a_cup_of_coffee(finder: LearnedEyeFinder
 
 def test_its_numbers_are_those_of_its_card() -> None:
     numbers: dict[str, Any] = json.loads((MODELS / "eye_finder.json").read_text(encoding="utf-8"))
-    assert table(numbers) in (MODELS / "EYE_FINDER_CARD.md").read_text(encoding="utf-8")
+    assert render_numbers(numbers) in (MODELS / "EYE_FINDER_CARD.md").read_text(encoding="utf-8")

@@ -28,6 +28,7 @@ from service.http.app import create_app
 from service.settings import BridgeSettings, Settings
 from tests.fakes import astronaut, encoded
 from tests.running import run_service
+from training.markdown import put_between_marks
 
 ROOT: Final = Path(__file__).parent.parent
 README: Final = ROOT / "README.md"
@@ -288,14 +289,6 @@ def _lay_out(value: Any, width: int) -> str:
         items = [_lay_out(each, width - 2) for each in value]
     inside = textwrap.indent(",\n".join(items), "  ")
     return f"{flat[0]}\n{inside}\n{flat[-1]}"
-
-
-def put_between_marks(document: Path, mark: str, text: str) -> None:
-    """Replaces what stands between the two marks of the document."""
-    before, begin, rest = document.read_text("utf-8").partition(f"<!-- {mark} -->")
-    _, end, after = rest.partition(f"<!-- /{mark} -->")
-    assert begin and end, f"{document} lacks the marks <!-- {mark} --> and <!-- /{mark} -->"
-    document.write_text(f"{before}{begin}\n{text}\n{end}{after}", "utf-8")
 
 
 def find_between_marks(document: Path, mark: str) -> str:

@@ -4,11 +4,12 @@ import json
 
 from bench.run import RESULTS, write_results
 from bench.servers import ROOT
-from bench.table import BEGIN, END, write_table
+from bench.table import write_table
+from tests.write_docs import find_between_marks
 
 
 def test_the_documents_table_is_made_of_the_committed_results() -> None:
-    told = (ROOT / "docs" / "benchmarks.md").read_text("utf-8").partition(BEGIN)[2].partition(END)[0]
+    told = find_between_marks(ROOT / "docs" / "benchmarks.md", "BENCH")
     assert told.strip() == write_table(json.loads(RESULTS.read_text("utf-8"))).strip()
 
 

@@ -11,7 +11,8 @@ from training.errors import OptionError, ResultsError
 from training.evaluation.experiment import PLAN, Experiment, ExperimentSettings
 from training.evaluation.results import read_results
 from training.evaluation.simclr import EncoderRecipe
-from training.evaluation.tables import put_between_marks, render_experiment
+from training.evaluation.tables import render_experiment
+from training.markdown import put_between_marks
 from training.synthesizer.vgg import TORCHVISION_URL
 
 RESULTS = Path("runs/experiment/results.jsonl")

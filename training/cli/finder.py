@@ -15,7 +15,6 @@ from service.vision.eyes import EyeFinder
 from training.data.licences import LicenceClass, check_licence_class
 from training.data.photos import find_layout, list_photos
 from training.data.prepare import MAX_PIXELS
-from training.evaluation.tables import put_between_marks
 from training.finder import evaluate as evaluation
 from training.finder.detector import EyeFinderNet
 from training.finder.end_to_end import DRAWN, render_codes, run_service
@@ -42,6 +41,7 @@ from training.finder.test_sets import (
 from training.finder.train import FINDER, load_scenes, train_finder
 from training.loop.checkpoint import load_ema
 from training.loop.run_folder import RunOutput, read_description
+from training.markdown import put_between_marks
 
 SHIPPED, SYNTHESIZER = Path("models/eye_finder.onnx"), Path("models/synthesizer.onnx")
 
@@ -170,7 +170,7 @@ def evaluate(  # noqa: PLR0913  every option is an argument
     text = (
         f"{len(photos)} photos kept out of training; an eye is found within "
         f"{evaluation.MATCH_DISTANCE:.0%} of the eye distance; in brackets 95 % intervals (Wilson).\n\n"
-        + evaluation.table(numbers)
+        + evaluation.render_numbers(numbers)
     )
     typer.echo(text)
     typer.echo(f"numbers: {out}")

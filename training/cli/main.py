@@ -33,6 +33,7 @@ from training.evaluation.train_serve_gap import measure_gap
 from training.export import onnx as exporting
 from training.loop.previews import NUM_COLUMNS, draw_grid
 from training.loop.run_folder import read_description
+from training.markdown import put_between_marks, render_table
 from training.synthesizer.recipes import RECIPES
 from training.synthesizer.train import RunSettings
 from training.synthesizer.train import train as train_run
@@ -229,9 +230,9 @@ def table(
     text, by_group = tables.render_scores(scores), tables.render_groups(scores)
     typer.echo("\n\n".join(each for each in (text, by_group) if each))
     if into is not None:
-        tables.put_between_marks(into, "RESULTS", text)
+        put_between_marks(into, "RESULTS", text)
         if by_group and "<!-- GROUPS -->" in into.read_text(encoding="utf-8"):
-            tables.put_between_marks(into, "GROUPS", by_group)
+            put_between_marks(into, "GROUPS", by_group)
 
 
 @app.command()
@@ -247,11 +248,13 @@ def parity(
     photos = list_photos(source, find_layout(source))
     chosen = [photo for photo in photos if photo.split == split][:limit]
     measured = measure_gap(chosen, open_eye_finder(finder), model)
-    rows = [f"| {name} | {value:.4g} |" for name, value in asdict(measured).items()]
-    text = "\n".join([f"| {len(chosen)} photos of `{split}`, finder {finder} | median |", "|---|---|", *rows])
+    text = render_table(
+        (f"{len(chosen)} photos of `{split}`, finder {finder}", "median"),
+        ((name, f"{value:.4g}") for name, value in asdict(measured).items()),
+    )
     typer.echo(text)
     if into is not None:
-        tables.put_between_marks(into, "PARITY", text)
+        put_between_marks(into, "PARITY", text)
 
 
 app.add_typer(experiment.app)

@@ -1,20 +1,22 @@
-"""Markdown tables of results, and the marks of a document that they are written between."""
+"""Markdown tables of results: of the experiment, and of what `evaluate` wrote."""
 
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Annotated, Any, TypedDict
 
 import msgspec
 import numpy as np
 
 from training.data.corruptions import CORRUPTIONS
 from training.errors import ResultsError
-from training.evaluation.benchmark import BACKGROUND, IN_FACE
+from training.evaluation.benchmark import BACKGROUND, IN_FACE, Metrics
 from training.evaluation.experiment import BASELINES
+from training.evaluation.groups import Groups
 from training.evaluation.guesses import BEST_OF, CERTAINTY_OF
 from training.evaluation.results import Row
+from training.markdown import render_table
 
 NOT_MEASURED = "–"
 
@@ -99,16 +101,16 @@ def group_by_system(rows: Iterable[Row]) -> dict[str, list[Row]]:
     return found
 
 
-def cell(rows: list[Row], column: Column) -> str:
+def cell(runs: Sequence[Mapping[str, float]], column: Column) -> str:
     """One number of a system: its mean, and after ± the spread over seeds or, of one seed, its error."""
-    if any(column.key not in row["metrics"] for row in rows):
+    if any(column.key not in numbers for numbers in runs):
         return NOT_MEASURED
-    values = np.array([row["metrics"][column.key] for row in rows]) * column.factor
+    values = np.array([numbers[column.key] for numbers in runs]) * column.factor
     text = f"{values.mean():.{column.digits}f}"
     if len(values) > 1:
         return f"{text} ± {values.std(ddof=1):.{column.digits}f}"
     if column.has_error:
-        error = rows[0]["metrics"][f"{column.key}_error"] * column.factor
+        error = runs[0][f"{column.key}_error"] * column.factor
         return f"{text} ± {error:.{column.digits}f}"
     return text
 
@@ -122,14 +124,11 @@ def render_experiment(rows: list[Row]) -> str:
 def render_results(rows: list[Row]) -> str:
     """Every number of every system in Markdown, and how they were made."""
     rows = rows_of_main_split(rows)
-    systems = group_by_system(rows)
-    num_samples = next(iter(systems.values()))[0]["metrics"]["num_samples"]
-    split = rows[0]["split"]
-    lines = [_line([f"{num_samples} eyes of `{split}`", *(column.heading for column in COLUMNS)])]
-    lines.append("|---" * (len(COLUMNS) + 1) + "|")
-    for name, runs in systems.items():
-        lines.append(_line([_label(name, runs), *(cell(runs, column) for column in COLUMNS)]))
-    return "\n".join([*lines, "", *_notes(rows)])
+    systems = {
+        _label(name, runs): [row["metrics"] for row in runs] for name, runs in group_by_system(rows).items()
+    }
+    title = f"{rows[0]['metrics']['num_samples']} eyes of `{rows[0]['split']}`"
+    return "\n".join([_table(title, systems, COLUMNS), "", *_notes(rows)])
 
 
 def render_corruptions(rows: list[Row]) -> str:
@@ -145,15 +144,23 @@ def render_corruptions(rows: list[Row]) -> str:
     eyes, (squares, _) = ("as they are", *CORRUPTIONS), SLICED
     columns = [(name, column) for column in SLICED for name in eyes]
     columns += [(name, squares) for name in (IN_FACE, BACKGROUND)]
-    lines = [_line(["eyes", *(f"{column.heading}: {name}" for name, column in columns)])]
-    lines.append("|---" * (len(columns) + 1) + "|")
-    for system, runs in systems.items():
-        cells = [
-            cell([{"metrics": row["slices"].get(name, row["metrics"])} for row in runs], column)
-            for name, column in columns
-        ]
-        lines.append(_line([_label(system, runs), *cells]))
-    return "\n".join(lines)
+    return render_table(
+        ["eyes", *(f"{column.heading}: {name}" for name, column in columns)],
+        [
+            [_label(system, runs)]
+            + [
+                cell([row["slices"].get(name, row["metrics"]) for row in runs], column)
+                for name, column in columns
+            ]
+            for system, runs in systems.items()
+        ],
+    )
+
+
+def _table(title: str, systems: Mapping[str, Sequence[Metrics]], columns: Sequence[Column]) -> str:
+    """A row a system, of its only run or of several."""
+    rows = ([name, *(cell(runs, column) for column in columns)] for name, runs in systems.items())
+    return render_table([title, *(column.heading for column in columns)], rows)
 
 
 def _label(system: str, runs: list[Row]) -> str:
@@ -182,49 +189,36 @@ def _notes(rows: list[Row]) -> list[str]:
     return notes
 
 
-def _line(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
-SCORE_COLUMNS = {column.key: column.heading for column in (*COLUMNS[:6], COLUMNS[7])}
-"""The numbers of `training.evaluation.evaluate.Scores` as the report heads them."""
-
-Mark = Literal["RESULTS", "GROUPS", "EXPERIMENT", "PARITY", "FOUND", "SERVED"]
-"""What stands between <!-- MARK --> and <!-- /MARK --> of a document is written by a command."""
+SCORE_COLUMNS = tuple(replace(column, digits=4) for column in (*COLUMNS[:6], COLUMNS[7]))
+"""The numbers of `training.evaluation.evaluate` as the report shows them."""
 
 
 def render_scores(scores_file: Path) -> str:
-    """The table of the scores in Markdown: a row a system, and each system over the one named `l1`."""
+    """The tables of what `evaluate` wrote in Markdown, a row a system, and notes on them."""
     written = read_scores(scores_file)
-    scores: dict[str, dict[str, Any]] = written["scores"]
-    num_samples = next(iter(scores.values()))["num_samples"]
-    lines = [
-        f"| {num_samples} eyes of the split `{written['split']}` | "
-        + " | ".join(SCORE_COLUMNS.values())
-        + " |",
-        "|---" * (len(SCORE_COLUMNS) + 1) + "|",
+    systems = {name: [numbers] for name, numbers in written["scores"].items()}
+    ((first, *_), *_) = systems.values()
+    tables = [
+        _table(f"{first['num_samples']} eyes of the split `{written['split']}`", systems, SCORE_COLUMNS)
     ]
-    for name, row in scores.items():
-        lines.append(f"| {name} | " + " | ".join(_cell(row.get(key)) for key in SCORE_COLUMNS) + " |")
-    for name, row in scores.items():
-        if "l1" in scores and name not in ("l1", *BASELINES):
-            ratios = (_ratio(row.get(key), scores["l1"].get(key)) for key in SCORE_COLUMNS)
-            lines.append(f"| *{name} over l1* | " + " | ".join(ratios) + " |")
     notes = [f"Layers, each over its mean activation on real faces: {written['layers']}."]
-    if any("kid_relu3_4" in row for row in scores.values()):
-        lines += ["", _set_table("", scores, SET_COLUMNS)]
+    if any("kid_relu3_4" in numbers for (numbers,) in systems.values()):
+        tables.append(_table("", systems, SET_COLUMNS))
         notes += _set_notes(written)
-    if guesses := {name: row for name, row in scores.items() if "between_guesses" in row}:
-        lines += ["", _set_table("", guesses, GUESS_COLUMNS)]
+    if guesses := {name: runs for name, runs in systems.items() if "between_guesses" in runs[0]}:
+        tables.append(_table("", guesses, GUESS_COLUMNS))
         notes.append(_GUESSES_NOTE)
-    return "\n".join([*lines, "", *notes])
+    return "\n\n".join([*tables, "\n".join(notes)])
 
 
 def render_groups(scores_file: Path) -> str:
     """The numbers of each system but the baselines by labeled sex and group; empty without labels."""
-    groups: dict[str, dict[str, dict[str, float]]] = read_scores(scores_file).get("groups", {})
-    shown = {name: of_system for name, of_system in groups.items() if name not in BASELINES}
-    tables = [_set_table(name, of_system, GROUP_COLUMNS) for name, of_system in shown.items()]
+    groups: dict[str, Groups] = read_scores(scores_file).get("groups", {})
+    tables = [
+        _table(system, {group: [numbers] for group, numbers in of_system.items()}, GROUP_COLUMNS)
+        for system, of_system in groups.items()
+        if system not in BASELINES
+    ]
     return "\n\n".join([*tables, _GROUPS_NOTE]) if tables else ""
 
 
@@ -239,14 +233,6 @@ _GROUPS_NOTE = (
     "Sex and group are crowd workers' impressions of the photos, not what the people say of themselves. "
     "After ±: half of the 95 % interval over people. Cheeks lighter by: L*, drawn minus true."
 )
-
-
-def _set_table(title: str, numbers: dict[str, dict[str, float]], columns: Iterable[Column]) -> str:
-    columns = list(columns)
-    lines = [_line([title, *(column.heading for column in columns)]), "|---" * (len(columns) + 1) + "|"]
-    for name, row in numbers.items():
-        lines.append(_line([name, *(cell([{"metrics": row}], column) for column in columns)]))
-    return "\n".join(lines)
 
 
 def _set_notes(written: dict[str, Any]) -> list[str]:
@@ -266,20 +252,12 @@ def _set_notes(written: dict[str, Any]) -> list[str]:
     return notes
 
 
-def _cell(number: float | None) -> str:
-    return NOT_MEASURED if number is None else f"{number:.4f}"
-
-
-def _ratio(number: float | None, other: float | None) -> str:
-    return NOT_MEASURED if number is None or other is None else f"{number / other:.2f} ×"
-
-
 class _Written(TypedDict):
     """What the tables take from a file of scores."""
 
     split: str
     layers: str
-    scores: Annotated[dict[str, dict[str, float | None]], msgspec.Meta(min_length=1)]
+    scores: Annotated[dict[str, Metrics], msgspec.Meta(min_length=1)]
 
 
 def read_scores(path: Path) -> dict[str, Any]:
@@ -307,16 +285,3 @@ def metrics_of(path: Path, system: str) -> dict[str, float]:
     if system not in scores:
         raise ResultsError(f"{path} holds no system {system!r}; there are {', '.join(scores)}")
     return scores[system]
-
-
-def put_between_marks(document: Path, mark: Mark, text: str) -> None:
-    """Replaces what stands between the two marks of the document.
-
-    Raises:
-        ResultsError: the document lacks a mark.
-    """
-    before, begin, rest = document.read_text(encoding="utf-8").partition(f"<!-- {mark} -->")
-    _, end, after = rest.partition(f"<!-- /{mark} -->")
-    if not begin or not end:
-        raise ResultsError(f"{document} lacks the marks <!-- {mark} --> and <!-- /{mark} -->")
-    document.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")

@@ -19,6 +19,7 @@ from training.data.photos import Photo
 from training.data.prepare import read_pixels
 from training.errors import DataError
 from training.finder.evaluate import wilson_interval
+from training.markdown import render_table
 
 DRAWN = "face"
 
@@ -41,9 +42,9 @@ def render_codes(codes: Mapping[str, str], split: str) -> str:
     drawn, total = counts.pop(DRAWN, 0), len(codes)
     low, high = wilson_interval(drawn, total)
     rate = f"{drawn / total:.3f} ({low:.3f}–{high:.3f})"
-    rows = [f"| photos with a face drawn, of {total} with an open, uncovered eye | {rate} |"]
-    rows += [f"| refused: {code} | {count} |" for code, count in counts.most_common()]
-    return "\n".join([f"| `{split}` in the service | |", "|---|---|", *rows])
+    rows = [(f"photos with a face drawn, of {total} with an open, uncovered eye", rate)]
+    rows += [(f"refused: {code}", str(count)) for code, count in counts.most_common()]
+    return render_table((f"`{split}` in the service", ""), rows)
 
 
 def _shows_an_eye(photo: Photo) -> bool:

@@ -19,6 +19,7 @@ from service.vision.eyes import CROP_PER_EYE_DISTANCE, Eye, EyeFinder
 from training.data.files import write_atomically
 from training.finder.scenes import EyeLabel
 from training.finder.test_sets import NO_PEOPLE, PACKAGED, Example
+from training.markdown import render_table
 
 MATCH_DISTANCE = 0.15
 """Of the distance between the eyes."""
@@ -142,28 +143,23 @@ def summarize(by_kind: Mapping[str, KindResult]) -> FinderNumbers:
     )
 
 
-def table(numbers: Mapping[str, FinderNumbers]) -> str:
-    """All finders side by side as Markdown."""
+def render_numbers(numbers: Mapping[str, FinderNumbers]) -> str:
+    """All finders side by side as a Markdown table."""
     finders = list(numbers.values())
-    kinds = finders[0]["kinds"]
-    lines = ["| | of | " + " | ".join(numbers) + " |", "|---" * (len(numbers) + 2) + "|"]
-
-    def add(name: str, of: str, cells: Iterable[str]) -> None:
-        lines.append(f"| {name} | {of} | " + " | ".join(cells) + " |")
-
-    for kind in (kind for kind, counted in kinds.items() if counted["eyes"]):
+    first = finders[0]
+    rows: list[list[str]] = []
+    for kind, counted in sorted(first["kinds"].items(), key=lambda each: not each[1]["eyes"]):
         counts = [each["kinds"][kind] for each in finders]
-        cells = (_rate(each["found"], each["eyes"]) for each in counts)
-        add(f"found: {kind}", f"{kinds[kind]['eyes']} eyes", cells)
-    for kind in (kind for kind, counted in kinds.items() if not counted["eyes"]):
-        counts = [each["kinds"][kind] for each in finders]
-        cells = (_rate(each["false_positives"], each["pictures"]) for each in counts)
-        add(f"false positives a picture, {kind}", f"{kinds[kind]['pictures']} pictures", cells)
-    for name in finders[0]["rates"]:
-        add(name, "", (_rate(*each["rates"][name]) for each in finders))
-    add("center error, median", "", (str(each["center_error"]) for each in finders))
-    add("CPU ms a picture, median", "", (f"{each['cpu_ms']:.1f}" for each in finders))
-    return "\n".join(lines)
+        if counted["eyes"]:
+            cells = (_rate(each["found"], each["eyes"]) for each in counts)
+            rows.append([f"found: {kind}", f"{counted['eyes']} eyes", *cells])
+        else:
+            cells = (_rate(each["false_positives"], each["pictures"]) for each in counts)
+            rows.append([f"false positives a picture, {kind}", f"{counted['pictures']} pictures", *cells])
+    rows += [[name, "", *(_rate(*each["rates"][name]) for each in finders)] for name in first["rates"]]
+    rows.append(["center error, median", "", *(str(each["center_error"]) for each in finders)])
+    rows.append(["CPU ms a picture, median", "", *(f"{each['cpu_ms']:.1f}" for each in finders)])
+    return render_table(["", "of", *numbers], rows)
 
 
 def write_numbers(path: Path, numbers: Mapping[str, FinderNumbers]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from training.errors import ResultsError
-from training.evaluation.tables import metrics_of, put_between_marks, render_groups, render_scores
+from training.evaluation.tables import metrics_of, render_groups, render_scores
 
 ROW = {
     "l2": 0.04,
@@ -30,12 +30,10 @@ def scores_file(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_table_has_every_system_and_its_ratio_to_l1(scores_file: Path) -> None:
+def test_the_table_has_every_system(scores_file: Path) -> None:
     lines = render_scores(scores_file).splitlines()
     assert lines[0].startswith("| 7 eyes of the split `val` | L2 | feature loss |")
     assert "| l1 | 0.0400 | 0.5000 | 0.1000 | 0.2000 | 0.9000 | 0.4000 | 0.8000 |" in lines
-    assert "| *std over l1* | 0.50 × | 0.50 × | 0.50 × | 0.50 × | 0.50 × | 0.50 × | 0.50 × |" in lines
-    assert not any("mean face over" in line for line in lines)
     assert "genuine relu1_1 / 30" in lines[-1]
 
 
@@ -45,7 +43,6 @@ def test_what_was_not_measured_has_a_dash(scores_file: Path) -> None:
     scores_file.write_text(json.dumps(written))
     lines = render_scores(scores_file).splitlines()
     assert "| l1 | 0.0400 | 0.5000 | 0.1000 | 0.2000 | 0.9000 | 0.4000 | – |" in lines
-    assert "| *std over l1* | 0.50 × | 0.50 × | 0.50 × | 0.50 × | 0.50 × | 0.50 × | – |" in lines
 
 
 def test_numbers_of_sets_have_a_table_of_their_own_and_say_who_judged(scores_file: Path) -> None:
@@ -79,22 +76,6 @@ def test_groups_have_a_table_a_system_but_none_of_baselines(scores_file: Path) -
     assert head.startswith("| std | people | L2 | rank")
     assert row == "| female | 40 | 0.0500 ± 0.0100 | – | – | – | -1.5 ± 1.0 | – | – |"
     assert note.startswith("Sex and group are crowd workers' impressions")
-
-
-def test_the_text_goes_between_the_marks_and_nowhere_else(tmp_path: Path) -> None:
-    document = tmp_path / "README.md"
-    document.write_text("before\n<!-- RESULTS -->\nold\n<!-- /RESULTS -->\nafter\n")
-    put_between_marks(document, "RESULTS", "new")
-    assert document.read_text() == "before\n<!-- RESULTS -->\nnew\n<!-- /RESULTS -->\nafter\n"
-
-
-@pytest.mark.parametrize("content", ["no marks", "<!-- RESULTS -->\nnever ended"])
-def test_a_document_without_marks_is_left_alone(tmp_path: Path, content: str) -> None:
-    document = tmp_path / "README.md"
-    document.write_text(content)
-    with pytest.raises(ResultsError, match="lacks the marks"):
-        put_between_marks(document, "RESULTS", "new")
-    assert document.read_text() == content
 
 
 def test_the_numbers_of_one_system_are_read_by_its_name(scores_file: Path) -> None:

@@ -25,8 +25,8 @@ from training.finder.evaluate import (
     KindResult,
     evaluate_finder,
     is_true_positive,
+    render_numbers,
     summarize,
-    table,
     wilson_interval,
     write_numbers,
 )
@@ -119,7 +119,7 @@ def test_the_table_shows_every_kind_and_finder(tmp_path: Path) -> None:
     examples = [as_it_is(), Example("no people: black", empty, ()), *[Example(PACKAGED, empty, ())] * 3]
     finders = {"a": Knowing(*EYES), "b": Knowing()}
     numbers = {name: summarize(evaluate_finder(finder, examples)) for name, finder in finders.items()}
-    shown = table(numbers)
+    shown = render_numbers(numbers)
     assert "| found: frontal | 2 eyes | 1.000 (0.342–1.000) | 0.000 (0.000–0.658) |" in shown
     assert "| false positives a picture, no people: black | 1 pictures | 2.00 (2/1) |" in shown
     assert "| false positives a picture, all without people |  | 2.00 (8/4) |" in shown
@@ -127,7 +127,7 @@ def test_the_table_shows_every_kind_and_finder(tmp_path: Path) -> None:
     assert "| side right |  | 1.000 (0.342–1.000) | none |" in shown
     assert "| center error, median |  | 0.0 | None |" in shown
     write_numbers(tmp_path / "numbers.json", numbers)
-    assert table(json.loads((tmp_path / "numbers.json").read_text())) == shown
+    assert render_numbers(json.loads((tmp_path / "numbers.json").read_text())) == shown
     assert KindResult().num_found == 0
 
 
