@@ -12,7 +12,6 @@ from typing import Final, TypedDict
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 from starlette.middleware.cors import CORSMiddleware
-from starlette.staticfiles import StaticFiles
 
 from service import __version__
 from service.access.admission import AccessControl
@@ -107,7 +106,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(router)
     if settings.docs:
         app.include_router(pages.documentation)
-    app.mount("/web", StaticFiles(directory=pages.WEB))
+    app.mount("/web", pages.WholeFiles(directory=pages.WEB))
     app.openapi = partial(build_openapi, app)  # type: ignore[method-assign]  # FastAPI's documented way
     return app
 

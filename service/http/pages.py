@@ -7,7 +7,9 @@ from string import Template
 from typing import Any, Final
 
 from fastapi import APIRouter, Request
-from starlette.responses import FileResponse, HTMLResponse
+from starlette.responses import HTMLResponse, Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import Receive, Scope, Send
 
 from service import __version__
 from service.settings import Settings
@@ -27,6 +29,25 @@ _HEADERS: Final = {
 _LINK: Final = '<a href="docs">HTTP API</a>'
 
 _LICENSES: Final = {"research": "for research only", "open": "for any use"}
+
+
+class WholeFiles(StaticFiles):
+    """Files without `Range`, which servers may ignore: Starlette answers a wrong one in plain text.
+
+    Source: RFC 9110, section 14.2.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handles a request as any ASGI application."""
+        headers = [each for each in scope["headers"] if each[0] != b"range"]
+        await super().__call__({**scope, "headers": headers}, receive, send)
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        """The file, or 304 if the client has it."""
+        response = super().file_response(*args, **kwargs)
+        response.headers["accept-ranges"] = "none"
+        return response
+
 
 page = APIRouter(include_in_schema=False)
 documentation = APIRouter(include_in_schema=False)
@@ -69,6 +90,6 @@ def _model(request: Request) -> str:
 
 
 @documentation.get("/docs")
-async def show_documentation() -> FileResponse:
+async def show_documentation() -> HTMLResponse:
     """The API documentation: Swagger UI with /openapi.json."""
-    return FileResponse(WEB / "docs.html", headers=_HEADERS)
+    return HTMLResponse((WEB / "docs.html").read_text("utf-8"), headers=_HEADERS)

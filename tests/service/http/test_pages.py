@@ -152,3 +152,11 @@ def test_the_page_is_small() -> None:
 def test_swagger_ui_comes_with_its_license(client: TestClient) -> None:
     assert "Apache License" in client.get("/web/swagger/LICENSE").text
     assert "SmartBear" in client.get("/web/swagger/NOTICE").text
+
+
+@pytest.mark.parametrize("wanted", ["bytes=0-1", "bytes=0-1,3-4", "bytes=99999999-", "bytes=5-1", "lines=1"])
+def test_a_file_is_served_whole(client: TestClient, wanted: str) -> None:
+    for path in ("/web/swagger/LICENSE", "/docs"):
+        answer = client.get(path, headers={"range": wanted})
+        assert (answer.status_code, answer.content) == (200, client.get(path).content)
+        assert answer.headers.get("accept-ranges", "none") == "none"
