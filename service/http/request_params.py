@@ -3,13 +3,13 @@
 Unknown names and values in the query are errors. Source of content negotiation: RFC 9110, section 12.5.1.
 """
 
-import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from service.errors import InvalidParameter, NotAcceptable
@@ -24,6 +24,10 @@ _MAX_RANGES: Final = 100
 
 _ALIASES: Final = {"*": "*/*", "image/jpg": "image/jpeg"}
 
+_INTEGER: Final = re.compile("-?[0-9]+")
+_NUMBER: Final = re.compile(r"[0-9]+(\.[0-9]+)?")
+"""Numbers are written in digits. Python also takes signs, spaces, `_` and digits of other scripts."""
+
 JSON: Final = "application/json"
 FACE_FORMATS: Final[dict[str, FaceFormat]] = {"image/png": "png", "image/jpeg": "jpeg", "image/webp": "webp"}
 _OFFERS: Final[dict[FaceFormat | None, tuple[str, ...]]] = {
@@ -31,6 +35,15 @@ _OFFERS: Final[dict[FaceFormat | None, tuple[str, ...]]] = {
     **{format: (media_type, JSON) for media_type, format in FACE_FORMATS.items()},
 }
 """Media types that `/synthesize` can answer with, by its query parameter `format`."""
+
+
+def _refuse_other_numerals(value: object) -> object:
+    if isinstance(value, str) and not _INTEGER.fullmatch(value):
+        raise PydanticCustomError("int_parsing", "a valid integer")
+    return value
+
+
+_Natural = Annotated[int, BeforeValidator(_refuse_other_numerals)]
 
 
 class _Query(BaseModel):
@@ -57,7 +70,7 @@ class SynthesizeQuery(_Query):
     eye: Literal["auto", "left", "right"] = Field(
         "auto", description="Which eye, the subject's left or right; `auto`: the one of better quality."
     )
-    person: Literal["largest", "all"] | Annotated[int, Field(ge=0)] = Field(
+    person: Literal["largest", "all"] | Annotated[_Natural, Field(ge=0)] = Field(
         "largest", description="Whose face: `largest`, `all`, or a number from 0, the largest person."
     )
     input: Literal["auto", "photo", "eye"] = Field(
@@ -69,10 +82,10 @@ class SynthesizeQuery(_Query):
         None, description="Image format of the face; default: the preferred one of `Accept`, in JSON PNG."
     )
     label: bool = Field(False, description='Draw the letters "AI" into a corner of the face.')
-    guesses: int = Field(
+    guesses: _Natural = Field(
         1, ge=1, le=16, description="Faces drawn of each eye, 1 to 16: the default face and random guesses."
     )
-    seed: int = Field(
+    seed: _Natural = Field(
         0, ge=0, le=2**32 - 1, description="Decides the random guesses: the same seed gives the same ones."
     )
 
@@ -230,11 +243,8 @@ def read_deadline_ms(request: Request, most_ms: float) -> float:
     text = request.headers.get(DEADLINE_HEADER)
     if text is None:
         return most_ms
-    try:
-        deadline_ms = float(text)
-    except ValueError:
-        deadline_ms = math.nan
-    if 0 < deadline_ms < math.inf:
+    deadline_ms = float(text) if _NUMBER.fullmatch(text) else 0.0
+    if deadline_ms > 0:
         return min(deadline_ms, most_ms)
     raise InvalidParameter(
         f"{DEADLINE_HEADER} is '{text[:40]}'; it must be a number of milliseconds above 0."

@@ -1,6 +1,7 @@
 """What `Accept` is answered with."""
 
 import time
+from urllib.parse import urlencode
 
 import pytest
 from fastapi.exceptions import RequestValidationError
@@ -77,6 +78,17 @@ def test_a_query_may_have_a_few_dozen_parameters() -> None:
         query("eye=left&person=all&eye=left")
 
 
+NUMERALS = ["+1", "1_0", " 1", "1 ", "1e0", "0x1", "1.", ".1", "٣", "¹", "１", "nan", "inf", ""]
+
+
+@pytest.mark.parametrize("numeral", [*NUMERALS, "1.0"])
+@pytest.mark.parametrize("name", ["person", "guesses", "seed"])
+def test_numbers_are_written_in_digits(name: str, numeral: str) -> None:
+    assert getattr(query(f"{name}=1"), name) == 1
+    with pytest.raises(RequestValidationError, match="valid integer"):
+        query(urlencode({name: numeral}))
+
+
 @pytest.mark.parametrize("accept", ["a," * 16_000, "a;" * 16_000, "a/b;q=0.1," * 3000, "q=" * 16_000])
 def test_a_long_accept_takes_no_time(accept: str) -> None:
     begin = time.process_time()
@@ -89,7 +101,14 @@ def test_later_media_ranges_of_accept_do_not_count(num_before: int, chosen: str 
     assert negotiate("a/b," * num_before + "image/webp", OFFERS) == chosen
 
 
-@pytest.mark.parametrize(("sent", "deadline_ms"), [("50", 50), ("1e9", 10_000)])
+@pytest.mark.parametrize(("sent", "deadline_ms"), [("50", 50), ("0.5", 0.5), ("9" * 400, 10_000)])
 def test_a_deadline_shortens_that_of_the_settings_only(sent: str, deadline_ms: float) -> None:
     headers = [(DEADLINE_HEADER.lower().encode(), sent.encode())]
     assert read_deadline_ms(Request({"type": "http", "headers": headers}), 10_000) == deadline_ms
+
+
+@pytest.mark.parametrize("numeral", [*NUMERALS, "0", "0.0", "-1"])
+def test_a_deadline_is_a_number_in_digits_above_zero(numeral: str) -> None:
+    headers = [(DEADLINE_HEADER.lower().encode(), numeral.encode())]
+    with pytest.raises(InvalidParameter, match="number of milliseconds above 0"):
+        read_deadline_ms(Request({"type": "http", "headers": headers}), 10_000)
