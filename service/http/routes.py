@@ -1,6 +1,7 @@
 """The routes: from a request through admission, body and worker pool to its response."""
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
@@ -58,6 +59,9 @@ from service.system.host import count_cores
 from service.vision.images import encode
 
 T = TypeVar("T")
+_GUESSES_PER_PHOTO: Final = 4
+"""Guesses that take as long as a photo of 1080p: 30 ms of CPU."""
+
 GRACE_S: Final = 0.005
 """How long work may take before anybody watches for a disconnect: a task costs more than a timer."""
 
@@ -174,12 +178,13 @@ async def synthesize(request: Request) -> Response:
     engine, query = free_engine(request), read_query(request, FaceQuery)
     media_type = choose_face_type(request, query)
     deadline_ms = read_deadline_ms(request, engine.settings.deadline_ms)
-    photo = await read_photo(
-        request, max_bytes=engine.settings.max_upload_bytes, max_s=engine.settings.upload_timeout_s
-    )
     options = synthesis_options(query, engine.settings.max_people)
     if media_type != JSON and query.layout == "first":
         options = replace(options, guesses=1)  # nobody would see the others
+    charge(request, options)
+    photo = await read_photo(
+        request, max_bytes=engine.settings.max_upload_bytes, max_s=engine.settings.upload_timeout_s
+    )
     request_id: str = request.state.request_id
     model = engine.model.current  # the same for this whole request, even if another is loaded meanwhile
 
@@ -218,8 +223,8 @@ async def synthesize_batch(request: Request) -> Response:
         max_s=settings.upload_timeout_s,
         max_files=settings.max_batch_photos,
     )
-    request.app.state.access.charge(request, len(uploads) - 1)
     options = synthesis_options(query, settings.max_people)
+    charge(request, options, len(uploads))
     request_id: str = request.state.request_id
     model = engine.model.current
 
@@ -342,6 +347,17 @@ def cancel_on_disconnect(request: Request) -> Iterator[None]:
         timer.cancel()
         for watcher in watchers:
             watcher.cancel()
+
+
+def charge(request: Request, options: SynthesisOptions, num_photos: int = 1) -> None:
+    """Charges an admitted caller for further photos, and for guesses.
+
+    Raises:
+        RateLimited: they exceed its rate.
+    """
+    num_charged = num_photos * math.ceil(options.guesses / _GUESSES_PER_PHOTO)
+    access: AccessControl = request.app.state.access
+    access.charge(request, num_charged - 1)
 
 
 def synthesis_options(query: SynthesizeQuery, max_people: int) -> SynthesisOptions:

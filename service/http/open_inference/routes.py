@@ -32,6 +32,7 @@ from service.http.responses import face_files, synthesis_answer
 from service.http.routes import (
     AdmittedRoute,
     cancel_on_disconnect,
+    charge,
     free_engine,
     loaded_engine,
     run_each,
@@ -153,8 +154,8 @@ async def infer(request: Request) -> Response:
     asked = await _read(request, engine)
     if asked.timeout_ms is not None:
         deadline_ms = min(deadline_ms, asked.timeout_ms)
-    request.app.state.access.charge(request, len(asked.photos) - 1)
     options = synthesis_options(asked.query, engine.settings.max_people)
+    charge(request, options, len(asked.photos))
 
     def work(photo: UploadedPhoto) -> Work[Any, Any, Any, dict[Output, list[bytes]]]:
         finish = partial(_finish, model, asked, request.state.request_id)

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import zipfile
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -12,6 +13,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from service.engine.worker_pool import WorkerPool
+from service.http.app import create_app
+from service.settings import Settings
 from service.vision.images import Image
 from tests.fakes import astronaut, encoded
 from tests.service.shapes import check_problem
@@ -173,6 +176,22 @@ def test_a_zip_holds_the_guesses_after_their_face(client: TestClient, photo: byt
         (alone,) = faces_of(client, photo, "guesses=2&seed=5&format=jpeg")
         zipped = [pixels(archive.read(name)) for name in names[0]]
     np.testing.assert_array_equal(zipped, images_of(alone))
+
+
+def test_four_guesses_count_as_a_photo(model: Path, photo: bytes) -> None:
+    settings = Settings(model=str(model), device="cpu", max_requests_per_minute=20)
+    with TestClient(create_app(settings)) as client:
+        faces_of(client, photo, "guesses=4")  # 1
+        for query in ("guesses=16", "guesses=5&layout=grid"):  # 2: of one face; 4
+            assert client.post(f"/synthesize?{query}", content=photo, headers=JPEG).status_code == 200
+        assert post_batch(client, photo, photo, query="guesses=9").status_code == 200  # 10
+        element = base64.b64encode(photo).decode()
+        image = {"name": "image", "datatype": "BYTES", "shape": [2], "data": [element] * 2}
+        asked = {"inputs": [image], "parameters": {"guesses": 13}}
+        assert client.post("/v2/models/tiny/infer", json=asked).status_code == 200  # 18
+        check_problem(post_batch(client, photo, query="guesses=9"), 429, "rate_limited")
+        faces_of(client, photo, "guesses=4")  # 20: the refused batch counts as the request that it is
+        check_problem(client.post("/eyes", content=photo, headers=JPEG), 429, "rate_limited")
 
 
 def test_a_batch_counts_what_it_holds_for_its_answer(client: TestClient) -> None:
