@@ -47,10 +47,7 @@ def connect(address: str, sent: bytes = b"") -> socket.socket:
 
 def read_all(connection: socket.socket) -> bytes:
     """What comes until the other end closes; fails after the socket's time-out."""
-    received = b""
-    while chunk := connection.recv(65536):
-        received += chunk
-    return received
+    return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
 def ask(address: str, sent: bytes) -> bytes:
@@ -336,19 +333,46 @@ def test_a_part_of_a_response_is_sent_when_it_has_left() -> None:
     assert len(left) == 2000 and max(left) == 0
 
 
-def test_a_response_that_is_read_slowly_arrives(large: tuple[str, threading.Event]) -> None:
-    address, _ = large
-    received = b""
-    with socket.socket() as client:
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 200_000)  # it is emptied between two reports
-        client.connect(("127.0.0.1", int(address.rpartition(":")[2])))
-        client.sendall(LAST)
-        begin = time.monotonic()
-        while chunk := client.recv(65536):
-            received += chunk
-            time.sleep(0.005)
-        assert time.monotonic() - begin > 1  # longer than a part may take
-    assert received.endswith(LARGE)
+class SlowLine:
+    """A loop by whose time 32 KiB take six tenths of what they may take to leave."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, transport: asyncio.WriteTransport) -> None:
+        self._loop, self._transport = loop, transport
+        self.num_written = 0
+
+    def time(self) -> float:
+        num_left = self.num_written - self._transport.get_write_buffer_size()
+        return 0.6 * protocol.WRITE_TIMEOUT_S * num_left / (32 * 1024)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop, name)
+
+
+def test_each_part_of_a_response_has_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "_CHECK_INTERVAL_S", 0.001)
+    connections = list[HttpProtocol]()
+
+    class Slow(HttpProtocol):
+        loop: Any
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            self.loop = SlowLine(self.loop, transport)
+            super().connection_made(transport)
+            connections.append(self)
+
+        def write(self, data: bytes) -> None:
+            self.loop.num_written += len(data)
+            super().write(data)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await answer(send, LARGE)
+
+    with (
+        served_here(app, http=Slow, lifespan="off") as (address, _),  # type: ignore[arg-type]
+        connect(address, LAST) as client,
+    ):
+        wait_for(lambda: connections and connections[0].flow.write_paused)
+        assert read_all(client).endswith(LARGE)
 
 
 @pytest.mark.parametrize("path", [b"/livez", b"/nowhere", b"/eyes"])
