@@ -1,6 +1,7 @@
 """HTML pages: the demo and the API documentation; all their files are served from here."""
 
 import json
+from functools import cache
 from html import escape
 from pathlib import Path
 from string import Template
@@ -12,6 +13,8 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
 from service import __version__
+from service.inference.eye_finder import read_finder_info
+from service.inference.model_files import model_path
 from service.settings import Settings
 
 WEB: Final = Path(__file__).parent / "web"
@@ -29,6 +32,9 @@ _HEADERS: Final = {
 _LINK: Final = '<a href="docs">HTTP API</a>'
 
 _LICENSES: Final = {"research": "for research only", "open": "for any use"}
+
+_read_finder = cache(read_finder_info)
+"""The shipped eye finder's; it is loaded once, too."""
 
 
 class WholeFiles(StaticFiles):
@@ -60,7 +66,7 @@ async def show_page(request: Request) -> HTMLResponse:
     text = Template((WEB / "index.html").read_text("utf-8")).substitute(
         service=escape(json.dumps(_facts(request))),
         version=__version__,
-        model=escape(_model(request)),
+        models=escape(_models(request)),
         link=_LINK if settings.docs else "",
     )
     return HTMLResponse(text, headers=_HEADERS)
@@ -80,13 +86,17 @@ def _facts(request: Request) -> dict[str, Any]:
     }
 
 
-def _model(request: Request) -> str:
-    """The model in use and who may use it; it is not known while the service starts."""
+def _models(request: Request) -> str:
+    """The networks in use and who may use them; they are not known while the service starts."""
     engine = getattr(request.state, "engine", None)
     if engine is None:
         return "the model is loading"
     info = engine.model.current.synthesizer.info
-    return f"model {info.name} {info.version}, {_LICENSES.get(info.licence_class, info.licence_class)}"
+    used = [(f"model {info.name} {info.version}", info.licence_class)]
+    if request.app.state.settings.eye_finder == "learned":
+        finder = _read_finder(model_path("eye_finder"))
+        used.append((f"eye finder {finder.version}", finder.licence_class))
+    return " · ".join(f"{name}, {_LICENSES.get(license_, license_)}" for name, license_ in used)
 
 
 @documentation.get("/docs")

@@ -13,6 +13,8 @@ from starlette.testclient import TestClient
 from service import __version__
 from service.http.app import create_app
 from service.http.pages import WEB
+from service.inference.eye_finder import read_finder_info
+from service.inference.model_files import model_path
 from service.settings import Settings
 from tests.service.shapes import check_standard_headers
 
@@ -122,6 +124,7 @@ def test_the_footer_names_version_model_and_license(client: TestClient, model: P
     text = client.get("/").text
     assert f"eye2face {__version__}" in text
     assert f"model {model.stem} " in text
+    assert f"eye finder {read_finder_info(model_path('eye_finder')).version}, for any use" in text
     assert "Nothing is stored, nothing is sent elsewhere." in text
 
 
