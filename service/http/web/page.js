@@ -46,6 +46,7 @@ async function check(picture) {
     const verdict = await verify(picture);
     if (verdict) say(`Done: ${verdict}.`);
   } catch (problem) {
+    if (problem.code === "unsupported_format") problem.code = "unsupported_to_verify";
     showProblem(problem);
   }
 }

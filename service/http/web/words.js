@@ -17,6 +17,10 @@ const PROBLEMS = {
     "This kind of picture cannot be read",
     "Save it as JPEG or PNG; an iPhone takes JPEG photos with Settings, Camera, Formats, Most Compatible.",
   ],
+  unsupported_to_verify: [
+    "This kind of picture cannot be read",
+    "Faces are drawn as PNG, JPEG or WebP files: choose the original. In a copy saved as PNG, the watermark may still be found.",
+  ],
   image_corrupt: ["The picture is damaged", DAMAGED],
   image_too_small: ["The picture is too small", "It has too few pixels. Choose a larger one."],
   image_too_large: ["The picture is too large", "It has more pixels than this service reads. Save a smaller copy."],

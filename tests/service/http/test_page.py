@@ -180,6 +180,8 @@ def test_a_tab_tells_which_marks_a_picture_bears(open_page: Open) -> None:
     page.drop(b"text", "text.png", "image/png")
     assert "This is no photo" in page.problem()
     assert not page.page.is_visible("#verified")
+    page.drop(HEIC, "photo.heic", "image/heic")
+    expect(page.page.locator("#problem")).to_contain_text("choose the original")
     page.page.go_back()
     expect(page.page.locator("#result")).to_be_visible()
     page.page.go_forward()
