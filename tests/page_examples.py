@@ -34,13 +34,13 @@ def write_examples(folder: Path) -> None:
         photo = encoded(astronaut(), "jpeg", quality=80)
         face = _draw(pipeline, photo)
         (folder / "astronaut.jpg").write_bytes(photo)
-        (folder / "face.jpg").write_bytes(marker.encode(face, "jpeg"))
+        (folder / "face.jpg").write_bytes(marker.encode(face, "jpeg", label=True))
         (folder / "eye.jpg").write_bytes(encoded(crop_eye(astronaut(), face.eye, 96), "jpeg", quality=90))
         for name, index in _DRAWN.items():
             (drawn,) = islice(draw_photos(index + 1, seed=3), index, None)
             first = _draw(pipeline, encoded(drawn.pixels))
             again = _draw(pipeline, encoded(first.pixels), "left")
-            (folder / name).write_bytes(marker.encode(again, "jpeg"))
+            (folder / name).write_bytes(marker.encode(again, "jpeg", label=True))
     finally:
         engine.close()
 

@@ -3,8 +3,8 @@
 /** How many faces are drawn from each eye of the next photo. */
 export const wanted = { guesses: 4 };
 
-/** What is asked of the service to get so many guesses. */
-export const manyOf = (guesses, seed = 0) => (guesses > 1 ? { guesses, seed } : {});
+/** What is asked of the service to get so many guesses; all bear the letters "AI", as they may be downloaded. */
+export const manyOf = (guesses, seed = 0) => ({ label: true, ...(guesses > 1 ? { guesses, seed } : {}) });
 
 /** Every guess of an answer's face, the default first: its picture, the name of its file, and its own name. */
 export function guessesOf({ image, format, eye, guesses = [] }) {
@@ -19,7 +19,7 @@ export function guessesOf({ image, format, eye, guesses = [] }) {
 /** A small picture of each guess, the first chosen. */
 export function choicesOf(guesses, group, onChoose) {
   return guesses.map((guess, index) => {
-    const label = Object.assign(document.createElement("label"), { className: "ai" });
+    const label = document.createElement("label");
     const radio = Object.assign(document.createElement("input"), {
       type: "radio", name: group, className: "unseen", checked: index === 0,
     });

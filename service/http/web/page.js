@@ -66,7 +66,7 @@ async function draw(query) {
   } catch (problem) {
     if (!current()) return;
     if (problem.code === "unsupported_format") return startConverted(problem, current);
-    if (problem.code === "invalid_parameter" && query.guesses) return draw({ person: "all" }); // too many people
+    if (problem.code === "invalid_parameter" && query.guesses) return draw({ person: "all", ...manyOf(1) }); // too many people
     dropCards();
     if (problem.isOfAnEye) say(`No face: ${explain(problem)[0].toLowerCase()}.`);
     else showProblem(problem);

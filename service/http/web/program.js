@@ -39,7 +39,7 @@ function curlOf(query) {
 function pythonOf(query) {
   const base = new URL(".", document.baseURI).href.replace(/\/$/, "");
   const key = service.needs_key ? ', key="YOUR-KEY"' : "";
-  const options = Object.entries(query).map(([name, value]) => `, ${name}=${JSON.stringify(value)}`).join("");
+  const options = Object.entries(query).map(([name, value]) => `, ${name}=${value === true ? "True" : JSON.stringify(value)}`).join("");
   return `from pathlib import Path
 
 from eye2face import Client

@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import cv2
 import numpy as np
@@ -212,16 +213,18 @@ def test_everything_known_of_the_face_is_shown(open_page: Open) -> None:
     assert not shown.is_visible("#intro") and not shown.is_visible("#key-form")
 
 
-def test_the_face_is_marked_on_the_page_and_nowhere_else(open_page: Open, tmp_path: Path) -> None:
+def test_the_face_that_is_shown_and_downloaded_bears_the_label(open_page: Open, tmp_path: Path) -> None:
     page = open_page()
     page.drop(*_jpeg(astronaut()))
     page.wait_for_face_of("right eye")
-    label = "getComputedStyle(document.querySelector('.person .frame'), '::after').content"
-    assert "AI" in page.page.evaluate(label)
+    page.choose("left eye")
+    page.wait_for_face_of("left eye")
+    queries = [parse_qs(urlsplit(url).query) for url in page.asked if "synthesize" in url]
+    assert [query["label"] for query in queries] == [["true"], ["true"]]
     with page.page.expect_download() as download:
         page.page.click("text=Download")
     download.value.save_as(tmp_path / "face.png")
-    assert download.value.suggested_filename == "face-1-right.png"
+    assert download.value.suggested_filename == "face-1-left.png"
     assert b"trainedAlgorithmicMedia" in (tmp_path / "face.png").read_bytes()
     shown = page.page.get_attribute(".person .face img", "src")
     assert shown is not None
