@@ -195,15 +195,19 @@ def _read_scan(jpeg: Jpeg, data: bytes, header: int, start: int) -> None:
     end = found.start() if found else len(data)
     if data[end - 1] == 0xFF:  # fill bytes, or half a marker
         end = start + len(data[start:end].rstrip(b"\xff"))
+    restarts = _RESTART.finditer(data, start, end)
+    if jpeg.restart_interval:
+        for number in range((_num_mcus(jpeg, names) - 1) // jpeg.restart_interval):
+            restart = next(restarts, None)
+            if restart is None or restart[0][1] != 0xD0 + number % 8:
+                raise _corrupt("parts between its restart markers are missing")
+    if surplus := next(restarts, None):  # the decoder takes nothing that follows it
+        end = surplus.start()
     jpeg.scan_ends.append(end)
     if len(jpeg.scan_ends) > MAX_SCANS:
         raise _corrupt(f"it has more than {MAX_SCANS} scans")
     if len(jpeg.scan_ends) * jpeg.width * jpeg.height > MAX_SCANNED_PIXELS:
         raise _corrupt(f"its {len(jpeg.scan_ends)} scans hold more than {MAX_SCANNED_PIXELS:,} pixels")
-    if jpeg.restart_interval:
-        num_restarts = sum(1 for _ in _RESTART.finditer(data, start, end))
-        if num_restarts < (_num_mcus(jpeg, names) - 1) // jpeg.restart_interval:
-            raise _corrupt("parts between its restart markers are missing")
 
 
 def _num_mcus(jpeg: Jpeg, names: bytes) -> int:

@@ -69,6 +69,7 @@ def orientation(data: bytes) -> int:
         lambda data: data[:-2],
         lambda data: data[:-1],
         lambda data: data[:-2] + b"\xff\xff\xff" + EOI,
+        lambda data: data[:-2] + b"\xff\xd7" + EOI,
         lambda data: with_segments(data, segment(0xFE, SCAN_LIKE), segment(0xEF, SCAN_LIKE)),
         lambda data: with_segments(data, *[segment(0xE2, b"")] * 10_000),
         lambda data: with_segments(data, b"\xff" * 1000, segment(0xE2, data)),
@@ -107,11 +108,12 @@ def test_any_comment_and_any_trailer_change_no_pixel(
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("kept", [0.1, 0.3, 0.5, 0.65])
+@pytest.mark.parametrize("end", [EOI, b"\xff\xd0" + EOI, b"\xff\xd0" * 20 + EOI])
 @pytest.mark.parametrize("reduce", [1, 4])
-def test_a_part_with_an_end_is_corrupt(kind: str, kept: float, reduce: Reduce) -> None:
+def test_a_part_with_an_end_is_corrupt(kind: str, kept: float, end: bytes, reduce: Reduce) -> None:
     data = picture(kind)
     with pytest.raises(errors.ImageCorrupt):
-        read(data[: int(len(data) * kept)] + EOI, reduce)
+        read(data[: int(len(data) * kept)] + end, reduce)
 
 
 @pytest.mark.parametrize("kind", ["baseline", "coarse", "fine", "restarts"])
