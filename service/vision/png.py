@@ -43,7 +43,7 @@ class Png:
     header_chunks: list[bytes] = field(default_factory=list)
     """Header, palette and transparent colors, each a whole chunk."""
     pixel_chunks: list[tuple[int, int]] = field(default_factory=list)
-    """First byte and end of the compressed pixels."""
+    """First byte and end of the compressed pixels; the last may lack bytes."""
 
     @property
     def num_raw_bytes(self) -> int:
@@ -59,7 +59,7 @@ def parse_png(data: bytes) -> Png:
 
     Raises:
         UnsupportedFormat: Apple's variant, which no library but its own reads.
-        ImageCorrupt: cut off inside a chunk, or broken.
+        ImageCorrupt: broken.
     """
     if data[12:16] == b"CgBI":
         raise UnsupportedFormat(
@@ -74,12 +74,10 @@ def parse_png(data: bytes) -> Png:
     png.header_chunks.append(data[8:33])
     num_chunks = 0
     for name, start, end in iterate_chunks(data, 33, ">I4s", trailer=4, limit=MAX_CHUNKS):
-        if name == b"IEND":
-            break
-        if end > len(data):  # OpenCV takes as much memory as a chunk claims to need, up to 2 GB
-            raise _corrupt(f"it is cut off or damaged: a part of it claims {end - start:,} bytes")
         if name == b"IDAT":
             png.pixel_chunks.append((start, end))
+        elif name == b"IEND" or end > len(data):
+            break
         elif name in (b"PLTE", b"tRNS"):
             png.header_chunks.append(data[start - 8 : end + 4])
             png.has_transparency |= name == b"tRNS"

@@ -99,13 +99,13 @@ def test_opencv_itself_refuses_what_a_header_hides() -> None:
         decode(data, Header("bmp", 100_000, 100_000))
 
 
-@pytest.mark.parametrize("name", [b"IDAT", b"tEXt", b"fdAT"])
+@pytest.mark.parametrize("name", [b"PLTE", b"tEXt", b"fdAT"])
 @pytest.mark.parametrize("length", [2_000_000, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFF])
 def test_a_png_whose_chunk_claims_more_than_there_is_takes_no_memory(name: bytes, length: int) -> None:
     whole = fakes.encoded(part(), "png")
     data = whole[:33] + struct.pack(">I", length) + name + whole[41:]
     begin = time.thread_time()
-    with pytest.raises(errors.ImageCorrupt, match=f"claims {length:,} bytes"):
+    with pytest.raises(errors.ImageCorrupt, match="rows are missing"):
         read(data)
     assert time.thread_time() - begin < 0.1  # OpenCV zeroes two gigabytes in a second
 

@@ -51,6 +51,8 @@ def read(data: bytes) -> Image:
         lambda data: data[:-4],
         lambda data: data[:-5],
         lambda data: data + data,
+        lambda data: data[:-12] + b"no chunk" * 99,
+        lambda data: data[:-12] + chunk(b"tEXt", bytes(99))[:-20],
         lambda data: data[:-12] + chunk(b"tEXt", bytes(99)) + chunk(b"IEND"),
         lambda data: data[:33] + TEXT_BOMB * 200 + data[33:],
     ],
