@@ -30,8 +30,8 @@ class CatalogEntry:
 
     @property
     def name(self) -> str:
-        """The value of EYE2FACE_MODEL that selects it."""
-        return self.path.stem
+        """The value of EYE2FACE_MODEL that selects it, but for bytes that are no UTF-8."""
+        return _readable(self.path.stem)
 
 
 class Catalog:
@@ -54,11 +54,18 @@ def _read(path: Path, source: Source, signature: Hashable) -> CatalogEntry:
     try:
         num_bytes = path.stat().st_size
     except OSError as error:
-        return CatalogEntry(path, source, 0, None, f"{path.name} cannot be read ({error.strerror}).")
+        problem = _readable(f"{path.name} cannot be read ({error.strerror}).")
+        return CatalogEntry(path, source, 0, None, problem)
     try:
         return CatalogEntry(path, source, num_bytes, _read_info(path), None)
     except ModelError as error:  # callers see it: it must not show paths of the machine
-        return CatalogEntry(path, source, num_bytes, None, str(error).replace(str(path), path.name))
+        problem = _readable(str(error).replace(str(path), path.name))
+        return CatalogEntry(path, source, num_bytes, None, problem)
+
+
+def _readable(text: str) -> str:
+    """The text without what stands for bytes of file names that are no UTF-8: JSON cannot hold it."""
+    return text.encode(errors="replace").decode()
 
 
 def _read_info(path: Path) -> ModelInfo | FinderInfo:

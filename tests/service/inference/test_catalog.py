@@ -120,6 +120,19 @@ def test_metadata_without_bounds_is_the_problem_of_its_file_alone(mounted: Path)
         assert told in problems[name]
 
 
+def test_a_name_that_is_no_text_does_not_spoil_the_list(mounted: Path) -> None:
+    tiny_model(mounted / "fine.onnx").rename(mounted / os.fsdecode(b"\xff.onnx"))
+    (mounted / os.fsdecode(b"\xfe.onnx")).mkdir()
+    (mounted / os.fsdecode(b"\xfd.onnx")).symlink_to(mounted / "nowhere")
+    with TestClient(create_app(Settings(models_dir=mounted, device="cpu"))) as client:
+        listed = client.get("/models").json()["models"]
+    assert [each["problem"] for each in listed if each["name"] == "?"] == [
+        "?.onnx cannot be read (No such file or directory).",
+        "?.onnx cannot be read (Is a directory): copy or export it again.",
+        None,
+    ]
+
+
 def test_a_listed_model_is_not_loaded(mounted: Path) -> None:
     """Its constants alone would take 50 GB."""
     hungry_model(mounted / "hungry.onnx", 50 << 30, constant=True)
