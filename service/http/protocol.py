@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import re
 from collections.abc import Callable
 from functools import partial
 from socket import IPPROTO_TCP, SO_ERROR, SOL_SOCKET, TCP_NOTSENT_LOWAT
@@ -47,6 +48,7 @@ _MAX_PIECES: Final = MAX_HEAD_BYTES // _PIECE_BYTES + 1
 _SLICE_BYTES: Final = 32 * 1024
 """What is written at once: the transport of TLS does not tell how much of what it encrypted has left."""
 
+_ABSOLUTE_URL: Final = re.compile(rb"\w+://([^/?#]*)")
 _EVERY_START: Final = b"HTTP/1.1 "
 _INVALID: Final = "This is not a request in HTTP/1.1. Send one, or check scheme and port."
 
@@ -173,10 +175,19 @@ class HttpProtocol(HttpToolsProtocol):
             raise RequestError(_INVALID)
         if self.check is not None:
             self.check(self.parser.get_method().decode(), self.headers)
+        self._check_host()
         self.scope["headers"] = self.headers.copy()  # trailers are none
         self.num_body_bytes = int(dict(self.headers).get(b"content-length", 0))
         super().on_headers_complete()
         self.phase, self.deadline = "body", math.inf
+
+    def _check_host(self) -> None:
+        """Raises RequestError unless one host is named. Source: RFC 9112, section 3.2."""
+        hosts = [value for name, value in self.headers if name == b"host"]
+        is_missing = not hosts and self.parser.get_http_version() == "1.1"
+        absolute = _ABSOLUTE_URL.match(self.url)
+        if is_missing or len(hosts) > 1 or (absolute and hosts != [absolute[1]]):
+            raise RequestError("The request does not name one host. Send one Host, and no other in the URL.")
 
     def on_body(self, body: bytes) -> None:
         """A part of the body, which allows a quarter of its length around it."""
