@@ -9,6 +9,7 @@ import typer
 
 from service.errors import Eye2FaceError
 from service.inference.eye_finder import open_eye_finder
+from service.inference.synthesizer import Synthesizer
 from training.cli import experiment
 from training.cli import finder as finder_commands
 from training.cli.experiment import Perceptual
@@ -25,6 +26,7 @@ from training.evaluation import evaluate as evaluation
 from training.evaluation import tables
 from training.evaluation.baselines import nearest_eye
 from training.evaluation.benchmark import make_benchmark
+from training.evaluation.evaluate import System
 from training.evaluation.experiment import MEAN_FACE, NEAREST_EYE
 from training.evaluation.groups import label_split, read_labels
 from training.evaluation.guesses import measure_guesses, random_guess
@@ -164,14 +166,15 @@ def evaluate(  # noqa: PLR0913  every option is an argument
     """
     pairs = open_pairs(data)
     side = pairs.faces.shape[1]
-    paths = {name: Path(path) for name, path in map(_name_and_path, systems)}
-    drawing = {name: evaluation.load_system(path, pairs.part) for name, path in paths.items()}
+    drawing: dict[str, System] = {}
+    served: dict[str, Synthesizer] = {}
+    for name, path in map(_name_and_path, systems):
+        if path.suffix == ".onnx":
+            served[f"{name}, a guess"] = model = evaluation.load_synthesizer(path, pairs.part)
+            drawing[name] = evaluation.default_faces(model)
+        else:
+            drawing[name] = evaluation.load_system(path)
     first = next(iter(drawing))
-    served = {
-        f"{name}, a guess": evaluation.load_synthesizer(path, pairs.part)
-        for name, path in paths.items()
-        if path.suffix == ".onnx"
-    }
     drawing |= {name: random_guess(model) for name, model in served.items()}
     drawing = {name: evaluation.enlarged(system, side) for name, system in drawing.items()}
     drawing |= {MEAN_FACE: evaluation.mean_face(pairs), NEAREST_EYE: nearest_eye(pairs)}
@@ -270,13 +273,13 @@ def main() -> None:
         raise SystemExit(1) from None
 
 
-def _name_and_path(text: str) -> tuple[str, str]:
+def _name_and_path(text: str) -> tuple[str, Path]:
     name, equals, path = text.partition("=")
     if not equals:
         raise OptionError(
             f"{text!r} names no system: write NAME=PATH, for example std=models/synthesizer.onnx"
         )
-    return name, path
+    return name, Path(path)
 
 
 def _objective(described: dict[str, Any]) -> str:

@@ -4,7 +4,7 @@ Letters of shapes: N samples of the split, M training faces, F side of the face,
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -26,11 +26,9 @@ from training.evaluation.embeddings import (
     load_vgg,
     vgg_embedding,
 )
-from training.evaluation.evaluate import System, to_unit
+from training.evaluation.evaluate import Metrics, System, to_unit
 from training.evaluation.simclr import FaceEncoder
 from training.synthesizer.vgg import VGGFeatures, load_features, report_layers
-
-Metrics = dict[str, float]
 
 PerSample = dict[str, NDArray[np.float64]]
 """Numbers of each sample of a split, by name."""
@@ -64,6 +62,15 @@ class EmbeddingSpace:
 
 
 @dataclass(frozen=True, slots=True)
+class Measured:
+    """What a system's faces measure: numbers of the split and of each sample, and their embeddings."""
+
+    numbers: Metrics
+    per_sample: PerSample
+    embeddings: dict[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
 class Benchmark:
     """One split of pairs and its faces N x F x F x 3; `features` are the report's, calibrated."""
 
@@ -78,20 +85,22 @@ class Benchmark:
         """The system's faces for all eyes of the split; both eyes lie along the last axis."""
         return draw_split(system, self.dataset)
 
-    def measure(self, drawn_NHWC: Image) -> tuple[Metrics, dict[str, Metrics]]:
-        """Every number of the drawn faces, and the squared error by part of the picture."""
-        systems = {"it": drawn_before(drawn_NHWC)}
-        scores = evaluation.evaluate(systems, self.dataset, self.features, progress=False)["it"]
+    def measure(self, drawn: Mapping[str, Image]) -> dict[str, Measured]:
+        """What each system's faces N x F x F x 3 measure, by its name."""
+        scores = evaluation.evaluate(drawn, self.true, self.features)
+        return {name: self._measure(faces, scores[name]) for name, faces in drawn.items()}
+
+    def _measure(self, drawn_NHWC: Image, scores: Metrics) -> Measured:
         embeddings = self.embed(drawn_NHWC)
-        numbers = asdict(scores) | self.compare(drawn_NHWC, embeddings)
-        return numbers, _regions(to_unit(drawn_NHWC), to_unit(self.true))
+        values = self.per_sample(drawn_NHWC, embeddings)
+        means = mean_values({name: values[name] for name in values if name != "l2"}, self.rows)
+        return Measured(scores | self._compare_sets(drawn_NHWC, embeddings) | means, values, embeddings)
 
     def embed(self, drawn_NHWC: Image) -> dict[str, Tensor]:
         """The embeddings of drawn faces by the name of their space."""
         return {space.name: embed_all(space.embed, drawn_NHWC) for space in self.spaces}
 
-    def compare(self, drawn_NHWC: Image, embeddings: Mapping[str, Tensor]) -> Metrics:
-        """The numbers of drawn faces and their embeddings that look at whole sets."""
+    def _compare_sets(self, drawn_NHWC: Image, embeddings: Mapping[str, Tensor]) -> Metrics:
         pred, true = to_unit(drawn_NHWC), to_unit(self.true)
         numbers: Metrics = {
             "diversity_ratio": metrics.diversity_ratio(pred, true),
@@ -104,8 +113,17 @@ class Benchmark:
             if space.train is not None:
                 ratio = metrics.memorisation_ratio(embedded, space.true, space.train)
                 numbers[f"memorisation_{space.name}"] = ratio
-        values = self.per_sample(drawn_NHWC, embeddings)
-        return numbers | mean_values({name: values[name] for name in values if name != "l2"}, self.rows)
+        return numbers
+
+    def measure_regions(self, drawn_NHWC: Image) -> dict[str, Metrics]:
+        """The squared error in the face and in what surrounds it."""
+        squares_FF = (to_unit(drawn_NHWC) - to_unit(self.true)).square().mean((0, 1))
+        region = face_region(self.true.shape[1])
+        places = ((IN_FACE, region), (BACKGROUND, ~region))
+        return {
+            name: {"num_samples": len(drawn_NHWC), "l2": squares_FF[mask].mean().item()}
+            for name, mask in places
+        }
 
     def measure_corruptions(self, system: System) -> dict[str, Metrics]:
         """Some numbers of the system on eyes with each of `training.data.corruptions`."""
@@ -191,12 +209,6 @@ def mean_values(values: Mapping[str, NDArray[np.float64]], rows: NDArray[np.void
     return found
 
 
-def drawn_before(drawn_NHWC: Image) -> System:
-    """The system that answers with these faces, in the order in which they are asked for."""
-    faces = iter(drawn_NHWC)
-    return lambda eyes: np.stack([next(faces) for _ in eyes])
-
-
 def draw_split(system: System, dataset: EyeFacePairs, batch_size: int = 64) -> Image:
     """A system's faces for all eyes of a split, in its order."""
     drawn = []
@@ -211,9 +223,3 @@ def face_region(size: int) -> Tensor:
     at = (torch.arange(size) + 0.5) / size
     x, y = (at - MIDDLE[0]) / RADII[0], (at - MIDDLE[1]) / RADII[1]
     return x[None, :].square() + y[:, None].square() <= 1
-
-
-def _regions(pred: Tensor, true: Tensor) -> dict[str, Metrics]:
-    squares_FF, region = (pred - true).square().mean((0, 1)), face_region(pred.shape[-1])
-    places = ((IN_FACE, region), (BACKGROUND, ~region))
-    return {name: {"num_samples": len(pred), "l2": squares_FF[mask].mean().item()} for name, mask in places}

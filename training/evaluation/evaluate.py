@@ -1,14 +1,12 @@
-"""Scores of a system on a split: distance to the true faces, and variance over the split beside theirs.
+"""Numbers of a system on a split: distance to the true faces, and variance over the split beside theirs.
 
 Every system is a function from eyes to faces, so a shipped file, a run's checkpoint and a mean face
 are measured alike. Letters of shapes: B batch, C channels, H and W height and width.
 """
 
-import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from operator import mul
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -22,14 +20,15 @@ from service.inference.synthesizer import Synthesizer
 from service.vision.images import Image
 from training.data.dataset import EyeFacePairs
 from training.data.face_alignment import FACE_FRAME_VERSION
-from training.data.files import write_atomically
 from training.data.store import Pairs, Part
-from training.errors import DataError, ResultsError
+from training.errors import DataError
 from training.evaluation.metrics import perceptual_distances
-from training.loop import previews as pictures
+from training.loop.previews import draw_faces
 from training.synthesizer import losses
 from training.synthesizer.vgg import VGGFeatures
 from training.synthesizer.weights import load_weights
+
+Metrics = dict[str, float]
 
 System = Callable[[Image], Image]
 """Faces B x F x F x 3 from eyes B x S x S x 3, both uint8; a person's other eye may follow the first along
@@ -42,39 +41,12 @@ _LEAST_POWER = 1e-9
 """Of a frequency that is not there at all, so that its logarithm is finite."""
 
 
-@dataclass(frozen=True, slots=True)
-class Scores:
-    """One system's numbers on one split; features are those of the report (see `describe`).
-
-    l2: mean squared error over RGB in 0…1.
-    feature_loss: `losses.feature`: mean over layers of mean |f(pred) − f(true)|, each over its scale.
-    std_features: `losses.std_scalar_features` over the whole split, not a batch: the seed's third column.
-    std_map_features: the same, position by position.
-    sigma_ratio: mean over pixels of the standard deviation over the split, drawn over true; 1 is full.
-    perceptual: mean of `metrics.perceptual_distances`.
-    ssim: structural similarity. Source: Wang et al. 2004; torchmetrics.
-    frequency_error: mean over the `losses.block_dct` of blocks, of |log2| of their root mean square, drawn
-        over true; 0 where each is as strong as in true faces, 1 where it is half or twice as strong.
-    """
-
-    l2: float
-    feature_loss: float
-    std_features: float
-    std_map_features: float
-    sigma_ratio: float
-    ssim: float
-    perceptual: float
-    frequency_error: float
-    num_samples: int
-
-
 class Moments:
     """First and second moments of each position over a split, added up in float64."""
 
     def __init__(self) -> None:
         self.count = 0
-        self.sum: Tensor | float = 0.0
-        self.sum_of_squares: Tensor | float = 0.0
+        self.sum = self.sum_of_squares = torch.zeros(1, dtype=torch.float64)
 
     def add(self, batch_BCHW: Tensor) -> None:
         """Counts a batch in."""
@@ -85,28 +57,25 @@ class Moments:
 
     def std(self) -> Tensor:
         """The standard deviation of each position."""
-        assert isinstance(self.sum, Tensor) and isinstance(self.sum_of_squares, Tensor)
         mean = self.sum / self.count
         return (self.sum_of_squares / self.count - mean.square()).clamp_min(0).sqrt()
 
 
 class Totals:
-    """Adds up one system's numbers batch by batch, so that no split has to fit into memory."""
+    """Adds up one system's numbers batch by batch: the features of a whole split take gigabytes."""
 
     def __init__(self, layer_weights: list[float]) -> None:
         self.weights = layer_weights
         self.sums = {"l2": 0.0, "feature_loss": 0.0, "ssim": 0.0, "perceptual": 0.0}
         self.pixels = Moments()
         self.features = [Moments() for _ in layer_weights]
-        self.power: Tensor | float = 0.0
-        self.count = 0
+        self.power = torch.zeros(1, dtype=torch.float64)
 
     def add(
         self, pred: Tensor, true: Tensor, pred_features: list[Tensor], true_features: list[Tensor]
     ) -> None:
         """Counts a batch of drawn and true faces in."""
         num = len(pred)
-        self.count += num
         self.sums["l2"] += losses.l2(pred, true).item() * num
         self.sums["feature_loss"] += losses.feature(pred_features, true_features, self.weights).item() * num
         ssim = structural_similarity_index_measure(pred, true, data_range=1.0)
@@ -118,38 +87,49 @@ class Totals:
         for moments, activations in zip(self.features, pred_features, strict=True):
             moments.add(activations)
 
-    def scores(self, true: "Totals") -> Scores:
+    def numbers(self, true: "Totals") -> Metrics:
         """The numbers, given the totals of the true faces against themselves."""
-        means = {name: total / self.count for name, total in self.sums.items()}
-        scalar = pixelwise = 0.0
-        for weight, mine, real in zip(self.weights, self.features, true.features, strict=True):
-            scalar += weight * abs(mine.std().mean() - real.std().mean()).item()
-            pixelwise += weight * (mine.std() - real.std()).abs().mean().item()
-        ratio = (self.pixels.std().mean() / true.pixels.std().mean()).item()
-        assert isinstance(self.power, Tensor) and isinstance(true.power, Tensor)
+        num_samples = self.pixels.count
+        stds = [(mine.std(), real.std()) for mine, real in zip(self.features, true.features, strict=True)]
+        scalar = [(mine.mean() - real.mean()).abs().item() for mine, real in stds]
+        by_position = [(mine - real).abs().mean().item() for mine, real in stds]
         powers = self.power.clamp_min(_LEAST_POWER) / true.power.clamp_min(_LEAST_POWER)
-        octaves = (powers.log2() / 2).abs().mean().item()
-        return Scores(
-            means["l2"], means["feature_loss"], scalar, pixelwise, ratio, means["ssim"], means["perceptual"],
-            octaves, self.count,
-        )  # fmt: skip
+        return {name: total / num_samples for name, total in self.sums.items()} | {
+            "std_features": sum(map(mul, self.weights, scalar)),
+            "std_map_features": sum(map(mul, self.weights, by_position)),
+            "sigma_ratio": (self.pixels.std().mean() / true.pixels.std().mean()).item(),
+            "frequency_error": (powers.log2() / 2).abs().mean().item(),
+            "num_samples": num_samples,
+        }
 
 
 @torch.no_grad()
 def evaluate(
-    systems: Mapping[str, System], dataset: EyeFacePairs, features: VGGFeatures, *, progress: bool = True
-) -> dict[str, Scores]:
-    """The scores of each system on all samples of the data set, statistics over all of them at once."""
-    totals = {name: Totals(features.weights) for name in systems}
+    drawn: Mapping[str, Image], true_NHWC: Image, features: VGGFeatures, *, progress: bool = True
+) -> dict[str, Metrics]:
+    """The numbers of each system's faces N x F x F x 3, by name; features are those of the report.
+
+    l2: mean squared error over RGB in 0…1.
+    feature_loss: `losses.feature`: mean over layers of mean |f(pred) − f(true)|, each over its scale.
+    std_features: `losses.std_scalar_features` over the whole split, not a batch: the seed's third column.
+    std_map_features: the same, position by position.
+    sigma_ratio: mean over pixels of the standard deviation over the split, drawn over true; 1 is full.
+    perceptual: mean of `metrics.perceptual_distances`.
+    ssim: structural similarity. Source: Wang et al. 2004; torchmetrics.
+    frequency_error: mean over the `losses.block_dct` of blocks, of |log2| of their root mean square, drawn
+        over true; 0 where each is as strong as in true faces, 1 where it is half or twice as strong.
+    """
+    totals = {name: Totals(features.weights) for name in drawn}
     real = Totals(features.weights)
-    for eyes, faces in tqdm(list(_chunks(dataset)), desc="evaluate", disable=not progress):
-        true = to_unit(faces)
+    for start in tqdm(range(0, len(true_NHWC), BATCH_SIZE), desc="evaluate", disable=not progress):
+        part = slice(start, start + BATCH_SIZE)
+        true = to_unit(true_NHWC[part])
         true_features = features(true)
         real.add(true, true, true_features, true_features)
-        for name, draw in systems.items():
-            pred = to_unit(draw(eyes))
+        for name, faces in drawn.items():
+            pred = to_unit(faces[part])
             totals[name].add(pred, true, features(pred), true_features)
-    return {name: total.scores(real) for name, total in totals.items()}
+    return {name: total.numbers(real) for name, total in totals.items()}
 
 
 def calibrate(features: VGGFeatures, pairs: Pairs) -> None:
@@ -175,21 +155,25 @@ def load_system(path: Path, part: Part = "eye") -> System:
 
     Raises:
         RunNotFound: the path is neither.
-        ModelError: the file is no model of the service's contract, or one that sees another part.
-        DataError: its faces lie elsewhere in their frame than those of today's pairs.
+        ModelError, DataError: as `load_synthesizer`.
     """
     if path.suffix == ".onnx":
-        synthesizer = load_synthesizer(path, part)
-        return lambda eyes: synthesizer(eyes[..., :3])
+        return default_faces(load_synthesizer(path, part))
     model = load_weights(path)
-    return lambda eyes: pictures.draw_faces(model, eyes[..., : 3 * model.config.num_eyes])
+    return lambda eyes: draw_faces(model, eyes[..., : 3 * model.config.num_eyes])
+
+
+def default_faces(synthesizer: Synthesizer) -> System:
+    """The system that draws the default face of each eye."""
+    return lambda eyes: synthesizer(eyes[..., :3])
 
 
 def load_synthesizer(path: Path, part: Part = "eye") -> Synthesizer:
     """An exported `.onnx` file as the service runs it.
 
     Raises:
-        ModelError, DataError: as `load_system`.
+        ModelError: the file is no model of the service's contract, or one that sees another part.
+        DataError: its faces lie elsewhere in their frame than those of today's pairs.
     """
     synthesizer = Synthesizer.load(path, device="cpu", num_threads=torch.get_num_threads(), part=part)
     if (version := synthesizer.info.face_frame_version) != FACE_FRAME_VERSION:
@@ -223,42 +207,3 @@ def describe(features: VGGFeatures) -> str:
     return ", ".join(
         f"{layer.name} / {scale:.4g}" for layer, scale in zip(features.layers, scales, strict=True)
     )
-
-
-def write_scores(
-    path: Path, facts: dict[str, Any], scores: Mapping[str, Mapping[str, float]],
-    groups: Mapping[str, Mapping[str, Mapping[str, float]]] | None = None, *, keep: bool = False,
-) -> None:  # fmt: skip
-    """Writes each system's scores, and those by group, as JSON with the facts that are needed to read them.
-
-    `keep` leaves those of other systems there.
-
-    Raises:
-        ResultsError: `keep`, and the file is damaged, or its scores are of other photos or features.
-    """
-    whole = dict(facts)
-    kept: dict[str, Any] = {}
-    kept_groups: dict[str, Any] = {}
-    if keep and path.exists():
-        try:
-            earlier = json.loads(path.read_text(encoding="utf-8"))
-            kept, kept_groups = dict(earlier.pop("scores")), dict(earlier.pop("groups", {}))
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise ResultsError(f"{path} holds no scores ({error!r}): write to another file") from error
-        if earlier != whole:
-            raise ResultsError(
-                f"the scores in {path} are of {earlier}, these of {whole}: write to another file"
-            )
-    whole["scores"] = {**kept, **scores}
-    if all_groups := {**kept_groups, **(groups or {})}:
-        whole["groups"] = all_groups
-    write_atomically(path, json.dumps(whole, indent=1) + "\n")
-
-
-def _chunks(dataset: EyeFacePairs) -> Iterator[tuple[Image, Image]]:
-    for start in range(0, len(dataset), BATCH_SIZE):
-        samples = [dataset[i] for i in range(start, min(start + BATCH_SIZE, len(dataset)))]
-        yield tuple(  # type: ignore[misc]
-            np.ascontiguousarray(torch.stack(parts).permute(0, 2, 3, 1).numpy())
-            for parts in zip(*samples, strict=True)
-        )

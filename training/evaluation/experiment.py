@@ -19,7 +19,7 @@ from training.data.splits import Split
 from training.data.store import Pairs
 from training.evaluation import evaluate as evaluation
 from training.evaluation.baselines import amplified, nearest_eye
-from training.evaluation.benchmark import Benchmark, draw_split, make_benchmark
+from training.evaluation.benchmark import Benchmark, make_benchmark
 from training.evaluation.embeddings import load_vgg
 from training.evaluation.results import Row, append, has_row, read_results
 from training.evaluation.simclr import EncoderRecipe, train_encoder
@@ -119,11 +119,11 @@ class Experiment:
     def _measured(self, entry: Entry) -> Row:
         """The numbers of a system whose run, if it needs one, is finished."""
         benchmark, system = self.benchmark, self._system(entry)
-        numbers, slices = benchmark.measure(draw_split(system, benchmark.dataset))
+        drawn = benchmark.draw(system)
         return {
             "measured_with": self._describe_benchmark(),
-            "metrics": numbers,
-            "slices": slices | benchmark.measure_corruptions(system),
+            "metrics": benchmark.measure({entry.system: drawn})[entry.system].numbers,
+            "slices": benchmark.measure_regions(drawn) | benchmark.measure_corruptions(system),
         }
 
     def _train(self, entry: Entry) -> Row:

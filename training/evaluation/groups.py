@@ -15,7 +15,8 @@ from training.data.dataset import EyeFacePairs
 from training.data.photos import read_table
 from training.data.store import Pairs
 from training.errors import DataError
-from training.evaluation.benchmark import UNTRAINED, Benchmark, Metrics, PerSample, embed_true, mean_values
+from training.evaluation.benchmark import UNTRAINED, Benchmark, PerSample, embed_true, mean_values
+from training.evaluation.evaluate import Metrics
 from training.evaluation.judge import NUM_FACES, SEXES, SexJudge, fit_judge
 
 Groups = dict[str, Metrics]

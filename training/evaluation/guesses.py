@@ -14,8 +14,8 @@ from service.vision.images import Image
 from training.data import corruptions
 from training.data.augmentation import EyeTransform
 from training.data.dataset import EyeFacePairs
-from training.evaluation.benchmark import Benchmark, Metrics
-from training.evaluation.evaluate import System, to_unit
+from training.evaluation.benchmark import Benchmark
+from training.evaluation.evaluate import Metrics, System, to_unit
 from training.evaluation.metrics import perceptual_distances, rank_correlation
 
 NUM_GUESSES = 16

@@ -1,16 +1,21 @@
 """What `evaluate` reports of each system on a split: its numbers, those by group, and its worst samples."""
 
+import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from training.data.files import write_atomically
+from training.errors import ResultsError
 from training.evaluation import evaluate as evaluation
-from training.evaluation.benchmark import UNTRAINED, Benchmark, Metrics, drawn_before, mean_values
-from training.evaluation.evaluate import System
+from training.evaluation.benchmark import UNTRAINED, Benchmark, mean_values
+from training.evaluation.evaluate import Metrics, System
 from training.evaluation.groups import Groups, LabeledSplit
+from training.evaluation.tables import read_scores
 
 NUM_WORST = 10
 
@@ -31,42 +36,47 @@ def report_systems(
     systems: Mapping[str, System], benchmark: Benchmark, labeled: LabeledSplit | None = None
 ) -> dict[str, Report]:
     """Draws the split's faces by each system and measures them; by group, and by the judge, where labeled."""
-    drawn = {name: benchmark.draw(system) for name, system in systems.items()}
-    again = {name: drawn_before(faces) for name, faces in drawn.items()}
-    scores = evaluation.evaluate(again, benchmark.dataset, benchmark.features)
-    found = {}
-    for name, faces in drawn.items():
-        embeddings = benchmark.embed(faces)
-        values = benchmark.per_sample(faces, embeddings)
-        numbers = asdict(scores[name]) | benchmark.compare(faces, embeddings)
+    reports = {}
+    for name, found in benchmark.measure(
+        {name: benchmark.draw(each) for name, each in systems.items()}
+    ).items():
+        numbers, groups = found.numbers, {}
         if labeled:
-            agreement = {"sex_agreement": labeled.agreement(embeddings[UNTRAINED])}
-            values |= agreement
-            numbers |= mean_values(agreement, benchmark.rows)
-        groups = labeled.by_group(values) if labeled else {}
-        found[name] = Report(numbers, groups, _worst(values[f"rank_{UNTRAINED}"], benchmark.rows["person"]))
-    return found
+            agreement = {"sex_agreement": labeled.agreement(found.embeddings[UNTRAINED])}
+            numbers = numbers | mean_values(agreement, benchmark.rows)
+            groups = labeled.by_group(found.per_sample | agreement)
+        worst = _worst(found.per_sample[f"rank_{UNTRAINED}"], benchmark.rows["person"])
+        reports[name] = Report(numbers, groups, worst)
+    return reports
 
 
 def write_reports(
     path: Path, reports: Mapping[str, Report], benchmark: Benchmark, labeled: LabeledSplit | None, *,
     keep: bool,
 ) -> None:  # fmt: skip
-    """Writes the numbers, see `evaluate.write_scores`, and what they were measured with.
+    """Writes the numbers, and what they were measured with, as JSON; `keep` leaves other systems there.
 
     Raises:
-        ResultsError: those that are to be kept were measured otherwise.
+        ResultsError: those that are to be kept were measured otherwise, or the file is damaged.
     """
-    facts = {
+    facts: dict[str, Any] = {
         "split": benchmark.split,
         "layers": evaluation.describe(benchmark.features),
         "data": benchmark.dataset.pairs.manifest["settings"]["source"],
         "embeddings": {space.name: space.network for space in benchmark.spaces},
         **({"judge": labeled.describe()} if labeled else {}),
     }
-    numbers = {name: each.numbers for name, each in reports.items()}
+    scores = {name: each.numbers for name, each in reports.items()}
     groups = {name: each.groups for name, each in reports.items() if each.groups}
-    evaluation.write_scores(path, facts, numbers, groups, keep=keep)
+    if keep and path.exists():
+        earlier = read_scores(path)
+        scores, groups = earlier.pop("scores") | scores, earlier.pop("groups", {}) | groups
+        if earlier != facts:
+            raise ResultsError(
+                f"the scores in {path} are of {earlier}, these of {facts}: write to another file"
+            )
+    written = facts | {"scores": scores} | ({"groups": groups} if groups else {})
+    write_atomically(path, json.dumps(written, indent=1) + "\n")
 
 
 def _worst(ranks_N: NDArray[np.float64], persons_N: NDArray[np.str_]) -> list[int]:

@@ -11,7 +11,8 @@ import numpy as np
 
 from training.data.corruptions import CORRUPTIONS
 from training.errors import ResultsError
-from training.evaluation.benchmark import BACKGROUND, IN_FACE, Metrics
+from training.evaluation.benchmark import BACKGROUND, IN_FACE
+from training.evaluation.evaluate import Metrics
 from training.evaluation.experiment import BASELINES
 from training.evaluation.groups import Groups
 from training.evaluation.guesses import BEST_OF, CERTAINTY_OF
@@ -61,7 +62,7 @@ SET_COLUMNS = (
     Column("cheek_difference", "ΔE of the cheeks", 1, True),
     Column("sex_agreement", "sex as labeled, %", 1, True, 100),
 )
-"""What `evaluate` measures beside `training.evaluation.evaluate.Scores`."""
+"""What `evaluate` measures beside the numbers of `training.evaluation.evaluate`."""
 
 GUESS_COLUMNS = (
     Column("between_guesses", "between guesses, over between people", 2),

@@ -116,7 +116,7 @@ def test_systems_that_see_a_part_are_measured(mouths: Pairs, archives: str) -> N
     benchmark = make_benchmark(mouths, "train", archives, encoder)
     drawn = benchmark.draw(nearest_eye(mouths))
     assert (drawn == benchmark.true).all() and len(drawn) == (mouths.rows["split"] == "train").sum()
-    assert benchmark.measure(drawn)[0]["l2"] == 0.0
+    assert benchmark.measure({"it": drawn})["it"].numbers["l2"] == 0.0
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from service.vision.images import Image
 from training.data.corruptions import CORRUPTIONS
 from training.data.face_alignment import LEFT_EYE_AT, RIGHT_EYE_AT
 from training.data.store import Pairs
@@ -16,6 +17,7 @@ from training.evaluation.benchmark import (
     make_benchmark,
     true_faces,
 )
+from training.evaluation.evaluate import Metrics
 from training.evaluation.simclr import FaceEncoder
 
 
@@ -24,13 +26,18 @@ def benchmark(small_pairs: Pairs, archives: str) -> Benchmark:
     return make_benchmark(small_pairs, "train", archives, FaceEncoder((8,)).eval().requires_grad_(False))
 
 
+def measure(benchmark: Benchmark, drawn: Image) -> tuple[Metrics, dict[str, Metrics]]:
+    """The numbers of drawn faces, and those by part of the picture."""
+    return benchmark.measure({"it": drawn})["it"].numbers, benchmark.measure_regions(drawn)
+
+
 def test_true_faces_of_left_eyes_are_mirrored(benchmark: Benchmark) -> None:
     for i, face in enumerate(true_faces(benchmark.dataset)):
         assert np.array_equal(face, benchmark.dataset[i][1].permute(1, 2, 0).numpy())
 
 
 def test_the_truth_measures_perfectly_everywhere(benchmark: Benchmark) -> None:
-    numbers, slices = benchmark.measure(benchmark.true)
+    numbers, slices = measure(benchmark, benchmark.true)
     assert numbers["l2"] == numbers["feature_loss"] == numbers["perceptual"] == 0.0
     for name in ("diversity_ratio", "sharpness_ratio", "sigma_ratio", "ssim"):
         assert numbers[name] == pytest.approx(1.0)
@@ -43,7 +50,7 @@ def test_the_truth_measures_perfectly_everywhere(benchmark: Benchmark) -> None:
 
 def test_wrong_faces_measure_worse(benchmark: Benchmark) -> None:
     # Shifted by half of the split: other persons' faces, so all that looks at sets alone sees nothing.
-    numbers, _ = benchmark.measure(np.roll(benchmark.true, len(benchmark.true) // 2, axis=0))
+    numbers, _ = measure(benchmark, np.roll(benchmark.true, len(benchmark.true) // 2, axis=0))
     assert numbers["l2"] > 0.01 and numbers["feature_loss"] > 0
     assert numbers["sigma_ratio"] == pytest.approx(1.0) and numbers["diversity_ratio"] == pytest.approx(1.0)
     assert numbers["rank_vgg"] > 0.2
@@ -52,7 +59,7 @@ def test_wrong_faces_measure_worse(benchmark: Benchmark) -> None:
 def test_the_picture_is_told_apart_into_face_and_background(benchmark: Benchmark) -> None:
     wrong, region = benchmark.true.copy(), face_region(64).numpy()
     wrong[:, ~region] = 255 - wrong[:, ~region]
-    numbers, slices = benchmark.measure(wrong)
+    numbers, slices = measure(benchmark, wrong)
     assert slices[IN_FACE]["l2"] == 0.0 < numbers["l2"]
     assert slices[BACKGROUND]["l2"] * (~region).mean() == pytest.approx(numbers["l2"], rel=1e-4)
 
@@ -105,7 +112,8 @@ def test_training_faces_are_embedded_a_batch_at_a_time(
 def test_without_an_encoder_faces_are_embedded_by_a_layer_that_nothing_trains_on(
     small_pairs: Pairs, archives: str
 ) -> None:
-    numbers, _ = (found := make_benchmark(small_pairs, "dev", archives)).measure(found.true)
+    found = make_benchmark(small_pairs, "dev", archives)
+    numbers, _ = measure(found, found.true)
     assert [space.name for space in found.spaces] == ["vgg", "relu3_4"]
     assert numbers["rank_relu3_4"] == pytest.approx(0.0, abs=0.01) and "memorisation_relu3_4" not in numbers
 

@@ -1,7 +1,5 @@
 """The numbers of the report, on systems whose scores are known."""
 
-import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +12,9 @@ from tests.fakes import tiny_model
 from tests.training.perceptual import write_archives
 from training.data.dataset import EyeFacePairs
 from training.data.store import Pairs
-from training.errors import DataError, ResultsError, RunNotFound
+from training.errors import DataError, RunNotFound
 from training.evaluation import evaluate as evaluation
+from training.evaluation.benchmark import true_faces
 from training.evaluation.evaluate import Moments
 from training.synthesizer.vgg import VGGFeatures, load_features, report_layers
 
@@ -33,57 +32,48 @@ def dataset(tiny_pairs: Pairs) -> EyeFacePairs:
     return EyeFacePairs(tiny_pairs, "train")
 
 
-def truth(dataset: EyeFacePairs) -> Callable[[Image], Image]:
-    """A system that answers with the true faces, in the order in which they are asked for."""
-    faces = iter([dataset[i][1].permute(1, 2, 0).numpy() for i in range(len(dataset))])
-    return lambda eyes: np.stack([next(faces) for _ in eyes])
+@pytest.fixture(scope="module")
+def true(dataset: EyeFacePairs) -> Image:
+    return true_faces(dataset)
 
 
-def test_true_faces_score_perfectly(dataset: EyeFacePairs, features: VGGFeatures) -> None:
-    scores = evaluation.evaluate({"truth": truth(dataset)}, dataset, features, progress=False)["truth"]
-    assert (scores.l2, scores.feature_loss, scores.std_features, scores.std_map_features) == (0, 0, 0, 0)
-    assert scores.sigma_ratio == 1.0 and scores.ssim == pytest.approx(1.0)
-    assert scores.frequency_error == 0.0 and scores.num_samples == len(dataset)
+def test_true_faces_score_perfectly(true: Image, features: VGGFeatures) -> None:
+    scores = evaluation.evaluate({"truth": true}, true, features, progress=False)["truth"]
+    assert not any(scores[name] for name in ("l2", "feature_loss", "std_features", "std_map_features"))
+    assert scores["sigma_ratio"] == 1.0 and scores["ssim"] == pytest.approx(1.0)
+    assert scores["frequency_error"] == 0.0 and scores["num_samples"] == len(true)
 
 
 def test_the_mean_face_has_no_variety_and_the_variance_as_its_error(
-    tiny_pairs: Pairs, dataset: EyeFacePairs, features: VGGFeatures
+    tiny_pairs: Pairs, true: Image, features: VGGFeatures
 ) -> None:
-    systems = {"mean face": evaluation.mean_face(tiny_pairs)}
-    scores = evaluation.evaluate(systems, dataset, features, progress=False)["mean face"]
-    faces = np.stack([dataset[i][1].numpy() for i in range(len(dataset))]) / 255
-    assert scores.sigma_ratio == 0.0
-    assert scores.l2 == pytest.approx(faces.var(axis=0).mean(), rel=1e-3)
-    assert scores.std_features > 0 and scores.std_features == pytest.approx(scores.std_map_features)
+    drawn = {"mean face": evaluation.mean_face(tiny_pairs)(true)}
+    scores = evaluation.evaluate(drawn, true, features, progress=False)["mean face"]
+    assert scores["sigma_ratio"] == 0.0
+    assert scores["l2"] == pytest.approx((true / 255).var(axis=0).mean(), rel=1e-3)
+    assert scores["std_features"] > 0
+    assert scores["std_features"] == pytest.approx(scores["std_map_features"])
 
 
-def test_half_of_the_deviation_is_half_the_sigma(dataset: EyeFacePairs, features: VGGFeatures) -> None:
-    true = truth(dataset)
-    mean = np.mean([dataset[i][1].permute(1, 2, 0).numpy() for i in range(len(dataset))], axis=0)
-    systems = {"half": lambda eyes: np.round(mean + (true(eyes) - mean) / 2).astype(np.uint8)}
-    scores = evaluation.evaluate(systems, dataset, features, progress=False)["half"]
-    assert scores.sigma_ratio == pytest.approx(0.5, abs=0.01)
+def test_half_of_the_deviation_is_half_the_sigma(true: Image, features: VGGFeatures) -> None:
+    mean = true.mean(axis=0)
+    drawn = {"half": np.round(mean + (true - mean) / 2).astype(np.uint8)}
+    scores = evaluation.evaluate(drawn, true, features, progress=False)["half"]
+    assert scores["sigma_ratio"] == pytest.approx(0.5, abs=0.01)
 
 
-def test_half_of_the_contrast_is_an_octave_off_in_every_frequency(
-    dataset: EyeFacePairs, features: VGGFeatures
-) -> None:
-    true = truth(dataset)
-    systems = {"half": lambda eyes: np.round(true(eyes) / 2).astype(np.uint8)}
-    scores = evaluation.evaluate(systems, dataset, features, progress=False)["half"]
-    assert scores.frequency_error == pytest.approx(1.0, abs=0.1)  # rounded, to half levels of the finest
+def test_half_of_the_contrast_is_an_octave_off_in_every_frequency(true: Image, features: VGGFeatures) -> None:
+    drawn = {"half": np.round(true / 2).astype(np.uint8)}
+    scores = evaluation.evaluate(drawn, true, features, progress=False)["half"]
+    assert scores["frequency_error"] == pytest.approx(1.0, abs=0.1)  # rounded, to half levels of the finest
 
 
-def test_a_faint_grid_is_off_in_its_frequencies(dataset: EyeFacePairs, features: VGGFeatures) -> None:
-    true, other = truth(dataset), truth(dataset)
+def test_a_faint_grid_is_off_in_its_frequencies(true: Image, features: VGGFeatures) -> None:
     columns = (4 * (np.arange(32) % 2)).astype(np.uint8)[:, None]
-    systems = {
-        "grid": lambda eyes: np.minimum(true(eyes), 250) + columns,
-        "none": lambda eyes: np.minimum(other(eyes), 250),
-    }
-    scores = evaluation.evaluate(systems, dataset, features, progress=False)
-    assert scores["grid"].frequency_error > 20 * scores["none"].frequency_error
-    assert scores["grid"].sigma_ratio == pytest.approx(scores["none"].sigma_ratio)
+    drawn = {"grid": np.minimum(true, 250) + columns, "none": np.minimum(true, 250)}
+    scores = evaluation.evaluate(drawn, true, features, progress=False)
+    assert scores["grid"]["frequency_error"] > 20 * scores["none"]["frequency_error"]
+    assert scores["grid"]["sigma_ratio"] == pytest.approx(scores["none"]["sigma_ratio"])
 
 
 def test_moments_over_batches_equal_those_over_all() -> None:
@@ -122,33 +112,6 @@ def test_a_model_of_another_face_frame_is_refused(tmp_path: Path) -> None:
 def test_the_layers_are_described_with_their_scales(features: VGGFeatures) -> None:
     described = evaluation.describe(features)
     assert described.startswith("genuine relu1_1 / ") and "distilled relu5_1 / " in described
-
-
-def test_other_systems_are_kept_if_they_were_measured_alike(tmp_path: Path) -> None:
-    path, facts = tmp_path / "scores.json", {"split": "train", "data": "drawn"}
-    for name in ("first", "second", "second"):
-        evaluation.write_scores(path, facts, {name: {"l2": 0.5}}, {name: {"male": {"l2": 0.4}}}, keep=True)
-    before = path.read_text()
-    written = json.loads(before)
-    assert written == {
-        **facts,
-        "scores": {"first": {"l2": 0.5}, "second": {"l2": 0.5}},
-        "groups": {"first": {"male": {"l2": 0.4}}, "second": {"male": {"l2": 0.4}}},
-    }
-    with pytest.raises(ResultsError, match="write to another file"):
-        evaluation.write_scores(path, facts | {"split": "dev"}, {"second": {"l2": 0.5}}, keep=True)
-    assert path.read_text() == before
-    evaluation.write_scores(path, facts | {"split": "dev"}, {"second": {"l2": 0.5}})
-    assert json.loads(path.read_text()) == {**facts, "split": "dev", "scores": {"second": {"l2": 0.5}}}
-
-
-@pytest.mark.parametrize("damage", [b"", b"\xff", b"[]", b'{"scores": 1}', b"{}", b"[" * 100_000])
-def test_a_damaged_file_of_scores_is_named_and_stays(tmp_path: Path, damage: bytes) -> None:
-    path = tmp_path / "scores.json"
-    path.write_bytes(damage)
-    with pytest.raises(ResultsError, match=r"scores\.json holds no scores"):
-        evaluation.write_scores(path, {}, {}, keep=True)
-    assert path.read_bytes() == damage
 
 
 def test_smaller_faces_are_enlarged_and_others_stay_as_they_are() -> None:

@@ -85,5 +85,17 @@ def test_what_is_written_is_what_the_tables_show(
     assert f"judges {100 * judge['judge_accuracy']:.1f} ±" in render_scores(path)
     assert "genuine relu3_4, averaged to 4 x 4" in render_scores(path)
     assert "| drawn-dark |" in render_groups(path)
+    before = path.read_bytes()
     with pytest.raises(ResultsError, match="write to another file"):
         write_reports(path, {"truth": reports["truth"]}, benchmark, None, keep=True)
+    assert path.read_bytes() == before
+    write_reports(path, {"truth": reports["truth"]}, benchmark, None, keep=False)
+    assert list(json.loads(path.read_text())["scores"]) == ["truth"]
+
+
+def test_a_damaged_file_is_named_and_stays(benchmark: Benchmark, tmp_path: Path) -> None:
+    path = tmp_path / "scores.json"
+    path.write_text('{"scores": 1}')
+    with pytest.raises(ResultsError, match=r"scores\.json is not what 'evaluate' writes"):
+        write_reports(path, {}, benchmark, None, keep=True)
+    assert path.read_text() == '{"scores": 1}'
