@@ -1,18 +1,4 @@
-"""Every error of training, in one tree: each message is one sentence that says what to do.
-
-TrainingError
-├── OptionError          a command's option that names nothing there is
-├── DataError            photos, labels or pairs that cannot be used
-├── RecipeError          a recipe that is unknown, contradicts itself or does not fit the data
-├── FeaturesUnavailable  the weights of a perceptual network are missing, damaged or of another layout
-├── RunError             a run's folder
-│   ├── Stopped          the run was told to stop; its checkpoint is saved
-│   ├── RunNotFound      a folder that holds no run
-│   ├── RunConflict      a folder that holds another run
-│   └── CheckpointError  a checkpoint that is missing or cannot be read
-├── ExportError          a model that cannot be exported, or an export that differs from torch
-└── ResultsError         scores, recorded results or a document that do not fit together
-"""
+"""Every error of training, in one tree: each message is one sentence that says what to do."""
 
 
 class TrainingError(Exception):

@@ -38,7 +38,7 @@ def drawn_csv(tmp_path_factory: pytest.TempPathFactory, drawn_photos: list[Drawn
 def drawn_folder(tmp_path_factory: pytest.TempPathFactory, drawn_csv: Path) -> Path:
     """The drawn photos, prepared at the usual sizes; not to be written to."""
     out = tmp_path_factory.mktemp("pairs") / "drawn"
-    prepare(PrepareSettings(drawn_csv, out, chunk=8), progress=False)
+    prepare(PrepareSettings(drawn_csv, out, chunk=8))
     return out
 
 
@@ -53,7 +53,7 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory, drawn_csv: Path) -> Pa
     """The drawn photos, prepared at 32 px; a third of the training persons are `dev`."""
     out = tmp_path_factory.mktemp("pairs") / "tiny"
     settings = PrepareSettings(drawn_csv, out, eye_size=32, wide_size=48, face_size=32, dev_part=0.33)
-    prepare(settings, progress=False)
+    prepare(settings)
     return out
 
 
@@ -67,7 +67,7 @@ def tiny_pairs(tiny_folder: Path) -> Pairs:
 def small_folder(tmp_path_factory: pytest.TempPathFactory, drawn_csv: Path) -> Path:
     """The drawn photos, with faces of 64 px as in the experiment; a third of the people are `dev`."""
     out = tmp_path_factory.mktemp("pairs") / "small"
-    prepare(PrepareSettings(drawn_csv, out, face_size=64, dev_part=0.33), progress=False)
+    prepare(PrepareSettings(drawn_csv, out, face_size=64, dev_part=0.33))
     return out
 
 

@@ -124,17 +124,15 @@ def export(  # noqa: PLR0913  every option is an argument
     licences = {photo.licence for photo in photos}.union(
         *(describe_photos(each)[1] for each in (run, refiner) if each)
     )
-    metadata = FinderMetadata(
-        version, describe_photos(run)[0], check_licence_class(licence_class, licences, model=str(run)),
-        read_description(run)["commit"],
-    )  # fmt: skip
-    graphs = [finder_to_onnx(load_ema(run, EyeFinderNet()))]
-    if refiner:
-        graphs.append(refiner_to_onnx(load_ema(refiner, RefinerNet())))
+    check_licence_class(licence_class, licences, model=str(run))
+    commit = read_description(run)["commit"]
+    metadata = FinderMetadata(version, describe_photos(run)[0], licence_class, commit)
+    finder_graph = finder_to_onnx(load_ema(run, EyeFinderNet()))
+    refiner_graph = refiner_to_onnx(load_ema(refiner, RefinerNet())) if refiner else None
     examples = list(people_examples(photos))
     examples += negative_examples(photos, names=FITTED, num_crops_each=_num_crops(limit))
     examples += folder_negatives(nobody, "calibration") if nobody else []
-    written = export_calibrated(graphs, out, metadata, examples)
+    written = export_calibrated(finder_graph, refiner_graph, out, metadata, examples)
     typer.echo(
         f"{out}: {out.stat().st_size / 1e6:.2f} MB, eyes count from a score of {written.threshold:.3f}"
     )

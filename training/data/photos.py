@@ -124,9 +124,6 @@ def read_table(path: Path, columns: Collection[str]) -> Iterator[dict[str, str]]
 
 
 def _photo_of_row(row: dict[str, str], folder: Path, name: str) -> Photo:
-    right_x, right_y, left_x, left_y, spread = (
-        read_number(row.get(name), row["file"]) for name in (*CSV_COLUMNS[2:], "label_spread")
-    )
     return Photo(
         path=folder / row["file"],
         file=row["file"],
@@ -134,8 +131,8 @@ def _photo_of_row(row: dict[str, str], folder: Path, name: str) -> Photo:
         source=row.get("source") or name,
         licence=row.get("licence") or "unstated",
         person=row.get("person") or row["file"],
-        eyes=_both(right_x, right_y, left_x, left_y),
-        label_spread=spread,
+        eyes=_read_eyes(row),
+        label_spread=read_number(row.get("label_spread"), row["file"]),
         ai_made=row.get("ai_made") == "1",
     )
 
@@ -152,12 +149,19 @@ def read_split(row: Mapping[str, str]) -> Split:
     return cast(Split, split)
 
 
-def _both(
-    right_x: float | None, right_y: float | None, left_x: float | None, left_y: float | None
-) -> tuple[Point, Point] | None:
-    if right_x is None or right_y is None or left_x is None or left_y is None:
-        return None
-    return (right_x, right_y), (left_x, left_y)
+def _read_eyes(row: Mapping[str, str]) -> tuple[Point, Point] | None:
+    right, left = (read_point(row, name) for name in ("right_eye", "left_eye"))
+    return (right, left) if right and left else None
+
+
+def read_point(row: Mapping[str, str], name: str) -> Point | None:
+    """The point in two cells of a row, such as `nose_x` and `nose_y`; None if one is empty or missing.
+
+    Raises:
+        DataError: one is no finite number; the message names the file.
+    """
+    x, y = (read_number(row.get(f"{name}_{axis}"), row["file"]) for axis in "xy")
+    return None if x is None or y is None else (x, y)
 
 
 def read_number(text: str | None, file: str) -> float | None:
@@ -199,13 +203,12 @@ def from_celeba(folder: Path) -> Iterator[Photo]:
         raise DataError(f"{folder} lacks {', '.join(missing)} of CelebA's layout")
     persons, parts, landmarks = (dict(_named_lines(folder / name)) for name in CELEBA_FILES)
     for file in sorted(parts):
-        points = [read_number(text, file) for text in landmarks.get(file, ())[:4]]
-        right_x, right_y, left_x, left_y = points if len(points) == 4 else [None] * 4
+        points = dict(zip(CSV_COLUMNS[2:], landmarks.get(file, ()), strict=False))
         if parts[file][0] not in CELEBA_SPLITS:
             raise DataError(f"{file} is in partition {parts[file][0]!r}, expected 0, 1 or 2")
         person = persons[file][0] if file in persons else file
         split = CELEBA_SPLITS[parts[file][0]]
-        eyes = _both(right_x, right_y, left_x, left_y)
+        eyes = _read_eyes({"file": file, **points})
         yield Photo(folder / "img_align_celeba" / file, file, split, "celeba", "non-commercial", person, eyes)
 
 

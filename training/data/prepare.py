@@ -93,7 +93,7 @@ class PrepareSettings:
     chunk: int = 128
 
 
-def prepare(settings: PrepareSettings, *, finder: EyeFinder | None = None, progress: bool = True) -> Manifest:
+def prepare(settings: PrepareSettings, *, finder: EyeFinder | None = None) -> Manifest:
     """Makes or completes the folder `settings.out`, and returns its manifest.
 
     `finder` gives the points of photos without labels, the Haar finder if none is given. A complete
@@ -116,26 +116,20 @@ def prepare(settings: PrepareSettings, *, finder: EyeFinder | None = None, progr
     if manifest is not None:
         refuse_change(manifest["settings"], wanted, settings.out)
         (settings.out / PROGRESS).unlink(missing_ok=True)
-        _say(f"{settings.out} is complete with {manifest['num_rows']} rows: nothing to do", progress)
+        _say(f"{settings.out} is complete with {manifest['num_rows']} rows: nothing to do")
         return manifest
     folder = PairsWriter(settings.out, wanted)
     if folder.num_photos:
-        _say(f"{settings.out}: going on after {folder.num_photos} of {len(photos)} photos", progress)
-    _fill(folder, photos, settings, finder, progress=progress)
+        _say(f"{settings.out}: going on after {folder.num_photos} of {len(photos)} photos")
+    _fill(folder, photos, settings, finder)
     return folder.finish()
 
 
 def _fill(
-    folder: PairsWriter,
-    photos: list[Photo],
-    settings: PrepareSettings,
-    finder: EyeFinder | None,
-    *,
-    progress: bool,
+    folder: PairsWriter, photos: list[Photo], settings: PrepareSettings, finder: EyeFinder | None
 ) -> None:
     """Adds what the photos give that are not done yet."""
-    done = folder.num_photos
-    with tqdm(total=len(photos), initial=done, unit="photo", desc="prepare", disable=not progress) as bar:
+    with tqdm(total=len(photos), initial=folder.num_photos, unit="photo", desc="prepare") as bar:
         while folder.num_photos < len(photos):
             chunk = photos[folder.num_photos : folder.num_photos + settings.chunk]
             made = [make_pair(photo, settings, finder) for photo in chunk]
@@ -239,6 +233,5 @@ def _settings_of(
     }
 
 
-def _say(sentence: str, progress: bool) -> None:
-    if progress:
-        print(sentence, file=sys.stderr)
+def _say(sentence: str) -> None:
+    print(sentence, file=sys.stderr)

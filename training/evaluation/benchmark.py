@@ -21,7 +21,6 @@ from training.evaluation import metrics
 from training.evaluation.embeddings import (
     Embed,
     embed_all,
-    encoder_embedding,
     load_untrained_vgg,
     load_vgg,
     vgg_embedding,
@@ -170,7 +169,7 @@ def make_benchmark(
 
     by_vgg = space("vgg", vgg_name, vgg_embedding(vgg))
     other = (
-        space("encoder", "contrastive encoder", encoder_embedding(encoder))
+        space("encoder", "contrastive encoder", encoder)
         if encoder
         else space(UNTRAINED, untrained_name, vgg_embedding(untrained), compare_train=False)
     )

@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from service.vision.images import Image
-from training.evaluation.simclr import FaceEncoder
 from training.synthesizer.vgg import Layer, VGGFeatures, load_features, training_layers
 
 Embed = Callable[[Tensor], Tensor]
@@ -48,11 +47,6 @@ def vgg_embedding(features: VGGFeatures) -> Embed:
         return functional.adaptive_avg_pool2d(activations, GRID).flatten(1) / scale
 
     return embed
-
-
-def encoder_embedding(encoder: FaceEncoder) -> Embed:
-    """The numbers of the encoder trained by contrastive learning."""
-    return lambda faces_BCHW: encoder(faces_BCHW)
 
 
 @torch.no_grad()

@@ -104,9 +104,7 @@ class Totals:
 
 
 @torch.no_grad()
-def evaluate(
-    drawn: Mapping[str, Image], true_NHWC: Image, features: VGGFeatures, *, progress: bool = True
-) -> dict[str, Metrics]:
+def evaluate(drawn: Mapping[str, Image], true_NHWC: Image, features: VGGFeatures) -> dict[str, Metrics]:
     """The numbers of each system's faces N x F x F x 3, by name; features are those of the report.
 
     l2: mean squared error over RGB in 0…1.
@@ -121,7 +119,7 @@ def evaluate(
     """
     totals = {name: Totals(features.weights) for name in drawn}
     real = Totals(features.weights)
-    for start in tqdm(range(0, len(true_NHWC), BATCH_SIZE), desc="evaluate", disable=not progress):
+    for start in tqdm(range(0, len(true_NHWC), BATCH_SIZE), desc="evaluate"):
         part = slice(start, start + BATCH_SIZE)
         true = to_unit(true_NHWC[part])
         true_features = features(true)

@@ -20,7 +20,6 @@ from training.data.store import Pairs
 from training.evaluation import evaluate as evaluation
 from training.evaluation.baselines import amplified, nearest_eye
 from training.evaluation.benchmark import Benchmark, make_benchmark
-from training.evaluation.embeddings import load_vgg
 from training.evaluation.results import Row, append, has_row, read_results
 from training.evaluation.simclr import EncoderRecipe, train_encoder
 from training.loop.run_folder import RunOutput, commit_hash, read_description, read_stats
@@ -158,7 +157,7 @@ class Experiment:
     def _describe_benchmark(self) -> dict[str, Any]:
         return {
             "features": evaluation.describe(self.benchmark.features),
-            "vgg": load_vgg(self.settings.perceptual)[1],
+            "vgg": self.benchmark.spaces[0].network,
             "encoder": asdict(self.settings.encoder),
         }
 

@@ -19,7 +19,7 @@ from service.vision.eyes import CROP_PER_EYE_DISTANCE, Eye, EyeFinder, crop_eye,
 from service.vision.images import Image, decode, encode, read_header
 from service.vision.photo import Photo as ServedPhoto
 from training.data.photos import Photo
-from training.data.prepare import MAX_PIXELS
+from training.data.prepare import MAX_PIXELS, read_pixels
 from training.errors import DataError
 
 FOUND_WITHIN = 0.25
@@ -50,9 +50,7 @@ class TrainServeGap:
     face_by_decode: float
 
 
-def measure_gap(
-    photos: Sequence[Photo], finder: EyeFinder, model: Path, *, progress: bool = True
-) -> TrainServeGap:
+def measure_gap(photos: Sequence[Photo], finder: EyeFinder, model: Path) -> TrainServeGap:
     """The parity of serving with training on labeled photos, faces drawn by the model's file.
 
     Raises:
@@ -66,10 +64,9 @@ def measure_gap(
     labeled = [photo for photo in photos if photo.eyes is not None]
     by_finder: list[tuple[float, ...]] = []
     by_decode: list[tuple[float, float]] = []
-    for photo in tqdm(labeled, desc="parity", disable=not progress):
+    for photo in tqdm(labeled, desc="parity"):
         assert photo.eyes is not None
-        data = photo.path.read_bytes()
-        pixels = decode(data, read_header(data, max_pixels=MAX_PIXELS))
+        pixels = read_pixels(photo)
         found, enlarged = finder.detect(pixels).eyes, _enlarge(pixels)
         for label in eyes_from_points(*photo.eyes):
             match = _match(label, found)

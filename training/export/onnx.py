@@ -10,7 +10,7 @@ import logging
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -174,20 +174,12 @@ def store_as_float16(model: onnx.ModelProto) -> None:
 
 def _write_metadata(model: onnx.ModelProto, metadata: ModelMetadata, average: Autoencoder) -> None:
     written = {
+        **asdict(metadata),
         "contract_version": CONTRACT_VERSION,
         "crop_version": CROP_VERSION,
-        "face_frame_version": metadata.face_frame_version,
-        "name": metadata.name,
-        "version": metadata.version,
-        "part": metadata.part,
         "eye_size": average.config.eye_size,
         "noise_size": average.config.vector_size,
         "face_size": average.config.face_size,
-        "recipe": metadata.recipe,
-        "objective": metadata.objective,
-        "training_data": metadata.training_data,
-        "licence_class": metadata.licence_class,
-        "commit": metadata.commit,
         "date": datetime.now(UTC).date().isoformat(),
         "metrics": json.dumps(dict(metadata.metrics)),
     }

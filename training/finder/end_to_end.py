@@ -24,13 +24,13 @@ from training.markdown import render_table
 DRAWN = "face"
 
 
-def run_service(photos: Sequence[Photo], pipeline: Pipeline, *, progress: bool = True) -> dict[str, str]:
+def run_service(photos: Sequence[Photo], pipeline: Pipeline) -> dict[str, str]:
     """Of each photo whose label shows an open, uncovered eye: DRAWN, or the service's error code.
 
     Raises:
         DataError: none of the photos does.
     """
-    shown = [photo for photo in tqdm(photos, desc="serve", disable=not progress) if _shows_an_eye(photo)]
+    shown = [photo for photo in tqdm(photos, desc="serve") if _shows_an_eye(photo)]
     if not shown:
         raise DataError(f"none of the {len(photos)} photos has a label with an open, uncovered eye")
     return {photo.file: _answer(pipeline, photo.path.read_bytes()) for photo in shown}

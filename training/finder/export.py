@@ -126,7 +126,8 @@ def describe_photos(run: Path) -> tuple[str, frozenset[str]]:
 
 
 def export_calibrated(
-    graphs: Sequence[onnx.ModelProto],
+    finder: onnx.ModelProto,
+    refiner: onnx.ModelProto | None,
     path: Path,
     metadata: FinderMetadata,
     examples: Sequence[Example],
@@ -135,7 +136,6 @@ def export_calibrated(
 
     Returns the metadata with the scores' weights and the threshold that were fitted.
     """
-    finder, refiner = graphs[0], graphs[1] if len(graphs) > 1 else None
     num_negatives = Counter(example.kind for example in examples if example.kind.startswith(NO_PEOPLE))
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / "draft.onnx"

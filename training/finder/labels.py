@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from service.vision.images import Image
 from training.data.face_alignment import EYE_DISTANCE, RIGHT_EYE_AT
 from training.data.face_parts import PART_POSITIONS
-from training.data.photos import CSV_COLUMNS, read_number, read_split, read_table
+from training.data.photos import CSV_COLUMNS, read_number, read_point, read_split, read_table
 from training.data.splits import FinderSplit, split_with_calibration
 from training.errors import DataError
 
@@ -139,20 +139,28 @@ def _licence_of(row: Row) -> str:
 
 def _read_photo(folder: Path, rows: Sequence[Row], measured: bool) -> LabeledPhoto:
     file = rows[0]["file"]
-    stored = cv2.imread(str(folder / file))
-    if stored is None:
-        raise DataError(f"{folder / file} is not a picture that can be read")
-    pixels = np.asarray(cv2.cvtColor(stored, cv2.COLOR_BGR2RGB), dtype=np.uint8)
     kind = "several-faces" if len(rows) > 1 else rows[0].get("kind") or "face"
     people = tuple(_read_person(row, measured) for row in rows)
-    return LabeledPhoto(file, kind, pixels, people, _licence_of(rows[0]))
+    return LabeledPhoto(file, kind, read_picture(folder / file), people, _licence_of(rows[0]))
+
+
+def read_picture(path: Path) -> Image:
+    """A picture H x W x 3 uint8 RGB.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    stored = cv2.imread(str(path))
+    if stored is None:
+        raise DataError(f"{path} is not a picture that can be read")
+    return np.asarray(cv2.cvtColor(stored, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
 def _read_person(row: Row, measured: bool) -> Person:
-    right, left = (_point(row, name) for name in ("right_eye", "left_eye"))
+    right, left = (read_point(row, name) for name in ("right_eye", "left_eye"))
     if right is None or left is None:
         raise DataError(f"{row['file']} has only some coordinates of an eye")
-    points = np.array([right, left, _point(row, "nose") or _usual_nose(right, left)], np.float32)
+    points = np.array([right, left, read_point(row, "nose") or _usual_nose(right, left)], np.float32)
     distance = math.dist(right, left)
     face_px = read_number(row.get("face_w"), row["file"]) or FACE_PER_EYE_DISTANCE * distance
     allowed = (
@@ -165,11 +173,6 @@ def _read_person(row: Row, measured: bool) -> Person:
     agreed = "label_spread" not in row or (spread is not None and spread <= allowed)
     yaw = _yaw(points)
     return Person(points, (agreed and yaw > -PROFILE_YAW, agreed and yaw < PROFILE_YAW), face_px)
-
-
-def _point(row: Row, name: str) -> tuple[float, float] | None:
-    x, y = (read_number(row.get(f"{name}_{axis}"), row["file"]) for axis in "xy")
-    return None if x is None or y is None else (x, y)
 
 
 def _usual_nose(right: tuple[float, float], left: tuple[float, float]) -> tuple[float, float]:

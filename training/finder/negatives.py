@@ -17,7 +17,7 @@ from service.vision.images import Image
 from training.data.augmentation import Rng
 from training.data.splits import FinderSplit, split_with_calibration
 from training.errors import DataError
-from training.finder.labels import LabeledPhoto
+from training.finder.labels import LabeledPhoto, read_picture
 
 TRAINED = (
     *("brick", "cell", "checkerboard", "colorwheel", "grass", "horse", "immunohistochemistry", "logo"),
@@ -58,10 +58,7 @@ def from_folder(folder: Path, split: FinderSplit) -> Iterator[Image]:
     )
     for name, path in by_name.items():
         if splits[name] == split:
-            stored = cv2.imread(str(path))
-            if stored is None:
-                raise DataError(f"{path} is not a picture that can be read")
-            yield _at_most(np.asarray(cv2.cvtColor(stored, cv2.COLOR_BGR2RGB), np.uint8))
+            yield _at_most(read_picture(path))
 
 
 def parts_without_people(photos: Iterable[LabeledPhoto]) -> Iterator[Image]:

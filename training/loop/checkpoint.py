@@ -36,9 +36,8 @@ def load(folder: Path) -> State | None:
     if not path.exists():
         return None
     try:
-        # Our own file; an older one may hold NumPy's random state, which `weights_only` refuses.
-        state: State = torch.load(path, map_location="cpu", weights_only=False)
-    except Exception as error:  # unpickling can fail in any way; all mean the same
+        state: State = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file can fail in any way; all mean the same
         raise CheckpointError(f"{path} cannot be read ({error}): remove it to begin anew") from error
     return state
 

@@ -4,7 +4,6 @@ Letters of shapes: B batch, C channels, H and W height and width, S side of the 
 E numbers of a vector.
 """
 
-import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -16,7 +15,7 @@ from training.errors import RecipeError
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """Sizes of the autoencoder; the defaults cost 0.46 GMAC a face (`num_macs`).
+    """Sizes of the autoencoder; the defaults cost 0.46 billion multiplications a face.
 
     With two eyes the person's other eye follows the first along the channels.
     """
@@ -109,25 +108,6 @@ def grow(small: Autoencoder, config: ModelConfig) -> Autoencoder:
     known = {name: each for name, each in small.state_dict().items() if not name.startswith("to_pixels.")}
     grown.load_state_dict(grown.state_dict() | known)
     return grown
-
-
-def num_macs(config: ModelConfig) -> int:
-    """Multiplications of one face, of convolutions and linear layers."""
-    total = 0
-
-    def count(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        nonlocal total
-        if isinstance(layer, nn.Conv2d):
-            total += output.numel() * layer.in_channels * math.prod(layer.kernel_size)
-        if isinstance(layer, nn.Linear):
-            total += output.numel() * layer.in_features
-
-    model = Autoencoder(config).eval()
-    for layer in model.modules():
-        layer.register_forward_hook(count)
-    with torch.no_grad():
-        model(torch.zeros(1, 3 * config.num_eyes, config.eye_size, config.eye_size))
-    return total
 
 
 def _start_without_checkerboard(layer: nn.Conv2d) -> None:

@@ -39,7 +39,7 @@ def feature(pred: FeatureMaps, true: FeatureMaps, weights: list[float]) -> Tenso
     Source: the seed's slides, "VGG19 and Feature Loss": L1 between features of the generated and
     the target batch; layers are normalized as `training.synthesizer.vgg` says.
     """
-    return _weighted([l1(p, t) for p, t in zip(pred, true, strict=True)], weights)
+    return _over_layers(l1, pred, true, weights)
 
 
 def std_over_batch(batch_BCHW: Tensor) -> Tensor:
@@ -90,24 +90,22 @@ def block_dct(batch_BCHW: Tensor) -> Tensor:
 
 def std_scalar_features(pred: FeatureMaps, true: FeatureMaps, weights: list[float]) -> Tensor:
     """`std_scalar` of each layer, weighted and summed: the seed's third reported column."""
-    return _weighted([std_scalar(p, t) for p, t in zip(pred, true, strict=True)], weights)
+    return _over_layers(std_scalar, pred, true, weights)
 
 
 def std_map_features(pred: FeatureMaps, true: FeatureMaps, weights: list[float]) -> Tensor:
     """`std_map` of each layer, weighted and summed."""
-    return _weighted([std_map(p, t) for p, t in zip(pred, true, strict=True)], weights)
+    return _over_layers(std_map, pred, true, weights)
 
 
 def mean_to(pred: FeatureMaps, target_means: list[Tensor], weights: list[float]) -> Tensor:
     """|μ(target) − μ(pred)| at each position, averaged; weighted and summed over layers."""
-    pairs = zip((_global_mean(p.float()) for p in pred), target_means, strict=True)
-    return _weighted([l1(mean, target) for mean, target in pairs], weights)
+    return _over_layers(l1, [_global_mean(p.float()) for p in pred], target_means, weights)
 
 
 def std_to(pred: FeatureMaps, target_stds: list[Tensor], weights: list[float]) -> Tensor:
     """`std_map_features` against deviations that are known and not the batch's."""
-    pairs = zip((std_over_batch(p) for p in pred), target_stds, strict=True)
-    return _weighted([l1(std, target) for std, target in pairs], weights)
+    return _over_layers(l1, [std_over_batch(p) for p in pred], target_stds, weights)
 
 
 def covariance(pred: FeatureMaps, true: FeatureMaps, directions: list[Tensor]) -> Tensor:
@@ -206,8 +204,11 @@ def _block_cosines() -> Tensor:
     return torch.kron(cosines, cosines).float()
 
 
-def _weighted(values: list[Tensor], weights: list[float]) -> Tensor:
-    return torch.stack([w * value for w, value in zip(weights, values, strict=True)]).sum()
+def _over_layers(
+    loss: Callable[[Tensor, Tensor], Tensor], pred: FeatureMaps, true: FeatureMaps, weights: list[float]
+) -> Tensor:
+    """The weighted sum of a loss of each layer."""
+    return torch.stack([w * loss(p, t) for w, p, t in zip(weights, pred, true, strict=True)]).sum()
 
 
 def _covariance(batch_BCHW: Tensor, directions: Tensor) -> Tensor:

@@ -39,11 +39,10 @@ Source = Literal["torchvision", "genuine", "distilled"]
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """Activations after the ReLU that follows convolution `conv`, and their weight in a sum."""
+    """Activations after the ReLU that follows convolution `conv`."""
 
     source: Source
     conv: str
-    weight: float = 1.0
 
     @property
     def name(self) -> str:
@@ -122,12 +121,8 @@ class VGGFeatures(nn.Module):
 
     @property
     def weights(self) -> list[float]:
-        """The layers' weights, divided by their sum and by the layers' scales."""
-        total = sum(layer.weight for layer in self.layers)
-        return [
-            layer.weight / total / scale
-            for layer, scale in zip(self.layers, self.scales.tolist(), strict=True)
-        ]
+        """One over the number of layers and over each layer's scale."""
+        return [1 / len(self.layers) / scale for scale in self.scales.tolist()]
 
     @torch.no_grad()
     def calibrate(self, faces_BCHW: Tensor) -> None:

@@ -58,7 +58,7 @@ def test_the_nose_is_where_it_is_drawn(drawn_photos: list[DrawnPhoto]) -> None:
 def mouths(tmp_path_factory: pytest.TempPathFactory, drawn_csv: Path) -> Pairs:
     """Pairs of mouth and face of the drawn photos."""
     out = tmp_path_factory.mktemp("pairs") / "mouths"
-    prepare(PrepareSettings(drawn_csv, out, face_size=64, part="mouth", dev_part=0.33), progress=False)
+    prepare(PrepareSettings(drawn_csv, out, face_size=64, part="mouth", dev_part=0.33))
     return open_pairs(out)
 
 
@@ -84,7 +84,7 @@ def test_without_labels_the_part_is_where_the_finder_sees_the_eyes(tmp_path: Pat
     folder.mkdir()
     shutil.copyfile(sorted(drawn_csv.with_suffix("").iterdir())[0], folder / "one.jpg")
     finder = KnownEyes(eyes_from_points((0.38, 0.45), (0.62, 0.45)))
-    prepare(PrepareSettings(folder, tmp_path / "pairs", part="mouth"), finder=finder, progress=False)
+    prepare(PrepareSettings(folder, tmp_path / "pairs", part="mouth"), finder=finder)
     (photo,) = from_folder(folder)
     pixels = read_pixels(photo)
     right, left = ((eye.x, eye.y) for eye in finder.detect(pixels).eyes)
@@ -94,9 +94,9 @@ def test_without_labels_the_part_is_where_the_finder_sees_the_eyes(tmp_path: Pat
 
 def test_a_folder_of_another_part_is_refused(tmp_path: Path, drawn_csv: Path) -> None:
     settings = PrepareSettings(drawn_csv, tmp_path / "pairs", limit=2)
-    prepare(settings, progress=False)
+    prepare(settings)
     with pytest.raises(DataError, match="part was 'eye', is 'mouth'"):
-        prepare(replace(settings, part="mouth"), progress=False)
+        prepare(replace(settings, part="mouth"))
 
 
 def test_pairs_of_a_part_have_one_sample_a_row_and_the_faces_unmirrored(mouths: Pairs) -> None:

@@ -85,15 +85,15 @@ def test_other_settings_are_refused(
 ) -> None:
     settings = PrepareSettings(drawn_csv, drawn_folder)
     with pytest.raises(DataError, match=message):
-        prepare(replace(settings, **change), progress=False)  # type: ignore[arg-type]
+        prepare(replace(settings, **change))  # type: ignore[arg-type]
 
 
 def test_other_photos_are_refused(tmp_path: Path, drawn_photos: list[DrawnPhoto]) -> None:
     source = write_csv(tmp_path / "source", drawn_photos[:3])
-    prepare(PrepareSettings(source, tmp_path / "out"), progress=False)
+    prepare(PrepareSettings(source, tmp_path / "out"))
     (tmp_path / "source" / "faces" / "drawn-00001.jpg").write_bytes(encode(drawn_photos[4].pixels, "jpeg"))
     with pytest.raises(DataError, match="fingerprint was"):
-        prepare(PrepareSettings(source, tmp_path / "out"), progress=False)
+        prepare(PrepareSettings(source, tmp_path / "out"))
 
 
 def test_each_flaw_is_rejected_under_its_own_name(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_each_flaw_is_rejected_under_its_own_name(tmp_path: Path) -> None:
     (tmp_path / "faces" / named["broken"]).write_bytes(b"no photo at all")
     whole = (tmp_path / "faces" / named["cut"]).read_bytes()
     (tmp_path / "faces" / named["cut"]).write_bytes(whole[: len(whole) // 3])
-    manifest = prepare(PrepareSettings(source, tmp_path / "out"), progress=False)
+    manifest = prepare(PrepareSettings(source, tmp_path / "out"))
     reasons = rejected(tmp_path / "out")
     assert {flaw: reasons.get(file) for flaw, file in named.items()} == {
         "good": None,
@@ -142,7 +142,7 @@ def test_photos_of_which_none_is_there_are_refused_before_anything_is_written(tm
     source = write_csv(tmp_path, [draw_photo(make_person(1), Shot())])
     elsewhere = source.rename(tmp_path / "other.csv")
     with pytest.raises(DataError, match=f"none of the 1 photos is there; the first were {tmp_path}/"):
-        prepare(PrepareSettings(elsewhere, tmp_path / "out"), progress=False)
+        prepare(PrepareSettings(elsewhere, tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 
@@ -155,7 +155,7 @@ def rewrite(path: Path, rows: Sequence[dict[str, str]]) -> None:
 
 def test_celeba_prepares_with_its_labels(tmp_path: Path) -> None:
     write_celeba(tmp_path / "celeba", num_persons=6, photos_each=2)
-    prepare(PrepareSettings(tmp_path / "celeba", tmp_path / "out"), progress=False)
+    prepare(PrepareSettings(tmp_path / "celeba", tmp_path / "out"))
     pairs = open_pairs(tmp_path / "out")
     assert pairs.manifest["settings"]["layout"] == "celeba"
     assert pairs.manifest["rows_by_split"] == {"dev": 4, "train": 4, "val": 4}
@@ -163,7 +163,7 @@ def test_celeba_prepares_with_its_labels(tmp_path: Path) -> None:
 
 
 def test_limit_takes_that_many_photos(tmp_path: Path, drawn_csv: Path) -> None:
-    manifest = prepare(PrepareSettings(drawn_csv, tmp_path / "out", limit=5), progress=False)
+    manifest = prepare(PrepareSettings(drawn_csv, tmp_path / "out", limit=5))
     assert manifest["num_photos"] == 5
 
 
@@ -180,7 +180,7 @@ def test_a_plain_folder_takes_its_points_from_the_finder(tmp_path: Path) -> None
     photo = folder_of_photos(tmp_path / "photos", 3)[0]
     finder = KnownEyes([in_parts(eye) for eye in eyes_from_points(photo.right, photo.left)])
     settings = PrepareSettings(tmp_path / "photos", tmp_path / "out")
-    manifest = prepare(settings, finder=finder, progress=False)
+    manifest = prepare(settings, finder=finder)
     assert (manifest["num_rows"], manifest["settings"]["points"]) == (3, "KnownEyes")
     expected = align_face(photo.pixels, photo.right, photo.left, 128)[0]
     # The finder's parts of width and height are rounded numbers: a level or two at edges.
@@ -195,7 +195,7 @@ def in_parts(eye: Eye) -> Eye:
 def test_a_photo_of_a_folder_needs_both_eyes(tmp_path: Path, num_eyes: int, reason: str) -> None:
     photo = folder_of_photos(tmp_path / "photos", 1)[0]
     finder = KnownEyes([in_parts(eye) for eye in eyes_from_points(photo.right, photo.left)][:num_eyes])
-    manifest = prepare(PrepareSettings(tmp_path / "photos", tmp_path / "out"), finder=finder, progress=False)
+    manifest = prepare(PrepareSettings(tmp_path / "photos", tmp_path / "out"), finder=finder)
     assert manifest["rejected_by_reason"] == {reason: 1}
 
 
@@ -205,7 +205,7 @@ def test_a_folder_without_a_finder_is_looked_at_by_haar_and_by_the_same_eyes_as_
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "astronaut.png").write_bytes(encode(astronaut(), "png"))
     (tmp_path / "photos" / "sky.png").write_bytes(encode(np.full((200, 200, 3), 180, np.uint8), "png"))
-    manifest = prepare(PrepareSettings(tmp_path / "photos", tmp_path / "out"), progress=False)
+    manifest = prepare(PrepareSettings(tmp_path / "photos", tmp_path / "out"))
     assert manifest["settings"]["points"] == "HaarEyeFinder"
     assert manifest["rejected_by_reason"] == {"no_eye": 1}
     expected = [crop_eye(astronaut(), eye, 64) for eye in HaarEyeFinder().detect(astronaut()).eyes]
@@ -223,5 +223,5 @@ def test_a_photo_without_color_is_noted_as_monochrome(tmp_path: Path) -> None:
     luma = colored.pixels.mean(axis=2, keepdims=True)
     gray = replace(colored, pixels=np.repeat(luma, 3, axis=2).astype(np.uint8))
     source = write_csv(tmp_path, [colored, gray])
-    prepare(PrepareSettings(source, tmp_path / "out"), progress=False)
+    prepare(PrepareSettings(source, tmp_path / "out"))
     assert open_pairs(tmp_path / "out").rows["monochrome"].tolist() == [False, True]

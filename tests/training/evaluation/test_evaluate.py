@@ -38,7 +38,7 @@ def true(dataset: EyeFacePairs) -> Image:
 
 
 def test_true_faces_score_perfectly(true: Image, features: VGGFeatures) -> None:
-    scores = evaluation.evaluate({"truth": true}, true, features, progress=False)["truth"]
+    scores = evaluation.evaluate({"truth": true}, true, features)["truth"]
     assert not any(scores[name] for name in ("l2", "feature_loss", "std_features", "std_map_features"))
     assert scores["sigma_ratio"] == 1.0 and scores["ssim"] == pytest.approx(1.0)
     assert scores["frequency_error"] == 0.0 and scores["num_samples"] == len(true)
@@ -48,7 +48,7 @@ def test_the_mean_face_has_no_variety_and_the_variance_as_its_error(
     tiny_pairs: Pairs, true: Image, features: VGGFeatures
 ) -> None:
     drawn = {"mean face": evaluation.mean_face(tiny_pairs)(true)}
-    scores = evaluation.evaluate(drawn, true, features, progress=False)["mean face"]
+    scores = evaluation.evaluate(drawn, true, features)["mean face"]
     assert scores["sigma_ratio"] == 0.0
     assert scores["l2"] == pytest.approx((true / 255).var(axis=0).mean(), rel=1e-3)
     assert scores["std_features"] > 0
@@ -58,20 +58,20 @@ def test_the_mean_face_has_no_variety_and_the_variance_as_its_error(
 def test_half_of_the_deviation_is_half_the_sigma(true: Image, features: VGGFeatures) -> None:
     mean = true.mean(axis=0)
     drawn = {"half": np.round(mean + (true - mean) / 2).astype(np.uint8)}
-    scores = evaluation.evaluate(drawn, true, features, progress=False)["half"]
+    scores = evaluation.evaluate(drawn, true, features)["half"]
     assert scores["sigma_ratio"] == pytest.approx(0.5, abs=0.01)
 
 
 def test_half_of_the_contrast_is_an_octave_off_in_every_frequency(true: Image, features: VGGFeatures) -> None:
     drawn = {"half": np.round(true / 2).astype(np.uint8)}
-    scores = evaluation.evaluate(drawn, true, features, progress=False)["half"]
+    scores = evaluation.evaluate(drawn, true, features)["half"]
     assert scores["frequency_error"] == pytest.approx(1.0, abs=0.1)  # rounded, to half levels of the finest
 
 
 def test_a_faint_grid_is_off_in_its_frequencies(true: Image, features: VGGFeatures) -> None:
     columns = (4 * (np.arange(32) % 2)).astype(np.uint8)[:, None]
     drawn = {"grid": np.minimum(true, 250) + columns, "none": np.minimum(true, 250)}
-    scores = evaluation.evaluate(drawn, true, features, progress=False)
+    scores = evaluation.evaluate(drawn, true, features)
     assert scores["grid"]["frequency_error"] > 20 * scores["none"]["frequency_error"]
     assert scores["grid"]["sigma_ratio"] == pytest.approx(scores["none"]["sigma_ratio"])
 

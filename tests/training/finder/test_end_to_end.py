@@ -49,7 +49,7 @@ def any_eye(finder: Labeled | LearnedEyeFinder, synthesizer: Synthesizer) -> Pip
 
 
 def test_a_photo_whose_eyes_are_found_gets_a_face(photos: list[Photo], synthesizer: Synthesizer) -> None:
-    codes = run_service(photos[:1], any_eye(Labeled(photos[0]), synthesizer), progress=False)
+    codes = run_service(photos[:1], any_eye(Labeled(photos[0]), synthesizer))
     assert codes == {photos[0].file: "face"}
     assert "| 1.000 (0.207–1.000) |" in render_codes(codes, "dev")
 
@@ -58,7 +58,7 @@ def test_a_photo_whose_eyes_are_not_found_is_refused(
     photos: list[Photo], synthesizer: Synthesizer, tmp_path: Path
 ) -> None:
     blind = LearnedEyeFinder.load(tiny_finder(tmp_path / "blind.onnx", []))
-    codes = run_service(photos, any_eye(blind, synthesizer), progress=False)
+    codes = run_service(photos, any_eye(blind, synthesizer))
     assert codes == {photo.file: "no_eye_found" for photo in photos}
     assert "| refused: no_eye_found | 4 |" in render_codes(codes, "dev")
 
@@ -67,4 +67,4 @@ def test_photos_without_a_label_say_nothing(photos: list[Photo], synthesizer: Sy
     unknown = [replace(photo, eyes=None) for photo in photos]
     unknown[0] = replace(photos[0], label_spread=0.5)  # labels that disagree
     with pytest.raises(DataError, match="none of the 4 photos"):
-        run_service(unknown, any_eye(Labeled(photos[0]), synthesizer), progress=False)
+        run_service(unknown, any_eye(Labeled(photos[0]), synthesizer))

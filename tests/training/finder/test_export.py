@@ -134,7 +134,7 @@ def test_a_run_says_on_photos_of_which_licenses_it_was_trained(tmp_path: Path) -
 def test_scores_and_threshold_are_fitted_on_the_examples(tmp_path: Path) -> None:
     graph = onnx.load(tiny_finder(tmp_path / "f.onnx", [seen_right(30, 30, 20, 2.0)]))
     negatives = [Example("no people: black", np.zeros((64, 64, 3), np.uint8), ())] * 150
-    written = export_calibrated([graph], tmp_path / "out.onnx", FACTS, negatives)
+    written = export_calibrated(graph, None, tmp_path / "out.onnx", FACTS, negatives)
     info = LearnedEyeFinder.load(tmp_path / "out.onnx").info
     assert (info.threshold, info.score_weights) == (written.threshold, written.score_weights)
     assert info.score_weights != FACTS.score_weights

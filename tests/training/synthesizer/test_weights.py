@@ -15,7 +15,7 @@ def test_a_file_holds_the_averaged_weights_and_the_run_that_made_them(run: Path,
     save_weights(path, load_weights(run), describe_weights(run))
     model = load_weights(path)
     assert not model.training and describe_weights(path) == json.loads((run / "run.json").read_text())
-    expected = torch.load(run / "checkpoint.pt", weights_only=False)["average"]
+    expected = torch.load(run / "checkpoint.pt", weights_only=True)["average"]
     assert set(model.state_dict()) == set(expected)
     assert all(torch.equal(value, expected[name]) for name, value in model.state_dict().items())
 
