@@ -161,6 +161,12 @@ def test_compose_takes_every_right_away_and_bounds_what_is_left(name: str) -> No
     assert all(port.startswith("127.0.0.1:") for port in one.get("ports", []))
 
 
+def test_the_network_that_a_frigate_in_docker_joins_has_the_name_that_documents_give_it() -> None:
+    text = (ROOT / "docs" / "bridge.md").read_text()
+    (block,) = re.findall(r"```yaml\n(services:.*?)```", text, flags=re.S)
+    assert yaml.safe_load(block)["networks"].keys() == {f"{COMPOSE['name']}_default"}
+
+
 def test_compose_up_starts_the_service_and_nothing_else() -> None:
     profiles = {name: one.get("profiles", []) for name, one in SERVICES.items()}
     assert profiles == {
