@@ -1,4 +1,4 @@
-"""Draws the faces of a photo: python examples/quickstart.py PHOTO [ADDRESS]. Start the service before."""
+"""Draws the faces of a photo: python examples/quickstart.py PHOTO [ADDRESS [KEY]]; the service must run."""
 
 import sys
 from pathlib import Path
@@ -7,8 +7,9 @@ from eye2face import Client, Eye2FaceError
 
 photo = Path(sys.argv[1])
 address = sys.argv[2] if len(sys.argv) > 2 else "http://127.0.0.1:8000"
+key = sys.argv[3] if len(sys.argv) > 3 else None
 
-with Client(address) as client:
+with Client(address, key=key) as client:
     try:
         synthesis = client.synthesize_faces(photo, person="all")
     except Eye2FaceError as error:
