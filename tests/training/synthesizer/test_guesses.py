@@ -1,4 +1,6 @@
-"""Guesses follow the eye as far as true faces do, vary as drawn faces do, and know poor eyes."""
+"""Guesses follow the eye as far as it is certain, vary as drawn faces do, and know poor eyes."""
+
+import copy
 
 import pytest
 import torch
@@ -7,7 +9,7 @@ from torch import Tensor
 from tests.training.tiny import TINY_MODEL
 from training.data.store import Pairs
 from training.synthesizer.autoencoder import Autoencoder
-from training.synthesizer.guesses import Guesses, fit_guesses, fit_vector_map
+from training.synthesizer.guesses import Guesses, explained_shares, fit_guesses
 
 
 @pytest.fixture(scope="module")
@@ -52,18 +54,27 @@ def test_guesses_of_all_eyes_have_the_covariance_of_the_eyes(
     torch.testing.assert_close(guessed.mean(0), vectors.mean(0), rtol=0, atol=0.1 * vectors.std().item())
 
 
-def test_a_guess_follows_the_eye_where_true_faces_do_and_nowhere_else(guesses: Guesses) -> None:
-    correlations = guesses.correlations_E
-    assert (correlations[:-1] >= correlations[1:]).all() and 0.3 < correlations[0] <= 0.97
-    assert correlations[-1] < 0.1
+@pytest.mark.parametrize(("certainty", "correlation"), [(1.0, 1.0), (0.64, 0.8), (0.0, 0.0)])
+def test_a_guess_follows_the_eye_as_far_as_it_is_certain(
+    model: Autoencoder, guesses: Guesses, eyes: Tensor, certainty: float, correlation: float
+) -> None:
+    certain = copy.deepcopy(guesses)
+    with torch.no_grad():
+        certain.explained.weight.zero_()
+        certain.explained.bias.fill_(certainty)
+    vectors = model.encode(eyes).detach()
+    many, generator = vectors.repeat(400, 1), torch.Generator().manual_seed(0)
+    noise = torch.randn(many.shape, generator=generator)
+    guessed = draw(certain, many, noise, eyes.repeat(400, 1, 1, 1))
+    centered, of_eyes = guessed - guessed.mean(0), many - many.mean(0)
+    found = (centered * of_eyes).sum() / (centered.norm() * of_eyes.norm())
+    assert found.item() == pytest.approx(correlation, abs=0.05)
 
 
-def test_what_the_eye_tells_is_what_true_faces_share_with_drawn_ones() -> None:
-    generator = torch.Generator().manual_seed(0)
-    of_drawn = torch.randn(4, 50, generator=generator)
-    told = torch.diag(torch.tensor([0.9, 0.5, 0.1, 0.0]))
-    found = fit_vector_map(told @ of_drawn, of_drawn)
-    torch.testing.assert_close(found, told / 1.2, rtol=0, atol=0.1)
+def test_a_face_unlike_all_others_is_unexplained_and_no_less() -> None:
+    true = torch.tensor([[1.0, -1.0], [-1.0, 1.0], [1.0, 1.0], [-9.0, -9.0]])
+    shares = explained_shares(true, torch.tensor([[1.0, -1.0], [-1.0, 1.0], [0.0, 0.0], [9.0, 9.0]]))
+    assert shares.tolist() == pytest.approx([1, 1, 1 - 2 / 42, 0])
 
 
 def test_a_dark_eye_is_less_certain(model: Autoencoder, guesses: Guesses, eyes: Tensor) -> None:
