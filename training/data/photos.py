@@ -27,7 +27,7 @@ CELEBA_SPLITS: dict[str, Split] = {"0": "train", "1": "dev", "2": "val"}
 
 
 @dataclass(frozen=True, slots=True)
-class Photo:
+class SourcePhoto:
     """One photo to prepare; `eyes` are the right and the left eye's center in its pixels, if known."""
 
     path: Path
@@ -65,7 +65,7 @@ def list_photos(
     seed: int = 0,
     limit: int | None = None,
     licences: Collection[str] = (),
-) -> list[Photo]:
+) -> list[SourcePhoto]:
     """All photos of `source` in a fixed order; with `limit` that many, chosen by a hash of `seed` and file.
 
     With `licences` only those under one of them; the rest stay in the same splits.
@@ -92,7 +92,7 @@ def list_photos(
     return photos
 
 
-def from_csv(path: Path) -> Iterator[Photo]:
+def from_csv(path: Path) -> Iterator[SourcePhoto]:
     """The rows of a labeled CSV: file, split (train, dev or val), right_eye_x … left_eye_y, and, where it
     has them, source, licence, person, label_spread and ai_made. Empty points: no eyes are known.
 
@@ -123,8 +123,8 @@ def read_table(path: Path, columns: Collection[str]) -> Iterator[dict[str, str]]
         raise DataError(f"{path} is no CSV in UTF-8: {error}") from error
 
 
-def _photo_of_row(row: dict[str, str], folder: Path, name: str) -> Photo:
-    return Photo(
+def _photo_of_row(row: dict[str, str], folder: Path, name: str) -> SourcePhoto:
+    return SourcePhoto(
         path=folder / row["file"],
         file=row["file"],
         split=read_split(row),
@@ -181,7 +181,7 @@ def read_number(text: str | None, file: str) -> float | None:
     return value
 
 
-def from_folder(folder: Path) -> Iterator[Photo]:
+def from_folder(folder: Path) -> Iterator[SourcePhoto]:
     """The photos below a folder; a person is the sub-folder a photo lies in, or else the photo itself."""
     paths = sorted(
         path for path in folder.rglob("*") if path.suffix.lower() in PHOTO_SUFFIXES and path.is_file()
@@ -190,10 +190,10 @@ def from_folder(folder: Path) -> Iterator[Photo]:
         file = path.relative_to(folder).as_posix()
         person = Path(file).parent.as_posix() if "/" in file else file
         split: Split = "val" if hash_fraction(f"val {person}") < VAL_PART else "train"
-        yield Photo(path, file, split, folder.resolve().name, "unstated", person, labeled=False)
+        yield SourcePhoto(path, file, split, folder.resolve().name, "unstated", person, labeled=False)
 
 
-def from_celeba(folder: Path) -> Iterator[Photo]:
+def from_celeba(folder: Path) -> Iterator[SourcePhoto]:
     """The photos of CelebA's own layout, with its identities, partition and landmarks.
 
     Its `lefteye` is the viewer's left, so the subject's right.
@@ -209,7 +209,9 @@ def from_celeba(folder: Path) -> Iterator[Photo]:
         person = persons[file][0] if file in persons else file
         split = CELEBA_SPLITS[parts[file][0]]
         eyes = _read_eyes({"file": file, **points})
-        yield Photo(folder / "img_align_celeba" / file, file, split, "celeba", "non-commercial", person, eyes)
+        yield SourcePhoto(
+            folder / "img_align_celeba" / file, file, split, "celeba", "non-commercial", person, eyes
+        )
 
 
 def _named_lines(path: Path) -> Iterator[tuple[str, tuple[str, ...]]]:

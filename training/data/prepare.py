@@ -38,14 +38,14 @@ from training.data.filters import (
     sharpness,
     usable_eyes,
 )
-from training.data.photos import Layout, Photo, find_layout, list_photos
+from training.data.photos import Layout, SourcePhoto, find_layout, list_photos
 from training.data.store import (
     PROGRESS,
     Manifest,
     Pair,
+    PairsSettings,
     PairsWriter,
     Part,
-    Settings,
     read_manifest,
     refuse_change,
 )
@@ -126,7 +126,7 @@ def prepare(settings: PrepareSettings, *, finder: EyeFinder | None = None) -> Ma
 
 
 def _fill(
-    folder: PairsWriter, photos: list[Photo], settings: PrepareSettings, finder: EyeFinder | None
+    folder: PairsWriter, photos: list[SourcePhoto], settings: PrepareSettings, finder: EyeFinder | None
 ) -> None:
     """Adds what the photos give that are not done yet."""
     with tqdm(total=len(photos), initial=folder.num_photos, unit="photo", desc="prepare") as bar:
@@ -142,7 +142,9 @@ def _fill(
             bar.update(len(chunk))
 
 
-def make_pair(photo: Photo, settings: PrepareSettings, finder: EyeFinder | None = None) -> Pair | Rejection:
+def make_pair(
+    photo: SourcePhoto, settings: PrepareSettings, finder: EyeFinder | None = None
+) -> Pair | Rejection:
     """The pair of one photo, or why there is none."""
     if photo.label_spread is not None and photo.label_spread > MAX_LABEL_SPREAD:
         return "inconsistent_label"
@@ -158,14 +160,14 @@ def make_pair(photo: Photo, settings: PrepareSettings, finder: EyeFinder | None 
     return crop_pair(pixels, eyes, photo, settings) if isinstance(eyes, tuple) else eyes
 
 
-def read_pixels(photo: Photo) -> Image:
+def read_pixels(photo: SourcePhoto) -> Image:
     """The photo upright, H x W x 3 uint8 RGB."""
     data = photo.path.read_bytes()
     return decode(data, read_header(data, max_pixels=MAX_PIXELS))
 
 
 def crop_pair(
-    pixels: Image, eyes: tuple[Eye, ...], photo: Photo, settings: PrepareSettings
+    pixels: Image, eyes: tuple[Eye, ...], photo: SourcePhoto, settings: PrepareSettings
 ) -> Pair | Rejection:
     """The pair of a decoded photo whose right and left eye are known, or why it is not good enough."""
     right, left = eyes
@@ -209,8 +211,8 @@ def _detect_both_eyes(pixels: Image, finder: EyeFinder | None) -> tuple[Eye, Eye
 
 
 def _settings_of(
-    settings: PrepareSettings, layout: str, photos: list[Photo], finder: EyeFinder | None
-) -> Settings:
+    settings: PrepareSettings, layout: str, photos: list[SourcePhoto], finder: EyeFinder | None
+) -> PairsSettings:
     digest = hashlib.sha256()
     for photo in photos:
         size = photo.path.stat().st_size if photo.path.is_file() else None

@@ -62,7 +62,7 @@ REJECTED_COLUMNS = ("file", "split", "source", "reason")
 TABLES = {"rows.csv": tuple(ROW_COLUMNS), "rejected.csv": REJECTED_COLUMNS}
 
 
-class Settings(TypedDict):
+class PairsSettings(TypedDict):
     """What decides the bytes of a folder: another value of any of these is another folder."""
 
     layout: str
@@ -84,7 +84,7 @@ class Settings(TypedDict):
 class Manifest(TypedDict):
     """What manifest.json holds: how the folder was made, and counts of its rows and of rejected photos."""
 
-    settings: Settings
+    settings: PairsSettings
     num_photos: int
     num_rows: int
     rows_by_split: dict[str, int]
@@ -150,7 +150,7 @@ def _read_json(path: Path, kind: type[T]) -> T:
         raise DataError(f"{path} is damaged ({error}): remove it and prepare it anew") from error
 
 
-def _row_shapes(settings: Settings) -> tuple[tuple[int, ...], ...]:
+def _row_shapes(settings: PairsSettings) -> tuple[tuple[int, ...], ...]:
     """The shape of a row in each of ARRAYS."""
     face, eye, wide = settings["face_size"], settings["eye_size"], settings["wide_size"]
     num_eyes = 2 if settings["part"] == "eye" else 1
@@ -207,7 +207,7 @@ class Pair:
 class Progress(TypedDict):
     """What progress.json holds: the photos and rows done, and the lengths of the files then."""
 
-    settings: Settings
+    settings: PairsSettings
     num_photos: int
     num_rows: int
     file_bytes: dict[str, int]
@@ -220,7 +220,7 @@ class PairsWriter:
         DataError: the folder is of other settings, holds other files, or lacks bytes.
     """
 
-    def __init__(self, out: Path, settings: Settings) -> None:
+    def __init__(self, out: Path, settings: PairsSettings) -> None:
         self._out = out
         self._progress = _read_progress(out, settings)
         self._shapes = dict(zip(ARRAYS, _row_shapes(settings), strict=True))
@@ -264,7 +264,7 @@ class PairsWriter:
         return manifest
 
 
-def refuse_change(found: Settings, wanted: Settings, out: Path) -> None:
+def refuse_change(found: PairsSettings, wanted: PairsSettings, out: Path) -> None:
     """Lets equal settings pass.
 
     Raises:
@@ -281,7 +281,7 @@ def refuse_change(found: Settings, wanted: Settings, out: Path) -> None:
         )
 
 
-def _read_progress(out: Path, settings: Settings) -> Progress:
+def _read_progress(out: Path, settings: PairsSettings) -> Progress:
     if not (out / PROGRESS).exists():
         ours = {*TABLES, *(f"{name}.npy" for name in ARRAYS), f"{PROGRESS}.new"}
         others = sorted(path.name for path in out.iterdir() if path.name not in ours) if out.is_dir() else []

@@ -17,8 +17,8 @@ from tqdm import tqdm
 from service.inference.synthesizer import Synthesizer
 from service.vision.eyes import CROP_PER_EYE_DISTANCE, Eye, EyeFinder, crop_eye, eyes_from_points
 from service.vision.images import Image, decode, encode, read_header
-from service.vision.photo import Photo as ServedPhoto
-from training.data.photos import Photo
+from service.vision.photo import Photo
+from training.data.photos import SourcePhoto
 from training.data.prepare import MAX_PIXELS, read_pixels
 from training.errors import DataError
 
@@ -50,7 +50,7 @@ class TrainServeGap:
     face_by_decode: float
 
 
-def measure_gap(photos: Sequence[Photo], finder: EyeFinder, model: Path) -> TrainServeGap:
+def measure_gap(photos: Sequence[SourcePhoto], finder: EyeFinder, model: Path) -> TrainServeGap:
     """The parity of serving with training on labeled photos, faces drawn by the model's file.
 
     Raises:
@@ -111,7 +111,7 @@ def _by_decode(enlarged: bytes, label: Eye, draw: Synthesizer, eye_size: int) ->
         size_px=label.size_px * ENLARGED,
     )
     whole = crop_eye(decode(enlarged, read_header(enlarged, max_pixels=MAX_PIXELS)), eye, eye_size)
-    served = ServedPhoto(enlarged, max_pixels=MAX_PIXELS).crop(eye, eye_size)
+    served = Photo(enlarged, max_pixels=MAX_PIXELS).crop(eye, eye_size)
     return _differences(np.stack([whole, served]), draw)
 
 

@@ -15,7 +15,7 @@ from service.selection import SynthesisOptions
 from service.vision.eyes import crop_eye, eyes_from_points
 from training.data.face_alignment import EYE_SIZE, FACE_SIZE, align_face
 from training.data.filters import MAX_LABEL_SPREAD, usable_eyes
-from training.data.photos import Photo
+from training.data.photos import SourcePhoto
 from training.data.prepare import read_pixels
 from training.errors import DataError
 from training.finder.evaluate import wilson_interval
@@ -24,7 +24,7 @@ from training.markdown import render_table
 DRAWN = "face"
 
 
-def run_service(photos: Sequence[Photo], pipeline: Pipeline) -> dict[str, str]:
+def run_service(photos: Sequence[SourcePhoto], pipeline: Pipeline) -> dict[str, str]:
     """Of each photo whose label shows an open, uncovered eye: DRAWN, or the service's error code.
 
     Raises:
@@ -47,7 +47,7 @@ def render_codes(codes: Mapping[str, str], split: str) -> str:
     return render_table((f"`{split}` in the service", ""), rows)
 
 
-def _shows_an_eye(photo: Photo) -> bool:
+def _shows_an_eye(photo: SourcePhoto) -> bool:
     if photo.eyes is None or (photo.label_spread or 0.0) > MAX_LABEL_SPREAD or not photo.path.is_file():
         return False
     pixels = read_pixels(photo)

@@ -94,7 +94,7 @@ class _MinedScenes(Dataset[tuple[NDArray[np.uint8], Labels]]):
             [decode_detection(row, 1, 1) for row in rows[rows[:, 0] >= MIN_LOGIT].tolist()]
         )
         rng = np.random.default_rng((self.scenes.seed, index, 1))
-        labeled = list(label_detections(seen, eyes, rng))
+        labeled = list(match_detections(seen, eyes, rng))
         crops = crops_for_refiner(picture, [each for each, _ in labeled], size=WIDE_PX, widen=WIDEN)
         labels = [label for _, label in labeled]
         return (
@@ -103,7 +103,7 @@ class _MinedScenes(Dataset[tuple[NDArray[np.uint8], Labels]]):
         )
 
 
-def label_detections(
+def match_detections(
     seen: Sequence[Detection], eyes: Sequence[EyeLabel], rng: Rng
 ) -> Iterator[tuple[Detection, tuple[float, ...]]]:
     """Detections that are surely positive or negative, some missed eyes and random places, with labels."""

@@ -14,7 +14,7 @@ import pytest
 
 from training.data import fetch
 from training.data.fetch import fetch_photos
-from training.data.photos import CSV_COLUMNS, Photo, list_photos, read_table
+from training.data.photos import CSV_COLUMNS, SourcePhoto, list_photos, read_table
 from training.errors import DataError
 
 OPEN_PHOTOS = Path("training/open_photos.csv")
@@ -117,7 +117,7 @@ def test_the_published_table_is_open_complete_and_fixed_to_commits() -> None:
     assert all(len(splits) == 1 for splits in _splits_by_person(photos).values())
 
 
-def _splits_by_person(photos: list[Photo]) -> dict[str, set[str]]:
+def _splits_by_person(photos: list[SourcePhoto]) -> dict[str, set[str]]:
     splits: dict[str, set[str]] = defaultdict(set)
     for photo in photos:
         splits[photo.person].add(photo.split)

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from tests.drawn_faces import write_celeba
-from training.data.photos import Photo, find_layout, list_photos
+from training.data.photos import SourcePhoto, find_layout, list_photos
 from training.errors import DataError
 
 
-def splits_of_persons(photos: list[Photo]) -> dict[str, set[str]]:
+def splits_of_persons(photos: list[SourcePhoto]) -> dict[str, set[str]]:
     splits: dict[str, set[str]] = defaultdict(set)
     for photo in photos:
         splits[photo.person].add(photo.split)

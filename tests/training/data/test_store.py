@@ -19,8 +19,8 @@ from training.data.store import (
     PROGRESS,
     Pair,
     Pairs,
+    PairsSettings,
     PairsWriter,
-    Settings,
     open_pairs,
     read_manifest,
 )
@@ -220,7 +220,7 @@ def many_photos(tmp_path: Path, drawn_csv: Path, copies: int) -> Path:
     return source
 
 
-SMALL: Settings = {
+SMALL: PairsSettings = {
     "layout": "csv",
     "source": "small.csv",
     "points": "labels",

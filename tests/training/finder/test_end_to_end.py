@@ -14,13 +14,13 @@ from service.vision.eyes import EyeDetections, eyes_from_points
 from service.vision.images import Image
 from tests.fake_finders import tiny_finder
 from tests.fakes import tiny_model
-from training.data.photos import Photo, list_photos
+from training.data.photos import SourcePhoto, list_photos
 from training.errors import DataError
 from training.finder.end_to_end import render_codes, run_service
 
 
 @pytest.fixture(scope="module")
-def photos(drawn_csv: Path) -> list[Photo]:
+def photos(drawn_csv: Path) -> list[SourcePhoto]:
     return list_photos(drawn_csv, "csv", dev_part=0.05, seed=0)[:4]
 
 
@@ -29,7 +29,7 @@ class Labeled:
 
     input_side_px = 10_000
 
-    def __init__(self, photo: Photo) -> None:
+    def __init__(self, photo: SourcePhoto) -> None:
         assert photo.eyes is not None
         self.eyes = list(eyes_from_points(*photo.eyes))
 
@@ -48,14 +48,16 @@ def any_eye(finder: Labeled | LearnedEyeFinder, synthesizer: Synthesizer) -> Pip
     )
 
 
-def test_a_photo_whose_eyes_are_found_gets_a_face(photos: list[Photo], synthesizer: Synthesizer) -> None:
+def test_a_photo_whose_eyes_are_found_gets_a_face(
+    photos: list[SourcePhoto], synthesizer: Synthesizer
+) -> None:
     codes = run_service(photos[:1], any_eye(Labeled(photos[0]), synthesizer))
     assert codes == {photos[0].file: "face"}
     assert "| 1.000 (0.207–1.000) |" in render_codes(codes, "dev")
 
 
 def test_a_photo_whose_eyes_are_not_found_is_refused(
-    photos: list[Photo], synthesizer: Synthesizer, tmp_path: Path
+    photos: list[SourcePhoto], synthesizer: Synthesizer, tmp_path: Path
 ) -> None:
     blind = LearnedEyeFinder.load(tiny_finder(tmp_path / "blind.onnx", []))
     codes = run_service(photos, any_eye(blind, synthesizer))
@@ -63,7 +65,7 @@ def test_a_photo_whose_eyes_are_not_found_is_refused(
     assert "| refused: no_eye_found | 4 |" in render_codes(codes, "dev")
 
 
-def test_photos_without_a_label_say_nothing(photos: list[Photo], synthesizer: Synthesizer) -> None:
+def test_photos_without_a_label_say_nothing(photos: list[SourcePhoto], synthesizer: Synthesizer) -> None:
     unknown = [replace(photo, eyes=None) for photo in photos]
     unknown[0] = replace(photos[0], label_spread=0.5)  # labels that disagree
     with pytest.raises(DataError, match="none of the 4 photos"):

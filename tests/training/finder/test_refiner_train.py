@@ -20,7 +20,7 @@ from service.inference.session import Session
 from tests.fake_finders import seen_right, tiny_finder
 from tests.training.labeled_astronaut import photo
 from training.errors import RunConflict
-from training.finder.refiner_crops import LABELS, WIDE_PX, WIDEN, label_detections
+from training.finder.refiner_crops import LABELS, WIDE_PX, WIDEN, match_detections
 from training.finder.refiner_model import RefinerNet, augment_crops, refiner_loss
 from training.finder.refiner_train import REFINER, train_refiner
 from training.finder.scenes import EyeLabel, Scenes
@@ -50,7 +50,7 @@ class Answering(Session):
 def test_what_is_labeled_is_what_the_service_reads(left: float, eye_is_left: bool) -> None:
     seen = guessed(100, 90, 40, 25, left)
     eye = EyeLabel(106, 86, 46, math.radians(33), eye_is_left, sure=True)
-    ((_, label),) = list(label_detections([seen], [eye], NO_MORE))
+    ((_, label),) = list(match_detections([seen], [eye], NO_MORE))
     (found,) = Refiner(Answering([(3.0, *label[1:5], label[5] * 2 - 1)])).refine(
         np.zeros((200, 200, 3), np.uint8), [seen]
     )
@@ -68,7 +68,7 @@ def test_only_what_is_surely_no_eye_is_labeled_so() -> None:
     eye = EyeLabel(100, 100, 40, 0.0, left=False, sure=True)
     unsure = EyeLabel(200, 100, 40, 0.0, left=False, sure=False)
     seen = [guessed(x, 100, 40, 0, 0.0) for x in (104, 116, 150, 205)]
-    labeled = [(each.x, label[0]) for each, label in label_detections(seen, [eye, unsure], NO_MORE)]
+    labeled = [(each.x, label[0]) for each, label in match_detections(seen, [eye, unsure], NO_MORE)]
     assert labeled == [(104, 1.0), (150, 0.0)]
 
 
@@ -77,7 +77,7 @@ def test_a_crop_that_is_moved_shows_the_eye_where_its_label_says() -> None:
     picture = np.zeros((200, 200, 3), np.uint8)
     picture[92:95, 107:110] = 255
     eye = EyeLabel(108, 93, 40, 0.0, left=False, sure=True)
-    ((_, label),) = list(label_detections([seen], [eye], NO_MORE))
+    ((_, label),) = list(match_detections([seen], [eye], NO_MORE))
     (crop,) = crops_for_refiner(picture, [seen], size=WIDE_PX, widen=WIDEN)
     wide = torch.from_numpy(crop).permute(2, 0, 1).float()
     random = torch.Generator().manual_seed(3)
@@ -185,7 +185,7 @@ def test_missed_eyes_and_random_places_are_shown_now_and_then() -> None:
     positives: list[Detection] = []
     negatives: list[Detection] = []
     for seed in range(200):
-        for seen, label in label_detections([], [eye], np.random.default_rng(seed)):
+        for seen, label in match_detections([], [eye], np.random.default_rng(seed)):
             (positives if label[0] else negatives).append(seen)
     # Half of the missed eyes, and three random places in ten but those beside the eye.
     assert 70 < len(positives) < 130
