@@ -190,16 +190,23 @@ def verify(
     files: Annotated[list[Path], typer.Argument(help="Pictures; - is standard input.", show_default=False)],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, as POST /verify answers.")] = False,
 ) -> None:
-    """Print whether pictures are faces of this deployment, by their signature, watermark and metadata."""
+    """Print whether pictures are faces of this deployment, by their signature, watermark and metadata.
+
+    The exit status is 0 whatever is found, and 1 if a picture cannot be read.
+    """
     settings = _settings()
     warn_about_unknown_variables()
-    results = verify_files(settings, files)
-    if as_json:
-        for file, result in zip(files, results, strict=True):
-            typer.echo(json.dumps({"file": str(file), **asdict(result)}))
-    else:
-        for file, result in zip(files, results, strict=True):
-            typer.echo(printable(f"{file}: {render_verification(result)}"))
+    all_read = True
+    for file, found in verify_files(settings, files):
+        if isinstance(found, Exception):
+            all_read = False
+            typer.echo(printable(f"eye2face: {file}: {_reason(found)}"), err=True)
+        elif as_json:
+            typer.echo(json.dumps({"file": str(file), **asdict(found)}))
+        else:
+            typer.echo(printable(f"{file}: {render_verification(found)}"))
+    if not all_read:
+        raise typer.Exit(1)
 
 
 @app.command(epilog=_examples("EYE2FACE_BRIDGE_MQTT_HOST=broker eye2face bridge"))
@@ -300,6 +307,10 @@ def _sentence(error: Exception) -> str:
         prefix = "EYE2FACE_BRIDGE_" if error.title == BridgeSettings.__name__ else "EYE2FACE_"
         found = ((".".join(map(str, each["loc"])).upper() or "*", each["msg"]) for each in error.errors())
         return "; ".join(f"{prefix}{name}: {said.removeprefix('Value error, ')}" for name, said in found)
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return str(error)
+    of_file = isinstance(error, OSError) and error.filename
+    return f"{of_file}: {_reason(error)}" if of_file else _reason(error)
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong, without the file's name."""
+    return (isinstance(error, OSError) and error.strerror) or str(error)

@@ -27,7 +27,7 @@ def test_each_file_gets_its_verdict(files: list[Path], capsys: pytest.CaptureFix
     assert run("verify", *files) == 0
     face, theirs, photo = capsys.readouterr().out.splitlines()
     assert face.startswith(f"{files[0]}: bears_our_mark (watermark ")
-    assert "metadata name eye2face synthesizer, 20" in face
+    assert "metadata: eye2face synthesizer, 20" in face
     assert theirs.startswith(f"{files[1]}: claims_to_be_synthetic (")
     assert photo.startswith(f"{files[2]}: nothing_found (watermark ")
 
@@ -42,8 +42,13 @@ def test_json_has_a_line_for_each_file(files: list[Path], capsys: pytest.Capture
     assert found[0]["watermark"]["found"] is True
 
 
-def test_what_is_no_picture_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_read_is_named_and_hides_no_other_picture(
+    files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "text.png").write_text("no picture")
-    assert run("verify", tmp_path / "text.png") == 1
-    assert "do not begin like a picture" in capsys.readouterr().err
-    assert run("verify", tmp_path / "gone.png") == 1
+    assert run("verify", tmp_path / "text.png", tmp_path / "gone.png", files[0]) == 1
+    told = capsys.readouterr()
+    text, gone = told.err.splitlines()
+    assert text.startswith(f"eye2face: {tmp_path / 'text.png'}: The bytes do not begin like a picture.")
+    assert gone == f"eye2face: {tmp_path / 'gone.png'}: No such file or directory"
+    assert told.out.startswith(f"{files[0]}: bears_our_mark (")
