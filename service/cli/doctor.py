@@ -91,10 +91,9 @@ def examine_finder(name: str, finder: EyeFinder) -> dict[str, str]:
 
 
 def examine_model(synthesizer: Synthesizer) -> dict[str, str]:
-    """The model's metadata, and the device in use."""
+    """The model's metadata but its metrics, and the device in use."""
     about = {name: str(value) for name, value in asdict(synthesizer.info).items() if name != "metrics"}
-    metrics = {f"metric {name}": f"{value:.4g}" for name, value in synthesizer.info.metrics.items()}
-    return about | metrics | {"device": synthesizer.device}
+    return about | {"device": synthesizer.device}
 
 
 def examine_speed(synthesizer: Synthesizer) -> dict[str, str]:
