@@ -175,10 +175,10 @@ def _find_people(photo: Photo, finder: EyeFinder) -> dict[int, list[Eye]]:
     if people:
         return people
     number = None if detections.below_threshold is None else len(detections.below_threshold)
-    doubts = "" if number is None else f"; {number} candidates scored below the finder's threshold"
+    doubts = f"; {number} candidates scored below the finder's threshold" if number else ""
     raise NoEyeFound(
-        f"No eye was found in the photo of {photo.width} x {photo.height} pixels{doubts}. Send a photo with "
-        "an uncovered eye that looks at the camera, or with input=eye a picture of the eye alone.",
+        f"No eye was found in the photo of {photo.width} x {photo.height} pixels{doubts}. Take a photo with "
+        "an uncovered eye that looks at the camera, or a picture of one eye alone (input: eye).",
         num_below_threshold=number,
     )
 
