@@ -221,7 +221,7 @@ def export(  # noqa: PLR0913  every option is an argument
         face_frame_version=described["data"]["settings"]["face_frame_version"],
     )  # fmt: skip
     difference = exporting.export(run, out, facts, open_pairs(data), half=not float32)
-    typer.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, at most {difference} of 255 from torch")
+    typer.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, within {difference}/255 of PyTorch")
 
 
 @app.command()
