@@ -41,6 +41,11 @@ class ApiKey:
         """Its name in the log; without a name, the start of its hash."""
         return self.name or self.hash[:8]
 
+    @property
+    def line(self) -> str:
+        """Its line in a file of keys."""
+        return f"{self.hash} {self.name}".rstrip()
+
 
 @dataclass(frozen=True, slots=True)
 class KeyRing:
@@ -107,9 +112,10 @@ def read_key_file(path: Path) -> tuple[ApiKey, ...]:
     return keys
 
 
-def generate_key() -> str:
-    """A new random key of 256 bits, URL-safe."""
-    return secrets.token_urlsafe(32)
+def generate_key(name: str = "") -> tuple[str, ApiKey]:
+    """A new random key of 256 bits, URL-safe, and what is stored of it."""
+    secret = secrets.token_urlsafe(32)
+    return secret, ApiKey(hash_key(secret), name)
 
 
 def hash_key(key: str) -> str:
@@ -121,8 +127,8 @@ def append_key(path: Path, key: ApiKey) -> None:
     """Appends a key to a file; a new file is readable for its owner only."""
     with open_regular_file(path, "r+b", flags=os.O_CREAT, permissions=0o600) as file:
         text = file.read()
-        line = "\n" * bool(text and not text.endswith(b"\n")) + f"{key.hash} {key.name}".rstrip() + "\n"
-        file.write(line.encode())
+        start = "\n" if text and not text.endswith(b"\n") else ""
+        file.write(f"{start}{key.line}\n".encode())
 
 
 def _parse(text: str, path: Path) -> Iterator[ApiKey]:

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Final
 
 from paho.mqtt.client import MQTTMessage
 
-from service.access.secret_files import read_secret
 from service.access.tls import client_context
 from service.bridge.database import Database
 from service.bridge.deduplication import Deduplicator, PendingEvent
@@ -32,9 +31,10 @@ from service.bridge.sources import CameraEvent, Source
 from service.bridge.webhook import Webhook
 from service.client.client import Client
 from service.client.retries import RetryPolicy
-from service.engine.worker_pool import attempt
 from service.errors import Eye2FaceError
 from service.settings import BridgeSettings
+from service.system.attempts import attempt
+from service.system.secret_files import read_secret
 
 if TYPE_CHECKING:
     from service.bridge.intake import PictureServer

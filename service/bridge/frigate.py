@@ -16,13 +16,13 @@ import httpx
 import msgspec
 from msgspec import Meta, Struct
 
-from service.access.secret_files import read_secret
 from service.bridge.sources import CAMERA, MAX_PHOTO_BYTES, CameraEvent, MessageRefused, Source
 from service.client.exchange import open_http, root_cause, send
 from service.client.loop_thread import LoopThread
 from service.client.retries import RETRY_STATUSES, AttemptOutcome, RetryPolicy, RetryState
 from service.errors import Eye2FaceError
 from service.settings import BridgeSettings
+from service.system.secret_files import read_secret
 
 MAX_EVENT_BYTES: Final = 1_000_000
 """Events have a few KB, in old versions with a thumbnail of some tens of KB."""

@@ -22,10 +22,10 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from service.access.secret_files import read_secret
 from service.access.tls import client_context
 from service.errors import Eye2FaceError
 from service.settings import BridgeSettings
+from service.system.secret_files import read_secret
 
 _SESSION_S: Final = 24 * 3600
 """Expiry of the broker's session: it queues events while the bridge is away."""

@@ -18,15 +18,15 @@ from typing import Any, Final
 
 import httpx
 
-from service.access.secret_files import read_secret
 from service.bridge.database import MAX_REMEMBERED, Database
 from service.bridge.outcomes import Outcome, OutcomeKind
 from service.client.exchange import open_http, root_cause, send
 from service.client.loop_thread import LoopThread
 from service.client.models import Synthesis
 from service.client.retries import RetryPolicy, RetryState, retry_after_s
-from service.engine.worker_pool import attempt
 from service.settings import BridgeSettings, ConfigurationError
+from service.system.attempts import attempt
+from service.system.secret_files import read_secret
 
 MAX_AGE_S: Final = 24 * 3600
 """Age at which a message is given up: that of the broker's session."""

@@ -20,16 +20,16 @@ import typer
 from pydantic import ValidationError
 
 from service import __version__
-from service.access.api_keys import ApiKey, append_key, generate_key, hash_key
+from service.access.api_keys import append_key, generate_key
 from service.cli.doctor import examine
 from service.cli.streams import STANDARD, UsageError, check_output, read_photo, write_picture
 from service.cli.synthesize import draw_one, draw_photos, face_format, is_one_face, list_inputs, report
 from service.cli.verify import render_verification, verify_files
-from service.decoding.messages import printable
 from service.decoding.process_pool import open_reader
 from service.errors import Eye2FaceError
 from service.folder.draw import DrawOptions, max_photo_bytes
 from service.folder.manifest import Row, render_row
+from service.observability.logs import printable
 from service.observability.stage_timer import StageTimer
 from service.pipeline import DRAW_OVERLAY, FIND_EYES, PhotoEyes
 from service.selection import SynthesisOptions
@@ -247,13 +247,12 @@ def new_key(
     """Print a new API key, shown only once, and its line for EYE2FACE_API_KEYS_FILE."""
     if not (name or "x").isprintable():
         raise UsageError("the name holds a line break or other control character")
-    secret = generate_key()
-    key = ApiKey(hash_key(secret), name.strip())
+    secret, key = generate_key(name.strip())
     if file is not None:
         append_key(file, key)
         typer.echo(f"Its hash is in {file}; the key itself is stored nowhere.", err=True)
     elif not as_json:
-        typer.echo(f"{key.hash} {key.name}".rstrip(), err=True)
+        typer.echo(key.line, err=True)
     typer.echo(json.dumps({"key": secret, "hash": key.hash, "name": key.name}) if as_json else secret)
 
 

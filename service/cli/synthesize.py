@@ -15,7 +15,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from service.cli.streams import STANDARD, UsageError, read_photo, write_picture
-from service.decoding.messages import printable
 from service.errors import Eye2FaceError
 from service.folder.draw import (
     DrawOptions,
@@ -29,6 +28,7 @@ from service.folder.draw import (
 )
 from service.folder.listing import Listing, NoPhotos, list_photos
 from service.folder.manifest import NAME, Row, open_manifest, write_parquet
+from service.observability.logs import printable
 from service.settings import Settings
 from service.system.host import count_cores
 from service.vision.images import FaceFormat

@@ -28,10 +28,10 @@ from service.decoding.messages import (
     Outcomes,
     Ready,
     decode,
-    printable,
 )
 from service.decoding.reader import ReadRequest
 from service.errors import Eye2FaceError, NotReady, ReadingFailed, SandboxMissing
+from service.observability.logs import printable
 from service.observability.stage_timer import StageTimer
 from service.settings import Sandbox
 from service.system.child_process import child_environment, describe_exit

@@ -29,6 +29,7 @@ from service.errors import (
     NoSuchPerson,
     ReadingFailed,
 )
+from service.observability.logs import printable
 
 T = TypeVar("T")
 
@@ -129,11 +130,6 @@ def decode(data: bytes, expected: type[T]) -> AnyMessage[T]:
     if not _is_finite(message):
         raise InvalidMessage("a number that is not finite")
     return message
-
-
-def printable(text: str) -> str:
-    """The text with escapes in the place of line breaks and of whatever else cannot be printed."""
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 class _Pixels(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):

@@ -12,13 +12,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
 from service.errors import NotReady, Overloaded
 from service.observability.stage_timer import StageObserver, StageTimer
+from service.system.attempts import attempt
 
 T = TypeVar("T")
 Subject = TypeVar("Subject")
@@ -94,24 +94,6 @@ class WorkItem(Generic[T]):
             self.future.set_result(result)  # type: ignore[arg-type]  # T where there is no error
         else:
             self.future.set_exception(error)
-
-
-def attempt(function: Callable[..., T], *arguments: Any) -> tuple[T | None, Exception | None]:
-    """The function's result and None, or None and its exception; for threads that must survive exceptions."""
-    try:
-        return function(*arguments), None
-    except BaseException as error:  # noqa: BLE001 - a worker survives whatever a photo does, even SystemExit
-        if isinstance(error, Exception) and not isinstance(error, StopIteration):  # futures do not take it
-            return None, error
-        return None, RuntimeError(f"the work raised {type(error).__name__}")
-
-
-def attempt_aside(function: Callable[[], T]) -> Future[tuple[T | None, Exception | None]]:
-    """`attempt` in a daemon thread: if the function hangs, the process can end."""
-    outcome: Future[tuple[T | None, Exception | None]] = Future()
-    outcome.set_running_or_notify_cancel()  # whoever waits may go, the thread goes on
-    threading.Thread(target=lambda: outcome.set_result(attempt(function)), daemon=True).start()
-    return outcome
 
 
 def call_together(

@@ -25,18 +25,18 @@ import cv2
 import msgspec
 
 from service import __version__
-from service.decoding.messages import printable
 from service.decoding.process_pool import open_reader
-from service.engine.worker_pool import attempt
 from service.errors import DeadlineExceeded, Eye2FaceError, ModelError
 from service.folder.manifest import FACE_NAME, Guess, Manifest, Problem, Row
 from service.inference.model_files import model_path
 from service.inference.synthesizer import Synthesizer, read_model_info
+from service.observability.logs import printable
 from service.observability.stage_timer import StageTimer
 from service.pipeline import Face, Pipeline, quality_thresholds
 from service.provenance.marking import Marker
 from service.selection import SynthesisOptions
 from service.settings import Settings
+from service.system.attempts import attempt
 from service.system.files import read_regular_file, remove_parts, replace_file
 from service.vision.images import FaceFormat
 

@@ -51,6 +51,11 @@ def _log_lines(readable: int) -> None:
             _native_log.info("%s", line.rstrip())
 
 
+def printable(text: str) -> str:
+    """The text with escapes in the place of line breaks and of whatever else cannot be printed."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
 class JsonFormatter(logging.Formatter):
     """One JSON object a line: time, level, logger, message, and a request's fields."""
 

@@ -23,12 +23,12 @@ import cv2
 import numpy as np
 
 from service import __version__
-from service.access.secret_files import read_secret
 from service.inference.synthesizer import ModelInfo
 from service.pipeline import Face
 from service.provenance.signing import DIGITAL_SOURCE_TYPE, ManifestSigner, describe_face, open_signer
 from service.provenance.watermark import NUM_PATTERNS, add_watermark, pattern_signs
 from service.settings import Settings
+from service.system.secret_files import read_secret
 from service.vision.images import FaceFormat, Image, encode
 
 SYSTEM: Final = "eye2face"

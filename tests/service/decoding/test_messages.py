@@ -23,7 +23,6 @@ from service.decoding.messages import (
     UnexpectedError,
     decode,
     encode,
-    printable,
 )
 from service.errors import EyeTooSmall, ImageCorrupt, ModelNotFound, NoEyeFound, Unauthorized
 from service.pipeline import PhotoEyes
@@ -103,7 +102,6 @@ def test_no_text_is_longer_than_anybody_reads_or_looks_like_another_line() -> No
     told = str(message.error)
     assert len(told) < MAX_TEXT + 30 and told.startswith("\\r\\n\\x1b[31m\\u2028xxx")
     assert len(str(UnexpectedError("x" * 5000, "", {}).as_error())) == MAX_TEXT
-    assert printable("a\tb\n") == "a\\tb\\n"
 
 
 @pytest.mark.parametrize("value", [

@@ -2,7 +2,7 @@ import json
 import logging
 import sys
 
-from service.observability.logs import JsonFormatter, logging_config
+from service.observability.logs import JsonFormatter, logging_config, printable
 
 
 def record(**fields: object) -> logging.LogRecord:
@@ -33,3 +33,7 @@ def test_an_exception_stays_in_its_line() -> None:
 def test_the_level_holds_for_all_loggers_and_the_format_is_chosen() -> None:
     assert logging_config("json", "warning")["root"]["level"] == "WARNING"
     assert logging_config("json", "info")["formatters"] != logging_config("plain", "info")["formatters"]
+
+
+def test_what_cannot_be_printed_is_escaped() -> None:
+    assert printable("a\tb\n") == "a\\tb\\n"
