@@ -17,13 +17,13 @@ from service import __version__
 from service.access.admission import AccessControl
 from service.engine.engine import Engine
 from service.engine.model_reload import watch_for_reloads
-from service.http import pages, policy
+from service.http import about, pages
 from service.http.middleware import PROBES, RequestMiddleware
 from service.http.open_inference import routes as open_inference
 from service.http.openapi import build_openapi
 from service.http.problems import HANDLED_ERRORS, problem_response
 from service.http.request_body import UploadMemoryLimit
-from service.http.routes import health_routes, model_routes, photo_routes
+from service.http.routes import photo_routes
 from service.http.verify import verify_routes
 from service.inference.catalog import Catalog
 from service.observability.metrics import Metrics
@@ -97,9 +97,9 @@ def create_app(settings: Settings) -> FastAPI:
     for router in (photo_routes, verify_routes, open_inference.inference_routes):
         app.router.routes += router.routes  # in an included router, FastAPI matches each request four times
     for router in (
-        model_routes,
-        health_routes,
-        policy.policy_routes,
+        about.model_routes,
+        about.health_routes,
+        about.policy_routes,
         pages.page,
         *open_inference.other_routes,
     ):

@@ -7,19 +7,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
-from typing import Annotated, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
-from fastapi import APIRouter, Depends, Request, Response, Security
+from fastapi import APIRouter, Request, Response
 from fastapi.routing import APIRoute
-from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
-from service.access.admission import AccessControl, admit, authenticate, require_key
+from service.access.admission import AccessControl, admit
 from service.engine.engine import Engine
 from service.engine.worker_pool import Work
-from service.errors import NotFound, NotReady
+from service.errors import NotReady
 from service.http import openapi
 from service.http.problems import problem_of, translate_cancellation
 from service.http.request_body import (
@@ -46,11 +44,9 @@ from service.http.responses import (
     batch_zip,
     eyes_answer,
     face_files,
-    models_answer,
     synthesis_answer,
 )
-from service.http.schemas import BatchAnswer, EyesAnswer, Health, ModelsAnswer, Readiness
-from service.observability.metrics import Metrics
+from service.http.schemas import BatchAnswer, EyesAnswer
 from service.observability.stage_timer import StageTimer
 from service.pipeline import DrawnFaces, PhotoCrops, PhotoRequest
 from service.selection import SynthesisOptions
@@ -91,8 +87,6 @@ class AdmittedRoute(APIRoute):
         return nullcontext() if access.is_open else admit(request)
 
 
-health_routes = APIRouter(tags=["health"])
-model_routes = APIRouter(tags=["models"], dependencies=[Depends(require_key)])
 photo_routes = APIRouter(tags=["photos"], route_class=AdmittedRoute)
 
 
@@ -113,57 +107,6 @@ def free_engine(request: Request) -> Engine:
     engine = loaded_engine(request)
     engine.pool.refuse_overload()
     return engine
-
-
-@health_routes.get("/livez", summary="Liveness probe")
-async def livez() -> Health:
-    """Answers 200 while the process runs."""
-    return Health()
-
-
-@health_routes.get("/readyz", summary="Readiness probe", responses=openapi.READY_RESPONSES)
-async def readyz(request: Request) -> Readiness:
-    """Answers 200 if photos can be processed, with the device and model in use; never waits for a photo."""
-    engine = loaded_engine(request)
-    engine.refuse_unready()
-    state, last = engine.pool.state(), engine.synthesizer.last_run
-    return Readiness(
-        device=engine.synthesizer.device,
-        model=engine.synthesizer.info.name,
-        marking=engine.settings.marking,
-        signed=engine.model.current.marker.is_signing,
-        num_workers=state.num_workers,
-        num_busy=state.num_busy,
-        num_queued=state.num_queued,
-        last_inference_age_s=time.monotonic() - last.ended_at,
-        last_inference_ms=last.ms,
-    )
-
-
-@model_routes.get("/models", summary="List models", responses=openapi.MODELS_RESPONSES)
-async def models(request: Request) -> ModelsAnswer:
-    """The shipped and mounted models: training data, license class, and which one is in use."""
-    live, catalog = loaded_engine(request).model, request.app.state.catalog
-    entries = await asyncio.to_thread(catalog.list, live.current.path)
-    return models_answer(entries, live, request.state.request_id)
-
-
-@health_routes.get(
-    "/metrics", summary="Prometheus metrics", response_class=Response, responses=openapi.METRICS_RESPONSES
-)
-async def metrics(
-    request: Request,
-    bearer: Annotated[HTTPAuthorizationCredentials | None, Security(HTTPBearer(auto_error=False))],
-    key: Annotated[str | None, Security(APIKeyHeader(name="X-API-Key", auto_error=False))],
-) -> Response:
-    """Metrics in Prometheus' text format; `EYE2FACE_METRICS` sets who may read them."""
-    settings: Settings = request.app.state.settings
-    if settings.metrics == "off":
-        raise NotFound("Metrics are off: EYE2FACE_METRICS=off.")
-    if settings.metrics == "key":
-        authenticate(request)
-    numbers: Metrics = request.app.state.metrics
-    return Response(numbers.write(), media_type=CONTENT_TYPE_LATEST)
 
 
 @photo_routes.post(
