@@ -147,31 +147,11 @@ class Pipeline:
         draw: Callable[[Image, Floats], tuple[Image, Floats]] | None = None,
     ) -> None:
         """`draw` is called in place of the synthesizer's, for instance to run it in batches."""
-        self._reader = reader
+        self.reader = reader
         self._draw = draw or synthesizer.draw
         self._eye_size = synthesizer.info.eye_size
         self._noise_size = synthesizer.info.noise_size
         self._thresholds = thresholds or QualityThresholds()
-
-    def find(self, data: bytes, timer: StageTimer | None = None) -> PhotoEyes:
-        """Every eye in the photo, people largest first; none is no error.
-
-        Raises:
-            ImageError: the bytes are not a picture that can be used.
-        """
-        return self._reader(data, FIND_EYES, timer or StageTimer())
-
-    def overlay(self, data: bytes, timer: StageTimer | None = None) -> Image:
-        """The upright photo, its long side at most 1280 px, with every eye drawn into it."""
-        return self._reader(data, DRAW_OVERLAY, timer or StageTimer())
-
-    def shrink(self, data: bytes, timer: StageTimer | None = None) -> Image:
-        """The upright picture, its long side at most 512 px.
-
-        Raises:
-            ImageError: the bytes are not a picture that can be used.
-        """
-        return self._reader(data, SHRINK, timer or StageTimer())
 
     def synthesize(
         self, data: bytes, options: SynthesisOptions, timer: StageTimer | None = None
@@ -197,7 +177,7 @@ class Pipeline:
         The photos' pixels are gone with it: many may wait for the model.
         """
         tasks = [(photo.data, self._select_task(photo.options), timer) for photo, timer in photos]
-        selected = self._reader.read_together(tasks)
+        selected = self.reader.read_together(tasks)
         return [
             each if isinstance(each, Exception) else self._check(each, photo.options)
             for (photo, _), each in zip(photos, selected, strict=True)

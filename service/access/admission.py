@@ -21,7 +21,7 @@ class AccessControl:
     """The API keys of one service, and the limits of each caller."""
 
     def __init__(self, settings: Settings) -> None:
-        """Raises InvalidKeyFile: the file of keys cannot be used."""
+        """Raises ConfigurationError: the file of keys cannot be used."""
         self.keys = KeyStore(settings.api_keys, settings.api_keys_file)
         self.rate = RateLimit(settings.max_requests_per_minute)
         self.concurrency = ConcurrencyLimit(settings.max_concurrent_requests)

@@ -25,10 +25,6 @@ MAX_FILE_BYTES: Final = 1 << 20
 _LINE = re.compile(r"([0-9a-fA-F]{64})(?:\s+(.*))?")
 
 
-class InvalidKeyFile(ConfigurationError):
-    """The file of API keys cannot be used."""
-
-
 @dataclass(frozen=True, slots=True)
 class ApiKey:
     """One key: its SHA-256 in hex, and its name."""
@@ -79,7 +75,7 @@ class KeyStore:
     """The current keys: those of the settings, and of a file that may change while the service runs."""
 
     def __init__(self, hashes: Iterable[str], path: Path | None = None) -> None:
-        """Raises InvalidKeyFile: there is a path, and its file cannot be used."""
+        """Raises ConfigurationError: there is a path, and its file cannot be used."""
         own = tuple(map(ApiKey, hashes))
         self.is_configured = bool(own) or path is not None
         """Whether there are keys, or a file of them."""
@@ -99,14 +95,14 @@ def read_key_file(path: Path) -> tuple[ApiKey, ...]:
     """The keys of a file.
 
     Raises:
-        InvalidKeyFile: it cannot be read, a line is invalid, or it has no key.
+        ConfigurationError: it cannot be read, a line is invalid, or it has no key.
     """
     try:
         keys = tuple(_parse(read_regular_file(path, MAX_FILE_BYTES).decode(), path))
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidKeyFile(f"the file of API keys {path} cannot be read ({_reason(error)})") from error
+        raise ConfigurationError(f"the file of API keys {path} cannot be read ({_reason(error)})") from error
     if not keys:  # a file that was emptied must not open the service to everybody
-        raise InvalidKeyFile(
+        raise ConfigurationError(
             f"the file {path} holds no API key; add one with `eye2face new-key --file {path}`"
         )
     return keys
@@ -138,12 +134,12 @@ def _parse(text: str, path: Path) -> Iterator[ApiKey]:
             continue
         found = _LINE.fullmatch(line)
         if found is None:  # the line itself is not shown: it may be a key that someone forgot to hash
-            raise InvalidKeyFile(
+            raise ConfigurationError(
                 f"line {number} of {path} is not a SHA-256 hash in hex, optionally followed by a name; "
                 "hash each key, for instance with printf %s KEY | sha256sum"
             )
         if found[1].lower() == EMPTY_KEY_HASH:
-            raise InvalidKeyFile(
+            raise ConfigurationError(
                 f"line {number} of {path} is the hash of an empty key; hash a key that is not empty"
             )
         yield ApiKey(found[1].lower(), found[2] or "")

@@ -22,10 +22,6 @@ MAX_FILE_BYTES: Final = 4 << 20
 """Of a file in PEM: several times all certificates that a system trusts."""
 
 
-class InvalidCertificate(ConfigurationError):
-    """A file of certificates or of a private key cannot be used."""
-
-
 class ServerCertificate:
     """A certificate chain in PEM and its private key, reloaded when the files change."""
 
@@ -33,7 +29,7 @@ class ServerCertificate:
         """Without `key` the private key is in the same file.
 
         Raises:
-            InvalidCertificate: a file cannot be read, or they do not hold a certificate and its key.
+            ConfigurationError: a file cannot be read, or they do not hold a certificate and its key.
         """
         files = path, key or path
         self._newest = FollowedFiles("TLS certificate", partial(server_context, *files), *files)
@@ -65,7 +61,7 @@ def server_context(path: Path, key: Path) -> ssl.SSLContext:
     """A server context for TLS 1.2 and 1.3, without client certificates.
 
     Raises:
-        InvalidCertificate: a file cannot be read, or they do not hold a certificate and its key.
+        ConfigurationError: a file cannot be read, or they do not hold a certificate and its key.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     for each in (path, key):
@@ -74,10 +70,10 @@ def server_context(path: Path, key: Path) -> ssl.SSLContext:
         context.load_cert_chain(path, key, password=_refuse_password)
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
-            raise InvalidCertificate(
+            raise ConfigurationError(
                 f"the private key in {key} is not that of the certificate in {path}"
             ) from None
-        raise InvalidCertificate(
+        raise ConfigurationError(
             f"{path} holds no certificate in PEM, or {key} not its private key ({error.reason or error})"
         ) from None
     return context
@@ -87,14 +83,14 @@ def client_context(path: Path | None) -> ssl.SSLContext:
     """A client context that trusts the certificates of a file, or those of the system.
 
     Raises:
-        InvalidCertificate: the file cannot be read, or holds none.
+        ConfigurationError: the file cannot be read, or holds none.
     """
     if path is not None:
         _refuse_unreadable(path)
     try:
         return ssl.create_default_context(cafile=path)
     except ssl.SSLError as error:
-        raise InvalidCertificate(f"{path} holds no certificates in PEM ({error.reason or error})") from None
+        raise ConfigurationError(f"{path} holds no certificates in PEM ({error.reason or error})") from None
 
 
 def _refuse_unreadable(path: Path) -> None:
@@ -102,11 +98,11 @@ def _refuse_unreadable(path: Path) -> None:
     try:
         read_regular_file(path, MAX_FILE_BYTES)
     except OSError as error:
-        raise InvalidCertificate(f"the file {path} cannot be read ({error.strerror})") from None
+        raise ConfigurationError(f"the file {path} cannot be read ({error.strerror})") from None
 
 
 def _refuse_password() -> NoReturn:
     """Without this, OpenSSL asks for the password at the terminal."""
-    raise InvalidCertificate(
+    raise ConfigurationError(
         "the private key is encrypted; store it without a password, readable for its owner"
     )

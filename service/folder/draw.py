@@ -38,12 +38,9 @@ from service.selection import SynthesisOptions
 from service.settings import Settings
 from service.system.attempts import attempt
 from service.system.files import read_regular_file, remove_parts, replace_file
-from service.vision.images import FaceFormat
+from service.vision.images import MAX_BYTES_PER_PIXEL, FaceFormat
 
 _DISK_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
-
-_MAX_BYTES_PER_PIXEL: Final = 8
-"""Of a PNG with four channels of 16 bits, without compression."""
 
 _MAX_PHOTO_S: Final = 60.0
 """The largest photos take seconds; a decoder process that is still busy with one is ended."""
@@ -255,7 +252,7 @@ class PhotoWorker:
 
 def max_photo_bytes(settings: Settings) -> int:
     """No file that is larger is read: it has more pixels than are allowed, or hardly any."""
-    return settings.max_upload_bytes + _MAX_BYTES_PER_PIXEL * settings.max_pixels
+    return settings.max_upload_bytes + MAX_BYTES_PER_PIXEL * settings.max_pixels
 
 
 def run_fingerprint(settings: Settings, options: DrawOptions, model_sha256: str | None = None) -> str:

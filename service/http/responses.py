@@ -34,10 +34,10 @@ def face_files(
 
 
 def synthesis_answer(
-    synthesis: Synthesis, query: SynthesizeQuery, model: LoadedModel, request_id: str, timer: StageTimer
-) -> schemas.SynthesisAnswer:
-    """The JSON answer of `/synthesize`."""
-    files = face_files(synthesis, query, model, timer)
+    synthesis: Synthesis, files: list[list[bytes]], query: SynthesizeQuery, model: LoadedModel,
+    request_id: str, timer: StageTimer,
+) -> schemas.SynthesisAnswer:  # fmt: skip
+    """The JSON answer of `/synthesize`, with the `face_files`."""
     return schemas.SynthesisAnswer(
         faces=[_face(face, each, query) for face, each in zip(synthesis.faces, files, strict=True)],
         refused=[_refused(each) for each in synthesis.refused],

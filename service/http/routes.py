@@ -48,7 +48,7 @@ from service.http.responses import (
 )
 from service.http.schemas import BatchAnswer, EyesAnswer
 from service.observability.stage_timer import StageTimer
-from service.pipeline import DrawnFaces, PhotoCrops, PhotoRequest
+from service.pipeline import DRAW_OVERLAY, FIND_EYES, DrawnFaces, PhotoCrops, PhotoRequest
 from service.selection import SynthesisOptions
 from service.settings import Settings
 from service.system.host import count_cores
@@ -125,16 +125,16 @@ async def synthesize(request: Request) -> Response:
     if media_type != JSON and query.layout == "first":
         options = replace(options, guesses=1)  # nobody would see the others
     charge(request, options)
-    photo = await read_photo(
-        request, max_bytes=engine.settings.max_upload_bytes, max_s=engine.settings.upload_timeout_s
-    )
+    photo = await read_upload(request, engine.settings)
     request_id: str = request.state.request_id
     model = engine.model.current  # the same for this whole request, even if another is loaded meanwhile
 
     def finish(drawn: DrawnFaces, timer: StageTimer) -> bytes:
         synthesis = model.pipeline.finish(drawn, timer)
         if media_type == JSON:
-            return synthesis_answer(synthesis, query, model, request_id, timer).model_dump_json().encode()
+            files = face_files(synthesis, query, model, timer)
+            answer = synthesis_answer(synthesis, files, query, model, request_id, timer)
+            return answer.model_dump_json().encode()
         write = model.marker.encode_grid if query.layout == "grid" else model.marker.encode
         picture = write(synthesis.faces[0], FACE_FORMATS[media_type], label=query.label)
         timer.end("encode")
@@ -173,9 +173,11 @@ async def synthesize_batch(request: Request) -> Response:
 
     def finish(upload: UploadedPhoto, drawn: DrawnFaces, timer: StageTimer) -> BatchResult:
         synthesis = model.pipeline.finish(drawn, timer)
+        files = face_files(synthesis, query, model, timer)
         if media_type == openapi.ZIP:
-            return BatchResult(upload.file_name, faces=face_files(synthesis, query, model, timer))
-        return BatchResult(upload.file_name, synthesis_answer(synthesis, query, model, request_id, timer))
+            return BatchResult(upload.file_name, faces=files)
+        answer = synthesis_answer(synthesis, files, query, model, request_id, timer)
+        return BatchResult(upload.file_name, answer)
 
     def work(upload: UploadedPhoto) -> Work[PhotoRequest, PhotoCrops, DrawnFaces, BatchResult]:
         check_photo_size(len(upload.data), settings.max_upload_bytes)
@@ -209,21 +211,24 @@ async def eyes(request: Request) -> Response:
     engine, query = free_engine(request), read_query(request, EyesQuery)
     media_type = choose_media_type(request, ("image/png" if query.overlay else JSON,))
     deadline_ms = read_deadline_ms(request, engine.settings.deadline_ms)
-    photo = await read_photo(
-        request, max_bytes=engine.settings.max_upload_bytes, max_s=engine.settings.upload_timeout_s
-    )
+    photo = await read_upload(request, engine.settings)
     request_id: str = request.state.request_id
-    pipeline = engine.model.current.pipeline
+    read = engine.model.current.pipeline.reader
 
     def find(timer: StageTimer) -> bytes:
         if query.overlay:
-            return encode(pipeline.overlay(photo, timer), "png")
-        found = pipeline.find(photo, timer)
+            return encode(read(photo, DRAW_OVERLAY, timer), "png")
+        found = read(photo, FIND_EYES, timer)
         return eyes_answer(found, request_id, all=query.all).model_dump_json().encode()
 
     with cancel_on_disconnect(request):
         body = await run_work(engine, Work.of(find), deadline_ms)
     return Response(body, media_type=media_type)
+
+
+async def read_upload(request: Request, settings: Settings) -> bytes:
+    """The photo in the body; raises what `read_photo` does."""
+    return await read_photo(request, max_bytes=settings.max_upload_bytes, max_s=settings.upload_timeout_s)
 
 
 async def run_work(engine: Engine, work: Work[Any, Any, Any, T], max_ms: float) -> T:

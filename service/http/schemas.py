@@ -4,6 +4,12 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.inference.session import Device
+from service.provenance.signing import SignatureState
+from service.provenance.verification import Confidence, Verdict
+from service.vision.eyes import Side
+from service.vision.images import FaceFormat
+
 
 def _is_none(value: object) -> bool:
     return value is None
@@ -28,7 +34,7 @@ class CandidateShape(Shape):
     y: float = Field(description="Center, from the top.")
     size_px: float = Field(description="Side of the square crop around the eye.")
     roll_deg: float = Field(description="Rotation of the head, clockwise.")
-    side: Literal["left", "right"] = Field(description="Left or right from the subject's view.")
+    side: Side = Field(description="Left or right from the subject's view.")
     score: float = Field(description="Confidence of the detection, 0 to 1.")
 
 
@@ -75,7 +81,7 @@ class FaceShape(Shape):
     """One synthetic face and its eye."""
 
     image: str = Field(description="The image file, in base64.")
-    format: Literal["png", "jpeg", "webp"]
+    format: FaceFormat
     width: int
     height: int
     eye: EyeShape
@@ -144,7 +150,7 @@ class ModelsAnswer(Answer):
     """The available models, and the one in use, even if its file has changed since."""
 
     answering: CardShape
-    device: Literal["cpu", "cuda"]
+    device: Device
     last_failure: str | None = Field(description="Why the last reload failed and kept the model.")
     models: list[ListedModel]
     request_id: str
@@ -158,7 +164,7 @@ class SynthesisAnswer(Answer):
     input: Literal["photo", "eye"] = Field(description="How the image was interpreted; see the query.")
     num_left_out: int = Field(description="With `person=all`: people beyond the maximum of one photo.")
     model: ModelShape
-    device: Literal["cpu", "cuda"]
+    device: Device
     timings_ms: dict[str, float]
     request_id: str
 
@@ -180,11 +186,11 @@ class EyesAnswer(Answer):
 class SignatureShape(Shape):
     """Layer of the signed C2PA manifest."""
 
-    state: Literal["none", "unchecked", "invalid", "valid", "trusted"] = Field(
+    state: SignatureState = Field(
         description="`trusted`: by a certificate of this deployment. `valid`: by any other: no proof. "
         "`invalid`: the picture or its manifest changed. `unchecked`: this service does not read manifests."
     )
-    confidence: Literal["none", "weak", "strong", "proof"]
+    confidence: Confidence
 
 
 class WatermarkShape(Shape):
@@ -194,7 +200,7 @@ class WatermarkShape(Shape):
     score: float = Field(description="Best score of all trials, in standard deviations.")
     threshold: float = Field(description="Least score that counts.")
     false_alarm_probability: float = Field(description="That a picture without watermark scores as high.")
-    confidence: Literal["none", "weak", "strong", "proof"] = Field(
+    confidence: Confidence = Field(
         description="`weak`: this deployment has no secret of its own, so anybody can forge its watermark."
     )
 
@@ -206,13 +212,13 @@ class MetadataShape(Shape):
     system: str | None = Field(description="The AI system that it names.")
     created: str | None = Field(description="The time that it names.")
     id: str | None = Field(description="The ID that it names.")
-    confidence: Literal["none", "weak", "strong", "proof"]
+    confidence: Confidence
 
 
 class VerifyAnswer(Answer):
     """What is known of where a picture comes from. `nothing_found` does not say that it is a photograph."""
 
-    verdict: Literal["signed_here", "tampered", "bears_our_mark", "claims_to_be_synthetic", "nothing_found"]
+    verdict: Verdict
     signature: SignatureShape
     watermark: WatermarkShape
     metadata: MetadataShape
@@ -240,7 +246,7 @@ class Readiness(Answer):
     """Photos can be processed; load of the service."""
 
     status: Literal["ready"] = "ready"
-    device: Literal["cpu", "cuda"]
+    device: Device
     model: str
     marking: Literal["required", "off"] = Field(description="Whether faces have a watermark.")
     signed: bool = Field(description="Whether faces have a signed C2PA manifest.")

@@ -7,12 +7,12 @@ from fastapi import APIRouter, Request, Response
 from service.access.admission import AccessControl, admit_verification
 from service.engine.worker_pool import Work
 from service.http import openapi
-from service.http.request_body import read_photo
 from service.http.request_params import JSON, VerifyQuery, choose_media_type, read_deadline_ms, read_query
 from service.http.responses import verify_answer
-from service.http.routes import AdmittedRoute, cancel_on_disconnect, free_engine, run_work
+from service.http.routes import AdmittedRoute, cancel_on_disconnect, free_engine, read_upload, run_work
 from service.http.schemas import VerifyAnswer
 from service.observability.stage_timer import StageTimer
+from service.pipeline import SHRINK
 from service.provenance.verification import Verifier
 
 
@@ -42,15 +42,13 @@ async def verify(request: Request) -> Response:
     read_query(request, VerifyQuery)
     media_type = choose_media_type(request, (JSON,))
     deadline_ms = read_deadline_ms(request, engine.settings.deadline_ms)
-    file = await read_photo(
-        request, max_bytes=engine.settings.max_upload_bytes, max_s=engine.settings.upload_timeout_s
-    )
+    file = await read_upload(request, engine.settings)
     verifier: Verifier = request.app.state.verifier
     request_id: str = request.state.request_id
-    pipeline = engine.model.current.pipeline
+    read = engine.model.current.pipeline.reader
 
     def check(timer: StageTimer) -> bytes:
-        found = verifier.verify(file, pipeline.shrink(file, timer))
+        found = verifier.verify(file, read(file, SHRINK, timer))
         return verify_answer(found, request_id).model_dump_json().encode()
 
     with access.verifications.enter("everybody"), cancel_on_disconnect(request):

@@ -47,6 +47,11 @@ class Eye:
     score: float = 1.0
     person: int = 0
 
+    def scaled(self, scale: float) -> "Eye":
+        """The eye in the same picture with `scale` times as many pixels along each side."""
+        x, y = (self.x + 0.5) * scale - 0.5, (self.y + 0.5) * scale - 0.5
+        return replace(self, x=x, y=y, size_px=self.size_px * scale)
+
 
 @dataclass(frozen=True, slots=True)
 class Quality:

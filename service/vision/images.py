@@ -109,7 +109,7 @@ _STRIP_ROWS: Final = 256
 _DECODE_BYTES: dict[ImageFormat, int] = {"jpeg": 12, "png": 13, "webp": 9, "avif": 26, "bmp": 9}
 _ALPHA_BYTES: dict[ImageFormat, int] = {"png": 25, "webp": 16, "jpeg": 12, "avif": 26, "bmp": 9}
 
-_MOST_BYTES_PER_PIXEL: Final = 8
+MAX_BYTES_PER_PIXEL: Final = 8
 """Of a PNG with four channels of 16 bits."""
 
 
@@ -237,7 +237,7 @@ def encode(face: Image, format: FaceFormat) -> bytes:
 def _check_memory(size: tuple[int, int]) -> None:
     """Raises OutOfMemory if the pixels do not fit: OpenCV returns None then, as it does of damaged files."""
     with translate_memory_errors():
-        np.empty((*size, _MOST_BYTES_PER_PIXEL), np.uint8)
+        np.empty((*size, MAX_BYTES_PER_PIXEL), np.uint8)
 
 
 def _to_rgb(stored: NDArray[Any]) -> Image:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -34,7 +33,7 @@ def draw_eyes(photo: Image, eyes: Sequence[Eye], below_threshold: Sequence[Eye] 
     size = (max(1, round(photo.shape[1] * scale)), max(1, round(photo.shape[0] * scale)))
     interpolation = cv2.INTER_AREA if scale <= 1 else cv2.INTER_NEAREST
     drawn = np.asarray(cv2.resize(photo, size, interpolation=interpolation), dtype=np.uint8)
-    detected, faint = ([_scaled(eye, scale) for eye in each] for each in (eyes, below_threshold))
+    detected, faint = ([eye.scaled(scale) for eye in each] for each in (eyes, below_threshold))
     for eye in faint:
         _draw_square(drawn, eye, _GRAY, 1)
     for eye in detected:
@@ -58,11 +57,6 @@ def _scale(long_side_px: int) -> float:
     if long_side_px > MAX_SIDE_PX:
         return MAX_SIDE_PX / long_side_px
     return float(max(1, min(math.ceil(MIN_SIDE_PX / long_side_px), MAX_SIDE_PX // long_side_px)))
-
-
-def _scaled(eye: Eye, scale: float) -> Eye:
-    x, y = (eye.x + 0.5) * scale - 0.5, (eye.y + 0.5) * scale - 0.5
-    return replace(eye, x=x, y=y, size_px=eye.size_px * scale)
 
 
 def _thickness(photo: Image) -> int:

@@ -41,8 +41,8 @@ class Photo:
         left, top = self._overhang(reduce)
 
         def at_full_size(eye: Eye) -> Eye:
-            x, y = (eye.x + 0.5) * reduce - 0.5 - left, (eye.y + 0.5) * reduce - 0.5 - top
-            return replace(eye, x=x, y=y, size_px=eye.size_px * reduce)
+            eye = eye.scaled(reduce)
+            return replace(eye, x=eye.x - left, y=eye.y - top)
 
         found = finder.detect(self.pixels(reduce))
         below = found.below_threshold
@@ -79,8 +79,7 @@ class Photo:
     def at_scale(self, eye: Eye, reduce: Reduce) -> Eye:
         """An eye of the full-size photo in pixels of 1/`reduce`."""
         left, top = self._overhang(reduce)
-        x, y = (eye.x + 0.5 + left) / reduce - 0.5, (eye.y + 0.5 + top) / reduce - 0.5
-        return replace(eye, x=x, y=y, size_px=eye.size_px / reduce)
+        return replace(eye, x=eye.x + left, y=eye.y + top).scaled(1 / reduce)
 
     def _overhang(self, reduce: Reduce) -> tuple[int, int]:
         """Full-size pixels by which the picture at 1/`reduce` begins left of and above the upright photo.

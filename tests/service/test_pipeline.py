@@ -23,7 +23,16 @@ from service.errors import (
 )
 from service.inference.synthesizer import Floats, Synthesizer
 from service.observability.stage_timer import StageTimer
-from service.pipeline import Face, PhotoCrops, PhotoRequest, Pipeline, quality_thresholds
+from service.pipeline import (
+    DRAW_OVERLAY,
+    FIND_EYES,
+    Face,
+    PhotoCrops,
+    PhotoEyes,
+    PhotoRequest,
+    Pipeline,
+    quality_thresholds,
+)
 from service.selection import EyeCrop, QualityThresholds, SelectedCrops, SynthesisOptions
 from service.settings import Settings
 from service.vision.eyes import Eye, EyeDetections, Quality, crop_eye
@@ -56,6 +65,14 @@ def parts(*eyes: Eye, side: float = 512) -> fakes.KnownEyes:
             for eye in eyes
         ]
     )
+
+
+def find(pipe: Pipeline, data: bytes) -> PhotoEyes:
+    return pipe.reader(data, FIND_EYES, StageTimer())
+
+
+def overlay(pipe: Pipeline, data: bytes) -> Image:
+    return pipe.reader(data, DRAW_OVERLAY, StageTimer())
 
 
 def pipeline(synthesizer: Synthesizer, *eyes: Eye) -> Pipeline:
@@ -174,7 +191,7 @@ def test_a_photo_without_eyes_gives_no_face_and_no_eyes(synthesizer: Synthesizer
     photo = fakes.encoded(fakes.astronaut())
     with pytest.raises(NoEyeFound, match=r"512 x 512 .* input=eye"):
         pipeline(synthesizer).synthesize(photo, SynthesisOptions())
-    assert pipeline(synthesizer).find(photo).eyes == []
+    assert find(pipeline(synthesizer), photo).eyes == []
 
 
 @pytest.mark.parametrize(("below_threshold", "told"), [([], 0), ([RIGHT, LEFT], 2), (None, None)])
@@ -308,7 +325,7 @@ def test_the_quality_of_every_eye_is_told_alike_by_both_questions(synthesizer: S
     data = fakes.encoded(enlarged(4), "jpeg", quality=95)
     eyes = [replace(eye, x=4 * eye.x, y=4 * eye.y, size_px=4 * eye.size_px) for eye in (RIGHT, LEFT)]
     pipe = Pipeline(InProcessReader(parts(*eyes, side=2048), max_pixels=MAX_PIXELS), synthesizer)
-    (right, _), (face,) = pipe.find(data).eyes, pipe.synthesize(data, SynthesisOptions(eye="right")).faces
+    (right, _), (face,) = find(pipe, data).eyes, pipe.synthesize(data, SynthesisOptions(eye="right")).faces
     assert right.quality.sharpness == pytest.approx(face.quality.sharpness, abs=0.02)
     assert right.quality.size_px == face.quality.size_px == pytest.approx(4 * RIGHT.size_px)
 
@@ -316,9 +333,9 @@ def test_the_quality_of_every_eye_is_told_alike_by_both_questions(synthesizer: S
 def test_what_was_in_doubt_is_found_in_pixels_of_the_whole_photo(synthesizer: Synthesizer) -> None:
     finder = fakes.KnownEyes([], [Eye(0.5, 0.5, 0.1, 0.0, "left", 0.2)])
     data = fakes.encoded(enlarged(4), "jpeg")
-    below_threshold = (
-        Pipeline(InProcessReader(finder, max_pixels=MAX_PIXELS), synthesizer).find(data).below_threshold
-    )
+    below_threshold = find(
+        Pipeline(InProcessReader(finder, max_pixels=MAX_PIXELS), synthesizer), data
+    ).below_threshold
     assert below_threshold is not None
     (eye,) = below_threshold
     assert (eye.x, eye.size_px) == pytest.approx((1024.5, 204.8))
@@ -328,8 +345,9 @@ def test_bad_pictures_are_refused_before_anything_is_sought(synthesizer: Synthes
     with pytest.raises(NotAnImage):
         pipeline(synthesizer, RIGHT).synthesize(b"hello", SynthesisOptions())
     with pytest.raises(ImageTooLarge):
-        Pipeline(InProcessReader(parts(RIGHT), max_pixels=512 * 511), synthesizer).find(
-            fakes.encoded(fakes.astronaut())
+        find(
+            Pipeline(InProcessReader(parts(RIGHT), max_pixels=512 * 511), synthesizer),
+            fakes.encoded(fakes.astronaut()),
         )
 
 
@@ -373,16 +391,16 @@ def test_every_orientation_gives_the_same_face(synthesizer: Synthesizer, orienta
             )
 
     pipe = Pipeline(InProcessReader(Finder(), max_pixels=MAX_PIXELS), synthesizer)
-    assert (found := pipe.find(data)).width == 2043 and found.height == 2045
+    assert (found := find(pipe, data)).width == 2043 and found.height == 2045
     (face,) = pipe.synthesize(data, SynthesisOptions(eye="right")).faces
     assert math.dist((face.eye.x, face.eye.y), (eyes[0].x, eyes[0].y)) < 1e-6
     assert difference(shown(face.pixels), crop_eye(photo, eyes[0], 64)) < 1.5  # quality 95
 
 
 def test_the_overlay_is_the_photo_with_its_eyes(synthesizer: Synthesizer) -> None:
-    plain = pipeline(synthesizer).overlay(fakes.encoded(fakes.astronaut()))
+    plain = overlay(pipeline(synthesizer), fakes.encoded(fakes.astronaut()))
     np.testing.assert_array_equal(plain, fakes.astronaut())
-    marked = pipeline(synthesizer, RIGHT, LEFT).overlay(fakes.encoded(fakes.astronaut()))
+    marked = overlay(pipeline(synthesizer, RIGHT, LEFT), fakes.encoded(fakes.astronaut()))
     ys, xs = np.nonzero((marked != plain).any(axis=2))
     half = RIGHT.size_px / 2
     around = 15  # the labels reach beyond the squares
@@ -393,7 +411,7 @@ def test_the_overlay_is_the_photo_with_its_eyes(synthesizer: Synthesizer) -> Non
 
 def test_the_overlay_of_a_large_photo_is_1280_px(synthesizer: Synthesizer) -> None:
     data = fakes.encoded(enlarged(5), "jpeg")
-    assert pipeline(synthesizer, RIGHT).overlay(data).shape == (1280, 1280, 3)
+    assert overlay(pipeline(synthesizer, RIGHT), data).shape == (1280, 1280, 3)
 
 
 class LyingReader(InProcessReader):

@@ -1,6 +1,5 @@
 """The routes of the Open Inference Protocol: health, metadata and inference of the one model in use."""
 
-import base64
 from collections.abc import Iterable, Sequence
 from enum import Enum
 from functools import partial
@@ -229,14 +228,11 @@ def _finish(
 ) -> dict[Output, list[bytes]]:
     """The elements of each output for one photo, as they are sent."""
     synthesis = model.pipeline.finish(drawn, timer)
-    contents: dict[Output, list[bytes]] = {}
+    files = face_files(synthesis, asked.query, model, timer)
+    contents: dict[Output, list[bytes]] = {"face": [*chain(*files)]}
     if "result" in asked.outputs:
-        answer = synthesis_answer(synthesis, asked.query, model, request_id, timer)
+        answer = synthesis_answer(synthesis, files, asked.query, model, request_id, timer)
         contents["result"] = [answer.model_dump_json().encode()]
-        images = (each.image for face in answer.faces for each in (face, *(face.guesses or ())))
-        contents["face"] = [base64.b64decode(image) for image in images]
-    else:
-        contents["face"] = [*chain(*face_files(synthesis, asked.query, model, timer))]
     return {
         name: [encode_element(each, name, is_binary=is_binary) for each in contents[name]]
         for name, is_binary in asked.outputs.items()

@@ -13,7 +13,6 @@ from service.access import api_keys
 from service.access.api_keys import (
     MAX_FILE_BYTES,
     ApiKey,
-    InvalidKeyFile,
     KeyRing,
     KeyStore,
     append_key,
@@ -22,6 +21,7 @@ from service.access.api_keys import (
     read_key_file,
 )
 from service.errors import Unauthorized
+from service.settings import ConfigurationError
 from service.system import file_changes as changes
 
 RING = KeyRing(
@@ -86,13 +86,13 @@ def test_a_file_that_cannot_be_used_is_refused_and_not_shown(
 ) -> None:
     file = tmp_path / "keys.txt"
     file.write_bytes(content)
-    with pytest.raises(InvalidKeyFile, match=message) as refused:
+    with pytest.raises(ConfigurationError, match=message) as refused:
         KeyStore((), file)
     assert "secret" not in str(refused.value)
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidKeyFile, match="No such file"):
+    with pytest.raises(ConfigurationError, match="No such file"):
         KeyStore((), tmp_path / "keys.txt")
 
 

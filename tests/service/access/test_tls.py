@@ -16,13 +16,13 @@ import pytest
 import uvloop
 
 from service.access import tls
-from service.access.tls import InvalidCertificate, ServerCertificate, client_context, tls_handshake_timeout
+from service.access.tls import ServerCertificate, client_context, tls_handshake_timeout
 from service.bridge.frigate import FrigateEvents
 from service.bridge.sources import CameraEvent
 from service.client.client import Client
 from service.client.models import Unreachable
 from service.client.retries import RetryPolicy
-from service.settings import BridgeSettings
+from service.settings import BridgeSettings, ConfigurationError
 from tests.certificates import certify
 from tests.mqtt import Mosquitto, Wire, wait_for
 from tests.running import ROOT, Running, running_service
@@ -174,10 +174,10 @@ def test_files_that_are_no_certificate_are_refused_with_the_reason(
         (certificate, pairs["second"][1]): "second.key is not that of the certificate in .*first.pem",
         encrypted: "is encrypted",
     }.items():
-        with pytest.raises(InvalidCertificate, match=told):
+        with pytest.raises(ConfigurationError, match=told):
             ServerCertificate(*files)
     for path, told in {tmp_path / "none": "cannot be read", rubbish: "holds no certificates"}.items():
-        with pytest.raises(InvalidCertificate, match=told):
+        with pytest.raises(ConfigurationError, match=told):
             client_context(path)
 
 

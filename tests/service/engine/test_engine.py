@@ -31,7 +31,7 @@ from service.http.protocol import HttpProtocol
 from service.inference.synthesizer import Floats, Synthesizer
 from service.observability.metrics import Metrics
 from service.observability.stage_timer import StageTimer
-from service.pipeline import PhotoRequest
+from service.pipeline import FIND_EYES, PhotoRequest
 from service.settings import Settings
 from service.vision.images import Image
 from tests.fakes import astronaut, encoded, failing_model, pixels_of
@@ -340,7 +340,7 @@ def test_health_is_answered_in_5_ms_while_every_worker_is_busy(model: Path) -> N
 
         def work(_: Any) -> None:
             while not stop.is_set():
-                engine.model.current.pipeline.find(encoded(astronaut(), "jpeg"))
+                engine.model.current.pipeline.reader(encoded(astronaut(), "jpeg"), FIND_EYES, StageTimer())
 
         async def occupy() -> None:
             for _ in range(2):
