@@ -18,11 +18,11 @@ import cv2
 from service.decoding.messages import (
     KnownError,
     MemoryRequest,
-    Outcome,
-    Outcomes,
     Ready,
     Result,
     StageTimes,
+    TaskOutcome,
+    TaskOutcomes,
     UnexpectedError,
     encode,
 )
@@ -63,15 +63,15 @@ def serve_photos(connection: Connection, reader: InProcessReader) -> None:
             return
 
 
-def _encode(outcomes: list[Outcome[Any]]) -> bytes:
+def _encode(outcomes: list[TaskOutcome[Any]]) -> bytes:
     try:
-        return encode(Outcomes(outcomes))
+        return encode(TaskOutcomes(outcomes))
     except TypeError as error:  # a mistake in the code: a task returned what no message holds
-        failed: list[Outcome[Any]] = [UnexpectedError(str(error), "", {}) for _ in outcomes]
-        return encode(Outcomes(failed))
+        failed: list[TaskOutcome[Any]] = [UnexpectedError(str(error), "", {}) for _ in outcomes]
+        return encode(TaskOutcomes(failed))
 
 
-def _read(data: bytes, run: Callable[..., Any], reader: InProcessReader) -> Outcome[Any]:
+def _read(data: bytes, run: Callable[..., Any], reader: InProcessReader) -> TaskOutcome[Any]:
     """The task's result or error."""
     timer = StageTimer()
     try:

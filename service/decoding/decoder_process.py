@@ -24,9 +24,9 @@ from service.decoding.messages import (
     InvalidMessage,
     KnownError,
     MemoryRequest,
-    Outcome,
-    Outcomes,
     Ready,
+    TaskOutcome,
+    TaskOutcomes,
     decode,
 )
 from service.decoding.reader import ReadRequest
@@ -133,7 +133,7 @@ class DecoderProcess:
             raise SandboxMissing(f"EYE2FACE_SANDBOX=required, but there is no sandbox: {self.not_sandboxed}.")
         self._is_ready = True
 
-    def ask(self, requests: Sequence[ReadRequest[T]]) -> list[Outcome[T]]:
+    def ask(self, requests: Sequence[ReadRequest[T]]) -> list[TaskOutcome[T]]:
         """What became of each photo, whose tasks have the same result.
 
         Raises:
@@ -227,9 +227,9 @@ class DecoderProcess:
         return self._connection
 
 
-def _checked(message: AnyMessage[T], number: int, *, within_s: float) -> list[Outcome[T]]:
+def _checked(message: AnyMessage[T], number: int, *, within_s: float) -> list[TaskOutcome[T]]:
     """So many outcomes. Raises InvalidMessage: it tells others, or stages that took longer than the whole."""
-    if not isinstance(message, Outcomes):
+    if not isinstance(message, TaskOutcomes):
         raise InvalidMessage(f"{type(message).__name__} in the place of outcomes")
     if len(message.outcomes) != number:
         raise InvalidMessage(f"{len(message.outcomes)} outcomes for {number} photos")

@@ -99,17 +99,17 @@ class UnexpectedError(Message, frozen=True):
         return error
 
 
-Outcome = Result[T] | KnownError | UnexpectedError
+TaskOutcome = Result[T] | KnownError | UnexpectedError
 """What became of a task."""
 
 
-class Outcomes(Message, Generic[T], frozen=True):
+class TaskOutcomes(Message, Generic[T], frozen=True):
     """The outcome of each photo of a request."""
 
-    outcomes: list[Outcome[T]]
+    outcomes: list[TaskOutcome[T]]
 
 
-AnyMessage = MemoryRequest | Ready | Outcomes[T] | KnownError
+AnyMessage = MemoryRequest | Ready | TaskOutcomes[T] | KnownError
 
 
 def encode(message: Message) -> bytes:

@@ -17,9 +17,9 @@ from service.decoding.messages import (
     KnownError,
     MemoryRequest,
     Message,
-    Outcomes,
     Ready,
     Result,
+    TaskOutcomes,
     UnexpectedError,
     decode,
     encode,
@@ -43,13 +43,13 @@ def raw(**message: Any) -> bytes:
 
 def result(value: object, spent_ms: object = None) -> bytes:
     """An outcome that was not made by `encode`."""
-    return raw(type="Outcomes", outcomes=[{"type": "Result", "value": value, "spent_ms": spent_ms or {}}])
+    return raw(type="TaskOutcomes", outcomes=[{"type": "Result", "value": value, "spent_ms": spent_ms or {}}])
 
 
 def returned(value: T, kind: Any = None) -> T:
     """The value once it was encoded and decoded."""
-    message = decode(encode(Outcomes([Result(value, {})])), kind or type(value))
-    assert isinstance(message, Outcomes)
+    message = decode(encode(TaskOutcomes([Result(value, {})])), kind or type(value))
+    assert isinstance(message, TaskOutcomes)
     (outcome,) = message.outcomes
     assert isinstance(outcome, Result)
     value = outcome.value
@@ -57,7 +57,7 @@ def returned(value: T, kind: Any = None) -> T:
 
 
 @pytest.mark.parametrize("message", [Ready("no libseccomp"), MemoryRequest(1 << 30),
-    Outcomes[PhotoEyes]([
+    TaskOutcomes[PhotoEyes]([
         Result(PhotoEyes(3, 4, [MeasuredEye(EYE, QUALITY)], None), {"decode": 1.5}),
         Result(PhotoEyes(3, 4, [], [EYE]), {}), UnexpectedError("a mistake", "in line 3", {}),
     ]),
@@ -109,7 +109,7 @@ def test_no_text_is_longer_than_anybody_reads_or_looks_like_another_line() -> No
 ], ids=lambda value: type(value).__name__)  # fmt: skip
 def test_a_value_of_another_type_is_not_encoded(value: object) -> None:
     with pytest.raises(TypeError, match="is in no message"):
-        encode(Outcomes([Result(value, {})]))
+        encode(TaskOutcomes([Result(value, {})]))
 
 
 EYE_SENT = {"x": 1.0, "y": 2.0, "size_px": 30.0, "roll_deg": 4.0, "side": "left", "score": 1.0, "person": 0}
@@ -121,7 +121,7 @@ EYE_SENT = {"x": 1.0, "y": 2.0, "size_px": 30.0, "roll_deg": 4.0, "side": "left"
     *(EYE_SENT | {"roll_deg": wrong} for wrong in (math.nan, math.inf, -math.inf)),
 ], ids=str)  # fmt: skip
 def test_an_eye_of_another_form_is_refused(value: object) -> None:
-    assert decode(result(EYE_SENT), Eye) == Outcomes([Result(EYE, {})])
+    assert decode(result(EYE_SENT), Eye) == TaskOutcomes([Result(EYE, {})])
     with pytest.raises(InvalidMessage):
         decode(result(value), Eye)
 
@@ -142,7 +142,7 @@ SELECTED_SENT = {"crops": [CROP_SENT], "refused": [], "input": "photo", "num_lef
         ["no such", "x", None])),
 ], ids=str)  # fmt: skip
 def test_selected_crops_of_another_form_are_refused(wrong: dict[str, Any]) -> None:
-    assert isinstance(decode(result(SELECTED_SENT), SelectedCrops), Outcomes)
+    assert isinstance(decode(result(SELECTED_SENT), SelectedCrops), TaskOutcomes)
     with pytest.raises(InvalidMessage):
         decode(result(SELECTED_SENT | wrong), SelectedCrops)
 
@@ -153,8 +153,8 @@ def test_selected_crops_of_another_form_are_refused(wrong: dict[str, Any]) -> No
     raw(type="MemoryRequest"),
     raw(type="MemoryRequest", num_bytes=True), raw(type="MemoryRequest", num_bytes=3, more=3),
     result(3, {"infer": 1.0}), result(3, {"find": "x"}), result(3, {"find": math.inf}), result(None),
-    raw(type="Result", value=3, spent_ms={}), raw(type="Outcomes", outcomes=[3]),
-    raw(type="Outcomes", outcomes=[{"type": "Ready", "not_sandboxed": ""}]),
+    raw(type="Result", value=3, spent_ms={}), raw(type="TaskOutcomes", outcomes=[3]),
+    raw(type="TaskOutcomes", outcomes=[{"type": "Ready", "not_sandboxed": ""}]),
     raw(type="KnownError", error=["no_eye_found", "x"], spent_ms={}), encode(Ready("")) + b"\0",
 ], ids=lambda data: repr(data[:30]))  # fmt: skip
 def test_bytes_that_are_no_message_are_refused(data: bytes) -> None:

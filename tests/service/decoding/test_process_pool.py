@@ -26,9 +26,9 @@ from service.decoding import decoder_process
 from service.decoding.messages import (
     MemoryRequest,
     Message,
-    Outcomes,
     Ready,
     Result,
+    TaskOutcomes,
     encode,
 )
 from service.decoding.process_pool import ProcessPoolReader
@@ -473,7 +473,7 @@ def sent(message: Message) -> bytes:
 
 def result(value: object, spent_ms: Any = None) -> bytes:
     """The bytes of a result, framed."""
-    return sent(Outcomes([Result(value, spent_ms or {})]))
+    return sent(TaskOutcomes([Result(value, spent_ms or {})]))
 
 
 FORGED: Any = "\n2026-01-01 INFO forged"
@@ -483,8 +483,8 @@ FORGED: Any = "\n2026-01-01 INFO forged"
     (framed(b""), "DecodeError"), (framed(b"\x80\x04N."), "Object missing"),
     (framed(b"", size=1 << 30), "1073741824 bytes, expected at most"),
     (framed(b"", size=-2), "-2 bytes, expected at most"),
-    (sent(Outcomes([])), "0 outcomes for 1 photos"),
-    (sent(Outcomes([Result(3, {})] * 2)), "2 outcomes for 1 photos"),
+    (sent(TaskOutcomes([])), "0 outcomes for 1 photos"),
+    (sent(TaskOutcomes([Result(3, {})] * 2)), "2 outcomes for 1 photos"),
     (sent(Ready("")), "Ready in the place of outcomes"),
     (result("a text"), "Expected `int`"),
     (sent(MemoryRequest(-5)), "-5 bytes for photo 1 of 1"),
