@@ -7,7 +7,7 @@ both are measured, on labeled photos, as far as the drawn face.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -104,12 +104,7 @@ def _enlarge(pixels: Image) -> bytes:
 
 
 def _by_decode(enlarged: bytes, label: Eye, draw: Synthesizer, eye_size: int) -> tuple[float, float]:
-    eye = replace(
-        label,
-        x=(label.x + 0.5) * ENLARGED - 0.5,
-        y=(label.y + 0.5) * ENLARGED - 0.5,
-        size_px=label.size_px * ENLARGED,
-    )
+    eye = label.scaled(ENLARGED)
     whole = crop_eye(decode(enlarged, read_header(enlarged, max_pixels=MAX_PIXELS)), eye, eye_size)
     served = Photo(enlarged, max_pixels=MAX_PIXELS).crop(eye, eye_size)
     return _differences(np.stack([whole, served]), draw)

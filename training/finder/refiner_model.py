@@ -73,17 +73,15 @@ def refiner_loss(answers_B6: Tensor, labels_B6: Tensor) -> tuple[Tensor, dict[st
     return torch.stack(list(terms.values())).sum(), {name: term.detach() for name, term in terms.items()}
 
 
-def augment_crops(
-    wide_BCHW: Tensor, labels_B6: Tensor, random: torch.Generator, *, amount: float = 1.0
-) -> tuple[Tensor, Tensor]:
+def augment_crops(wide_BCHW: Tensor, labels_B6: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
     """Crops out of wide ones as if the detections were a little elsewhere, and labels that fit them.
 
-    Shift, size and turn change by up to `amount` × (0.08 eye distances, 15 %, 10 degrees), and the tone.
+    Shift, size and turn change by up to 0.08 eye distances, 15 % and 10 degrees, and the tone.
     """
     num = len(wide_BCHW)
 
     def draw(reach: float) -> Tensor:
-        return (torch.rand(num, generator=random) * 2 - 1) * reach * amount
+        return (torch.rand(num, generator=random) * 2 - 1) * reach
 
     right, down, log_growth, turn = draw(0.08), draw(0.08), draw(0.15), draw(math.radians(10))
     grow, cos, sin = log_growth.exp(), turn.cos(), turn.sin()

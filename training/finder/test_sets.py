@@ -86,11 +86,11 @@ def composed_crowds(photos: Sequence[LabeledPhoto]) -> Iterator[Example]:
         yield Example("several, put together", wall, tuple(eyes))
 
 
-def cat_examples(*, num_crops_each: int = NUM_CROPS_EACH) -> list[Example]:
+def cat_examples() -> list[Example]:
     """Parts of a picture of a cat: its eyes are eyes, but not of a person."""
     rng = np.random.default_rng(3)
     return [
-        Example("a cat", _random_square(packaged(["chelsea"])[0], rng), ()) for _ in range(num_crops_each)
+        Example("a cat", _random_square(packaged(["chelsea"])[0], rng), ()) for _ in range(NUM_CROPS_EACH)
     ]
 
 

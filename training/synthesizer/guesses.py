@@ -136,5 +136,5 @@ def _regress(x_NE: Tensor, y_NF: Tensor) -> Tensor:
     return solved / std_E[:, None]
 
 
-def _in_parts(run: Callable[[Tensor], Tensor], inputs: Tensor, size: int = 64) -> Tensor:
-    return torch.cat([run(part.contiguous()) for part in torch.split(inputs, size)])
+def _in_parts(run: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
+    return torch.cat([run(part.contiguous()) for part in torch.split(inputs, 64)])
