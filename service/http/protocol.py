@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-import re
 from collections.abc import Callable
 from functools import partial
 from socket import IPPROTO_TCP, SO_ERROR, SOL_SOCKET, TCP_NOTSENT_LOWAT
@@ -13,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from service.access.local_requests import check_host
 from service.errors import HeadTooLarge, RequestError, UploadTooSlow
 from service.http.middleware import record_refusal
 from service.http.problems import raw_problem
@@ -48,7 +48,6 @@ _MAX_PIECES: Final = MAX_HEAD_BYTES // _PIECE_BYTES + 1
 _SLICE_BYTES: Final = 32 * 1024
 """What is written at once: the transport of TLS does not tell how much of what it encrypted has left."""
 
-_ABSOLUTE_URL: Final = re.compile(rb"\w+://([^/?#]*)")
 _EVERY_START: Final = b"HTTP/1.1 "
 _INVALID: Final = "This is not a request in HTTP/1.1. Send one, or check scheme and port."
 
@@ -175,19 +174,11 @@ class HttpProtocol(HttpToolsProtocol):
             raise RequestError(_INVALID)
         if self.check is not None:
             self.check(self.parser.get_method().decode(), self.headers)
-        self._check_host()
+        check_host(self.headers, self.url, self.parser.get_http_version())
         self.scope["headers"] = self.headers.copy()  # trailers are none
         self.num_body_bytes = int(dict(self.headers).get(b"content-length", 0))
         super().on_headers_complete()
         self.phase, self.deadline = "body", math.inf
-
-    def _check_host(self) -> None:
-        """Raises RequestError unless one host is named. Source: RFC 9112, section 3.2."""
-        hosts = [value for name, value in self.headers if name == b"host"]
-        is_missing = not hosts and self.parser.get_http_version() == "1.1"
-        absolute = _ABSOLUTE_URL.match(self.url)
-        if is_missing or len(hosts) > 1 or (absolute and hosts != [absolute[1]]):
-            raise RequestError("The request does not name one host. Send one Host, and no other in the URL.")
 
     def on_body(self, body: bytes) -> None:
         """A part of the body, which allows a quarter of its length around it."""
@@ -304,10 +295,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._end()
 
     def _end(self) -> None:
-        """Responds for the last time, and discards what is still received.
-
-        Closing would reset the connection, and a client that sends would lose the response.
-        """
+        """Responds for the last time and discards what still comes: a reset would lose the response."""
         if self.is_ending or self.is_closing():
             return
         self.is_ending, self.input.queued = True, b""
