@@ -124,6 +124,23 @@ def test_whom_one_table_holds_out_is_held_out_of_all(tmp_path: Path) -> None:
     assert trained and held_out and not trained & held_out
 
 
+def test_a_photo_is_held_out_with_anybody_whom_any_table_holds_out(tmp_path: Path) -> None:
+    scenes = [
+        {"file": "a.png", "person": "a", "split": "val"},
+        {"file": "b.png", "person": "b"},
+        {"file": "both.png", "person": "c"},
+        {"file": "both.png", "person": "b"},
+    ]
+    faces = [
+        {"file": "a2.png", "person": "a"},
+        {"file": "b2.png", "person": "b", "split": "val"},
+        {"file": "c2.png", "person": "c", "split": "dev"},
+    ]
+    data = write_tables(tmp_path, scenes=scenes, faces=faces)
+    assert files_of(data, "val") == {"a.png", "b.png", "both.png", "a2.png", "b2.png"}
+    assert files_of(data, "dev") == {"c2.png"}
+
+
 def test_a_csv_without_nose_box_and_spread_gives_sure_eyes_and_the_usual_face(
     tmp_path: Path, drawn_csv: Path, drawn_photos: list[DrawnPhoto]
 ) -> None:
