@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, cast, get_args
 
+from service.system.files import read_regular_file
 from service.vision.images import PHOTO_SUFFIXES
 from training.data.splits import DEV_PART, VAL_PART, Split, hash_fraction, split_by_person
 from training.errors import DataError
@@ -23,6 +24,9 @@ Point = tuple[float, float]
 
 CSV_COLUMNS = ("file", "split", "right_eye_x", "right_eye_y", "left_eye_x", "left_eye_y")
 CELEBA_FILES = ("identity_CelebA.txt", "list_eval_partition.txt", "list_landmarks_align_celeba.txt")
+MAX_FILE_BYTES = 1 << 29
+"""Of a photo: larger files are none."""
+
 CELEBA_SPLITS: dict[str, Split] = {"0": "train", "1": "dev", "2": "val"}
 
 
@@ -40,6 +44,15 @@ class SourcePhoto:
     labeled: bool = True
     label_spread: float | None = None
     ai_made: bool = False
+
+
+def read_photo(path: Path) -> bytes:
+    """The bytes of a photo's file.
+
+    Raises:
+        OSError: it cannot be read, is not a regular file, or has more than MAX_FILE_BYTES.
+    """
+    return read_regular_file(path, MAX_FILE_BYTES)
 
 
 def find_layout(source: Path) -> Literal["csv", "folder", "celeba"]:

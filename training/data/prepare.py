@@ -38,7 +38,7 @@ from training.data.filters import (
     sharpness,
     usable_eyes,
 )
-from training.data.photos import Layout, SourcePhoto, find_layout, list_photos
+from training.data.photos import Layout, SourcePhoto, find_layout, list_photos, read_photo
 from training.data.store import (
     PROGRESS,
     Manifest,
@@ -154,7 +154,7 @@ def make_pair(
         return "photo_missing"
     try:
         pixels = read_pixels(photo)
-    except ImageError:
+    except (ImageError, OSError):
         return "unreadable"
     eyes = eyes_from_points(*photo.eyes) if photo.eyes else _detect_both_eyes(pixels, finder)
     return crop_pair(pixels, eyes, photo, settings) if isinstance(eyes, tuple) else eyes
@@ -162,7 +162,7 @@ def make_pair(
 
 def read_pixels(photo: SourcePhoto) -> Image:
     """The photo upright, H x W x 3 uint8 RGB."""
-    data = photo.path.read_bytes()
+    data = read_photo(photo.path)
     return decode(data, read_header(data, max_pixels=MAX_PIXELS))
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from service.vision.images import Image
 from training.data.face_alignment import EYE_DISTANCE, RIGHT_EYE_AT
 from training.data.face_parts import PART_POSITIONS
-from training.data.photos import CSV_COLUMNS, read_number, read_point, read_split, read_table
+from training.data.photos import CSV_COLUMNS, read_number, read_photo, read_point, read_split, read_table
 from training.data.splits import FinderSplit, split_with_calibration
 from training.errors import DataError
 
@@ -150,10 +150,13 @@ def read_picture(path: Path) -> Image:
     Raises:
         DataError: it cannot be read.
     """
-    stored = cv2.imread(str(path))
+    try:
+        stored = cv2.imdecode(np.frombuffer(read_photo(path), np.uint8), cv2.IMREAD_COLOR_RGB)
+    except (OSError, cv2.error):  # the latter of no bytes
+        stored = None
     if stored is None:
         raise DataError(f"{path} is not a picture that can be read")
-    return np.asarray(cv2.cvtColor(stored, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+    return np.asarray(stored, dtype=np.uint8)
 
 
 def _read_person(row: Row, measured: bool) -> Person:

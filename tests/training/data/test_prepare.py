@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from tests.drawn_faces import DrawnPhoto, draw_photo, write_celeba, write_csv
 from tests.drawn_people import Shot, make_person
 from tests.fakes import KnownEyes, astronaut
 from training.data.face_alignment import align_face
+from training.data.photos import MAX_FILE_BYTES
 from training.data.prepare import PrepareSettings, prepare
 from training.data.store import Pairs, open_pairs
 from training.errors import DataError
@@ -105,7 +107,7 @@ def test_each_flaw_is_rejected_under_its_own_name(tmp_path: Path) -> None:
         "outside": draw_photo(make_person(1), replace(shot, middle=(40.0, 105.0))),
         "blurred": replace(good, pixels=np.asarray(cv2.GaussianBlur(good.pixels, (0, 0), 3.5), np.uint8)),
         "sunglasses": draw_photo(make_person(1), replace(shot, sunglasses=True)),
-        **dict.fromkeys(("far", "doubtful", "unlabeled", "missing", "broken", "cut"), good),
+        **dict.fromkeys(("far", "doubtful", "unlabeled", "missing", "broken", "cut", "large"), good),
     }
     source = write_csv(tmp_path, list(photos.values()))
     named = dict(zip(photos, sorted(path.name for path in (tmp_path / "faces").iterdir()), strict=True))
@@ -120,6 +122,7 @@ def test_each_flaw_is_rejected_under_its_own_name(tmp_path: Path) -> None:
     (tmp_path / "faces" / named["broken"]).write_bytes(b"no photo at all")
     whole = (tmp_path / "faces" / named["cut"]).read_bytes()
     (tmp_path / "faces" / named["cut"]).write_bytes(whole[: len(whole) // 3])
+    os.truncate(tmp_path / "faces" / named["large"], MAX_FILE_BYTES + 1)
     manifest = prepare(PrepareSettings(source, tmp_path / "out"))
     reasons = rejected(tmp_path / "out")
     assert {flaw: reasons.get(file) for flaw, file in named.items()} == {
@@ -134,8 +137,9 @@ def test_each_flaw_is_rejected_under_its_own_name(tmp_path: Path) -> None:
         "missing": "photo_missing",
         "broken": "unreadable",
         "cut": "unreadable",
+        "large": "unreadable",
     }
-    assert manifest["rejected_by_reason"]["unreadable"] == 2
+    assert manifest["rejected_by_reason"]["unreadable"] == 3
 
 
 def test_photos_of_which_none_is_there_are_refused_before_anything_is_written(tmp_path: Path) -> None:

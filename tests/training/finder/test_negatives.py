@@ -1,5 +1,7 @@
 """Negatives: pictures split by name, parts of photos beside people, and drawn round objects."""
 
+import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -67,8 +69,13 @@ def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:
         list(from_folder(tmp_path, "train"))
 
 
-def test_a_picture_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+@pytest.mark.parametrize(
+    "make",
+    [lambda path: path.write_bytes(b"no picture"), Path.touch, Path.mkdir, os.mkfifo],
+    ids=["text", "empty", "folder", "FIFO"],
+)
+def test_a_picture_that_cannot_be_read_is_named(tmp_path: Path, make: Callable[[Path], object]) -> None:
+    make(tmp_path / "broken.jpg")
     with pytest.raises(DataError, match=r"broken\.jpg is not a picture"):
         for split in SPLITS:
             list(from_folder(tmp_path, split))
