@@ -26,6 +26,7 @@ from service.observability.stage_timer import StageTimer
 from service.pipeline import (
     DRAW_OVERLAY,
     FIND_EYES,
+    SHRINK,
     Face,
     PhotoCrops,
     PhotoEyes,
@@ -412,6 +413,27 @@ def test_the_overlay_is_the_photo_with_its_eyes(synthesizer: Synthesizer) -> Non
 def test_the_overlay_of_a_large_photo_is_1280_px(synthesizer: Synthesizer) -> None:
     data = fakes.encoded(enlarged(5), "jpeg")
     assert overlay(pipeline(synthesizer, RIGHT), data).shape == (1280, 1280, 3)
+
+
+class CountingReader(InProcessReader):
+    """Compares the pixels of its answers with what their tasks allow a decoder process to send."""
+
+    def __call__(self, data: bytes, task: Any, timer: StageTimer) -> Any:
+        """The answer."""
+        answer = super().__call__(data, task, timer)
+        images = [crop.pixels for crop in answer.crops] if isinstance(answer, SelectedCrops) else [answer]
+        assert sum(image.nbytes for image in images) == task.max_pixel_bytes
+        return answer
+
+
+def test_tasks_allow_as_many_pixels_as_they_may_answer(synthesizer: Synthesizer) -> None:
+    people = [replace(RIGHT, person=number) for number in range(20)]
+    pipe = Pipeline(CountingReader(parts(*people), max_pixels=MAX_PIXELS), synthesizer)
+    large = fakes.encoded(enlarged(5), "jpeg")
+    pipe.synthesize(large, SynthesisOptions())
+    pipe.synthesize(large, SynthesisOptions(person="all", max_people=20))
+    pipe.reader(large, DRAW_OVERLAY, StageTimer())
+    pipe.reader(large, SHRINK, StageTimer())
 
 
 class LyingReader(InProcessReader):
