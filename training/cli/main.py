@@ -120,7 +120,7 @@ def train(  # noqa: PLR0913  every option is an argument
         int, typer.Option(help="Steps between two checkpoints; or a minute, if it is less.")
     ] = 200,
     accelerator: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    devices: Annotated[int, typer.Option(help="How many processes share each batch.")] = 1,
+    devices: Annotated[int, typer.Option(min=1, help="How many processes share each batch.")] = 1,
     workers: Annotated[int, typer.Option(help="Processes that load data.")] = 0,
 ) -> None:
     """Train one recipe; stopped or killed, the same command goes on from the last checkpoint."""

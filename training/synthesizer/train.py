@@ -31,6 +31,7 @@ from tqdm import tqdm
 from training.data.dataset import EyeFacePairs, ResumableSampler
 from training.data.splits import Split
 from training.data.store import Pairs
+from training.errors import RecipeError
 from training.loop.loop import run_loop
 from training.loop.precision import usable_precision
 from training.loop.previews import draw_curves, draw_faces, draw_grid
@@ -67,8 +68,14 @@ def train(recipe: Recipe, pairs: Pairs, settings: RunSettings) -> Path:
     Raises:
         RunConflict: the folder belongs to another run.
         FeaturesUnavailable: the objective needs features and there are none.
-        RecipeError: pairs or start have sizes that do not lead to the recipe's model.
+        RecipeError: pairs or start have sizes that do not lead to the recipe's model, or the devices cannot
+            have equal parts of its batches.
     """
+    if recipe.batch_size % settings.devices:  # each process counts alike in statistics over the batch
+        raise RecipeError(
+            f"{settings.devices} devices cannot share the batches of {recipe.name!r}, of {recipe.batch_size} "
+            "pairs, equally: choose another number of devices"
+        )
     if recipe.first is not None and settings.start_from is None:
         # Another seed, so that it does not see the same eyes in the same order again.
         stage = replace(settings, folder=settings.folder / recipe.first.name, seed=settings.seed + 1)

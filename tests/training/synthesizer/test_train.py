@@ -150,6 +150,15 @@ def test_pairs_that_cannot_be_shrunk_to_the_models_size_are_refused(
         train(large, tiny_pairs, settings_of(tmp_path / "run"))
 
 
+def test_devices_that_would_have_unequal_parts_of_a_batch_are_refused(
+    tmp_path: Path, tiny_pairs: Pairs
+) -> None:
+    with pytest.raises(
+        RecipeError, match="3 devices cannot share the batches of 'tiny', of 16 pairs, equally"
+    ):
+        train(replace(TINY, batch_size=16), tiny_pairs, settings_of(tmp_path / "run", devices=3))
+
+
 def test_samples_are_drawn_by_the_recipes_balance_of_sources(
     tmp_path: Path, tiny_pairs: Pairs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
