@@ -116,6 +116,13 @@ def test_a_finer_look_follows_where_smaller_people_may_be(tmp_path: Path, rows: 
     assert len(finder(tmp_path, rows).score_eyes(photo)) > len(rows)
 
 
+@pytest.mark.parametrize(("long_side", "look"), [(800, 640), (1280, 1152), (4000, 1152)])
+def test_the_finer_look_at_a_larger_photo_is_finer(tmp_path: Path, long_side: int, look: int) -> None:
+    photo: Image = np.zeros((long_side // 2, long_side, 3), np.uint8)
+    seen = [each.eye.x for each in finder(tmp_path, [seen_right(60, 20, 7.0)]).score_eyes(photo)]
+    assert pytest.approx((60 + 0.5) * long_side / look - 0.5, abs=8) in seen
+
+
 @pytest.mark.parametrize(("distance", "looks"), [(100.0, 1), (12.0, 1), (140.0, 2)])
 def test_one_person_is_looked_at_once_unless_an_eye_is_very_large(
     tmp_path: Path, distance: float, looks: int
