@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import pytest
 
+from service.inference.synthesizer import read_model_info
 from tests import fakes
 from tests.training.perceptual import write_archives
 from tests.training.tiny import TINY
@@ -40,14 +41,16 @@ def test_photos_become_a_model_that_the_service_runs(
     assert {path.name for path in (tmp_path / "private").iterdir()} == {"grid.png", "grid-worst.png"}
     assert not list(tmp_path.glob("*.png"))
     export = ("export", run, data, model, "--licence-class", "open", "--scores", scores, "--system", "mine")
+    described = json.loads((run / "run.json").read_text()) | {"commit": "of the run"}
+    (run / "run.json").write_text(json.dumps(described))
     assert call(monkeypatch, *export) == 0
+    assert read_model_info(model).commit == "of the run"
     eye2face = [sys.executable, "-m", "service", "doctor"]
     told = subprocess.run(eye2face, env={"EYE2FACE_MODEL": str(model)}, capture_output=True, text=True)
     assert told.returncode == 0, told.stderr
     assert "mine" in told.stdout and "open" in told.stdout
     assert json.loads(scores.read_text())["split"] == "train"
 
-    described = json.loads((run / "run.json").read_text())
     described["data"]["rows_by_licence"] = {"open": 10, "unstated": 2}
     (run / "run.json").write_text(json.dumps(described))
     model.unlink()
