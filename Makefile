@@ -62,11 +62,12 @@ experiment: $(EVERYTHING) ## train and compare every objective on DATA=data/face
 	$(BIN)/python -m training experiment $(DATA) --out $(RUNS) --results $(RUNS)/results.jsonl $(if $(PERCEPTUAL),--perceptual $(PERCEPTUAL))
 	$(BIN)/python -m training report --results $(RUNS)/results.jsonl
 
-model: $(EVERYTHING) ## fetch the photos of training/open_photos.csv and train eye2face-128 on them (hours; resumes)
+model: $(EVERYTHING) ## fetch the photos of training/open_photos.csv and train the shipped model on them (hours; resumes)
 	$(BIN)/python -m training fetch-photos training/open_photos.csv data/open
 	$(BIN)/python -m training prepare data/open.csv data/open128 --licence open
 	$(BIN)/python -m training train data/open128 runs/eye2face-128 --recipe eye2face-128 $(if $(PERCEPTUAL),--perceptual $(PERCEPTUAL))
-	$(BIN)/python -m training export runs/eye2face-128 data/open128 runs/eye2face-128.onnx --licence-class open
+	$(BIN)/python -m training train data/open128 runs/longer --steps 1800 --seed 3 --start-from runs/eye2face-128 $(if $(PERCEPTUAL),--perceptual $(PERCEPTUAL))
+	$(BIN)/python -m training export runs/longer data/open128 runs/longer.onnx --licence-class open
 
 clean: ## remove .venv, caches and build products; data/ and runs/ stay
 	rm -rf .venv bench/.venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -81,7 +81,7 @@ def test_different_eyes_have_different_faces(synthesizer: Synthesizer) -> None:
 def test_its_facts_are_those_of_its_card(synthesizer: Synthesizer) -> None:
     info = synthesizer.info
     assert (info.part, info.eye_size, info.face_size, info.face_frame_version) == ("eye", 64, 128, 2)
-    assert (info.name, info.version, info.recipe) == ("synthesizer", "6", "eye2face-128")
+    assert (info.name, info.version, info.recipe) == ("synthesizer", "7", "eye2face-128")
     assert info.licence_class == "open"
     assert "open)" in info.training_data and "research" not in info.training_data
     assert f"version {info.version}" in (MODELS / "MODEL_CARD.md").read_text()
