@@ -45,7 +45,7 @@ TRAINING = (
 """The same of `training`."""
 
 FROM_SERVICE = {
-    "data": {"errors", "vision", "inference"},
+    "data": {"errors", "system", "vision", "inference"},
     "loop": {"errors", "system", "vision"},
     "synthesizer": {"errors", "vision"},
     "export": {"errors", "vision", "inference"},

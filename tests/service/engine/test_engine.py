@@ -163,7 +163,7 @@ def test_a_photo_that_is_not_done_by_its_deadline_is_told_so(model: Path) -> Non
 
 def test_the_setting_is_the_longest_deadline(model: Path) -> None:
     with a_service(model, deadline_ms=50) as (client, engine), Held(client, engine):
-        for headers in (PNG, PNG | {"X-Deadline-Ms": "1e9"}):
+        for headers in (PNG, PNG | {"X-Deadline-Ms": "1000000000"}):
             late = client.post("/eyes", content=GRAY_PHOTO, headers=headers)
             check_problem(late, 504, "deadline_exceeded")
 
