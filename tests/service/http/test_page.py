@@ -356,9 +356,10 @@ def test_guesses_stand_side_by_side_and_the_chosen_one_is_shown_large(open_page:
 def test_other_guesses_are_drawn_and_as_many_as_are_wanted(open_page: Open) -> None:
     page = open_page()
     _try_examples(page, "an astronaut")
-    before = [_decode_address(each) for each in _guesses(page)]
+    addresses = _guesses(page)
+    before = [_decode_address(each) for each in addresses]
     page.page.get_by_role("button", name="Draw others").click()
-    expect(page.page.locator(".guesses img").nth(1)).not_to_have_attribute("src", _guesses(page)[1])
+    expect(page.page.locator(".guesses img").nth(1)).not_to_have_attribute("src", addresses[1])
     page.wait_for_face_of("right eye")
     others = [_decode_address(each) for each in _guesses(page)]
     same = [bool((one == other).all()) for one, other in zip(before, others, strict=True)]
