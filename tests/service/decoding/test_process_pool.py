@@ -668,7 +668,7 @@ def test_a_process_computes_nothing_between_photos(photo: bytes) -> None:
         wait_for(lambda: status.read_text().rpartition(")")[2].split()[0] == "T")
         before = time.clock_gettime(cpu_clock(pid))
         time.sleep(0.3)
-        assert time.clock_gettime(cpu_clock(pid)) == before
+        assert time.clock_gettime(cpu_clock(pid)) < before + 0.01  # stopping itself takes some microseconds
         assert made(photo, sleeping(0), StageTimer()) == pid
     finally:
         begin = time.monotonic()
