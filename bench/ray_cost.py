@@ -118,8 +118,6 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4, help="of each row in each round")
     parser.add_argument("--into", type=Path, help="the document that has the marks")
     given = parser.parse_args()
-    if given.into:
-        put_between_marks(given.into, "RAY", "")  # a document without marks fails before the minutes
     load_before = os.getloadavg()[0]
     told = measure(given.rounds, given.seconds)
     table = f"{write_table(told)}\n\n{describe_method(given.rounds, given.seconds, load_before)}"

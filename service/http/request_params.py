@@ -43,7 +43,7 @@ def _refuse_other_numerals(value: object) -> object:
     return value
 
 
-_Natural = Annotated[int, BeforeValidator(_refuse_other_numerals)]
+_Integer = Annotated[int, BeforeValidator(_refuse_other_numerals)]
 
 
 class _Query(BaseModel):
@@ -70,7 +70,7 @@ class SynthesizeQuery(_Query):
     eye: Literal["auto", "left", "right"] = Field(
         "auto", description="Which eye, the subject's left or right; `auto`: the one of better quality."
     )
-    person: Literal["largest", "all"] | Annotated[_Natural, Field(ge=0)] = Field(
+    person: Literal["largest", "all"] | Annotated[_Integer, Field(ge=0)] = Field(
         "largest", description="Whose face: `largest`, `all`, or a number from 0, the largest person."
     )
     input: Literal["auto", "photo", "eye"] = Field(
@@ -82,10 +82,10 @@ class SynthesizeQuery(_Query):
         None, description="Image format of the face; default: the preferred one of `Accept`, in JSON PNG."
     )
     label: bool = Field(False, description='Draw the letters "AI" into a corner of the face.')
-    guesses: _Natural = Field(
+    guesses: _Integer = Field(
         1, ge=1, le=16, description="Faces drawn of each eye, 1 to 16: the default face and random guesses."
     )
-    seed: _Natural = Field(
+    seed: _Integer = Field(
         0, ge=0, le=2**32 - 1, description="Decides the random guesses: the same seed gives the same ones."
     )
 

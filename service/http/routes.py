@@ -56,7 +56,7 @@ from service.vision.images import encode
 
 T = TypeVar("T")
 _GUESSES_PER_PHOTO: Final = 4
-"""Guesses that take as long as a photo of 1080p: 30 ms of CPU."""
+"""Guesses that take about as long as a photo of 1080p without further ones."""
 
 GRACE_S: Final = 0.005
 """How long work may take before anybody watches for a disconnect: a task costs more than a timer."""

@@ -5,7 +5,6 @@ are measured alike. Letters of shapes: B batch, C channels, H and W height and w
 """
 
 from collections.abc import Callable, Mapping
-from operator import mul
 from pathlib import Path
 
 import cv2
@@ -95,8 +94,8 @@ class Totals:
         by_position = [(mine - real).abs().mean().item() for mine, real in stds]
         powers = self.power.clamp_min(_LEAST_POWER) / true.power.clamp_min(_LEAST_POWER)
         return {name: total / num_samples for name, total in self.sums.items()} | {
-            "std_features": sum(map(mul, self.weights, scalar)),
-            "std_map_features": sum(map(mul, self.weights, by_position)),
+            "std_features": sum(w * each for w, each in zip(self.weights, scalar, strict=True)),
+            "std_map_features": sum(w * each for w, each in zip(self.weights, by_position, strict=True)),
             "sigma_ratio": (self.pixels.std().mean() / true.pixels.std().mean()).item(),
             "frequency_error": (powers.log2() / 2).abs().mean().item(),
             "num_samples": num_samples,
@@ -148,15 +147,12 @@ def mean_face(pairs: Pairs) -> System:
     return lambda eyes: np.repeat(mean[None], len(eyes), axis=0)
 
 
-def load_system(path: Path, part: Part = "eye") -> System:
-    """The system behind an exported `.onnx` file or a run's folder (its averaged weights).
+def load_system(path: Path) -> System:
+    """The system of a run's folder or a safetensors file: the averaged weights.
 
     Raises:
         RunNotFound: the path is neither.
-        ModelError, DataError: as `load_synthesizer`.
     """
-    if path.suffix == ".onnx":
-        return default_faces(load_synthesizer(path, part))
     model = load_weights(path)
     return lambda eyes: draw_faces(model, eyes[..., : 3 * model.config.num_eyes])
 

@@ -15,7 +15,7 @@ from service.selection import SynthesisOptions
 from service.vision.eyes import crop_eye, eyes_from_points
 from training.data.face_alignment import EYE_SIZE, FACE_SIZE, align_face
 from training.data.filters import MAX_LABEL_SPREAD, usable_eyes
-from training.data.photos import SourcePhoto
+from training.data.photos import SourcePhoto, read_photo
 from training.data.prepare import read_pixels
 from training.errors import DataError
 from training.finder.evaluate import wilson_interval
@@ -33,7 +33,7 @@ def run_service(photos: Sequence[SourcePhoto], pipeline: Pipeline) -> dict[str, 
     shown = [photo for photo in tqdm(photos, desc="serve") if _shows_an_eye(photo)]
     if not shown:
         raise DataError(f"none of the {len(photos)} photos has a label with an open, uncovered eye")
-    return {photo.file: _answer(pipeline, photo.path.read_bytes()) for photo in shown}
+    return {photo.file: _answer(pipeline, read_photo(photo.path)) for photo in shown}
 
 
 def render_codes(codes: Mapping[str, str], split: str) -> str:

@@ -14,14 +14,14 @@ Source: the closed form of a Gaussian fitted to an autoencoder's vectors afterwa
 "From variational to deterministic autoencoders".
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from training.data.augmentation import Jitter
-from training.data.dataset import EyeFacePairs, SampleKey
+from training.data.dataset import EyeFacePairs
 from training.data.store import Pairs
 from training.synthesizer.autoencoder import Autoencoder
 
@@ -69,13 +69,20 @@ def eye_statistics(vectors_BE: Tensor, eyes_BCHW: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def fit_guesses(model: Autoencoder, pairs: Pairs, *, seed: int = 0) -> Guesses:
+def fit_guesses(model: Autoencoder, pairs: Pairs) -> Guesses:
     """The distribution of guesses of a trained model, fitted to the `train` split in closed form."""
-    clean, poor = (_Samples(model, pairs, jitter, seed) for jitter in (None, POOR_EYES))
-    guesses = Guesses(clean.vectors_NE.shape[1])
-    guesses.mean_E.copy_(clean.vectors_NE.mean(0))
-    guesses.color.weight.copy_(_root(torch.cov(clean.vectors_NE.T)))
-    _fit_explained(guesses, clean, poor)
+    clean, poor = (
+        EyeFacePairs(pairs, "train", jitter=jitter, face_size=PICTURE_SIZE) for jitter in (None, POOR_EYES)
+    )
+    order = torch.randperm(len(clean), generator=torch.Generator().manual_seed(0))
+    chosen = order[:NUM_SAMPLES].tolist()
+    pictures_NF = torch.stack([clean[i][1].flatten() for i in chosen]).float() / 255
+    eyes = [torch.stack([each[i][0] for i in chosen]).float() / 255 for each in (clean, poor)]
+    vectors = [torch.cat([model.encode(part) for part in torch.split(eyes_NCHW, 64)]) for eyes_NCHW in eyes]
+    guesses = Guesses(model.config.vector_size)
+    guesses.mean_E.copy_(vectors[0].mean(0))
+    guesses.color.weight.copy_(_root(torch.cov(vectors[0].T)))
+    _fit_explained(guesses, pictures_NF, eyes, vectors)
     return guesses.eval()
 
 
@@ -86,18 +93,19 @@ def _root(covariance_EE: Tensor) -> Tensor:
     return root_EE
 
 
-def _fit_explained(guesses: Guesses, clean: "_Samples", poor: "_Samples") -> None:
+def _fit_explained(
+    guesses: Guesses, pictures_NF: Tensor, eyes: Sequence[Tensor], vectors: Sequence[Tensor]
+) -> None:
     """Regresses the share of a face's variance that its eye explains on what is known of the eye.
 
-    The face is predicted by a linear regression on the vectors of clean eyes.
+    Eyes and vectors are those of clean eyes and of poor ones of the same faces. The face is predicted by a
+    linear regression on the vectors of clean eyes.
     """
-    centered_NF = clean.pictures_NF - clean.pictures_NF.mean(0)
-    to_faces_EF = _regress(clean.vectors_NE - guesses.mean_E, centered_NF)
-    statistics, shares = [], []
-    for each in (clean, poor):
-        shares.append(explained_shares(centered_NF, (each.vectors_NE - guesses.mean_E) @ to_faces_EF))
-        statistics.append(eye_statistics(each.vectors_NE, each.eyes_NCHW))
-    x_NS, y_N = torch.cat(statistics), torch.cat(shares)
+    centered_NF = pictures_NF - pictures_NF.mean(0)
+    to_faces_EF = _regress(vectors[0] - guesses.mean_E, centered_NF)
+    predicted = ((vectors_NE - guesses.mean_E) @ to_faces_EF for vectors_NE in vectors)
+    y_N = torch.cat([explained_shares(centered_NF, each_NF) for each_NF in predicted])
+    x_NS = torch.cat([eye_statistics(*each) for each in zip(vectors, eyes, strict=True)])
     mean_S, mean = x_NS.mean(0), y_N.mean()
     weights_S = _regress(x_NS - mean_S, (y_N - mean)[:, None])[:, 0]
     guesses.explained.weight.copy_(weights_S[None])
@@ -114,19 +122,6 @@ def explained_shares(true_NF: Tensor, predicted_NF: Tensor) -> Tensor:
     return shares.clamp(0, 1)
 
 
-class _Samples:
-    """Eyes of the `train` split, N of them, with their vectors and the small pictures of their faces."""
-
-    def __init__(self, model: Autoencoder, pairs: Pairs, jitter: Jitter | None, seed: int) -> None:
-        train = EyeFacePairs(pairs, "train", jitter=jitter, seed=seed, face_size=PICTURE_SIZE)
-        generator = torch.Generator().manual_seed(seed)
-        chosen = torch.randperm(len(train), generator=generator)[:NUM_SAMPLES].tolist()
-        samples = [train[SampleKey(0, index)] for index in chosen]
-        self.eyes_NCHW = torch.stack([eye for eye, _ in samples]).float() / 255
-        self.vectors_NE = _in_parts(model.encode, self.eyes_NCHW)
-        self.pictures_NF = torch.stack([face.flatten() for _, face in samples]).float() / 255
-
-
 def _regress(x_NE: Tensor, y_NF: Tensor) -> Tensor:
     """Linear regression of y on x, both centered, E x F, with a little ridge on x of deviation 1."""
     std_E = x_NE.std(0).clamp_min(1e-6)
@@ -134,7 +129,3 @@ def _regress(x_NE: Tensor, y_NF: Tensor) -> Tensor:
     gram_EE = scaled_NE.T @ scaled_NE + 0.01 * len(x_NE) * torch.eye(x_NE.shape[1])
     solved: Tensor = torch.linalg.solve(gram_EE, scaled_NE.T @ y_NF)
     return solved / std_E[:, None]
-
-
-def _in_parts(run: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
-    return torch.cat([run(part.contiguous()) for part in torch.split(inputs, 64)])

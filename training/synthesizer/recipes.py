@@ -63,7 +63,7 @@ EYE2FACE_128 = replace(
     model=replace(_EYE2FACE_64.model, face_size=128, decoder_widths=(192, 128, 64, 32)),
     convs=("1_1", "2_1", "3_1", "4_1", "5_1"),
 )  # fmt: skip
-"""The recipe of the shipped model: 176,000 faces in three sizes. A second run starts from it."""
+"""The recipe of the shipped model: 176,000 faces in three sizes. A second run goes on from it."""
 
 STEPS_64 = 600
 """38,000 samples: about five minutes of two cores with a feature loss."""

@@ -128,6 +128,6 @@ def test_a_model_of_a_part_says_so_and_the_service_refuses_it(mouths: Pairs, tmp
     facts = ModelMetadata("mouth", "1", "tiny", "l1", "drawn", "open", "abc", {}, part="mouth")
     crops = np.array(mouths.eyes[:4, 0])
     export(run, tmp_path / "mouth.onnx", facts, mouths)
-    assert evaluation.load_system(tmp_path / "mouth.onnx", "mouth")(crops).shape == (4, 64, 64, 3)
+    assert evaluation.load_synthesizer(tmp_path / "mouth.onnx", "mouth")(crops).shape == (4, 64, 64, 3)
     with pytest.raises(ModelContractUnknown, match="part 'mouth'; expected one that draws them from"):
         Synthesizer.load(tmp_path / "mouth.onnx")

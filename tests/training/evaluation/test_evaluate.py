@@ -86,7 +86,8 @@ def test_moments_over_batches_equal_those_over_all() -> None:
 
 def test_a_run_and_its_export_are_both_systems(run: Path, exported: Path, tiny_pairs: Pairs) -> None:
     eyes = tiny_pairs.eyes[:3, 0]
-    faces, of_file = (evaluation.load_system(path)(eyes) for path in (run, exported))
+    served = evaluation.default_faces(evaluation.load_synthesizer(exported))
+    faces, of_file = (draw(eyes) for draw in (evaluation.load_system(run), served))
     assert faces.shape == (3, 32, 32, 3) and faces.dtype == np.uint8
     assert np.abs(faces.astype(int) - of_file).max() <= 1
 
@@ -100,13 +101,13 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.onnx"
     path.write_bytes(b"rubbish")
     with pytest.raises(ModelContractUnknown):
-        evaluation.load_system(path)
+        evaluation.load_synthesizer(path)
 
 
 def test_a_model_of_another_face_frame_is_refused(tmp_path: Path) -> None:
     first = tiny_model(tmp_path / "first.onnx", face_frame_version="1")
     with pytest.raises(DataError, match="draws faces in frame 1"):
-        evaluation.load_system(first)
+        evaluation.load_synthesizer(first)
 
 
 def test_the_layers_are_described_with_their_scales(features: VGGFeatures) -> None:
