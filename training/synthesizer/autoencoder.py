@@ -17,7 +17,8 @@ from training.errors import RecipeError
 class ModelConfig:
     """Sizes of the autoencoder; the defaults cost 0.46 billion multiplications a face.
 
-    With two eyes the person's other eye follows the first along the channels.
+    With two eyes the person's other eye follows the first along the channels. `pixel_shuffle` is the factor
+    of the last step, depth-to-space.
     """
 
     eye_size: int = 64
@@ -26,6 +27,12 @@ class ModelConfig:
     vector_size: int = 256
     decoder_widths: tuple[int, ...] = (256, 160, 96, 32)
     num_eyes: int = 1
+    pixel_shuffle: int = 2
+
+    @property
+    def coarsest(self) -> int:
+        """The side of the decoder's first features."""
+        return self.face_size // (self.pixel_shuffle << len(self.decoder_widths))
 
 
 class ConvBlock(nn.Sequential):
@@ -47,14 +54,14 @@ class Autoencoder(nn.Module):
     F x F pixels. Source: the seed's slides, "Autoencoder"; Shi et al. 2016, eq. 4 (depth-to-space).
 
     Raises:
-        RecipeError: the face is not twice the size that the decoder's blocks reach.
+        RecipeError: the sizes cannot be halved as often as there are blocks.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
         self.smallest = config.eye_size >> len(config.encoder_widths)
-        self.coarsest = config.face_size >> (len(config.decoder_widths) + 1)
+        self.coarsest = config.coarsest
         if self.smallest < 1 or self.coarsest < 1:
             raise RecipeError(f"{config} has more blocks than its sizes can be halved")
         self.encoder = nn.Sequential()
@@ -69,8 +76,8 @@ class Autoencoder(nn.Module):
         for width in config.decoder_widths:
             self.decoder.extend([nn.Upsample(scale_factor=2, mode="nearest"), ConvBlock(channels, width)])
             channels = width
-        self.to_pixels = nn.Conv2d(channels, 3 * 4, 3, padding=1)
-        _start_without_checkerboard(self.to_pixels)
+        self.to_pixels = nn.Conv2d(channels, 3 * config.pixel_shuffle**2, 3, padding=1)
+        _start_without_checkerboard(self.to_pixels, config.pixel_shuffle**2)
 
     def forward(self, eyes_BCHW: Tensor) -> Tensor:
         """Faces in 0…1, float32 whatever the precision of the inside."""
@@ -85,7 +92,7 @@ class Autoencoder(nn.Module):
         """The faces of vectors, see `forward`."""
         coarse = self.from_vector(vectors_BE).unflatten(1, (-1, self.coarsest, self.coarsest))
         coarse = coarse.contiguous(memory_format=torch.channels_last)
-        pixels = functional.pixel_shuffle(self.to_pixels(self.decoder(coarse)), 2)
+        pixels = functional.pixel_shuffle(self.to_pixels(self.decoder(coarse)), self.config.pixel_shuffle)
         return torch.sigmoid(pixels.float())
 
 
@@ -94,24 +101,41 @@ def half_as_large(config: ModelConfig) -> ModelConfig:
     return replace(config, face_size=config.face_size // 2, decoder_widths=config.decoder_widths[:-1])
 
 
+def can_grow(start: ModelConfig, config: ModelConfig) -> bool:
+    """Whether `grow` goes on from a model of `start`: all but its last block and its step to pixels is alike."""
+    kept = len(config.decoder_widths) - 1
+    same_encoder = replace(
+        start, face_size=config.face_size, decoder_widths=config.decoder_widths,
+        pixel_shuffle=config.pixel_shuffle,
+    ) == config  # fmt: skip
+    blocks = start.decoder_widths[:kept] == config.decoder_widths[:kept]
+    return same_encoder and blocks and start.coarsest == config.coarsest
+
+
 def grow(small: Autoencoder, config: ModelConfig) -> Autoencoder:
-    """A model that goes on where `small` ends: one block more, and another step to pixels.
+    """A model that goes on with the weights of `small`, but for the last block, if its width differs or it is
+    new, and the step to pixels.
 
     Source: Karras et al. 2018 (progressive growing).
 
     Raises:
-        RecipeError: `small` does not draw faces of half the side.
+        RecipeError: the models do not fit, see `can_grow`.
     """
-    if small.config != half_as_large(config):
+    if not can_grow(small.config, config):
         raise RecipeError(f"a model of {config} cannot go on from one of {small.config}")
     grown = Autoencoder(config)
-    known = {name: each for name, each in small.state_dict().items() if not name.startswith("to_pixels.")}
-    grown.load_state_dict(grown.state_dict() | known)
+    state = grown.state_dict()
+    state |= {
+        name: each
+        for name, each in small.state_dict().items()
+        if not name.startswith("to_pixels.") and name in state and each.shape == state[name].shape
+    }
+    grown.load_state_dict(state)
     return grown
 
 
-def _start_without_checkerboard(layer: nn.Conv2d) -> None:
-    """The four sub-pixels of a color begin equal. Source: Aitken et al. 2017 (ICNR)."""
+def _start_without_checkerboard(layer: nn.Conv2d, sub_pixels: int) -> None:
+    """The sub-pixels of a color begin equal. Source: Aitken et al. 2017 (ICNR)."""
     with torch.no_grad():
-        layer.weight.copy_(layer.weight[::4].repeat_interleave(4, dim=0))
+        layer.weight.copy_(layer.weight[::sub_pixels].repeat_interleave(sub_pixels, dim=0))
         nn.init.zeros_(layer.bias)  # type: ignore[arg-type]

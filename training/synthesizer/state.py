@@ -14,7 +14,7 @@ from training.errors import RecipeError
 from training.loop import checkpoint as checkpoints
 from training.loop.checkpoint import State
 from training.loop.loop import TrainState, ema_of
-from training.synthesizer.autoencoder import Autoencoder, grow, half_as_large
+from training.synthesizer.autoencoder import Autoencoder, can_grow, grow
 from training.synthesizer.discriminator import Discriminator, DiscriminatorConfig
 from training.synthesizer.moments import RunningMoments
 from training.synthesizer.objectives import OBJECTIVES
@@ -86,8 +86,8 @@ def check_fits(recipe: Recipe, pairs: Pairs, start_from: Path | None) -> None:
         )
     if start_from is None:
         return
-    start, fitting = config_of(start_from), (recipe.model, half_as_large(recipe.model))
-    if start not in fitting:
+    start = config_of(start_from)
+    if start != recipe.model and not can_grow(start, recipe.model):
         raise RecipeError(
             f"{start_from} holds a model of {start}, the recipe {recipe.name!r} wants {recipe.model}"
         )

@@ -1,11 +1,13 @@
 """The autoencoder: shapes, multiplications, invalid sizes, and growing a smaller one."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from tests.training.multiplications import count_multiplications
 from training.errors import RecipeError
-from training.synthesizer.autoencoder import Autoencoder, ModelConfig, grow, half_as_large
+from training.synthesizer.autoencoder import Autoencoder, ModelConfig, can_grow, grow, half_as_large
 
 
 def test_an_eye_becomes_a_face_between_0_and_1() -> None:
@@ -43,8 +45,10 @@ def test_too_many_halvings_are_refused() -> None:
         Autoencoder(ModelConfig(eye_size=4))
 
 
-def test_a_fresh_model_draws_no_checkerboard() -> None:
-    faces = Autoencoder(ModelConfig()).eval()(torch.rand(1, 3, 64, 64)).reshape(3, 64, 2, 64, 2)
+@pytest.mark.parametrize(("face_size", "factor"), [(128, 2), (192, 3)])
+def test_a_fresh_model_draws_no_checkerboard(face_size: int, factor: int) -> None:
+    model = Autoencoder(ModelConfig(face_size=face_size, pixel_shuffle=factor)).eval()
+    faces = model(torch.rand(1, 3, 64, 64)).reshape(3, 64, factor, 64, factor)
     spread = faces.amax((2, 4)) - faces.amin((2, 4))
     assert spread.max() == 0.0
 
@@ -64,6 +68,28 @@ def test_a_model_goes_on_where_a_smaller_one_ends() -> None:
     torch.testing.assert_close(large.decoder[:-2](coarse), small.decoder(coarse))
 
 
-def test_it_goes_on_from_nothing_else() -> None:
+def test_a_model_goes_on_with_a_larger_last_step_and_a_wider_last_block() -> None:
+    small = Autoencoder(LARGE).eval()
+    larger = grow(small, replace(LARGE, face_size=192, pixel_shuffle=3)).eval()
+    vectors = torch.rand(2, LARGE.vector_size)
+    assert larger.decode(vectors).shape == (2, 3, 192, 192)
+    coarse = torch.rand(2, 8, LARGE.coarsest, LARGE.coarsest)
+    torch.testing.assert_close(larger.decoder(coarse), small.decoder(coarse))
+    wider = grow(small, replace(LARGE, decoder_widths=(8, 8, 6, 5))).eval()
+    torch.testing.assert_close(wider.decoder[:-2](coarse), small.decoder[:-2](coarse))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(LARGE, vector_size=5),
+        replace(LARGE, decoder_widths=(8, 7, 6, 4)),
+        replace(LARGE, decoder_widths=(8, 8), face_size=32),
+        replace(LARGE, face_size=192),
+    ],
+    ids=["vector", "a block within", "two blocks less", "another grid"],
+)
+def test_it_goes_on_from_nothing_else(other: ModelConfig) -> None:
+    assert not can_grow(other, LARGE)
     with pytest.raises(RecipeError, match="cannot go on from one of"):
-        grow(Autoencoder(LARGE), LARGE)
+        grow(Autoencoder(other), LARGE)
