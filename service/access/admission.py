@@ -3,6 +3,7 @@
 import ipaddress
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Request, Security
@@ -17,63 +18,45 @@ _IPV6_CUSTOMER_BITS = 64
 """The smallest network of one customer; its single addresses are free. Source: RFC 6177."""
 
 
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """Which callers some routes admit: whether they need an API key, and the limits of each."""
+
+    needs_key: bool
+    rate: RateLimit
+    concurrency: ConcurrencyLimit
+
+    @contextmanager
+    def admit(self, request: Request) -> Iterator[None]:
+        """Admits a request until it is answered, while the context lasts.
+
+        Raises:
+            Unauthorized: it has no valid API key, and needs one.
+            RateLimited, TooManyRequests: its key, or without keys its address, is over a limit.
+        """
+        key = authenticate(request) if self.needs_key else None
+        request.state.caller = caller = key.hash if key else _client_network(request)
+        with self.concurrency.enter(caller):
+            self.rate.charge(caller)
+            yield
+
+
 class AccessControl:
     """The API keys of one service, and the limits of each caller."""
 
     def __init__(self, settings: Settings) -> None:
         """Raises ConfigurationError: the file of keys cannot be used."""
         self.keys = KeyStore(settings.api_keys, settings.api_keys_file)
-        self.rate = RateLimit(settings.max_requests_per_minute)
-        self.concurrency = ConcurrencyLimit(settings.max_concurrent_requests)
-        self.verification_needs_key = settings.verify == "key"
-        self.verification_rate = RateLimit(settings.max_verifications_per_minute)
-        self.verifications_of_caller = ConcurrencyLimit(4)
-        """Uploads included: without a key they must not fill the memory of those with one."""
+        rate = RateLimit(settings.max_requests_per_minute)
+        concurrency = ConcurrencyLimit(settings.max_concurrent_requests)
+        self.photos = Admission(True, rate, concurrency)
+        verification_rate = RateLimit(settings.max_verifications_per_minute)
+        # Uploads included: without a key they must not fill the memory of those with one.
+        self.verification = Admission(settings.verify == "key", verification_rate, ConcurrencyLimit(4))
         self.verifications = ConcurrencyLimit(max(1, count_cores() // 2))
         """Of all callers together: a verification takes as long as ten faces."""
-        self.is_open = not (self.keys.is_configured or self.rate.is_set or self.concurrency.is_set)
+        self.is_open = not (self.keys.is_configured or rate.is_set or concurrency.is_set)
         """Whether there are neither keys nor limits."""
-
-    def charge(self, request: Request, num_requests: int) -> None:
-        """Charges more requests to the caller of an admitted one.
-
-        Raises:
-            RateLimited: they exceed its rate.
-        """
-        if not self.is_open:
-            self.rate.charge(request.state.caller, num_requests)
-
-
-@contextmanager
-def admit(request: Request) -> Iterator[None]:
-    """Admits a request until it is answered, while the context lasts.
-
-    Raises:
-        Unauthorized: it has no valid API key.
-        RateLimited, TooManyRequests: its key, or without keys its address, is over a limit.
-    """
-    access: AccessControl = request.app.state.access
-    key = authenticate(request)
-    request.state.caller = caller = key.hash if key else _client_network(request)
-    with access.concurrency.enter(caller):
-        access.rate.charge(caller)
-        yield
-
-
-@contextmanager
-def admit_verification(request: Request) -> Iterator[None]:
-    """Admits a request to verify a picture, for which the limits of other requests do not count.
-
-    Raises:
-        Unauthorized: the settings want a key, and it has none.
-        RateLimited, TooManyRequests: its key, or its address, is over a limit.
-    """
-    access: AccessControl = request.app.state.access
-    key = authenticate(request) if access.verification_needs_key else None
-    caller = key.hash if key else _client_network(request)
-    with access.verifications_of_caller.enter(caller):
-        access.verification_rate.charge(caller)
-        yield
 
 
 def authenticate(request: Request) -> ApiKey | None:

@@ -14,8 +14,9 @@ from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
-from service.access.admission import AccessControl, admit
+from service.access.admission import AccessControl
 from service.engine.engine import Engine
+from service.engine.model_reload import LoadedModel
 from service.engine.worker_pool import Work
 from service.errors import NotReady
 from service.http import openapi
@@ -48,7 +49,7 @@ from service.http.responses import (
 )
 from service.http.schemas import BatchAnswer, EyesAnswer
 from service.observability.stage_timer import StageTimer
-from service.pipeline import DRAW_OVERLAY, FIND_EYES, DrawnFaces, PhotoCrops, PhotoRequest
+from service.pipeline import DRAW_OVERLAY, FIND_EYES, DrawnFaces, PhotoCrops, PhotoRequest, Synthesis
 from service.selection import SynthesisOptions
 from service.settings import Settings
 from service.system.host import count_cores
@@ -63,7 +64,7 @@ GRACE_S: Final = 0.005
 
 
 class AdmittedRoute(APIRoute):
-    """A route that checks API key and limits before it reads the body.
+    """A route that checks API key, limits and load before it reads the body.
 
     It calls its endpoint with the request alone: FastAPI's dependency injection costs 33 µs of CPU a request,
     a quarter of all that HTTP costs (`python -m bench.http_cost`). FastAPI still describes it in OpenAPI.
@@ -77,6 +78,7 @@ class AdmittedRoute(APIRoute):
         request = Request(scope, receive, send)
         with self.admit(request), closing(BodyReservation(request.app.state.uploads)) as request.state.body:
             with translate_cancellation():
+                loaded_engine(request).pool.refuse_overload()
                 response = await self.endpoint(request)
             request.state.body.replace(len(response.body))
             await response(scope, receive, send)  # until its last byte has left
@@ -84,7 +86,7 @@ class AdmittedRoute(APIRoute):
     def admit(self, request: Request) -> AbstractContextManager[None]:
         """Admits the caller within the context."""
         access: AccessControl = request.app.state.access
-        return nullcontext() if access.is_open else admit(request)
+        return nullcontext() if access.is_open else access.photos.admit(request)
 
 
 photo_routes = APIRouter(tags=["photos"], route_class=AdmittedRoute)
@@ -102,13 +104,6 @@ def loaded_engine(request: Request) -> Engine:
     return engine
 
 
-def free_engine(request: Request) -> Engine:
-    """The engine; refuses a photo before its upload if the queue is full."""
-    engine = loaded_engine(request)
-    engine.pool.refuse_overload()
-    return engine
-
-
 @photo_routes.post(
     "/synthesize",
     summary="Synthesize a face from one eye",
@@ -118,32 +113,28 @@ def free_engine(request: Request) -> Engine:
 )
 async def synthesize(request: Request) -> Response:
     """A synthetic face that could belong to the eye in the photo. It is a guess and identifies nobody."""
-    engine, query = free_engine(request), read_query(request, FaceQuery)
+    engine, query = loaded_engine(request), read_query(request, FaceQuery)
     media_type = choose_face_type(request, query)
     deadline_ms = read_deadline_ms(request, engine.settings.deadline_ms)
     options = synthesis_options(query, engine.settings.max_people)
     if media_type != JSON and query.layout == "first":
         options = replace(options, guesses=1)  # nobody would see the others
     charge(request, options)
-    photo = await read_upload(request, engine.settings)
+    photo = await read_upload(request)
     request_id: str = request.state.request_id
     model = engine.model.current  # the same for this whole request, even if another is loaded meanwhile
 
-    def finish(drawn: DrawnFaces, timer: StageTimer) -> bytes:
-        synthesis = model.pipeline.finish(drawn, timer)
+    def write(synthesis: Synthesis, timer: StageTimer) -> bytes:
         if media_type == JSON:
             files = face_files(synthesis, query, model, timer)
             answer = synthesis_answer(synthesis, files, query, model, request_id, timer)
             return answer.model_dump_json().encode()
-        write = model.marker.encode_grid if query.layout == "grid" else model.marker.encode
-        picture = write(synthesis.faces[0], FACE_FORMATS[media_type], label=query.label)
+        encode_faces = model.marker.encode_grid if query.layout == "grid" else model.marker.encode
+        picture = encode_faces(synthesis.faces[0], FACE_FORMATS[media_type], label=query.label)
         timer.end("encode")
         return picture
 
-    pipeline = model.pipeline
-    work = Work(PhotoRequest(photo, options), pipeline.read, pipeline.draw, finish)
-    with cancel_on_disconnect(request):
-        answer = await run_work(engine, work, deadline_ms)
+    answer = await run_work(request, draw_faces(model, photo, options, write), deadline_ms)
     return Response(answer, 200, {"X-Device": model.synthesizer.device}, media_type)
 
 
@@ -156,10 +147,10 @@ async def synthesize(request: Request) -> Response:
 )
 async def synthesize_batch(request: Request) -> Response:
     """The answer of `/synthesize` for each photo of a form; one that fails does not fail the others."""
-    engine, query = free_engine(request), read_query(request, SynthesizeQuery)
+    engine, query = loaded_engine(request), read_query(request, SynthesizeQuery)
     media_type = choose_media_type(request, (JSON, openapi.ZIP))
     deadline_ms = read_deadline_ms(request, engine.settings.deadline_ms)
-    settings: Settings = request.app.state.settings
+    settings = engine.settings
     uploads = await read_photos(
         request,
         max_bytes=settings.max_batch_bytes,
@@ -171,8 +162,7 @@ async def synthesize_batch(request: Request) -> Response:
     request_id: str = request.state.request_id
     model = engine.model.current
 
-    def finish(upload: UploadedPhoto, drawn: DrawnFaces, timer: StageTimer) -> BatchResult:
-        synthesis = model.pipeline.finish(drawn, timer)
+    def write(upload: UploadedPhoto, synthesis: Synthesis, timer: StageTimer) -> BatchResult:
         files = face_files(synthesis, query, model, timer)
         if media_type == openapi.ZIP:
             return BatchResult(upload.file_name, faces=files)
@@ -181,13 +171,12 @@ async def synthesize_batch(request: Request) -> Response:
 
     def work(upload: UploadedPhoto) -> Work[PhotoRequest, PhotoCrops, DrawnFaces, BatchResult]:
         check_photo_size(len(upload.data), settings.max_upload_bytes)
-        subject, pipeline = PhotoRequest(upload.data, options), model.pipeline
-        return Work(subject, pipeline.read, pipeline.draw, partial(finish, upload))
+        return draw_faces(model, upload.data, options, partial(write, upload))
 
-    with cancel_on_disconnect(request):
-        drawn = await run_each(
-            engine, work, uploads, deadline_ms, hold=lambda result: request.state.body.grow(result.num_bytes)
-        )
+    def hold(result: BatchResult) -> None:
+        request.state.body.grow(result.num_bytes)
+
+    drawn = await run_each(request, work, uploads, deadline_ms, hold)
     results = [
         BatchResult(upload.file_name, problem=problem_of(request, result))
         if isinstance(result, BaseException)
@@ -208,10 +197,10 @@ async def synthesize_batch(request: Request) -> Response:
 )
 async def eyes(request: Request) -> Response:
     """Every detected eye, the largest person first."""
-    engine, query = free_engine(request), read_query(request, EyesQuery)
+    engine, query = loaded_engine(request), read_query(request, EyesQuery)
     media_type = choose_media_type(request, ("image/png" if query.overlay else JSON,))
     deadline_ms = read_deadline_ms(request, engine.settings.deadline_ms)
-    photo = await read_upload(request, engine.settings)
+    photo = await read_upload(request)
     request_id: str = request.state.request_id
     read = engine.model.current.pipeline.reader
 
@@ -221,18 +210,36 @@ async def eyes(request: Request) -> Response:
         found = read(photo, FIND_EYES, timer)
         return eyes_answer(found, request_id, all=query.all).model_dump_json().encode()
 
-    with cancel_on_disconnect(request):
-        body = await run_work(engine, Work.of(find), deadline_ms)
+    body = await run_work(request, Work.of(find), deadline_ms)
     return Response(body, media_type=media_type)
 
 
-async def read_upload(request: Request, settings: Settings) -> bytes:
+async def read_upload(request: Request) -> bytes:
     """The photo in the body; raises what `read_photo` does."""
+    settings: Settings = request.app.state.settings
     return await read_photo(request, max_bytes=settings.max_upload_bytes, max_s=settings.upload_timeout_s)
 
 
-async def run_work(engine: Engine, work: Work[Any, Any, Any, T], max_ms: float) -> T:
-    """The result of a worker, within `max_ms`; canceled, it stops the worker."""
+def draw_faces(
+    model: LoadedModel, photo: bytes, options: SynthesisOptions, write: Callable[[Synthesis, StageTimer], T]
+) -> Work[PhotoRequest, PhotoCrops, DrawnFaces, T]:
+    """The work of drawing a photo's faces, whose result is what `write` makes of them."""
+    pipeline = model.pipeline
+
+    def finish(drawn: DrawnFaces, timer: StageTimer) -> T:
+        return write(pipeline.finish(drawn, timer), timer)
+
+    return Work(PhotoRequest(photo, options), pipeline.read, pipeline.draw, finish)
+
+
+async def run_work(request: Request, work: Work[Any, Any, Any, T], max_ms: float) -> T:
+    """The result of a worker, within `max_ms`; it is stopped if the caller disconnects."""
+    with cancel_on_disconnect(request):
+        return await _run(loaded_engine(request), work, max_ms)
+
+
+async def _run(engine: Engine, work: Work[Any, Any, Any, T], max_ms: float) -> T:
+    """The result of a worker; canceled, it stops the worker."""
     item = engine.pool.submit(work, max_ms=max_ms)
     try:
         return await item.future
@@ -242,7 +249,7 @@ async def run_work(engine: Engine, work: Work[Any, Any, Any, T], max_ms: float) 
 
 
 async def run_each(
-    engine: Engine,
+    request: Request,
     work: Callable[[UploadedPhoto], Work[Any, Any, Any, T]],
     uploads: Sequence[UploadedPhoto],
     max_ms: float,
@@ -253,15 +260,17 @@ async def run_each(
     `hold` gets each result while the others are awaited, and may raise what becomes its error.
     """
     end = time.monotonic() + max_ms / 1000
+    engine = loaded_engine(request)
     slots = asyncio.Semaphore(engine.settings.num_threads or count_cores())
 
     async def run(upload: UploadedPhoto) -> T:
         async with slots:
-            result = await run_work(engine, work(upload), max(1.0, (end - time.monotonic()) * 1000))
+            result = await _run(engine, work(upload), max(1.0, (end - time.monotonic()) * 1000))
             hold(result)
             return result
 
-    return await asyncio.gather(*map(run, uploads), return_exceptions=True)
+    with cancel_on_disconnect(request):
+        return await asyncio.gather(*map(run, uploads), return_exceptions=True)
 
 
 @contextmanager
@@ -305,7 +314,8 @@ def charge(request: Request, options: SynthesisOptions, num_photos: int = 1) -> 
     """
     num_charged = num_photos * math.ceil(options.guesses / _GUESSES_PER_PHOTO)
     access: AccessControl = request.app.state.access
-    access.charge(request, num_charged - 1)
+    if not access.is_open:
+        access.photos.rate.charge(request.state.caller, num_charged - 1)
 
 
 def synthesis_options(query: SynthesizeQuery, max_people: int) -> SynthesisOptions:

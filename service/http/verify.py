@@ -4,12 +4,12 @@ from contextlib import AbstractContextManager
 
 from fastapi import APIRouter, Request, Response
 
-from service.access.admission import AccessControl, admit_verification
+from service.access.admission import AccessControl
 from service.engine.worker_pool import Work
 from service.http import openapi
 from service.http.request_params import JSON, VerifyQuery, choose_media_type, read_deadline_ms, read_query
 from service.http.responses import verify_answer
-from service.http.routes import AdmittedRoute, cancel_on_disconnect, free_engine, read_upload, run_work
+from service.http.routes import AdmittedRoute, loaded_engine, read_upload, run_work
 from service.http.schemas import VerifyAnswer
 from service.observability.stage_timer import StageTimer
 from service.pipeline import SHRINK
@@ -21,7 +21,8 @@ class VerifyRoute(AdmittedRoute):
 
     def admit(self, request: Request) -> AbstractContextManager[None]:
         """Admits the caller within the context."""
-        return admit_verification(request)
+        access: AccessControl = request.app.state.access
+        return access.verification.admit(request)
 
 
 verify_routes = APIRouter(tags=["photos"], route_class=VerifyRoute)
@@ -36,13 +37,13 @@ verify_routes = APIRouter(tags=["photos"], route_class=VerifyRoute)
 )
 async def verify(request: Request) -> Response:
     """Whether the picture is a face of this service, by its signature, watermark and metadata."""
-    engine = free_engine(request)
+    engine = loaded_engine(request)
     access: AccessControl = request.app.state.access
     access.verifications.check("everybody")  # again when the upload is complete: a slow one must not count
     read_query(request, VerifyQuery)
     media_type = choose_media_type(request, (JSON,))
     deadline_ms = read_deadline_ms(request, engine.settings.deadline_ms)
-    file = await read_upload(request, engine.settings)
+    file = await read_upload(request)
     verifier: Verifier = request.app.state.verifier
     request_id: str = request.state.request_id
     read = engine.model.current.pipeline.reader
@@ -51,6 +52,6 @@ async def verify(request: Request) -> Response:
         found = verifier.verify(file, read(file, SHRINK, timer))
         return verify_answer(found, request_id).model_dump_json().encode()
 
-    with access.verifications.enter("everybody"), cancel_on_disconnect(request):
-        body = await run_work(engine, Work.of(check), deadline_ms)
+    with access.verifications.enter("everybody"):
+        body = await run_work(request, Work.of(check), deadline_ms)
     return Response(body, media_type=media_type)

@@ -30,9 +30,8 @@ from service.http.request_params import JSON, read_deadline_ms
 from service.http.responses import face_files, synthesis_answer
 from service.http.routes import (
     AdmittedRoute,
-    cancel_on_disconnect,
     charge,
-    free_engine,
+    draw_faces,
     loaded_engine,
     run_each,
     run_work,
@@ -40,7 +39,7 @@ from service.http.routes import (
 )
 from service.http.schemas import Shape
 from service.observability.stage_timer import StageTimer
-from service.pipeline import DrawnFaces, PhotoRequest
+from service.pipeline import Synthesis
 
 _TAGS: Final[list[str | Enum]] = ["open inference protocol"]
 _MODEL: Final = "/v2/models/{model}"
@@ -145,7 +144,7 @@ async def model_ready(request: Request) -> ModelReady:
 @inference_routes.post(f"{_VERSION}/infer", **_INFERENCE)
 async def infer(request: Request) -> Response:
     """The synthetic faces of the photos in the input `image`, and the JSON answers of `/synthesize`."""
-    engine = free_engine(request)
+    engine = loaded_engine(request)
     model = _find_model(request, engine)
     if request.scope["query_string"]:
         raise InvalidParameter("The query is not read here; send its options in 'parameters'.")
@@ -157,19 +156,18 @@ async def infer(request: Request) -> Response:
     charge(request, options, len(asked.photos))
 
     def work(photo: UploadedPhoto) -> Work[Any, Any, Any, dict[Output, list[bytes]]]:
-        finish = partial(_finish, model, asked, request.state.request_id)
-        return Work(PhotoRequest(photo.data, options), model.pipeline.read, model.pipeline.draw, finish)
+        write = partial(_write, model, asked, request.state.request_id)
+        return draw_faces(model, photo.data, options, write)
 
     def hold(elements: dict[Output, list[bytes]]) -> None:
         request.state.body.grow(sum(map(len, chain(*elements.values()))))
 
     photos = [UploadedPhoto("", each) for each in asked.photos]
-    with cancel_on_disconnect(request):
-        if len(photos) == 1:  # tasks would cost more than all else here
-            elements = await run_work(engine, work(photos[0]), deadline_ms)
-        else:
-            drawn = await run_each(engine, work, photos, deadline_ms, hold)
-            elements = _join(asked.outputs, drawn)
+    if len(photos) == 1:  # tasks would cost more than all else here
+        elements = await run_work(request, work(photos[0]), deadline_ms)
+    else:
+        drawn = await run_each(request, work, photos, deadline_ms, hold)
+        elements = _join(asked.outputs, drawn)
     info = model.synthesizer.info
     head = {"model_name": info.name, "model_version": info.version}
     head |= {} if asked.id is None else {"id": asked.id}
@@ -223,11 +221,10 @@ async def _read(request: Request, engine: Engine) -> InferenceRequest:
     return read_binary(body, json_length, max_photos=max_photos)
 
 
-def _finish(
-    model: LoadedModel, asked: InferenceRequest, request_id: str, drawn: DrawnFaces, timer: StageTimer
+def _write(
+    model: LoadedModel, asked: InferenceRequest, request_id: str, synthesis: Synthesis, timer: StageTimer
 ) -> dict[Output, list[bytes]]:
     """The elements of each output for one photo, as they are sent."""
-    synthesis = model.pipeline.finish(drawn, timer)
     files = face_files(synthesis, asked.query, model, timer)
     contents: dict[Output, list[bytes]] = {"face": [*chain(*files)]}
     if "result" in asked.outputs:

@@ -85,7 +85,7 @@ def test_only_a_part_of_the_cores_verifies_at_once(client: TestClient, photo: by
 
 
 def test_uploads_of_a_caller_are_refused_before_their_body(client: TestClient) -> None:
-    own = client.app.state.access.verifications_of_caller  # type: ignore[attr-defined]
+    own = client.app.state.access.verification.concurrency  # type: ignore[attr-defined]
     with ExitStack() as running:
         for _ in range(4):
             running.enter_context(own.enter("testclient"))
