@@ -102,7 +102,7 @@ def half_as_large(config: ModelConfig) -> ModelConfig:
 
 
 def can_grow(start: ModelConfig, config: ModelConfig) -> bool:
-    """Whether `grow` goes on from a model of `start`: all but its last block and its step to pixels is alike."""
+    """Whether `grow` goes on from a model of `start`: all but the last block and the step to pixels fits."""
     kept = len(config.decoder_widths) - 1
     same_encoder = replace(
         start, face_size=config.face_size, decoder_widths=config.decoder_widths,
