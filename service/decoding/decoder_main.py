@@ -24,7 +24,7 @@ from service.decoding.messages import (
     TaskOutcome,
     TaskOutcomes,
     UnexpectedError,
-    encode,
+    encode_message,
 )
 from service.decoding.reader import InProcessReader, PhotoTask
 from service.decoding.sandbox import enter_sandbox
@@ -48,7 +48,7 @@ class _RemoteMemory:
     @contextmanager
     def reserve(self, num_bytes: int, check: Callable[[], None]) -> Iterator[None]:
         """Asks for the bytes and waits for leave; the service takes them back with the result."""
-        self._connection.send_bytes(encode(MemoryRequest(num_bytes)))
+        self._connection.send_bytes(encode_message(MemoryRequest(num_bytes)))
         self._connection.recv_bytes()
         yield
 
@@ -65,10 +65,10 @@ def serve_photos(connection: Connection, reader: InProcessReader) -> None:
 
 def _encode(outcomes: list[TaskOutcome[Any]]) -> bytes:
     try:
-        return encode(TaskOutcomes(outcomes))
+        return encode_message(TaskOutcomes(outcomes))
     except TypeError as error:  # a mistake in the code: a task returned what no message holds
         failed: list[TaskOutcome[Any]] = [UnexpectedError(str(error), "", {}) for _ in outcomes]
-        return encode(TaskOutcomes(failed))
+        return encode_message(TaskOutcomes(failed))
 
 
 def _read(data: bytes, run: Callable[..., Any], reader: InProcessReader) -> TaskOutcome[Any]:
@@ -111,14 +111,14 @@ def _start() -> None:
     try:
         finder = open_eye_finder(eye_finder)  # type: ignore[arg-type]  # a setting's value
     except Eye2FaceError as error:
-        connection.send_bytes(encode(KnownError(error, {})))
+        connection.send_bytes(encode_message(KnownError(error, {})))
         return
     for module in sys.argv[9:]:
         importlib.import_module(module)
     freeze_garbage_collector()
     limit_memory(max_bytes)
     memory = _RemoteMemory(connection, unreserved_bytes, trim_above_bytes)
-    connection.send_bytes(encode(Ready("" if sandbox == "off" else _enter_sandbox())))
+    connection.send_bytes(encode_message(Ready("" if sandbox == "off" else _enter_sandbox())))
     serve_photos(connection, InProcessReader(finder, max_pixels=max_pixels, memory=memory))
 
 

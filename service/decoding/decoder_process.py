@@ -27,7 +27,7 @@ from service.decoding.messages import (
     Ready,
     TaskOutcome,
     TaskOutcomes,
-    decode,
+    decode_message,
 )
 from service.decoding.reader import ReadRequest
 from service.errors import Eye2FaceError, NotReady, ReadingFailed, SandboxMissing
@@ -120,7 +120,7 @@ class DecoderProcess:
             while not self._open_connection().has_data(_POLL_S):
                 timer.check()  # it goes on starting for the next photo
                 self._check_start()
-            message = decode(self._open_connection().receive(self._check_start), type(None))
+            message = decode_message(self._open_connection().receive(self._check_start), type(None))
         except (EOFError, OSError, InvalidMessage) as lost:
             self.stop()
             raise NotReady("A decoder process ended during its start; see the log.") from lost
@@ -185,7 +185,7 @@ class DecoderProcess:
     ) -> AnyMessage[T]:
         connection = self._open_connection()
         connection.send(sent, check)
-        return decode(connection.receive(check, max_bytes=max_bytes), returns)
+        return decode_message(connection.receive(check, max_bytes=max_bytes), returns)
 
     def _check_request(self, message: MemoryRequest, number: int, num_photos: int) -> None:
         """Raises InvalidMessage: no photo takes so much, or there are fewer photos."""

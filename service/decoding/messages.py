@@ -112,12 +112,12 @@ class TaskOutcomes(Message, Generic[T], frozen=True):
 AnyMessage = MemoryRequest | Ready | TaskOutcomes[T] | KnownError
 
 
-def encode(message: Message) -> bytes:
+def encode_message(message: Message) -> bytes:
     """The bytes of a message."""
     return _encoder.encode(message)
 
 
-def decode(data: bytes, expected: type[T]) -> AnyMessage[T]:
+def decode_message(data: bytes, expected: type[T]) -> AnyMessage[T]:
     """The message in these bytes; a result is of the expected type.
 
     Raises:

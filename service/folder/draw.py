@@ -27,7 +27,7 @@ import msgspec
 from service import __version__
 from service.decoding.process_pool import open_reader
 from service.errors import DeadlineExceeded, Eye2FaceError, ModelError
-from service.folder.manifest import FACE_NAME, Guess, Manifest, Problem, Row
+from service.folder.manifest import FACE_NAME, GuessFile, Manifest, Row, RowError
 from service.inference.model_files import model_path
 from service.inference.synthesizer import Synthesizer, read_model_info
 from service.observability.logs import printable
@@ -145,7 +145,7 @@ class OutputFolder:
             except OSError as error:
                 if error.errno in _DISK_FULL:
                     raise
-                problem = Problem("unwritable", f"{name} cannot be written: {error.strerror}")
+                problem = RowError("unwritable", f"{name} cannot be written: {error.strerror}")
                 return msgspec.structs.replace(row, sha256=None, output=None, guesses=[], error=problem)
         return row
 
@@ -194,7 +194,7 @@ class PhotoWorker:
         if result is not None:
             return result
         return PhotoResult(
-            job.photo, [Row(_input(job.photo), None, self.run, error=_problem(job.photo, error))]
+            job.photo, [Row(_input(job.photo), None, self.run, error=_row_error(job.photo, error))]
         )
 
     def _read_and_draw(self, job: PhotoJob) -> PhotoResult:
@@ -216,14 +216,14 @@ class PhotoWorker:
         except (ModelError, DeadlineExceeded):
             raise
         except Eye2FaceError as error:
-            return PhotoResult(job.photo, [row(error=_problem(job.photo, error))])
+            return PhotoResult(job.photo, [row(error=_row_error(job.photo, error))])
         row = partial(row, len(synthesis.faces) + len(synthesis.refused))
         rows, files = list[Row](), dict[str, bytes]()
         for face in synthesis.faces:
             drawn = self._encode(job, face)
             rows.append(self._describe(row, face, [*drawn]))
             files |= drawn
-        rows += [row(each.eye, error=_problem(job.photo, each.error)) for each in synthesis.refused]
+        rows += [row(each.eye, error=_row_error(job.photo, each.error)) for each in synthesis.refused]
         return PhotoResult(job.photo, rows, files)
 
     def _encode(self, job: PhotoJob, face: Face) -> dict[str, bytes]:
@@ -239,7 +239,7 @@ class PhotoWorker:
     def _describe(self, row: partial[Row], face: Face, names: list[str]) -> Row:
         """The row of a face, with the names of its files."""
         asked = self._options.synthesis
-        guesses = [Guess(guess, asked.seed, name) for guess, name in enumerate(names[1:], 1)]
+        guesses = [GuessFile(guess, asked.seed, name) for guess, name in enumerate(names[1:], 1)]
         spread = face.spread if asked.guesses > 1 else None
         return row(face.eye, face.quality, names[0], face.certainty, guesses, spread)
 
@@ -273,13 +273,13 @@ def _input(photo: Path) -> str:
     return str(photo.absolute())
 
 
-def _problem(photo: Path, error: Exception | None) -> Problem:
+def _row_error(photo: Path, error: Exception | None) -> RowError:
     if isinstance(error, Eye2FaceError):
-        return Problem(error.code, str(error))
+        return RowError(error.code, str(error))
     if isinstance(error, OSError):
-        return Problem("unreadable", error.strerror or str(error))
+        return RowError("unreadable", error.strerror or str(error))
     _log.error("%s failed", printable(str(photo)), exc_info=error)
-    return Problem(Eye2FaceError.code, f"{type(error).__name__}: {error}")
+    return RowError(Eye2FaceError.code, f"{type(error).__name__}: {error}")
 
 
 def _plan_stems(photos: list[Path], folder: Path, manifest: Manifest) -> list[str]:

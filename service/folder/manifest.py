@@ -32,7 +32,7 @@ _MAX_ROW_BYTES: Final = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class RowError:
     """Why an eye, or a whole photo, has no face."""
 
     code: str
@@ -40,7 +40,7 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
-class Guess:
+class GuessFile:
     """A further face of an eye: its number from 1, and its file beside the manifest."""
 
     guess: int
@@ -59,9 +59,9 @@ class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     quality: Quality | None = None
     output: _FaceName | None = None  # the face, beside the manifest
     certainty: float | None = None  # as POST /synthesize has it, and spread
-    guesses: list[Guess] = []
+    guesses: list[GuessFile] = []
     spread: float | None = None
-    error: Problem | None = None
+    error: RowError | None = None
 
     @property
     def outputs(self) -> list[str]:
@@ -182,12 +182,12 @@ def write_parquet(rows: list[Row], path: Path) -> None:
     text, number, integer = pyarrow.string(), pyarrow.float64(), pyarrow.int64()
     types: dict[object, object] = {float: number, int: integer}
 
-    def struct(kind: type[Eye | Quality | Guess | Problem]) -> object:
+    def struct(kind: type[Eye | Quality | GuessFile | RowError]) -> object:
         return pyarrow.struct({each.name: types.get(each.type, text) for each in fields(kind)})
 
     columns = {"input": text, "sha256": text, "run": text, "num_rows": integer, "eye": struct(Eye)}
     columns |= {"quality": struct(Quality), "output": text, "certainty": number}
-    columns |= {"guesses": pyarrow.list_(struct(Guess)), "spread": number, "error": struct(Problem)}
+    columns |= {"guesses": pyarrow.list_(struct(GuessFile)), "spread": number, "error": struct(RowError)}
     # A file's name may hold bytes that are no UTF-8, which Parquet's strings may not.
     text = json.dumps([msgspec.to_builtins(row) for row in rows], ensure_ascii=False)
     try:

@@ -13,7 +13,7 @@ from service.inference.onnx_metadata import read_metadata
 from service.inference.synthesizer import ModelInfo, read_model_info
 from service.system.file_changes import file_signature
 
-Source = Literal["shipped", "mounted", "path"]
+ModelSource = Literal["shipped", "mounted", "path"]
 
 _MAX_CACHED: Final = 1000
 
@@ -23,7 +23,7 @@ class CatalogEntry:
     """One file: its metadata, or the problem that keeps it from being used."""
 
     path: Path
-    source: Source
+    source: ModelSource
     num_bytes: int
     info: ModelInfo | FinderInfo | None
     problem: str | None
@@ -43,14 +43,14 @@ class Catalog:
 
     def list(self, *others: Path) -> list[CatalogEntry]:
         """Every mounted, shipped and otherwise named model, sorted by source and name."""
-        files: dict[Path, Source] = dict.fromkeys(others, "path")
+        files: dict[Path, ModelSource] = dict.fromkeys(others, "path")
         for path, is_mounted in list_models(self._mounted):
             files[path] = "mounted" if is_mounted else "shipped"
         entries = [self._read(path, source, file_signature(path)) for path, source in files.items()]
         return sorted(entries, key=lambda each: (each.source, each.name))
 
 
-def _read(path: Path, source: Source, signature: Hashable) -> CatalogEntry:
+def _read(path: Path, source: ModelSource, signature: Hashable) -> CatalogEntry:
     try:
         num_bytes = path.stat().st_size
     except OSError as error:

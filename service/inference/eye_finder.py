@@ -27,7 +27,7 @@ from service.inference.detector import (
 )
 from service.inference.haar import HaarEyeFinder
 from service.inference.model_files import model_path, read_model
-from service.inference.onnx_metadata import Metrics, Share, Text, expect, parse_metadata, read_metadata
+from service.inference.onnx_metadata import MetricValues, Share, Text, expect, parse_metadata, read_metadata
 from service.inference.session import Session, open_cpu_session
 from service.vision.eyes import Eye, EyeDetections, EyeFinder, eyes_from_points
 from service.vision.images import Image
@@ -77,7 +77,7 @@ class FinderInfo:
         tuple[float, ...],
         msgspec.Meta(min_length=NUM_CALIBRATION_FEATURES, max_length=NUM_CALIBRATION_FEATURES),
     ]
-    metrics: Metrics
+    metrics: MetricValues
 
 
 @dataclass(frozen=True, slots=True)

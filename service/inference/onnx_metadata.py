@@ -21,7 +21,7 @@ _EXPORT_AGAIN: Final = (
 Text = Annotated[str, msgspec.Meta(max_length=300, pattern=r"\A[^\x00-\x1f\x7f]*\Z")]
 """A text that answers and log lines may hold."""
 
-Metrics = Annotated[dict[Text, float], msgspec.Meta(max_length=100)]
+MetricValues = Annotated[dict[Text, float], msgspec.Meta(max_length=100)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Size = Annotated[int, msgspec.Meta(ge=1, le=4096)]
 

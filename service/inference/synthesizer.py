@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from service.errors import DeviceUnavailable, InferenceFailed, ModelContractUnknown
 from service.inference.model_files import read_model
-from service.inference.onnx_metadata import Metrics, Size, Text, expect, parse_metadata, read_metadata
+from service.inference.onnx_metadata import MetricValues, Size, Text, expect, parse_metadata, read_metadata
 from service.inference.session import Session, first_line, has_cuda, open_cpu_session, open_cuda_session
 from service.vision.eyes import CROP_VERSION
 from service.vision.images import Image
@@ -50,7 +50,7 @@ class ModelInfo:
     licence_class: Text
     commit: Text
     date: Text
-    metrics: Metrics
+    metrics: MetricValues
     sha256: str
     face_frame_version: int = 1
 

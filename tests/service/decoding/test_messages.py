@@ -21,8 +21,8 @@ from service.decoding.messages import (
     Result,
     TaskOutcomes,
     UnexpectedError,
-    decode,
-    encode,
+    decode_message,
+    encode_message,
 )
 from service.errors import EyeTooSmall, ImageCorrupt, ModelNotFound, NoEyeFound, Unauthorized
 from service.pipeline import PhotoEyes
@@ -37,18 +37,18 @@ PIXELS = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
 
 
 def raw(**message: Any) -> bytes:
-    """A message that was not made by `encode`."""
+    """A message that was not made by `encode_message`."""
     return msgspec.msgpack.encode(message)
 
 
 def result(value: object, spent_ms: object = None) -> bytes:
-    """An outcome that was not made by `encode`."""
+    """An outcome that was not made by `encode_message`."""
     return raw(type="TaskOutcomes", outcomes=[{"type": "Result", "value": value, "spent_ms": spent_ms or {}}])
 
 
 def returned(value: T, kind: Any = None) -> T:
     """The value once it was encoded and decoded."""
-    message = decode(encode(TaskOutcomes([Result(value, {})])), kind or type(value))
+    message = decode_message(encode_message(TaskOutcomes([Result(value, {})])), kind or type(value))
     assert isinstance(message, TaskOutcomes)
     (outcome,) = message.outcomes
     assert isinstance(outcome, Result)
@@ -63,7 +63,7 @@ def returned(value: T, kind: Any = None) -> T:
     ]),
 ])  # fmt: skip
 def test_a_message_comes_back(message: Message) -> None:
-    assert decode(encode(message), PhotoEyes) == message
+    assert decode_message(encode_message(message), PhotoEyes) == message
 
 
 @pytest.mark.parametrize("pixels", [PIXELS, PIXELS[:, ::2], np.asfortranarray(PIXELS)])
@@ -83,7 +83,7 @@ def test_selected_crops_come_back() -> None:
 
 def test_errors_come_back_with_what_they_say() -> None:
     for error in (NoEyeFound("none", num_below_threshold=3), ImageCorrupt("x"), ModelNotFound("y")):
-        message = decode(encode(KnownError(error, {})), Image)
+        message = decode_message(encode_message(KnownError(error, {})), Image)
         assert isinstance(message, KnownError)
         told = message.error
         assert type(told) is type(error) and str(told) == str(error) and told.members == error.members
@@ -97,7 +97,8 @@ def test_a_mistake_in_the_code_is_told_with_where_it_was_and_forges_no_line_of_t
 
 
 def test_no_text_is_longer_than_anybody_reads_or_looks_like_another_line() -> None:
-    message = decode(encode(KnownError(NoEyeFound("\r\n\x1b[31m\u2028" + "x" * 5000), {})), Image)
+    error = NoEyeFound("\r\n\x1b[31m\u2028" + "x" * 5000)
+    message = decode_message(encode_message(KnownError(error, {})), Image)
     assert isinstance(message, KnownError)
     told = str(message.error)
     assert len(told) < MAX_TEXT + 30 and told.startswith("\\r\\n\\x1b[31m\\u2028xxx")
@@ -109,7 +110,7 @@ def test_no_text_is_longer_than_anybody_reads_or_looks_like_another_line() -> No
 ], ids=lambda value: type(value).__name__)  # fmt: skip
 def test_a_value_of_another_type_is_not_encoded(value: object) -> None:
     with pytest.raises(TypeError, match="is in no message"):
-        encode(TaskOutcomes([Result(value, {})]))
+        encode_message(TaskOutcomes([Result(value, {})]))
 
 
 EYE_SENT = {"x": 1.0, "y": 2.0, "size_px": 30.0, "roll_deg": 4.0, "side": "left", "score": 1.0, "person": 0}
@@ -121,9 +122,9 @@ EYE_SENT = {"x": 1.0, "y": 2.0, "size_px": 30.0, "roll_deg": 4.0, "side": "left"
     *(EYE_SENT | {"roll_deg": wrong} for wrong in (math.nan, math.inf, -math.inf)),
 ], ids=str)  # fmt: skip
 def test_an_eye_of_another_form_is_refused(value: object) -> None:
-    assert decode(result(EYE_SENT), Eye) == TaskOutcomes([Result(EYE, {})])
+    assert decode_message(result(EYE_SENT), Eye) == TaskOutcomes([Result(EYE, {})])
     with pytest.raises(InvalidMessage):
-        decode(result(value), Eye)
+        decode_message(result(value), Eye)
 
 
 CROP_SENT = {"pixels": [1, 1, b"123"], "eye": EYE_SENT, "quality": dict.fromkeys(
@@ -142,9 +143,9 @@ SELECTED_SENT = {"crops": [CROP_SENT], "refused": [], "input": "photo", "num_lef
         ["no such", "x", None])),
 ], ids=str)  # fmt: skip
 def test_selected_crops_of_another_form_are_refused(wrong: dict[str, Any]) -> None:
-    assert isinstance(decode(result(SELECTED_SENT), SelectedCrops), TaskOutcomes)
+    assert isinstance(decode_message(result(SELECTED_SENT), SelectedCrops), TaskOutcomes)
     with pytest.raises(InvalidMessage):
-        decode(result(SELECTED_SENT | wrong), SelectedCrops)
+        decode_message(result(SELECTED_SENT | wrong), SelectedCrops)
 
 
 @pytest.mark.parametrize("data", [
@@ -155,11 +156,11 @@ def test_selected_crops_of_another_form_are_refused(wrong: dict[str, Any]) -> No
     result(3, {"infer": 1.0}), result(3, {"find": "x"}), result(3, {"find": math.inf}), result(None),
     raw(type="Result", value=3, spent_ms={}), raw(type="TaskOutcomes", outcomes=[3]),
     raw(type="TaskOutcomes", outcomes=[{"type": "Ready", "not_sandboxed": ""}]),
-    raw(type="KnownError", error=["no_eye_found", "x"], spent_ms={}), encode(Ready("")) + b"\0",
+    raw(type="KnownError", error=["no_eye_found", "x"], spent_ms={}), encode_message(Ready("")) + b"\0",
 ], ids=lambda data: repr(data[:30]))  # fmt: skip
 def test_bytes_that_are_no_message_are_refused(data: bytes) -> None:
     with pytest.raises(InvalidMessage) as refused:
-        decode(data, int)
+        decode_message(data, int)
     assert "\n" not in str(refused.value) and len(str(refused.value)) < 300
 
 
@@ -167,7 +168,7 @@ def test_a_message_takes_no_more_memory_and_time_than_its_length_allows() -> Non
     many = result({"width": 3, "height": 3, "eyes": [], "below_threshold": [EYE_SENT] * 5_000})
     tracemalloc.start()
     begun = time.process_time()
-    decode(many, PhotoEyes)
+    decode_message(many, PhotoEyes)
     assert time.process_time() - begun < 5
     assert tracemalloc.get_traced_memory()[1] < 20 * len(many)
     tracemalloc.stop()

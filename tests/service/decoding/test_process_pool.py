@@ -29,7 +29,7 @@ from service.decoding.messages import (
     Ready,
     Result,
     TaskOutcomes,
-    encode,
+    encode_message,
 )
 from service.decoding.process_pool import ProcessPoolReader
 from service.decoding.reader import InProcessReader, PhotoTask
@@ -468,7 +468,7 @@ def framed(data: bytes, *, size: int | None = None) -> bytes:
 
 def sent(message: Message) -> bytes:
     """The bytes of a message, framed."""
-    return framed(encode(message))
+    return framed(encode_message(message))
 
 
 def result(value: object, spent_ms: Any = None) -> bytes:

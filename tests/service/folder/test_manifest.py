@@ -13,9 +13,9 @@ from service.folder.manifest import (
     NAME,
     FolderInUse,
     ForeignManifest,
-    Guess,
-    Problem,
+    GuessFile,
     Row,
+    RowError,
     open_manifest,
     write_parquet,
 )
@@ -29,8 +29,8 @@ def a_row(
     photo: str = "/a.jpg", *, sha256: str | None = "1", num_rows: int = 1, output: str | None = None
 ) -> Row:
     if output is None:
-        return Row(photo, sha256, "r", num_rows, error=Problem("no_eye_found", "No eye."))
-    guesses = [Guess(1, 2**32 - 1, output.replace(".png", ".guess-1.png"))]
+        return Row(photo, sha256, "r", num_rows, error=RowError("no_eye_found", "No eye."))
+    guesses = [GuessFile(1, 2**32 - 1, output.replace(".png", ".guess-1.png"))]
     return Row(photo, sha256, "r", num_rows, EYE, QUALITY, output, 0.25, guesses, 20.5)
 
 
