@@ -16,13 +16,13 @@ import msgspec
 from msgspec import Meta
 
 from service.errors import InvalidJson, InvalidParameter
-from service.http.json_body import Base64Decoder
+from service.http.json_body import FIELD, Base64Extractor, too_many_photos
 from service.http.request_params import SynthesizeQuery, validate_query
 
 JSON_LENGTH: Final = "Inference-Header-Content-Length"
 """Header with the length of the JSON object that comes before binary data."""
 
-INPUT: Final = "image"
+INPUT: Final = FIELD
 Output = Literal["face", "result"]
 OUTPUTS: Final[tuple[Output, ...]] = ("face", "result")
 
@@ -110,61 +110,26 @@ class JsonParser:
     """
 
     def __init__(self, *, max_photos: int) -> None:
-        self._max_photos = max_photos
-        self._frame = b""  # what is not base64
-        self._photos: list[bytes] = []
-        self._photo: Base64Decoder | None = None
-        self._photo_end = 0  # in the frame
+        self._json = Base64Extractor(_DATA_START, _NEXT_ELEMENT, max_frame=_MAX_JSON, max_strings=max_photos)
 
     def feed(self, chunk: bytes) -> None:
         """Takes the next chunk of the body."""
-        while chunk:
-            chunk = self._take_out(chunk) if self._photo is None else self._decode(chunk, self._photo)
+        self._json.feed(chunk)
+        if len(self._json.frame) > _MAX_JSON:
+            _parse(self._json.frame)
 
     def close(self) -> InferenceRequest:
         """The request of the body, all of which was fed."""
-        request, image = _parse(self._frame)
+        request, image = _parse(self._json.frame)
         if image.data is None:
             raise InvalidParameter(
                 f"'{INPUT}' has no data. Send base64 in 'data', or binary data and the header {JSON_LENGTH}."
             )
         if image.parameters and image.parameters.binary_data_size is not None:
             raise InvalidParameter(f"'{INPUT}' has a binary_data_size, but no header {JSON_LENGTH} came.")
-        if image.data != [""] * len(self._photos):
+        if image.data != [""] * len(self._json.decoded):
             raise InvalidJson("The JSON escapes characters that need it not. Send base64 as it is.")
-        return _complete(request, image, self._photos)
-
-    def _take_out(self, chunk: bytes) -> bytes:
-        """Adds to the frame; what comes after the start of a file."""
-        self._frame += chunk
-        if self._photos:
-            found = _NEXT_ELEMENT.match(self._frame, self._photo_end, _MAX_JSON)
-        else:
-            found = _DATA_START.search(self._frame, 0, _MAX_JSON)
-        if found is None:
-            if len(self._frame) > _MAX_JSON:
-                _parse(self._frame)
-            return b""
-        if len(self._photos) == self._max_photos:
-            raise _too_many(self._max_photos)
-        chunk, self._frame = self._frame[found.end() :], self._frame[: found.end()]
-        self._photo = Base64Decoder()
-        return chunk
-
-    def _decode(self, chunk: bytes, photo: Base64Decoder) -> bytes:
-        """Adds to a file; what comes from its end on."""
-        text, quote, rest = chunk.partition(b'"')
-        try:
-            photo.feed(text)
-            if quote:
-                self._photos.append(photo.close())
-        except ValueError as error:
-            raise InvalidJson(
-                f"The data of '{INPUT}' is not base64 ({error}); send no line breaks and no data URL."
-            ) from error
-        if quote:
-            self._photo, self._photo_end = None, len(self._frame)
-        return quote + rest
+        return _complete(request, image, self._json.decoded)
 
 
 def read_binary(body: bytes, json_length: str, *, max_photos: int) -> InferenceRequest:
@@ -244,7 +209,7 @@ def _split(image: _Input, data: memoryview, max_photos: int) -> list[bytes]:
     photos: list[bytes] = []
     while data:
         if len(photos) == max_photos:
-            raise _too_many(max_photos)
+            raise too_many_photos(max_photos)
         end = _LENGTH.size + (_LENGTH.unpack_from(data)[0] if len(data) >= _LENGTH.size else 0)
         if end > len(data):
             raise InvalidParameter(
@@ -268,7 +233,3 @@ def _read_outputs(wanted: list[_Output] | None, *, is_binary: bool) -> dict[Outp
         own = each.parameters.binary_data if each.parameters else None
         outputs[name] = is_binary if own is None else own
     return outputs
-
-
-def _too_many(max_photos: int) -> InvalidParameter:
-    return InvalidParameter(f"'{INPUT}' has more than {max_photos} elements; send them in several requests.")
