@@ -17,7 +17,8 @@ from typing import Final
 from service.errors import Unauthorized
 from service.settings import EMPTY_KEY_HASH, ConfigurationError
 from service.system.file_changes import FollowedFiles
-from service.system.files import open_regular_file, read_regular_file
+from service.system.files import open_regular_file
+from service.system.operator_files import read_operator_file
 
 MAX_FILE_BYTES: Final = 1 << 20
 """Of a file of keys: some ten thousand, which take a millisecond to compare."""
@@ -98,9 +99,9 @@ def read_key_file(path: Path) -> tuple[ApiKey, ...]:
         ConfigurationError: it cannot be read, a line is invalid, or it has no key.
     """
     try:
-        keys = tuple(_parse(read_regular_file(path, MAX_FILE_BYTES).decode(), path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"the file of API keys {path} cannot be read ({_reason(error)})") from error
+        keys = tuple(_parse(read_operator_file(path, MAX_FILE_BYTES).decode(), path))
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"the file of API keys {path} is not UTF-8 text") from error
     if not keys:  # a file that was emptied must not open the service to everybody
         raise ConfigurationError(
             f"the file {path} holds no API key; add one with `eye2face new-key --file {path}`"
@@ -143,7 +144,3 @@ def _parse(text: str, path: Path) -> Iterator[ApiKey]:
                 f"line {number} of {path} is the hash of an empty key; hash a key that is not empty"
             )
         yield ApiKey(found[1].lower(), found[2] or "")
-
-
-def _reason(error: OSError | UnicodeDecodeError) -> str:
-    return error.strerror or "unknown" if isinstance(error, OSError) else "it is not UTF-8"

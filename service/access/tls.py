@@ -13,7 +13,7 @@ from typing import Any, Final, NoReturn
 
 from service.settings import ConfigurationError
 from service.system.file_changes import FollowedFiles
-from service.system.files import read_regular_file
+from service.system.operator_files import read_operator_file
 
 HANDSHAKE_TIMEOUT_S: Final = 10.0
 """As long as a request head may take; asyncio's default is 60 s."""
@@ -65,7 +65,7 @@ def server_context(path: Path, key: Path) -> ssl.SSLContext:
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     for each in (path, key):
-        _refuse_unreadable(each)
+        read_operator_file(each, MAX_FILE_BYTES)  # OpenSSL does not name a file that it cannot read
     try:
         context.load_cert_chain(path, key, password=_refuse_password)
     except ssl.SSLError as error:
@@ -86,19 +86,11 @@ def client_context(path: Path | None) -> ssl.SSLContext:
         ConfigurationError: the file cannot be read, or holds none.
     """
     if path is not None:
-        _refuse_unreadable(path)
+        read_operator_file(path, MAX_FILE_BYTES)
     try:
         return ssl.create_default_context(cafile=path)
     except ssl.SSLError as error:
         raise ConfigurationError(f"{path} holds no certificates in PEM ({error.reason or error})") from None
-
-
-def _refuse_unreadable(path: Path) -> None:
-    """Names the file, which OpenSSL does not."""
-    try:
-        read_regular_file(path, MAX_FILE_BYTES)
-    except OSError as error:
-        raise ConfigurationError(f"the file {path} cannot be read ({error.strerror})") from None
 
 
 def _refuse_password() -> NoReturn:

@@ -34,7 +34,7 @@ from service.client.retries import RetryPolicy
 from service.errors import Eye2FaceError
 from service.settings import BridgeSettings
 from service.system.attempts import attempt
-from service.system.secret_files import read_secret
+from service.system.operator_files import read_secret
 
 if TYPE_CHECKING:
     from service.bridge.intake import PictureServer

@@ -22,7 +22,7 @@ from service.client.loop_thread import LoopThread
 from service.client.retries import RETRY_STATUSES, AttemptOutcome, RetryPolicy, RetryState
 from service.errors import Eye2FaceError
 from service.settings import BridgeSettings
-from service.system.secret_files import read_secret
+from service.system.operator_files import read_secret
 
 MAX_EVENT_BYTES: Final = 1_000_000
 """Events have a few KB, in old versions with a thumbnail of some tens of KB."""

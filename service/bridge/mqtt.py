@@ -25,7 +25,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from service.access.tls import client_context
 from service.errors import Eye2FaceError
 from service.settings import BridgeSettings
-from service.system.secret_files import read_secret
+from service.system.operator_files import read_secret
 
 _SESSION_S: Final = 24 * 3600
 """Expiry of the broker's session: it queues events while the bridge is away."""

@@ -26,7 +26,7 @@ from service.client.models import Synthesis
 from service.client.retries import RetryPolicy, RetryState, retry_after_s
 from service.settings import BridgeSettings, ConfigurationError
 from service.system.attempts import attempt
-from service.system.secret_files import read_secret
+from service.system.operator_files import read_secret
 
 MAX_AGE_S: Final = 24 * 3600
 """Age at which a message is given up: that of the broker's session."""

@@ -28,7 +28,7 @@ from service.pipeline import Face
 from service.provenance.signing import DIGITAL_SOURCE_TYPE, ManifestSigner, describe_face, open_signer
 from service.provenance.watermark import NUM_PATTERNS, add_watermark, pattern_signs
 from service.settings import Settings
-from service.system.secret_files import read_secret
+from service.system.operator_files import read_secret
 from service.vision.images import FaceFormat, Image, encode
 
 SYSTEM: Final = "eye2face"

@@ -17,7 +17,7 @@ import numpy as np
 from service import __version__
 from service.errors import SigningFailed
 from service.settings import ConfigurationError, Settings
-from service.system.files import read_regular_file
+from service.system.operator_files import read_operator_file
 from service.vision.images import FaceFormat, encode
 
 SignatureState = Literal["none", "unchecked", "invalid", "valid", "trusted"]
@@ -48,9 +48,10 @@ class ManifestReader:
         Raises:
             ConfigurationError: the file cannot be used.
         """
-        self._anchors = "" if trust_file is None else _read(trust_file).decode(errors="replace")
+        self._anchors = ""
         self._context: Any = None
         if trust_file is not None:
+            self._anchors = read_operator_file(trust_file, _MAX_FILE_BYTES).decode(errors="replace")
             _require()
             self._open()
 
@@ -88,7 +89,9 @@ class ManifestSigner:
         """
         _require()
         self._context = _open_context("")
-        self._signer = self._find_signer(_read(certificates), _read(key))
+        self._signer = self._find_signer(
+            *(read_operator_file(path, _MAX_FILE_BYTES) for path in (certificates, key))
+        )
 
     def sign(self, file: bytes, format: FaceFormat, manifest: dict[str, Any]) -> bytes:
         """The file with the manifest.
@@ -167,10 +170,3 @@ def _open_context(anchors: str) -> Any:
 def _require() -> None:
     if find_spec("c2pa") is None:
         raise ConfigurationError("C2PA manifests need c2pa-python: pip install '.[c2pa]' in the checkout.")
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return read_regular_file(path, _MAX_FILE_BYTES)
-    except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read ({error.strerror})") from error

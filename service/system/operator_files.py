@@ -1,4 +1,4 @@
-"""Files that hold one secret: a password, a token or a key."""
+"""Files that settings name: certificates, API keys, and secrets, of which each file holds one."""
 
 from pathlib import Path
 from typing import Final
@@ -6,7 +6,19 @@ from typing import Final
 from service.settings import ConfigurationError
 from service.system.files import read_regular_file
 
-_MAX_BYTES: Final = 1 << 16
+_MAX_SECRET_BYTES: Final = 1 << 16
+
+
+def read_operator_file(path: Path, max_bytes: int) -> bytes:
+    """The content of a regular file.
+
+    Raises:
+        ConfigurationError: it cannot be read, or is larger.
+    """
+    try:
+        return read_regular_file(path, max_bytes)
+    except OSError as error:
+        raise ConfigurationError(f"the file {path} cannot be read ({error.strerror})") from error
 
 
 def read_secret(path: Path | None) -> str | None:
@@ -19,7 +31,7 @@ def read_secret(path: Path | None) -> str | None:
     if path is None:
         return None
     try:
-        secret = read_regular_file(path, _MAX_BYTES).decode().rstrip("\r\n")
+        secret = read_regular_file(path, _MAX_SECRET_BYTES).decode().rstrip("\r\n")
     except UnicodeDecodeError:
         raise ConfigurationError(f"{path} is not UTF-8 text; it must hold only the secret") from None
     if not secret:

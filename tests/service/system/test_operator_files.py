@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from service.settings import ConfigurationError
-from service.system.secret_files import read_secret
+from service.system.operator_files import read_secret
 
 
 def test_a_secret_is_the_content_of_its_file_without_the_final_newline(tmp_path: Path) -> None:
