@@ -1,6 +1,5 @@
 """The engine of one process: the model on its device, the worker pool, and their health."""
 
-import asyncio
 import threading
 import time
 from collections.abc import Callable
@@ -20,9 +19,8 @@ from service.inference.synthesizer import Synthesizer
 from service.observability.metrics import Metrics
 from service.observability.tracing import stage_spans
 from service.settings import Settings
+from service.system.attempts import attempt
 from service.system.host import count_cores
-
-_Future = asyncio.Future[None]
 
 HANG_S: Final = 60.0
 """If all workers are busy with one photo for longer, they hang: the largest photos take seconds."""
@@ -127,7 +125,7 @@ class Engine:
         if last.error is None:
             self._test_failed = False
             return None
-        self._self_test = self._test_again(self._self_test, self.runner.test, self._on_model_tested)
+        self._self_test = self._test_again(self._self_test, self._test_model)
         if not self._test_failed and last.num_failed < MAX_FAILURES:
             return None
         what = "its test too" if self._test_failed else f"{last.num_failed} times in a row"
@@ -136,12 +134,14 @@ class Engine:
     def _reader_failure(self) -> str | None:
         if self._reader is None or (failure := self._reader.last_failure) is None:
             return None
-        self._reader_test = self._test_again(self._reader_test, self._reader.test, _ignore)
+        self._reader_test = self._test_again(self._reader_test, self._reader.test)
         return f"photos cannot be read: {failure}"
 
-    def _test_again(
-        self, last: WorkItem[None] | None, test: Callable[[], None], note: Callable[[_Future], None]
-    ) -> WorkItem[None] | None:
+    def _test_model(self) -> None:
+        _, error = attempt(self.runner.test)
+        self._test_failed = error is not None
+
+    def _test_again(self, last: WorkItem[None] | None, test: Callable[[], None]) -> WorkItem[None] | None:
         """Submits a test: after a failure perhaps no more photos arrive that would show a recovery."""
         if last is not None and not last.future.done():
             return last
@@ -149,12 +149,8 @@ class Engine:
             item = self.pool.submit(Work.of(lambda _: test()), max_ms=HANG_S * 1000)
         except Overloaded:  # then photos are there, which test it as well
             return last
-        item.future.add_done_callback(note)
+        item.future.add_done_callback(lambda done: done.cancelled() or done.exception())  # not for the log
         return item
-
-    def _on_model_tested(self, answer: _Future) -> None:
-        if not answer.cancelled():
-            self._test_failed = answer.exception() is not None
 
     def _publish_model_info(self, loaded: LoadedModel) -> None:
         names = ("name", "version", "part", "licence_class", "sha256")
@@ -174,9 +170,3 @@ class Engine:
             "inference_ok", "1 if the model's last run succeeded.",
             lambda: float(self.synthesizer.last_run.error is None),
         )  # fmt: skip
-
-
-def _ignore(answer: _Future) -> None:
-    """Retrieves the exception, which asyncio would log otherwise."""
-    if not answer.cancelled():
-        answer.exception()

@@ -190,15 +190,12 @@ class PhotoWorker:
 
     def __call__(self, job: PhotoJob) -> PhotoResult:
         """The result of one photo; whatever fails is told in its rows."""
-        result, error = attempt(self._read_and_draw, job)
+        result, error = attempt(lambda: self.draw(job, read_regular_file(job.photo, self._max_bytes)))
         if result is not None:
             return result
         return PhotoResult(
             job.photo, [Row(_input(job.photo), None, self.run, error=_row_error(job.photo, error))]
         )
-
-    def _read_and_draw(self, job: PhotoJob) -> PhotoResult:
-        return self.draw(job, read_regular_file(job.photo, self._max_bytes))
 
     def draw(self, job: PhotoJob, data: bytes) -> PhotoResult:
         """The result of one photo of these bytes.

@@ -51,16 +51,15 @@ class Catalog:
 
 
 def _read(path: Path, source: ModelSource, signature: Hashable) -> CatalogEntry:
+    num_bytes = 0
     try:
         num_bytes = path.stat().st_size
-    except OSError as error:
-        problem = _readable(f"{path.name} cannot be read ({error.strerror}).")
-        return CatalogEntry(path, source, 0, None, problem)
-    try:
         return CatalogEntry(path, source, num_bytes, _read_info(path), None)
+    except OSError as error:
+        problem = f"{path.name} cannot be read ({error.strerror})."
     except ModelError as error:  # callers see it: it must not show paths of the machine
-        problem = _readable(str(error).replace(str(path), path.name))
-        return CatalogEntry(path, source, num_bytes, None, problem)
+        problem = str(error).replace(str(path), path.name)
+    return CatalogEntry(path, source, num_bytes, None, _readable(problem))
 
 
 def _readable(text: str) -> str:

@@ -6,7 +6,7 @@ OTEL_TRACES_SAMPLER, ...) say where traces go and which are sampled. Spans hold 
 
 import logging
 import time
-from importlib.util import find_spec
+from importlib import import_module
 from typing import Final
 
 from opentelemetry import trace
@@ -30,11 +30,14 @@ def require_tracing_packages() -> None:
     Raises:
         TracingUnavailable: they are not.
     """
-    if not all(map(_is_installed, _PACKAGES)):
+    try:
+        for package in _PACKAGES:
+            import_module(package)
+    except ModuleNotFoundError as error:
         raise TracingUnavailable(
             "EYE2FACE_TRACING is set, but OpenTelemetry's SDK and its exporter are not installed: run "
             "pip install '.[otel]' in the checkout, or unset it."
-        )
+        ) from error
 
 
 def is_configured() -> bool:
@@ -74,10 +77,3 @@ def tag_request_span(request_id: str) -> str | None:
         return None
     span.set_attribute("eye2face.request_id", request_id)
     return format_trace_id(trace_id)
-
-
-def _is_installed(module: str) -> bool:
-    try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:  # not even the package around it
-        return False
