@@ -28,6 +28,11 @@ class Eye2FaceError(Exception):
     retry_after_s = 0
     """Seconds after which to try again, the Retry-After header; 0: there is none."""
 
+    @classmethod
+    def branch(cls) -> list[type["Eye2FaceError"]]:
+        """This class and all below it."""
+        return [cls, *(kind for below in cls.__subclasses__() for kind in below.branch())]
+
 
 class ImageError(Eye2FaceError):
     """The image in the request cannot be used."""

@@ -14,6 +14,10 @@ from service.access.rate_limits import ConcurrencyLimit, RateLimit
 from service.settings import Settings
 from service.system.host import count_cores
 
+BearerKey = Annotated[HTTPAuthorizationCredentials | None, Security(HTTPBearer(auto_error=False))]
+HeaderKey = Annotated[str | None, Security(APIKeyHeader(name="X-API-Key", auto_error=False))]
+"""How a key is sent, for OpenAPI: `authenticate` reads it from the request."""
+
 _IPV6_CUSTOMER_BITS = 64
 """The smallest network of one customer; its single addresses are free. Source: RFC 6177."""
 
@@ -74,11 +78,7 @@ def authenticate(request: Request) -> ApiKey | None:
     return found
 
 
-async def require_key(
-    request: Request,
-    bearer: Annotated[HTTPAuthorizationCredentials | None, Security(HTTPBearer(auto_error=False))],
-    key: Annotated[str | None, Security(APIKeyHeader(name="X-API-Key", auto_error=False))],
-) -> None:
+async def require_key(request: Request, bearer: BearerKey, key: HeaderKey) -> None:
     """FastAPI dependency that requires an API key, and describes in OpenAPI how to send it.
 
     Raises:

@@ -5,7 +5,6 @@ reads tolerantly, needs only the fields it has here, and holds image bytes where
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeVar
 
@@ -220,7 +219,7 @@ def _raise_problem(response: httpx.Response) -> None:
 
 def _as_error(problem: _Problem, document: dict[str, Any], headers: httpx.Headers) -> Eye2FaceError:
     """The error with that code; for an unknown code, an Eye2FaceError with its values."""
-    kind = next((each for each in _subclasses(Eye2FaceError) if each.code == problem.code), Eye2FaceError)
+    kind = next((each for each in Eye2FaceError.branch() if each.code == problem.code), Eye2FaceError)
     error = kind(problem.detail)
     error.status, error.code, error.title = problem.status, problem.code, problem.title
     error.request_id = problem.request_id
@@ -229,12 +228,6 @@ def _as_error(problem: _Problem, document: dict[str, Any], headers: httpx.Header
     }
     error.retry_after_s = math.ceil(retry_after_s(headers))
     return error
-
-
-def _subclasses(kind: type[Eye2FaceError]) -> Iterator[type[Eye2FaceError]]:
-    for each in kind.__subclasses__():
-        yield each
-        yield from _subclasses(each)
 
 
 def _shown(response: httpx.Response) -> str:

@@ -184,11 +184,7 @@ def _decoder(expected: Hashable) -> "msgspec.msgpack.Decoder[Any]":
 @cache
 def _errors() -> dict[str, type[Eye2FaceError]]:
     """Each error that reading a photo, or getting ready for it, raises, by its code."""
-
-    def subtree(kind: type[Eye2FaceError]) -> list[type[Eye2FaceError]]:
-        return [kind, *(each for below in kind.__subclasses__() for each in subtree(below))]
-
-    kinds = [each for kind in _RAISED_BY_READING for each in subtree(kind)]
+    kinds = [each for kind in _RAISED_BY_READING for each in kind.branch()]
     return {kind.code: kind for kind in kinds if "code" in vars(kind) and kind.__module__ == "service.errors"}
 
 

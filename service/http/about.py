@@ -2,13 +2,12 @@
 
 import asyncio
 import time
-from typing import Annotated, Final
+from typing import Final
 
-from fastapi import APIRouter, Depends, Request, Response, Security
-from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+from fastapi import APIRouter, Depends, Request, Response
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from service.access.admission import authenticate, require_key
+from service.access.admission import BearerKey, HeaderKey, authenticate, require_key
 from service.errors import NotFound
 from service.http import openapi
 from service.http.responses import models_answer
@@ -95,11 +94,7 @@ async def models(request: Request) -> ModelsAnswer:
 @health_routes.get(
     "/metrics", summary="Prometheus metrics", response_class=Response, responses=openapi.METRICS_RESPONSES
 )
-async def metrics(
-    request: Request,
-    bearer: Annotated[HTTPAuthorizationCredentials | None, Security(HTTPBearer(auto_error=False))],
-    key: Annotated[str | None, Security(APIKeyHeader(name="X-API-Key", auto_error=False))],
-) -> Response:
+async def metrics(request: Request, bearer: BearerKey, key: HeaderKey) -> Response:
     """Metrics in Prometheus' text format; `EYE2FACE_METRICS` sets who may read them."""
     settings: Settings = request.app.state.settings
     if settings.metrics == "off":

@@ -101,7 +101,7 @@ def describe_errors(
 
 def _leaves(kind: type[Eye2FaceError]) -> set[type[Eye2FaceError]]:
     """The errors of a branch of the tree."""
-    return {leaf for each in kind.__subclasses__() for leaf in _leaves(each)} or {kind}
+    return {each for each in kind.branch() if not each.__subclasses__()}
 
 
 _OF_OTHER_ROUTES: Final = {errors.NotFound, errors.MethodNotAllowed}
