@@ -1,1 +1,1 @@
-"""The HTTP API: routes, request bodies, responses, problems, OpenAPI, the web page."""
+"""The HTTP API: routes, request bodies, responses, problems, OpenAPI, the server, the web page."""

@@ -17,14 +17,15 @@ from service import __version__
 from service.access.admission import AccessControl
 from service.engine.engine import Engine
 from service.engine.model_reload import watch_for_reloads
-from service.http import about, pages
+from service.http import pages
 from service.http.middleware import PROBES, RequestMiddleware
 from service.http.open_inference import routes as open_inference
 from service.http.openapi import build_openapi
 from service.http.problems import HANDLED_ERRORS, problem_response
 from service.http.request_body import UploadMemoryLimit
-from service.http.routes import photo_routes
-from service.http.verify import verify_routes
+from service.http.routes import about
+from service.http.routes.photos import photo_routes
+from service.http.routes.verify import verify_routes
 from service.inference.catalog import Catalog
 from service.observability.metrics import Metrics
 from service.observability.tracing import is_configured, require_tracing_packages, warn_if_not_exported

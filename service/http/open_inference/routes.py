@@ -28,7 +28,7 @@ from service.http.open_inference.response import encode_element, write_inference
 from service.http.request_body import UploadedPhoto, read_body
 from service.http.request_params import JSON, read_deadline_ms
 from service.http.responses import face_files, synthesis_answer
-from service.http.routes import (
+from service.http.routes.photos import (
     AdmittedRoute,
     charge,
     draw_faces,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from starlette.requests import ClientDisconnect, Request
 
-from service.http.routes import cancel_on_disconnect
+from service.http.routes.photos import cancel_on_disconnect
 
 
 class Caller:

@@ -25,10 +25,10 @@ DETECTOR: Final = WatermarkDetector(PUBLIC_SECRET)
 JPEG: Final = {"content-type": "image/jpeg"}
 FORMATS: Final = ("png", "jpeg", "webp")
 
-ENCODE_FACES: Final = {"folder.draw", "http.responses", "http.routes"}
+ENCODE_FACES: Final = {"folder.draw", "http.responses", "http.routes.photos"}
 """Modules that let a marker write faces; all others take theirs from them."""
 
-ENCODE_OTHER_PICTURES: Final = {"cli.doctor", "cli.main", "http.routes", "provenance.signing"}
+ENCODE_OTHER_PICTURES: Final = {"cli.doctor", "cli.main", "http.routes.photos", "provenance.signing"}
 """Modules that write photos with their eyes, or one to try out."""
 
 

@@ -11,7 +11,7 @@ from service.access.admission import BearerKey, HeaderKey, authenticate, require
 from service.errors import NotFound
 from service.http import openapi
 from service.http.responses import models_answer
-from service.http.routes import loaded_engine
+from service.http.routes.photos import loaded_engine
 from service.http.schemas import Health, ModelsAnswer, PolicyAnswer, Readiness
 from service.observability.metrics import Metrics
 from service.settings import Settings

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
-from service.http.about import REFUSED_USES
 from service.http.app import create_app
+from service.http.routes.about import REFUSED_USES
 from service.settings import Settings
 from service.system.host import count_cores
 from tests.service.shapes import check_problem, check_standard_headers

@@ -1,4 +1,4 @@
-"""The routes: from a request through admission, body and worker pool to its response."""
+"""`POST /synthesize`, its batch and `/eyes`: through admission, body and worker pool to the response."""
 
 import asyncio
 import math

@@ -9,7 +9,7 @@ from service.engine.worker_pool import Work
 from service.http import openapi
 from service.http.request_params import JSON, VerifyQuery, choose_media_type, read_deadline_ms, read_query
 from service.http.responses import verify_answer
-from service.http.routes import AdmittedRoute, loaded_engine, read_upload, run_work
+from service.http.routes.photos import AdmittedRoute, loaded_engine, read_upload, run_work
 from service.http.schemas import VerifyAnswer
 from service.observability.stage_timer import StageTimer
 from service.pipeline import SHRINK

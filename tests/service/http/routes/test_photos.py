@@ -13,7 +13,7 @@ from starlette.types import Message
 
 from service.access.api_keys import hash_key
 from service.http.app import create_app
-from service.http.routes import AdmittedRoute, photo_routes
+from service.http.routes.photos import AdmittedRoute, photo_routes
 from service.settings import Settings
 from tests.service.shapes import check_problem
 
