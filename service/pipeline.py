@@ -1,4 +1,4 @@
-"""READ FIRST: one photo's bytes to its faces, in three steps: read, draw, finish.
+"""READ FIRST: one photo's bytes to its faces, in three steps: read, draw, finish; and then their files.
 
 S is the side of an eye's crop and F that of a face, in pixels; images are H x W x 3, uint8, RGB. Of each of
 C crops, G guesses are drawn, the first of which is the default face.
@@ -11,9 +11,10 @@ read    bytes -> Photo                vision.photo           header parsed; deco
         SelectedCrops -> PhotoCrops   guess_noise            the noise of each guess
 draw    PhotoCrops -> DrawnFaces      Synthesizer.draw       F x F; one call for the photos that wait together
 finish  DrawnFaces -> Synthesis       Pipeline.finish        mirrored back for a left eye
+        Face -> bytes                 Marker.encode          a marked file, for whoever got the Synthesis
 
-Bytes come from `http.request_body`, a folder or a file; the caller encodes each Face by
-`provenance.marking.Marker`, the only place where faces become files.
+Bytes come from `http.request_body`, a folder or a file. `provenance.marking.Marker` is the only place where
+faces become files.
 """
 
 import math
@@ -207,7 +208,8 @@ class Pipeline:
 
     def _select_task(self, options: SynthesisOptions) -> PhotoTask[SelectedCrops]:
         select = partial(select_crops, options=options, size=self._eye_size, thresholds=self._thresholds)
-        return PhotoTask(select, SelectedCrops, _max_crops(options) * self._eye_size**2 * 3)
+        max_pixel_bytes = _max_crops(options) * self._eye_size**2 * 3
+        return PhotoTask(select, returns=SelectedCrops, max_pixel_bytes=max_pixel_bytes)
 
     def _check(self, selected: SelectedCrops, options: SynthesisOptions) -> PhotoCrops | Eye2FaceError:
         """The crops; an error where another number or size of them would spoil the call that photos share."""

@@ -105,13 +105,12 @@ class Engine:
         if reasons:
             raise NotReady(f"Photos cannot be drawn: {'; '.join(reasons)}. See the service's log.")
 
-    def close(self) -> bool:
-        """Ends the workers; False if some are still busy."""
-        ended = self.pool.close(_LINGER_S)
+    def close(self) -> None:
+        """Ends the workers, or leaves those that are still busy."""
+        self.pool.close(_LINGER_S)
         self.runner.close()
         if self._reader is not None:
             self._reader.close()
-        return ended
 
     def _open_reader(self, synthesizer: Synthesizer) -> PhotoReader:
         """The photo reader, created for the first model and shared by later ones."""

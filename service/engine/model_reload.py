@@ -95,18 +95,19 @@ class ReloadableModel:
         self._load = load
         self._reloading = asyncio.Lock()
 
-    async def reload(self) -> bool:
-        """Replaces the model by its file; returns False, and keeps the old one, if that fails."""
+    async def reload(self) -> None:
+        """Replaces the model by its file; if that fails it stays, and `last_failure` says why."""
         async with self._reloading:
             loaded, error = await asyncio.wrap_future(attempt_aside(self._load))
             if loaded is None:
                 kind = "" if isinstance(error, Eye2FaceError) else f"{type(error).__name__}: "
-                return self._keep(f"{kind}{error}")
+                self.last_failure = f"{kind}{error}"
+                _log.error("cannot reload the model, keeping %s: %s", self.current, self.last_failure)
+                return
             _log.warning("reloaded the model: %s replaces %s", loaded, self.current)
             self.current, self.last_failure = loaded, None
             if self._announce is not None:
                 self._announce(loaded)
-            return True
 
     async def reload_when(self, wanted: asyncio.Event) -> None:
         """Reloads, without end, when the event is set; what sets it during a reload is one more reload."""
@@ -129,11 +130,6 @@ class ReloadableModel:
                 tried = now
                 await self.reload()
             before = now
-
-    def _keep(self, why: str) -> bool:
-        self.last_failure = why
-        _log.error("cannot reload the model, keeping %s: %s", self.current, why)
-        return False
 
 
 @asynccontextmanager

@@ -182,16 +182,11 @@ class Settings(EnvironmentSettings):
         """Whether only requests of this machine are answered: it is not said who else may send them."""
         return not (self.api_keys or self.api_keys_file or self.allow_anonymous)
 
-    def check_exposure(self) -> Self:
-        """These settings, if the service is on loopback, has API keys, or may be anonymous.
-
-        Raises:
-            ConfigurationError: it would accept anonymous requests from other machines.
-        """
-        if is_loopback(self.host) or not self.is_local_only:
-            return self
-        raise ConfigurationError(
-            f"host {self.host} is reachable from other machines, and no API keys are set: "
-            "set EYE2FACE_API_KEYS to the SHA-256 of each key or EYE2FACE_API_KEYS_FILE to a file of them, "
-            "or EYE2FACE_ALLOW_ANONYMOUS=true, or listen on 127.0.0.1"
-        )
+    def check_exposure(self) -> None:
+        """Raises ConfigurationError if the service would accept anonymous requests from other machines."""
+        if self.is_local_only and not is_loopback(self.host):
+            raise ConfigurationError(
+                f"host {self.host} is reachable from other machines, and no API keys are set: "
+                "set EYE2FACE_API_KEYS to the SHA-256 of each key or EYE2FACE_API_KEYS_FILE to a file of "
+                "them, or EYE2FACE_ALLOW_ANONYMOUS=true, or listen on 127.0.0.1"
+            )

@@ -225,15 +225,15 @@ def test_a_tls_key_without_a_certificate_is_refused() -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
 def test_loopback_needs_no_api_key(host: str) -> None:
-    assert Settings(host=host).check_exposure().host == host
+    Settings(host=host).check_exposure()
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.7", "eye2face.example", ""])
 def test_other_addresses_need_api_keys_or_allow_anonymous(host: str) -> None:
     with pytest.raises(ConfigurationError, match="EYE2FACE_API_KEYS"):
         Settings(host=host).check_exposure()
-    assert Settings(host=host, api_keys=(KEY_HASH,)).check_exposure()
-    assert Settings(host=host, allow_anonymous=True).check_exposure()
+    Settings(host=host, api_keys=(KEY_HASH,)).check_exposure()
+    Settings(host=host, allow_anonymous=True).check_exposure()
 
 
 @pytest.mark.parametrize(

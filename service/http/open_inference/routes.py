@@ -25,7 +25,7 @@ from service.http.open_inference.request import (
     read_binary,
 )
 from service.http.open_inference.response import encode_element, write_inference_response
-from service.http.request_body import UploadedPhoto, read_body
+from service.http.request_body import read_body
 from service.http.request_params import JSON, read_deadline_ms
 from service.http.responses import face_files, synthesis_answer
 from service.http.routes.photos import (
@@ -155,18 +155,17 @@ async def infer(request: Request) -> Response:
     options = synthesis_options(asked.query, engine.settings.max_people)
     charge(request, options, len(asked.photos))
 
-    def work(photo: UploadedPhoto) -> Work[Any, Any, Any, dict[Output, list[bytes]]]:
+    def work(photo: bytes) -> Work[Any, Any, Any, dict[Output, list[bytes]]]:
         write = partial(_write, model, asked, request.state.request_id)
-        return draw_faces(model, photo.data, options, write)
+        return draw_faces(model, photo, options, write)
 
     def hold(elements: dict[Output, list[bytes]]) -> None:
         request.state.body.grow(sum(map(len, chain(*elements.values()))))
 
-    photos = [UploadedPhoto("", each) for each in asked.photos]
-    if len(photos) == 1:  # tasks would cost more than all else here
-        elements = await run_work(request, work(photos[0]), deadline_ms)
+    if len(asked.photos) == 1:  # tasks would cost more than all else here
+        elements = await run_work(request, work(asked.photos[0]), deadline_ms)
     else:
-        drawn = await run_each(request, work, photos, deadline_ms, hold)
+        drawn = await run_each(request, work, asked.photos, deadline_ms, hold)
         elements = _join(asked.outputs, drawn)
     info = model.synthesizer.info
     head = {"model_name": info.name, "model_version": info.version}

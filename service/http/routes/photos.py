@@ -56,6 +56,7 @@ from service.system.host import count_cores
 from service.vision.images import encode
 
 T = TypeVar("T")
+Upload = TypeVar("Upload")
 _GUESSES_PER_PHOTO: Final = 4
 """Guesses that take about as long as a photo of 1080p without further ones."""
 
@@ -250,8 +251,8 @@ async def _run(engine: Engine, work: Work[Any, Any, Any, T], max_ms: float) -> T
 
 async def run_each(
     request: Request,
-    work: Callable[[UploadedPhoto], Work[Any, Any, Any, T]],
-    uploads: Sequence[UploadedPhoto],
+    work: Callable[[Upload], Work[Any, Any, Any, T]],
+    uploads: Sequence[Upload],
     max_ms: float,
     hold: Callable[[T], object],
 ) -> list[T | BaseException]:
@@ -263,7 +264,7 @@ async def run_each(
     engine = loaded_engine(request)
     slots = asyncio.Semaphore(engine.settings.num_threads or count_cores())
 
-    async def run(upload: UploadedPhoto) -> T:
+    async def run(upload: Upload) -> T:
         async with slots:
             result = await _run(engine, work(upload), max(1.0, (end - time.monotonic()) * 1000))
             hold(result)

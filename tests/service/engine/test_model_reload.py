@@ -164,12 +164,12 @@ def test_a_new_model_that_takes_too_much_time_or_memory_is_refused(
             make(place)
             with monkeypatch.context() as patch:
                 patch.setattr(self_test, "MAX_TEST_S", 3 if make is endless_model else self_test.MAX_TEST_S)
-                assert not asyncio.run(engine.model.reload())
+                asyncio.run(engine.model.reload())
             assert re.search(told, engine.model.last_failure or ""), engine.model.last_failure
             assert len(engine.model.last_failure or "") < 1500
         with place.open("wb") as file:
             file.truncate(3 << 30)
-        assert not asyncio.run(engine.model.reload())
+        asyncio.run(engine.model.reload())
         assert "Larger than" in (engine.model.last_failure or "")
         assert engine.synthesizer.info.version == "1"
     finally:
@@ -191,7 +191,7 @@ def test_the_model_that_was_tested_is_the_one_that_is_loaded(
     try:
         tiny_model(place, version="2")
         tested = hashlib.sha256(place.read_bytes()).hexdigest()
-        assert asyncio.run(engine.model.reload())
+        asyncio.run(engine.model.reload())
         assert engine.synthesizer.info.sha256 == tested
         assert engine.model.current.signature != file_signature(place)  # a watched file is then tried next
     finally:
@@ -304,7 +304,7 @@ def test_a_model_that_fails_its_self_test_keeps_the_old_one(
         live = ReloadableModel(load(settings), lambda: load(settings))
         async with watch_for_reloads(live, settings):
             spoil(tiny_model(place, version="2"), how)
-            assert not await live.reload()
+            await live.reload()
             return live
 
     live = asyncio.run(swap())
@@ -321,7 +321,7 @@ def test_whatever_the_new_file_does_the_old_one_stays(tmp_path: Path) -> None:
         raise MemoryError("no room")
 
     live = ReloadableModel(loaded, fail)
-    assert not asyncio.run(live.reload())
+    asyncio.run(live.reload())
     assert (live.current, live.last_failure) == (loaded, "MemoryError: no room")
 
 
