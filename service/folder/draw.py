@@ -226,11 +226,10 @@ class PhotoWorker:
     def _encode(self, job: PhotoJob, face: Face) -> dict[str, bytes]:
         """The files of a face by their names: one of each guess, or one of all."""
         format, label = self._options.format, self._options.label
-        if self._options.grid:
-            return {self._file_name(job, face): self._marker.encode_grid(face, format, label=label)}
+        guesses = [None] if self._options.grid else range(self._options.synthesis.guesses)
         return {
             self._file_name(job, face, guess): self._marker.encode(face, format, label=label, guess=guess)
-            for guess in range(self._options.synthesis.guesses)
+            for guess in guesses
         }
 
     def _describe(self, row: partial[Row], face: Face, names: list[str]) -> Row:
@@ -240,7 +239,7 @@ class PhotoWorker:
         spread = face.spread if asked.guesses > 1 else None
         return row(face.eye, face.quality, names[0], face.certainty, guesses, spread)
 
-    def _file_name(self, job: PhotoJob, face: Face, guess: int = 0) -> str:
+    def _file_name(self, job: PhotoJob, face: Face, guess: int | None) -> str:
         number = face.eye.person if self._options.synthesis.person == "all" else 0
         ending = "jpg" if self._options.format == "jpeg" else self._options.format
         suffix = (f"-{number}" if number else "") + (f".guess-{guess}" if guess else "")
@@ -286,7 +285,8 @@ def _plan_stems(photos: list[Path], folder: Path, manifest: Manifest) -> list[st
     `a.face-1.png`; `a-2` if `a` is taken.
     """
     inputs = [os.path.split(os.path.realpath(photo)) for photo in [*map(str, photos), *manifest.rows]]
-    earlier = {photo: _stem_of_rows(rows) for photo, rows in manifest.rows.items()}
+    names = ((photo, row.output) for photo, rows in manifest.rows.items() for row in rows if row.output)
+    earlier = {photo: _stem_of_face(name) for photo, name in names}
     here = os.path.realpath(folder)
     taken = {*earlier.values(), *(_stem_of_face(name) for parent, name in inputs if parent == here)}
     stems, free = [], dict[str, Iterator[str]]()
@@ -304,10 +304,6 @@ def _numbered(stem: str) -> Iterator[str]:
     yield stem
     for number in itertools.count(2):
         yield f"{stem}-{number}"
-
-
-def _stem_of_rows(rows: list[Row]) -> str | None:
-    return next((_stem_of_face(row.output) for row in rows if row.output), None)
 
 
 def _stem_of_face(name: str) -> str | None:

@@ -9,7 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from service import errors
 from service.errors import Eye2FaceError
 from service.http.json_body import FIELD
-from service.http.request_params import DEADLINE_HEADER, EyesQuery, FaceQuery, SynthesizeQuery, describe_query
+from service.http.request_params import DEADLINE_HEADER, Query, describe_query
 from service.http.schemas import Problem, SynthesisAnswer
 
 DESCRIPTION: Final = (
@@ -71,19 +71,14 @@ SECURITY: Final[dict[str, Any]] = {"security": [{"HTTPBearer": []}, {"APIKeyHead
 """As FastAPI describes `service.access.admission.require_key`."""
 
 
-def describe_photo_route(query: type[FaceQuery | EyesQuery]) -> dict[str, Any]:
-    """The `openapi_extra` of a route that takes a photo: its body, query, header, and API key."""
-    return PHOTO_BODY | SECURITY | {"parameters": [*describe_query(query), DEADLINE]}
+OPTIONAL_KEY: Final[dict[str, Any]] = {"security": [{}, *SECURITY["security"]]}
 
 
-def describe_verify_route() -> dict[str, Any]:
-    """The `openapi_extra` of the route that verifies a picture; a key is optional."""
-    return PHOTO_BODY | {"security": [{}, *SECURITY["security"]], "parameters": [DEADLINE]}
-
-
-def describe_batch_route() -> dict[str, Any]:
-    """The `openapi_extra` of the route that takes several photos."""
-    return BATCH_BODY | SECURITY | {"parameters": [*describe_query(SynthesizeQuery), DEADLINE]}
+def describe_route(
+    body: dict[str, Any], query: type[Query], security: dict[str, Any] = SECURITY
+) -> dict[str, Any]:
+    """The `openapi_extra` of a route that takes photos: its body, query, header, and API key."""
+    return body | security | {"parameters": [*describe_query(query), DEADLINE]}
 
 
 def describe_errors(

@@ -46,7 +46,9 @@ def _refuse_other_numerals(value: object) -> object:
 _Integer = Annotated[int, BeforeValidator(_refuse_other_numerals)]
 
 
-class _Query(BaseModel):
+class Query(BaseModel):
+    """Base of the queries; a name that is none of their fields is refused."""
+
     model_config = ConfigDict(frozen=True)
 
     @model_validator(mode="before")
@@ -62,7 +64,7 @@ class _Query(BaseModel):
         return values
 
 
-class SynthesizeQuery(_Query):
+class SynthesizeQuery(Query):
     """Query of `/synthesize/batch`, and most of that of `/synthesize`."""
 
     model_config = ConfigDict(extra="forbid")
@@ -98,13 +100,13 @@ class FaceQuery(SynthesizeQuery):
     )
 
 
-class VerifyQuery(_Query):
+class VerifyQuery(Query):
     """Query of `/verify`, which has no parameters."""
 
     model_config = ConfigDict(extra="forbid")
 
 
-class EyesQuery(_Query):
+class EyesQuery(Query):
     """Query of `/eyes`."""
 
     model_config = ConfigDict(extra="forbid")
@@ -115,7 +117,7 @@ class EyesQuery(_Query):
     )
 
 
-Q = TypeVar("Q", bound=_Query)
+Q = TypeVar("Q", bound=Query)
 
 
 def read_query(request: Request, kind: type[Q]) -> Q:
@@ -152,7 +154,7 @@ def validate_query(kind: type[Q], values: Mapping[str, object]) -> Q:
         raise RequestValidationError(problems) from error
 
 
-def describe_query(kind: type[_Query]) -> list[dict[str, Any]]:
+def describe_query(kind: type[Query]) -> list[dict[str, Any]]:
     """The query as parameters of an OpenAPI operation."""
     properties = kind.model_json_schema().get("properties", {})
     return [

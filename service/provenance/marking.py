@@ -14,7 +14,7 @@ import math
 import struct
 import uuid
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final, Self
 from xml.sax.saxutils import escape
@@ -85,25 +85,16 @@ class Marker:
             signer=open_signer(settings),
         )
 
-    def encode(self, face: Face, format: FaceFormat, *, label: bool = False, guess: int = 0) -> bytes:
+    def encode(self, face: Face, format: FaceFormat, *, label: bool = False, guess: int | None = 0) -> bytes:
         """A guess as a file that is marked; with `label` also visibly, by the letters "AI" in a corner.
 
-        Raises:
-            SigningFailed: it cannot be signed.
-        """
-        return self._encode(face.guesses[guess : guess + 1], format, label=label)
-
-    def encode_grid(self, face: Face, format: FaceFormat, *, label: bool = False) -> bytes:
-        """All guesses in one file, row by row, each marked as `encode` does.
+        Without `guess` the file shows all of them, row by row, each with its own watermark.
 
         Raises:
             SigningFailed: it cannot be signed.
         """
-        return self._encode(face.guesses, format, label=label)
-
-    def _encode(self, faces: Iterable[Image], format: FaceFormat, *, label: bool) -> bytes:
-        """The faces in one file; each has its own watermark, and together they decide its ID."""
-        faces = [_draw_label(face) if label else face for face in faces]
+        guesses = face.guesses if guess is None else face.guesses[guess : guess + 1]
+        faces = [_draw_label(each) if label else each for each in guesses]
         digests = [hmac.digest(self._secret, face.tobytes(), "sha256") for face in faces]
         if self._signs is not None:
             patterns = [self._signs[digest[-1] % NUM_PATTERNS] for digest in digests]

@@ -110,7 +110,7 @@ def loaded_engine(request: Request) -> Engine:
     summary="Synthesize a face from one eye",
     response_class=Response,
     responses=openapi.SYNTHESIZE_RESPONSES,
-    openapi_extra=openapi.describe_photo_route(FaceQuery),
+    openapi_extra=openapi.describe_route(openapi.PHOTO_BODY, FaceQuery),
 )
 async def synthesize(request: Request) -> Response:
     """A synthetic face that could belong to the eye in the photo. It is a guess and identifies nobody."""
@@ -130,8 +130,9 @@ async def synthesize(request: Request) -> Response:
             files = face_files(synthesis, query, model, timer)
             answer = synthesis_answer(synthesis, files, query, model, request_id, timer)
             return answer.model_dump_json().encode()
-        encode_faces = model.marker.encode_grid if query.layout == "grid" else model.marker.encode
-        picture = encode_faces(synthesis.faces[0], FACE_FORMATS[media_type], label=query.label)
+        guess = None if query.layout == "grid" else 0
+        face, format = synthesis.faces[0], FACE_FORMATS[media_type]
+        picture = model.marker.encode(face, format, label=query.label, guess=guess)
         timer.end("encode")
         return picture
 
@@ -144,7 +145,7 @@ async def synthesize(request: Request) -> Response:
     summary="Synthesize faces from several photos",
     response_model=BatchAnswer,
     responses=openapi.BATCH_RESPONSES,
-    openapi_extra=openapi.describe_batch_route(),
+    openapi_extra=openapi.describe_route(openapi.BATCH_BODY, SynthesizeQuery),
 )
 async def synthesize_batch(request: Request) -> Response:
     """The answer of `/synthesize` for each photo of a form; one that fails does not fail the others."""
@@ -194,7 +195,7 @@ async def synthesize_batch(request: Request) -> Response:
     summary="Detect eyes",
     response_model=EyesAnswer,
     responses=openapi.EYES_RESPONSES,
-    openapi_extra=openapi.describe_photo_route(EyesQuery),
+    openapi_extra=openapi.describe_route(openapi.PHOTO_BODY, EyesQuery),
 )
 async def eyes(request: Request) -> Response:
     """Every detected eye, the largest person first."""

@@ -33,7 +33,7 @@ verify_routes = APIRouter(tags=["photos"], route_class=VerifyRoute)
     summary="Verify the marks of a picture",
     response_model=VerifyAnswer,
     responses=openapi.VERIFY_RESPONSES,
-    openapi_extra=openapi.describe_verify_route(),
+    openapi_extra=openapi.describe_route(openapi.PHOTO_BODY, VerifyQuery, openapi.OPTIONAL_KEY),
 )
 async def verify(request: Request) -> Response:
     """Whether the picture is a face of this service, by its signature, watermark and metadata."""

@@ -54,7 +54,7 @@ def test_a_grid_has_an_id_that_all_its_faces_decide() -> None:
     face, marker = a_face(astronaut_face()), Marker(MODEL, secret=SECRET)
     pair = dataclasses.replace(face, guesses=np.stack([face.pixels, face.pixels[:, ::-1]]))
     swapped = dataclasses.replace(face, guesses=pair.guesses[::-1])
-    files = [marker.encode_grid(each, "png") for each in (face, pair, pair, swapped)]
+    files = [marker.encode(each, "png", guess=None) for each in (face, pair, pair, swapped)]
     alone, one, again, other = (re.findall("<xmpMM:DocumentID>.*?<", xmp_of(file, "png")) for file in files)
     assert one == again and len({*alone, *one, *other}) == 3
     assert pixels_of(marker.encode(pair, "png", guess=1)).tobytes() == pixels_of(files[1])[:, 128:].tobytes()
