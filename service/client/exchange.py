@@ -20,6 +20,9 @@ from service.errors import InvalidParameter
 _CONNECT_S: Final = 5.0
 """Connect timeout: a busy server still accepts connections."""
 
+_LONGEST_S: Final = 86_400.0
+"""What a server is told of a deadline that is farther away, or never."""
+
 
 def open_http(
     address: str, headers: Mapping[str, str], *, timeout_s: float, verify: ssl.SSLContext | bool
@@ -53,7 +56,7 @@ async def send(
     while True:
         outcome: AttemptOutcome
         left_s = max(tries.left_s, 0.001)
-        request.headers["x-deadline-ms"] = str(int(left_s * 1000))
+        request.headers["x-deadline-ms"] = str(int(min(left_s, _LONGEST_S) * 1000))
         try:
             async with asyncio.timeout(left_s), aclosing(await http.send(request, stream=True)) as response:
                 body = await _read(response, max_bytes)
