@@ -11,7 +11,6 @@ from typing import Final, TypedDict
 
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
-from starlette.middleware.cors import CORSMiddleware
 
 from service import __version__
 from service.access.admission import AccessControl
@@ -21,7 +20,7 @@ from service.http import pages
 from service.http.middleware import PROBES, RequestMiddleware
 from service.http.open_inference import routes as open_inference
 from service.http.openapi import build_openapi
-from service.http.problems import HANDLED_ERRORS, problem_response
+from service.http.problems import HANDLED_ERRORS, CrossOriginMiddleware, problem_response
 from service.http.request_body import UploadMemoryLimit
 from service.http.routes import about
 from service.http.routes.photos import photo_routes
@@ -81,7 +80,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.metrics = Metrics()
     if settings.cors_origins:
         app.add_middleware(
-            CORSMiddleware,  # no cookies
+            CrossOriginMiddleware,  # no cookies
             allow_origins=settings.cors_origins,
             allow_methods=("GET", "POST"),
             allow_headers=("Authorization", "X-API-Key", "Content-Type", "X-Deadline-Ms"),

@@ -9,9 +9,12 @@ from http import HTTPStatus
 from typing import Final
 
 from fastapi.exceptions import RequestValidationError
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from service.errors import (
     Eye2FaceError,
@@ -59,6 +62,28 @@ async def problem_response(request: Request, error: Exception) -> Response:
     if not isinstance(error, EXPECTED_ERRORS):  # its response does not pass our middleware
         headers = standard_headers(request_id) | headers
     return Response(body, known.status, headers, media_type)
+
+
+class CrossOriginMiddleware(CORSMiddleware):
+    """CORS; a preflight that is refused is a problem."""
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        """The response to a preflight."""
+        response = super().preflight_response(request_headers)
+        return response if response.status_code == HTTPStatus.OK else _RefusedPreflight(response)
+
+
+class _RefusedPreflight(Response):
+    def __init__(self, plain: Response) -> None:
+        """`plain` is Starlette's, which says in a text what is not allowed."""
+        super().__init__()
+        names = bytes(plain.body).decode().removeprefix("Disallowed CORS ")
+        headers = {k: v for k, v in plain.headers.items() if not k.startswith("content-")}
+        self._error = HTTPException(400, f"EYE2FACE_CORS_ORIGINS does not allow its {names}.", headers)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await problem_response(Request(scope), self._error)
+        await response(scope, receive, send)
 
 
 def problem_of(request: Request, error: BaseException) -> Problem:

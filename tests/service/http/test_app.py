@@ -345,6 +345,14 @@ def test_pages_of_allowed_sites_are_let_in_and_no_others(model: Path) -> None:
         assert refused.headers["access-control-allow-origin"] == ORIGIN["origin"]
         assert "X-Request-Id" in refused.headers["access-control-expose-headers"]
         other = {"origin": "https://bad.example"}
+        preflight = client.options("/synthesize", headers=other | PREFLIGHT)
+        check_standard_headers(preflight)
+        assert "does not allow its origin." in check_problem(preflight, 400, "bad_request")["detail"]
+        odd = client.options(
+            "/synthesize", headers=ORIGIN | PREFLIGHT | {"access-control-request-headers": "x-odd"}
+        )
+        assert "does not allow its headers." in check_problem(odd, 400, "bad_request")["detail"]
+        assert odd.headers["access-control-allow-origin"] == ORIGIN["origin"]
         for answer in (
             client.options("/synthesize", headers=other | PREFLIGHT),
             client.post("/synthesize", headers=other),
