@@ -97,16 +97,17 @@ class HttpProtocol(HttpToolsProtocol):
     def eof_received(self) -> bool:  # type: ignore[override]  # as asyncio's
         """Whether the connection stays open: the client may wait for its responses.
 
-        Or it has closed both halves, and resets the connection when its response starts, which
-        `_check_deadlines` sees. TLS has no halves.
+        Or it closed both halves, and resets when its response starts: `_check_deadlines`. TLS has no halves.
         """
-        if not (self.phase != "body" and self._is_responding and self.scheme == "http"):
+        if self.scheme == "https" or self.is_ending:
             return False
-        if not (self.is_half_closed or self.pipeline or self.cycle.response_started):
+        self.is_half_closed = True
+        if self.phase != "idle" and self.refusal is None:
+            self._refuse(RequestError("The connection was closed before its request was complete."))
+        elif self._is_responding and not (self.pipeline or self.cycle.response_started):
             self.transport.write(_EVERY_START)
             self.is_started = True
-        self.is_half_closed = True
-        return True
+        return self._is_responding
 
     def data_received(self, data: bytes) -> None:
         """Parses what was received."""

@@ -445,9 +445,24 @@ def test_a_client_that_closed_its_half_gets_its_responses(service: str, num_requ
         assert read_all(client).count(b"HTTP/1.1 200 OK") == num_requests
 
 
-@pytest.mark.parametrize("sent", [b"", b"GET /livez HTT", b"POST /eyes HTTP/1.1\r\n" + HOST + CHUNKED])
-def test_a_client_that_closed_its_half_within_a_request_gets_nothing(service: str, sent: bytes) -> None:
-    with connect(service, sent) as client:
+CUT = (b"GET /livez HTT", b"GET /livez HTTP/1.1\r\n" + HOST, b"POST /eyes HTTP/1.1\r\n" + HOST + CHUNKED)
+
+
+@pytest.mark.parametrize("cut", CUT)
+@pytest.mark.parametrize("num_before", [0, 1])
+def test_a_client_that_closed_its_half_within_a_request_sees_why_it_is_not_answered(
+    service: str, num_before: int, cut: bytes
+) -> None:
+    before = b"POST /eyes HTTP/1.1\r\n" + HOST + b"Content-Length: 0\r\n\r\n"
+    with connect(service, before * num_before + cut) as client:
+        client.shutdown(socket.SHUT_WR)
+        answers = read_all(client).split(b"HTTP/1.1 ")[1:]
+    assert len(answers) == num_before + 1 and all(answer.startswith(b"400 ") for answer in answers)
+    assert b"closed before its request was complete" in answers[-1]
+
+
+def test_a_client_that_closed_its_half_without_a_request_gets_nothing(service: str) -> None:
+    with connect(service) as client:
         client.shutdown(socket.SHUT_WR)
         assert read_all(client) == b""
 
