@@ -20,7 +20,7 @@ from service.vision.jpeg import Jpeg, parse_jpeg
 from service.vision.other_formats import is_avif, is_bmp, name_other_format, parse_bmp, unsupported
 from service.vision.png import SIGNATURE as _PNG
 from service.vision.png import Png, parse_png, rebuild
-from service.vision.webp import is_webp, parse_webp
+from service.vision.webp import is_webp, parse_webp, without_remainder
 
 Image = NDArray[np.uint8]
 """H x W x 3, RGB, 0 to 255."""
@@ -197,7 +197,7 @@ def decode(data: bytes, header: Header, *, reduce: Reduce = 1) -> Image:
 def _decode_stored(data: bytes, parsed: Jpeg | Png | Avif | None, flags: int) -> NDArray[Any] | None:
     """The picture as it is stored, None if OpenCV cannot read it or a scan of a JPEG is cut short."""
     if parsed is None:
-        return _imdecode(data, flags)
+        return _imdecode(without_remainder(data) if is_webp(data) else data, flags)
     if isinstance(parsed, Avif):
         return _imdecode(parsed.file, flags)
     if isinstance(parsed, Png):

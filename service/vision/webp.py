@@ -49,6 +49,21 @@ def parse_webp(data: bytes) -> Webp:
     )
 
 
+def without_remainder(data: bytes) -> bytes:
+    """The file, whose complete chunks alone are left where its size is wrong or its last chunk is cut off.
+
+    Browsers show a picture whose own data is complete, and OpenCV does not.
+    """
+    stated, whole = 8 + int.from_bytes(data[4:8], "little"), 12
+    for _, _, end in iterate_chunks(data, 12, "<4sI", trailer=0, limit=MAX_CHUNKS):
+        if end > len(data):
+            break
+        whole = end + end % 2
+        if whole == stated <= len(data):
+            return data
+    return b"RIFF" + struct.pack("<I", whole - 8) + data[8:whole].ljust(whole - 8, b"\0")
+
+
 def _read_exif(data: bytes) -> int:
     for name, start, end in iterate_chunks(data, 12, "<4sI", trailer=0, limit=MAX_CHUNKS):
         if name == b"EXIF" and end <= len(data):

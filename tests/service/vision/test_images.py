@@ -214,6 +214,32 @@ def test_an_animation_shows_its_first_frame(format: str) -> None:
     assert difference(read(data), part()) < (5 if format == "avif" else 0.001)
 
 
+@pytest.mark.parametrize("kind", ["lossy", "lossless", "transparent", "animated", "extended"])
+@pytest.mark.parametrize("stated", ["more", "less", "none", "unpadded", "cut"])
+def test_a_webp_whose_own_data_is_complete_is_read_whatever_stands_around_it(kind: str, stated: str) -> None:
+    picture = PIL.Image.fromarray(part(90, 60))
+    options: dict[str, dict[str, object]] = {
+        "lossless": {"lossless": True},
+        "animated": {"save_all": True, "append_images": [picture.rotate(180)]},
+        "extended": {"exif": b"Exif\0\0" + bytes(99), "xmp": bytes(300)},
+    }
+    if kind == "transparent":
+        picture.putalpha(200)
+    data = fakes.encoded(picture, "webp", **options.get(kind, {}))
+    sizes = {"more": len(data) + 1000, "less": len(data) - 30, "none": 0, "unpadded": len(data) - 9}
+    size = sizes.get(stated, len(data) + 200)
+    rest = struct.pack("<4sI", b"EXIF", 200) + bytes(100) if stated == "cut" else b""
+    changed = data[:4] + struct.pack("<I", size) + data[8:] + rest
+    np.testing.assert_array_equal(read(changed), read(data))
+
+
+def test_a_webp_whose_own_data_is_cut_is_damaged() -> None:
+    data = fakes.encoded(part(90, 60), "webp")
+    for cut in (1, 2, 100):
+        with pytest.raises(errors.ImageCorrupt):
+            read(data[:-cut])
+
+
 # Orientation and reduced scale
 
 
