@@ -121,11 +121,18 @@ def hash_key(key: str) -> str:
 
 
 def append_key(path: Path, key: ApiKey) -> None:
-    """Appends a key to a file; a new file is readable for its owner only."""
-    with open_regular_file(path, "r+b", flags=os.O_CREAT, permissions=0o600) as file:
-        text = file.read()
-        start = "\n" if text and not text.endswith(b"\n") else ""
-        file.write(f"{start}{key.line}\n".encode())
+    """Appends a key to a file; a new file is readable for its owner only.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    try:
+        with open_regular_file(path, "r+b", flags=os.O_CREAT, permissions=0o600) as file:
+            text = file.read()
+            start = "\n" if text and not text.endswith(b"\n") else ""
+            file.write(f"{start}{key.line}\n".encode())
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _parse(text: str, path: Path) -> Iterator[ApiKey]:

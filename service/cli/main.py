@@ -34,6 +34,7 @@ from service.observability.stage_timer import StageTimer
 from service.pipeline import DRAW_OVERLAY, FIND_EYES, PhotoEyes
 from service.selection import SynthesisOptions
 from service.settings import BridgeSettings, Settings, warn_about_unknown_variables
+from service.system.files import DISK_FULL
 from service.system.signals import ignore_sighup
 from service.vision.images import encode
 
@@ -51,6 +52,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+_SETTINGS = (Settings.__name__, BridgeSettings.__name__)
+
 _Model = Annotated[str | None, typer.Option(help="Name of a shipped model or path of an ONNX file.")]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _Device = Annotated[Literal["auto", "cpu", "cuda"] | None, typer.Option(help="Where the model runs.")]
@@ -64,6 +67,8 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         app(arguments, prog_name="eye2face")
     except (Eye2FaceError, OSError, ValidationError) as error:
+        if isinstance(error, ValidationError) and error.title not in _SETTINGS:
+            raise  # a mistake of ours
         typer.echo(f"eye2face: {printable(_sentence(error))}", err=True)
         sys.exit(1)
 
@@ -306,8 +311,10 @@ def _sentence(error: Exception) -> str:
         prefix = "EYE2FACE_BRIDGE_" if error.title == BridgeSettings.__name__ else "EYE2FACE_"
         found = ((".".join(map(str, each["loc"])).upper() or "*", each["msg"]) for each in error.errors())
         return "; ".join(f"{prefix}{name}: {said.removeprefix('Value error, ')}" for name, said in found)
-    of_file = isinstance(error, OSError) and error.filename
-    return f"{of_file}: {_reason(error)}" if of_file else _reason(error)
+    name = error.filename if isinstance(error, OSError) else None
+    if not name and isinstance(error, OSError) and error.errno in DISK_FULL:
+        name = "standard output"  # of a file the name is known
+    return f"{name}: {_reason(error)}" if name else _reason(error)
 
 
 def _reason(error: Exception) -> str:

@@ -5,7 +5,6 @@ result is recorded in the manifest, after its faces. Whatever fails with a photo
 disk ends the run.
 """
 
-import errno
 import hashlib
 import itertools
 import json
@@ -37,10 +36,8 @@ from service.provenance.marking import Marker
 from service.selection import SynthesisOptions
 from service.settings import Settings
 from service.system.attempts import attempt
-from service.system.files import read_regular_file, remove_parts, replace_file
+from service.system.files import DISK_FULL, read_regular_file, remove_parts, replace_file
 from service.vision.images import MAX_BYTES_PER_PIXEL, FaceFormat
-
-_DISK_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 _MAX_PHOTO_S: Final = 60.0
 """The largest photos take seconds; a decoder process that is still busy with one is ended."""
@@ -143,7 +140,7 @@ class OutputFolder:
                 with replace_file(self._folder / name) as file:
                     file.write(faces[name])
             except OSError as error:
-                if error.errno in _DISK_FULL:
+                if error.errno in DISK_FULL:
                     raise
                 problem = RowError("unwritable", f"{name} cannot be written: {error.strerror}")
                 return msgspec.structs.replace(row, sha256=None, output=None, guesses=[], error=problem)

@@ -9,6 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Final
 
+DISK_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+
 _PART: Final = ".eye2face-{}.part"
 """Names of files that are being written."""
 

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from service.cli import synthesize as drawing
 from service.cli.doctor import examine_sandbox
 from service.decoding.reader import InProcessReader
 from service.folder.draw import OutputFolder, PhotoWorker, draw_locally
+from service.http.schemas import EyesAnswer
 from service.vision.images import Image
 from tests import fakes
 from tests.fake_finders import seen_right, tiny_finder
@@ -263,6 +264,32 @@ def test_standard_input_has_the_limit_of_a_file(
     _stdin(monkeypatch, bytes(1000 + 8 * 256 + 1))
     assert run("eyes", "-") == 1
     assert capsys.readouterr().err == "eye2face: standard input: Larger than 3,048 bytes\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a device that is full")
+@pytest.mark.parametrize("command", [["eyes"], ["eyes", "--json"], ["synthesize", "-o", "-"]])
+def test_an_output_that_is_full_is_named(command: list[str], photo: Path) -> None:
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "service", *command, photo], cwd=ROOT, stdout=full, stderr=subprocess.PIPE
+        )
+    assert ended.returncode == 1
+    assert ended.stderr == b"eye2face: standard output: No space left on device\n"
+
+
+def test_a_file_of_keys_for_which_there_is_no_room_is_named(tmp_path: Path) -> None:
+    command = f"ulimit -f 0; exec {sys.executable} -m service new-key x --file {tmp_path}/keys.txt"
+    ended = subprocess.run(["sh", "-c", command], cwd=ROOT, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (1, f"eye2face: {tmp_path}/keys.txt: File too large\n")
+
+
+@pytest.mark.parametrize("mistaken", [lambda *_: int("no number"), lambda *_: EyesAnswer.model_validate({})])
+def test_a_mistake_of_ours_is_no_sentence_but_a_traceback(
+    mistaken: Callable[..., object], photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "read_photo", mistaken)
+    with pytest.raises(ValueError, match=r"invalid literal|EyesAnswer"):
+        cli.main(["eyes", str(photo)])
 
 
 def test_without_a_face_no_file_is_written(
