@@ -29,7 +29,7 @@ from service.decoding.process_pool import open_reader
 from service.errors import Eye2FaceError
 from service.folder.draw import DrawOptions, max_photo_bytes
 from service.folder.manifest import Row, render_row
-from service.observability.logs import printable
+from service.observability.logs import log_native_lines, printable
 from service.observability.stage_timer import StageTimer
 from service.pipeline import DRAW_OVERLAY, FIND_EYES, PhotoEyes
 from service.selection import SynthesisOptions
@@ -156,6 +156,7 @@ def synthesize(  # noqa: PLR0913  every option is an argument
         _print_rows(rows if as_json else [])
         return
     listing = list_inputs(files)
+    log_native_lines()  # at the level info, which is not shown: they name no photo
     with _requires("ray", "--ray needs Ray: pip install '.[ray]' in the checkout."):
         results = draw_photos(settings, options, listing, Path(output), ray=ray, quiet=quiet)
     _print_rows([row for result in results for row in result.rows] if as_json else [])

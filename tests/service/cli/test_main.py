@@ -292,6 +292,16 @@ def test_a_mistake_of_ours_is_no_sentence_but_a_traceback(
         cli.main(["eyes", str(photo)])
 
 
+def test_what_codecs_write_does_not_stand_between_the_lines_of_a_folder(photo: Path, tmp_path: Path) -> None:
+    damaged = bytearray(photo.read_bytes())
+    damaged[len(damaged) // 2 : len(damaged) // 2 + 200] = bytes(200)
+    photo.write_bytes(damaged)
+    told = run_alone("synthesize", photo, "-o", tmp_path / "one.png").stderr
+    assert "Corrupt JPEG data" in told  # of the only photo
+    told = run_alone("synthesize", photo.parent, "-o", tmp_path / "faces").stderr
+    assert "Corrupt JPEG data" not in told and " photos have a face in " in told
+
+
 def test_without_a_face_no_file_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
