@@ -44,12 +44,24 @@ class RateLimit:
         """
         if not self.is_set:
             return
+        now, full_at = self._after(caller, num_requests)
+        wait_s = full_at - now - _MINUTE_S
+        if wait_s > 1e-6:  # sums are rounded
+            raise self._refusal(num_requests, wait_s)
+        self._store(caller, now, full_at)
+
+    def charge_done(self, caller: str, num_requests: int) -> None:
+        """Charges work that is done, whatever the rate: the caller's next requests wait for it."""
+        if self.is_set:
+            self._store(caller, *self._after(caller, num_requests))
+
+    def _after(self, caller: str, num_requests: int) -> tuple[float, float]:
+        """Now, and when the caller's bucket would be full after the requests."""
         now = self._clock()
         full_at = max(now, self._full_at.get(caller, now))
-        full_at += num_requests * _MINUTE_S / self._per_minute
-        wait_s = full_at - now - _MINUTE_S
-        if wait_s > 1e-6:  # the sums above are rounded
-            raise self._refusal(num_requests, wait_s)
+        return now, full_at + num_requests * _MINUTE_S / self._per_minute
+
+    def _store(self, caller: str, now: float, full_at: float) -> None:
         self._full_at[caller] = full_at
         self._full_at.move_to_end(caller)
         self._evict(now)

@@ -98,7 +98,7 @@ class Settings(EnvironmentSettings):
     """Private key in PEM format, if it is not in the certificate file."""
     max_requests_per_minute: int = Field(0, ge=0)
     """Rate limit, in photos per minute for each API key (or each client address, if no keys are set); four
-    guesses count as a photo; 0: no limit."""
+    guesses, whoever they are of, count as a photo; 0: no limit."""
     max_concurrent_requests: int = Field(0, ge=0)
     """Maximum number of concurrent requests for each API key (or each client address, if no keys are set); 0:
     no limit."""

@@ -157,7 +157,7 @@ async def infer(request: Request) -> Response:
 
     def work(photo: bytes) -> Work[Any, Any, Any, dict[Output, list[bytes]]]:
         write = partial(_write, model, asked, request.state.request_id)
-        return draw_faces(model, photo, options, write)
+        return draw_faces(request, model, photo, options, write)
 
     def hold(elements: dict[Output, list[bytes]]) -> None:
         request.state.body.grow(sum(map(len, chain(*elements.values()))))

@@ -136,7 +136,7 @@ async def synthesize(request: Request) -> Response:
         timer.end("encode")
         return picture
 
-    answer = await run_work(request, draw_faces(model, photo, options, write), deadline_ms)
+    answer = await run_work(request, draw_faces(request, model, photo, options, write), deadline_ms)
     return Response(answer, 200, {"X-Device": model.synthesizer.device}, media_type)
 
 
@@ -173,7 +173,7 @@ async def synthesize_batch(request: Request) -> Response:
 
     def work(upload: UploadedPhoto) -> Work[PhotoRequest, PhotoCrops, DrawnFaces, BatchResult]:
         check_photo_size(len(upload.data), settings.max_upload_bytes)
-        return draw_faces(model, upload.data, options, partial(write, upload))
+        return draw_faces(request, model, upload.data, options, partial(write, upload))
 
     def hold(result: BatchResult) -> None:
         request.state.body.grow(result.num_bytes)
@@ -223,12 +223,19 @@ async def read_upload(request: Request) -> bytes:
 
 
 def draw_faces(
-    model: LoadedModel, photo: bytes, options: SynthesisOptions, write: Callable[[Synthesis, StageTimer], T]
+    request: Request,
+    model: LoadedModel,
+    photo: bytes,
+    options: SynthesisOptions,
+    write: Callable[[Synthesis, StageTimer], T],
 ) -> Work[PhotoRequest, PhotoCrops, DrawnFaces, T]:
     """The work of drawing a photo's faces, whose result is what `write` makes of them."""
-    pipeline = model.pipeline
+    pipeline, loop = model.pipeline, asyncio.get_running_loop()
 
     def finish(drawn: DrawnFaces, timer: StageTimer) -> T:
+        num_people = len(drawn.selected.crops)
+        if options.guesses > 1 and num_people > 1:
+            loop.call_soon_threadsafe(_charge_people, request, options.guesses, num_people)
         return write(pipeline.finish(drawn, timer), timer)
 
     return Work(PhotoRequest(photo, options), pipeline.read, pipeline.draw, finish)
@@ -314,10 +321,23 @@ def charge(request: Request, options: SynthesisOptions, num_photos: int = 1) -> 
     Raises:
         RateLimited: they exceed its rate.
     """
-    num_charged = num_photos * math.ceil(options.guesses / _GUESSES_PER_PHOTO)
+    num_charged = num_photos * _count_photos(options.guesses)
     access: AccessControl = request.app.state.access
     if not access.is_open:
         access.photos.rate.charge(request.state.caller, num_charged - 1)
+
+
+def _charge_people(request: Request, num_guesses: int, num_people: int) -> None:
+    """Charges the guesses of people beyond the first; who is in a photo is known when it is drawn."""
+    access: AccessControl = request.app.state.access
+    if not access.is_open:
+        num_more = _count_photos(num_guesses * num_people) - _count_photos(num_guesses)
+        access.photos.rate.charge_done(request.state.caller, num_more)
+
+
+def _count_photos(num_guesses: int) -> int:
+    """The photos that count as much."""
+    return math.ceil(num_guesses / _GUESSES_PER_PHOTO)
 
 
 def synthesis_options(query: SynthesizeQuery, max_people: int) -> SynthesisOptions:

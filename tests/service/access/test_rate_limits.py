@@ -76,6 +76,18 @@ def test_several_photos_count_as_several_and_are_refused_together(clock: Clock) 
         limit.charge("b", 11)
 
 
+def test_what_is_done_is_charged_beyond_the_rate_and_waited_for(clock: Clock) -> None:
+    limit = RateLimit(10, clock=clock)
+    limit.charge("a", 9)
+    limit.charge_done("a", 6)
+    with pytest.raises(RateLimited) as refused:
+        limit.charge("a")
+    assert refused.value.retry_after_s == 36
+    clock.now += 36
+    limit.charge("a")
+    limit.charge("b", 10)
+
+
 def test_without_a_limit_nothing_is_counted() -> None:
     limit = RateLimit(0)
     limit.charge("a", 10**6)

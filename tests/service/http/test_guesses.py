@@ -194,6 +194,22 @@ def test_four_guesses_count_as_a_photo(model: Path, photo: bytes) -> None:
         check_problem(client.post("/eyes", content=photo, headers=JPEG), 429, "rate_limited")
 
 
+@pytest.mark.parametrize("way", ["photo", "batch", "inference"])
+def test_the_guesses_of_everybody_count(model: Path, way: str) -> None:
+    pair = encoded(np.hstack([astronaut(), astronaut()]), "jpeg")
+    image = {"name": "image", "datatype": "BYTES", "shape": [1], "data": [base64.b64encode(pair).decode()]}
+    asked = {"inputs": [image], "parameters": {"guesses": 8, "person": "all"}}
+    settings = Settings(model=str(model), device="cpu", max_requests_per_minute=4)
+    with TestClient(create_app(settings)) as client:
+        if way == "photo":
+            faces_of(client, pair, "guesses=8&person=all")
+        elif way == "batch":
+            assert post_batch(client, pair, query="guesses=8&person=all").status_code == 200
+        else:
+            assert client.post("/v2/models/tiny/infer", json=asked).status_code == 200
+        check_problem(client.post("/eyes", content=pair, headers=JPEG), 429, "rate_limited")
+
+
 def test_a_batch_counts_what_it_holds_for_its_answer(client: TestClient) -> None:
     eye = encoded(np.ascontiguousarray(astronaut()[90:112, 190:216]))
     query, limit = "input=eye&guesses=16", client.app.state.uploads  # type: ignore[attr-defined]
