@@ -16,8 +16,6 @@ from training.data.licences import LicenceClass, check_licence_class
 from training.data.photos import find_layout, list_photos
 from training.data.prepare import MAX_PIXELS
 from training.finder import evaluate as evaluation
-from training.finder.detector import EyeFinderNet
-from training.finder.end_to_end import DRAWN, render_codes, run_service
 from training.finder.export import (
     FinderMetadata,
     describe_photos,
@@ -25,10 +23,12 @@ from training.finder.export import (
     finder_to_onnx,
     refiner_to_onnx,
 )
+from training.finder.finder_model import EyeFinderNet
 from training.finder.labels import load_photos
 from training.finder.negatives import FITTED
 from training.finder.refiner_model import RefinerNet
 from training.finder.refiner_train import NUM_SCENES, REFINER, train_refiner
+from training.finder.serve import DRAWN, render_codes, run_service
 from training.finder.test_sets import (
     NUM_CROPS_EACH,
     Example,

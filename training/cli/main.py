@@ -30,8 +30,8 @@ from training.evaluation.evaluate import System
 from training.evaluation.experiment import MEAN_FACE, NEAREST_EYE
 from training.evaluation.groups import label_split, read_labels
 from training.evaluation.guesses import measure_guesses, random_guess
+from training.evaluation.parity import measure_parity
 from training.evaluation.report import report_systems, write_reports
-from training.evaluation.train_serve_gap import measure_gap
 from training.export import onnx as exporting
 from training.loop.previews import NUM_COLUMNS, draw_grid
 from training.loop.run_folder import read_description
@@ -250,7 +250,7 @@ def parity(
     """Print what the eye finder and the reduced decode of serving add to training's crops."""
     photos = list_photos(source, find_layout(source))
     chosen = [photo for photo in photos if photo.split == split][:limit]
-    measured = measure_gap(chosen, open_eye_finder(finder), model)
+    measured = measure_parity(chosen, open_eye_finder(finder), model)
     text = render_table(
         (f"{len(chosen)} photos of `{split}`, finder {finder}", "median"),
         ((name, f"{value:.4g}") for name, value in asdict(measured).items()),

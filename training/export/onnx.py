@@ -31,7 +31,7 @@ from training.data.store import Pairs
 from training.errors import ExportError
 from training.export.polyphase import to_polyphase
 from training.synthesizer.autoencoder import Autoencoder
-from training.synthesizer.guesses import Guesses, fit_guesses
+from training.synthesizer.guesses import GuessSampler, fit_guesses
 from training.synthesizer.weights import SUFFIX, describe_weights, load_weights, save_weights
 
 CONTRACT_VERSION = 2
@@ -66,7 +66,7 @@ class ModelMetadata:
 class ServedAutoencoder(nn.Module):
     """The autoencoder and its guesses, with the service's scaling around them."""
 
-    def __init__(self, autoencoder: Autoencoder, guesses: Guesses) -> None:
+    def __init__(self, autoencoder: Autoencoder, guesses: GuessSampler) -> None:
         super().__init__()
         self.autoencoder, self.guesses = autoencoder, guesses
 

@@ -27,7 +27,7 @@ from training.data.files import write_atomically
 from training.data.licences import LicenceClass
 from training.export.onnx import store_as_float16, to_onnx
 from training.finder.calibration import fit_logistic_regression, fit_threshold, label_detections
-from training.finder.detector import DISTANCE_UNIT_PX, STRIDE, EyeFinderNet
+from training.finder.finder_model import DISTANCE_UNIT_PX, STRIDE, EyeFinderNet
 from training.finder.refiner_model import RefinerNet
 from training.finder.test_sets import NO_PEOPLE, Example
 from training.loop.run_folder import read_description

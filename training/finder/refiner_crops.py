@@ -121,8 +121,8 @@ def match_detections(
             yield each, (0.0,) * len(LABELS)
     for eye in missed:
         if rng.random() < MISSED_EYE_PROBABILITY:
-            guess = _perturbed_detection(eye, rng)
-            yield guess, _label(guess, eye)
+            found_again = _perturbed_detection(eye, rng)
+            yield found_again, _label(found_again, eye)
     if rng.random() < RANDOM_PLACE_PROBABILITY:
         place = _random_detection(rng)
         if all(_apart(place, eye) > NEGATIVE_DISTANCE for eye in eyes):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from training.finder.detector import EyeFinderNet, detection_loss, target_maps
+from training.finder.finder_model import EyeFinderNet, detection_loss, target_maps
 from training.finder.labels import load_photos
 from training.finder.negatives import TRAINED, from_folder, packaged, parts_without_people
 from training.finder.scenes import Scenes

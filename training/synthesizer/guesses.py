@@ -38,7 +38,7 @@ POOR_EYES = Jitter(blur=0.5, small=0.5, noise=0.5, gamma=3.0)
 """How eyes are degraded to learn how much less they tell."""
 
 
-class Guesses(nn.Module):
+class GuessSampler(nn.Module):
     """Vectors to draw from, B x E, from the vectors of eyes and noise, and the certainty of each eye, B.
 
     Noise of zeros gives the vector of the eye itself, the default face; standard normal noise gives a guess.
@@ -69,7 +69,7 @@ def eye_statistics(vectors_BE: Tensor, eyes_BCHW: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def fit_guesses(model: Autoencoder, pairs: Pairs) -> Guesses:
+def fit_guesses(model: Autoencoder, pairs: Pairs) -> GuessSampler:
     """The distribution of guesses of a trained model, fitted to the `train` split in closed form."""
     clean, poor = (
         EyeFacePairs(pairs, "train", jitter=jitter, face_size=PICTURE_SIZE) for jitter in (None, POOR_EYES)
@@ -79,7 +79,7 @@ def fit_guesses(model: Autoencoder, pairs: Pairs) -> Guesses:
     pictures_NF = torch.stack([clean[i][1].flatten() for i in chosen]).float() / 255
     eyes = [torch.stack([each[i][0] for i in chosen]).float() / 255 for each in (clean, poor)]
     vectors = [torch.cat([model.encode(part) for part in torch.split(eyes_NCHW, 64)]) for eyes_NCHW in eyes]
-    guesses = Guesses(model.config.vector_size)
+    guesses = GuessSampler(model.config.vector_size)
     guesses.mean_E.copy_(vectors[0].mean(0))
     guesses.color.weight.copy_(_root(torch.cov(vectors[0].T)))
     _fit_explained(guesses, pictures_NF, eyes, vectors)
@@ -94,7 +94,7 @@ def _root(covariance_EE: Tensor) -> Tensor:
 
 
 def _fit_explained(
-    guesses: Guesses, pictures_NF: Tensor, eyes: Sequence[Tensor], vectors: Sequence[Tensor]
+    guesses: GuessSampler, pictures_NF: Tensor, eyes: Sequence[Tensor], vectors: Sequence[Tensor]
 ) -> None:
     """Regresses the share of a face's variance that its eye explains on what is known of the eye.
 

@@ -13,7 +13,6 @@ from service.inference.eye_finder import LearnedEyeFinder
 from tests.fake_finders import seen_right, tiny_finder
 from tests.fakes import astronaut
 from tests.training.labeled_astronaut import photo
-from training.finder.detector import STRIDE, EyeFinderNet
 from training.finder.export import (
     NUM_CANDIDATES,
     FinderMetadata,
@@ -25,6 +24,7 @@ from training.finder.export import (
     refiner_to_onnx,
     write_finder,
 )
+from training.finder.finder_model import STRIDE, EyeFinderNet
 from training.finder.refiner_model import RefinerNet
 from training.finder.scenes import Scenes
 from training.finder.test_sets import Example

@@ -9,7 +9,7 @@ import torch
 
 from tests.training.labeled_astronaut import photo
 from training.errors import RunConflict
-from training.finder.detector import EyeFinderNet
+from training.finder.finder_model import EyeFinderNet
 from training.finder.scenes import Scenes
 from training.finder.train import FINDER, train_finder
 from training.loop.checkpoint import load_ema

@@ -9,7 +9,7 @@ from torch import Tensor
 from tests.training.tiny import TINY_MODEL
 from training.data.store import Pairs
 from training.synthesizer.autoencoder import Autoencoder
-from training.synthesizer.guesses import Guesses, explained_shares, fit_guesses
+from training.synthesizer.guesses import GuessSampler, explained_shares, fit_guesses
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def model() -> Autoencoder:
 
 
 @pytest.fixture(scope="module")
-def guesses(model: Autoencoder, tiny_pairs: Pairs) -> Guesses:
+def guesses(model: Autoencoder, tiny_pairs: Pairs) -> GuessSampler:
     return fit_guesses(model, tiny_pairs)
 
 
@@ -31,20 +31,20 @@ def eyes(tiny_pairs: Pairs) -> Tensor:
 
 
 @torch.no_grad()
-def draw(guesses: Guesses, vectors: Tensor, noise: Tensor, eyes: Tensor) -> Tensor:
+def draw(guesses: GuessSampler, vectors: Tensor, noise: Tensor, eyes: Tensor) -> Tensor:
     vectors, _ = guesses(vectors, noise, eyes)
     return vectors
 
 
 def test_without_noise_the_vector_is_that_of_the_eye(
-    model: Autoencoder, guesses: Guesses, eyes: Tensor
+    model: Autoencoder, guesses: GuessSampler, eyes: Tensor
 ) -> None:
     vectors = model.encode(eyes).detach()
     assert torch.equal(draw(guesses, vectors, torch.zeros_like(vectors), eyes), vectors)
 
 
 def test_guesses_of_all_eyes_have_the_covariance_of_the_eyes(
-    model: Autoencoder, guesses: Guesses, eyes: Tensor
+    model: Autoencoder, guesses: GuessSampler, eyes: Tensor
 ) -> None:
     vectors = model.encode(eyes).detach()
     many, generator = vectors.repeat(400, 1), torch.Generator().manual_seed(0)
@@ -56,7 +56,7 @@ def test_guesses_of_all_eyes_have_the_covariance_of_the_eyes(
 
 @pytest.mark.parametrize(("certainty", "correlation"), [(1.0, 1.0), (0.64, 0.8), (0.0, 0.0)])
 def test_a_guess_follows_the_eye_as_far_as_it_is_certain(
-    model: Autoencoder, guesses: Guesses, eyes: Tensor, certainty: float, correlation: float
+    model: Autoencoder, guesses: GuessSampler, eyes: Tensor, certainty: float, correlation: float
 ) -> None:
     certain = copy.deepcopy(guesses)
     with torch.no_grad():
@@ -77,7 +77,7 @@ def test_a_face_unlike_all_others_is_unexplained_and_no_less() -> None:
     assert shares.tolist() == pytest.approx([1, 1, 1 - 2 / 42, 0])
 
 
-def test_a_dark_eye_is_less_certain(model: Autoencoder, guesses: Guesses, eyes: Tensor) -> None:
+def test_a_dark_eye_is_less_certain(model: Autoencoder, guesses: GuessSampler, eyes: Tensor) -> None:
     def certainty(shown: Tensor) -> float:
         with torch.no_grad():
             vectors = model.encode(shown)

@@ -1,4 +1,4 @@
-"""Train-serve gap: how the eye finder and the decode at a reduced scale change crops and faces.
+"""Parity of training and serving: how the eye finder and a decode at a reduced scale change crops and faces.
 
 On the same pixels and the same `Eye` both crop the same bytes (a test holds that). In serving the
 eye comes from a finder, not from a label, and a large JPEG is decoded at a part of its size; here
@@ -15,8 +15,9 @@ import numpy as np
 from tqdm import tqdm
 
 from service.inference.synthesizer import Synthesizer
+from service.vision import images
 from service.vision.eyes import CROP_PER_EYE_DISTANCE, Eye, EyeFinder, crop_eye, eyes_from_points
-from service.vision.images import Image, decode, encode, read_header
+from service.vision.images import Image, decode, read_header
 from service.vision.photo import Photo
 from training.data.photos import SourcePhoto
 from training.data.prepare import MAX_PIXELS, read_pixels
@@ -30,7 +31,7 @@ ENLARGED = 8
 
 
 @dataclass(frozen=True, slots=True)
-class TrainServeGap:
+class Parity:
     """Medians over labeled eyes; distances in eye distances, differences in levels of 255.
 
     eyes_found: part of the labeled eyes that the finder finds.
@@ -50,7 +51,7 @@ class TrainServeGap:
     face_by_decode: float
 
 
-def measure_gap(photos: Sequence[SourcePhoto], finder: EyeFinder, model: Path) -> TrainServeGap:
+def measure_parity(photos: Sequence[SourcePhoto], finder: EyeFinder, model: Path) -> Parity:
     """The parity of serving with training on labeled photos, faces drawn by the model's file.
 
     Raises:
@@ -78,7 +79,7 @@ def measure_gap(photos: Sequence[SourcePhoto], finder: EyeFinder, model: Path) -
     center, roll, size, crop, face = np.median(by_finder, axis=0).tolist()
     part_found = len(by_finder) / len(by_decode)
     decoded_crop, decoded_face = np.median(by_decode, axis=0).tolist()
-    return TrainServeGap(len(labeled), part_found, center, roll, size, crop, face, decoded_crop, decoded_face)
+    return Parity(len(labeled), part_found, center, roll, size, crop, face, decoded_crop, decoded_face)
 
 
 def _match(label: Eye, found: Sequence[Eye]) -> Eye | None:
@@ -100,7 +101,7 @@ def _by_finder(pixels: Image, label: Eye, found: Eye, draw: Synthesizer, eye_siz
 
 def _enlarge(pixels: Image) -> bytes:
     large = cv2.resize(pixels, None, fx=ENLARGED, fy=ENLARGED, interpolation=cv2.INTER_CUBIC)
-    return encode(np.asarray(large, dtype=np.uint8), "jpeg")
+    return images.encode(np.asarray(large, dtype=np.uint8), "jpeg")
 
 
 def _by_decode(enlarged: bytes, label: Eye, draw: Synthesizer, eye_size: int) -> tuple[float, float]:

@@ -16,7 +16,7 @@ from tests.fake_finders import tiny_finder
 from tests.fakes import tiny_model
 from training.data.photos import SourcePhoto, list_photos
 from training.errors import DataError
-from training.finder.end_to_end import render_codes, run_service
+from training.finder.serve import render_codes, run_service
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from training.finder.detector import (
+from training.finder.finder_model import (
     DISTANCE_UNIT_PX,
     MAPS,
     NUM_TARGETS,
