@@ -19,6 +19,8 @@ from training.data.splits import FinderSplit, split_with_calibration
 from training.errors import DataError
 from training.finder.labels import LabeledPhoto, read_picture
 
+Plane = NDArray[np.float32]
+
 TRAINED = (
     *("brick", "cell", "checkerboard", "colorwheel", "grass", "horse", "immunohistochemistry", "logo"),
     *("microaneurysms", "page", "retina", "rocket", "shepp_logan_phantom", "stereo_motorcycle"),
@@ -138,24 +140,14 @@ def _draw_shapes(picture: Image, rng: Rng) -> None:
         if kind == 0:
             cv2.circle(picture, at, size, color, thick, cv2.LINE_AA)
         elif kind == 1:
-            cv2.ellipse(
-                picture,
-                at,
-                (size, max(1, size // 2)),
-                rng.uniform(0, 180),
-                0,
-                360,
-                color,
-                thick,
-                cv2.LINE_AA,
-            )
+            axes, turn = (size, max(1, size // 2)), rng.uniform(0, 180)
+            cv2.ellipse(picture, at, axes, turn, 0, 360, color, thick, cv2.LINE_AA)
         elif kind == 2:
             end = tuple(int(value) for value in rng.integers(0, side, 2))
             cv2.line(picture, at, end, color, int(rng.integers(1, 9)), cv2.LINE_AA)
         else:
-            cv2.putText(
-                picture, chr(int(rng.integers(48, 123))), at, int(rng.integers(4)), size / 12, color, 2
-            )
+            letter, font = chr(int(rng.integers(48, 123))), int(rng.integers(4))
+            cv2.putText(picture, letter, at, font, size / 12, color, 2)
 
 
 def draw_round_object(picture: Image, rng: Rng, textures: Sequence[Image] = ()) -> None:
@@ -179,7 +171,7 @@ def draw_round_object(picture: Image, rng: Rng, textures: Sequence[Image] = ()) 
     picture[:] = (picture + (np.clip(drawn_HWC, 0, 255) - picture) * shown_HW).astype(np.uint8)
 
 
-def _axes(shape: tuple[int, ...], radius: float, rng: Rng) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _axes(shape: tuple[int, ...], radius: float, rng: Rng) -> tuple[Plane, Plane]:
     """How far each pixel is from a random center along two turned axes, in radii; one axis is shortened."""
     y_HW, x_HW = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
     y_HW -= float(rng.uniform(0, shape[0]))
@@ -189,13 +181,7 @@ def _axes(shape: tuple[int, ...], radius: float, rng: Rng) -> tuple[NDArray[np.f
     return (x_HW * cos + y_HW * sin) / radius, (y_HW * cos - x_HW * sin) / (radius * float(squash))
 
 
-def _rings(
-    along_HW: NDArray[np.float32],
-    across_HW: NDArray[np.float32],
-    edge: float,
-    rng: Rng,
-    textures: Sequence[Image],
-) -> NDArray[np.float32]:
+def _rings(along_HW: Plane, across_HW: Plane, edge: float, rng: Rng, textures: Sequence[Image]) -> Plane:
     """One to five rings, each of one color or texture, softly bounded, each within the one before."""
     gray, aside = rng.random() < 0.4, rng.random() < 0.5
     bounds = np.sort(rng.uniform(0.1, 0.97, int(rng.integers(0, 5))))[::-1]
@@ -211,7 +197,7 @@ def _rings(
     return rings_HWC
 
 
-def _filling(shape: tuple[int, ...], rng: Rng, gray: bool, textures: Sequence[Image]) -> NDArray[np.float32]:
+def _filling(shape: tuple[int, ...], rng: Rng, gray: bool, textures: Sequence[Image]) -> Plane:
     """H x W x 3 of one color, or, three times in ten, a part of a texture."""
     if textures and rng.random() < 0.3:
         whole = textures[int(rng.integers(len(textures)))]
@@ -224,13 +210,7 @@ def _filling(shape: tuple[int, ...], rng: Rng, gray: bool, textures: Sequence[Im
     return np.broadcast_to(color, (*shape, 3)).astype(np.float32)
 
 
-def _shine(
-    drawn_HWC: NDArray[np.float32],
-    along_HW: NDArray[np.float32],
-    across_HW: NDArray[np.float32],
-    edge: float,
-    rng: Rng,
-) -> None:
+def _shine(drawn_HWC: Plane, along_HW: Plane, across_HW: Plane, edge: float, rng: Rng) -> None:
     """One to three bright spots."""
     for _ in range(int(rng.integers(1, 4))):
         along, across = rng.uniform(-0.7, 0.7, 2)
@@ -239,7 +219,7 @@ def _shine(
         drawn_HWC += rng.uniform(60, 200) * np.clip((1 - reach_HW) * high / edge + 0.5, 0, 1)[..., None]
 
 
-def _grain(shape: tuple[int, ...], rng: Rng) -> NDArray[np.float32]:
+def _grain(shape: tuple[int, ...], rng: Rng) -> Plane:
     """Cloudy noise of some coarseness, mean 0, about -1 to 1."""
     cells = int(rng.integers(4, 80))
     coarse = rng.normal(0, 0.5, (cells, cells)).astype(np.float32)

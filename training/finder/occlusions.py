@@ -28,14 +28,14 @@ def cover_face(picture: Image, landmarks: Landmarks, rng: Rng) -> list[bool]:
         _fill(picture, landmarks, _hat_outline(rng), rng)
     if kind == "hand":
         _draw_fingers(picture, landmarks, rng)
-    if kind == "glasses":
-        _draw_glasses(picture, landmarks, rng, dark=False)
-    if kind == "dark glasses":
-        _draw_glasses(picture, landmarks, rng, dark=True)
+    if kind in ("glasses", "dark glasses"):
+        _draw_glasses(picture, landmarks, rng, dark=kind == "dark glasses")
     if kind == "patch":
         side = int(rng.integers(2))
-        radius = rng.uniform(0.3, 0.5) * _distance(landmarks)
-        _draw_patch(picture, landmarks[side], radius, _random_color(rng), rng)
+        radius, color = rng.uniform(0.3, 0.5) * _distance(landmarks), tuple(_random_color(rng).tolist())
+        axes = (max(1, round(radius)), max(1, round(radius * rng.uniform(0.7, 1.1))))
+        turn = rng.uniform(0, 90)
+        cv2.ellipse(picture, _pixel(landmarks[side]), axes, turn, 0, 360, color, -1, cv2.LINE_AA)
         return [side == 0, side == 1]
     return [kind == "dark glasses"] * 2
 
@@ -93,13 +93,11 @@ def _draw_loops(picture: Image, landmarks: Landmarks, outline: NDArray[np.float6
     """Two straps on each side, from the mask's upper and lower corner to the ear."""
     across, down = _face_axes(landmarks)
     distance, middle = _distance(landmarks), landmarks[:2].mean(0)
-    color = tuple(float(value) for value in _random_color(rng))
+    color = tuple(_random_color(rng).tolist())
     ear_x, ear_y = rng.uniform(1.05, 1.4), rng.uniform(-0.1, 0.5)
     for corner_x, corner_y in (*outline[1:3], *outline[-3:-1]):
         ends = ((corner_x, corner_y), (math.copysign(ear_x, corner_x), ear_y))
-        line = [
-            tuple(np.round(middle + distance * (x * across + y * down)).astype(int).tolist()) for x, y in ends
-        ]
+        line = [_pixel(middle + distance * (x * across + y * down)) for x, y in ends]
         cv2.line(picture, line[0], line[1], color, max(1, round(distance * 0.03)), cv2.LINE_AA)
 
 
@@ -157,31 +155,26 @@ def _draw_fingers(picture: Image, landmarks: Landmarks, rng: Rng) -> None:
         way = distance * rng.uniform(0.5, 1.0) * np.array([math.cos(angle), abs(math.sin(angle))])
         color = tuple(float(value) for value in np.clip(skin + rng.normal(0, 8), 0, 255))
         thick = max(1, round(distance * 0.27))
-        ends = [(round(float(x)), round(float(y))) for x, y in (start, start + way)]
-        cv2.line(picture, ends[0], ends[1], color, thick, cv2.LINE_AA)
+        cv2.line(picture, _pixel(start), _pixel(start + way), color, thick, cv2.LINE_AA)
 
 
 def _draw_glasses(picture: Image, landmarks: Landmarks, rng: Rng, *, dark: bool) -> None:
     distance = _distance(landmarks)
     color = tuple(float(value) for value in _random_color(rng) * (0.3 if dark else 1.0))
-    axes = tuple(
-        max(1, round(distance * part)) for part in (rng.uniform(0.32, 0.42), rng.uniform(0.24, 0.36))
-    )
+    parts = rng.uniform(0.32, 0.42), rng.uniform(0.24, 0.36)
+    axes = tuple(max(1, round(distance * part)) for part in parts)
     turn = math.degrees(math.atan2(*(landmarks[1] - landmarks[0])[::-1]))
     thick = -1 if dark else max(1, round(distance * rng.uniform(0.02, 0.07)))
     for eye in landmarks[:2]:
-        center = (round(float(eye[0])), round(float(eye[1])))
-        cv2.ellipse(picture, center, axes, turn, 0, 360, color, thick, cv2.LINE_AA)
+        cv2.ellipse(picture, _pixel(eye), axes, turn, 0, 360, color, thick, cv2.LINE_AA)
     across = (landmarks[1] - landmarks[0]) / 3
-    bridge = [tuple(round(float(value)) for value in landmarks[0] + across * step) for step in (1.1, 1.9)]
+    bridge = [_pixel(landmarks[0] + across * step) for step in (1.1, 1.9)]
     cv2.line(picture, bridge[0], bridge[1], color, max(1, abs(thick)), cv2.LINE_AA)
 
 
-def _draw_patch(picture: Image, at: Landmarks, radius: float, color: NDArray[np.float64], rng: Rng) -> None:
-    center = (round(float(at[0])), round(float(at[1])))
-    axes = (max(1, round(radius)), max(1, round(radius * rng.uniform(0.7, 1.1))))
-    fill = tuple(float(value) for value in color)
-    cv2.ellipse(picture, center, axes, rng.uniform(0, 90), 0, 360, fill, -1, cv2.LINE_AA)
+def _pixel(point: NDArray[np.floating]) -> tuple[int, int]:
+    x, y = point.tolist()
+    return round(x), round(y)
 
 
 def _box(picture: Image, at: Landmarks, reach: float) -> tuple[int, int, int, int]:

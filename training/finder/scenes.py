@@ -52,6 +52,17 @@ class EyeLabel:
     sure: bool
 
 
+def eye_labels(points: NDArray[np.floating], sure: Sequence[bool]) -> tuple[EyeLabel, EyeLabel]:
+    """The labels of a person's right and left eye, the first two of these points."""
+    dx, dy = (float(value) for value in points[1] - points[0])
+    distance, roll = math.hypot(dx, dy), math.atan2(dy, dx)
+    (x, y), (x2, y2) = points[:2].tolist()
+    return (
+        EyeLabel(x, y, distance, roll, left=False, sure=sure[0]),
+        EyeLabel(x2, y2, distance, roll, left=True, sure=sure[1]),
+    )
+
+
 class Scenes:
     """Scenes by their index, from labeled photos and from pictures without people."""
 
@@ -104,12 +115,10 @@ class Scenes:
         person = photo.people[rng.integers(len(photo.people))]
         if whole:
             scale = SIDE / max(photo.pixels.shape[:2]) * rng.uniform(0.8, 1.6)
+            center, at = np.array(photo.pixels.shape[1::-1]) / 2, rng.uniform(0.35, 0.65, 2) * SIDE
         else:
             low, high = (7.0, 90.0) if mode == "person" else (80.0, MAX_DISTANCE_PX)
             scale = math.exp(rng.uniform(math.log(low), math.log(high))) / max(person.distance, 1.0)
-        if whole:
-            center, at = np.array(photo.pixels.shape[1::-1]) / 2, rng.uniform(0.35, 0.65, 2) * SIDE
-        else:
             center = person.landmarks[int(rng.integers(2))]
             at = rng.uniform(0.06, 0.94, 2) * SIDE if mode == "person" else rng.uniform(0.15, 0.85, 2) * SIDE
         move = _similarity_transform(center, at, scale, _random_roll(rng), flip=bool(rng.random() < 0.5))
@@ -130,7 +139,7 @@ class Scenes:
                 person.landmarks[:2].mean(0), at, scale, turn, flip=bool(rng.random() < 0.5)
             )
             alpha = _cutout_mask(person.landmarks, move, rng)
-            eyes = [eye for eye in (_occluded_by(eye, alpha) for eye in eyes) if eye is not None]
+            eyes = [eye for eye in (_masked(eye, alpha, inside=False) for eye in eyes) if eye]
             x, y, width, height = cv2.boundingRect(alpha)
             here = slice(y, y + height), slice(x, x + width)
             pasted = canvas.copy()
@@ -139,7 +148,7 @@ class Scenes:
             new = _label(pasted, photo, move, rng)
             shown = alpha[here][..., None].astype(np.int16)
             canvas[here] = canvas[here] + (pasted[here].astype(np.int16) - canvas[here]) * shown // 255
-            eyes += [eye for eye in (_cropped_by(eye, alpha) for eye in new) if eye is not None]
+            eyes += [eye for eye in (_masked(eye, alpha, inside=True) for eye in new) if eye]
         return canvas, eyes
 
     def _draw_without_eyes(self, rng: Rng, canvas: Image) -> Image:
@@ -148,7 +157,7 @@ class Scenes:
         person = photo.people[rng.integers(len(photo.people))]
         distance = max(person.distance, 1.0)
         if rng.random() < 0.35 and len(photo.people) == 1:
-            body = _body_below_face(photo)
+            body = photo.pixels[int(person.landmarks[:2, 1].max() + 2.1 * person.distance) :]
             if min(body.shape[:2]) >= 24:
                 return random_crop(body, SIDE, rng)
         painted = photo.pixels.copy()
@@ -185,10 +194,8 @@ def _paste(canvas: Image, photo: Image, move: NDArray[np.float64], rng: Rng) -> 
         while shrink < 0.4 and min(photo.shape[:2]) > 32:  # by two goes ten times faster than by 2.01
             half = (photo.shape[1] // 2, photo.shape[0] // 2)
             even = photo[: 2 * half[1], : 2 * half[0]]
-            photo, shrink = (
-                np.asarray(cv2.resize(even, half, interpolation=cv2.INTER_AREA), np.uint8),
-                shrink * 2,
-            )
+            photo = np.asarray(cv2.resize(even, half, interpolation=cv2.INTER_AREA), np.uint8)
+            shrink *= 2
         photo = np.asarray(cv2.resize(photo, size, interpolation=cv2.INTER_AREA), np.uint8)
         ratio = np.array([whole[0] / size[0], whole[1] / size[1]])
         shift = move[:, :2] @ (ratio / 2 - 0.5)
@@ -209,14 +216,7 @@ def _label(picture: Image, photo: LabeledPhoto, move: NDArray[np.float64], rng: 
         if mirrored:
             points, sure = points[[1, 0, 2]], sure[::-1]
         gone = cover_face(picture, points, rng) if rng.random() < OCCLUSION_PROBABILITY else [False, False]
-        dx, dy = (float(value) for value in points[1] - points[0])
-        distance, roll = math.hypot(dx, dy), math.atan2(dy, dx)
-        for side in (0, 1):
-            if not gone[side]:
-                eye = EyeLabel(
-                    float(points[side, 0]), float(points[side, 1]), distance, roll, side == 1, sure[side]
-                )
-                eyes.append(_at_border(eye))
+        eyes += [_at_border(eye) for eye in eye_labels(points, sure) if not gone[eye.left]]
     return [
         eye
         for eye in eyes
@@ -245,32 +245,15 @@ def _cutout_mask(points: Landmarks, move: NDArray[np.float64], rng: Rng) -> NDAr
     return alpha
 
 
-def _mask_near(alpha: NDArray[np.uint8], eye: EyeLabel, reach: float) -> NDArray[np.uint8]:
+def _masked(eye: EyeLabel, alpha: NDArray[np.uint8], *, inside: bool) -> EyeLabel | None:
+    """The label of an eye that is seen inside of a mask alone, or outside of it alone.
+
+    None where it is not seen, not sure at the edge.
+    """
+    reach = 0.25 * eye.distance
     left, top = max(0, int(eye.x - reach)), max(0, int(eye.y - reach))
-    return (
-        alpha[top : int(eye.y + reach) + 1, left : int(eye.x + reach) + 1]
-        if min(eye.x, eye.y) > -reach
-        else alpha[:0]
-    )
-
-
-def _occluded_by(eye: EyeLabel, alpha: NDArray[np.uint8]) -> EyeLabel | None:
-    """The label after a person was pasted over: None if hidden, not sure if partly hidden."""
-    part = _mask_near(alpha, eye, 0.25 * eye.distance)
-    if not part.size or part.max() < 77:
-        return eye
-    return None if part.min() > 178 else replace(eye, sure=False)
-
-
-def _cropped_by(eye: EyeLabel, alpha: NDArray[np.uint8]) -> EyeLabel | None:
-    """The label of a pasted person: None outside of the mask, not sure at its edge."""
-    part = _mask_near(alpha, eye, 0.25 * eye.distance)
-    if not part.size or part.max() < 77:
-        return None
-    return eye if part.min() > 178 else replace(eye, sure=False)
-
-
-def _body_below_face(photo: LabeledPhoto) -> Image:
-    person = photo.people[0]
-    top = int(person.landmarks[:2, 1].max() + 2.1 * person.distance)
-    return photo.pixels[top:] if top < photo.pixels.shape[0] else photo.pixels[:0]
+    part = alpha[top : int(eye.y + reach) + 1, left : int(eye.x + reach) + 1]
+    near = min(eye.x, eye.y) > -reach and part.size > 0 and part.max() >= 77
+    if near and part.min() <= 178:
+        return replace(eye, sure=False)
+    return eye if near == inside else None

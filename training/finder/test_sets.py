@@ -6,13 +6,12 @@ Everything random is seeded by the picture's number.
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from service.vision.images import Image
 from training.data.augmentation import Rng, adjust_tone
@@ -20,7 +19,7 @@ from training.data.splits import FinderSplit
 from training.finder.labels import LabeledPhoto, Person
 from training.finder.negatives import MEASURED, from_folder, packaged, parts_without_people
 from training.finder.occlusions import cover_with_mask, paint_over_eyes
-from training.finder.scenes import EyeLabel
+from training.finder.scenes import EyeLabel, eye_labels
 
 FRONTAL_PX = 48
 SMALL_PX = (20, 48)
@@ -55,14 +54,15 @@ def people_examples(photos: Sequence[LabeledPhoto]) -> Iterator[Example]:
     for number, photo in enumerate(photos):
         rng = np.random.default_rng((1, number))
         if len(photo.people) > 1 or photo.kind == "several-faces":
-            yield _example("several", photo.pixels, photo.people, smallest=SMALLEST_DISTANCE_PX)
+            yield Example("several", photo.pixels, _large_ones(_eyes_of(photo.people)))
             continue
         (person,) = photo.people
         kind = {"other": "frontal", "face": "frontal", "dark": "frontal"}.get(photo.kind, photo.kind)
         if kind != "frontal":
-            yield _example("masked" if kind == "masked" else f"{kind} as it is", photo.pixels, photo.people)
+            name = "masked" if kind == "masked" else f"{kind} as it is"
+            yield Example(name, photo.pixels, _eyes_of(photo.people))
         elif person.face_px >= FRONTAL_PX:
-            yield _example("frontal", photo.pixels, photo.people)
+            yield Example("frontal", photo.pixels, _eyes_of(photo.people))
             yield from _degraded_examples(photo.pixels, person, rng)
 
 
@@ -82,8 +82,8 @@ def composed_crowds(photos: Sequence[LabeledPhoto]) -> Iterator[Example]:
             small = cv2.resize(photo.pixels, size, interpolation=cv2.INTER_AREA)
             wall[y : y + size[1], x : x + size[0]] = small
             points = (person.landmarks + 0.5) * (np.array(size) / (width, height)) - 0.5 + (x, y)
-            eyes += _eyes(points, person.sure, SMALLEST_DISTANCE_PX)
-        yield Example("several, put together", wall, tuple(eyes))
+            eyes += eye_labels(points, person.sure)
+        yield Example("several, put together", wall, _large_ones(eyes))
 
 
 def cat_examples() -> list[Example]:
@@ -97,24 +97,20 @@ def cat_examples() -> list[Example]:
 def _degraded_examples(photo: Image, person: Person, rng: Rng) -> Iterator[Example]:
     degrees = float(rng.choice([-1, 1]) * rng.choice([15, 30, 45]))
     yield _rotated_and_scaled("tilted", photo, person, scale=1.0, degrees=degrees)
-    dark = adjust_tone(photo, gain=rng.uniform(0.1, 0.2))
-    yield _example("dark", dark, (person,))
-    yield _rotated_and_scaled(
-        "small", photo, person, scale=rng.uniform(*SMALL_PX) / person.face_px, degrees=0.0
-    )
+    eyes = _eyes_of((person,))
+    yield Example("dark", adjust_tone(photo, gain=rng.uniform(0.1, 0.2)), eyes)
+    scale = rng.uniform(*SMALL_PX) / person.face_px
+    yield _rotated_and_scaled("small", photo, person, scale=scale, degrees=0.0)
     masked = photo.copy()
     cover_with_mask(masked, person.landmarks, rng)
-    yield _example("masked, drawn", masked, (person,))
+    yield Example("masked, drawn", masked, eyes)
     side = int(rng.integers(2))
     if person.sure[side]:
         yield _close_up(photo, person, side, rng.uniform(0.62, 1.1))
 
 
 def negative_examples(
-    photos: Sequence[LabeledPhoto],
-    *,
-    names: Sequence[str] = MEASURED,
-    num_crops_each: int = NUM_CROPS_EACH,
+    photos: Sequence[LabeledPhoto], *, names: Sequence[str] = MEASURED, num_crops_each: int = NUM_CROPS_EACH
 ) -> Iterator[Example]:
     """Parts of packaged pictures, parts of photos beside their people, and photos without their eyes."""
     rng = np.random.default_rng(2)
@@ -130,11 +126,7 @@ def negative_examples(
 
 
 def folder_negatives(folder: Path, split: FinderSplit) -> list[Example]:
-    """One split of a folder's pictures of no people: each whole, and a square of it.
-
-    Raises:
-        DataError: the folder holds no pictures, or one of them cannot be read.
-    """
+    """One split of a folder's pictures of no people: each whole, and a square of it."""
     rng = np.random.default_rng(5)
     shown = (
         each for picture in from_folder(folder, split) for each in (picture, _random_square(picture, rng))
@@ -149,17 +141,13 @@ def _random_square(picture: Image, rng: Rng) -> Image:
     return np.ascontiguousarray(picture[top : top + side, left : left + side])
 
 
-def _example(kind: str, picture: Image, people: Sequence[Person], smallest: float = 0.0) -> Example:
-    eyes = [eye for person in people for eye in _eyes(person.landmarks, person.sure, smallest)]
-    return Example(kind, picture, tuple(eyes))
+def _eyes_of(people: Iterable[Person]) -> tuple[EyeLabel, ...]:
+    return tuple(eye for person in people for eye in eye_labels(person.landmarks, person.sure))
 
 
-def _eyes(points: NDArray[np.floating], sure: tuple[bool, bool], smallest: float = 0.0) -> Iterator[EyeLabel]:
-    dx, dy = (float(value) for value in points[1] - points[0])
-    distance, roll = math.hypot(dx, dy), math.atan2(dy, dx)
-    for side in (0, 1):
-        x, y = (float(value) for value in points[side])
-        yield EyeLabel(x, y, distance, roll, side == 1, sure[side] and distance >= smallest)
+def _large_ones(eyes: Iterable[EyeLabel]) -> tuple[EyeLabel, ...]:
+    """The eyes of several people, not sure where they are too near each other."""
+    return tuple(replace(eye, sure=eye.sure and eye.distance >= SMALLEST_DISTANCE_PX) for eye in eyes)
 
 
 def _rotated_and_scaled(kind: str, photo: Image, person: Person, *, scale: float, degrees: float) -> Example:
@@ -174,7 +162,7 @@ def _rotated_and_scaled(kind: str, photo: Image, person: Person, *, scale: float
     shrunk = cv2.resize(turned, small, interpolation=cv2.INTER_AREA) if scale != 1.0 else turned
     ratio = np.array(small) / size
     points = (person.landmarks @ turn[:, :2].T + turn[:, 2] + 0.5) * ratio - 0.5
-    return Example(kind, np.asarray(shrunk, dtype=np.uint8), tuple(_eyes(points, person.sure)))
+    return Example(kind, np.asarray(shrunk, dtype=np.uint8), eye_labels(points, person.sure))
 
 
 def _close_up(photo: Image, person: Person, side: int, per_distance: float) -> Example:
@@ -187,4 +175,4 @@ def _close_up(photo: Image, person: Person, side: int, per_distance: float) -> E
     enlarged = cv2.resize(square, None, fx=grow, fy=grow, interpolation=cv2.INTER_CUBIC)
     points = (person.landmarks - (x - half, y - half) + 0.5) * (enlarged.shape[0] / square.shape[0]) - 0.5
     sure = side == 0 and person.sure[0], side == 1 and person.sure[1]
-    return Example("close-up", np.asarray(enlarged, dtype=np.uint8), tuple(_eyes(points, sure)))
+    return Example("close-up", np.asarray(enlarged, dtype=np.uint8), eye_labels(points, sure))

@@ -16,9 +16,8 @@ from training.finder.scenes import (
     SIDE,
     EyeLabel,
     Scenes,
-    _cropped_by,
     _label,
-    _occluded_by,
+    _masked,
     _paste,
     _similarity_transform,
 )
@@ -98,13 +97,14 @@ def test_an_eye_that_is_covered_has_no_label(monkeypatch: pytest.MonkeyPatch) ->
 def test_an_eye_behind_another_person_has_no_label_and_one_at_the_edge_is_not_sure() -> None:
     eye = EyeLabel(100, 100, 40, 0.0, False, True)
     mask = np.zeros((SIDE, SIDE), np.uint8)
-    assert _occluded_by(eye, mask) == eye
-    assert _cropped_by(eye, mask) is None
+    assert _masked(eye, mask, inside=False) == eye
+    assert _masked(eye, mask, inside=True) is None
     mask[:, 100:] = 255
-    assert _occluded_by(eye, mask) == _cropped_by(eye, mask) == replace(eye, sure=False)
+    for inside in (False, True):
+        assert _masked(eye, mask, inside=inside) == replace(eye, sure=False)
     mask[:] = 255
-    assert _occluded_by(eye, mask) is None
-    assert _cropped_by(eye, mask) == eye
+    assert _masked(eye, mask, inside=False) is None
+    assert _masked(eye, mask, inside=True) == eye
 
 
 def test_rare_kinds_are_sampled_more_often() -> None:
