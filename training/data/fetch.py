@@ -49,7 +49,7 @@ def fetch_photos(table: Path, folder: Path) -> dict[str, str]:
 def _fetch(client: httpx.Client, folder: Path, row: Mapping[str, str]) -> str | None:
     """Fetches one photo; returns why it could not be had."""
     path = folder / row["file"]
-    if path.exists() and _sha256(path.read_bytes()) == row["sha256"]:
+    if path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() == row["sha256"]:
         return None
     photo = bytearray()
     try:
@@ -61,11 +61,7 @@ def _fetch(client: httpx.Client, folder: Path, row: Mapping[str, str]) -> str | 
                     return f"longer than {MAX_BYTES} bytes"
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         return str(error) or type(error).__name__
-    if _sha256(photo) != row["sha256"]:
+    if hashlib.sha256(photo).hexdigest() != row["sha256"]:
         return "other bytes than the table's SHA-256 says"
     write_atomically(path, lambda file: file.write(photo))
     return None
-
-
-def _sha256(data: bytes | bytearray) -> str:
-    return hashlib.sha256(data).hexdigest()

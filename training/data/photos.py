@@ -64,9 +64,7 @@ def find_layout(source: Path) -> Literal["csv", "folder", "celeba"]:
     if source.is_file():
         return "csv"
     if not source.is_dir():
-        raise DataError(
-            f"{source} does not exist: expected a labeled CSV, a folder of photos, or CelebA's folder"
-        )
+        raise DataError(f"{source} does not exist; expected a CSV, a folder of photos, or CelebA's folder")
     return "celeba" if all((source / name).is_file() for name in CELEBA_FILES) else "folder"
 
 
@@ -98,10 +96,10 @@ def list_photos(
         if not photos:
             wanted, found = ", ".join(sorted(licences)), ", ".join(there)
             raise DataError(f"{source} holds no photos under the license {wanted}, only under {found}")
-    if limit is not None and limit < len(photos):
-        chosen = sorted(photos, key=lambda photo: hash_fraction(photo.file, seed))[:limit]
-        names = {photo.file for photo in chosen}
-        photos = [photo for photo in photos if photo.file in names]
+    if limit is not None:
+        by_hash = sorted(photos, key=lambda photo: hash_fraction(photo.file, seed))
+        chosen = {photo.file for photo in by_hash[:limit]}
+        photos = [photo for photo in photos if photo.file in chosen]
     return photos
 
 
@@ -113,7 +111,12 @@ def from_csv(path: Path) -> Iterator[SourcePhoto]:
     """
     folder = path.with_suffix("") if path.with_suffix("").is_dir() else path.parent
     for row in read_table(path, CSV_COLUMNS):
-        yield _photo_of_row(row, folder, path.stem)
+        file, source = row["file"], row.get("source") or path.stem
+        spread, ai_made = read_number(row.get("label_spread"), file), row.get("ai_made") == "1"
+        split, licence, person, eyes = read_split(row), read_licence(row), read_person(row), _read_eyes(row)
+        yield SourcePhoto(
+            folder / file, file, split, source, licence, person, eyes, label_spread=spread, ai_made=ai_made
+        )
 
 
 def read_table(path: Path, columns: Collection[str]) -> Iterator[dict[str, str]]:
@@ -136,18 +139,14 @@ def read_table(path: Path, columns: Collection[str]) -> Iterator[dict[str, str]]
         raise DataError(f"{path} is no CSV in UTF-8: {error}") from error
 
 
-def _photo_of_row(row: dict[str, str], folder: Path, name: str) -> SourcePhoto:
-    return SourcePhoto(
-        path=folder / row["file"],
-        file=row["file"],
-        split=read_split(row),
-        source=row.get("source") or name,
-        licence=row.get("licence") or "unstated",
-        person=row.get("person") or row["file"],
-        eyes=_read_eyes(row),
-        label_spread=read_number(row.get("label_spread"), row["file"]),
-        ai_made=row.get("ai_made") == "1",
-    )
+def read_person(row: Mapping[str, str]) -> str:
+    """Who a row says is shown; the file stands for somebody without a name."""
+    return row.get("person") or row["file"]
+
+
+def read_licence(row: Mapping[str, str]) -> str:
+    """The license that a row names."""
+    return row.get("licence") or "unstated"
 
 
 def read_split(row: Mapping[str, str]) -> Split:
@@ -222,9 +221,8 @@ def from_celeba(folder: Path) -> Iterator[SourcePhoto]:
         person = persons[file][0] if file in persons else file
         split = CELEBA_SPLITS[parts[file][0]]
         eyes = _read_eyes({"file": file, **points})
-        yield SourcePhoto(
-            folder / "img_align_celeba" / file, file, split, "celeba", "non-commercial", person, eyes
-        )
+        path = folder / "img_align_celeba" / file
+        yield SourcePhoto(path, file, split, "celeba", "non-commercial", person, eyes)
 
 
 def _named_lines(path: Path) -> Iterator[tuple[str, tuple[str, ...]]]:

@@ -8,47 +8,20 @@ the crops in both cases.
 import hashlib
 import math
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 from tqdm import tqdm
 
 from service.errors import ImageError
-from service.inference.haar import HaarEyeFinder
 from service.vision.eyes import CROP_VERSION, Eye, EyeFinder, crop_eye, eyes_from_points
 from service.vision.images import Image, decode, read_header
-from training.data.face_alignment import (
-    EYE_SIZE,
-    FACE_FRAME_VERSION,
-    FACE_SIZE,
-    MAX_FRACTION_OUTSIDE,
-    WIDE_SIZE,
-    align_face,
-)
+from training.data import face_alignment, filters, store
 from training.data.face_parts import locate_part
-from training.data.filters import (
-    FILTER_VERSION,
-    MAX_LABEL_SPREAD,
-    MIN_COLORFULNESS,
-    MIN_EYE_DISTANCE_PX,
-    MIN_SHARPNESS,
-    colorfulness,
-    sharpness,
-    usable_eyes,
-)
 from training.data.photos import Layout, SourcePhoto, find_layout, list_photos, read_photo
-from training.data.store import (
-    PROGRESS,
-    Manifest,
-    Pair,
-    PairsSettings,
-    PairsWriter,
-    Part,
-    read_manifest,
-    refuse_change,
-)
+from training.data.store import Manifest, Pair, PairsSettings, PairsWriter, Part
 from training.errors import DataError
 
 Rejection = Literal[
@@ -86,9 +59,9 @@ class PrepareSettings:
     licences: tuple[str, ...] = ()
     dev_part: float = 0.05
     seed: int = 0
-    eye_size: int = EYE_SIZE
-    wide_size: int = WIDE_SIZE
-    face_size: int = FACE_SIZE
+    eye_size: int = face_alignment.EYE_SIZE
+    wide_size: int = face_alignment.WIDE_SIZE
+    face_size: int = face_alignment.FACE_SIZE
     part: Part = "eye"
     chunk: int = 128
 
@@ -96,11 +69,7 @@ class PrepareSettings:
 def prepare(settings: PrepareSettings, *, finder: EyeFinder | None = None) -> Manifest:
     """Makes or completes the folder `settings.out`, and returns its manifest.
 
-    `finder` gives the points of photos without labels, the Haar finder if none is given. A complete
-    folder is left as it is.
-
-    Raises:
-        DataError: the source cannot be used, or the folder is of other photos or settings.
+    `finder` gives the points of photos without labels. A complete folder is left as it is.
     """
     layout = find_layout(settings.source) if settings.layout == "auto" else settings.layout
     photos = list_photos(
@@ -109,18 +78,17 @@ def prepare(settings: PrepareSettings, *, finder: EyeFinder | None = None) -> Ma
     )  # fmt: skip
     if not any(photo.path.is_file() for photo in photos):
         raise DataError(f"none of the {len(photos)} photos is there; the first were {photos[0].path}")
-    if not all(photo.labeled for photo in photos):
-        finder = finder or HaarEyeFinder()
     wanted = _settings_of(settings, layout, photos, finder)
-    manifest = read_manifest(settings.out)
+    manifest = store.read_manifest(settings.out)
     if manifest is not None:
-        refuse_change(manifest["settings"], wanted, settings.out)
-        (settings.out / PROGRESS).unlink(missing_ok=True)
-        _say(f"{settings.out} is complete with {manifest['num_rows']} rows: nothing to do")
+        store.refuse_change(manifest["settings"], wanted, settings.out)
+        (settings.out / store.PROGRESS).unlink(missing_ok=True)
+        print(f"{settings.out} is complete with {manifest['num_rows']} rows: nothing to do", file=sys.stderr)
         return manifest
     folder = PairsWriter(settings.out, wanted)
     if folder.num_photos:
-        _say(f"{settings.out}: going on after {folder.num_photos} of {len(photos)} photos")
+        done = f"{folder.num_photos} of {len(photos)} photos"
+        print(f"{settings.out}: going on after {done}", file=sys.stderr)
     _fill(folder, photos, settings, finder)
     return folder.finish()
 
@@ -138,7 +106,7 @@ def _fill(
                 for photo, reason in zip(chunk, made, strict=True)
                 if not isinstance(reason, Pair)
             ]
-            folder.add(len(chunk), [pair for pair in made if isinstance(pair, Pair)], rejected)
+            folder.add([pair for pair in made if isinstance(pair, Pair)], rejected)
             bar.update(len(chunk))
 
 
@@ -146,7 +114,7 @@ def make_pair(
     photo: SourcePhoto, settings: PrepareSettings, finder: EyeFinder | None = None
 ) -> Pair | Rejection:
     """The pair of one photo, or why there is none."""
-    if photo.label_spread is not None and photo.label_spread > MAX_LABEL_SPREAD:
+    if photo.label_spread is not None and photo.label_spread > filters.MAX_LABEL_SPREAD:
         return "inconsistent_label"
     if photo.labeled and photo.eyes is None:
         return "no_eye"
@@ -175,16 +143,17 @@ def crop_pair(
     if not all(0 <= eye.x < width and 0 <= eye.y < height for eye in eyes):
         return "outside_photo"
     distance_px = math.hypot(left.x - right.x, left.y - right.y)
-    if distance_px < MIN_EYE_DISTANCE_PX:
+    if distance_px < filters.MIN_EYE_DISTANCE_PX:
         return "too_small"
-    face, outside = align_face(pixels, (right.x, right.y), (left.x, left.y), settings.face_size)
-    if outside > MAX_FRACTION_OUTSIDE:
+    centers = (right.x, right.y), (left.x, left.y)
+    face, outside = face_alignment.align_face(pixels, *centers, settings.face_size)
+    if outside > face_alignment.MAX_FRACTION_OUTSIDE:
         return "outside_photo"
-    if sharpness(face) < MIN_SHARPNESS:
+    if filters.sharpness(face) < filters.MIN_SHARPNESS:
         return "blurred"
     size, wide = settings.eye_size, settings.wide_size
     eyes_EHWC = np.stack([crop_eye(pixels, eye, size) for eye in eyes])
-    right_ok, left_ok = usable_eyes(face, eyes_EHWC)
+    right_ok, left_ok = filters.usable_eyes(face, eyes_EHWC)
     if not (right_ok or left_ok):
         return "eyes_occluded"
     shown = eyes_EHWC
@@ -194,7 +163,7 @@ def crop_pair(
     wide_EHWC = np.stack([crop_eye(pixels, eye, wide, context=wide / size) for eye in eyes])
     row = (
         *(photo.file, photo.split, photo.source, photo.licence, photo.person),
-        *(f"{colorfulness(face) < MIN_COLORFULNESS:d}", f"{photo.ai_made:d}"),
+        *(f"{filters.colorfulness(face) < filters.MIN_COLORFULNESS:d}", f"{photo.ai_made:d}"),
         *(f"{distance_px:.2f}", f"{right_ok:d}", f"{left_ok:d}"),
     )
     return Pair(face, shown, wide_EHWC, row)
@@ -217,23 +186,14 @@ def _settings_of(
     for photo in photos:
         size = photo.path.stat().st_size if photo.path.is_file() else None
         digest.update(repr((replace(photo, path=Path()), size)).encode())
-    return {
+    asked = {key: each for key, each in asdict(settings).items() if key not in ("out", "licences", "chunk")}
+    found = {
         "layout": layout,
         "source": settings.source.resolve().name,
         "points": "labels" if all(photo.labeled for photo in photos) else type(finder).__name__,
-        "part": settings.part,
-        "limit": settings.limit,
-        "dev_part": settings.dev_part,
-        "seed": settings.seed,
-        "eye_size": settings.eye_size,
-        "wide_size": settings.wide_size,
-        "face_size": settings.face_size,
-        "face_frame_version": FACE_FRAME_VERSION,
+        "face_frame_version": face_alignment.FACE_FRAME_VERSION,
         "crop_version": CROP_VERSION,
-        "filter_version": FILTER_VERSION,
+        "filter_version": filters.FILTER_VERSION,
         "fingerprint": digest.hexdigest(),
     }
-
-
-def _say(sentence: str) -> None:
-    print(sentence, file=sys.stderr)
+    return cast(PairsSettings, asked | found)

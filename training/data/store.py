@@ -20,7 +20,7 @@ import io
 import json
 import tokenize
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NotRequired, TypedDict, TypeVar, cast
@@ -163,10 +163,8 @@ def _open_array(path: Path, shape: tuple[int, ...]) -> Image:
     except (OSError, ValueError, tokenize.TokenError, RecursionError) as error:
         raise DataError(f"{path} cannot be read ({error}): remove the folder and prepare it anew") from error
     if array.shape != shape or array.dtype != np.uint8:
-        raise DataError(
-            f"{path} holds {array.shape} of {array.dtype}, the manifest says {shape} of uint8: "
-            "prepare it anew"
-        )
+        found = f"{array.shape} of {array.dtype}"
+        raise DataError(f"{path} holds {found}, the manifest says {shape} of uint8: prepare it anew")
     return cast(Image, array)
 
 
@@ -180,18 +178,11 @@ def _read_rows(path: Path) -> NDArray[np.void]:
 
 
 def _read_column(path: Path, table: list[dict[str, str]], name: str) -> NDArray[np.generic]:
-    values = []
-    for line, row in enumerate(table, 2):
-        try:
-            values.append(_VALUES[ROW_COLUMNS[name]](row[name]))
-        except ValueError as error:
-            raise DataError(
-                f"line {line} of {path} has {row[name]!r} as {name}: prepare the folder anew"
-            ) from error
-    return np.array(values).astype(ROW_COLUMNS[name])
-
-
-_VALUES: dict[str, Callable[[str], object]] = {"U": str, "f4": float, "?": ("0", "1").index}
+    cells, kind = np.array([row[name] for row in table], "U"), ROW_COLUMNS[name]
+    try:
+        return cells if kind == "U" else cells.astype("f8").astype(kind)
+    except ValueError as error:
+        raise DataError(f"{path} has a wrong {name} ({error}): prepare the folder anew") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,17 +229,14 @@ class PairsWriter:
         """How many photos are done, taken or rejected."""
         return self._progress["num_photos"]
 
-    def add(self, num_photos: int, pairs: list[Pair], rejected: list[tuple[str, ...]]) -> None:
-        """Adds what the next `num_photos` photos gave; once this returns, no kill undoes it."""
-        assert len(pairs) + len(rejected) == num_photos
+    def add(self, pairs: list[Pair], rejected: list[tuple[str, ...]]) -> None:
+        """Adds what the next photos gave; once this returns, no kill undoes it."""
         added = {"rows.csv": _csv_bytes([pair.row for pair in pairs]), "rejected.csv": _csv_bytes(rejected)}
-        for (name, shape), field in zip(self._shapes.items(), ("face", "eyes", "eyes_wide"), strict=True):
-            arrays = [getattr(pair, field) for pair in pairs]
-            assert all(array.shape == shape and array.dtype == np.uint8 for array in arrays)
-            added[f"{name}.npy"] = b"".join(array.tobytes() for array in arrays)
+        for name, field in zip(ARRAYS, ("face", "eyes", "eyes_wide"), strict=True):
+            added[f"{name}.npy"] = b"".join(getattr(pair, field).tobytes() for pair in pairs)
         self._progress = {
             "settings": self._progress["settings"],
-            "num_photos": self._progress["num_photos"] + num_photos,
+            "num_photos": self._progress["num_photos"] + len(pairs) + len(rejected),
             "num_rows": self._progress["num_rows"] + len(pairs),
             "file_bytes": {name: append_bytes(self._out / name, data) for name, data in added.items()},
         }
@@ -275,10 +263,7 @@ def refuse_change(found: PairsSettings, wanted: PairsSettings, out: Path) -> Non
         f"{key} was {before.get(key)!r}, is {now[key]!r}" for key in now if before.get(key) != now[key]
     ]
     if changed:
-        raise DataError(
-            f"{out} was made from other photos or settings ({'; '.join(changed)}): "
-            "name another folder, or remove this one"
-        )
+        raise DataError(f"{out} was made from other photos or settings ({'; '.join(changed)}): name another")
 
 
 def _read_progress(out: Path, settings: PairsSettings) -> Progress:

@@ -18,7 +18,16 @@ from numpy.typing import NDArray
 from service.vision.images import Image
 from training.data.face_alignment import EYE_DISTANCE, RIGHT_EYE_AT
 from training.data.face_parts import PART_POSITIONS
-from training.data.photos import CSV_COLUMNS, read_number, read_photo, read_point, read_split, read_table
+from training.data.photos import (
+    CSV_COLUMNS,
+    read_licence,
+    read_number,
+    read_person,
+    read_photo,
+    read_point,
+    read_split,
+    read_table,
+)
 from training.data.splits import FinderSplit, split_with_calibration
 from training.errors import DataError
 
@@ -104,8 +113,8 @@ def load_photos(
         chosen = [
             group
             for group in grouped
-            if _furthest(splits[_person_of(row)] for row in group) == split
-            and (not licences or all(_licence_of(row) in licences for row in group))
+            if _furthest(splits[read_person(row)] for row in group) == split
+            and (not licences or all(read_licence(row) in licences for row in group))
         ]
         complete = (group for group in chosen[:limit] if all(row["right_eye_x"] for row in group))
         photos += [_read_photo(data / name, group, measured) for group in complete]
@@ -116,7 +125,7 @@ def _split_people(tables: Mapping[str, Sequence[Row]]) -> dict[str, FinderSplit]
     """Everybody's split; whom one table holds out is held out of all."""
     splits: dict[str, FinderSplit] = {}
     for name, rows in tables.items():
-        named = [(_person_of(row), read_split(row)) for row in rows]
+        named = [(read_person(row), read_split(row)) for row in rows]
         of_table = split_with_calibration(
             named, dev_part=DEV_PART[name], calibration_part=CALIBRATION_PART[name]
         )
@@ -129,19 +138,11 @@ def _furthest(splits: Iterable[FinderSplit]) -> FinderSplit:
     return max(splits, key=get_args(FinderSplit).index)
 
 
-def _person_of(row: Row) -> str:
-    return row.get("person") or row["file"]
-
-
-def _licence_of(row: Row) -> str:
-    return row.get("licence") or "unstated"
-
-
 def _read_photo(folder: Path, rows: Sequence[Row], measured: bool) -> LabeledPhoto:
     file = rows[0]["file"]
     kind = "several-faces" if len(rows) > 1 else rows[0].get("kind") or "face"
     people = tuple(_read_person(row, measured) for row in rows)
-    return LabeledPhoto(file, kind, read_picture(folder / file), people, _licence_of(rows[0]))
+    return LabeledPhoto(file, kind, read_picture(folder / file), people, read_licence(rows[0]))
 
 
 def read_picture(path: Path) -> Image:
@@ -166,11 +167,9 @@ def _read_person(row: Row, measured: bool) -> Person:
     points = np.array([right, left, read_point(row, "nose") or _usual_nose(right, left)], np.float32)
     distance = math.dist(right, left)
     face_px = read_number(row.get("face_w"), row["file"]) or FACE_PER_EYE_DISTANCE * distance
-    allowed = (
-        MAX_EVALUATION_SPREAD
-        if measured
-        else MAX_TRAINING_SPREAD_BY_KIND.get(row.get("kind", ""), MAX_TRAINING_SPREAD)
-    )
+    allowed = MAX_TRAINING_SPREAD_BY_KIND.get(row.get("kind", ""), MAX_TRAINING_SPREAD)
+    if measured:
+        allowed = MAX_EVALUATION_SPREAD
     spread = read_number(row.get("label_spread"), row["file"])
     # An empty cell: labeled once only, with nothing to compare. No such column: all labels are exact.
     agreed = "label_spread" not in row or (spread is not None and spread <= allowed)

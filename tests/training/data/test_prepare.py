@@ -203,13 +203,11 @@ def test_a_photo_of_a_folder_needs_both_eyes(tmp_path: Path, num_eyes: int, reas
     assert manifest["rejected_by_reason"] == {reason: 1}
 
 
-def test_a_folder_without_a_finder_is_looked_at_by_haar_and_by_the_same_eyes_as_in_serving(
-    tmp_path: Path,
-) -> None:
+def test_a_folder_is_looked_at_by_the_same_eyes_as_in_serving(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "astronaut.png").write_bytes(encode(astronaut(), "png"))
     (tmp_path / "photos" / "sky.png").write_bytes(encode(np.full((200, 200, 3), 180, np.uint8), "png"))
-    manifest = prepare(PrepareSettings(tmp_path / "photos", tmp_path / "out"))
+    manifest = prepare(PrepareSettings(tmp_path / "photos", tmp_path / "out"), finder=HaarEyeFinder())
     assert manifest["settings"]["points"] == "HaarEyeFinder"
     assert manifest["rejected_by_reason"] == {"no_eye": 1}
     expected = [crop_eye(astronaut(), eye, 64) for eye in HaarEyeFinder().detect(astronaut()).eyes]
