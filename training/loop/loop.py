@@ -6,7 +6,6 @@ changes is in its `TrainState`. SIGTERM and Ctrl-C save one first.
 
 import copy
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -124,10 +123,6 @@ def run_loop(
 def _noted_signals() -> Iterator[list[int]]:
     """The numbers of SIGTERM and SIGINT as they come, which end nothing here; a second one acts as before."""
     came: list[int] = []
-    if threading.current_thread() is not threading.main_thread():  # only that one gets signals
-        yield came
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
     def note(number: int, _: object) -> None:
         came.append(number)
@@ -137,8 +132,7 @@ def _noted_signals() -> Iterator[list[int]]:
         for number, handler in before.items():
             signal.signal(number, handler)
 
-    for number in before:
-        signal.signal(number, note)
+    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield came
     finally:
@@ -157,9 +151,6 @@ def train_network(
 
     `batches` answers the batches from a step on; `loss` takes the model and the parts of one, and answers a
     sum to minimize and its terms. A run of another recipe or `described` otherwise is not gone on with.
-
-    Raises:
-        RunConflict: the folder holds another run; the length may differ.
     """
     claim(output.folder, {"recipe": asdict(schedule), **described})
     state = begin(model, schedule, output)

@@ -8,6 +8,7 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from torch import Tensor
 
 from training.data.files import write_atomically
@@ -46,10 +47,10 @@ def claim(folder: Path, description: Mapping[str, Any], **of_this_start: str) ->
                     f"{folder} holds a run with another {key}: {earlier.get(key)}, now {value}. "
                     "Choose another folder, or remove it to begin anew"
                 )
-    if is_finished(folder, described["recipe"]["num_steps"]):
-        return
-    facts = {**described, **of_this_start, "commit": commit_hash()}
-    write_atomically(path, json.dumps(facts, indent=1) + "\n")
+    state = checkpoints.load(folder)
+    if state is None or state["step"] < described["recipe"]["num_steps"]:
+        facts = {**described, **of_this_start, "commit": commit_hash()}
+        write_atomically(path, json.dumps(facts, indent=1) + "\n")
 
 
 def read_description(folder: Path) -> dict[str, Any]:
@@ -67,12 +68,6 @@ def read_description(folder: Path) -> dict[str, Any]:
     except (ValueError, TypeError, RecursionError) as error:
         raise RunError(f"{path} is damaged ({error}): remove the folder to begin anew") from error
     return described
-
-
-def is_finished(folder: Path, num_steps: int) -> bool:
-    """Whether the run's checkpoint has come to that step."""
-    state = checkpoints.load(folder)
-    return state is not None and state["step"] >= num_steps
 
 
 class StatsWriter:
@@ -119,13 +114,10 @@ def read_stats(folder: Path) -> Iterator[dict[str, float]]:
             if not text.endswith(b"\n"):
                 return
             try:
-                line: dict[str, float] = json.loads(text)
-                is_whole = all(isinstance(line[name], int | float) for name in ("step", *line))
-            except (ValueError, TypeError, KeyError, RecursionError):
-                is_whole = False
-            if not is_whole:
-                raise RunError(f"line {number} of {path} is damaged: remove it, and start again")
-            yield line
+                line = msgspec.convert(json.loads(text), dict[str, int | float])
+                yield {"step": line["step"], **line}
+            except (ValueError, KeyError, RecursionError) as error:
+                raise RunError(f"line {number} of {path} is damaged: remove it, and start again") from error
 
 
 def commit_hash() -> str:

@@ -29,7 +29,9 @@ def train_step(
     discriminator_terms: dict[str, Tensor] = {}
     inputs: dict[str, Any] = {}
     if state.features is not None:
-        inputs |= _feature_inputs(fabric, state, objective, state.features, pred, faces)
+        inputs |= _feature_inputs(fabric, state, state.features, pred, faces)
+        if objective.needs_directions:  # of each layer 64 times what a face has
+            inputs["directions"] = random_directions(inputs["true_features"])
     if state.adversary is not None:
         loss = _step_discriminator(fabric, state.adversary, pred.detach(), faces, eyes)
         discriminator_terms["discriminator"] = loss
@@ -42,12 +44,7 @@ def train_step(
 
 
 def _feature_inputs(
-    fabric: Fabric,
-    state: SynthesizerState,
-    objective: Objective,
-    features: VGGFeatures,
-    pred: Tensor,
-    true: Tensor,
+    fabric: Fabric, state: SynthesizerState, features: VGGFeatures, pred: Tensor, true: Tensor
 ) -> dict[str, Any]:
     """The fields of `LossInputs` that the perceptual network decides."""
     with fabric.autocast():
@@ -61,8 +58,6 @@ def _feature_inputs(
         state.moments.update(true_features)
         inputs["target_means"] = state.moments.mean()
         inputs["target_stds"] = state.moments.std(len(pred) * fabric.world_size)
-    if objective.needs_directions:  # of each layer 64 times what a face has
-        inputs["directions"] = random_directions(true_features)
     return inputs
 
 
