@@ -1,5 +1,6 @@
 """Commands: `train-finder`, `train-refiner`, `export-finder`, `evaluate-finder` and `serve-finder`."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -12,59 +13,35 @@ from service.inference.haar import HaarEyeFinder
 from service.inference.synthesizer import Synthesizer
 from service.pipeline import Pipeline
 from service.vision.eyes import EyeFinder
+from training.cli.options import Into, Licence, show
+from training.data.files import write_atomically
 from training.data.licences import LicenceClass, check_licence_class
 from training.data.photos import find_layout, list_photos
 from training.data.prepare import MAX_PIXELS
 from training.finder import evaluate as evaluation
-from training.finder.export import (
-    FinderMetadata,
-    describe_photos,
-    export_calibrated,
-    finder_to_onnx,
-    refiner_to_onnx,
-)
+from training.finder import export as exporting
+from training.finder import test_sets
 from training.finder.finder_model import EyeFinderNet
 from training.finder.labels import load_photos
 from training.finder.negatives import FITTED
 from training.finder.refiner_model import RefinerNet
-from training.finder.refiner_train import NUM_SCENES, REFINER, train_refiner
 from training.finder.serve import DRAWN, render_codes, run_service
-from training.finder.test_sets import (
-    NUM_CROPS_EACH,
-    Example,
-    cat_examples,
-    composed_crowds,
-    folder_negatives,
-    negative_examples,
-    people_examples,
-)
-from training.finder.train import FINDER, load_scenes, train_finder
+from training.finder.train import FINDER, NUM_SCENES, REFINER, load_scenes, train_finder, train_refiner
 from training.loop.checkpoint import load_ema
 from training.loop.run_folder import RunOutput, read_description
-from training.markdown import put_between_marks
 
 SHIPPED, SYNTHESIZER = Path("models/eye_finder.onnx"), Path("models/synthesizer.onnx")
 
 Data = Annotated[Path, typer.Argument(help="Folder with scenes.csv, faces.csv or both, and their pictures.")]
 Run = Annotated[Path, typer.Argument(help="Folder of the run; an unfinished run there goes on.")]
 Limit = Annotated[
-    int | None,
-    typer.Option(help="At most so many pictures of each CSV, and parts of one without people."),
+    int | None, typer.Option(help="At most so many pictures of each CSV, and parts of one without people.")
 ]
 
 Nobody = Annotated[
     Path | None,
-    typer.Option(
-        help="Folder of more pictures without people; by their names a tenth of them serves to fit "
-        "the threshold, two tenths to measure false positives."
-    ),
+    typer.Option(help="Folder of pictures without people: 7 in 10 to learn, 1 to fit, 2 to measure."),
 ]
-
-Licence = Annotated[
-    list[str] | None, typer.Option(help="Learn only from photos under this license; may stand several times.")
-]
-
-Into = Annotated[Path | None, typer.Option(help="Document with marks to put the numbers between.")]
 
 app = typer.Typer()
 
@@ -89,9 +66,7 @@ def train(  # noqa: PLR0913  every option is an argument
 def train_refiner_command(  # noqa: PLR0913  every option is an argument
     data: Data,
     run: Run,
-    finder: Annotated[
-        Path, typer.Option(help="The .onnx file of a finder; its detections are learned from.")
-    ] = SHIPPED,
+    finder: Annotated[Path, typer.Option(help="The .onnx file of the finder to refine.")] = SHIPPED,
     pictures: Annotated[int, typer.Option(help="Scenes that are searched for its crops.")] = NUM_SCENES,
     steps: Annotated[int, typer.Option()] = REFINER.num_steps,
     seed: Annotated[int, typer.Option()] = 0,
@@ -112,30 +87,26 @@ def export(  # noqa: PLR0913  every option is an argument
     out: Annotated[Path, typer.Argument(help="The .onnx file to write.")],
     licence_class: Annotated[LicenceClass, typer.Option(help="Who may use the model.")],
     version: Annotated[str, typer.Option(help="Version of the model.")] = "1",
-    refiner: Annotated[
-        Path | None, typer.Option(help="Run of `train-refiner`; without it there is no refiner.")
-    ] = None,
+    refiner: Annotated[Path | None, typer.Option(help="Run of `train-refiner`, if there is one.")] = None,
     limit: Limit = None,
     nobody: Nobody = None,
     licence: Licence = None,
 ) -> None:
     """Write a run's eye finder as ONNX, its scores and threshold fitted on pictures kept out of training."""
     photos = load_photos(data, "calibration", measured=True, limit=limit, licences=licence or ())
-    licences = {photo.licence for photo in photos}.union(
-        *(describe_photos(each)[1] for each in (run, refiner) if each)
-    )
+    learned = [exporting.describe_photos(each) for each in (run, refiner) if each]
+    licences = {photo.licence for photo in photos}.union(*(names for _, names in learned))
     check_licence_class(licence_class, licences, model=str(run))
     commit = read_description(run)["commit"]
-    metadata = FinderMetadata(version, describe_photos(run)[0], licence_class, commit)
-    finder_graph = finder_to_onnx(load_ema(run, EyeFinderNet()))
-    refiner_graph = refiner_to_onnx(load_ema(refiner, RefinerNet())) if refiner else None
-    examples = list(people_examples(photos))
-    examples += negative_examples(photos, names=FITTED, num_crops_each=_num_crops(limit))
-    examples += folder_negatives(nobody, "calibration") if nobody else []
-    written = export_calibrated(finder_graph, refiner_graph, out, metadata, examples)
-    typer.echo(
-        f"{out}: {out.stat().st_size / 1e6:.2f} MB, eyes count from a score of {written.threshold:.3f}"
-    )
+    metadata = exporting.FinderMetadata(version, learned[0][0], licence_class, commit)
+    finder_graph = exporting.finder_to_onnx(load_ema(run, EyeFinderNet()))
+    refiner_graph = exporting.refiner_to_onnx(load_ema(refiner, RefinerNet())) if refiner else None
+    examples = list(test_sets.people_examples(photos))
+    examples += test_sets.negative_examples(photos, names=FITTED, num_crops_each=_num_crops(limit))
+    examples += test_sets.folder_negatives(nobody, "calibration") if nobody else []
+    written = exporting.export_calibrated(finder_graph, refiner_graph, out, metadata, examples)
+    size = f"{out.stat().st_size / 1e6:.2f} MB"
+    typer.echo(f"{out}: {size}, eyes count from a score of {written.threshold:.3f}")
 
 
 @app.command("evaluate-finder")
@@ -150,12 +121,12 @@ def evaluate(  # noqa: PLR0913  every option is an argument
 ) -> None:
     """Print what the eye finder finds on pictures kept out of training, by kind, with 95 % intervals."""
     photos = load_photos(data, "dev", measured=True, limit=limit)
-    examples: list[Example] = [
-        *people_examples(photos),
-        *composed_crowds(photos),
-        *negative_examples(photos, num_crops_each=_num_crops(limit)),
-        *(folder_negatives(nobody, "dev") if nobody else ()),
-        *cat_examples(),
+    examples: list[test_sets.Example] = [
+        *test_sets.people_examples(photos),
+        *test_sets.composed_crowds(photos),
+        *test_sets.negative_examples(photos, num_crops_each=_num_crops(limit)),
+        *(test_sets.folder_negatives(nobody, "dev") if nobody else ()),
+        *test_sets.cat_examples(),
     ]
     finders: dict[str, EyeFinder] = {"learned": LearnedEyeFinder.load(model)}
     if haar:
@@ -164,16 +135,14 @@ def evaluate(  # noqa: PLR0913  every option is an argument
         name: evaluation.summarize(evaluation.evaluate_finder(finder, examples, title=name))
         for name, finder in finders.items()
     }
-    evaluation.write_numbers(out, numbers)
+    write_atomically(out, json.dumps(numbers, indent=1, ensure_ascii=False) + "\n")
     text = (
         f"{len(photos)} photos kept out of training; an eye is found within "
         f"{evaluation.MATCH_DISTANCE:.0%} of the eye distance; in brackets 95 % intervals (Wilson).\n\n"
         + evaluation.render_numbers(numbers)
     )
-    typer.echo(text)
+    show(text, into, "FOUND")
     typer.echo(f"numbers: {out}")
-    if into is not None:
-        put_between_marks(into, "FOUND", text)
 
 
 @app.command("serve-finder")
@@ -190,14 +159,11 @@ def serve(
     chosen = [photo for photo in photos if photo.split == split][:limit]
     reader = InProcessReader(LearnedEyeFinder.load(model), max_pixels=MAX_PIXELS)
     codes = run_service(chosen, Pipeline(reader, Synthesizer.load(synthesizer, device="cpu")))
-    text = render_codes(codes, split)
-    typer.echo(text)
+    show(render_codes(codes, split), into, "SERVED")
     for file, code in codes.items():
         if code != DRAWN:
             typer.echo(f"{code}: {file}")
-    if into is not None:
-        put_between_marks(into, "SERVED", text)
 
 
 def _num_crops(limit: int | None) -> int:
-    return min(NUM_CROPS_EACH, limit or NUM_CROPS_EACH)
+    return min(test_sets.NUM_CROPS_EACH, limit or test_sets.NUM_CROPS_EACH)

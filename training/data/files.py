@@ -3,10 +3,9 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
-from numpy.typing import NDArray
 
 from training.errors import DataError
 
@@ -29,11 +28,6 @@ def write_atomically(path: Path, write: str | Callable[[IO[bytes]], object]) -> 
         file.flush()
         os.fsync(file.fileno())
     beside.replace(path)
-
-
-def save_array(path: Path, array: NDArray[Any]) -> None:
-    """Writes an .npy file atomically."""
-    write_atomically(path, lambda file: np.save(file, array))
 
 
 def append_bytes(path: Path, data: bytes) -> int:

@@ -40,18 +40,15 @@ class LabeledDetections:
 
 def label_detections(finder: LearnedEyeFinder, examples: Iterable[Example]) -> LabeledDetections:
     """All detections in the examples, whatever their scores, but those near an ignored label."""
-    features: list[tuple[float, ...]] = []
-    is_eye: list[bool] = []
-    negatives: list[str] = []
-    for example in examples:
-        for scored in finder.score_eyes(example.picture):
-            right = is_true_positive(scored.eye, example)
-            if right is not None:
-                features.append(scored.features)
-                is_eye.append(right)
-                negatives.append(example.kind if example.kind.startswith(NO_PEOPLE) else "")
-    rows = np.array(features, np.float64).reshape(-1, NUM_CALIBRATION_FEATURES)
-    return LabeledDetections(rows, np.array(is_eye, np.bool_), np.array(negatives, np.str_))
+    found = [
+        (scored.features, right, example.kind if example.kind.startswith(NO_PEOPLE) else "")
+        for example in examples
+        for scored in finder.score_eyes(example.picture)
+        if (right := is_true_positive(scored.eye, example)) is not None
+    ]
+    features = np.array([each[0] for each in found], np.float64).reshape(-1, NUM_CALIBRATION_FEATURES)
+    is_eye, negatives = ([each[column] for each in found] for column in (1, 2))
+    return LabeledDetections(features, np.array(is_eye, np.bool_), np.array(negatives, np.str_))
 
 
 def fit_logistic_regression(detections: LabeledDetections) -> tuple[float, ...]:

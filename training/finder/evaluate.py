@@ -3,20 +3,18 @@
 An eye is found if a detection is within MATCH_DISTANCE of it; every rate has a 95 % interval.
 """
 
-import json
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
+from itertools import chain
 from typing import TypedDict
 
 import numpy as np
 from tqdm import tqdm
 
 from service.vision.eyes import CROP_PER_EYE_DISTANCE, Eye, EyeFinder
-from training.data.files import write_atomically
 from training.finder.scenes import EyeLabel
 from training.finder.test_sets import NO_PEOPLE, PACKAGED, Example
 from training.markdown import render_table
@@ -54,18 +52,18 @@ class KindResult:
                 near = min(detections, key=partial(_distance, eye=eye), default=None)
                 if near is not None and _distance(near, eye) <= MATCH_DISTANCE:
                     self.errors.append(_errors(near, eye))
-        judged = [
-            (detection.score, right)
-            for detection in detections
-            if (right := is_true_positive(detection, example)) is not None
-        ]
-        self.scored += judged
-        self.false_positives.append(sum(not right for _, right in judged))
+        judged = [(detection.score, is_true_positive(detection, example)) for detection in detections]
+        self.scored += [(score, right) for score, right in judged if right is not None]
+        self.false_positives.append(sum(right is False for _, right in judged))
 
-    @property
-    def num_found(self) -> int:
-        """How many eyes were found."""
-        return len(self.errors)
+    def counts(self) -> dict[str, int]:
+        """How many eyes and pictures there were, and how many of them were found and falsely found."""
+        return {
+            "eyes": self.num_eyes,
+            "found": len(self.errors),
+            "pictures": len(self.false_positives),
+            "false_positives": sum(self.false_positives),
+        }
 
 
 def evaluate_finder(
@@ -90,20 +88,11 @@ def wilson_interval(hits: int, total: int) -> tuple[float, float]:
     return (middle - reach) / (1 + z * z / total), (middle + reach) / (1 + z * z / total)
 
 
-class KindNumbers(TypedDict):
-    """Counts of one finder on one kind of picture; of `eyes`, `found` were found."""
-
-    eyes: int
-    found: int
-    pictures: int
-    false_positives: int
-
-
 class FinderNumbers(TypedDict):
-    """One finder by kind and over all kinds: a center's median error in eye distances, the median of CPU
-    milliseconds a picture, and rates as hits and totals."""
+    """One finder by kind (see `KindResult.counts`) and over all kinds: a center's median error in eye
+    distances, the median of CPU milliseconds a picture, and rates as hits and totals."""
 
-    kinds: dict[str, KindNumbers]
+    kinds: dict[str, dict[str, int]]
     center_error: float | None
     cpu_ms: float
     rates: dict[str, tuple[int, int]]
@@ -111,36 +100,37 @@ class FinderNumbers(TypedDict):
 
 def summarize(by_kind: Mapping[str, KindResult]) -> FinderNumbers:
     """The results of one finder as numbers that can be kept as JSON."""
-    errors = [error for result in by_kind.values() for error in result.errors]
-    counts = {kind: result.false_positives for kind, result in by_kind.items() if kind.startswith(NO_PEOPLE)}
-    empty = [count for of_kind in counts.values() for count in of_kind]
+    results = by_kind.values()
+    errors = [error for result in results for error in result.errors]
+    empty = {kind: result.false_positives for kind, result in by_kind.items() if kind.startswith(NO_PEOPLE)}
     # Hundreds of parts of three pictures say more of these three than of pictures.
-    various = [count for kind, of_kind in counts.items() if kind != PACKAGED for count in of_kind]
-    sure = [
-        right for result in by_kind.values() for score, right in result.scored if score >= CONFIDENT_SCORE
-    ]
-    milliseconds = [each for result in by_kind.values() for each in result.milliseconds]
-    return FinderNumbers(
-        kinds={
-            kind: KindNumbers(
-                eyes=result.num_eyes,
-                found=result.num_found,
-                pictures=len(result.false_positives),
-                false_positives=sum(result.false_positives),
-            )
-            for kind, result in by_kind.items()
-        },
-        center_error=round(float(np.median([error[0] for error in errors])), 4) if errors else None,
-        cpu_ms=round(float(np.median(milliseconds)), 2),
-        rates={
-            "false positives a picture, all without people": (sum(empty), len(empty)),
-            "false positives a picture, all without people but packaged": (sum(various), len(various)),
-            "side right": (sum(error[1] for error in errors), len(errors)),
-            "roll within 5°": (sum(error[2] <= 5 for error in errors), len(errors)),
-            "size within 15 %": (sum(abs(error[3] - 1) <= 0.15 for error in errors), len(errors)),
-            "precision at scores of 0.9 or more": (sum(sure), len(sure)),
-        },
-    )
+    various = {kind: counts for kind, counts in empty.items() if kind != PACKAGED}
+    counted: dict[str, list[int]] = {
+        "false positives a picture, all without people": [*chain(*empty.values())],
+        "false positives a picture, all without people but packaged": [*chain(*various.values())],
+        "side right": [side for _, side, _, _ in errors],
+        "roll within 5°": [roll_deg <= 5 for _, _, roll_deg, _ in errors],
+        "size within 15 %": [abs(size - 1) <= 0.15 for _, _, _, size in errors],
+        "precision at scores of 0.9 or more": [
+            right for result in results for score, right in result.scored if score >= CONFIDENT_SCORE
+        ],
+    }
+    return {
+        "kinds": {kind: result.counts() for kind, result in by_kind.items()},
+        "center_error": round(float(np.median([error[0] for error in errors])), 4) if errors else None,
+        "cpu_ms": round(float(np.median([ms for result in results for ms in result.milliseconds])), 2),
+        "rates": {name: (sum(each), len(each)) for name, each in counted.items()},
+    }
+
+
+def render_rate(hits: int, total: int) -> str:
+    """A rate and its interval, or the counts where there are more hits than chances."""
+    if not total:
+        return "none"
+    if hits > total:  # more than one false eye a picture: no rate of successes
+        return f"{hits / total:.2f} ({hits}/{total})"
+    low, high = wilson_interval(hits, total)
+    return f"{hits / total:.3f} ({low:.3f}–{high:.3f})"
 
 
 def render_numbers(numbers: Mapping[str, FinderNumbers]) -> str:
@@ -151,29 +141,15 @@ def render_numbers(numbers: Mapping[str, FinderNumbers]) -> str:
     for kind, counted in sorted(first["kinds"].items(), key=lambda each: not each[1]["eyes"]):
         counts = [each["kinds"][kind] for each in finders]
         if counted["eyes"]:
-            cells = (_rate(each["found"], each["eyes"]) for each in counts)
+            cells = (render_rate(each["found"], each["eyes"]) for each in counts)
             rows.append([f"found: {kind}", f"{counted['eyes']} eyes", *cells])
         else:
-            cells = (_rate(each["false_positives"], each["pictures"]) for each in counts)
+            cells = (render_rate(each["false_positives"], each["pictures"]) for each in counts)
             rows.append([f"false positives a picture, {kind}", f"{counted['pictures']} pictures", *cells])
-    rows += [[name, "", *(_rate(*each["rates"][name]) for each in finders)] for name in first["rates"]]
+    rows += [[name, "", *(render_rate(*each["rates"][name]) for each in finders)] for name in first["rates"]]
     rows.append(["center error, median", "", *(str(each["center_error"]) for each in finders)])
     rows.append(["CPU ms a picture, median", "", *(f"{each['cpu_ms']:.1f}" for each in finders)])
     return render_table(["", "of", *numbers], rows)
-
-
-def write_numbers(path: Path, numbers: Mapping[str, FinderNumbers]) -> None:
-    """Writes them as JSON."""
-    write_atomically(path, json.dumps(numbers, indent=1, ensure_ascii=False) + "\n")
-
-
-def _rate(hits: int, total: int) -> str:
-    if not total:
-        return "none"
-    if hits > total:  # more than one false eye a picture: no rate of successes
-        return f"{hits / total:.2f} ({hits}/{total})"
-    low, high = wilson_interval(hits, total)
-    return f"{hits / total:.3f} ({low:.3f}–{high:.3f})"
 
 
 def _distance(detection: Eye, eye: EyeLabel) -> float:

@@ -7,7 +7,6 @@ Letters of shapes: N crops, W side of a wide crop.
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,37 +42,23 @@ logarithm of the true distance over the detection's; the roll to add in the crop
 is wrong."""
 
 
-@dataclass(frozen=True, slots=True)
-class RefinerCrops:
-    """Wide crops N x W x W x 3 uint8 and their labels."""
-
-    crops: NDArray[np.uint8]
-    labels: Labels
-
-    def __len__(self) -> int:
-        return len(self.crops)
+Crops = NDArray[np.uint8]
 
 
-def mine_crops(scenes: Scenes, finder: Path, indices: Sequence[int], *, num_workers: int = 0) -> RefinerCrops:
-    """The crops of the scenes of these indices."""
+def mine_crops(
+    scenes: Scenes, finder: Path, indices: Sequence[int], *, num_workers: int = 0
+) -> tuple[Crops, Labels]:
+    """The wide crops N x W x W x 3 and the labels of the scenes of these indices."""
     cv2.setNumThreads(1)  # OpenCV's own threads do not live on in the loader's processes
     # Left as arrays: as tensors each would hold a file descriptor open between the processes.
-    loader = DataLoader(
-        _MinedScenes(scenes, finder, indices),
-        batch_size=None,
-        num_workers=num_workers,
-        collate_fn=_identity,
-    )
+    mined = _MinedScenes(scenes, finder, indices)
+    loader = DataLoader(mined, batch_size=None, num_workers=num_workers, collate_fn=tuple)
     found = list(tqdm(loader, desc="mine", total=len(indices), mininterval=10))
     crops, labels = zip(*found, strict=True)
-    return RefinerCrops(np.concatenate(crops), np.concatenate(labels))
+    return np.concatenate(crops), np.concatenate(labels)
 
 
-def _identity(mined: Any) -> Any:
-    return mined
-
-
-class _MinedScenes(Dataset[tuple[NDArray[np.uint8], Labels]]):
+class _MinedScenes(Dataset[tuple[Crops, Labels]]):
     """The crops and labels of each scene."""
 
     def __init__(self, scenes: Scenes, finder: Path, indices: Sequence[int]) -> None:
@@ -83,24 +68,20 @@ class _MinedScenes(Dataset[tuple[NDArray[np.uint8], Labels]]):
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, place: int) -> tuple[NDArray[np.uint8], Labels]:
+    def __getitem__(self, place: int) -> tuple[Crops, Labels]:
         if self._session is None:  # opened in the worker: a session cannot be sent to another process
             cv2.setNumThreads(1)
             self._session = open_cpu_session(self.finder, num_threads=1)
         index = self.indices[place]
         picture, eyes = self.scenes.draw(index)
         (rows,) = self._session.run(["candidates"], {"picture": picture[None]})
-        seen = suppress_non_maxima(
-            [decode_detection(row, 1, 1) for row in rows[rows[:, 0] >= MIN_LOGIT].tolist()]
-        )
+        likely = rows[rows[:, 0] >= MIN_LOGIT].tolist()
+        seen = suppress_non_maxima([decode_detection(row, 1, 1) for row in likely])
         rng = np.random.default_rng((self.scenes.seed, index, 1))
         labeled = list(match_detections(seen, eyes, rng))
         crops = crops_for_refiner(picture, [each for each, _ in labeled], size=WIDE_PX, widen=WIDEN)
-        labels = [label for _, label in labeled]
-        return (
-            np.array(crops, np.uint8).reshape(-1, WIDE_PX, WIDE_PX, 3),
-            np.array(labels, np.float32).reshape(-1, len(LABELS)),
-        )
+        labels = np.array([label for _, label in labeled], np.float32)
+        return np.array(crops, np.uint8).reshape(-1, WIDE_PX, WIDE_PX, 3), labels.reshape(-1, len(LABELS))
 
 
 def match_detections(

@@ -18,7 +18,7 @@ from training.data.filters import MAX_LABEL_SPREAD, usable_eyes
 from training.data.photos import SourcePhoto, read_photo
 from training.data.prepare import read_pixels
 from training.errors import DataError
-from training.finder.evaluate import wilson_interval
+from training.finder.evaluate import render_rate
 from training.markdown import render_table
 
 DRAWN = "face"
@@ -40,9 +40,7 @@ def render_codes(codes: Mapping[str, str], split: str) -> str:
     """Rates and counts as a Markdown table, under the name of the split."""
     counts = Counter(codes.values())
     drawn, total = counts.pop(DRAWN, 0), len(codes)
-    low, high = wilson_interval(drawn, total)
-    rate = f"{drawn / total:.3f} ({low:.3f}–{high:.3f})"
-    rows = [(f"photos with a face drawn, of {total} with an open, uncovered eye", rate)]
+    rows = [(f"photos with a face drawn, of {total} with an open, uncovered eye", render_rate(drawn, total))]
     rows += [(f"refused: {code}", str(count)) for code, count in counts.most_common()]
     return render_table((f"`{split}` in the service", ""), rows)
 

@@ -1,10 +1,14 @@
-"""Trains the eye finder; killed, it goes on from its last checkpoint.
+"""Trains the eye finder, and its refiner on crops that are gathered once; killed, each goes on.
 
-A run's folder holds `run.json`, `checkpoint.pt` and `stats.jsonl` (one line per logged step).
+A run's folder holds `run.json`, `checkpoint.pt` and `stats.jsonl` (one line per logged step), and a refiner's
+`crops.npy` and `labels.npy`, see `training.finder.refiner_crops`.
 Letters of shapes: B batch, H and W of the picture, h and w of the maps, C colors.
 """
 
+import hashlib
 from collections.abc import Collection, Iterator
+from functools import partial
+from itertools import count
 from pathlib import Path
 
 import cv2
@@ -13,9 +17,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from training.data.files import write_atomically
 from training.finder.finder_model import EyeFinderNet, detection_loss, target_maps
 from training.finder.labels import load_photos
 from training.finder.negatives import TRAINED, from_folder, packaged, parts_without_people
+from training.finder.refiner_crops import Crops, Labels, mine_crops
+from training.finder.refiner_model import RefinerNet, augment_crops, refiner_loss
 from training.finder.scenes import Scenes
 from training.loop.loop import train_network
 from training.loop.run_folder import RunOutput
@@ -24,6 +31,14 @@ from training.loop.schedule import Schedule
 FINDER = Schedule(
     num_steps=12000, batch_size=12, learning_rate=2e-3, warmup_steps=300, cooldown_part=0.5, ema_decay=0.998
 )
+
+
+REFINER = Schedule(
+    num_steps=9000, batch_size=256, learning_rate=2e-3, weight_decay=0.02, warmup_steps=200, cooldown_part=0.6
+)
+
+NUM_SCENES = 30_000
+"""So many scenes are searched for crops."""
 
 
 class SceneDataset(Dataset[tuple[Tensor, Tensor]]):
@@ -46,9 +61,6 @@ def load_scenes(
     """Scenes of the `train` part of the labeled photos, and of pictures without people.
 
     With `licences` only photos under one of them are learned from.
-
-    Raises:
-        DataError: `data` holds no labeled photos, or `without_people` no pictures.
     """
     photos = load_photos(data, "train", licences=licences)
     more = from_folder(without_people, "train") if without_people else ()
@@ -56,11 +68,7 @@ def load_scenes(
 
 
 def train_finder(recipe: Schedule, scenes: Scenes, output: RunOutput) -> Path:
-    """Runs the recipe to its last step, from its checkpoint if there is one, and returns the folder.
-
-    Raises:
-        RunConflict: the folder belongs to another recipe (its length may differ) or to other data.
-    """
+    """Runs the recipe to its last step, from its checkpoint if there is one, and returns the folder."""
     cv2.setNumThreads(1)
     torch.manual_seed(scenes.seed)
 
@@ -73,10 +81,48 @@ def train_finder(recipe: Schedule, scenes: Scenes, output: RunOutput) -> Path:
         return iter(loader)
 
     described = {"seed": scenes.seed, "data": scenes.describe()}
-    return train_network(EyeFinderNet(), recipe, output, described, batches, _loss)
+    return train_network(EyeFinderNet(), recipe, output, described, batches, _finder_loss)
 
 
-def _loss(model: nn.Module, pictures_BHWC: Tensor, wanted: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+def _finder_loss(model: nn.Module, pictures_BHWC: Tensor, wanted: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     # The batch is channels last already; permuting keeps it so. In float32: on the CPUs at hand the backward
     # pass of depthwise convolutions takes longer in bfloat16 (14.1 against 12.4 ms a picture).
     return detection_loss(model(pictures_BHWC.permute(0, 3, 1, 2).float()), wanted)
+
+
+def train_refiner(
+    recipe: Schedule, scenes: Scenes, finder: Path, output: RunOutput, *, num_scenes: int = NUM_SCENES
+) -> Path:
+    """Runs the recipe to its last step, from its checkpoint if there is one, and returns the folder.
+
+    `finder` is the file whose detections in the scenes are learned from.
+    """
+    torch.manual_seed(scenes.seed)
+    described = {
+        "seed": scenes.seed, "num_scenes": num_scenes, "data": scenes.describe(),
+        "finder": {"sha256": hashlib.sha256(finder.read_bytes()).hexdigest()},
+    }  # fmt: skip
+
+    def batches(first_step: int) -> Iterator[tuple[Tensor, Tensor]]:
+        crops, labels = _gathered(scenes, finder, output, num_scenes)
+        for step in count(first_step):  # what is drawn depends on the seed and the step's number only
+            random = torch.Generator().manual_seed(scenes.seed * 1_000_003 + step)
+            chosen = np.sort(torch.randint(len(labels), (recipe.batch_size,), generator=random).numpy())
+            wide = torch.from_numpy(crops[chosen]).permute(0, 3, 1, 2).float()
+            yield augment_crops(wide, torch.from_numpy(labels[chosen]), random)
+
+    return train_network(RefinerNet(), recipe, output, described, batches, _refiner_loss)
+
+
+def _refiner_loss(model: nn.Module, close_BCHW: Tensor, wanted: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    return refiner_loss(model(close_BCHW.contiguous(memory_format=torch.channels_last)), wanted)
+
+
+def _gathered(scenes: Scenes, finder: Path, output: RunOutput, num_scenes: int) -> tuple[Crops, Labels]:
+    """The crops and labels in the folder, gathered before if they are not there."""
+    crops, labels = output.folder / "crops.npy", output.folder / "labels.npy"
+    if not labels.exists():
+        found = mine_crops(scenes, finder, range(num_scenes), num_workers=output.num_workers)
+        write_atomically(crops, partial(np.save, arr=found[0]))
+        write_atomically(labels, partial(np.save, arr=found[1]))  # last: with it the crops are whole
+    return np.load(crops, mmap_mode="r"), np.load(labels)

@@ -22,8 +22,8 @@ from tests.training.labeled_astronaut import photo
 from training.errors import RunConflict
 from training.finder.refiner_crops import LABELS, WIDE_PX, WIDEN, match_detections
 from training.finder.refiner_model import RefinerNet, augment_crops, refiner_loss
-from training.finder.refiner_train import REFINER, train_refiner
 from training.finder.scenes import EyeLabel, Scenes
+from training.finder.train import REFINER, train_refiner
 from training.loop.checkpoint import load_ema
 from training.loop.run_folder import RunOutput
 
@@ -146,7 +146,7 @@ def test_a_run_that_was_killed_ends_as_if_it_had_not_been(
         return refiner_loss(*arguments)
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr("training.finder.refiner_train.refiner_loss", dies)
+        patch.setattr("training.finder.train.refiner_loss", dies)
         train_refiner(RECIPE, scenes, finder, output, num_scenes=6)
     killed = train_refiner(RECIPE, scenes, finder, output, num_scenes=6)
     one, other = (load_ema(run, RefinerNet()).state_dict() for run in (whole, killed))
