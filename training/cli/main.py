@@ -1,41 +1,36 @@
 """The command `python -m training`: prepare, train, evaluate, export; one sentence on failure."""
 
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from service.errors import Eye2FaceError
 from service.inference.eye_finder import open_eye_finder
-from service.inference.synthesizer import Synthesizer
-from training.cli import experiment
-from training.cli import finder as finder_commands
-from training.cli.experiment import Perceptual
+from training.cli import finder
+from training.cli.options import Into, Licence, Perceptual, show
 from training.data.face_alignment import FACE_SIZE
 from training.data.fetch import fetch_photos
-from training.data.licences import LicenceClass, check_licence_class
-from training.data.photos import find_layout, list_photos
+from training.data.licences import LicenceClass
+from training.data.photos import Layout, find_layout, list_photos
 from training.data.prepare import PrepareSettings
 from training.data.prepare import prepare as prepare_pairs
 from training.data.splits import Split
 from training.data.store import Part, open_pairs
-from training.errors import DataError, OptionError, RecipeError, TrainingError
+from training.errors import DataError, OptionError, RecipeError, ResultsError, TrainingError
 from training.evaluation import evaluate as evaluation
 from training.evaluation import tables
-from training.evaluation.baselines import nearest_eye
 from training.evaluation.benchmark import make_benchmark
-from training.evaluation.evaluate import System
-from training.evaluation.experiment import MEAN_FACE, NEAREST_EYE
+from training.evaluation.experiment import PLAN, Experiment
 from training.evaluation.groups import label_split, read_labels
-from training.evaluation.guesses import measure_guesses, random_guess
 from training.evaluation.parity import measure_parity
-from training.evaluation.report import report_systems, write_reports
+from training.evaluation.results import read_results
+from training.evaluation.simclr import EncoderRecipe
 from training.export import onnx as exporting
 from training.loop.previews import NUM_COLUMNS, draw_grid
-from training.loop.run_folder import read_description
-from training.markdown import put_between_marks, render_table
+from training.markdown import render_table
 from training.synthesizer.recipes import RECIPES
 from training.synthesizer.train import RunSettings
 from training.synthesizer.train import train as train_run
@@ -50,10 +45,12 @@ app = typer.Typer(
 )
 
 Data = Annotated[Path, typer.Argument(help="Folder that `prepare` wrote.")]
-Finder = Annotated[
-    Literal["learned", "haar"],
-    typer.Option(help="The shipped network, or OpenCV's cascades."),
-]
+Finder = Annotated[Literal["learned", "haar"], typer.Option(help="The network, or OpenCV's cascades.")]
+RESULTS = Path("runs/experiment/results.jsonl")
+
+Results = Annotated[Path, typer.Option(help="File of finished runs, a line each.")]
+
+ENCODER = EncoderRecipe()
 
 
 @app.command("fetch-photos")
@@ -74,13 +71,9 @@ def fetch(
 def prepare(  # noqa: PLR0913  every option is an argument
     source: Annotated[Path, typer.Argument(help="A labeled CSV, a folder of photos, or CelebA's folder.")],
     out: Annotated[Path, typer.Argument(help="Folder for the arrays.")],
-    layout: Annotated[
-        Literal["auto", "csv", "folder", "celeba"], typer.Option(help="How the source is laid out.")
-    ] = "auto",
+    layout: Annotated[Layout, typer.Option(help="How the source is laid out.")] = "auto",
     limit: Annotated[int | None, typer.Option(help="At most so many photos, chosen by hash.")] = None,
-    licence: Annotated[
-        list[str] | None, typer.Option(help="Take only photos under this license; may stand several times.")
-    ] = None,
+    licence: Licence = None,
     seed: Annotated[int, typer.Option(help="With --limit, decides which photos are taken.")] = 0,
     face_size: Annotated[int, typer.Option(help="Side of the faces, in pixels.")] = FACE_SIZE,
     part: Annotated[Part, typer.Option(help="The part of the face that models of these pairs see.")] = "eye",
@@ -92,9 +85,8 @@ def prepare(  # noqa: PLR0913  every option is an argument
         face_size=face_size, part=part,
     )  # fmt: skip
     manifest = prepare_pairs(settings, finder=open_eye_finder(finder))
-    typer.echo(
-        f"{out}: {manifest['num_rows']} faces of {manifest['num_photos']} photos {manifest['rows_by_split']}"
-    )
+    counts = f"{manifest['num_rows']} faces of {manifest['num_photos']} photos"
+    typer.echo(f"{out}: {counts} {manifest['rows_by_split']}")
     for reason, count in sorted(manifest["rejected_by_reason"].items()):
         typer.echo(f"  rejected, {reason}: {count}")
     if manifest["num_rows"] == 0:
@@ -108,17 +100,10 @@ def train(  # noqa: PLR0913  every option is an argument
     recipe: Annotated[str, typer.Option(help=f"One of {', '.join(RECIPES)}.")] = "eye2face-128",
     steps: Annotated[int | None, typer.Option(help="Another length than the recipe's.")] = None,
     seed: Annotated[int, typer.Option(help="Decides every random choice of the run.")] = 0,
-    start_from: Annotated[
-        Path | None,
-        typer.Option(help="Begin with the weights of this finished run, or of a .safetensors file."),
-    ] = None,
+    start_from: Annotated[Path | None, typer.Option(help="Run or .safetensors file to begin with.")] = None,
     perceptual: Perceptual = TORCHVISION_URL,
-    float32: Annotated[
-        bool, typer.Option("--float32", help="Compute in float32, whatever the recipe says.")
-    ] = False,
-    checkpoint_every: Annotated[
-        int, typer.Option(help="Steps between two checkpoints; or a minute, if it is less.")
-    ] = 200,
+    float32: Annotated[bool, typer.Option("--float32", help="Compute in float32.")] = False,
+    checkpoint_every: Annotated[int, typer.Option(help="Steps between checkpoints, or a minute.")] = 200,
     accelerator: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     devices: Annotated[int, typer.Option(min=1, help="How many processes share each batch.")] = 1,
     workers: Annotated[int, typer.Option(help="Processes that load data.")] = 0,
@@ -130,15 +115,9 @@ def train(  # noqa: PLR0913  every option is an argument
     if float32:
         chosen = replace(chosen, precision="32-true")
     settings = RunSettings(
-        run,
-        perceptual,
-        seed=seed,
-        start_from=start_from,
-        accelerator=accelerator,
-        devices=devices,
-        checkpoint_every=checkpoint_every,
-        num_workers=workers,
-    )
+        run, perceptual, seed=seed, start_from=start_from, accelerator=accelerator, devices=devices,
+        checkpoint_every=checkpoint_every, num_workers=workers,
+    )  # fmt: skip
     typer.echo(f"finished: {train_run(chosen, open_pairs(data), settings)}")
 
 
@@ -149,14 +128,9 @@ def evaluate(  # noqa: PLR0913  every option is an argument
     split: Annotated[Split, typer.Option(help="The split to measure on.")] = "val",
     perceptual: Perceptual = TORCHVISION_URL,
     out: Annotated[Path, typer.Option(help="JSON of the numbers.")] = Path("runs/evaluation.json"),
-    grid: Annotated[Path, typer.Option(help="PNG of eyes, drawn and true faces.")] = Path(
-        "runs/evaluation.png"
-    ),
+    grid: Annotated[Path, typer.Option(help="PNG of eyes and faces.")] = Path("runs/evaluation.png"),
     people: Annotated[int, typer.Option(help="How many people that PNG shows.")] = NUM_COLUMNS,
-    labels: Annotated[
-        Path | None,
-        typer.Option(help="CSV with the columns `file`, `sex` and `group`, to measure by them, too."),
-    ] = None,
+    labels: Annotated[Path | None, typer.Option(help="CSV: file, sex and group, to measure by.")] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave other systems' numbers in that JSON.")] = False,
 ) -> None:
     """Print what each system scores on a split, two baselines beside it, and draw two grids.
@@ -165,28 +139,13 @@ def evaluate(  # noqa: PLR0913  every option is an argument
     system alone: the people whose true face ranks worst.
     """
     pairs = open_pairs(data)
-    side = pairs.faces.shape[1]
-    drawing: dict[str, System] = {}
-    served: dict[str, Synthesizer] = {}
-    for name, path in map(_name_and_path, systems):
-        if path.suffix == ".onnx":
-            served[f"{name}, a guess"] = model = evaluation.load_synthesizer(path, pairs.part)
-            drawing[name] = evaluation.default_faces(model)
-        else:
-            drawing[name] = evaluation.load_system(path)
-    first = next(iter(drawing))
-    drawing |= {name: random_guess(model) for name, model in served.items()}
-    drawing = {name: evaluation.enlarged(system, side) for name, system in drawing.items()}
-    drawing |= {MEAN_FACE: evaluation.mean_face(pairs), NEAREST_EYE: nearest_eye(pairs)}
+    drawing, files = evaluation.open_systems(dict(map(_name_and_path, systems)), pairs)
     found = read_labels(labels, pairs) if labels else None
     benchmark = make_benchmark(pairs, split, perceptual)
     labeled = label_split(benchmark, found) if found else None
-    reports = report_systems(drawing, benchmark, labeled)
-    for name, model in served.items():
-        if model.info.face_size == side:
-            reports[name].numbers.update(measure_guesses(model, benchmark))
-    write_reports(out, reports, benchmark, labeled, keep=keep)
-    worst = grid.with_stem(f"{grid.stem}-worst")
+    reports = evaluation.evaluate(drawing, benchmark, labeled, files)
+    evaluation.write_reports(out, reports, benchmark, labeled, keep=keep)
+    first, worst = next(iter(drawing)), grid.with_stem(f"{grid.stem}-worst")
     draw_grid(grid, benchmark.dataset, drawing.values(), num_eyes=people)
     draw_grid(worst, benchmark.dataset, [drawing[first]], samples=reports[first].worst)
     typer.echo(tables.render_scores(out))
@@ -200,42 +159,28 @@ def export(  # noqa: PLR0913  every option is an argument
     data: Data,
     out: Annotated[Path, typer.Argument(help="The .onnx file to write.")],
     licence_class: Annotated[LicenceClass, typer.Option(help="Who may use the model.")],
-    scores: Annotated[
-        Path | None, typer.Option(help="JSON of `evaluate` whose numbers go into the file.")
-    ] = None,
+    scores: Annotated[Path | None, typer.Option(help="JSON of `evaluate`, for the metrics.")] = None,
     system: Annotated[str, typer.Option(help="The name in that JSON.")] = "std",
     version: Annotated[str, typer.Option(help="Version of the model.")] = "1",
-    float32: Annotated[
-        bool, typer.Option("--float32", help="Store weights as float32, not float16.")
-    ] = False,
+    float32: Annotated[bool, typer.Option("--float32", help="Store weights as float32.")] = False,
 ) -> None:
     """Write a run as the ONNX file that the service runs, proved equal to torch on real crops."""
-    described = read_description(run)
-    check_licence_class(licence_class, _licences(described), model=str(run))
-    metrics = tables.metrics_of(scores, system) if scores else {}
-    facts = exporting.ModelMetadata(
-        name=out.stem, version=version, recipe=described["recipe"]["name"],
-        objective=_objective(described), training_data=_training_data(described["data"]),
-        licence_class=licence_class, commit=described["commit"], metrics=metrics,
-        part=described["data"]["settings"]["part"],
-        face_frame_version=described["data"]["settings"]["face_frame_version"],
+    metrics = tables.metrics_of(scores, system) if scores else None
+    difference = exporting.export(
+        run, out, open_pairs(data), licence_class=licence_class, version=version, metrics=metrics,
+        half=not float32,
     )  # fmt: skip
-    difference = exporting.export(run, out, facts, open_pairs(data), half=not float32)
     typer.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, within {difference}/255 of PyTorch")
 
 
 @app.command()
-def table(
-    scores: Annotated[Path, typer.Argument(help="JSON of `evaluate`.")],
-    into: Annotated[Path | None, typer.Option(help="Document with marks to put the table between.")] = None,
-) -> None:
+def table(scores: Annotated[Path, typer.Argument(help="JSON of `evaluate`.")], into: Into = None) -> None:
     """Print the numbers of `evaluate` as Markdown tables, or put them into a document."""
-    text, by_group = tables.render_scores(scores), tables.render_groups(scores)
-    typer.echo("\n\n".join(each for each in (text, by_group) if each))
-    if into is not None:
-        put_between_marks(into, "RESULTS", text)
-        if by_group and "<!-- GROUPS -->" in into.read_text(encoding="utf-8"):
-            put_between_marks(into, "GROUPS", by_group)
+    show(tables.render_scores(scores), into, "RESULTS")
+    if by_group := tables.render_groups(scores):
+        typer.echo()
+        has_marks = into is not None and "<!-- GROUPS -->" in into.read_text(encoding="utf-8")
+        show(by_group, into if has_marks else None, "GROUPS")
 
 
 @app.command()
@@ -244,24 +189,49 @@ def parity(
     model: Annotated[Path, typer.Argument(help="An .onnx file.")],
     split: Annotated[Split, typer.Option(help="The split to measure on.")] = "dev",
     limit: Annotated[int, typer.Option(help="At most so many photos.")] = 100,
-    into: Annotated[Path | None, typer.Option(help="Document with marks to put the numbers between.")] = None,
+    into: Into = None,
     finder: Finder = "learned",
 ) -> None:
     """Print what the eye finder and the reduced decode of serving add to training's crops."""
     photos = list_photos(source, find_layout(source))
     chosen = [photo for photo in photos if photo.split == split][:limit]
     measured = measure_parity(chosen, open_eye_finder(finder), model)
-    text = render_table(
-        (f"{len(chosen)} photos of `{split}`, finder {finder}", "median"),
-        ((name, f"{value:.4g}") for name, value in asdict(measured).items()),
-    )
-    typer.echo(text)
-    if into is not None:
-        put_between_marks(into, "PARITY", text)
+    head = f"{len(chosen)} photos of `{split}`, finder {finder}", "median"
+    rows = ((name, f"{value:.4g}") for name, value in measured.items())
+    show(render_table(head, rows), into, "PARITY")
 
 
-app.add_typer(experiment.app)
-app.add_typer(finder_commands.app)
+@app.command()
+def experiment(  # noqa: PLR0913  every option is an argument
+    data: Annotated[Path, typer.Argument(help="Folder that `prepare --face-size 64` wrote.")],
+    out: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs/experiment"),
+    results: Results = RESULTS,
+    perceptual: Perceptual = TORCHVISION_URL,
+    only: Annotated[list[str] | None, typer.Option(help="Make these systems only; may be repeated.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Another length of every run, for trials.")] = None,
+    encoder_steps: Annotated[int, typer.Option(help="Length of the encoder's training.")] = ENCODER.num_steps,
+    split: Annotated[Literal["val", "dev"], typer.Option(help="dev while something is tuned.")] = "val",
+    accelerator: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Train and measure everything that the results do not hold yet; killed, it goes on where it was."""
+    plan = [entry for entry in PLAN if not only or entry.system in only]
+    if not plan:
+        raise OptionError(f"--only {only} names no system; there are {sorted({e.system for e in PLAN})}")
+    encoder = replace(ENCODER, num_steps=encoder_steps)
+    Experiment(open_pairs(data), out, results, perceptual, split, steps, encoder, accelerator).run(plan)
+    typer.echo(f"{len(plan)} runs stand in {results}; see them with 'report'")
+
+
+@app.command()
+def report(results: Results = RESULTS, into: Into = None) -> None:
+    """Print the experiment's tables, or put them into a document, too."""
+    rows = read_results(results)
+    if not rows:
+        raise ResultsError(f"{results} holds no results yet: make them with 'experiment'")
+    show(tables.render_experiment(rows), into, "EXPERIMENT")
+
+
+app.add_typer(finder.app)
 
 
 def main() -> None:
@@ -276,24 +246,5 @@ def main() -> None:
 def _name_and_path(text: str) -> tuple[str, Path]:
     name, equals, path = text.partition("=")
     if not equals:
-        raise OptionError(
-            f"{text!r} names no system: write NAME=PATH, for example std=models/synthesizer.onnx"
-        )
+        raise OptionError(f"{text!r} names no system: write NAME=PATH, such as std=models/synthesizer.onnx")
     return name, Path(path)
-
-
-def _objective(described: dict[str, Any]) -> str:
-    terms = " + ".join(f"{weight:g} {name}" for name, weight in described["objective"].items())
-    return f"{described['recipe']['objective']}: {terms}"
-
-
-def _licences(described: dict[str, Any]) -> set[str]:
-    """Those of the photos that a run learned from, and of what it started from."""
-    start = described.get("start_from") or {}
-    found = set(described["data"]["rows_by_licence"])
-    return found | _licences(start) if start else found
-
-
-def _training_data(data: dict[str, dict[str, object]]) -> str:
-    licences = ", ".join(f"{count} {licence}" for licence, count in sorted(data["rows_by_licence"].items()))
-    return f"{data['settings']['source']} (faces by licence, all splits: {licences})"

@@ -16,26 +16,26 @@ from training.data.corruptions import CORRUPTIONS
 from training.data.dataset import EyeFacePairs
 from training.data.splits import Split
 from training.data.store import Pairs
-from training.evaluation import evaluate as evaluation
 from training.evaluation import metrics
 from training.evaluation.embeddings import (
-    Embed,
+    UNTRAINED,
+    EmbeddingSpace,
     embed_all,
-    load_untrained_vgg,
-    load_vgg,
-    vgg_embedding,
+    embedding_layers,
+    embedding_space,
+    untrained_layers,
+    vgg_space,
 )
-from training.evaluation.evaluate import Metrics, System, to_unit
+from training.evaluation.metrics import Metrics
+from training.evaluation.scores import score_faces, to_unit
 from training.evaluation.simclr import FaceEncoder
+from training.evaluation.systems import System, draw_split, true_faces
 from training.synthesizer.vgg import VGGFeatures, load_features, report_layers
 
 PerSample = dict[str, NDArray[np.float64]]
 """Numbers of each sample of a split, by name."""
 
-EMBED_BATCH = 256
-
-UNTRAINED = "relu3_4"
-"""The embedding on a layer that no objective trains on."""
+NUM_CALIBRATION_FACES = 256
 
 IN_FACE, BACKGROUND = "inside the face", "background"
 """Parts of the picture; only their squared error is measured."""
@@ -43,21 +43,6 @@ IN_FACE, BACKGROUND = "inside the face", "background"
 MIDDLE, RADII = (0.5, 0.53), (0.45, 0.47)
 """The face: an ellipse from the hairline to the chin and from ear to ear, in parts of the side. Eyes are 0.40
 apart there, a face is 2.2 eye distances wide and its chin lies 1.6 below the eyes."""
-
-
-@dataclass(frozen=True, slots=True)
-class EmbeddingSpace:
-    """An embedding by name, and the embeddings of the true faces (N x E).
-
-    network: what computes it, as reports print it.
-    train: the embeddings of the training faces (M x E), if they are to be compared.
-    """
-
-    name: str
-    network: str
-    embed: Embed
-    true: Tensor
-    train: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +71,14 @@ class Benchmark:
 
     def measure(self, drawn: Mapping[str, Image]) -> dict[str, Measured]:
         """What each system's faces N x F x F x 3 measure, by its name."""
-        scores = evaluation.evaluate(drawn, self.true, self.features)
-        return {name: self._measure(faces, scores[name]) for name, faces in drawn.items()}
-
-    def _measure(self, drawn_NHWC: Image, scores: Metrics) -> Measured:
-        embeddings = self.embed(drawn_NHWC)
-        values = self.per_sample(drawn_NHWC, embeddings)
-        means = mean_values({name: values[name] for name in values if name != "l2"}, self.rows)
-        return Measured(scores | self._compare_sets(drawn_NHWC, embeddings) | means, values, embeddings)
+        measured = {}
+        for name, scores in score_faces(drawn, self.true, self.features).items():
+            embeddings = self.embed(drawn[name])
+            values = self.per_sample(drawn[name], embeddings)
+            numbers = scores | self._compare_sets(drawn[name], embeddings)
+            numbers |= mean_values({key: values[key] for key in values if key != "l2"}, self.rows)
+            measured[name] = Measured(numbers, values, embeddings)
+        return measured
 
     def embed(self, drawn_NHWC: Image) -> dict[str, Tensor]:
         """The embeddings of drawn faces by the name of their space."""
@@ -118,10 +103,9 @@ class Benchmark:
         """The squared error in the face and in what surrounds it."""
         squares_FF = (to_unit(drawn_NHWC) - to_unit(self.true)).square().mean((0, 1))
         region = face_region(self.true.shape[1])
-        places = ((IN_FACE, region), (BACKGROUND, ~region))
         return {
             name: {"num_samples": len(drawn_NHWC), "l2": squares_FF[mask].mean().item()}
-            for name, mask in places
+            for name, mask in ((IN_FACE, region), (BACKGROUND, ~region))
         }
 
     def measure_corruptions(self, system: System) -> dict[str, Metrics]:
@@ -157,40 +141,24 @@ def make_benchmark(
     Faces are embedded by VGG19 and by the encoder or, without one, by a layer of VGG19 that no objective
     trains on (`relu3_4`), on which training faces are not compared: it takes ten times as long.
     """
-    features = load_features(perceptual, report_layers(perceptual))
-    (vgg, vgg_name), (untrained, untrained_name) = load_vgg(perceptual), load_untrained_vgg(perceptual)
-    for each in (features, vgg, untrained):
-        evaluation.calibrate(each, pairs)
     dataset, train = EyeFacePairs(pairs, split, num_eyes=pairs.eyes.shape[1]), EyeFacePairs(pairs, "train")
-
-    def space(name: str, network: str, embed: Embed, *, compare_train: bool = True) -> EmbeddingSpace:
-        known = embed_true(embed, train) if compare_train else None
-        return EmbeddingSpace(name, network, embed, embed_true(embed, dataset), known)
-
-    by_vgg = space("vgg", vgg_name, vgg_embedding(vgg))
-    other = (
-        space("encoder", "contrastive encoder", encoder)
-        if encoder
-        else space(UNTRAINED, untrained_name, vgg_embedding(untrained), compare_train=False)
-    )
+    layers = (report_layers(perceptual), embedding_layers(perceptual), untrained_layers(perceptual))
+    features, vgg, untrained = (load_features(perceptual, each) for each in layers)
+    for each in (features, vgg, untrained):
+        calibrate(each, train)
+    by_vgg = vgg_space("vgg", vgg, dataset, train)
+    if encoder:
+        other = embedding_space("encoder", "contrastive encoder", encoder, dataset, train)
+    else:
+        other = vgg_space(UNTRAINED, untrained, dataset)
     rows = pairs.rows[dataset.samples[:, 0]]
     return Benchmark(split, dataset, features, true_faces(dataset), rows, (by_vgg, other))
 
 
-def embed_true(embed: Embed, dataset: EyeFacePairs, chosen: NDArray[np.intp] | None = None) -> Tensor:
-    """Embeddings of the true faces of a split's samples, or of the chosen ones, a batch in memory at once."""
-    indices = np.arange(len(dataset)) if chosen is None else chosen
-    batches = np.split(indices, list(range(EMBED_BATCH, len(indices), EMBED_BATCH)))
-    return torch.cat([embed_all(embed, true_faces(dataset, batch)) for batch in batches])
-
-
-def true_faces(dataset: EyeFacePairs, chosen: NDArray[np.intp] | None = None) -> Image:
-    """The faces of a split's samples, or of the chosen ones, N x F x F x 3, those of left eyes mirrored."""
-    samples = dataset.samples if chosen is None else dataset.samples[chosen]
-    faces: Image = dataset.pairs.faces[samples[:, 0]]
-    left = samples[:, 1] == 1
-    faces[left] = faces[left][:, :, ::-1]
-    return faces
+def calibrate(features: VGGFeatures, train: EyeFacePairs) -> None:
+    """Sets the layers' scales on faces spread over the `train` split: the same for every system and split."""
+    chosen = np.linspace(0, len(train) - 1, min(NUM_CALIBRATION_FACES, len(train))).astype(int)
+    features.calibrate(torch.stack([train[int(i)][1] for i in chosen]).float() / 255)
 
 
 def mean_values(values: Mapping[str, NDArray[np.float64]], rows: NDArray[np.void]) -> Metrics:
@@ -206,15 +174,6 @@ def mean_values(values: Mapping[str, NDArray[np.float64]], rows: NDArray[np.void
         mean = metrics.mean_over_persons(each[known], rows["person"][known])
         found |= {name: mean.value, f"{name}_error": mean.error}
     return found
-
-
-def draw_split(system: System, dataset: EyeFacePairs, batch_size: int = 64) -> Image:
-    """A system's faces for all eyes of a split, in its order."""
-    drawn = []
-    for start in range(0, len(dataset), batch_size):
-        eyes = [dataset[i][0] for i in range(start, min(start + batch_size, len(dataset)))]
-        drawn.append(system(np.ascontiguousarray(torch.stack(eyes).permute(0, 2, 3, 1).numpy())))
-    return np.concatenate(drawn)
 
 
 def face_region(size: int) -> Tensor:

@@ -4,15 +4,20 @@ Letters of shapes: B batch, C channels, H and W height and width, E numbers of a
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
 from service.vision.images import Image
-from training.synthesizer.vgg import Layer, VGGFeatures, load_features, training_layers
+from training.data.dataset import EyeFacePairs
+from training.evaluation.scores import to_unit
+from training.evaluation.systems import true_faces
+from training.synthesizer.vgg import Layer, VGGFeatures, training_layers
 
 Embed = Callable[[Tensor], Tensor]
 """B x E from faces B x 3 x H x W in 0…1."""
@@ -20,26 +25,40 @@ Embed = Callable[[Tensor], Tensor]
 VGG_CONV = "4_1"
 """Of all layers it tells people apart best: two persons are 1.76 × as far apart as two photos of one."""
 
-UNTRAINED_CONV = "3_4"
-"""A layer of the original VGG19 that no objective trains on."""
+UNTRAINED_CONV, UNTRAINED = "3_4", "relu3_4"
+"""A layer of the original VGG19 that no objective trains on, and the name of the embedding on it."""
 
 GRID = 4
+EMBED_BATCH = 64
 
 
-def load_vgg(perceptual: str) -> tuple[VGGFeatures, str]:
-    """The layer of VGG19 that faces are embedded with, and its name."""
-    layers = training_layers(perceptual, [VGG_CONV])
-    return load_features(perceptual, layers), f"{layers[0].name}, averaged to {GRID} x {GRID}"
+@dataclass(frozen=True, slots=True)
+class EmbeddingSpace:
+    """An embedding by name, and the embeddings of the true faces (N x E).
+
+    network: what computes it, as reports print it.
+    train: the embeddings of the training faces (M x E), if they are to be compared.
+    """
+
+    name: str
+    network: str
+    embed: Embed
+    true: Tensor
+    train: Tensor | None = None
 
 
-def load_untrained_vgg(perceptual: str) -> tuple[VGGFeatures, str]:
-    """The layer of VGG19 that no objective trains on, and its name."""
-    layer = Layer("genuine" if Path(perceptual).is_dir() else "torchvision", UNTRAINED_CONV)
-    return load_features(perceptual, (layer,)), f"{layer.name}, averaged to {GRID} x {GRID}"
+def embedding_layers(perceptual: str) -> tuple[Layer, ...]:
+    """The only layer of VGG19 that faces are embedded with."""
+    return training_layers(perceptual, [VGG_CONV])
+
+
+def untrained_layers(perceptual: str) -> tuple[Layer, ...]:
+    """The only layer of VGG19 that they are embedded with and that no objective trains on."""
+    return (Layer("genuine" if Path(perceptual).is_dir() else "torchvision", UNTRAINED_CONV),)
 
 
 def vgg_embedding(features: VGGFeatures) -> Embed:
-    """Activations averaged to a coarse grid, over their mean."""
+    """Activations of the only layer averaged to a coarse grid, over their mean."""
 
     def embed(faces_BCHW: Tensor) -> Tensor:
         (activations,) = features(faces_BCHW)
@@ -49,11 +68,32 @@ def vgg_embedding(features: VGGFeatures) -> Embed:
     return embed
 
 
+def vgg_space(
+    name: str, features: VGGFeatures, dataset: EyeFacePairs, train: EyeFacePairs | None = None
+) -> EmbeddingSpace:
+    """The space of `vgg_embedding`, see `embedding_space`."""
+    network = f"{features.layers[0].name}, averaged to {GRID} x {GRID}"
+    return embedding_space(name, network, vgg_embedding(features), dataset, train)
+
+
+def embedding_space(
+    name: str, network: str, embed: Embed, dataset: EyeFacePairs, train: EyeFacePairs | None = None
+) -> EmbeddingSpace:
+    """The embeddings of the true faces of a split and, if they are to be compared, of `train`."""
+    known = None if train is None else embed_true(embed, train)
+    return EmbeddingSpace(name, network, embed, embed_true(embed, dataset), known)
+
+
 @torch.no_grad()
-def embed_all(embed: Embed, faces_NHWC: Image, batch_size: int = 64) -> Tensor:
+def embed_true(embed: Embed, dataset: EyeFacePairs, chosen: NDArray[np.intp] | None = None) -> Tensor:
+    """Embeddings of the true faces of a split's samples, or of the chosen ones, a batch in memory at once."""
+    indices = np.arange(len(dataset)) if chosen is None else chosen
+    starts = range(0, len(indices), EMBED_BATCH)
+    return torch.cat([embed(to_unit(true_faces(dataset, indices[i : i + EMBED_BATCH]))) for i in starts])
+
+
+@torch.no_grad()
+def embed_all(embed: Embed, faces_NHWC: Image) -> Tensor:
     """Embeddings N x E of uint8 faces."""
-    parts = []
-    for start in range(0, len(faces_NHWC), batch_size):
-        part = torch.from_numpy(np.ascontiguousarray(faces_NHWC[start : start + batch_size]))
-        parts.append(embed(part.permute(0, 3, 1, 2).float() / 255))
-    return torch.cat(parts)
+    starts = range(0, len(faces_NHWC), EMBED_BATCH)
+    return torch.cat([embed(to_unit(faces_NHWC[i : i + EMBED_BATCH])) for i in starts])

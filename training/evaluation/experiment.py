@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -17,17 +16,17 @@ from service.system.host import count_cores
 from training.data.dataset import EyeFacePairs
 from training.data.splits import Split
 from training.data.store import Pairs
-from training.evaluation import evaluate as evaluation
-from training.evaluation.baselines import amplified, nearest_eye
+from training.evaluation import systems
 from training.evaluation.benchmark import Benchmark, make_benchmark
 from training.evaluation.results import Row, append, has_row, read_results
 from training.evaluation.simclr import EncoderRecipe, train_encoder
+from training.evaluation.systems import MEAN_FACE, NEAREST_EYE, System
 from training.loop.run_folder import RunOutput, commit_hash, read_description, read_stats
 from training.synthesizer.objectives import OBJECTIVES, describe_objective
 from training.synthesizer.recipes import RECIPES, Recipe, describe
 from training.synthesizer.train import RunSettings, train
 
-MEAN_FACE, NEAREST_EYE, AMPLIFIED = "mean face", "nearest training eye", "amplified l1"
+AMPLIFIED = "amplified l1"
 BASELINES = {MEAN_FACE: None, NEAREST_EYE: None, AMPLIFIED: "l1-64"}
 """What needs no training, and the recipe whose run with seed 0 it is made of."""
 
@@ -55,10 +54,11 @@ PLAN = (
 """The most important first."""
 
 
-@dataclass(frozen=True, slots=True)
-class ExperimentSettings:
-    """Where and how the plan is carried out; `num_steps` replaces the recipes' length, for trials."""
+@dataclass(frozen=True)
+class Experiment:
+    """Where and how entries of the plan are made; `num_steps` replaces the recipes' length, for trials."""
 
+    pairs: Pairs
     out: Path
     results: Path
     perceptual: str
@@ -67,38 +67,28 @@ class ExperimentSettings:
     encoder: EncoderRecipe = field(default_factory=EncoderRecipe)
     accelerator: str = "auto"
 
-
-class Experiment:
-    """Carries out entries of the plan, one after another."""
-
-    def __init__(self, pairs: Pairs, settings: ExperimentSettings) -> None:
-        self.pairs, self.settings = pairs, settings
-
     def run(self, plan: Iterable[Entry] = PLAN) -> None:
-        """Appends a row for each entry that has none.
-
-        Raises:
-            ResultsError: another run stands under the same name.
-            RunNotFound: a baseline lacks the run that it is made of.
-        """
+        """Appends a row for each entry that has none, one after another."""
         for entry in plan:
             known = self._described(entry)
-            if not has_row(read_results(self.settings.results), known):
+            if not has_row(read_results(self.results), known):
                 tqdm.write(f"{entry.system}, seed {entry.seed}")
-                append(self.settings.results, {**known, **self._made(entry)})
+                facts: Row = {"commit": commit_hash(), "cores": count_cores()}
+                if entry.system not in BASELINES:
+                    facts |= self._train(entry)
+                append(self.results, {**known, **facts, **self._measured(entry)})
 
     @cached_property
     def benchmark(self) -> Benchmark:
         """What all systems are measured against, made when it is first needed."""
-        output = RunOutput(self.settings.out / "encoder")
-        encoder = train_encoder(self.settings.encoder, self.pairs, output)
-        return make_benchmark(self.pairs, self.settings.split, self.settings.perceptual, encoder)
+        encoder = train_encoder(self.encoder, self.pairs, RunOutput(self.out / "encoder"))
+        return make_benchmark(self.pairs, self.split, self.perceptual, encoder)
 
     def _described(self, entry: Entry) -> Row:
         """What is known of a row before it is made."""
-        described: Row = {**asdict(entry), "split": self.settings.split}
+        described: Row = {**asdict(entry), "split": self.split}
         if entry.system not in BASELINES:
-            recipe = self._recipe(entry.system)
+            recipe = self._recipe(entry)
             described["recipe"] = describe(recipe)
             described |= describe_objective(OBJECTIVES[recipe.objective])
         settings = self.pairs.manifest["settings"]
@@ -108,29 +98,12 @@ class Experiment:
         }  # fmt: skip
         return described
 
-    def _made(self, entry: Entry) -> Row:
-        """Trains if need be, and measures."""
-        facts: Row = {"commit": commit_hash(), "cores": count_cores()}
-        if entry.system not in BASELINES:
-            facts |= self._train(entry)
-        return facts | self._measured(entry)
-
-    def _measured(self, entry: Entry) -> Row:
-        """The numbers of a system whose run, if it needs one, is finished."""
-        benchmark, system = self.benchmark, self._system(entry)
-        drawn = benchmark.draw(system)
-        return {
-            "measured_with": self._describe_benchmark(),
-            "metrics": benchmark.measure({entry.system: drawn})[entry.system].numbers,
-            "slices": benchmark.measure_regions(drawn) | benchmark.measure_corruptions(system),
-        }
-
     def _train(self, entry: Entry) -> Row:
-        recipe, folder = self._recipe(entry.system), self._folder(entry.system, entry.seed)
+        """Trains if need be, and tells how long it took."""
+        recipe, folder = self._recipe(entry), self._folder(entry)
         settings = RunSettings(
-            folder, self.settings.perceptual, entry.seed, accelerator=self.settings.accelerator,
-            checkpoint_every=100,
-        )  # fmt: skip
+            folder, self.perceptual, entry.seed, accelerator=self.accelerator, checkpoint_every=100
+        )
         train(recipe, self.pairs, settings)
         lines = list(read_stats(folder))
         steps = np.diff([0, *(line["step"] for line in lines)])
@@ -143,30 +116,35 @@ class Experiment:
             "commit": described["commit"],
         }
 
-    def _system(self, entry: Entry) -> evaluation.System:
-        """What draws the faces of a row."""
-        if entry.system == MEAN_FACE:
-            return evaluation.mean_face(self.pairs)
-        if entry.system == NEAREST_EYE:
-            return nearest_eye(self.pairs)
-        if entry.system == AMPLIFIED:
-            development = EyeFacePairs(self.pairs, "dev", num_eyes=self.pairs.eyes.shape[1])
-            return amplified(self._run("l1-64"), self.pairs, development)
-        return self._run(entry.system, entry.seed)
-
-    def _describe_benchmark(self) -> dict[str, Any]:
+    def _measured(self, entry: Entry) -> Row:
+        """The numbers of a system whose run, if it needs one, is finished."""
+        benchmark, system = self.benchmark, self._system(entry)
+        drawn = benchmark.draw(system)
         return {
-            "features": evaluation.describe(self.benchmark.features),
-            "vgg": self.benchmark.spaces[0].network,
-            "encoder": asdict(self.settings.encoder),
+            "measured_with": {
+                "features": benchmark.features.describe(),
+                "vgg": benchmark.spaces[0].network,
+                "encoder": asdict(self.encoder),
+            },
+            "metrics": benchmark.measure({entry.system: drawn})[entry.system].numbers,
+            "slices": benchmark.measure_regions(drawn) | benchmark.measure_corruptions(system),
         }
 
-    def _recipe(self, name: str) -> Recipe:
-        recipe = RECIPES[name]
-        return replace(recipe, num_steps=self.settings.num_steps or recipe.num_steps)
+    def _system(self, entry: Entry) -> System:
+        """What draws the faces of a row."""
+        if entry.system == MEAN_FACE:
+            return systems.mean_face(self.pairs)
+        if entry.system == NEAREST_EYE:
+            return systems.nearest_eye(self.pairs)
+        if entry.system == AMPLIFIED:
+            regressor = systems.load_system(self._folder(Entry("l1-64")))
+            development = EyeFacePairs(self.pairs, "dev", num_eyes=self.pairs.eyes.shape[1])
+            return systems.amplified(regressor, self.pairs, development)
+        return systems.load_system(self._folder(entry))
 
-    def _run(self, system: str, seed: int = 0) -> evaluation.System:
-        return evaluation.load_system(self._folder(system, seed))
+    def _recipe(self, entry: Entry) -> Recipe:
+        recipe = RECIPES[entry.system]
+        return replace(recipe, num_steps=self.num_steps or recipe.num_steps)
 
-    def _folder(self, system: str, seed: int) -> Path:
-        return self.settings.out / f"{system.replace(' ', '-')}-seed{seed}"
+    def _folder(self, entry: Entry) -> Path:
+        return self.out / f"{entry.system.replace(' ', '-')}-seed{entry.seed}"

@@ -15,8 +15,8 @@ from training.data import corruptions
 from training.data.augmentation import EyeTransform
 from training.data.dataset import EyeFacePairs
 from training.evaluation.benchmark import Benchmark
-from training.evaluation.evaluate import Metrics, System, to_unit
-from training.evaluation.metrics import perceptual_distances, rank_correlation
+from training.evaluation.metrics import Metrics, perceptual_distances, rank_correlation
+from training.evaluation.scores import to_unit
 
 NUM_GUESSES = 16
 BEST_OF = (1, 4, 16)
@@ -31,17 +31,6 @@ CERTAINTY_OF: Mapping[str, EyeTransform | None] = {
     "made dark": corruptions.darken,
 }
 """Eyes whose mean certainty is reported, by name."""
-
-
-def random_guess(synthesizer: Synthesizer) -> System:
-    """The system that draws one random guess of each eye instead of the default face."""
-    random = np.random.default_rng(0)
-
-    def draw(eyes: Image) -> Image:
-        noise_BD = random.standard_normal((len(eyes), synthesizer.info.noise_size), np.float32)
-        return synthesizer.draw(eyes[..., :3], noise_BD)[0]
-
-    return draw
 
 
 @torch.no_grad()

@@ -1,6 +1,6 @@
 """Metrics on whole splits, one function each: KID, diversity, sharpness, rank, memorisation, skin color.
 
-For the rest see `training.evaluation.evaluate`.
+For the rest see `training.evaluation.scores`.
 
 Letters of shapes: N faces of a split, M training faces, B batch, C channels, H and W height and width,
 E numbers of an embedding. Faces are in 0…1; embeddings are of `training.evaluation.embeddings`.
@@ -15,6 +15,9 @@ from skimage.color import rgb2lab
 from torch import Tensor
 from torch.nn import functional
 from torchmetrics.image.kid import maximum_mean_discrepancy, poly_kernel
+
+Metrics = dict[str, float]
+"""Numbers by the name of what they measure."""
 
 NUM_SUBSETS = 100
 NUM_RESAMPLES = 1000

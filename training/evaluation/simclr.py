@@ -97,11 +97,7 @@ def random_view(faces_BCHW: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def train_encoder(recipe: EncoderRecipe, pairs: Pairs, output: RunOutput) -> FaceEncoder:
-    """The encoder of the folder, trained on the `train` faces to the recipe's last step before, if need be.
-
-    Raises:
-        RunConflict: the folder holds an encoder of another recipe or other data.
-    """
+    """The encoder of the folder, trained before on the `train` faces if it is not."""
     dataset = EyeFacePairs(pairs, "train")
     torch.manual_seed(recipe.seed)
     encoder = FaceEncoder(recipe.widths)

@@ -1,7 +1,7 @@
 """Markdown tables of results: of the experiment, and of what `evaluate` wrote."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
@@ -12,10 +12,10 @@ import numpy as np
 from training.data.corruptions import CORRUPTIONS
 from training.errors import ResultsError
 from training.evaluation.benchmark import BACKGROUND, IN_FACE
-from training.evaluation.evaluate import Metrics
 from training.evaluation.experiment import BASELINES
 from training.evaluation.groups import Groups
 from training.evaluation.guesses import BEST_OF, CERTAINTY_OF
+from training.evaluation.metrics import Metrics
 from training.evaluation.results import Row
 from training.markdown import render_table
 
@@ -62,7 +62,7 @@ SET_COLUMNS = (
     Column("cheek_difference", "ΔE of the cheeks", 1, True),
     Column("sex_agreement", "sex as labeled, %", 1, True, 100),
 )
-"""What `evaluate` measures beside the numbers of `training.evaluation.evaluate`."""
+"""What `evaluate` measures beside the numbers of `training.evaluation.scores`."""
 
 GUESS_COLUMNS = (
     Column("between_guesses", "between guesses, over between people", 2),
@@ -85,6 +85,8 @@ GROUP_COLUMNS = (
     Column("judge_accuracy", "the same of true faces, %", 1, True, 100),
 )
 
+UNCORRUPTED = "as they are"
+
 SLICED = (Column("l2", "L2", 4), Column("rank_encoder", "rank, encoder, %", 1, factor=100))
 
 
@@ -100,6 +102,12 @@ def group_by_system(rows: Iterable[Row]) -> dict[str, list[Row]]:
     for row in rows:
         found.setdefault(row["system"], []).append(row)
     return found
+
+
+def _labeled(rows: Iterable[Row]) -> Iterator[tuple[str, list[Row]]]:
+    """The same, with the number of seeds, where there are several, in the name."""
+    for system, runs in group_by_system(rows).items():
+        yield system if len(runs) == 1 else f"{system}, {len(runs)} seeds", runs
 
 
 def cell(runs: Sequence[Mapping[str, float]], column: Column) -> str:
@@ -118,18 +126,15 @@ def cell(runs: Sequence[Mapping[str, float]], column: Column) -> str:
 
 def render_experiment(rows: list[Row]) -> str:
     """The experiment's two tables in Markdown; one without rows is left out."""
-    parts = (render_results(rows), render_corruptions(rows))
-    return "\n\n".join(part for part in parts if part)
+    return "\n\n".join(filter(None, (render_results(rows), render_corruptions(rows))))
 
 
 def render_results(rows: list[Row]) -> str:
     """Every number of every system in Markdown, and how they were made."""
     rows = rows_of_main_split(rows)
-    systems = {
-        _label(name, runs): [row["metrics"] for row in runs] for name, runs in group_by_system(rows).items()
-    }
+    numbers = {name: [row["metrics"] for row in runs] for name, runs in _labeled(rows)}
     title = f"{rows[0]['metrics']['num_samples']} eyes of `{rows[0]['split']}`"
-    return "\n".join([_table(title, systems, COLUMNS), "", *_notes(rows)])
+    return "\n".join([_table(title, numbers, COLUMNS), "", *_notes(rows)])
 
 
 def render_corruptions(rows: list[Row]) -> str:
@@ -137,35 +142,27 @@ def render_corruptions(rows: list[Row]) -> str:
 
     Rows that were measured before there were such slices are left out; empty without any.
     """
-    systems = group_by_system(
-        row for row in rows_of_main_split(rows) if set(CORRUPTIONS) <= set(row.get("slices", {}))
-    )
-    if not systems:
+    rows = [row for row in rows_of_main_split(rows) if set(CORRUPTIONS) <= set(row.get("slices", {}))]
+    if not rows:
         return ""
-    eyes, (squares, _) = ("as they are", *CORRUPTIONS), SLICED
-    columns = [(name, column) for column in SLICED for name in eyes]
-    columns += [(name, squares) for name in (IN_FACE, BACKGROUND)]
-    return render_table(
-        ["eyes", *(f"{column.heading}: {name}" for name, column in columns)],
-        [
-            [_label(system, runs)]
-            + [
-                cell([row["slices"].get(name, row["metrics"]) for row in runs], column)
-                for name, column in columns
-            ]
-            for system, runs in systems.items()
-        ],
-    )
+    places = [(column, name) for column in SLICED for name in (UNCORRUPTED, *CORRUPTIONS)]
+    places += [(SLICED[0], name) for name in (IN_FACE, BACKGROUND)]
+    columns = [
+        replace(each, key=f"{each.key}, {name}", heading=f"{each.heading}: {name}") for each, name in places
+    ]
+    numbers = {name: [*map(_by_slice, runs)] for name, runs in _labeled(rows)}
+    return _table("eyes", numbers, columns)
+
+
+def _by_slice(row: Row) -> Metrics:
+    slices = {UNCORRUPTED: row["metrics"], **row["slices"]}
+    return {f"{key}, {name}": each for name, numbers in slices.items() for key, each in numbers.items()}
 
 
 def _table(title: str, systems: Mapping[str, Sequence[Metrics]], columns: Sequence[Column]) -> str:
     """A row a system, of its only run or of several."""
     rows = ([name, *(cell(runs, column) for column in columns)] for name, runs in systems.items())
     return render_table([title, *(column.heading for column in columns)], rows)
-
-
-def _label(system: str, runs: list[Row]) -> str:
-    return system if len(runs) == 1 else f"{system}, {len(runs)} seeds"
 
 
 def _notes(rows: list[Row]) -> list[str]:
@@ -191,7 +188,7 @@ def _notes(rows: list[Row]) -> list[str]:
 
 
 SCORE_COLUMNS = tuple(replace(column, digits=4) for column in (*COLUMNS[:6], COLUMNS[7]))
-"""The numbers of `training.evaluation.evaluate` as the report shows them."""
+"""The numbers of `training.evaluation.scores` as the report shows them."""
 
 
 def render_scores(scores_file: Path) -> str:
@@ -199,9 +196,8 @@ def render_scores(scores_file: Path) -> str:
     written = read_scores(scores_file)
     systems = {name: [numbers] for name, numbers in written["scores"].items()}
     ((first, *_), *_) = systems.values()
-    tables = [
-        _table(f"{first['num_samples']} eyes of the split `{written['split']}`", systems, SCORE_COLUMNS)
-    ]
+    title = f"{first['num_samples']} eyes of the split `{written['split']}`"
+    tables = [_table(title, systems, SCORE_COLUMNS)]
     notes = [f"Layers, each over its mean activation on real faces: {written['layers']}."]
     if any("kid_relu3_4" in numbers for (numbers,) in systems.values()):
         tables.append(_table("", systems, SET_COLUMNS))

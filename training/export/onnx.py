@@ -10,7 +10,6 @@ import logging
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,13 +23,12 @@ from torch import Tensor, nn
 from service.inference.synthesizer import Synthesizer
 from service.vision.eyes import CROP_VERSION
 from service.vision.images import Image
-from training.data.face_alignment import FACE_FRAME_VERSION
 from training.data.files import write_atomically
-from training.data.licences import LicenceClass
+from training.data.licences import LicenceClass, check_licence_class
 from training.data.store import Pairs
 from training.errors import ExportError
 from training.export.polyphase import to_polyphase
-from training.synthesizer.autoencoder import Autoencoder
+from training.synthesizer.autoencoder import Autoencoder, ModelConfig
 from training.synthesizer.guesses import GuessSampler, fit_guesses
 from training.synthesizer.weights import SUFFIX, describe_weights, load_weights, save_weights
 
@@ -45,22 +43,6 @@ NUM_CHECKED = 128
 
 SMALLEST_HALVED = 1024
 """Weights of fewer numbers (biases) stay float32: they take no room."""
-
-
-@dataclass(frozen=True, slots=True)
-class ModelMetadata:
-    """What the file says of itself beside its sizes."""
-
-    name: str
-    version: str
-    recipe: str
-    objective: str
-    training_data: str
-    licence_class: LicenceClass
-    commit: str
-    metrics: Mapping[str, float]
-    part: str = "eye"
-    face_frame_version: int = FACE_FRAME_VERSION
 
 
 class ServedAutoencoder(nn.Module):
@@ -78,7 +60,10 @@ class ServedAutoencoder(nn.Module):
         return (faces * 255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1), certainty_B
 
 
-def export(run: Path, path: Path, metadata: ModelMetadata, pairs: Pairs, *, half: bool = True) -> int:
+def export(  # noqa: PLR0913  each is a choice of its own
+    run: Path, path: Path, pairs: Pairs, *, licence_class: LicenceClass, version: str = "1",
+    metrics: Mapping[str, float] | None = None, half: bool = True,
+) -> int:  # fmt: skip
     """Writes the run's averaged model to `path` and returns the largest difference to torch, in levels.
 
     The distribution of its guesses is fitted to the `train` split of the pairs; eyes of all splits are
@@ -86,9 +71,12 @@ def export(run: Path, path: Path, metadata: ModelMetadata, pairs: Pairs, *, half
     With `half` the large weights are stored as float16 (the arithmetic stays float32).
 
     Raises:
+        DataError: the run saw photos that do not allow this license class.
         ExportError: more than one level, or the model wants both eyes, which the contract does not know;
             nothing is written.
     """
+    described = describe_weights(run)
+    check_licence_class(licence_class, _licences(described), model=str(run))
     average = load_weights(run)
     if average.config.num_eyes != 1:
         raise ExportError(f"{run} draws from {average.config.num_eyes} eyes, a served model from one")
@@ -103,19 +91,20 @@ def export(run: Path, path: Path, metadata: ModelMetadata, pairs: Pairs, *, half
     )
     if half:
         store_as_float16(model)
-    _write_metadata(model, metadata, average)
-    onnx.checker.check_model(model, full_check=True)
+    facts = _facts(described, average.config)
+    facts |= {"name": path.stem, "version": version, "licence_class": licence_class}
+    write_metadata(model, facts, metrics or {})
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / "draft.onnx"
         onnx.save(model, draft)
-        difference = difference_to_torch(draft, ServedAutoencoder(average, guesses), eyes_BHWC, metadata.part)
+        difference = difference_to_torch(draft, ServedAutoencoder(average, guesses), eyes_BHWC, pairs.part)
     if difference > MAX_DIFFERENCE:
         raise ExportError(
             f"ONNX Runtime and torch differ by {difference} of 255, at most {MAX_DIFFERENCE} is allowed"
             + ("; try --float32" if half else "")
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_weights(path.with_suffix(SUFFIX), average, describe_weights(run))
+    save_weights(path.with_suffix(SUFFIX), average, described)
     write_atomically(path, lambda file: file.write(model.SerializeToString()))
     return difference
 
@@ -172,15 +161,34 @@ def store_as_float16(model: onnx.ModelProto) -> None:
     graph.node.extend([*casts, *nodes])
 
 
-def _write_metadata(model: onnx.ModelProto, metadata: ModelMetadata, average: Autoencoder) -> None:
-    written = {
-        **asdict(metadata),
+def write_metadata(model: onnx.ModelProto, facts: Mapping[str, object], metrics: Mapping[str, float]) -> None:
+    """Sets the properties that the service reads, today's date among them, and checks the whole model."""
+    written = {**facts, "date": datetime.now(UTC).date().isoformat(), "metrics": json.dumps(dict(metrics))}
+    helper.set_model_props(model, {f"eye2face.{key}": str(value) for key, value in written.items()})
+    onnx.checker.check_model(model, full_check=True)
+
+
+def _facts(described: Mapping[str, Any], config: ModelConfig) -> dict[str, object]:
+    """What the file says of the run that is described and of the sizes of its model."""
+    data = described["data"]
+    terms = " + ".join(f"{weight:g} {name}" for name, weight in described["objective"].items())
+    licences = ", ".join(f"{count} {licence}" for licence, count in sorted(data["rows_by_licence"].items()))
+    return {
+        "recipe": described["recipe"]["name"],
+        "objective": f"{described['recipe']['objective']}: {terms}",
+        "training_data": f"{data['settings']['source']} (faces by licence, all splits: {licences})",
+        "commit": described["commit"],
+        "part": data["settings"]["part"],
+        "face_frame_version": data["settings"]["face_frame_version"],
         "contract_version": CONTRACT_VERSION,
         "crop_version": CROP_VERSION,
-        "eye_size": average.config.eye_size,
-        "noise_size": average.config.vector_size,
-        "face_size": average.config.face_size,
-        "date": datetime.now(UTC).date().isoformat(),
-        "metrics": json.dumps(dict(metadata.metrics)),
+        "eye_size": config.eye_size,
+        "noise_size": config.vector_size,
+        "face_size": config.face_size,
     }
-    helper.set_model_props(model, {f"eye2face.{key}": str(value) for key, value in written.items()})
+
+
+def _licences(described: Mapping[str, Any]) -> set[str]:
+    """Those of the photos that a run learned from, and of what it started from."""
+    found, start = set(described["data"]["rows_by_licence"]), described.get("start_from")
+    return found | _licences(start) if start else found

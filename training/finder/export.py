@@ -12,20 +12,18 @@ import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import onnx
 import torch
 import torch.nn.functional as F
-from onnx import helper
 from torch import Tensor, nn
 
 from service.inference.detector import REFINER_INPUT_PX
 from service.inference.eye_finder import FINDER_CONTRACT_VERSION, LearnedEyeFinder
 from training.data.files import write_atomically
 from training.data.licences import LicenceClass
-from training.export.onnx import store_as_float16, to_onnx
+from training.export.onnx import store_as_float16, to_onnx, write_metadata
 from training.finder.calibration import fit_logistic_regression, fit_threshold, label_detections
 from training.finder.finder_model import DISTANCE_UNIT_PX, STRIDE, EyeFinderNet
 from training.finder.refiner_model import RefinerNet
@@ -115,11 +113,7 @@ def refiner_to_onnx(net: RefinerNet) -> onnx.ModelProto:
 
 
 def describe_photos(run: Path) -> tuple[str, frozenset[str]]:
-    """What a run learned from, in words, and the licenses of these photos.
-
-    Raises:
-        RunNotFound: the folder holds no run.
-    """
+    """What a run learned from, in words, and the licenses of these photos."""
     counts: dict[str, int] = read_description(run)["data"]["photos_by_licence"]
     words = ", ".join(f"{count} {name}" for name, count in counts.items())
     return f"photos by licence: {words}", frozenset(counts)
@@ -166,11 +160,8 @@ def write_finder(
         **asdict(facts),
         "contract_version": FINDER_CONTRACT_VERSION,
         "part": "eye_finder",
-        "date": datetime.now(UTC).date().isoformat(),
         "score_weights": json.dumps(list(facts.score_weights)),
-        "metrics": json.dumps(dict(metrics)),
         "refiner": base64.b64encode(refiner.SerializeToString()).decode() if refiner else "",
     }
-    helper.set_model_props(model, {f"eye2face.{key}": str(value) for key, value in written.items()})
-    onnx.checker.check_model(model, full_check=True)
+    write_metadata(model, written, metrics)
     write_atomically(path, lambda file: file.write(model.SerializeToString()))

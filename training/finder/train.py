@@ -105,11 +105,14 @@ def train_refiner(
 
     def batches(first_step: int) -> Iterator[tuple[Tensor, Tensor]]:
         crops, labels = _gathered(scenes, finder, output, num_scenes)
-        for step in count(first_step):  # what is drawn depends on the seed and the step's number only
+
+        def draw(step: int) -> tuple[Tensor, Tensor]:  # depends on the seed and the step's number only
             random = torch.Generator().manual_seed(scenes.seed * 1_000_003 + step)
             chosen = np.sort(torch.randint(len(labels), (recipe.batch_size,), generator=random).numpy())
             wide = torch.from_numpy(crops[chosen]).permute(0, 3, 1, 2).float()
-            yield augment_crops(wide, torch.from_numpy(labels[chosen]), random)
+            return augment_crops(wide, torch.from_numpy(labels[chosen]), random)
+
+        return map(draw, count(first_step))
 
     return train_network(RefinerNet(), recipe, output, described, batches, _refiner_loss)
 

@@ -33,13 +33,11 @@ def l2(pred_BCHW: Tensor, true_BCHW: Tensor) -> Tensor:
     return (pred_BCHW - true_BCHW).square().mean(dtype=torch.float32)
 
 
-def feature(pred: FeatureMaps, true: FeatureMaps, weights: list[float]) -> Tensor:
-    """Weighted sum over layers of the mean absolute difference of features.
-
-    Source: the seed's slides, "VGG19 and Feature Loss": L1 between features of the generated and
-    the target batch; layers are normalized as `training.synthesizer.vgg` says.
-    """
-    return _over_layers(l1, pred, true, weights)
+def over_layers(
+    loss: Callable[[Tensor, Tensor], Tensor], pred: FeatureMaps, true: FeatureMaps, weights: list[float]
+) -> Tensor:
+    """The weighted sum of a loss of each layer; `training.synthesizer.vgg` says the weights."""
+    return torch.stack([w * loss(p, t) for w, p, t in zip(weights, pred, true, strict=True)]).sum()
 
 
 def std_over_batch(batch_BCHW: Tensor) -> Tensor:
@@ -88,24 +86,14 @@ def block_dct(batch_BCHW: Tensor) -> Tensor:
     return cosines.reshape(batch, -1, height // BLOCK, width // BLOCK)
 
 
-def std_scalar_features(pred: FeatureMaps, true: FeatureMaps, weights: list[float]) -> Tensor:
-    """`std_scalar` of each layer, weighted and summed: the seed's third reported column."""
-    return _over_layers(std_scalar, pred, true, weights)
-
-
-def std_map_features(pred: FeatureMaps, true: FeatureMaps, weights: list[float]) -> Tensor:
-    """`std_map` of each layer, weighted and summed."""
-    return _over_layers(std_map, pred, true, weights)
-
-
 def mean_to(pred: FeatureMaps, target_means: list[Tensor], weights: list[float]) -> Tensor:
     """|μ(target) − μ(pred)| at each position, averaged; weighted and summed over layers."""
-    return _over_layers(l1, [_global_mean(p.float()) for p in pred], target_means, weights)
+    return over_layers(l1, [_global_mean(p.float()) for p in pred], target_means, weights)
 
 
 def std_to(pred: FeatureMaps, target_stds: list[Tensor], weights: list[float]) -> Tensor:
-    """`std_map_features` against deviations that are known and not the batch's."""
-    return _over_layers(l1, [std_over_batch(p) for p in pred], target_stds, weights)
+    """`std_map` of each layer against deviations that are known and not the batch's."""
+    return over_layers(l1, [std_over_batch(p) for p in pred], target_stds, weights)
 
 
 def covariance(pred: FeatureMaps, true: FeatureMaps, directions: list[Tensor]) -> Tensor:
@@ -202,13 +190,6 @@ def _block_cosines() -> Tensor:
     cosines[0] *= math.sqrt(0.5)
     cosines *= math.sqrt(2 / BLOCK)
     return torch.kron(cosines, cosines).float()
-
-
-def _over_layers(
-    loss: Callable[[Tensor, Tensor], Tensor], pred: FeatureMaps, true: FeatureMaps, weights: list[float]
-) -> Tensor:
-    """The weighted sum of a loss of each layer."""
-    return torch.stack([w * loss(p, t) for w, p, t in zip(weights, pred, true, strict=True)]).sum()
 
 
 def _covariance(batch_BCHW: Tensor, directions: Tensor) -> Tensor:

@@ -61,16 +61,22 @@ LOSSES: Mapping[str, Loss] = {
     "std_pixels": lambda i: losses.std_scalar(i.pred, i.true),
     "std_map_pixels": lambda i: losses.std_map(i.pred, i.true),
     "dct_moments": lambda i: losses.dct_moments(i.pred, i.true),
-    "feature": lambda i: losses.feature(i.pred_features, i.true_features, i.layer_weights),
-    "std_features": lambda i: losses.std_scalar_features(i.pred_features, i.true_features, i.layer_weights),
-    "std_map_features": lambda i: losses.std_map_features(i.pred_features, i.true_features, i.layer_weights),
+    "feature": lambda i: _of_features(losses.l1, i),
+    "std_features": lambda i: _of_features(losses.std_scalar, i),
+    "std_map_features": lambda i: _of_features(losses.std_map, i),
     "running_mean_features": lambda i: losses.mean_to(i.pred_features, i.target_means, i.layer_weights),
     "running_std_features": lambda i: losses.std_to(i.pred_features, i.target_stds, i.layer_weights),
     "covariance_features": lambda i: losses.covariance(i.pred_features, i.true_features, i.directions),
     "total_variation": lambda i: losses.total_variation(i.pred),
     "adversarial": lambda i: losses.adversarial(_scores(i)),
 }
-"""Every loss by the name that objectives weigh and `stats.jsonl` logs."""
+"""Every loss by the name that objectives weigh and `stats.jsonl` logs.
+
+Source of `feature`: the seed's slides, "VGG19 and Feature Loss"."""
+
+
+def _of_features(loss: Callable[[Tensor, Tensor], Tensor], inputs: LossInputs) -> Tensor:
+    return losses.over_layers(loss, inputs.pred_features, inputs.true_features, inputs.layer_weights)
 
 
 def _scores(inputs: LossInputs) -> Tensor:

@@ -124,6 +124,11 @@ class VGGFeatures(nn.Module):
         """One over the number of layers and over each layer's scale."""
         return [1 / len(self.layers) / scale for scale in self.scales.tolist()]
 
+    def describe(self) -> str:
+        """The layers and their scales, for the head of a report."""
+        named = zip(self.layers, self.scales.tolist(), strict=True)
+        return ", ".join(f"{layer.name} / {scale:.4g}" for layer, scale in named)
+
     @torch.no_grad()
     def calibrate(self, faces_BCHW: Tensor) -> None:
         """Sets the scales to the mean activations on these real faces, in float32."""
@@ -156,18 +161,13 @@ def load_features(perceptual: str, layers: tuple[Layer, ...]) -> VGGFeatures:
     """VGGFeatures from `perceptual`: the folder of the two archives, torchvision's file, or its URL.
 
     Raises:
-        FeaturesUnavailable: nothing there, a damaged file, not VGG19, or a source that it does not hold.
+        FeaturesUnavailable: nothing there, a damaged file, or not VGG19.
     """
-    sources = sorted({layer.source for layer in layers})
-    path = Path(perceptual)
-    if path.is_dir():
-        loaders = {"genuine": _load_genuine, "distilled": _load_distilled}
-        if not set(sources) <= set(loaders):
-            raise FeaturesUnavailable(f"{path} is a folder of archives; {sources} wants torchvision's file")
-        return VGGFeatures({source: loaders[source](path) for source in sources}, layers)
-    if sources != ["torchvision"]:
-        raise FeaturesUnavailable(f"{sources} wants the folder of the two archives, not {perceptual}")
-    return VGGFeatures({"torchvision": _load_torchvision(perceptual)}, layers)
+    path, sources = Path(perceptual), {layer.source for layer in layers}
+    if not path.is_dir():
+        return VGGFeatures({"torchvision": _load_torchvision(perceptual)}, layers)
+    loaders = {"genuine": _load_genuine, "distilled": _load_distilled}
+    return VGGFeatures({source: loaders[source](path) for source in sorted(sources)}, layers)
 
 
 def _load_torchvision(source: str) -> ConvStack:

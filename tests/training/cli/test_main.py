@@ -77,6 +77,7 @@ def test_numbers_by_group_go_into_a_card(
     assert call(monkeypatch, "table", scores, "--into", card) == 0
     results, groups = card.read_text().split("<!-- GROUPS -->")
     assert "| mine |" in results and "as labeled" in results
+    assert groups.startswith("\n| mine | people |")
     assert "| drawn-dark |" in groups and "crowd workers' impressions" in groups
     card.write_text("<!-- RESULTS -->\n<!-- /RESULTS -->\n")
     assert call(monkeypatch, "table", scores, "--into", card) == 0
@@ -120,7 +121,7 @@ def test_a_model_is_as_open_as_the_run_it_began_with(
         (("experiment", "nowhere"), "nowhere does not exist"),
         (("experiment", "nowhere", "--only", "l3"), "--only ['l3'] names no system; there are"),
         (("report", "--results", "none.jsonl"), "none.jsonl holds no results yet"),
-        (("export", "nowhere", "data", "x.onnx", "--licence-class", "open"), "nowhere holds no run"),
+        (("export", "nowhere", "data", "x.onnx", "--licence-class", "open"), "data does not exist"),
     ],
 )
 def test_a_failure_is_one_sentence(

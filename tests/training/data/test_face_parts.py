@@ -21,11 +21,10 @@ from training.data.photos import from_csv, from_folder
 from training.data.prepare import PrepareSettings, prepare, read_pixels
 from training.data.store import Pairs, Part, open_pairs
 from training.errors import DataError
-from training.evaluation import evaluate as evaluation
-from training.evaluation.baselines import nearest_eye
 from training.evaluation.benchmark import make_benchmark
 from training.evaluation.simclr import FaceEncoder
-from training.export.onnx import ModelMetadata, export
+from training.evaluation.systems import load_synthesizer, nearest_eye
+from training.export.onnx import export
 from training.synthesizer.recipes import RECIPES
 from training.synthesizer.train import RunSettings, train
 
@@ -125,9 +124,8 @@ def test_a_model_of_a_part_says_so_and_the_service_refuses_it(mouths: Pairs, tmp
     recipe = replace(recipe, model=replace(recipe.model, face_size=64))
     run = train(recipe, mouths, RunSettings(tmp_path / "run", "", accelerator="cpu"))
     assert json.loads((run / "run.json").read_text())["data"]["settings"]["part"] == "mouth"
-    facts = ModelMetadata("mouth", "1", "tiny", "l1", "drawn", "open", "abc", {}, part="mouth")
     crops = np.array(mouths.eyes[:4, 0])
-    export(run, tmp_path / "mouth.onnx", facts, mouths)
-    assert evaluation.load_synthesizer(tmp_path / "mouth.onnx", "mouth")(crops).shape == (4, 64, 64, 3)
+    export(run, tmp_path / "mouth.onnx", mouths, licence_class="open")
+    assert load_synthesizer(tmp_path / "mouth.onnx", "mouth")(crops).shape == (4, 64, 64, 3)
     with pytest.raises(ModelContractUnknown, match="part 'mouth'; expected one that draws them from"):
         Synthesizer.load(tmp_path / "mouth.onnx")

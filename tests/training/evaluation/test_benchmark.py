@@ -12,13 +12,13 @@ from training.evaluation.benchmark import (
     BACKGROUND,
     IN_FACE,
     Benchmark,
-    embed_true,
     face_region,
     make_benchmark,
-    true_faces,
 )
-from training.evaluation.evaluate import Metrics
+from training.evaluation.embeddings import embed_true
+from training.evaluation.metrics import Metrics
 from training.evaluation.simclr import FaceEncoder
+from training.evaluation.systems import true_faces
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ def test_training_faces_are_embedded_a_batch_at_a_time(
         asked.append(len(faces))
         return embed(faces)
 
-    monkeypatch.setattr("training.evaluation.benchmark.EMBED_BATCH", 5)
+    monkeypatch.setattr("training.evaluation.embeddings.EMBED_BATCH", 5)
     torch.testing.assert_close(embed_true(counted, benchmark.dataset), benchmark.spaces[0].true)
     assert max(asked) == 5 and sum(asked) == len(benchmark.dataset)
     chosen = np.array([3, 0])

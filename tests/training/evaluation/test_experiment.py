@@ -9,7 +9,7 @@ import pytest
 
 from training.data.store import Pairs
 from training.errors import ResultsError, RunNotFound
-from training.evaluation.experiment import BASELINES, PLAN, Entry, Experiment, ExperimentSettings
+from training.evaluation.experiment import BASELINES, PLAN, Entry, Experiment
 from training.evaluation.results import read_results
 from training.evaluation.simclr import EncoderRecipe
 from training.evaluation.tables import group_by_system, render_corruptions, render_results
@@ -34,16 +34,17 @@ def _small_batches() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory, archives: str) -> ExperimentSettings:
+def begun(tmp_path_factory: pytest.TempPathFactory, small_pairs: Pairs, archives: str) -> Experiment:
     folder = tmp_path_factory.mktemp("experiment")
     encoder = EncoderRecipe(num_steps=2, batch_size=8, widths=(8,))
-    return ExperimentSettings(folder / "runs", folder / "results.jsonl", archives, "val", 2, encoder)
+    results = folder / "results.jsonl"
+    return Experiment(small_pairs, folder / "runs", results, archives, "val", 2, encoder)
 
 
 @pytest.fixture(scope="module")
-def finished(settings: ExperimentSettings, small_pairs: Pairs) -> ExperimentSettings:
-    Experiment(small_pairs, settings).run(SMALL)
-    return settings
+def finished(begun: Experiment) -> Experiment:
+    begun.run(SMALL)
+    return begun
 
 
 def test_every_run_of_the_plan_has_a_recipe_or_is_a_baseline() -> None:
@@ -65,7 +66,7 @@ def test_what_a_baseline_is_made_of_comes_before_it() -> None:
         made.add(entry.system)
 
 
-def test_every_entry_leaves_a_row_with_all_that_is_needed_to_repeat_it(finished: ExperimentSettings) -> None:
+def test_every_entry_leaves_a_row_with_all_that_is_needed_to_repeat_it(finished: Experiment) -> None:
     rows = read_results(finished.results)
     assert [Entry(row["system"], row["seed"]) for row in rows] == list(SMALL)
     trained = [row for row in rows if "recipe" in row]
@@ -79,25 +80,22 @@ def test_every_entry_leaves_a_row_with_all_that_is_needed_to_repeat_it(finished:
     assert rows[-1]["discriminator"]["sees_eyes"] is True and rows[0]["discriminator"] is None
 
 
-def test_a_second_start_makes_nothing_twice(finished: ExperimentSettings, small_pairs: Pairs) -> None:
+def test_a_second_start_makes_nothing_twice(finished: Experiment) -> None:
     before = finished.results.read_bytes()
-    again = Experiment(small_pairs, finished)
-    again.run(SMALL)
+    replace(finished).run(SMALL)
     assert finished.results.read_bytes() == before
 
 
-def test_a_lost_row_comes_back_the_same(
-    finished: ExperimentSettings, small_pairs: Pairs, tmp_path: Path
-) -> None:
+def test_a_lost_row_comes_back_the_same(finished: Experiment, tmp_path: Path) -> None:
     rows = read_results(finished.results)
     shorter = tmp_path / "shorter.jsonl"
     shorter.write_text("".join(json.dumps(row) + "\n" for row in rows if row["system"] != "layer-stdmap-64"))
-    Experiment(small_pairs, replace(finished, results=shorter)).run([Entry("layer-stdmap-64")])
+    replace(finished, results=shorter).run([Entry("layer-stdmap-64")])
     (before,) = group_by_system(rows)["layer-stdmap-64"]
     assert read_results(shorter)[-1]["metrics"] == before["metrics"]
 
 
-def test_the_table_of_corrupted_eyes_has_a_row_a_system(finished: ExperimentSettings) -> None:
+def test_the_table_of_corrupted_eyes_has_a_row_a_system(finished: Experiment) -> None:
     rows = read_results(finished.results)
     lines = render_corruptions(rows).splitlines()
     assert [line.split(" | ")[0] for line in lines[2:4]] == ["| l1-64, 2 seeds", "| layer-stdmap-64"]
@@ -108,20 +106,18 @@ def test_the_table_of_corrupted_eyes_has_a_row_a_system(finished: ExperimentSett
         assert float(value) == pytest.approx(std["slices"][name]["l2"], abs=1e-4)
 
 
-def test_another_length_is_another_run(finished: ExperimentSettings, small_pairs: Pairs) -> None:
+def test_another_length_is_another_run(finished: Experiment) -> None:
     with pytest.raises(ResultsError, match="another recipe"):
-        Experiment(small_pairs, replace(finished, num_steps=3)).run(SMALL)
+        replace(finished, num_steps=3).run(SMALL)
 
 
-def test_a_baseline_without_its_run_is_refused(
-    settings: ExperimentSettings, small_pairs: Pairs, tmp_path: Path
-) -> None:
-    elsewhere = replace(settings, out=tmp_path / "runs", results=tmp_path / "results.jsonl")
+def test_a_baseline_without_its_run_is_refused(begun: Experiment, tmp_path: Path) -> None:
+    elsewhere = replace(begun, out=tmp_path / "runs", results=tmp_path / "results.jsonl")
     with pytest.raises(RunNotFound, match="l1-64-seed0 holds no run"):
-        Experiment(small_pairs, elsewhere).run([Entry("amplified l1")])
+        elsewhere.run([Entry("amplified l1")])
 
 
-def test_the_table_has_a_row_a_system_and_its_notes(finished: ExperimentSettings) -> None:
+def test_the_table_has_a_row_a_system_and_its_notes(finished: Experiment) -> None:
     text = render_results(read_results(finished.results))
     lines = text.splitlines()
     assert lines[2].startswith("| l1-64, 2 seeds | ") and " ± " in lines[2].split("|")[2]

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from training.data.store import Pairs
 from training.errors import DataError
 from training.evaluation.benchmark import Benchmark, make_benchmark
-from training.evaluation.groups import LabeledSplit, Labels, label_split, read_labels
+from training.evaluation.groups import LabeledSplit, Labels, fit_judge, label_split, read_labels
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,7 @@ def test_faces_of_the_other_sex_do_not_agree(labeled: LabeledSplit, benchmark: B
     true = benchmark.spaces[1].true
     assert np.array_equal(labeled.agreement(true), labeled.accuracy, equal_nan=True)
     other = np.where(labeled.labels.sex == "male", "female", np.where(labeled.labels.sex, "male", ""))
-    swapped = LabeledSplit(Labels(other, other), labeled.rows, labeled.judge, labeled.accuracy)
+    swapped = LabeledSplit(Labels(other, other), labeled.rows, true, labeled.judge)
     assert np.array_equal(swapped.agreement(true), 1 - labeled.accuracy, equal_nan=True)
 
 
@@ -74,3 +75,23 @@ def test_each_sex_and_group_has_its_own_mean(labeled: LabeledSplit) -> None:
     assert found["drawn-light"]["num_samples"] == light.sum()
     assert found["drawn-light"]["num_persons"] == len(set(labeled.rows["person"][light]))
     assert found["drawn-light"]["judge_accuracy"] == labeled.accuracy[light].mean()
+
+
+def embeddings(sexes: np.ndarray, seed: int) -> torch.Tensor:
+    """Noise in 50 directions, more than there are faces in a fit, and the sex in one of them."""
+    noise = torch.randn(len(sexes), 50, generator=torch.Generator().manual_seed(seed))
+    noise[:, 3] += torch.from_numpy(np.where(sexes == "male", 4.0, -4.0)).float()
+    return noise + 7
+
+
+def test_faces_are_judged_by_what_tells_the_sexes_apart() -> None:
+    learned, others = (np.array(["female", "male"] * num) for num in (20, 100))
+    judge = fit_judge(embeddings(learned, 0), learned)
+    assert (judge(embeddings(others, 1)) == others).mean() > 0.95
+    assert judge.num_faces == 40
+
+
+def test_the_rarer_sex_is_judged_as_well_as_the_other() -> None:
+    learned, others = np.array(["male"] * 60 + ["female"] * 6), np.array(["female"] * 200)
+    judge = fit_judge(embeddings(learned, 0), learned)
+    assert (judge(embeddings(others, 1)) == others).mean() > 0.9

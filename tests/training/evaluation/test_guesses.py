@@ -9,7 +9,7 @@ from service.inference.synthesizer import Floats, Synthesizer
 from service.vision.images import Image
 from training.data.store import Pairs
 from training.evaluation.benchmark import Benchmark, make_benchmark
-from training.evaluation.guesses import measure_guesses, random_guess
+from training.evaluation.guesses import measure_guesses
 from training.evaluation.metrics import rank_correlation
 from training.evaluation.tables import GUESS_COLUMNS
 
@@ -53,15 +53,6 @@ def test_guesses_that_differ_in_light_alone(exported: Path, benchmark: Benchmark
 def test_every_column_of_the_table_is_measured(exported: Path, benchmark: Benchmark) -> None:
     numbers = measure_guesses(Synthesizer.load(exported, device="cpu"), benchmark)
     assert {column.key for column in GUESS_COLUMNS} <= set(numbers)
-
-
-def test_a_random_guess_is_another_for_each_eye_and_the_same_for_a_seed(
-    exported: Path, benchmark: Benchmark
-) -> None:
-    synthesizer = Synthesizer.load(exported, device="cpu")
-    eyes = benchmark.dataset.pairs.eyes[[0, 0], 0]
-    drawn = random_guess(synthesizer)(eyes)
-    assert (drawn[0] != drawn[1]).any() and (drawn == random_guess(synthesizer)(eyes)).all()
 
 
 def test_the_rank_correlation_sees_order_alone() -> None:

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from service.inference.synthesizer import Synthesizer
-from tests.training.exported import FACTS
 from tests.training.tiny import TINY
 from training.data.store import Pairs
 from training.errors import ExportError
@@ -87,7 +86,7 @@ def test_an_export_that_differs_is_refused_and_writes_nothing(
 
     monkeypatch.setattr(exporting, "to_onnx", graph)
     with pytest.raises(ExportError, match=r"differ by [23] of 255"):
-        export(run, tmp_path / "never.onnx", FACTS, tiny_pairs)
+        export(run, tmp_path / "never.onnx", tiny_pairs, licence_class="open")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -101,7 +100,7 @@ def test_a_model_of_two_eyes_is_not_exported(tiny_pairs: Pairs, tmp_path: Path) 
     recipe = replace(TINY, num_steps=1, model=replace(TINY.model, num_eyes=2))
     run = train(recipe, tiny_pairs, RunSettings(tmp_path / "run", "", accelerator="cpu", preview_every=0))
     with pytest.raises(ExportError, match="draws from 2 eyes"):
-        export(run, tmp_path / "never.onnx", FACTS, tiny_pairs)
+        export(run, tmp_path / "never.onnx", tiny_pairs, licence_class="open")
 
 
 def test_beside_the_model_lie_its_weights_for_another_run(run: Path, exported: Path) -> None:

@@ -47,8 +47,9 @@ def test_equal_batches_cost_nothing(batches: tuple[torch.Tensor, torch.Tensor]) 
     values = [
         losses.l1(pred, pred), losses.l2(pred, pred),
         losses.std_scalar(pred, pred), losses.std_map(pred, pred),
-        losses.feature([pred], [pred], [1.0]), losses.std_scalar_features([pred], [pred], [1.0]),
-        losses.std_map_features([pred], [pred], [1.0]), losses.dct_moments(large, large),
+        losses.over_layers(losses.l1, [pred], [pred], [1.0]),
+        losses.over_layers(losses.std_scalar, [pred], [pred], [1.0]),
+        losses.over_layers(losses.std_map, [pred], [pred], [1.0]), losses.dct_moments(large, large),
     ]  # fmt: skip
     assert [value.item() for value in values] == [0.0] * 8
 
@@ -105,7 +106,9 @@ def test_strong_and_weak_frequencies_count_alike() -> None:
 
 def test_layers_add_up_by_their_weights() -> None:
     ones, zeros = torch.ones(2, 1, 1, 1), torch.zeros(2, 1, 1, 1)
-    assert losses.feature([ones, 3 * ones], [zeros, zeros], [0.5, 2.0]).item() == pytest.approx(6.5)
+    assert losses.over_layers(
+        losses.l1, [ones, 3 * ones], [zeros, zeros], [0.5, 2.0]
+    ).item() == pytest.approx(6.5)
 
 
 def test_half_precision_is_averaged_in_float32() -> None:
@@ -121,7 +124,9 @@ def test_means_and_deviations_can_be_those_of_known_targets(
     to_mean = losses.mean_to([pred], [true.mean(0)], [2.0])
     assert to_mean.item() == pytest.approx(2 * (pred.mean(0) - true.mean(0)).abs().mean().item(), rel=1e-5)
     to_std = losses.std_to([pred], [true.std(0, unbiased=False)], [1.0])
-    assert to_std.item() == pytest.approx(losses.std_map_features([pred], [true], [1.0]).item(), rel=1e-5)
+    assert to_std.item() == pytest.approx(
+        losses.over_layers(losses.std_map, [pred], [true], [1.0]).item(), rel=1e-5
+    )
 
 
 def test_the_covariance_sees_what_deviations_do_not() -> None:

@@ -96,11 +96,6 @@ def test_an_empty_folder_names_the_archive_that_is_missing(tmp_path: Path) -> No
         load_features(str(tmp_path), training_layers(str(tmp_path), ("1_1",)))
 
 
-def test_a_folder_of_archives_has_no_torchvision_layers(archives: Path) -> None:
-    with pytest.raises(FeaturesUnavailable, match="torchvision's file"):
-        load_features(str(archives), TORCHVISION)
-
-
 class QuietHandler(SimpleHTTPRequestHandler):
     def log_message(self, *args: object) -> None:
         """Says nothing on the terminal."""
@@ -149,12 +144,6 @@ def test_a_server_without_the_file_says_how_to_go_on(
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
     with pytest.raises(FeaturesUnavailable, match=r"404.*--perceptual"):
         load_features(f"{file_server[0]}/vgg19-11111111.pth", TORCHVISION)
-
-
-def test_torchvisions_file_has_no_genuine_or_distilled_layers(tmp_path: Path) -> None:
-    path, _ = write_torchvision(tmp_path / "vgg19.pth")
-    with pytest.raises(FeaturesUnavailable, match="folder of the two archives"):
-        load_features(str(path), (Layer("distilled", "1_1"),))
 
 
 def test_all_sixteen_convolutions_are_named_in_order() -> None:
