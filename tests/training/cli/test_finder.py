@@ -1,5 +1,7 @@
 """The finder's commands, one after the other, on copies of one photo: trained, exported, measured."""
 
+import csv
+import json
 from pathlib import Path
 
 import cv2
@@ -29,6 +31,8 @@ def test_a_finder_is_trained_exported_and_measured(tmp_path: Path) -> None:
     data = write_scenes(tmp_path / "data", 12)
     model, numbers = tmp_path / "finder.onnx", tmp_path / "numbers.json"
     assert "finished" in run("train-finder", data, tmp_path / "run", "--steps", 1)
+    described = json.loads((tmp_path / "run" / "run.json").read_text()) | {"commit": "of the run"}
+    (tmp_path / "run" / "run.json").write_text(json.dumps(described))
     assert " MB, eyes count from" in run(
         "export-finder", tmp_path / "run", data, model, "--licence-class", "open", "--limit", 1
     )
@@ -43,7 +47,7 @@ def test_a_finder_is_trained_exported_and_measured(tmp_path: Path) -> None:
     info = LearnedEyeFinder.load(model).info
     num_trained = len(load_photos(data, "train"))
     assert (info.licence_class, info.training_data) == ("open", f"photos by licence: {num_trained} open")
-    assert 0 < info.threshold <= 1
+    assert 0 < info.threshold <= 1 and info.commit == "of the run"
     shown = run("evaluate-finder", data, model, "--no-haar", "--limit", 1, "--out", numbers)
     assert "| found: frontal |" in shown
     assert "haar" not in shown
@@ -98,17 +102,29 @@ def test_only_photos_of_the_license_asked_for_are_learned_from(tmp_path: Path) -
     for command, *few in (("train-finder", "--steps", 1), ("train-refiner", "--steps", 1, "--pictures", 1)):
         with pytest.raises(DataError, match="no labeled photo"):
             run(command, data, tmp_path / str(command), *few, *asked)
-    learned = tmp_path / "run"
-    claim(learned, {"recipe": {"num_steps": 1}, "data": {"photos_by_licence": {"open": 3}}})
-    exported = (
-        "export-finder",
-        learned,
-        data,
-        tmp_path / "out.onnx",
-        "--licence-class",
-        "open",
-        "--limit",
-        1,
-    )
-    with pytest.raises(CheckpointError):  # past the check of licenses: the run has no checkpoint
-        run(*exported, *asked)
+    with pytest.raises(CheckpointError):
+        export_as_open(tmp_path, data, *asked)
+
+
+def export_as_open(tmp_path: Path, data: Path, *options: object) -> None:
+    """Exports a run that learned from open photos, and has no checkpoint: its licenses are checked before."""
+    claim(tmp_path / "run", {"recipe": {"num_steps": 1}, "data": {"photos_by_licence": {"open": 3}}})
+    out = tmp_path / "out.onnx"
+    run("export-finder", tmp_path / "run", data, out, "--licence-class", "open", "--limit", 1, *options)
+
+
+def test_photos_that_a_finder_is_measured_on_decide_nothing_of_it(tmp_path: Path) -> None:
+    data = write_scenes(tmp_path / "data", 40)
+    measured = {photo.file for photo in load_photos(data, "dev")}
+    with (data / "scenes.csv").open(newline="") as lines:
+        rows = [
+            {**row, "licence": "non-commercial" if row["file"] in measured else "open"}
+            for row in csv.DictReader(lines)
+        ]
+    with (data / "scenes.csv").open("w", newline="") as lines:
+        writer = csv.DictWriter(lines, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    assert 0 < len(measured) < 20
+    with pytest.raises(CheckpointError):
+        export_as_open(tmp_path, data)

@@ -94,18 +94,27 @@ def test_photos_that_give_no_pair_are_a_failure(
     assert f"no photo gave a pair: mend {tmp_path}/photos, remove {tmp_path}/out" in told.err
 
 
-@pytest.mark.slow
-def test_a_model_is_as_open_as_the_run_it_began_with(
-    tmp_path: Path, tiny_folder: Path, run: Path, monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(("own", "of_start"), [("nc", None), ("Open", None), ("open", "unstated")])
+def test_a_model_is_as_open_as_its_photos_and_the_run_it_began_with(
+    tmp_path: Path, own: str, of_start: str | None, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    described = json.loads((run / "run.json").read_text())
-    described["start_from"] = {"data": {"rows_by_licence": {"unstated": 12}}}
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "run.json").write_text(json.dumps(described))
-    ask = ("export", tmp_path / "run", tiny_folder, tmp_path / "x.onnx", "--licence-class", "open")
-    assert call(monkeypatch, *ask) == 1
-    assert "learned from photos whose license is unstated" in capsys.readouterr().err
+    start = of_start and {"start_from": None, "data": {"rows_by_licence": {of_start: 12}}}
+    described = {"data": {"rows_by_licence": {"open": 9, own: 1}}, "start_from": start}
+    (tmp_path / "run.json").write_text(json.dumps(described))
+    model = tmp_path / "x.onnx"
+    assert call(monkeypatch, "export", tmp_path, tiny_folder, model, "--licence-class", "open") == 1
+    assert f"learned from photos whose license is {of_start or own}:" in capsys.readouterr().err
+
+
+def test_a_mistake_of_ours_is_no_sentence_but_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def mistaken(*_: object, **__: object) -> None:
+        raise ValueError("a mistake")
+
+    monkeypatch.setattr(cli, "open_pairs", mistaken)
+    monkeypatch.setattr(sys, "argv", ["", "export", "run", "pairs", "x.onnx", "--licence-class", "open"])
+    with pytest.raises(ValueError, match="a mistake"):
+        cli.main()
 
 
 @pytest.mark.parametrize(

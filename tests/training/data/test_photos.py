@@ -143,6 +143,14 @@ def test_celebas_partition_and_identities_decide_the_splits(tmp_path: Path) -> N
     assert {photo.licence for photo in photos} == {"non-commercial"}
 
 
+def test_a_person_whom_celeba_has_in_two_partitions_goes_to_the_later_one(tmp_path: Path) -> None:
+    write_celeba(tmp_path, num_persons=3, photos_each=2)
+    partitions = tmp_path / "list_eval_partition.txt"
+    partitions.write_text(partitions.read_text().replace("000002.jpg 0", "000002.jpg 2"))
+    photos = list_photos(tmp_path, "celeba", dev_part=0.05, seed=0)
+    assert [photo.split for photo in photos] == ["val", "val", "dev", "dev", "val", "val"]
+
+
 def test_celebas_lefteye_is_the_subjects_right(tmp_path: Path) -> None:
     write_celeba(tmp_path, num_persons=1)
     photo = list_photos(tmp_path, "celeba", dev_part=0, seed=0)[0]

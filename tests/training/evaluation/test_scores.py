@@ -8,6 +8,7 @@ from service.vision.images import Image
 from tests.training.perceptual import write_archives
 from training.data.dataset import EyeFacePairs
 from training.data.store import Pairs
+from training.evaluation import scores as scores_module
 from training.evaluation.benchmark import calibrate
 from training.evaluation.scores import Moments, score_faces
 from training.evaluation.systems import mean_face, true_faces
@@ -77,6 +78,19 @@ def test_moments_over_batches_equal_those_over_all() -> None:
     for part in torch.split(values, 7):
         moments.add(part)
     torch.testing.assert_close(moments.std(), values.double().std(0, unbiased=False))
+
+
+def test_features_are_computed_of_a_batch_at_a_time(
+    true: Image, features: VGGFeatures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = {"half": np.round(true / 2).astype(np.uint8)}
+    whole = score_faces(drawn, true, features)["half"]
+    sizes: list[int] = []
+    hook = features.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    monkeypatch.setattr(scores_module, "BATCH_SIZE", 5)
+    assert score_faces(drawn, true, features)["half"] == pytest.approx(whole, rel=1e-4)
+    hook.remove()
+    assert max(sizes) == 5 and sum(sizes) == 2 * len(true)
 
 
 def test_the_layers_are_described_with_their_scales(features: VGGFeatures) -> None:

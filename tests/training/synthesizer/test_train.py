@@ -12,6 +12,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Protocol
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -56,6 +57,18 @@ def test_faces_are_drawn_now_and_then_and_at_the_end(
     monkeypatch.setattr("training.synthesizer.train.draw_curves", look)
     train(TINY, tiny_pairs, settings_of(tmp_path, preview_every=4))
     assert steps == [4, 6]
+
+
+def test_the_faces_that_are_drawn_are_of_people_whom_versions_are_chosen_by(
+    tmp_path: Path, tiny_pairs: Pairs
+) -> None:
+    train(TINY, tiny_pairs, settings_of(tmp_path, preview_every=6))
+    grid = cv2.imread(str(tmp_path / "grid.png"), cv2.IMREAD_COLOR_RGB)
+    dataset = EyeFacePairs(tiny_pairs, "dev")
+    assert grid is not None and {"train", "dev", "val"} == set(tiny_pairs.rows["split"])
+    for column, sample in ((0, 0), (11, len(dataset) - 1)):
+        true = dataset[sample][1].permute(1, 2, 0).numpy()
+        assert np.array_equal(grid[-32:, 32 * column :][:, :32], true)
 
 
 def test_a_run_learns(tmp_path: Path, tiny_pairs: Pairs) -> None:
