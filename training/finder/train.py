@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from training.data.files import write_atomically
+from training.errors import RunError
 from training.finder.finder_model import EyeFinderNet, detection_loss, target_maps
 from training.finder.labels import load_photos
 from training.finder.negatives import TRAINED, from_folder, packaged, parts_without_people
@@ -96,6 +97,10 @@ def train_refiner(
     """Runs the recipe to its last step, from its checkpoint if there is one, and returns the folder.
 
     `finder` is the file whose detections in the scenes are learned from.
+
+    Raises:
+        RunConflict: the folder belongs to another run.
+        RunError: the crops in the folder are damaged.
     """
     torch.manual_seed(scenes.seed)
     described = {
@@ -128,4 +133,10 @@ def _gathered(scenes: Scenes, finder: Path, output: RunOutput, num_scenes: int) 
         found = mine_crops(scenes, finder, range(num_scenes), num_workers=output.num_workers)
         write_atomically(crops, partial(np.save, arr=found[0]))
         write_atomically(labels, partial(np.save, arr=found[1]))  # last: with it the crops are whole
-    return np.load(crops, mmap_mode="r"), np.load(labels)
+    try:
+        gathered = np.load(crops, mmap_mode="r"), np.load(labels)
+        if len(gathered[0]) != len(gathered[1]):
+            raise ValueError("crops and labels of different numbers")
+    except (OSError, ValueError, EOFError) as error:
+        raise RunError(f"{output.folder} holds damaged crops ({error}): remove it to begin anew") from error
+    return gathered

@@ -96,20 +96,14 @@ class Autoencoder(nn.Module):
         return torch.sigmoid(pixels.float())
 
 
-def half_as_large(config: ModelConfig) -> ModelConfig:
-    """The sizes of a model that draws faces of half the side: without the last block of the decoder."""
-    return replace(config, face_size=config.face_size // 2, decoder_widths=config.decoder_widths[:-1])
-
-
 def can_grow(start: ModelConfig, config: ModelConfig) -> bool:
     """Whether `grow` goes on from a model of `start`: all but the last block and the step to pixels fits."""
     kept = len(config.decoder_widths) - 1
-    same_encoder = replace(
-        start, face_size=config.face_size, decoder_widths=config.decoder_widths,
-        pixel_shuffle=config.pixel_shuffle,
-    ) == config  # fmt: skip
-    blocks = start.decoder_widths[:kept] == config.decoder_widths[:kept]
-    return same_encoder and blocks and start.coarsest == config.coarsest
+    known, wanted = (
+        replace(each, face_size=0, decoder_widths=each.decoder_widths[:kept], pixel_shuffle=0)
+        for each in (start, config)
+    )
+    return known == wanted and start.coarsest == config.coarsest
 
 
 def grow(small: Autoencoder, config: ModelConfig) -> Autoencoder:
@@ -125,11 +119,9 @@ def grow(small: Autoencoder, config: ModelConfig) -> Autoencoder:
         raise RecipeError(f"a model of {config} cannot go on from one of {small.config}")
     grown = Autoencoder(config)
     state = grown.state_dict()
-    state |= {
-        name: each
-        for name, each in small.state_dict().items()
-        if not name.startswith("to_pixels.") and name in state and each.shape == state[name].shape
-    }
+    for name, each in small.state_dict().items():
+        if not name.startswith("to_pixels.") and name in state and each.shape == state[name].shape:
+            state[name] = each
     grown.load_state_dict(state)
     return grown
 

@@ -19,7 +19,7 @@ from service.inference.detector import (
 from service.inference.session import Session
 from tests.fake_finders import seen_right, tiny_finder
 from tests.training.labeled_astronaut import photo
-from training.errors import RunConflict
+from training.errors import RunConflict, RunError
 from training.finder.refiner_crops import LABELS, WIDE_PX, WIDEN, match_detections
 from training.finder.refiner_model import RefinerNet, augment_crops, refiner_loss
 from training.finder.scenes import EyeLabel, Scenes
@@ -167,6 +167,21 @@ def test_a_folder_of_another_recipe_finder_or_data_is_refused(scenes: Scenes, tm
     more = Scenes([photo(), replace(photo(), file="b.jpg")], scenes.empty)
     with pytest.raises(RunConflict, match="another data"):
         train_refiner(RECIPE, more, finder, output, num_scenes=6)
+
+
+@pytest.mark.parametrize("file", ["crops.npy", "labels.npy"])
+@pytest.mark.parametrize("num_bytes", [0, 100, -1, None])
+def test_damaged_crops_are_named(scenes: Scenes, tmp_path: Path, file: str, num_bytes: int | None) -> None:
+    finder = tiny_finder(tmp_path / "f.onnx", [seen_right(100, 100, 40)])
+    output = RunOutput(tmp_path / "run")
+    train_refiner(RECIPE, scenes, finder, output, num_scenes=6)
+    path = output.folder / file
+    if num_bytes is None:
+        np.save(path, np.load(path)[1:])
+    else:
+        path.write_bytes(path.read_bytes()[:num_bytes])
+    with pytest.raises(RunError, match=r"run holds .* remove it"):
+        train_refiner(replace(RECIPE, num_steps=5), scenes, finder, output, num_scenes=6)
 
 
 def test_a_dark_crop_is_seen_as_a_bright_one() -> None:

@@ -19,13 +19,13 @@ import torch
 from numpy.typing import NDArray
 
 from tests.training import tiny_run
-from tests.training.tiny import TINY
+from tests.training.tiny import HALF_MODEL, TINY
 from training.data.dataset import EyeFacePairs
 from training.data.store import Pairs
 from training.errors import RecipeError, RunConflict
 from training.loop import checkpoint as checkpoints
 from training.loop.run_folder import read_stats
-from training.synthesizer.autoencoder import Autoencoder, half_as_large
+from training.synthesizer.autoencoder import Autoencoder
 from training.synthesizer.recipes import Recipe
 from training.synthesizer.train import RunSettings, train
 from training.synthesizer.weights import load_weights, save_weights
@@ -122,7 +122,7 @@ def test_a_run_may_begin_with_the_weights_of_another(tmp_path: Path, tiny_pairs:
 def test_a_run_goes_on_with_a_model_of_half_the_side_and_learns_as_a_whole(
     tmp_path: Path, tiny_pairs: Pairs
 ) -> None:
-    small, start = Autoencoder(half_as_large(TINY.model)), tmp_path / "small.safetensors"
+    small, start = Autoencoder(HALF_MODEL), tmp_path / "small.safetensors"
     save_weights(start, small, {"recipe": {"model": asdict(small.config)}})
     train(replace(TINY, num_steps=1), tiny_pairs, settings_of(tmp_path / "run", start_from=start))
     first, grown = small.state_dict(), load_weights(tmp_path / "run").state_dict()
@@ -133,7 +133,7 @@ def test_a_run_goes_on_with_a_model_of_half_the_side_and_learns_as_a_whole(
 
 
 def test_a_first_stage_is_trained_before_by_another_seed(tmp_path: Path, tiny_pairs: Pairs) -> None:
-    small = replace(TINY, name="small", model=half_as_large(TINY.model), num_steps=2)
+    small = replace(TINY, name="small", model=HALF_MODEL, num_steps=2)
     recipe = replace(TINY, first=small, num_steps=2)
     for _ in range(2):  # the second time both are finished
         train(recipe, tiny_pairs, settings_of(tmp_path))
