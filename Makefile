@@ -64,10 +64,11 @@ experiment: $(EVERYTHING) ## train and compare every objective on DATA=data/face
 
 model: $(EVERYTHING) ## fetch the photos of training/open_photos.csv and train the shipped model on them (hours; resumes)
 	$(BIN)/python -m training fetch-photos training/open_photos.csv data/open
-	$(BIN)/python -m training prepare data/open.csv data/open128 --licence open
-	$(BIN)/python -m training train data/open128 runs/eye2face-128 --recipe eye2face-128 $(if $(PERCEPTUAL),--perceptual $(PERCEPTUAL))
-	$(BIN)/python -m training train data/open128 runs/longer --steps 1800 --seed 3 --start-from runs/eye2face-128 $(if $(PERCEPTUAL),--perceptual $(PERCEPTUAL))
-	$(BIN)/python -m training export runs/longer data/open128 runs/longer.onnx --licence-class open
+	$(BIN)/python -m training prepare data/open.csv data/open192 --licence open
+	$(BIN)/python -m training train data/open192 runs/eye2face-128 --recipe eye2face-128 $(if $(PERCEPTUAL),--perceptual $(PERCEPTUAL))
+	$(BIN)/python -m training train data/open192 runs/longer --recipe eye2face-128 --steps 1800 --seed 3 --start-from runs/eye2face-128 $(if $(PERCEPTUAL),--perceptual $(PERCEPTUAL))
+	$(BIN)/python -m training train data/open192 runs/eye2face-192 --seed 4 --start-from runs/longer $(if $(PERCEPTUAL),--perceptual $(PERCEPTUAL))
+	$(BIN)/python -m training export runs/eye2face-192 data/open192 runs/eye2face-192.onnx --licence-class open
 
 clean: ## remove .venv, caches and build products; data/ and runs/ stay
 	rm -rf .venv bench/.venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -66,7 +66,7 @@ CHANGES: Final[dict[str, Callable[[Image], Image]]] = {
     "JPEG 30": lambda face: _compress(face, ".jpg", 30),
     "WebP 60": lambda face: _compress(face, ".webp", 60),
     "WebP 50": lambda face: _compress(face, ".webp", 50),
-    "256 px and back": lambda face: _resize(_resize(face, 256), 128),
+    "256 px and back": lambda face: _resize(_resize(face, 256), len(face)),
     "64 px": lambda face: _resize(face, 64),
     "48 px": lambda face: _resize(face, 48),
     "blur of 1 px": lambda face: _blur(face, 1),

@@ -35,9 +35,9 @@ def drawn_csv(tmp_path_factory: pytest.TempPathFactory, drawn_photos: list[Drawn
 
 @pytest.fixture(scope="session")
 def drawn_folder(tmp_path_factory: pytest.TempPathFactory, drawn_csv: Path) -> Path:
-    """The drawn photos, prepared at the usual sizes; not to be written to."""
+    """The drawn photos, prepared at 128 px; not to be written to."""
     out = tmp_path_factory.mktemp("pairs") / "drawn"
-    prepare(PrepareSettings(drawn_csv, out, chunk=8))
+    prepare(PrepareSettings(drawn_csv, out, face_size=128, chunk=8))
     return out
 
 

@@ -97,7 +97,7 @@ def prepare(  # noqa: PLR0913  every option is an argument
 def train(  # noqa: PLR0913  every option is an argument
     data: Data,
     run: Annotated[Path, typer.Argument(help="Folder of the run; an unfinished run there goes on.")],
-    recipe: Annotated[str, typer.Option(help=f"One of {', '.join(RECIPES)}.")] = "eye2face-128",
+    recipe: Annotated[str, typer.Option(help=f"One of {', '.join(RECIPES)}.")] = "eye2face-192",
     steps: Annotated[int | None, typer.Option(help="Another length than the recipe's.")] = None,
     seed: Annotated[int, typer.Option(help="Decides every random choice of the run.")] = 0,
     start_from: Annotated[Path | None, typer.Option(help="Run or .safetensors file to begin with.")] = None,

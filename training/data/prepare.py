@@ -48,7 +48,7 @@ class PrepareSettings:
     `licences` takes only the photos under them, all if it is empty: a model may be used as freely as what
     it learned from.
 
-    `chunk` is the number of photos between two notes of progress: 128 are about 17 MB of rows, and at
+    `chunk` is the number of photos between two notes of progress: 128 are about 24 MB of rows, and at
     most that much work is done twice. It does not change what comes out.
     """
 

@@ -82,8 +82,8 @@ LAYER_STDMAP_64 = Recipe(
 """The experiment's: all of its runs see as many samples."""
 
 _RECIPES = (
-    EYE2FACE_128,
     EYE2FACE_192,
+    EYE2FACE_128,
     Recipe(
         "tiny", "l1", precision="32-true", num_steps=200, batch_size=16, warmup_steps=10, ema_decay=0.95,
         model=ModelConfig(encoder_widths=(16, 32, 64, 64), vector_size=64, decoder_widths=(64, 64, 32, 16)),

@@ -77,12 +77,11 @@ def check_fits(recipe: Recipe, pairs: Pairs, start_from: Path | None) -> None:
         RecipeError: pairs or weights are of sizes that do not lead to its model.
         RunNotFound: there are no weights at the path.
     """
-    found = eye_size, face_size = pairs.eyes.shape[2], pairs.faces.shape[1]
-    wanted = recipe.model.eye_size, recipe.model.face_size
-    if eye_size != recipe.model.eye_size or face_size % recipe.model.face_size:
+    eye_size, face_size, model = pairs.eyes.shape[2], pairs.faces.shape[1], recipe.model
+    if eye_size != model.eye_size or face_size < model.face_size:
         raise RecipeError(
-            f"the pairs have eyes and faces of {found} px, the recipe {recipe.name!r} wants {wanted}: "
-            "prepare them at these sizes"
+            f"the pairs have eyes of {eye_size} px and faces of {face_size} px, the recipe {recipe.name!r} "
+            f"wants eyes of {model.eye_size} px and faces of {model.face_size} px or more: prepare them so"
         )
     if start_from is None:
         return

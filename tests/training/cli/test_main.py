@@ -123,7 +123,7 @@ def test_a_mistake_of_ours_is_no_sentence_but_a_traceback(monkeypatch: pytest.Mo
         (("train", "nowhere", "run"), "nowhere does not exist: make it with 'python -m training prepare"),
         (
             ("train", "nowhere", "run", "--recipe", "gan"),
-            "no recipe is named 'gan'; there are eye2face-128",
+            "no recipe is named 'gan'; there are eye2face-192, eye2face-128",
         ),
         (("prepare", "nowhere", "out"), "nowhere"),
         (("evaluate", "nowhere", "std=x.onnx"), "nowhere does not exist"),

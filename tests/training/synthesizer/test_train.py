@@ -25,7 +25,7 @@ from training.data.store import Pairs
 from training.errors import RecipeError, RunConflict
 from training.loop import checkpoint as checkpoints
 from training.loop.run_folder import read_stats
-from training.synthesizer.autoencoder import Autoencoder
+from training.synthesizer.autoencoder import Autoencoder, ModelConfig
 from training.synthesizer.recipes import Recipe
 from training.synthesizer.train import RunSettings, train
 from training.synthesizer.weights import load_weights, save_weights
@@ -155,14 +155,6 @@ def test_a_start_of_another_size_is_refused_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
-def test_pairs_that_cannot_be_shrunk_to_the_models_size_are_refused(
-    tmp_path: Path, tiny_pairs: Pairs
-) -> None:
-    large = replace(TINY, model=replace(TINY.model, face_size=2 * tiny_pairs.faces.shape[1]))
-    with pytest.raises(RecipeError, match="prepare them at these sizes"):
-        train(large, tiny_pairs, settings_of(tmp_path / "run"))
-
-
 def test_devices_that_would_have_unequal_parts_of_a_batch_are_refused(
     tmp_path: Path, tiny_pairs: Pairs
 ) -> None:
@@ -190,12 +182,13 @@ def test_samples_are_drawn_by_the_recipes_balance_of_sources(
     assert asked == [(0.25, 0.5, 0.75)]
 
 
-def test_pairs_of_another_size_are_refused_before_anything_is_written(
-    tmp_path: Path, tiny_pairs: Pairs
+@pytest.mark.parametrize("model", [replace(TINY.model, face_size=40), replace(TINY.model, eye_size=16)])
+def test_pairs_of_too_small_faces_or_other_eyes_are_refused_before_anything_is_written(
+    tmp_path: Path, tiny_pairs: Pairs, model: ModelConfig
 ) -> None:
-    larger = replace(TINY, model=replace(TINY.model, face_size=256))
-    with pytest.raises(RecipeError, match="prepare them at these sizes"):
-        train(larger, tiny_pairs, settings_of(tmp_path / "run"))
+    told = "the pairs have eyes of 32 px and faces of 32 px, the recipe 'tiny'"
+    with pytest.raises(RecipeError, match=told):
+        train(replace(TINY, model=model), tiny_pairs, settings_of(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
 
