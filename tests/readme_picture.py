@@ -22,8 +22,8 @@ from tests import fakes
 
 PICTURE = Path(__file__).parents[1] / "docs" / "astronaut.png"
 
-SIDE = 256
-GAP = 24
+SIDE = 384
+GAP = 36
 
 
 def draw_picture() -> tuple[Image, Image]:
@@ -39,7 +39,7 @@ def draw_picture() -> tuple[Image, Image]:
     head = shown[20:300, 90:370]
     gap = np.full((SIDE, GAP, 3), 255, np.uint8)
     parts = [
-        cv2.resize(part, (SIDE, SIDE), interpolation=cv2.INTER_AREA) for part in (head, crop, face.pixels)
+        cv2.resize(part, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC) for part in (head, crop, face.pixels)
     ]
     return np.asarray(np.hstack([parts[0], gap, parts[1], gap, parts[2]]), dtype=np.uint8), face.pixels
 

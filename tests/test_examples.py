@@ -64,7 +64,7 @@ def test_a_program_writes_a_face(file: str, address: str, tmp_path: Path) -> Non
     done = _run(file, address, tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     with PIL.Image.open(tmp_path / "face.png") as face:
-        assert (face.format, face.size) == ("PNG", (128, 128))
+        assert (face.format, face.size) == ("PNG", (192, 192))
 
 
 @pytest.mark.slow
@@ -86,7 +86,7 @@ def test_the_quickstart_writes_a_face_or_says_why_not(address: str, tmp_path: Pa
     drawn, refused = (run([*command, photo, address]) for photo in ("photo.jpg", "text.jpg"))
     assert (drawn.returncode, drawn.stderr) == (0, "") and "they identify nobody" in drawn.stdout
     with PIL.Image.open(tmp_path / "photo-face-0.png") as face:
-        assert face.size == (128, 128)
+        assert face.size == (192, 192)
     assert refused.returncode == 1 and refused.stderr.startswith("not_an_image: ")
 
 

@@ -80,8 +80,8 @@ def test_different_eyes_have_different_faces(synthesizer: Synthesizer) -> None:
 
 def test_its_facts_are_those_of_its_card(synthesizer: Synthesizer) -> None:
     info = synthesizer.info
-    assert (info.part, info.eye_size, info.face_size, info.face_frame_version) == ("eye", 64, 128, 2)
-    assert (info.name, info.version, info.recipe) == ("synthesizer", "7", "eye2face-128")
+    assert (info.part, info.eye_size, info.face_size, info.face_frame_version) == ("eye", 64, 192, 2)
+    assert (info.name, info.version, info.recipe) == ("synthesizer", "8", "eye2face-192")
     assert info.licence_class == "open"
     assert "open)" in info.training_data and "research" not in info.training_data
     assert f"version {info.version}" in (MODELS / "MODEL_CARD.md").read_text()
@@ -116,7 +116,7 @@ def test_the_picture_in_the_readme_is_what_the_model_draws() -> None:
     assert shown is not None and shown.shape == drawn.shape
     side = readme_picture.SIDE
     difference = np.abs(shown[:, -side:, ::-1].astype(np.int16) - drawn[:, -side:]).max()
-    assert difference <= MAX_DIFFERENCE + 1 and face.shape == (128, 128, 3)
+    assert difference <= MAX_DIFFERENCE + 1 and face.shape == (192, 192, 3)
     assert "docs/astronaut.png" in (ROOT / "README.md").read_text()
 
 

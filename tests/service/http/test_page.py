@@ -208,7 +208,7 @@ def test_everything_known_of_the_face_is_shown(open_page: Open) -> None:
     shown.get_by_text("Details").click()
     stages = ("Read the photo", "Look for eyes", "Cut out the eyes", "Draw the faces", "Write the files")
     assert all(stage in shown.inner_text(".tables") for stage in stages)
-    assert shown.evaluate("document.querySelector('.face img').naturalWidth") == 128
+    assert shown.evaluate("document.querySelector('.face img').naturalWidth") == 192
     assert shown.locator(".person .frame").bounding_box()["width"] == 384  # type: ignore[index]
     assert not shown.is_visible("#intro") and not shown.is_visible("#key-form")
 
@@ -667,7 +667,7 @@ def test_the_picture_is_copied(open_page: Open) -> None:
           return (await createImageBitmap(await item.getType("image/png"))).width;
         }"""
     )
-    assert width == 128
+    assert width == 192
 
 
 def test_the_program_that_is_shown_draws_the_face_that_is_shown(open_page: Open, tmp_path: Path) -> None:
