@@ -22,8 +22,8 @@ from tests import fakes
 
 PICTURE = Path(__file__).parents[1] / "docs" / "astronaut.png"
 
-SIDE = 384
-GAP = 36
+SIDE = 288
+GAP = 28
 
 
 def draw_picture() -> tuple[Image, Image]:
