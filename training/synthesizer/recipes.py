@@ -66,7 +66,7 @@ EYE2FACE_128 = replace(
 """176,000 faces in three sizes."""
 
 EYE2FACE_192 = replace(
-    EYE2FACE_128, name="eye2face-192", num_steps=1200, first=EYE2FACE_128, cooldown_part=0.3, min_face_px=150,
+    EYE2FACE_128, name="eye2face-192", num_steps=1000, first=EYE2FACE_128, cooldown_part=0.3, min_face_px=150,
     model=replace(EYE2FACE_128.model, face_size=192, decoder_widths=(192, 128, 64, 48), pixel_shuffle=3),
 )  # fmt: skip
 """The recipe of the shipped model: the last step makes nine pixels of one instead of four."""
