@@ -291,7 +291,8 @@ def test_where_no_reader_can_be_started_the_service_is_not_ready_until_one_can(
 def test_readers_are_the_same_for_the_model_that_follows(tmp_path: Path) -> None:
     with a_service(failing_model(tmp_path / "failing.onnx"), num_readers=1) as (client, engine):
         before, first = readers_of(engine), engine.model.current.pipeline
-        assert client.portal is not None and client.portal.call(engine.model.reload)
+        assert client.portal is not None
+        client.portal.call(engine.model.reload)
         assert engine.model.current.pipeline is not first
         assert client.post("/synthesize?input=eye", content=EYE, headers=PNG).status_code == 200
         assert readers_of(engine) == before
