@@ -291,7 +291,7 @@ def test_every_curl_example_writes_a_face(address: str, tmp_path: Path) -> None:
         if "faces.zip" in example:
             assert (tmp_path / "faces.zip").read_bytes().startswith(b"PK")
             continue
-        name, side = ("faces.png", 3 * 192) if "layout=grid" in example else ("face.png", 192)
+        name, side = ("faces.png", 3 * 128) if "layout=grid" in example else ("face.png", 128)
         with PIL.Image.open(tmp_path / name) as face:
             assert face.size == (side, side), example
         (tmp_path / name).unlink()

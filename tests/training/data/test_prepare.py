@@ -69,7 +69,7 @@ def test_a_second_run_does_nothing_and_says_so(
     drawn_csv: Path, drawn_folder: Path, drawn_pairs: Pairs, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = {path: path.stat().st_mtime_ns for path in drawn_folder.iterdir()}
-    assert prepare(PrepareSettings(drawn_csv, drawn_folder)) == drawn_pairs.manifest
+    assert prepare(PrepareSettings(drawn_csv, drawn_folder, face_size=128)) == drawn_pairs.manifest
     assert {path: path.stat().st_mtime_ns for path in drawn_folder.iterdir()} == before
     assert "nothing to do" in capsys.readouterr().err
 
@@ -85,7 +85,7 @@ def test_a_second_run_does_nothing_and_says_so(
 def test_other_settings_are_refused(
     drawn_csv: Path, drawn_folder: Path, change: dict[str, int], message: str
 ) -> None:
-    settings = PrepareSettings(drawn_csv, drawn_folder)
+    settings = PrepareSettings(drawn_csv, drawn_folder, face_size=128)
     with pytest.raises(DataError, match=message):
         prepare(replace(settings, **change))  # type: ignore[arg-type]
 
@@ -186,7 +186,7 @@ def test_a_plain_folder_takes_its_points_from_the_finder(tmp_path: Path) -> None
     settings = PrepareSettings(tmp_path / "photos", tmp_path / "out")
     manifest = prepare(settings, finder=finder)
     assert (manifest["num_rows"], manifest["settings"]["points"]) == (3, "KnownEyes")
-    expected = align_face(photo.pixels, photo.right, photo.left, 128)[0]
+    expected = align_face(photo.pixels, photo.right, photo.left, 192)[0]
     # The finder's parts of width and height are rounded numbers: a level or two at edges.
     assert np.abs(open_pairs(tmp_path / "out").faces[0].astype(int) - expected).max() <= 2
 
