@@ -233,10 +233,10 @@ def draw_faces(
     pipeline, loop = model.pipeline, asyncio.get_running_loop()
 
     def finish(drawn: DrawnFaces, timer: StageTimer) -> T:
-        num_people = len(drawn.selected.crops)
-        if options.guesses > 1 and num_people > 1:
-            loop.call_soon_threadsafe(_charge_people, request, options.guesses, num_people)
-        return write(pipeline.finish(drawn, timer), timer)
+        synthesis = pipeline.finish(drawn, timer)
+        if options.guesses > 1 and len(synthesis.faces) > 1:
+            loop.call_soon_threadsafe(_charge_people, request, options.guesses, len(synthesis.faces))
+        return write(synthesis, timer)
 
     return Work(PhotoRequest(photo, options), pipeline.read, pipeline.draw, finish)
 
