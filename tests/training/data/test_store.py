@@ -150,7 +150,7 @@ def fsync(file):
         os.kill(os.getpid(), signal.SIGKILL)
     really_sync(file)
 os.fsync = fsync
-prepare(PrepareSettings(Path(sys.argv[1]), Path(sys.argv[2]), chunk=8))
+prepare(PrepareSettings(Path(sys.argv[1]), Path(sys.argv[2]), face_size=128, chunk=8))
 """
 """Prepares in chunks of 8; the process kills itself at the given call of fsync, -1 for never."""
 
@@ -176,7 +176,7 @@ def test_killed_between_any_two_writes_it_resumes_to_the_same_bytes(
     out = tmp_path / "pairs"
     assert start_prepare(drawn_csv, out, dies_at).wait() == -signal.SIGKILL, moment
     assert read_manifest(out) is None
-    prepare(PrepareSettings(drawn_csv, out, chunk=8))
+    prepare(PrepareSettings(drawn_csv, out, face_size=128, chunk=8))
     assert bytes_of(out) == bytes_of(drawn_folder)
 
 
@@ -198,9 +198,9 @@ def test_killed_from_outside_again_and_again_it_resumes_to_the_same_bytes(
         child.kill()
         num_kills += child.wait() == -signal.SIGKILL
     assert num_kills >= 1
-    prepare(PrepareSettings(source, out))
+    prepare(PrepareSettings(source, out, face_size=128))
     # Another chunk size on purpose: it decides nothing but when progress is noted.
-    prepare(PrepareSettings(source, undisturbed, chunk=50))
+    prepare(PrepareSettings(source, undisturbed, face_size=128, chunk=50))
     assert bytes_of(out) == bytes_of(undisturbed)
 
 
