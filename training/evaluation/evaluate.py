@@ -45,7 +45,7 @@ class Report:
 def open_systems(paths: Mapping[str, Path], pairs: Pairs) -> tuple[dict[str, System], dict[str, Synthesizer]]:
     """The systems of runs and of `.onnx` files by name, one random guess of each file, and two baselines.
 
-    Beside them the files, by the names of their guesses. Smaller faces are enlarged to those of the pairs.
+    Beside them the files, by the names of their guesses. Faces are resized to those of the pairs.
     """
     opened: dict[str, System] = {}
     files: dict[str, Synthesizer] = {}
@@ -56,7 +56,7 @@ def open_systems(paths: Mapping[str, Path], pairs: Pairs) -> tuple[dict[str, Sys
         else:
             opened[name] = systems.load_system(path)
     opened |= {name: systems.random_guess(file) for name, file in files.items()}
-    opened = {name: systems.enlarged(each, pairs.faces.shape[1]) for name, each in opened.items()}
+    opened = {name: systems.resized(each, pairs.faces.shape[1]) for name, each in opened.items()}
     baselines = {systems.MEAN_FACE: systems.mean_face(pairs), systems.NEAREST_EYE: systems.nearest_eye(pairs)}
     return opened | baselines, files
 

@@ -88,14 +88,15 @@ def random_guess(synthesizer: Synthesizer) -> System:
     return draw
 
 
-def enlarged(system: System, side: int) -> System:
-    """The system with its faces enlarged to that side, where they are smaller; cubic."""
+def resized(system: System, side: int) -> System:
+    """The system with its faces resized to that side, if they have another."""
 
     def draw(eyes: Image) -> Image:
         faces = system(eyes)
-        if faces.shape[1] >= side:
+        if faces.shape[1] == side:
             return faces
-        return np.stack([cv2.resize(face, (side, side), interpolation=cv2.INTER_CUBIC) for face in faces])
+        how = cv2.INTER_CUBIC if faces.shape[1] < side else cv2.INTER_AREA
+        return np.stack([cv2.resize(face, (side, side), interpolation=how) for face in faces])
 
     return draw
 

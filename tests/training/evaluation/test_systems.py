@@ -17,12 +17,12 @@ from training.evaluation.systems import (
     amplified,
     default_faces,
     draw_split,
-    enlarged,
     load_synthesizer,
     load_system,
     mean_face,
     nearest_eye,
     random_guess,
+    resized,
     true_faces,
 )
 
@@ -72,11 +72,12 @@ def test_a_model_of_another_face_frame_is_refused(tmp_path: Path) -> None:
         load_synthesizer(first)
 
 
-def test_smaller_faces_are_enlarged_and_others_stay_as_they_are() -> None:
-    small = np.full((2, 32, 32, 3), 100, np.uint8)
-    drawn = enlarged(lambda eyes: small, 128)(small)
-    assert drawn.shape == (2, 128, 128, 3) and (drawn == 100).all()
-    assert enlarged(lambda eyes: small, 32)(small) is small
+def test_faces_of_another_size_are_resized_and_others_stay_as_they_are() -> None:
+    faces = np.full((2, 32, 32, 3), 100, np.uint8)
+    for side in (16, 128):
+        drawn = resized(lambda eyes: faces, side)(faces)
+        assert drawn.shape == (2, side, side, 3) and (drawn == 100).all()
+    assert resized(lambda eyes: faces, 32)(faces) is faces
 
 
 @pytest.mark.slow
