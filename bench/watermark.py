@@ -23,7 +23,14 @@ from service.inference.model_files import model_path
 from service.inference.synthesizer import Synthesizer, read_model_info
 from service.pipeline import Face, Pipeline
 from service.provenance.marking import Marker
-from service.provenance.watermark import BAND, COEFFICIENT_LIMIT, THRESHOLD, WatermarkDetector, to_luma
+from service.provenance.watermark import (
+    BAND,
+    COEFFICIENT_LIMIT,
+    SIDE_PX,
+    THRESHOLD,
+    WatermarkDetector,
+    to_luma,
+)
 from service.selection import SynthesisOptions
 from service.settings import Settings
 from service.vision.images import Image, decode, encode, read_header
@@ -133,10 +140,11 @@ def measure(faces: list[Face], marker: Marker) -> Iterator[str]:
 def _forge(marked: list[Image], targets: list[tuple[Image, Image]]) -> Iterator[Image]:
     """Faces without watermark, to which the signs are added that the mean of marked ones suggests."""
     limited = [np.tanh(cv2.dct(to_luma(face)).ravel()[BAND] / COEFFICIENT_LIMIT) for face in marked]
-    guessed = np.zeros(to_luma(marked[0]).size, np.float32)
+    guessed = np.zeros(SIDE_PX * SIDE_PX, np.float32)
     guessed[BAND] = np.sign(np.mean(limited, axis=0))
+    pattern = cv2.idct(guessed.reshape(SIDE_PX, SIDE_PX))
     for plain, real in targets:
-        added = cv2.idct(guessed.reshape(to_luma(plain).shape))
+        added = cv2.resize(pattern, plain.shape[1::-1], interpolation=cv2.INTER_CUBIC)
         added *= np.std(real.astype(np.float32) - plain) / np.std(added)
         yield np.clip(np.rint(plain + added[:, :, None]), 0, 255).astype(np.uint8)
 
