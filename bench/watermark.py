@@ -132,12 +132,12 @@ def measure(faces: list[Face], marker: Marker) -> Iterator[str]:
         yield f"| {name} | {found:.1f} | {min(scores):.1f} | {statistics.median(scores):.1f} |"
     yield from ("", "| forged from the mean of | found, % | highest score | median |", "|---|---|---|---|")
     for number in (each for each in _AVERAGED if each <= len(marked)):
-        scores = [detector.find(forged).score for forged in _forge(marked[:number], pairs[-_NUM_TARGETS:])]
+        scores = [detector.find(forged).score for forged in forge(marked[:number], pairs[-_NUM_TARGETS:])]
         found = 100 * np.mean([score >= THRESHOLD for score in scores])
         yield f"| {number} faces | {found:.1f} | {max(scores):.1f} | {statistics.median(scores):.1f} |"
 
 
-def _forge(marked: list[Image], targets: list[tuple[Image, Image]]) -> Iterator[Image]:
+def forge(marked: list[Image], targets: list[tuple[Image, Image]]) -> Iterator[Image]:
     """Faces without watermark, to which the signs are added that the mean of marked ones suggests."""
     limited = [np.tanh(cv2.dct(to_luma(face)).ravel()[BAND] / COEFFICIENT_LIMIT) for face in marked]
     guessed = np.zeros(SIDE_PX * SIDE_PX, np.float32)

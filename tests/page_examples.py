@@ -31,7 +31,7 @@ def write_examples(folder: Path) -> None:
     try:
         model = engine.model.current
         pipeline, marker = model.pipeline, Marker(model.synthesizer.info)
-        photo = encoded(astronaut(), "jpeg", quality=80)
+        photo = encoded(astronaut(), "jpeg", quality=60)
         face = _draw(pipeline, photo)
         (folder / "astronaut.jpg").write_bytes(photo)
         (folder / "face.jpg").write_bytes(marker.encode(face, "jpeg", label=True))

@@ -19,7 +19,7 @@ class Recipe(Schedule):
     """One run.
 
     `first` is the stage before: it is trained first, and this one goes on with its weights, which may draw
-    faces of half the side. `source_power`, `monochrome` and `ai_made` balance the photos (see
+    smaller faces. `source_power`, `monochrome` and `ai_made` balance the photos (see
     `EyeFacePairs.balanced_weights`), and faces narrower than `min_face_px` in their photo are left out.
     `convs` are the layers of VGG19 (after the ReLU) whose features the objective compares, all of the same
     weight.
