@@ -28,6 +28,14 @@ def overlay() -> bytes:
     return head + b"Content-Length: %d\r\n\r\n" % len(photo) + photo
 
 
+def wait_until_open(target: Target, num_connections: int) -> None:
+    """Returns when the service has accepted so many connections; fails if it does not."""
+    end = time.monotonic() + CLOSED_AFTER_S
+    while target.num_connections() < num_connections:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
 def wait_until_closed(target: Target, num_connections: int) -> None:
     """Returns when no more connections are open; fails if they stay."""
     end = time.monotonic() + CLOSED_AFTER_S
@@ -43,6 +51,7 @@ def test_responses_that_nobody_reads_are_aborted(target: Target) -> None:
             crowd.enter_context(target.connect((LARGE + b"\r\n") * 50))
         for _ in range(5):
             crowd.enter_context(target.connect(overlay()))
+        wait_until_open(target, open_before + NUM_CONNECTIONS + 5)
         wait_until_closed(target, open_before + 5)  # some ask /livez
 
 
