@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import jsonschema
+import jsonschema_rs
 import PIL.Image
 import pytest
 import typer
@@ -253,12 +253,12 @@ def test_every_json_example_is_valid() -> None:
     problem = json.loads(examples.pop("PROBLEM"))
     for operation, example in examples.items():
         shortened = operation == "POST /synthesize/batch"
-        jsonschema.validate(json.loads(example), _schema(operation, shortened=shortened))
+        jsonschema_rs.validate(_schema(operation, shortened=shortened), json.loads(example))
     assert len(examples) + 1 == HTTP_API.count("```json")
     schema = _schema("POST /synthesize", shortened=False) | {"$ref": "#/components/schemas/Problem"}
-    jsonschema.validate(problem, schema)
+    jsonschema_rs.validate(schema, problem)
     (example,) = re.findall(r"```json\n(.*?)```", README, flags=re.S)
-    jsonschema.validate(json.loads(example), _schema("POST /synthesize", shortened=True))
+    jsonschema_rs.validate(_schema("POST /synthesize", shortened=True), json.loads(example))
 
 
 @pytest.fixture(scope="module")
