@@ -18,6 +18,9 @@ SERVICE := $(STAMPS)/service-$(BUILD)
 EVERYTHING := $(STAMPS)/everything-$(BUILD)
 OTHERS := $(foreach build,$(filter-out $(BUILD),cpu gpu gpu-cuda12),$(wildcard $(STAMPS)/*-$(build)))
 
+# Container images often set it; the tests start hundreds of processes, and each would compile every module anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help serve setup develop test test-slow lint types format lock bench experiment model clean
 .DEFAULT_GOAL := help
 
@@ -36,7 +39,7 @@ PARALLEL := -n auto --maxprocesses 4 --dist loadfile
 test: $(EVERYTHING) lint types ## lint, types and the tests that a change usually breaks
 	$(BIN)/python -m pytest -m 'not slow' $(PARALLEL)
 
-test-slow: $(EVERYTHING) ## the other tests: kills, exports, browser, broker, image, cluster, wheel, fuzz (FUZZ_EXAMPLES=1000)
+test-slow: $(EVERYTHING) ## the other tests: processes, kills, exports, browser, broker, image, cluster, wheel, fuzz (FUZZ_EXAMPLES=1000)
 	$(BIN)/python -m pytest -m 'slow and not serial' $(PARALLEL)
 	$(BIN)/python -m pytest -m 'slow and serial'
 

@@ -130,6 +130,7 @@ def test_the_health_check_asks_readyz_with_pythons_own_library() -> None:
     assert "/readyz" in command[2]
 
 
+@pytest.mark.slow
 def test_the_health_check_speaks_tls_where_the_service_does(tmp_path: Path) -> None:
     certificate, key = certify(tmp_path, "tls")
     model = tiny_model(tmp_path / "tiny.onnx")

@@ -278,6 +278,7 @@ def _curls(text: str) -> list[str]:
     return [each for block in blocks for each in re.split(r"^# .*\n", block, flags=re.M) if each.strip()]
 
 
+@pytest.mark.slow
 def test_every_curl_example_writes_a_face(address: str, tmp_path: Path) -> None:
     if shutil.which("curl") is None:
         pytest.skip("curl is not installed")

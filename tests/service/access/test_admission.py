@@ -145,6 +145,7 @@ def test_a_body_that_drips_is_late_too(model: Path) -> None:
             dripping.join()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("trusted", "second"), [("", 429), ("127.0.0.1", 400), ("192.0.2.9", 429)])
 def test_only_a_trusted_proxy_says_who_calls(model: Path, tmp_path: Path, trusted: str, second: int) -> None:
     with running_service(

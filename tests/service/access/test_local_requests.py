@@ -98,6 +98,7 @@ def test_a_service_without_keys_refuses_what_is_not_local(model: Path, tmp_path:
         check_problem(answer, 403, "not_local")
 
 
+@pytest.mark.slow
 def test_a_service_for_everybody_takes_any_host(model: Path, tmp_path: Path) -> None:
     with running_service(tmp_path, model=model, allow_anonymous=True) as service:
         assert httpx.get(f"{service.address}/livez", headers={"host": "example.org"}).status_code == 200

@@ -79,6 +79,7 @@ def test_the_service_speaks_https_to_whom_knows_its_certificate(
         assert line.version() == "TLSv1.3"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["localhost", None])
 def test_a_new_certificate_is_shown_without_a_restart(
     secure: Running, shown: tuple[Path, Path], pairs: dict[str, tuple[Path, Path]], name: str | None
@@ -106,6 +107,7 @@ def test_a_new_certificate_is_shown_without_a_restart(
         assert kept.recv(65536).startswith(b"HTTP/1.1 200 ")
 
 
+@pytest.mark.slow
 def test_sigterm_does_not_wait_for_the_goodbye_of_idle_connections(
     secure: Running, pairs: dict[str, tuple[Path, Path]]
 ) -> None:
@@ -198,6 +200,7 @@ def test_what_cannot_be_used_is_told_in_a_sentence(command: str, told: str) -> N
     assert done.stderr == f"eye2face: {told}\n"
 
 
+@pytest.mark.slow
 def test_the_bridge_trusts_a_service_whose_certificate_it_was_given(
     secure: Running, pairs: dict[str, tuple[Path, Path]], broker: Mosquitto, wire: Wire, frigate: Server
 ) -> None:
@@ -213,6 +216,7 @@ def test_the_bridge_trusts_a_service_whose_certificate_it_was_given(
         wait_for_results(wire, 1)
 
 
+@pytest.mark.slow
 def test_the_bridge_trusts_a_frigate_whose_certificate_it_was_given(
     secure: Running, pairs: dict[str, tuple[Path, Path]]
 ) -> None:

@@ -293,6 +293,7 @@ def test_a_flood_of_hostile_messages_makes_no_flood_of_errors(
         assert 1 <= len(wire.on("eye2face/error")) <= 1 + (time.monotonic() - start)
 
 
+@pytest.mark.slow
 def test_a_snapshot_that_comes_late_is_waited_for(
     broker: Mosquitto, wire: Wire, frigate: Server, address: str
 ) -> None:
@@ -304,9 +305,10 @@ def test_a_snapshot_that_comes_late_is_waited_for(
     assert len(frigate.seen) == 5
 
 
+@pytest.mark.slow
 def test_without_frigate_an_event_ends_as_an_error(broker: Mosquitto, wire: Wire, address: str) -> None:
     nowhere = f"http://127.0.0.1:{find_free_port()}"
-    with bridging(broker, nowhere, address, deadline_s=1):
+    with bridging(broker, nowhere, address, deadline_s=5):
         wait_for(lambda: online(wire))
         wire.event("1.0-a")
         (error,) = wait_for(lambda: wire.json_on("eye2face/front_door/error"))
@@ -315,6 +317,7 @@ def test_without_frigate_an_event_ends_as_an_error(broker: Mosquitto, wire: Wire
     assert not wire.on("eye2face/+/result")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("trouble", "said"),
     [
@@ -356,6 +359,7 @@ def test_frigates_token_goes_with_each_request(
     assert sent == ["Bearer the token", "Bearer the next one"]
 
 
+@pytest.mark.slow
 def test_an_overloaded_service_is_waited_for_and_then_told(
     broker: Mosquitto, wire: Wire, frigate: Server, address: str
 ) -> None:
@@ -637,6 +641,7 @@ def test_a_dead_worker_is_replaced(
         wait_for(lambda: ids(wire, "result"))
 
 
+@pytest.mark.slow
 def test_a_bridge_without_a_worker_is_offline_until_there_is_one(
     broker: Mosquitto, wire: Wire, frigate: Server, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

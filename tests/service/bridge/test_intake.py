@@ -93,6 +93,7 @@ def test_without_a_broker_faces_go_to_the_webhook_and_none_that_was_accepted_is_
     assert not wire.on("eye2face/+") and not wire.on("eye2face/+/+")
 
 
+@pytest.mark.slow
 def test_what_is_no_picture_is_refused(
     broker: Mosquitto, wire: Wire, address: str, snapshot: bytes, port: int, url: str
 ) -> None:
@@ -167,6 +168,7 @@ def test_a_full_bridge_refuses_a_picture_and_takes_it_later(
         wait_for(lambda: len(wire.on("eye2face/yard/result")) == 4)
 
 
+@pytest.mark.slow
 def test_a_picture_that_was_accepted_outlives_a_killed_bridge(
     broker: Mosquitto, wire: Wire, ready_answer: Trouble, snapshot: bytes, port: int, url: str, tmp_path: Path
 ) -> None:

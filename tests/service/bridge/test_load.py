@@ -1,4 +1,4 @@
-"""A thousand pictures in a burst, in and out by every way: nothing lost, nothing twice, flat memory."""
+"""Hundreds of pictures in a burst, in and out by every way: nothing lost, nothing twice, flat memory."""
 
 import json
 import threading
@@ -21,10 +21,11 @@ pytestmark = pytest.mark.slow
 
 NOWHERE = "http://127.0.0.1:1"
 TAKEN = answer(204)
+NUM_PICTURES = 400
 
 
-def pictures(snapshot: bytes, number: int) -> list[bytes]:
-    return [snapshot + n.to_bytes(4, "big") for n in range(number)]
+def pictures(snapshot: bytes) -> list[bytes]:
+    return [snapshot + n.to_bytes(4, "big") for n in range(NUM_PICTURES)]
 
 
 def num_results(wire: Wire) -> int:
@@ -36,7 +37,7 @@ def told(receiver: Server) -> Counter[str]:
     return Counter(json.loads(seen.body)["id"] for seen in list(receiver.seen))
 
 
-def test_a_thousand_pictures_on_mqtt_are_published_and_sent_once_with_flat_memory(
+def test_pictures_on_mqtt_are_published_and_sent_once_with_flat_memory(
     broker: Mosquitto, wire: Wire, ready_answer: Trouble, snapshot: bytes, tmp_path: Path
 ) -> None:
     settings: Any = {
@@ -51,18 +52,18 @@ def test_a_thousand_pictures_on_mqtt_are_published_and_sent_once_with_flat_memor
         wait_for(lambda: online(wire))
         resident: list[int] = []
         for camera in ("first", "second"):
-            for picture in pictures(snapshot, 1000):
+            for picture in pictures(snapshot):
                 wire.publish(f"cams/{camera}", picture)
-            number = len(resident) * 1000 + 1000
+            number = (len(resident) + 1) * NUM_PICTURES
             wait_for(lambda number=number: num_results(wire) == len(receiver.seen) == number)  # type: ignore[misc]
             resident.append(resident_bytes(process.pid))
     print(f"resident after each: {resident}")
-    assert len(wire.on("eye2face/+/image")) == len(told(receiver)) == 2000
+    assert len(wire.on("eye2face/+/image")) == len(told(receiver)) == 2 * NUM_PICTURES
     assert set(told(receiver).values()) == {1}
     assert resident[1] < resident[0] + 10_000_000
 
 
-def test_a_thousand_posted_pictures_survive_a_killed_bridge_a_killed_broker_and_a_receiver_that_is_down(
+def test_posted_pictures_survive_a_killed_bridge_a_killed_broker_and_a_receiver_that_is_down(
     broker: Mosquitto, wire: Wire, ready_answer: Trouble, snapshot: bytes, tmp_path: Path
 ) -> None:
     port, gate = find_free_port(), threading.Event()
@@ -79,7 +80,7 @@ def test_a_thousand_posted_pictures_survive_a_killed_bridge_a_killed_broker_and_
         with bridge_process(broker, NOWHERE, drawing.address, **settings) as process:
             wait_for(lambda: online(wire))
             with ThreadPoolExecutor(4) as pool:
-                answers = list(pool.map(lambda each: http.post(url, content=each), pictures(snapshot, 1000)))
+                answers = list(pool.map(lambda each: http.post(url, content=each), pictures(snapshot)))
             accepted = {each.raise_for_status().json()["id"] for each in answers}
             process.kill()
             process.wait()
@@ -89,12 +90,14 @@ def test_a_thousand_posted_pictures_survive_a_killed_bridge_a_killed_broker_and_
             broker.kill()
             time.sleep(1)
             broker.start()
-            wait_for(lambda: num_results(wire) > 500)
+            wait_for(lambda: num_results(wire) > 250)
             receiver.seen.clear()
             receiver.then = TAKEN
-            wait_for(lambda: len(told(receiver)) == 1000)
-            wait_for(lambda: num_results(wire) >= 998)  # of two, the broker may have had the only copy
-    assert len(accepted) == 1000
+            wait_for(lambda: len(told(receiver)) == NUM_PICTURES)
+            wait_for(
+                lambda: num_results(wire) >= NUM_PICTURES - 2
+            )  # of two, the broker may have had the only copy
+    assert len(accepted) == NUM_PICTURES
     assert told(receiver) == dict.fromkeys(accepted, 1)
     results = Counter(each["event_id"] for each in wire.json_on("eye2face/yard/result"))
     assert sum(number > 1 for number in results.values()) <= 2

@@ -98,6 +98,7 @@ def test_the_dot_of_a_topic_is_a_dot() -> None:
         Pictures({"{camera}.jpg": None}).read("yardxjpg", JPEG)
 
 
+@pytest.mark.slow
 @given(st.text(max_size=80))
 def test_whatever_topic_comes_the_camera_has_a_safe_name(topic: str) -> None:
     try:

@@ -177,6 +177,7 @@ def test_a_redirect_is_told_and_not_followed(
     assert f"answers 307 and redirects to {receiver.address}/else; redirects are not followed" in caplog.text
 
 
+@pytest.mark.slow
 def test_what_waits_outlives_the_bridge_and_is_sent_once(
     broker: Mosquitto, wire: Wire, frigate: Server, ready_answer: Trouble, receiver: Server, tmp_path: Path
 ) -> None:
@@ -204,6 +205,7 @@ def test_what_waits_outlives_the_bridge_and_is_sent_once(
     assert Counter(each["data"]["event_id"] for each in events(receiver)) == wanted
 
 
+@pytest.mark.slow
 def test_the_webhook_does_not_wait_for_the_broker(
     broker: Mosquitto, wire: Wire, snapshot: bytes, address: str, receiver: Server
 ) -> None:

@@ -266,6 +266,7 @@ def test_standard_input_has_the_limit_of_a_file(
     assert capsys.readouterr().err == "eye2face: standard input: Larger than 3,048 bytes\n"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a device that is full")
 @pytest.mark.parametrize("command", [["eyes"], ["eyes", "--json"], ["synthesize", "-o", "-"]])
 def test_an_output_that_is_full_is_named(command: list[str], photo: Path) -> None:
@@ -292,6 +293,7 @@ def test_a_mistake_of_ours_is_no_sentence_but_a_traceback(
         cli.main(["eyes", str(photo)])
 
 
+@pytest.mark.slow
 def test_what_codecs_write_does_not_stand_between_the_lines_of_a_folder(photo: Path, tmp_path: Path) -> None:
     damaged = bytearray(photo.read_bytes())
     damaged[len(damaged) // 2 : len(damaged) // 2 + 200] = bytes(200)
@@ -339,6 +341,7 @@ def test_a_terminal_gets_no_picture_and_is_no_photo(photo: Path) -> None:
     os.close(terminal)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("given", "said"),
     [(["eyes", "-"], "add < photo.jpg"), (["synthesize", "{photo}", "-o", "-"], "add > face.png")],
@@ -489,6 +492,7 @@ def test_eyes_are_printed_as_a_table(photo: Path, capsys: pytest.CaptureFixture[
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["eyes", "{photo}"], ["eyes", "--help"], ["synthesize", "--help"]])
 def test_a_narrow_terminal_without_unicode_shows_what_it_can(photo: Path, arguments: list[str]) -> None:
     named = [each.format(photo=photo) for each in arguments]
@@ -575,6 +579,7 @@ def test_every_command_has_a_short_help_with_valid_examples(capsys: pytest.Captu
             assert command.make_context(name, given)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("typed", "offered"), [("syn", "synthesize"), ("synthesize --qu", "--quiet")])
 def test_the_shell_completes_commands_and_options(typed: str, offered: str) -> None:
     words = f"eye2face {typed}"

@@ -305,6 +305,7 @@ def test_readiness_is_asked_once(connect: Connect) -> None:
         assert len(server.seen) == 1
 
 
+@pytest.mark.slow
 def test_the_wait_that_the_service_asks_for_is_kept(connect: Connect, address: str) -> None:
     with make_trouble([answer(503, retry_after="1")], then=pass_on(address)) as server:
         connect(server.address, retry=QUICK).synthesize(astronaut(), input="eye")
@@ -321,6 +322,7 @@ def test_a_wait_beyond_the_deadline_ends_the_call_at_once(connect: Connect) -> N
         assert len(server.seen) == 1
 
 
+@pytest.mark.slow
 def test_the_deadline_holds_however_the_service_dawdles(connect: Connect) -> None:
     short = RetryPolicy(deadline_s=0.4)
     for trouble in (drip, drip_head, early_hints, hang(20)):
@@ -340,6 +342,7 @@ def test_silence_ends_a_request_before_the_deadline(connect: Connect) -> None:
         assert time.monotonic() - start < 15
 
 
+@pytest.mark.slow
 def test_each_try_says_how_long_its_answer_is_waited_for(connect: Connect, address: str) -> None:
     with make_trouble([answer(503, retry_after="1")], then=pass_on(address)) as server:
         connect(server.address, retry=QUICK).synthesize(astronaut(), input="eye")

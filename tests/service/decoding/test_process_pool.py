@@ -192,6 +192,7 @@ def test_a_mistake_is_told_and_the_process_goes_on(one: ProcessPoolReader, photo
     assert one(photo, sleeping(0), StageTimer()) == pid
 
 
+@pytest.mark.slow
 def test_as_many_photos_are_read_at_once_as_there_are_processes(photo: bytes) -> None:
     with readers(2) as made, ThreadPoolExecutor(4) as threads:
         asked = [threads.submit(made, photo, sleeping(0.2), StageTimer()) for _ in range(4)]
@@ -211,6 +212,7 @@ def test_a_process_that_dies_at_a_photo_is_told_and_replaced(
         assert made.pids != [pid]
 
 
+@pytest.mark.slow
 def test_one_that_died_idle_is_replaced_before_the_next_photo(photo: bytes) -> None:
     with readers() as made:
         (pid,) = made.pids
@@ -218,6 +220,7 @@ def test_one_that_died_idle_is_replaced_before_the_next_photo(photo: bytes) -> N
         assert made(photo, FIND, StageTimer()).eyes
 
 
+@pytest.mark.slow
 def test_a_photo_that_nobody_waits_for_any_more_is_cut(
     photo: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -253,6 +256,7 @@ def test_several_photos_are_read_by_one_process_and_each_meets_its_own_error(pho
     assert [timer.spent_ms["find"] > 0 for timer in timers] == [True, True, False]
 
 
+@pytest.mark.slow
 def test_one_that_kills_its_process_spoils_no_photo_that_came_with_it(photo: bytes) -> None:
     with readers() as made:
         requests = [(photo, task, StageTimer()) for task in (sleeping(0), DIE, sleeping(0))]
@@ -260,6 +264,7 @@ def test_one_that_kills_its_process_spoils_no_photo_that_came_with_it(photo: byt
         assert [type(error) for _, error in told] == [type(None), ReadingFailed, type(None)]
 
 
+@pytest.mark.slow
 def test_one_whose_time_is_over_costs_the_others_little(photo: bytes) -> None:
     with readers() as made:
         begin = time.monotonic()
@@ -297,6 +302,7 @@ def short(room_for_one: None, request: pytest.FixtureRequest) -> Iterator[Any]:
     made.close()
 
 
+@pytest.mark.slow
 def test_where_memory_lacks_photos_are_read_one_after_the_other(photo: bytes, short: Any) -> None:
     with ThreadPoolExecutor(4) as threads:
         asked = [threads.submit(short, photo, NOTE_TIMES, StageTimer()) for _ in range(4)]
@@ -305,6 +311,7 @@ def test_where_memory_lacks_photos_are_read_one_after_the_other(photo: bytes, sh
     assert short(photo, FIND, StageTimer()).eyes
 
 
+@pytest.mark.slow
 def test_who_waits_for_memory_in_vain_is_told_in_time(photo: bytes, short: Any) -> None:
     with ThreadPoolExecutor(1) as threads:
         asked = threads.submit(short, photo, sleeping(2), StageTimer())
@@ -315,6 +322,7 @@ def test_who_waits_for_memory_in_vain_is_told_in_time(photo: bytes, short: Any) 
     assert short(photo, FIND, StageTimer()).eyes
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("room_for_one")
 def test_a_process_that_dies_gives_its_memory_back(photo: bytes) -> None:
     with readers() as made:
@@ -353,6 +361,7 @@ print(resident() - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="it is glibc that keeps it")
 @pytest.mark.parametrize(("memory", "goes"), [(1 << 40, False), (100 << 20, True)])
 def test_what_a_large_photo_took_goes_back_to_the_system(memory: int, goes: bool) -> None:
@@ -381,6 +390,7 @@ def test_a_photo_that_an_error_still_holds_has_no_pixels(photo: bytes) -> None:
     assert not held[0].decoded
 
 
+@pytest.mark.slow
 def test_who_waits_for_a_process_in_vain_is_told_in_time(photo: bytes) -> None:
     with readers() as made, ThreadPoolExecutor(1) as threads:
         asked = threads.submit(made, photo, sleeping(1), StageTimer())
@@ -436,6 +446,7 @@ def test_one_that_is_enter_sandbox_writes_nothing_into_the_log(
     assert "".join(capfd.readouterr()).count("forged") == forged
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sandbox", "told"), [("off", False), ("auto", True)])
 def test_without_a_sandbox_photos_are_read_too_and_the_log_tells(
     photo: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, sandbox: Any, told: bool
@@ -451,6 +462,7 @@ def test_without_a_sandbox_photos_are_read_too_and_the_log_tells(
     assert caplog.text.count("run without a sandbox: libseccomp.so.2 is missing") == told
 
 
+@pytest.mark.slow
 def test_where_a_sandbox_is_required_and_there_is_none_no_process_is_started(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -479,6 +491,7 @@ def result(value: object, spent_ms: Any = None) -> bytes:
 FORGED: Any = "\n2026-01-01 INFO forged"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("data", "why"), [
     (framed(b""), "DecodeError"), (framed(b"\x80\x04N."), "Object missing"),
     (framed(b"", size=1 << 30), "1073741824 bytes, expected at most"),
@@ -497,29 +510,31 @@ FORGED: Any = "\n2026-01-01 INFO forged"
     (result(3, {"find": FORGED}), "Expected `float`"),
 ], ids=lambda value: repr(value[:40]))  # fmt: skip
 def test_one_that_sends_no_answer_is_ended(
-    photo: bytes, caplog: pytest.LogCaptureFixture, data: bytes, why: str
+    one: ProcessPoolReader, photo: bytes, caplog: pytest.LogCaptureFixture, data: bytes, why: str
 ) -> None:
-    with readers() as made:
-        (pid,) = made.pids
-        with pytest.raises(ReadingFailed):
-            made(photo, saying(data), within(20))
-        told = [record.getMessage() for record in caplog.records]
-        assert any("invalid message" in each and why in each for each in told), told
-        assert not any("\n" in each for each in told)
-        wait_for_end([pid])
-        assert made(photo, FIND, StageTimer()).eyes
+    (pid,) = one.pids
+    with pytest.raises(ReadingFailed):
+        one(photo, saying(data), within(20))
+    told = [record.getMessage() for record in caplog.records]
+    assert any("invalid message" in each and why in each for each in told), told
+    assert not any("\n" in each for each in told)
+    wait_for_end([pid])
+    assert one(photo, LOOK_AROUND, StageTimer())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("message", [b"", b"\0", b"\0\0\1\0half", sent(MemoryRequest(5000))])
-def test_one_that_says_half_of_something_holds_nobody_up(photo: bytes, message: bytes) -> None:
-    with readers() as made:
-        begin = time.monotonic()
-        with pytest.raises(DeadlineExceeded):
-            made(photo, saying(message), within(0.2))
-        assert time.monotonic() - begin < 5
-        assert made(photo, FIND, StageTimer()).eyes
+def test_one_that_says_half_of_something_holds_nobody_up(
+    one: ProcessPoolReader, photo: bytes, message: bytes
+) -> None:
+    begin = time.monotonic()
+    with pytest.raises(DeadlineExceeded):
+        one(photo, saying(message), within(0.2))
+    assert time.monotonic() - begin < 5
+    assert one(photo, LOOK_AROUND, StageTimer())
 
 
+@pytest.mark.slow
 def test_what_one_says_unasked_is_no_answer_to_the_next_one(photo: bytes) -> None:
     with readers() as made:
         (pid,) = made.pids
@@ -529,6 +544,7 @@ def test_what_one_says_unasked_is_no_answer_to_the_next_one(photo: bytes) -> Non
         assert made.pids != [pid]
 
 
+@pytest.mark.slow
 def test_one_that_takes_no_photo_holds_nobody_up() -> None:
     large = encoded(np.random.default_rng(0).integers(0, 256, (1500, 1500, 3), np.uint8), "png")
     with readers() as made:
@@ -549,6 +565,7 @@ def test_a_task_that_returns_what_no_message_holds_is_a_mistake_and_the_process_
     assert one(photo, FIND, StageTimer()).eyes
 
 
+@pytest.mark.slow
 def test_where_no_process_can_be_started_the_photo_is_refused_and_the_next_one_tries_anew(
     photo: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -591,6 +608,7 @@ def test_a_process_imports_nothing_that_it_does_not_need() -> None:
     assert done.stdout == "[]\n"
 
 
+@pytest.mark.slow
 def test_processes_end_when_who_started_them_is_killed() -> None:
     script = (
         "from service.decoding.process_pool import ProcessPoolReader\n"
@@ -610,6 +628,7 @@ def decoders_of(service: int) -> list[int]:
     return [pid for pid in all_children(service) if "service.decoding.decoder_main" in command_of(pid)]
 
 
+@pytest.mark.slow
 def test_a_service_with_readers_answers_survives_their_death_and_ends_with_them(
     tmp_path: Path, photo: bytes
 ) -> None:
@@ -698,6 +717,7 @@ readers(photo, sleeping(60), StageTimer())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux ends children with their parent")
 def test_no_process_outlives_a_service_that_is_killed(photo: bytes) -> None:
     """Neither one that waits nor one that reads."""
@@ -750,6 +770,7 @@ for path in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the memory of a process, as Linux tells it")
 def test_a_picture_for_whose_pixels_there_is_no_room_is_not_called_damaged(
     tmp_path: Path, photo: bytes

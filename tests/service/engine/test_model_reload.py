@@ -95,6 +95,7 @@ def test_sighup_puts_the_new_file_into_use_and_rubbish_keeps_the_old_one(
     assert "cannot reload the model, keeping tiny 2" in said
 
 
+@pytest.mark.slow
 def test_a_watched_file_is_put_into_use_by_itself(tmp_path: Path) -> None:
     place = tiny_model(tmp_path / "place" / "tiny.onnx", version="1")
     with running_service(tmp_path, model=place, model_watch_s=0.1) as service:
@@ -127,6 +128,7 @@ def is_gone(pid: int) -> bool:
         return True
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux ends children with their parent")
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
 def test_a_new_model_that_never_ends_stops_neither_answers_nor_the_service(
@@ -147,6 +149,7 @@ def test_a_new_model_that_never_ends_stops_neither_answers_nor_the_service(
         wait_for(lambda: is_gone(child), 5)
 
 
+@pytest.mark.slow
 def test_a_new_model_that_takes_too_much_time_or_memory_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -270,6 +273,7 @@ def starting(
             process.kill()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_a_start_whose_model_hangs(tmp_path: Path, sign: signal.Signals) -> None:
     model, begun = endless_model(tmp_path / "endless.onnx"), tmp_path / "begun"
@@ -281,6 +285,7 @@ def test_a_signal_ends_a_start_whose_model_hangs(tmp_path: Path, sign: signal.Si
     assert "Traceback" not in (tmp_path / "log").read_text()
 
 
+@pytest.mark.slow
 def test_a_sighup_while_the_first_model_is_loaded_waits_for_it(tmp_path: Path) -> None:
     place, loading = tiny_model(tmp_path / "place" / "tiny.onnx", version="1"), tmp_path / "loading"
     program = ["-c", SLOW_TO_LOAD, str(loading)]

@@ -176,6 +176,7 @@ def test_a_request_that_is_refused_after_its_response_is_recorded_once(
     assert len(counted) == 2 and set(counted.values()) == {1.0} and len(lines) == 1
 
 
+@pytest.mark.slow
 def test_a_head_that_is_slow_is_refused_and_recorded(
     model: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -196,6 +197,7 @@ def test_a_head_that_is_slow_is_refused_and_recorded(
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rest", [b"", b"0\r\n\r\n"])
 def test_a_connection_that_is_idle_after_a_response_is_closed(
     monkeypatch: pytest.MonkeyPatch, rest: bytes
@@ -317,6 +319,7 @@ def large(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, threading.Even
         yield address, ended
 
 
+@pytest.mark.slow
 def test_a_response_that_nobody_reads_is_aborted(large: tuple[str, threading.Event]) -> None:
     address, ended = large
     with connect(address, LAST) as client:

@@ -105,6 +105,7 @@ def test_idle_connections_outlive_those_of_load_balancers(
     assert kept[0] > 60
 
 
+@pytest.mark.slow
 def test_sigterm_lets_what_is_in_flight_finish_and_exits_0(model: Path, tmp_path: Path) -> None:
     photo = encoded(astronaut(), "jpeg")
     head = HEAD + b"Content-Type: image/jpeg\r\nExpect: 100-continue\r\n"
@@ -134,6 +135,7 @@ def test_sigterm_lets_what_is_in_flight_finish_and_exits_0(model: Path, tmp_path
     assert service.log.stat().st_size < 20_000  # no pixels
 
 
+@pytest.mark.slow
 def test_what_codecs_write_is_a_line_of_the_log(model: Path, tmp_path: Path) -> None:
     photo = bytearray(encoded(astronaut(), "jpeg"))
     photo[len(photo) // 2 : len(photo) // 2 + 200] = bytes(200)
@@ -146,6 +148,7 @@ def test_what_codecs_write_is_a_line_of_the_log(model: Path, tmp_path: Path) -> 
     assert told == ["Corrupt JPEG data: bad Huffman code"] * len(told) and told
 
 
+@pytest.mark.slow
 def test_sigterm_waits_for_nobody_beyond_its_limit(model: Path, tmp_path: Path) -> None:
     with Process(model, tmp_path / "log", stop_timeout_s=1) as service:
         head = HEAD + b"Content-Type: image/png\r\nContent-Length: 99\r\n\r\n"
@@ -160,6 +163,7 @@ def test_sigterm_waits_for_nobody_beyond_its_limit(model: Path, tmp_path: Path) 
     assert "Traceback" not in service.log.read_text()
 
 
+@pytest.mark.slow
 def test_who_presses_ctrl_c_again_is_not_kept_waiting_nor_shown_a_traceback(
     model: Path, tmp_path: Path
 ) -> None:
@@ -179,6 +183,7 @@ def test_who_presses_ctrl_c_again_is_not_kept_waiting_nor_shown_a_traceback(
     assert "Shutting down" in said and "Traceback" not in said
 
 
+@pytest.mark.slow
 def test_a_service_out_of_descriptors_recovers(model: Path, tmp_path: Path) -> None:
     with Process(model, tmp_path / "log", max_descriptors=64) as service, contextlib.ExitStack() as crowd:
         for _ in range(100):
@@ -218,12 +223,14 @@ def connect(address: str, sent: bytes) -> socket.socket:
     return connection
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sent", [b"", b"GET /livez HTTP/1.1\r\nHos", b"POST /synthe"])
 def test_a_connection_whose_head_does_not_come_is_closed(impatient: str, sent: bytes) -> None:
     with connect(impatient, sent) as slow:
         assert read_all(slow)[:13] == (b"HTTP/1.1 408 " if sent else b"")
 
 
+@pytest.mark.slow
 def test_on_a_connection_that_is_kept_the_next_head_must_come_too(impatient: str) -> None:
     whole = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
     with connect(impatient, whole) as slow:
@@ -269,6 +276,7 @@ def test_what_can_be_nothing_but_another_protocol_is_refused(impatient: str, sen
         assert read_all(client).startswith(b"HTTP/1.1 400 ")
 
 
+@pytest.mark.slow
 def test_a_body_that_drips_is_refused(impatient: str) -> None:
     def drip() -> Iterator[bytes]:
         for _ in range(200):
@@ -294,6 +302,7 @@ def test_a_body_that_came_whole_does_not_excuse_the_next_one(impatient: str) -> 
     assert second.startswith(b"408 ") and b"upload_too_slow" in second
 
 
+@pytest.mark.slow
 def test_slow_uploads_do_not_fill_the_memory_and_small_photos_pass(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

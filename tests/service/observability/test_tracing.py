@@ -102,6 +102,7 @@ def test_a_request_is_a_span_in_its_callers_trace_and_its_stages_are_spans_in_it
         assert not span.attributes  # never what is in the photo
 
 
+@pytest.mark.slow
 def test_each_photo_of_a_batch_has_its_stages(tmp_path: Path, collector: list[Span]) -> None:
     with traced_service(tmp_path) as (address, _):
         photo = ("image", ("a.png", encoded(astronaut()), "image/png"))
@@ -113,6 +114,7 @@ def test_each_photo_of_a_batch_has_its_stages(tmp_path: Path, collector: list[Sp
     assert not [value for value in facts(request).values() if "a.png" in str(value)]
 
 
+@pytest.mark.slow
 def test_probes_are_not_traced_and_refusals_are(tmp_path: Path, collector: list[Span]) -> None:
     with traced_service(tmp_path) as (address, _):
         for path in ("/livez", "/readyz", "/metrics"):
@@ -124,6 +126,7 @@ def test_probes_are_not_traced_and_refusals_are(tmp_path: Path, collector: list[
     assert sorted(told, key=lambda each: each[1]) == [(None, 404), ("/synthesize", 415)]
 
 
+@pytest.mark.slow
 def test_what_its_caller_does_not_sample_is_not_sent(tmp_path: Path, collector: list[Span]) -> None:
     unsampled = PNG | {"traceparent": f"00-{TRACE}-00f067aa0ba902b7-00"}
     with traced_service(tmp_path) as (address, log):
@@ -133,6 +136,7 @@ def test_what_its_caller_does_not_sample_is_not_sent(tmp_path: Path, collector: 
     assert not collector
 
 
+@pytest.mark.slow
 def test_a_collector_that_is_away_holds_up_neither_answers_nor_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,6 +152,7 @@ def test_a_collector_that_is_away_holds_up_neither_answers_nor_the_end(
     assert time.monotonic() - begin < 5
 
 
+@pytest.mark.slow
 def test_it_says_so_if_nobody_told_where_traces_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT", raising=False)
     with traced_service(tmp_path) as (address, log):
@@ -172,6 +177,7 @@ with TestClient(create_app(Settings(tracing=True, model=sys.argv[1]))) as client
 """
 
 
+@pytest.mark.slow
 def test_what_was_set_up_before_is_used_and_sends_each_span_once(
     tmp_path: Path, collector: list[Span]
 ) -> None:
@@ -190,6 +196,7 @@ main()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missing", ["sdk", "exporter"])
 def test_without_its_packages_the_service_does_not_start_and_says_why(missing: str) -> None:
     done = subprocess.run(

@@ -109,7 +109,7 @@ def test_damaged_pixels_are_corrupt() -> None:
         read(png(bytes(compressed)))
 
 
-@pytest.mark.parametrize("num_megabytes", [1, 1000])
+@pytest.mark.parametrize("num_megabytes", [1, 200])
 def test_image_data_after_the_last_row_is_refused_before_it_is_inflated(num_megabytes: int) -> None:
     compressor = zlib.compressobj(9)
     parts = [compressor.compress(rows(PHOTO))]

@@ -1,7 +1,7 @@
 """Quality of an eye: comparable between sizes, and separating usable eyes from others."""
 
-from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 
 import cv2
 import numpy as np
@@ -20,12 +20,15 @@ DEFAULT = quality_thresholds(Settings())
 RIGHT, LEFT = fakes.astronaut_eyes()
 
 
-def eyes() -> Iterator[tuple[Image, Eye]]:
+@cache
+def eyes() -> list[tuple[Image, Eye]]:
     """Open, uncovered eyes: the astronaut's and drawn ones; of crops between 20 and 40 px."""
-    yield from ((fakes.astronaut(), eye) for eye in (RIGHT, LEFT))
-    for photo in draw_photos(30, seed=5):
-        for eye in eyes_from_points(photo.right, photo.left):
-            yield photo.pixels, eye
+    drawn = [
+        (photo.pixels, eye)
+        for photo in draw_photos(30, seed=5)
+        for eye in eyes_from_points(photo.right, photo.left)
+    ]
+    return [(fakes.astronaut(), RIGHT), (fakes.astronaut(), LEFT), *drawn]
 
 
 def resized(photo: Image, eye: Eye, size_px: float) -> tuple[Image, Eye]:
@@ -52,7 +55,7 @@ def refusals(seen: list[tuple[Image, Eye]]) -> list[type[EyeRefused] | None]:
 
 
 def test_eyes_that_can_be_seen_are_not_refused() -> None:
-    assert set(refusals(list(eyes()))) == {None}
+    assert set(refusals(eyes())) == {None}
 
 
 @pytest.mark.parametrize("size_px", [8.0, 12.0, 20.0, 200.0])

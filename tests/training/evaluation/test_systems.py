@@ -46,6 +46,7 @@ def test_the_amplified_regressor_varies_as_much_as_the_truth(small_pairs: Pairs)
     assert np.abs(drawn.astype(np.float32) - true).mean() < 5  # of 255: thrice what the timid one knows
 
 
+@pytest.mark.slow
 def test_a_run_and_its_export_are_both_systems(run: Path, exported: Path, tiny_pairs: Pairs) -> None:
     eyes = tiny_pairs.eyes[:3, 0]
     served = default_faces(load_synthesizer(exported))

@@ -109,6 +109,7 @@ def test_most_things_are_seen_and_hardly_one_fills_the_picture() -> None:
     assert np.mean([part > 0.95 for part in changed]) < 0.1
 
 
+@pytest.mark.slow
 def test_a_thing_is_as_wide_in_all_directions_as_its_slant_allows() -> None:
     seen = 0
     for seed in range(200):

@@ -94,6 +94,7 @@ def test_uploads_of_a_caller_are_refused_before_their_body(client: TestClient) -
     assert own.num_callers == 0
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(cut=st.integers(0, 20_000), junk=st.binary(max_size=200), at=st.integers(0, 20_000))
 def test_damaged_files_give_a_verdict_or_a_problem(
