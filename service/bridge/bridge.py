@@ -31,9 +31,9 @@ from service.bridge.sources import CameraEvent, Source
 from service.bridge.webhook import Webhook
 from service.client.client import Client
 from service.client.retries import RetryPolicy
+from service.engine.worker_pool import attempt
 from service.errors import Eye2FaceError
 from service.settings import BridgeSettings
-from service.system.attempts import attempt
 from service.system.operator_files import read_secret
 
 if TYPE_CHECKING:

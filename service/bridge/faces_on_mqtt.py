@@ -10,8 +10,8 @@ from service.bridge.home_assistant import discovery_messages
 from service.bridge.mqtt import ConnectionClosed, MqttConnection, Publication
 from service.bridge.outcomes import Outcome, as_ours
 from service.client.models import Synthesis
+from service.engine.worker_pool import attempt
 from service.settings import BridgeSettings
-from service.system.attempts import attempt
 
 MAX_CAMERAS: Final = 500
 """Cameras that are announced to Home Assistant; more names than this are an attack."""

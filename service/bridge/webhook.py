@@ -24,8 +24,8 @@ from service.client.exchange import open_http, root_cause, send
 from service.client.loop_thread import LoopThread
 from service.client.models import Synthesis
 from service.client.retries import RetryPolicy, RetryState, retry_after_s
+from service.engine.worker_pool import attempt
 from service.settings import BridgeSettings, ConfigurationError
-from service.system.attempts import attempt
 from service.system.operator_files import read_secret
 
 MAX_AGE_S: Final = 24 * 3600

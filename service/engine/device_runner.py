@@ -7,10 +7,9 @@ from functools import partial
 import numpy as np
 
 from service.engine.batching import MicroBatcher
-from service.engine.worker_pool import MAX_TOGETHER
+from service.engine.worker_pool import MAX_TOGETHER, attempt_aside
 from service.inference.synthesizer import Floats, Synthesizer
 from service.observability.metrics import Metrics
-from service.system.attempts import attempt_aside
 from service.vision.images import Image
 
 

@@ -13,13 +13,12 @@ from service.decoding.process_pool import open_reader
 from service.decoding.reader import PhotoReader
 from service.engine.device_runner import DeviceRunner
 from service.engine.model_reload import LoadedModel, ReloadableModel
-from service.engine.worker_pool import Work, WorkerPool, WorkItem
+from service.engine.worker_pool import Work, WorkerPool, WorkItem, attempt
 from service.errors import NotReady, Overloaded
 from service.inference.synthesizer import Synthesizer
 from service.observability.metrics import Metrics
 from service.observability.tracing import stage_spans
 from service.settings import Settings
-from service.system.attempts import attempt
 from service.system.host import count_cores
 
 HANG_S: Final = 60.0

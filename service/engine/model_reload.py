@@ -18,6 +18,7 @@ from typing import Self
 
 from service.decoding.reader import PhotoReader
 from service.engine.device_runner import DeviceRunner
+from service.engine.worker_pool import attempt_aside
 from service.errors import Eye2FaceError
 from service.inference.model_files import model_path, read_model
 from service.inference.self_test import check_candidate, check_model
@@ -25,7 +26,6 @@ from service.inference.synthesizer import Synthesizer
 from service.pipeline import Pipeline, quality_thresholds
 from service.provenance.marking import Marker
 from service.settings import Settings
-from service.system.attempts import attempt_aside
 from service.system.file_changes import file_signature
 from service.system.signals import on_sighup
 

@@ -12,13 +12,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
 from service.errors import NotReady, Overloaded
 from service.observability.stage_timer import StageObserver, StageTimer
-from service.system.attempts import attempt
 
 T = TypeVar("T")
 Subject = TypeVar("Subject")
@@ -96,6 +96,24 @@ class WorkItem(Generic[T]):
             self.future.set_exception(error)
 
 
+def attempt(function: Callable[..., T], *arguments: Any) -> tuple[T | None, Exception | None]:
+    """The function's result and None, or None and its exception; for threads that must survive exceptions."""
+    try:
+        return function(*arguments), None
+    except BaseException as error:  # noqa: BLE001 - a worker survives whatever a photo does, even SystemExit
+        if isinstance(error, Exception) and not isinstance(error, StopIteration):  # futures do not take it
+            return None, error
+        return None, RuntimeError(f"the work raised {type(error).__name__}")
+
+
+def attempt_aside(function: Callable[[], T]) -> Future[tuple[T | None, Exception | None]]:
+    """`attempt` in a daemon thread: if the function hangs, the process can end."""
+    outcome: Future[tuple[T | None, Exception | None]] = Future()
+    outcome.set_running_or_notify_cancel()  # whoever waits may go, the thread goes on
+    threading.Thread(target=lambda: outcome.set_result(attempt(function)), daemon=True).start()
+    return outcome
+
+
 def call_together(
     function: Callable[[Sequence[T]], Sequence[Read | Exception]], arguments: Sequence[T]
 ) -> list[tuple[Read | None, Exception | None]]:
@@ -108,10 +126,14 @@ def call_together(
     return [outcome for argument in arguments for outcome in call_together(function, [argument])]
 
 
-def _share(step: Callable[..., Any], items: Sequence[WorkItem[Any]], arguments: Sequence[Any]) -> None:
-    """Takes a step of all items in one call; called by a worker."""
-    for item, (value, error) in zip(items, call_together(step, arguments), strict=True):
-        item.value, item.error = value, item.timer.exceeded() if item.timer.is_cancelled else error
+def _share(
+    step: Callable[..., Any], items: Sequence[WorkItem[Any]], argument: Callable[[WorkItem[Any]], Any]
+) -> None:
+    """Takes a step of all items without an error in one call; called by a worker."""
+    if going := [item for item in items if item.error is None]:
+        outcomes = call_together(step, [argument(item) for item in going])
+        for item, (value, error) in zip(going, outcomes, strict=True):
+            item.value, item.error = value, item.timer.exceeded() if item.timer.is_cancelled else error
 
 
 def _deliver(items: Sequence[WorkItem[Any]]) -> None:
@@ -297,25 +319,20 @@ class WorkerPool:
             del items  # or the photos would stay until the next ones come
 
     def _perform(self, items: Sequence[WorkItem[Any]]) -> None:
-        """Takes all steps; items of the same functions share calls."""
+        """Takes all steps; items of the same functions share calls, those that are only read come first."""
         for item in items:
             item.run(item.timer.leave_queue)
-        begun = [item for item in items if item.error is None]
-        for (read, _), alike in _grouped(begun, lambda item: (item.work.read, item.work.draw)).items():
-            _share(read, alike, [(item.work.subject, item.timer) for item in alike])
-        to_draw = [item for item in begun if item.error is None and item.work.draw is not None]
-        self._end([item for item in items if item not in to_draw])
-        for draw, alike in _grouped(to_draw, lambda item: item.work.draw).items():
-            _share(draw, alike, [item.value for item in alike])
-        for item in to_draw:
-            if item.error is None and item.work.finish is not None:
-                item.run(item.work.finish, item.value, item.timer)
-        self._end(to_draw)
-
-    def _end(self, items: Sequence[WorkItem[Any]]) -> None:
-        for item in items:
-            self._on_end(item.timer)
-        _deliver(items)
+        groups = _grouped(items, lambda item: (item.work.read, item.work.draw))
+        for (read, draw), alike in sorted(groups.items(), key=lambda group: group[0][1] is not None):
+            _share(read, alike, lambda item: (item.work.subject, item.timer))
+            if draw is not None:
+                _share(draw, alike, lambda item: item.value)
+                for item in alike:
+                    if item.error is None and item.work.finish is not None:
+                        item.run(item.work.finish, item.value, item.timer)
+            for item in alike:
+                self._on_end(item.timer)
+            _deliver(alike)
 
     def _take(self) -> list[WorkItem[Any]]:
         """The oldest item, once there is one, and others where every worker finds as many; none: the end."""

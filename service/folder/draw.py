@@ -25,6 +25,7 @@ import msgspec
 
 from service import __version__
 from service.decoding.process_pool import open_reader
+from service.engine.worker_pool import attempt
 from service.errors import DeadlineExceeded, Eye2FaceError, ModelError
 from service.folder.manifest import FACE_NAME, GuessFile, Manifest, Row, RowError
 from service.inference.model_files import model_path
@@ -35,7 +36,6 @@ from service.pipeline import Face, Pipeline, quality_thresholds
 from service.provenance.marking import Marker
 from service.selection import SynthesisOptions
 from service.settings import Settings
-from service.system.attempts import attempt
 from service.system.files import DISK_FULL, read_regular_file, remove_parts, replace_file
 from service.vision.images import MAX_BYTES_PER_PIXEL, FaceFormat
 
