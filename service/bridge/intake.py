@@ -18,9 +18,9 @@ from service.access.admission import AccessControl, authenticate
 from service.access.local_requests import refuse_foreign
 from service.bridge.pictures import is_picture, picture_event
 from service.bridge.sources import CAMERA, MAX_PHOTO_BYTES, CameraEvent
-from service.errors import InvalidParameter, NotAnImage
+from service.errors import InvalidParameter, NotAnImage, NotReady
 from service.http.middleware import RequestMiddleware
-from service.http.problems import HANDLED_ERRORS, problem_response, translate_cancellation
+from service.http.problems import HANDLED_ERRORS, STOPPED, problem_response
 from service.http.protocol import HttpProtocol
 from service.http.request_body import BodyReservation, UploadMemoryLimit, check_photo_size, read_photo
 from service.observability.metrics import Metrics
@@ -98,13 +98,16 @@ class PictureServer:
         camera = self._read_camera(request.path_params)
         self._refuse_if_full()
         uploads: UploadMemoryLimit = request.app.state.uploads
-        with translate_cancellation(), closing(BodyReservation(uploads)) as request.state.body:
-            picture = await read_photo(request, max_bytes=_MAX_BODY_BYTES, max_s=_UPLOAD_S)
-            check_photo_size(len(picture), MAX_PHOTO_BYTES)
-            if not is_picture(picture):
-                raise NotAnImage(f"The {len(picture):,} bytes are no JPEG, PNG or WebP.")
-            event = await asyncio.to_thread(picture_event, camera, picture)
-            await asyncio.to_thread(self._accept, event)
+        with closing(BodyReservation(uploads)) as request.state.body:
+            try:
+                picture = await read_photo(request, max_bytes=_MAX_BODY_BYTES, max_s=_UPLOAD_S)
+                check_photo_size(len(picture), MAX_PHOTO_BYTES)
+                if not is_picture(picture):
+                    raise NotAnImage(f"The {len(picture):,} bytes are no JPEG, PNG or WebP.")
+                event = await asyncio.to_thread(picture_event, camera, picture)
+                await asyncio.to_thread(self._accept, event)
+            except asyncio.CancelledError as error:
+                raise NotReady(STOPPED) from error
         return JSONResponse({"id": event.id}, 202)
 
     def _read_camera(self, path_params: dict[str, Any]) -> str:

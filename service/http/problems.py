@@ -1,10 +1,8 @@
 """The error handler: every error becomes problem+json of one shape. Source: RFC 9457."""
 
-import asyncio
 import json
 import logging
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Final
 
@@ -21,7 +19,6 @@ from service.errors import (
     InvalidParameter,
     MethodNotAllowed,
     NotFound,
-    NotReady,
     RequestError,
     Unauthorized,
     UploadTooLarge,
@@ -46,6 +43,9 @@ HANDLED_ERRORS = (*EXPECTED_ERRORS, Exception)
 _MAX_DISCARDED_BYTES: Final = 200_000_000
 """The server reads and discards up to this much of a body that is too large. Closing the connection while the
 caller sends would reset it, and browsers and simple clients would lose the response."""
+
+STOPPED: Final = "The service stopped before it could answer. Send the request again later."
+"""Message where the task of a request is canceled: uvicorn stops, or Ray's caller disconnected."""
 
 _log = logging.getLogger(__name__)
 
@@ -93,19 +93,6 @@ def problem_of(request: Request, error: BaseException) -> Problem:
         _log.error("a photo of request %s failed", request_id, exc_info=error)
     retry_after_s = known.retry_after_s or None
     return _describe(known, error, request_id).model_copy(update={"retry_after_s": retry_after_s})
-
-
-@contextmanager
-def translate_cancellation() -> Iterator[None]:
-    """Turns the end of a request's task into an error that is answered.
-
-    Raises:
-        NotReady: uvicorn stops, or Ray's caller disconnected.
-    """
-    try:
-        yield
-    except asyncio.CancelledError as error:
-        raise NotReady("The service stopped before it could answer. Send the request again later.") from error
 
 
 def raw_problem(

@@ -20,7 +20,7 @@ from service.engine.model_reload import LoadedModel
 from service.engine.worker_pool import Work
 from service.errors import NotReady
 from service.http import openapi
-from service.http.problems import problem_of, translate_cancellation
+from service.http.problems import STOPPED, problem_of
 from service.http.request_body import (
     BodyReservation,
     UploadedPhoto,
@@ -78,9 +78,11 @@ class AdmittedRoute(APIRoute):
             return
         request = Request(scope, receive, send)
         with self.admit(request), closing(BodyReservation(request.app.state.uploads)) as request.state.body:
-            with translate_cancellation():
+            try:
                 loaded_engine(request).pool.refuse_overload()
                 response = await self.endpoint(request)
+            except asyncio.CancelledError as error:
+                raise NotReady(STOPPED) from error
             request.state.body.replace(len(response.body))
             await response(scope, receive, send)  # until its last byte has left
 
