@@ -1,4 +1,4 @@
-"""Checks of a request's `Host`: there is one, and without API keys it is this machine.
+"""The check of a request's head where there are no API keys: its `Host` is this machine.
 
 A browser on the same machine reaches a loopback address for any page (cross-site requests), also by a name of
 the page's site that leads here (DNS rebinding).
@@ -8,10 +8,9 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from service.errors import NotLocal, RequestError
+from service.errors import NotLocal
 
 _LOOPBACK: Final = re.compile(rb"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d*)?", re.IGNORECASE)
-_ABSOLUTE_URL: Final = re.compile(rb"\w+://([^/?#]*)")
 _HARMLESS_METHODS: Final = ("GET", "HEAD", "OPTIONS")
 _ADVICE: Final = (
     "Others need API keys, or EYE2FACE_ALLOW_ANONYMOUS=true; pages of another site, EYE2FACE_CORS_ORIGINS."
@@ -38,19 +37,6 @@ def refuse_foreign(
             )
     if method not in _HARMLESS_METHODS and _is_cross_site(dict(headers), allowed_origins):
         raise NotLocal(f"A page of another site sent this. {advice}")
-
-
-def check_host(headers: Sequence[tuple[bytes, bytes]], url: bytes, http_version: str) -> None:
-    """Checks that a request names one host. Source: RFC 9112, section 3.2.
-
-    Raises:
-        RequestError: it names none or several.
-    """
-    hosts = [value for name, value in headers if name == b"host"]
-    is_missing = not hosts and http_version == "1.1"
-    absolute = _ABSOLUTE_URL.match(url)
-    if is_missing or len(hosts) > 1 or (absolute and hosts != [absolute[1]]):
-        raise RequestError("The request does not name one host. Send one Host, and no other in the URL.")
 
 
 def _is_cross_site(headers: dict[bytes, bytes], allowed_origins: Sequence[str]) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import re
 from collections.abc import Callable
 from functools import partial
 from socket import IPPROTO_TCP, SO_ERROR, SOL_SOCKET, TCP_NOTSENT_LOWAT
@@ -12,7 +13,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from service.access.local_requests import check_host
 from service.errors import HeadTooLarge, RequestError, UploadTooSlow
 from service.http.middleware import record_refusal
 from service.http.problems import raw_problem
@@ -34,8 +34,7 @@ WRITE_TIMEOUT_S: Final = 10.0
 """For `_SLICE_BYTES` of a response to leave, and for a closed connection to end."""
 
 TLS_CLOSE_TIMEOUT_S: Final = 3.0
-"""At shutdown, from closing an idle TLS connection to aborting it: clients with connection pools answer the
-close only when they use the connection again."""
+"""At shutdown, until an idle TLS connection is aborted: pools answer its close when they use it again."""
 
 _CHECK_INTERVAL_S: Final = 1.0
 
@@ -48,15 +47,15 @@ _MAX_PIECES: Final = MAX_HEAD_BYTES // _PIECE_BYTES + 1
 _SLICE_BYTES: Final = 32 * 1024
 """What is written at once: the transport of TLS does not tell how much of what it encrypted has left."""
 
+_ABSOLUTE_URL: Final = re.compile(rb"\w+://([^/?#]*)")
 _EVERY_START: Final = b"HTTP/1.1 "
 _INVALID: Final = "This is not a request in HTTP/1.1. Send one, or check scheme and port."
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """One connection.
+    """One connection, whose bytes are counted before they are parsed.
 
-    Bytes are counted before they are parsed. Pipelined requests wait unparsed for the response before theirs.
-    A response ends when its last byte has left.
+    Pipelined requests wait unparsed for the response before theirs, which ends when its last byte has left.
     """
 
     def __init__(
@@ -68,8 +67,7 @@ class HttpProtocol(HttpToolsProtocol):
         self.phase: Literal["idle", "head", "body"] = "idle"
         self.num_head_bytes = 0  # parsed
         self.num_body_bytes = 0  # announced and not yet parsed
-        self.refusal: bytes | None = None
-        """The last response: the parser cannot go on."""
+        self.refusal: bytes | None = None  # the last response: the parser cannot go on
         self.is_ending = self.is_half_closed = False
         self.is_started = self.is_head = False
         """Whether the start of the next response is written; whether what is written waits for a body."""
@@ -171,11 +169,14 @@ class HttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The head is complete; the application times the body."""
         self._refuse_large_head()
-        if self.parser.get_http_version() not in ("1.0", "1.1"):
+        version, absolute = self.parser.get_http_version(), _ABSOLUTE_URL.match(self.url)
+        if version not in ("1.0", "1.1"):
             raise RequestError(_INVALID)
         if self.check is not None:
             self.check(self.parser.get_method().decode(), self.headers)
-        check_host(self.headers, self.url, self.parser.get_http_version())
+        hosts = [value for name, value in self.headers if name == b"host"]  # source: RFC 9112, section 3.2
+        if len(hosts) > 1 or (version == "1.1" and not hosts) or (absolute and hosts != [absolute[1]]):
+            raise RequestError("The request does not name one host. Send one Host, and no other in the URL.")
         self.scope["headers"] = self.headers.copy()  # trailers are none
         self.num_body_bytes = int(dict(self.headers).get(b"content-length", 0))
         super().on_headers_complete()
@@ -229,9 +230,8 @@ class HttpProtocol(HttpToolsProtocol):
         """The response to a refused request, which is recorded here and not by the application."""
         scope: dict[str, Any] = {"method": "-", "path": "", "client": self.client, "headers": []}
         if self.phase != "idle" and self.url:
-            scope["method"] = self.parser.get_method().decode("latin-1")
-            scope["path"] = self.url.partition(b"?")[0].decode("latin-1")
-            scope = scope | self.scope | {"headers": self.headers}
+            method, path = (each.decode("latin-1") for each in (self.parser.get_method(), self.url))
+            scope |= {"method": method, "path": path.partition("?")[0], **self.scope, "headers": self.headers}
         metrics, own = self.app_state.get("metrics"), self.server_state.default_headers
         request_id = record_refusal(metrics, scope, error, self.loop.time() - self.begun_at)
         return raw_problem(error, own, path=scope["path"], request_id=request_id)
