@@ -17,8 +17,8 @@ from service.pipeline import Face, as_face
 from service.provenance.marking import Marker
 from service.selection import EyeCrop, SynthesisOptions, select_crops
 from service.settings import Settings
+from service.vision.eyes import Photo
 from service.vision.images import Image
-from service.vision.photo import Photo
 
 Model = Literal["cpu", "standin"]
 

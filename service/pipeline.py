@@ -3,7 +3,7 @@
 S is the side of an eye's crop and F that of a face, in pixels; images are H x W x 3, uint8, RGB. Of each of
 C crops, G guesses are drawn, the first of which is the default face.
 
-read    bytes -> Photo                vision.photo           header parsed; decoded as finely as needed
+read    bytes -> Photo                vision.eyes            header parsed; decoded as finely as needed
         Photo -> SelectedCrops        selection.select_crops, which calls
             -> EyeDetections          Photo.detect           in pixels of the upright photo; not for input=eye
             -> Quality of each eye    Photo.measure          eyes below the QualityThresholds are refused
@@ -40,10 +40,9 @@ from service.selection import (
     SynthesisOptions,
     select_crops,
 )
-from service.vision.eyes import Eye, EyeFinder, Quality
+from service.vision.eyes import Eye, EyeFinder, Photo, Quality
 from service.vision.images import Image
 from service.vision.overlay import MAX_SIDE_PX, draw_eyes
-from service.vision.photo import Photo
 
 if TYPE_CHECKING:  # pydantic takes 11 MB of each decoder process, which has no settings
     from service.settings import Settings

@@ -15,9 +15,8 @@ from service.errors import (
     NoSuchEye,
     NoSuchPerson,
 )
-from service.vision.eyes import Eye, EyeFinder, Quality
+from service.vision.eyes import Eye, EyeFinder, Photo, Quality
 from service.vision.images import Image
-from service.vision.photo import Photo
 
 CLOSE_UP = 0.45
 """From this part of the picture's shorter side on, one person's crop makes the picture a close-up of an eye.

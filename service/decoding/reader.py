@@ -4,7 +4,7 @@ Beside a GPU, and where a sandbox is required, processes read them (`service.dec
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeVar
 
@@ -12,9 +12,8 @@ from service.errors import Eye2FaceError
 from service.observability.stage_timer import StageTimer
 from service.system.host import count_cores
 from service.system.memory import MemoryBudget, count_memory, trim_heap
-from service.vision.eyes import EyeFinder
+from service.vision.eyes import EyeFinder, Photo
 from service.vision.images import translate_memory_errors
-from service.vision.photo import Photo
 
 T = TypeVar("T")
 
@@ -91,12 +90,16 @@ class InProcessReader:
     def __call__(self, data: bytes, task: PhotoTask[T], timer: StageTimer) -> T:
         """What the task returns; see `PhotoReader`. Pixels are freed in the end, whoever holds the photo."""
         photo = Photo(data, max_pixels=self._max_pixels, timer=timer)
-        with translate_memory_errors():
-            if photo.num_bytes <= self._memory.unreserved_bytes:
-                return self._run(photo, task)
-            with self._memory.reserve(photo.num_bytes, timer.check):
+        with translate_memory_errors(), ExitStack() as reserved:
+            if photo.num_bytes > self._memory.unreserved_bytes:
+                reserved.enter_context(self._memory.reserve(photo.num_bytes, timer.check))
                 timer.begin()
-                return self._run(photo, task)
+            try:
+                return task.run(photo, finder=self._finder)
+            finally:
+                photo.decoded.clear()  # the traceback of an error may hold the photo
+                if photo.num_bytes > self._memory.trim_above_bytes:
+                    trim_heap()
 
     def read_together(self, requests: "Sequence[ReadRequest[T]]") -> "list[T | Exception]":
         """The same for several photos, one after the other."""
@@ -113,14 +116,6 @@ class InProcessReader:
 
     def close(self) -> None:
         """Does nothing: there is no process to end."""
-
-    def _run(self, photo: Photo, task: PhotoTask[T]) -> T:
-        try:
-            return task.run(photo, finder=self._finder)
-        finally:
-            photo.decoded.clear()  # the traceback of an error may hold the photo
-            if photo.num_bytes > self._memory.trim_above_bytes:
-                trim_heap()
 
 
 def pixel_memory(num_users: int) -> MemoryBudget:

@@ -179,8 +179,7 @@ def decode(data: bytes, header: Header, *, reduce: Reduce = 1) -> Image:
     # Only IMREAD_UNCHANGED keeps alpha, in more memory. It always ignores the orientation.
     keep_alpha = header.may_have_alpha
     flags = cv2.IMREAD_UNCHANGED if keep_alpha else _READ_REDUCED[reduce] | cv2.IMREAD_IGNORE_ORIENTATION
-    with translate_memory_errors():
-        stored = _decode_stored(data, header.parsed, flags)
+    stored = _decode_stored(data, header.parsed, flags)
     size = (-(-header.height // reduce), -(-header.width // reduce))
     if stored is None:
         _check_memory(size)

@@ -12,9 +12,8 @@ import cv2
 import numpy as np
 
 from service.decoding.reader import PhotoTask
-from service.vision.eyes import EyeFinder
+from service.vision.eyes import EyeFinder, Photo
 from service.vision.images import Image
-from service.vision.photo import Photo
 
 
 def sleep(photo: Photo, seconds: float, *, finder: EyeFinder) -> int:

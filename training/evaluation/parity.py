@@ -15,9 +15,8 @@ from tqdm import tqdm
 
 from service.inference.synthesizer import Synthesizer
 from service.vision import images
-from service.vision.eyes import CROP_PER_EYE_DISTANCE, Eye, EyeFinder, crop_eye, eyes_from_points
+from service.vision.eyes import CROP_PER_EYE_DISTANCE, Eye, EyeFinder, Photo, crop_eye, eyes_from_points
 from service.vision.images import Image, decode, read_header
-from service.vision.photo import Photo
 from training.data.photos import SourcePhoto
 from training.data.prepare import MAX_PIXELS, read_pixels
 from training.errors import DataError

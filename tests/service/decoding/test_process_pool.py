@@ -48,9 +48,8 @@ from service.inference.eye_finder import open_eye_finder
 from service.observability.stage_timer import StageTimer
 from service.pipeline import PhotoEyes, draw_overlay, find_eyes
 from service.selection import SelectedCrops, SynthesisOptions, select_crops
-from service.vision.eyes import EyeFinder
+from service.vision.eyes import EyeFinder, Photo
 from service.vision.images import Image
-from service.vision.photo import Photo
 from tests.fakes import astronaut, encoded, pixels_of
 from tests.running import ROOT, running_service
 from tests.service.tasks import (

@@ -9,9 +9,8 @@ import pytest
 
 from service.inference.eye_finder import FINEST_SIDE_PX, LearnedEyeFinder, open_eye_finder
 from service.inference.haar import HaarEyeFinder
-from service.vision.eyes import Eye, crop_eye
+from service.vision.eyes import Eye, Photo, crop_eye
 from service.vision.images import Header, Image, Reduce, decode
-from service.vision.photo import Photo
 from tests import fakes
 from tests.fake_finders import seen_right, tiny_finder
 
@@ -78,7 +77,7 @@ def test_a_jpeg_is_decoded_once_for_the_finder_and_for_a_small_eye(monkeypatch: 
         scales.append(reduce)
         return decode(data, header, reduce=reduce)
 
-    monkeypatch.setattr("service.vision.photo.decode", count)
+    monkeypatch.setattr("service.vision.eyes.decode", count)
     photo = Photo(fakes.encoded(astronaut_times(3), "jpeg"), max_pixels=MAX_PIXELS)
     photo.detect(fakes.KnownEyes(input_side_px=FINEST_SIDE_PX))
     small = Eye(3 * RIGHT.x, 3 * RIGHT.y, 3 * RIGHT.size_px, RIGHT.roll_deg, "right")  # 82 px
