@@ -60,8 +60,9 @@ Upload = TypeVar("Upload")
 _GUESSES_PER_PHOTO: Final = 4
 """Guesses that take about as long as a photo of 1080p without further ones."""
 
-GRACE_S: Final = 0.005
-"""How long work may take before anybody watches for a disconnect: a task costs more than a timer."""
+GRACE_S: Final = 0.1
+"""How long work may take before anybody watches for a disconnect: a task costs more than a timer, and most
+work is done by then."""
 
 
 class AdmittedRoute(APIRoute):
