@@ -96,14 +96,14 @@ class Marker:
         guesses = face.guesses if guess is None else face.guesses[guess : guess + 1]
         faces = [_draw_label(each) if label else each for each in guesses]
         digests = [hmac.digest(self._secret, face.tobytes(), "sha256") for face in faces]
+        digest = digests[0] if len(faces) == 1 else hmac.digest(self._secret, b"".join(digests), "sha256")
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        xmp = self._write_xmp(digest, now)
         if self._signs is not None:
             patterns = [self._signs[digest[-1] % NUM_PATTERNS] for digest in digests]
             faces = [*map(add_watermark, faces, patterns)]
-        pixels, digest = _arrange(faces), digests[0]
-        if len(faces) > 1:
-            digest = hmac.digest(self._secret, b"".join(digests), "sha256")
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        file = _add_xmp(encode(pixels, format), format, self._write_xmp(digest, now), pixels.shape)
+        pixels = faces[0] if len(faces) == 1 else _arrange(faces)
+        file = _add_xmp(encode(pixels, format), format, xmp, pixels.shape)
         if self._signer is None:
             return file
         manifest = describe_face(f"{SYSTEM} {self._model.name}", self._model.version, now)
