@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from service.errors import EmptyBody, ImageCorrupt, ImageTooLarge, ImageTooSmall, NotAnImage, OutOfMemory
 from service.vision.avif import Avif, parse_avif
+from service.vision.bmp import Bmp, decode_bmp, is_bmp, parse_bmp
 from service.vision.jpeg import Jpeg, parse_jpeg
-from service.vision.other_formats import is_avif, is_bmp, name_other_format, parse_bmp, unsupported
+from service.vision.other_formats import is_avif, name_other_format, unsupported
 from service.vision.png import SIGNATURE as _PNG
 from service.vision.png import Png, parse_png, rebuild
 from service.vision.webp import is_webp, parse_webp, without_remainder
@@ -70,7 +71,7 @@ class Header:
     height: int
     orientation: int = 1
     may_have_alpha: bool = False
-    parsed: Jpeg | Png | Avif | None = field(default=None, compare=False, repr=False)
+    parsed: Jpeg | Png | Avif | Bmp | None = field(default=None, compare=False, repr=False)
     """The structure of the file, which `decode` needs."""
 
     @property
@@ -153,7 +154,8 @@ def _parse_header(data: bytes) -> Header:
         avif = parse_avif(data)
         return Header("avif", avif.width, avif.height, avif.orientation, parsed=avif)
     if is_bmp(data):
-        return Header("bmp", *parse_bmp(data))
+        bmp = parse_bmp(data)
+        return Header("bmp", bmp.width, bmp.height, parsed=bmp)
     name = name_other_format(data)
     if name is not None:
         raise unsupported(name)
@@ -176,6 +178,9 @@ def decode(data: bytes, header: Header, *, reduce: Reduce = 1) -> Image:
     """
     if reduce != 1 and header.format != "jpeg":
         raise ValueError(f"only a JPEG decodes at 1/{reduce}, not a {header.format}")
+    if isinstance(header.parsed, Bmp):
+        with translate_memory_errors():
+            return decode_bmp(data, header.parsed)
     # Only IMREAD_UNCHANGED keeps alpha, in more memory. It always ignores the orientation.
     keep_alpha = header.may_have_alpha
     flags = cv2.IMREAD_UNCHANGED if keep_alpha else _READ_REDUCED[reduce] | cv2.IMREAD_IGNORE_ORIENTATION

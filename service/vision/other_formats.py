@@ -1,12 +1,7 @@
-"""The header of a BMP file, and the names of image formats that are not read."""
+"""AVIF's brands, and the names of image formats that are not read."""
 
-import struct
-
-from service.errors import ImageCorrupt, UnsupportedFormat
+from service.errors import UnsupportedFormat
 from service.vision.exif import is_dng
-
-_BMP_HEADER_SIZES = (12, 40, 52, 56, 64, 108, 124)
-_BMP_KINDS = {4: "JPEG", 5: "PNG"}
 
 _HEIC = "HEIC"
 
@@ -37,36 +32,9 @@ _BRANDS = (
 )
 
 
-def is_bmp(data: bytes) -> bool:
-    """Whether the bytes begin like a BMP file."""
-    return data[:2] == b"BM" and (data[6:10] == bytes(4) or _bmp_header_size(data) in _BMP_HEADER_SIZES)
-
-
 def is_avif(data: bytes) -> bool:
     """Whether the bytes begin like an AVIF file."""
     return any(brand in _AVIF_BRANDS for brand in _list_brands(data))
-
-
-def parse_bmp(data: bytes) -> tuple[int, int]:
-    """Width and height.
-
-    Raises:
-        ImageCorrupt: the header is cut off or broken.
-        UnsupportedFormat: the file holds a picture of another format.
-    """
-    header_size = _bmp_header_size(data)
-    if header_size == 12 and len(data) >= 22:
-        width, height = struct.unpack_from("<HH", data, 18)
-    elif 40 <= header_size <= 124 and len(data) >= 34:
-        width, height = struct.unpack_from("<ii", data, 18)
-        compression = int.from_bytes(data[30:34], "little")
-        if compression in _BMP_KINDS:
-            raise unsupported(f"a BMP that holds a {_BMP_KINDS[compression]}")
-    else:
-        raise _corrupt("its header is cut off or broken")
-    if width < 0:
-        raise _corrupt("its width is negative")
-    return width, abs(height)  # a negative height means: stored from the top
 
 
 def name_other_format(data: bytes) -> str | None:
@@ -95,11 +63,3 @@ def _list_brands(data: bytes) -> list[bytes]:
         return []
     size = min(int.from_bytes(data[:4]), 512)
     return [data[8:12], *(data[at : at + 4] for at in range(16, size, 4))]
-
-
-def _bmp_header_size(data: bytes) -> int:
-    return int.from_bytes(data[14:18], "little")
-
-
-def _corrupt(what: str) -> ImageCorrupt:
-    return ImageCorrupt(f"The file begins like a BMP, but {what}. Send an undamaged file.")

@@ -144,14 +144,6 @@ def test_the_reserved_fields_of_a_bmp_are_ignored(reserved: bytes) -> None:
     np.testing.assert_array_equal(decode(changed, header), part())
 
 
-@pytest.mark.parametrize(("compression", "name"), [(4, "JPEG"), (5, "PNG")])
-def test_a_bmp_around_another_format_is_refused_by_its_name(compression: int, name: str) -> None:
-    data = fakes.encoded(part(), "bmp")
-    changed = data[:30] + struct.pack("<I", compression) + data[34:]
-    with pytest.raises(errors.UnsupportedFormat, match=f"BMP that holds a {name}"):
-        read_header(changed, max_pixels=MAX_PIXELS)
-
-
 @pytest.mark.parametrize(("width", "height"), [(0, 0), (0, 100), (100, 0), (MIN_SIDE_PX - 1, 100)])
 def test_a_picture_without_pixels_is_too_small(width: int, height: int) -> None:
     with pytest.raises(errors.ImageTooSmall, match=f"{width} x {height}"):
