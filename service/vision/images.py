@@ -21,7 +21,7 @@ from service.vision.jpeg import Jpeg, parse_jpeg
 from service.vision.other_formats import is_avif, name_other_format, unsupported
 from service.vision.png import SIGNATURE as _PNG
 from service.vision.png import Png, parse_png, rebuild
-from service.vision.webp import is_webp, parse_webp, without_remainder
+from service.vision.webp import is_webp, parse_webp, repair
 
 Image = NDArray[np.uint8]
 """H x W x 3, RGB, 0 to 255."""
@@ -201,11 +201,14 @@ def decode(data: bytes, header: Header, *, reduce: Reduce = 1) -> Image:
 def _decode_stored(data: bytes, parsed: Jpeg | Png | Avif | None, flags: int) -> NDArray[Any] | None:
     """The picture as it is stored, None if OpenCV cannot read it or a scan of a JPEG is cut short."""
     if parsed is None:
-        return _imdecode(without_remainder(data) if is_webp(data) else data, flags)
+        return _imdecode(repair(data), flags)
     if isinstance(parsed, Avif):
         return _imdecode(parsed.file, flags)
     if isinstance(parsed, Png):
-        return _imdecode(rebuild(data, parsed), flags)
+        stored = _imdecode(rebuild(data, parsed), flags)
+        if stored is not None and parsed.transparent_gray is not None:
+            stored[stored == parsed.transparent_gray] = np.iinfo(stored.dtype).max
+        return stored
     probed = None
     if parsed.may_be_cut_short:  # one picture at a time, to save memory
         probed = _checksum(_imdecode(parsed.probing_bytes(data), flags))

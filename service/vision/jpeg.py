@@ -28,6 +28,8 @@ _RESTART = re.compile(rb"\xff[\xd0-\xd7]")
 _TEM, _SOI, _EOI, _SOS, _DRI, _APP1 = 0x01, 0xD8, 0xD9, 0xDA, 0xDD, 0xE1
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
 _PROGRESSIVE = 0xC2
+_EXIF_PREFIX_BYTES: Final = 6
+_TAKEN: Final = -1
 
 _UNREAD_KINDS: dict[int, str] = {
     **dict.fromkeys((0xC3, 0xCB), "a lossless JPEG"),
@@ -54,8 +56,10 @@ class Jpeg:
     height: int = 0
     orientation: int | None = None
     is_progressive: bool = False
-    blocks: dict[int, tuple[int, int]] = field(default_factory=dict)
-    """Of each component: blocks across and down in one MCU."""
+    names: bytes = b""
+    """Of each component; some encoders give several the same one."""
+    blocks: list[tuple[int, int]] = field(default_factory=list)
+    """Of each component, which are numbered from here on: blocks across and down in one MCU."""
     sent: dict[int, int] = field(default_factory=dict)
     """Of each component: its coefficients, as bits, that some scan holds."""
     finished: dict[int, int] = field(default_factory=dict)
@@ -81,7 +85,7 @@ class Jpeg:
     @property
     def is_finished(self) -> bool:
         """Whether the scans hold every coefficient to its last bit."""
-        return all(self.finished.get(name) == _ALL_COEFFICIENTS for name in self.blocks)
+        return all(self.finished.get(each) == _ALL_COEFFICIENTS for each in range(len(self.blocks)))
 
     def probing_bytes(self, data: bytes) -> bytes:
         """The same picture with noise after each scan, which only a scan that is cut short reads."""
@@ -143,7 +147,8 @@ def _read_segment(jpeg: Jpeg, marker: int, content: bytes) -> None:
         _read_frame(jpeg, content)
         jpeg.is_progressive = marker == _PROGRESSIVE
     elif marker == _APP1 and jpeg.orientation is None and content.startswith(b"Exif\0"):
-        jpeg.orientation = read_orientation(content[6:])
+        if len(content) > _EXIF_PREFIX_BYTES:  # as Chromium: one of nothing does not count
+            jpeg.orientation = read_orientation(content[_EXIF_PREFIX_BYTES:])
     elif marker == _DRI:
         jpeg.restart_interval = int.from_bytes(content[:2])
 
@@ -164,40 +169,45 @@ def _read_frame(jpeg: Jpeg, content: bytes) -> None:
         raise _unsupported(f"a JPEG of {num_components} components")
     if jpeg.width and not jpeg.height:
         raise _unsupported("a JPEG whose height follows its first scan")
-    for name, sampling in zip(content[6::3], content[7::3], strict=False):
-        jpeg.blocks[name] = (sampling >> 4, sampling & 15)
-    if len(jpeg.blocks) < num_components:
-        raise _corrupt("its frame header is broken")
+    end = 6 + 3 * num_components
+    jpeg.names = content[6:end:3]
+    jpeg.blocks = [(sampling >> 4, sampling & 15) for sampling in content[7:end:3]]
 
 
-def _read_scan_header(jpeg: Jpeg, content: bytes) -> bytes:
-    """Notes what the scan holds; the names of its components."""
+def _read_scan_header(jpeg: Jpeg, content: bytes) -> list[int]:
+    """Notes what the scan holds; the numbers of its components."""
     num_components = content[0] if content else 0
-    names = content[1 : 1 + 2 * num_components : 2]
-    if not names or len(content) < 4 + 2 * num_components or not set(names) <= set(jpeg.blocks):
+    names = list(jpeg.names)
+    components = list[int]()
+    for name in content[1 : 1 + 2 * num_components : 2]:
+        if name not in names:
+            raise _corrupt("its scan header is broken")
+        components.append(names.index(name))
+        names[components[-1]] = _TAKEN
+    if not components or len(content) < 4 + 2 * num_components:
         raise _corrupt("its scan header is broken")
     first, last, approximation = content[1 + 2 * num_components : 4 + 2 * num_components]
     coefficients = _ALL_COEFFICIENTS
     if jpeg.is_progressive:
         jpeg.ends_in_refinement = first > 0 and approximation >> 4 > 0
         coefficients = (2 << min(last, 63)) - (1 << min(first, 63))
-    for name in names:
-        jpeg.sent[name] = jpeg.sent.get(name, 0) | coefficients
+    for each in components:
+        jpeg.sent[each] = jpeg.sent.get(each, 0) | coefficients
         if not approximation & 15:
-            jpeg.finished[name] = jpeg.finished.get(name, 0) | coefficients
-    return names
+            jpeg.finished[each] = jpeg.finished.get(each, 0) | coefficients
+    return components
 
 
 def _read_scan(jpeg: Jpeg, data: bytes, header: int, start: int) -> None:
     """Notes what the scan holds and where it ends."""
-    names = _read_scan_header(jpeg, data[header:start])
+    components = _read_scan_header(jpeg, data[header:start])
     found = _MARKER.search(data, start)
     end = found.start() if found else len(data)
     if data[end - 1] == 0xFF:  # fill bytes, or half a marker
         end = start + len(data[start:end].rstrip(b"\xff"))
     restarts = _RESTART.finditer(data, start, end)
     if jpeg.restart_interval:
-        for number in range((_num_mcus(jpeg, names) - 1) // jpeg.restart_interval):
+        for number in range((_num_mcus(jpeg, components) - 1) // jpeg.restart_interval):
             restart = next(restarts, None)
             if restart is None or restart[0][1] != 0xD0 + number % 8:
                 raise _corrupt("parts between its restart markers are missing")
@@ -210,13 +220,13 @@ def _read_scan(jpeg: Jpeg, data: bytes, header: int, start: int) -> None:
         raise _corrupt(f"its {len(jpeg.scan_ends)} scans hold more than {MAX_SCANNED_PIXELS:,} pixels")
 
 
-def _num_mcus(jpeg: Jpeg, names: bytes) -> int:
+def _num_mcus(jpeg: Jpeg, components: list[int]) -> int:
     """MCUs of a scan; one component alone has MCUs of one block."""
-    most_across = max(1, *(across for across, _ in jpeg.blocks.values()))
-    most_down = max(1, *(down for _, down in jpeg.blocks.values()))
-    if len(names) > 1:
+    most_across = max(1, *(across for across, _ in jpeg.blocks))
+    most_down = max(1, *(down for _, down in jpeg.blocks))
+    if len(components) > 1:
         return _ceil_div(jpeg.width, 8 * most_across) * _ceil_div(jpeg.height, 8 * most_down)
-    across, down = jpeg.blocks[names[0]]
+    across, down = jpeg.blocks[components[0]]
     columns = _ceil_div(jpeg.width * across, 8 * most_across)
     return columns * _ceil_div(jpeg.height * down, 8 * most_down)
 
@@ -229,7 +239,7 @@ def _check(jpeg: Jpeg) -> None:
     """Raises ImageCorrupt if a scan is missing."""
     if not jpeg.blocks:
         raise _corrupt("it is cut off before the picture's size")
-    if not all(jpeg.sent.get(name, 0) & 1 for name in jpeg.blocks):
+    if not all(jpeg.sent.get(each, 0) & 1 for each in range(len(jpeg.blocks))):
         raise _corrupt("it is cut off before its pixels")
     if not (jpeg.has_end or jpeg.is_finished):
         raise _corrupt("it is cut off between its scans")

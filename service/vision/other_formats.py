@@ -5,6 +5,9 @@ from service.vision.exif import is_dng
 
 _HEIC = "HEIC"
 
+_MAX_XML_BYTES = 4096
+"""Of an SVG's declaration, comments and document type, before the picture."""
+
 _OTHER_FORMATS = (
     (0, b"GIF8", "GIF"),
     (0, b"II+\0", "BigTIFF"),
@@ -15,11 +18,23 @@ _OTHER_FORMATS = (
     (0, b"\0\0\0\x0cJXL ", "JPEG XL"),
     (0, b"\xff\x0a", "JPEG XL"),
     (0, b"%PDF-", "PDF"),
-    (0, b"<svg", "SVG"),
     (0, b"8BPS", "Photoshop"),
     (0, b"\0\0\1\0", "ICO"),
     (0, b"v/1\1", "OpenEXR"),
     (0, b"qoif", "QOI"),
+    (0, b"FUJIFILMCCD-RAW", "Fujifilm raw (RAF)"),
+    (0, b"IIRO", "Olympus raw (ORF)"),
+    (0, b"IIRS", "Olympus raw (ORF)"),
+    (0, b"MMOR", "Olympus raw (ORF)"),
+    (0, b"IIU\0", "Panasonic raw (RW2)"),
+    (6, b"HEAPCCDR", "Canon raw (CRW)"),
+    (0, b"FOVb", "Sigma raw (X3F)"),
+    (0, b"\x8aMNG", "MNG"),
+    (0, b"\x8bJNG", "JNG"),
+    (0, b"#?RADIANCE", "Radiance HDR"),
+    (0, b"DDS ", "DDS"),
+    (0, b"%!PS", "PostScript"),
+    *((0, b"P%d" % kind, "PNM") for kind in range(1, 8)),
 )
 
 # Brands of ISO base media files; the first that the file claims to have names it. Files of every codec claim
@@ -46,6 +61,9 @@ def name_other_format(data: bytes) -> str | None:
         return next(
             (name for starts, name in _BRANDS if any(each.startswith(starts) for each in brands)), None
         )
+    head = data[:_MAX_XML_BYTES].removeprefix(b"\xef\xbb\xbf").lstrip()
+    if head.startswith(b"<") and b"<svg" in head:
+        return "SVG"
     return next((name for offset, magic, name in _OTHER_FORMATS if data.startswith(magic, offset)), None)
 
 

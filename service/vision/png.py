@@ -40,6 +40,8 @@ class Png:
     is_interlaced: bool
     orientation: int | None = None
     has_transparency: bool = False
+    transparent_gray: int | None = None
+    """The gray, of 8 or 16 bits, that is transparent; OpenCV knows only transparent colors."""
     header_chunks: list[bytes] = field(default_factory=list)
     """Header, palette and transparent colors, each a whole chunk."""
     pixel_chunks: list[tuple[int, int]] = field(default_factory=list)
@@ -81,12 +83,20 @@ def parse_png(data: bytes) -> Png:
         elif name in (b"PLTE", b"tRNS"):
             png.header_chunks.append(data[start - 8 : end + 4])
             png.has_transparency |= name == b"tRNS"
+            if name == b"tRNS" and png.color_type == 0:
+                png.transparent_gray = _scale_gray(png, int.from_bytes(data[start:end][:2]))
         elif name == b"eXIf" and png.orientation is None and _has_checksum(data, start, end):
             png.orientation = read_orientation(data[start:end])
         num_chunks += 1
     if num_chunks == MAX_CHUNKS:
         raise _corrupt(f"it has {MAX_CHUNKS:,} parts or more")
     return png
+
+
+def _scale_gray(png: Png, gray: int) -> int:
+    """A gray of the file as OpenCV gives it."""
+    most = (1 << png.bit_depth) - 1
+    return (gray & most) * max(1, 255 // most)
 
 
 def rebuild(data: bytes, png: Png) -> bytearray:

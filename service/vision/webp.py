@@ -11,6 +11,9 @@ from service.vision.exif import read_orientation
 MAX_CHUNKS: Final = 50_000
 """Chunks that are searched for EXIF."""
 
+_ANIMATION, _EXIF, _ALPHA = 0x02, 0x08, 0x10
+"""Flags of an extended header."""
+
 
 @dataclass(slots=True)
 class Webp:
@@ -36,8 +39,8 @@ def parse_webp(data: bytes) -> Webp:
     kind, body = data[12:16], data[20:30]
     if kind == b"VP8X" and len(body) == 10:
         width, height = int.from_bytes(body[4:7], "little"), int.from_bytes(body[7:10], "little")
-        orientation = _read_exif(data) if body[0] & 0x08 else 1
-        return Webp(1 + width, 1 + height, orientation, bool(body[0] & 0x12))  # transparent, or an animation
+        orientation = _read_exif(data) if body[0] & _EXIF else 1
+        return Webp(1 + width, 1 + height, orientation, bool(body[0] & (_ANIMATION | _ALPHA)))
     if kind == b"VP8L" and len(body) >= 5 and body[0] == 0x2F:
         bits = int.from_bytes(body[1:5], "little")
         return Webp(1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF), may_have_alpha=bool(bits >> 28 & 1))
@@ -49,11 +52,14 @@ def parse_webp(data: bytes) -> Webp:
     )
 
 
-def without_remainder(data: bytes) -> bytes:
-    """The file, whose complete chunks alone are left where its size is wrong or its last chunk is cut off.
+def repair(data: bytes) -> bytes:
+    """A file that OpenCV shows as browsers show this one.
 
-    Browsers show a picture whose own data is complete, and OpenCV does not.
+    Where the size is wrong or the last chunk is cut off, the complete chunks alone are left, as OpenCV reads
+    none of them otherwise. Animations become transparent: their first frame may leave the canvas free.
     """
+    if data[12:16] == b"VP8X" and data[20] & _ANIMATION:
+        data = data[:20] + bytes((data[20] | _ALPHA,)) + data[21:]
     stated, whole = 8 + int.from_bytes(data[4:8], "little"), 12
     for _, _, end in iterate_chunks(data, 12, "<4sI", trailer=0, limit=MAX_CHUNKS):
         if end > len(data):

@@ -174,7 +174,7 @@ def runs_of_8(row: Any) -> bytes:
 
 
 def literal_8(row: Any) -> bytes:
-    return bytes((0, len(row))) + row.astype(np.uint8).tobytes() + bytes(len(row) % 2)
+    return bytes((0, len(row), *map(int, row))) + bytes(len(row) % 2)
 
 
 def runs_of_4(row: Any) -> bytes:

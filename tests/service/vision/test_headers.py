@@ -75,7 +75,8 @@ def test_an_empty_body_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"hello", b"{}", b"\xff\xd8", b"\x89PNG", b"RIFF0000WAVE", b"BM some text", bytes(99)]
+    "data",
+    [b"hello", b"{}", b"\xff\xd8", b"\x89PNG", b"RIFF0000WAVE", b"BM some text", bytes(99), b"<html><p>"],
 )
 def test_what_is_no_picture_is_refused(data: bytes) -> None:
     with pytest.raises(errors.NotAnImage):
@@ -128,7 +129,10 @@ def test_a_digital_negative_is_named_as_dng(order: str) -> None:
     [
         (b"\xff\x0a", "JPEG XL"), (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"), (b"II\xbc\1", "JPEG XR"),
         (b"\xff\x4f\xff\x51", "JPEG 2000"), (b"II+\0\x08\0\0\0", "BigTIFF"), (b"8BPS", "Photoshop"),
-        (b"\0\0\1\0\1\0", "ICO"),
+        (b"\0\0\1\0\1\0", "ICO"), (b"FUJIFILMCCD-RAW 0201", "RAF"), (b"IIRS\x08\0\0\0", "ORF"),
+        (b"IIU\0\x18\0\0\0", "RW2"), (b"II\x1a\0\0\0HEAPCCDR", "CRW"), (b"P6\n16 16\n255\n", "PNM"),
+        (b"\x8aMNG\r\n\x1a\n", "MNG"), (b"#?RADIANCE\n", "Radiance"), (b"<svg xmlns='", "SVG"),
+        (b"\xef\xbb\xbf<?xml version='1.0'?>\n<!-- made by -->\n<svg ", "SVG"),
     ],
 )  # fmt: skip
 def test_a_format_of_which_only_the_head_is_known_is_refused_by_its_name(head: bytes, name: str) -> None:

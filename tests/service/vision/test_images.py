@@ -1,6 +1,7 @@
 import io
 import struct
 import time
+import zlib
 
 import cv2
 import numpy as np
@@ -204,6 +205,36 @@ def test_a_palette_with_a_transparent_color_is_laid_over_white() -> None:
     photo = read(fakes.encoded(picture, "png", transparency=index))
     assert (photo[np.asarray(picture) == index] == 255).all()
     assert difference(photo, np.asarray(picture.convert("RGB"))) > 0
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4, 8, 16])
+@pytest.mark.parametrize("surplus", [0, 0xFF00])
+def test_a_transparent_gray_is_laid_over_white(depth: int, surplus: int) -> None:
+    grays = np.asarray(part(64, 64)[:, :, 0] >> max(0, 8 - depth), dtype=np.uint8)
+    chosen = int(grays[30, 30])
+    shown = grays * (255 // ((1 << min(depth, 8)) - 1))
+    gray = chosen * 257 if depth == 16 else chosen | surplus
+    bits = np.unpackbits(grays[:, :, np.newaxis], axis=2)[:, :, -min(depth, 8) :]
+    rows = np.packbits(bits.reshape(64, -1), axis=1) if depth < 16 else np.repeat(grays, 2, axis=1)
+    data = fakes.png_chunk(b"tRNS", struct.pack(">H", gray))
+    data += fakes.png_chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows)))
+    head = struct.pack(">IIBBBBB", 64, 64, depth, 0, 0, 0, 0)
+    photo = read(b"\x89PNG\r\n\x1a\n" + fakes.png_chunk(b"IHDR", head) + data)
+    assert (shown[grays == chosen] < 255).any() or depth == 1
+    np.testing.assert_array_equal(photo[:, :, 0], np.where(grays == chosen, 255, shown))
+
+
+@pytest.mark.parametrize("background", [b"\xff\xff\xff\xff", b"\0\0\xff\xff", bytes(4)])
+def test_what_the_first_frame_of_an_animation_leaves_free_is_white(background: bytes) -> None:
+    frame = fakes.encoded(part(64, 48), "webp", lossless=True)[12:]
+    place = b"".join(each.to_bytes(3, "little") for each in (10, 15, 63, 47, 100)) + b"\0"
+    size = (99).to_bytes(3, "little") * 2
+    parts = ((b"VP8X", b"\2\0\0\0" + size), (b"ANIM", background + b"\0\0"), (b"ANMF", place + frame))
+    chunks = b"".join(name + struct.pack("<I", len(content)) + content for name, content in parts)
+    expected = np.full((100, 100, 3), 255, np.uint8)
+    expected[30:78, 20:84] = part(64, 48)
+    data = b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WEBP" + chunks
+    np.testing.assert_array_equal(read(data), expected)
 
 
 @pytest.mark.parametrize("format", ["png", "webp", "avif"])

@@ -103,6 +103,16 @@ def test_any_comment_and_any_trailer_change_no_pixel(
     np.testing.assert_array_equal(read(changed), read(data))
 
 
+@pytest.mark.parametrize("names", [(1, 1, 1), (0, 0, 1), (1, 2, 1)])
+@pytest.mark.parametrize("kind", ["baseline", "restarts"])
+def test_components_may_share_a_name(kind: str, names: tuple[int, int, int]) -> None:
+    data = picture(kind)
+    changed, frame, scan = bytearray(data), data.index(b"\xff\xc0"), data.index(b"\xff\xda")
+    for number, name in enumerate(names):
+        changed[frame + 10 + 3 * number] = changed[scan + 5 + 2 * number] = name
+    np.testing.assert_array_equal(read(bytes(changed)), read(data))
+
+
 # Missing rows
 
 
@@ -238,6 +248,8 @@ def test_a_jpeg_of_two_components_is_refused_by_its_name() -> None:
         ([exif(1), exif(6)], 1),
         ([exif(6), exif(1)], 6),
         ([segment(0xE1, b"Exif\0\0nonsense"), exif(6)], 1),
+        ([segment(0xE1, b"Exif\0\0"), exif(6)], 6),
+        ([segment(0xE1, b"Exif\0\0I"), exif(6)], 1),
         ([exif(9), exif(6)], 1),
         ([segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0 tiff:Orientation='3'"), exif(6)], 6),
         ([segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0 tiff:Orientation='3'")], 1),
