@@ -1,5 +1,6 @@
 """Catalog of the model files: shipped with the service, mounted in a folder, or named by their path."""
 
+import threading
 from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -40,13 +41,15 @@ class Catalog:
     def __init__(self, mounted: Path | None) -> None:
         self._mounted = mounted
         self._read = lru_cache(_MAX_CACHED)(_read)
+        self._reading = threading.Lock()  # one file is in memory at a time
 
     def list(self, *others: Path) -> list[CatalogEntry]:
         """Every mounted, shipped and otherwise named model, sorted by source and name."""
         files: dict[Path, ModelSource] = dict.fromkeys(others, "path")
         for path, is_mounted in list_models(self._mounted):
             files[path] = "mounted" if is_mounted else "shipped"
-        entries = [self._read(path, source, file_signature(path)) for path, source in files.items()]
+        with self._reading:
+            entries = [self._read(path, source, file_signature(path)) for path, source in files.items()]
         return sorted(entries, key=lambda each: (each.source, each.name))
 
 

@@ -31,8 +31,8 @@ _LENGTHS: Final = {1: 8, 5: 4}
 """Bytes of a field by its wire type, where that says it."""
 
 _MAX_FIELDS: Final = 1000
-_MAX_ENTRY_BYTES: Final = 16 << 20
-"""Of an entry, which may hold a network; what is longer is cut."""
+_MAX_METADATA_BYTES: Final = 4 << 20
+"""Of all entries together, one of which may hold a network of half a megabyte."""
 
 _MAX_JSON: Final = 10_000
 _JSON_ENTRIES: Final = ("metrics", "score_weights")
@@ -44,15 +44,18 @@ def read_metadata(content: bytes, path: Path) -> dict[str, str]:
     """The metadata of the model in `path`, which has this content, without the prefix of our names.
 
     Raises:
-        ModelContractUnknown: it is no ONNX model.
+        ModelContractUnknown: it is no ONNX model, or its metadata are too large.
     """
-    metadata = {}
+    metadata, num_bytes = {}, 0
     try:
         for number, entry in islice(_fields(memoryview(content)), _MAX_FIELDS):
             if number == _METADATA:
-                parts = {
-                    part: bytes(text).decode() for part, text in islice(_fields(entry[:_MAX_ENTRY_BYTES]), 2)
-                }
+                num_bytes += len(entry)
+                if num_bytes > _MAX_METADATA_BYTES:
+                    raise ModelContractUnknown(
+                        f"{path} has more than {_MAX_METADATA_BYTES:,} bytes of metadata. {_EXPORT_AGAIN}"
+                    )
+                parts = {part: bytes(text).decode() for part, text in islice(_fields(entry), 2)}
                 metadata[parts.get(_KEY, "").removeprefix(_PREFIX)] = parts.get(_VALUE, "")
     except (ValueError, IndexError, KeyError) as error:
         raise ModelContractUnknown(

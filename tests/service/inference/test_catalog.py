@@ -2,19 +2,23 @@
 
 import hashlib
 import os
+import time
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
 
-from service.errors import ModelNotFound
+from service.errors import ModelContractUnknown, ModelNotFound
 from service.http.app import create_app
 from service.inference import synthesizer
 from service.inference.catalog import Catalog
 from service.inference.model_files import model_path, read_model
+from service.inference.onnx_metadata import read_metadata
 from service.settings import Settings
 from tests.fake_finders import seen_right, tiny_finder
-from tests.fakes import hungry_model, tiny_model
+from tests.fakes import claim, hungry_model, tiny_model
 from tests.service.shapes import check_problem, check_standard_headers
 
 
@@ -114,10 +118,40 @@ def test_metadata_without_bounds_is_the_problem_of_its_file_alone(mounted: Path)
     problems = {each["name"]: each["problem"] for each in answer.json()["models"]}
     assert problems["good"] is None
     for name, told in {
-        "deep": "at `$[0]`", "long": "$.name", "other": "contract version 9", "forged": "$.version",
-        "cyclic": "cannot be read", "fifo": "Not a regular file", "large": "Larger than",
+        "deep": "at `$[0]`", "long": "bytes of metadata", "other": "contract version 9",
+        "forged": "$.version", "cyclic": "cannot be read", "fifo": "Not a regular file",
+        "large": "Larger than",
     }.items():  # fmt: skip
         assert told in problems[name]
+
+
+def test_metadata_of_many_megabytes_are_not_decoded(tmp_path: Path) -> None:
+    emojis = "a" * 1_000_000 + "\N{GRINNING FACE}"  # one makes the whole text four times as large
+    path = claim(tiny_model(tmp_path / "heavy.onnx"), **{f"k{number}": emojis for number in range(30)})
+    content = path.read_bytes()
+    tracemalloc.start()
+    try:
+        with pytest.raises(ModelContractUnknown, match="bytes of metadata"):
+            read_metadata(content, path)
+        assert tracemalloc.get_traced_memory()[1] < 30_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_one_file_is_read_at_a_time(mounted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    catalog, reading, most = Catalog(mounted), list[Path](), list[int]()
+
+    def count(path: Path) -> bytes:
+        reading.append(path)
+        time.sleep(0.01)
+        most.append(len(reading))
+        reading.remove(path)
+        return read_model(path)
+
+    monkeypatch.setattr(synthesizer, "read_model", count)
+    with ThreadPoolExecutor(4) as threads:
+        listed = [running.result() for running in [threads.submit(catalog.list) for _ in range(4)]]
+    assert set(most) == {1} and all(each == listed[0] for each in listed)
 
 
 def test_a_name_that_is_no_text_does_not_spoil_the_list(mounted: Path) -> None:
