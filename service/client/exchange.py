@@ -23,6 +23,8 @@ _CONNECT_S: Final = 5.0
 _LONGEST_S: Final = 86_400.0
 """What a server is told of a deadline that is farther away, or never."""
 
+_REDIRECT: Final = "eye2face.redirect"
+
 
 def open_http(
     address: str, headers: Mapping[str, str], *, timeout_s: float, verify: ssl.SSLContext | bool
@@ -44,6 +46,7 @@ def open_http(
         headers={"accept-encoding": "identity", "user-agent": "eye2face", **headers},
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
         timeout=httpx.Timeout(timeout_s, connect=_CONNECT_S),
+        event_hooks={"response": [_hide_redirect]},
         trust_env=False,
         verify=verify,
     )
@@ -60,11 +63,10 @@ async def send(
         try:
             async with asyncio.timeout(left_s), aclosing(await http.send(request, stream=True)) as response:
                 body = await _read(response, max_bytes)
-                outcome = httpx.Response(response.status_code, headers=response.headers, content=body)
+                headers = [*response.headers.multi_items(), *response.extensions[_REDIRECT]]
+                outcome = httpx.Response(response.status_code, headers=headers, content=body)
         except TimeoutError:
             outcome = httpx.ReadTimeout("the deadline is over")
-        except UnicodeError as error:
-            outcome = ResponseRefused(f"it redirects to a host that is none: {error}")
         except httpx.TransportError as error:
             outcome = error
         wait_s = tries.wait_s(outcome)
@@ -81,6 +83,12 @@ def root_cause(error: httpx.TransportError) -> str:
     if isinstance(cause, ConnectionError) and cause.errno:
         return os.strerror(cause.errno)
     return str(cause) or str(error) or type(error).__name__
+
+
+async def _hide_redirect(response: httpx.Response) -> None:
+    """Hides where a response redirects to: httpx follows it nowhere, but fails where it is no URL."""
+    response.extensions[_REDIRECT] = [("location", where) for where in response.headers.get_list("location")]
+    response.headers.pop("location", None)
 
 
 async def _read(response: httpx.Response, max_bytes: int) -> bytes:

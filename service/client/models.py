@@ -6,7 +6,7 @@ reads tolerantly, needs only the fields it has here, and holds image bytes where
 
 import math
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import httpx
 import msgspec
@@ -134,7 +134,7 @@ class Model:
 class Synthesis:
     """The requested faces. A face is a guess from one eye and identifies nobody."""
 
-    faces: tuple[Face, ...]
+    faces: Annotated[tuple[Face, ...], msgspec.Meta(min_length=1)]
     refused: tuple[RejectedEye, ...]
     input: Literal["photo", "eye"]
     model: Model
@@ -166,7 +166,7 @@ class Readiness:
 
 @dataclass(frozen=True, slots=True)
 class _Problem:
-    code: str
+    code: Annotated[str, msgspec.Meta(pattern=r"\A[a-z0-9_]{1,64}\Z")]  # it comes into logs
     title: str
     status: int
     detail: str

@@ -403,6 +403,17 @@ def _leaves(kind: type[Eye2FaceError]) -> list[type[Eye2FaceError]]:
     return below or [kind]
 
 
+ODD_LOCATIONS = [
+    *("http://xn--0/", "http://[::1", "http://a:b/", "http://a..b/", "mailto:x", "javascript:x", ""),
+    "?" + "x" * 65_530,
+]
+NO_FACES = json.dumps({
+    "faces": [], "refused": [], "input": "photo", "device": "cpu", "timings_ms": {}, "request_id": "a",
+    "model": dict.fromkeys(("name", "version", "licence_class", "sha256"), "a"),
+    "not_for_identification": True,
+}).encode()  # fmt: skip
+
+
 @pytest.mark.parametrize(
     "trouble",
     [
@@ -411,12 +422,14 @@ def _leaves(kind: type[Eye2FaceError]) -> list[type[Eye2FaceError]]:
         answer(200, b'{"faces": 3}', content_type="application/json"),
         answer(200, b"[" * 100_000, content_type="application/json"),
         answer(307, location="http://127.0.0.1:1/"),
-        answer(307, location="http://xn--0/"),
+        answer(200, NO_FACES, content_type="application/json"),
+        *[answer(307, location=where) for where in ODD_LOCATIONS],
         answer(500, b"{}", **PROBLEM),
         answer(500, b"\xff\xfe", **PROBLEM),
         answer(500, b"[]", **PROBLEM),
         answer(500, b'{"a":' * 100_000, **PROBLEM),
         answer(500, _problem(status="five hundred"), **PROBLEM),
+        answer(500, _problem(code="a\nforged line of a log"), **PROBLEM),
     ],
 )
 def test_what_is_no_answer_of_this_service_is_said_to_be_none(connect: Connect, trouble: Any) -> None:
@@ -426,6 +439,7 @@ def test_what_is_no_answer_of_this_service_is_said_to_be_none(connect: Connect, 
             client.synthesize_faces(b"x")
         with pytest.raises(UnexpectedAnswer):
             client.synthesize(b"x")
+        assert len(server.seen) == 2
 
 
 def test_a_redirect_is_named_and_not_followed(connect: Connect, address: str) -> None:

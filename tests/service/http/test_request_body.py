@@ -255,7 +255,9 @@ def test_no_extended_file_name_is_a_mistake_of_ours(extended: str) -> None:
 
 
 def test_an_extended_file_name_is_unescaped() -> None:
-    (photo,) = read_files(*part("Content-Disposition: form-data; name=image; filename*=utf-8''%5c%22%C3%A9%5c"))
+    (photo,) = read_files(
+        *part("Content-Disposition: form-data; name=image; filename*=utf-8''%5c%22%C3%A9%5c")
+    )
     assert photo.file_name == '\\"é\\'
 
 
