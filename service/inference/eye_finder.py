@@ -42,9 +42,12 @@ coarse one is for close-ups, as the network was trained on distances between the
 MIN_REPORTED_SCORE = 0.05
 """Eyes of lower scores are not reported: the network has some fifty such peaks in any picture."""
 
-_SMALL_PX, _TINY_PX, _MIN_SMALL_SCORE = 15.0, 5.0, 0.2
-_LARGE_PX = 80.0
+_SMALL_PX, _TINY_PX, _LARGE_PX = 15.0, 5.0, 80.0
 """Crop sides in pixels of the base scale, by which `_needs_fine_scale` and `score_eyes` add scales."""
+
+_MIN_SMALL_SCORE = 0.01
+"""A small eye of this score at the base scale asks for a finer one: one photo of 119 of one person has such
+an eye, and most crowds behind one near person."""
 
 _MAX_SCALE = 0.8
 """A photo is searched at a finer scale if it has more pixels than that over this."""
@@ -201,7 +204,7 @@ def _pair_eyes(detections: Sequence[Detection]) -> list[tuple[int, int]]:
 
 def _needs_fine_scale(eyes: Sequence[Eye], every: Sequence[Eye]) -> bool:
     """Whether the fine scale may show more people: by one tiny eye, several people whose eyes are small, or a
-    small eye not far below the threshold."""
+    small eye below the threshold."""
     several = len({eye.person for eye in eyes}) > 1
     return any(eye.size_px < (_SMALL_PX if several else _TINY_PX) for eye in eyes) or any(
         eye.size_px < _SMALL_PX for eye in every if eye.score >= _MIN_SMALL_SCORE and eye not in eyes
