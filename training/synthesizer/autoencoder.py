@@ -103,7 +103,7 @@ def can_grow(start: ModelConfig, config: ModelConfig) -> bool:
         replace(each, face_size=0, decoder_widths=each.decoder_widths[:kept], pixel_shuffle=0)
         for each in (start, config)
     )
-    return known == wanted and start.coarsest == config.coarsest
+    return known == wanted and start.coarsest == config.coarsest and len(start.decoder_widths) <= kept + 1
 
 
 def grow(small: Autoencoder, config: ModelConfig) -> Autoencoder:

@@ -84,9 +84,10 @@ def test_a_model_goes_on_with_a_larger_last_step_and_a_wider_last_block() -> Non
         replace(LARGE, vector_size=5),
         replace(LARGE, decoder_widths=(8, 7, 6, 4)),
         replace(LARGE, decoder_widths=(8, 8), face_size=32),
+        replace(LARGE, decoder_widths=(8, 8, 6, 4, 4), face_size=256),
         replace(LARGE, face_size=192),
     ],
-    ids=["vector", "a block within", "two blocks less", "another grid"],
+    ids=["vector", "a block within", "two blocks less", "a block more", "another grid"],
 )
 def test_it_goes_on_from_nothing_else(other: ModelConfig) -> None:
     assert not can_grow(other, LARGE)
