@@ -2,17 +2,16 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, FilePath, field_validator, model_validator
-from pydantic_settings import NoDecode, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
-from service.settings.environment import PREFIX, EnvironmentSettings, is_loopback, split_at_commas
+from service.settings.environment import PREFIX, CommaSeparated, EnvironmentSettings, is_loopback
 
 _NO_HOST = re.compile(r"[/@\[\]\s]|^[^:]*:[^:]*$")  # a URL, or a port; IPv6 has two colons
 _ADDRESS = r"^https?://[^/\s]+"
 _TOPIC = r"^[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*$"
-_Names = Annotated[tuple[str, ...], NoDecode]
 
 
 class BridgeSettings(EnvironmentSettings):
@@ -53,7 +52,7 @@ class BridgeSettings(EnvironmentSettings):
     """Trigger of a face; events: messages on frigate/events; snapshots: files on frigate/+/LABEL/snapshot;
     pictures: files on the picture topics; http: pictures over HTTP alone, without a broker: faces go to the
     webhook."""
-    picture_topics: _Names = ()
+    picture_topics: CommaSeparated = ()
     """Comma-separated topics of pictures, each with {camera} for a level or a part of one."""
     http_port: int = Field(0, ge=0, le=65535)
     """Port that takes pictures over HTTP, by POST /cameras/CAMERA/pictures; 0: none."""
@@ -65,11 +64,11 @@ class BridgeSettings(EnvironmentSettings):
     when: Literal["first", "end"] = "first"
     """When an event gets its face; first: at its first matching message; end: at its end, from Frigate's best
     snapshot."""
-    cameras: _Names = ()
+    cameras: CommaSeparated = ()
     """Comma-separated cameras to process; none: all."""
-    labels: _Names = Field(("person",), min_length=1)
+    labels: CommaSeparated = Field(("person",), min_length=1)
     """Comma-separated object labels to process."""
-    zones: _Names = ()
+    zones: CommaSeparated = ()
     """Comma-separated zones, one of which the object must have entered; none: no condition."""
     min_area: float = Field(0, ge=0)
     """Minimum area of the bounding box, in pixels; 0: no minimum."""
@@ -101,11 +100,6 @@ class BridgeSettings(EnvironmentSettings):
     def uses_broker(self) -> bool:
         """Whether messages come and go over MQTT."""
         return self.source != "http"
-
-    @field_validator("cameras", "labels", "zones", "picture_topics", mode="before")
-    @classmethod
-    def _split(cls, value: object) -> object:
-        return split_at_commas(value)
 
     @field_validator("mqtt_host")
     @classmethod

@@ -2,9 +2,10 @@
 
 import ipaddress
 import re
+from typing import Annotated
 
-from pydantic import ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, ValidationInfo, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service.errors import Eye2FaceError
 
@@ -49,8 +50,11 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def split_at_commas(value: object) -> object:
+def _split_at_commas(value: object) -> object:
     """The parts of a string, without blanks and empty ones; any other value as it is."""
     if not isinstance(value, str):
         return value
     return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_at_commas)]

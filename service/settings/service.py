@@ -3,17 +3,17 @@
 import hashlib
 import re
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import Final, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
-from pydantic_settings import NoDecode, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from service.settings.environment import (
     PREFIX,
+    CommaSeparated,
     ConfigurationError,
     EnvironmentSettings,
     is_loopback,
-    split_at_commas,
 )
 
 Sandbox = Literal["auto", "required", "off"]
@@ -88,7 +88,7 @@ class Settings(EnvironmentSettings):
     metrics: Literal["off", "key", "open"] = "key"
     """Access to /metrics; off: nobody; key: callers with an API key (everybody, if no keys are set); open:
     everybody."""
-    api_keys: Annotated[tuple[str, ...], NoDecode] = ()
+    api_keys: CommaSeparated = ()
     """Comma-separated SHA-256 hashes of the API keys, in hex; without any, no key is required."""
     api_keys_file: Path | None = None
     """File of further API keys, each line a SHA-256 hash in hex and a name; reloaded when it changes."""
@@ -122,7 +122,7 @@ class Settings(EnvironmentSettings):
     """Contact for complaints about faces, shown in /policy: an e-mail address or a URL."""
     docs: bool = True
     """Serve /docs and /openapi.json, without authentication."""
-    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    cors_origins: CommaSeparated = ()
     """Comma-separated origins that CORS allows, such as https://example.org; *: all."""
     allow_anonymous: bool = False
     """Allow listening on other than loopback addresses without API keys."""
@@ -133,11 +133,6 @@ class Settings(EnvironmentSettings):
     """Minimum log level."""
     log_format: Literal["plain", "json"] = "plain"
     """Format of the log; plain: text; json: one JSON object per line."""
-
-    @field_validator("api_keys", "cors_origins", mode="before")
-    @classmethod
-    def _split(cls, value: object) -> object:
-        return split_at_commas(value)
 
     @field_validator("api_keys")
     @classmethod
