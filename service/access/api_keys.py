@@ -7,7 +7,6 @@
 import hashlib
 import hmac
 import os
-import re
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,15 +14,13 @@ from pathlib import Path
 from typing import Final
 
 from service.errors import Unauthorized
-from service.settings import EMPTY_KEY_HASH, ConfigurationError
+from service.settings import ConfigurationError, check_key_hash
 from service.system.file_changes import FollowedFiles
 from service.system.files import open_regular_file
 from service.system.operator_files import read_operator_file
 
 MAX_FILE_BYTES: Final = 1 << 20
 """Of a file of keys: some ten thousand, which take a millisecond to compare."""
-
-_LINE = re.compile(r"([0-9a-fA-F]{64})(?:\s+(.*))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,14 +137,8 @@ def _parse(text: str, path: Path) -> Iterator[ApiKey]:
         line = line.strip()
         if not line or line.startswith("#"):
             continue
-        found = _LINE.fullmatch(line)
-        if found is None:  # the line itself is not shown: it may be a key that someone forgot to hash
-            raise ConfigurationError(
-                f"line {number} of {path} is not a SHA-256 hash in hex, optionally followed by a name; "
-                "hash each key, for instance with printf %s KEY | sha256sum"
-            )
-        if found[1].lower() == EMPTY_KEY_HASH:
-            raise ConfigurationError(
-                f"line {number} of {path} is the hash of an empty key; hash a key that is not empty"
-            )
-        yield ApiKey(found[1].lower(), found[2] or "")
+        digest, *name = line.split(maxsplit=1)
+        try:
+            yield ApiKey(check_key_hash(digest, f"line {number} of {path}"), "".join(name))
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from None

@@ -10,9 +10,9 @@ import os
 from service.settings.bridge import BridgeSettings as BridgeSettings
 from service.settings.environment import LINK_NAME, PREFIX
 from service.settings.environment import ConfigurationError as ConfigurationError
-from service.settings.service import EMPTY_KEY_HASH as EMPTY_KEY_HASH
 from service.settings.service import Sandbox as Sandbox
 from service.settings.service import Settings as Settings
+from service.settings.service import check_key_hash as check_key_hash
 
 _log = logging.getLogger(__name__)
 

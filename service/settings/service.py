@@ -19,12 +19,28 @@ from service.settings.environment import (
 Sandbox = Literal["auto", "required", "off"]
 """Sandbox of the decoder processes: if supported, mandatory, or none."""
 
-EMPTY_KEY_HASH: Final = hashlib.sha256(b"").hexdigest()
+_EMPTY_KEY_HASH: Final = hashlib.sha256(b"").hexdigest()
 """The hash of an empty key, which a shell makes of a variable that is not set; no caller can send it."""
 
 _LINE = r"^[^\x00-\x1f\x7f]*$"
 _ORIGIN = re.compile(r"https?://[^/\s?#@]+")
-_SHA256_HEX = re.compile(r"[0-9a-f]{64}")
+_SHA256_HEX = re.compile(r"[0-9a-fA-F]{64}")
+
+
+def check_key_hash(text: str, where: str) -> str:
+    """The hash of an API key, in lower case.
+
+    Raises:
+        ValueError: it is none, or that of an empty key; `where` begins the message.
+    """
+    if not _SHA256_HEX.fullmatch(text):  # it is not shown: it may be a key that was not hashed
+        raise ValueError(
+            f"{where} is not 64 hexadecimal digits, a SHA-256 hash; hash each key, for instance with "
+            "printf %s KEY | sha256sum"
+        )
+    if text.lower() == _EMPTY_KEY_HASH:
+        raise ValueError(f"{where} is the hash of an empty key; hash a key that is not empty")
+    return text.lower()
 
 
 class Settings(EnvironmentSettings):
@@ -137,16 +153,7 @@ class Settings(EnvironmentSettings):
     @field_validator("api_keys")
     @classmethod
     def _check_hashes(cls, hashes: tuple[str, ...]) -> tuple[str, ...]:
-        lowered = tuple(each.lower() for each in hashes)
-        wrong = [index for index, each in enumerate(lowered, start=1) if not _SHA256_HEX.fullmatch(each)]
-        if wrong:  # The message must not show the value: it may be a key that was not hashed.
-            raise ValueError(
-                f"entry {wrong[0]} is not 64 hexadecimal digits; hash each key, for instance with "
-                "printf %s KEY | sha256sum"
-            )
-        if EMPTY_KEY_HASH in lowered:
-            raise ValueError("one entry is the hash of an empty key; hash a key that is not empty")
-        return lowered
+        return tuple(check_key_hash(each, f"entry {number}") for number, each in enumerate(hashes, start=1))
 
     @field_validator("cors_origins")
     @classmethod
