@@ -17,7 +17,7 @@ from service.errors import Unauthorized
 from service.settings import ConfigurationError, check_key_hash
 from service.system.file_changes import FollowedFiles
 from service.system.files import open_regular_file
-from service.system.operator_files import read_operator_file
+from service.system.operator_files import read_operator_text
 
 MAX_FILE_BYTES: Final = 1 << 20
 """Of a file of keys: some ten thousand, which take a millisecond to compare."""
@@ -95,10 +95,7 @@ def read_key_file(path: Path) -> tuple[ApiKey, ...]:
     Raises:
         ConfigurationError: it cannot be read, a line is invalid, or it has no key.
     """
-    try:
-        keys = tuple(_parse(read_operator_file(path, MAX_FILE_BYTES).decode(), path))
-    except UnicodeDecodeError as error:
-        raise ConfigurationError(f"the file of API keys {path} is not UTF-8 text") from error
+    keys = tuple(_parse(read_operator_text(path, MAX_FILE_BYTES), path))
     if not keys:  # a file that was emptied must not open the service to everybody
         raise ConfigurationError(
             f"the file {path} holds no API key; add one with `eye2face new-key --file {path}`"

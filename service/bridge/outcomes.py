@@ -8,6 +8,7 @@ from typing import Any, Final, Literal, Protocol
 from service.bridge.sources import CameraEvent
 from service.client.models import Synthesis
 from service.errors import Eye2FaceError, EyeRefused, NoEyeFound
+from service.settings import ConfigurationError
 
 _NOT_TOLD: Final = ("image", "guesses", "spread")
 """Of a face: the image is another message, and there are no further guesses."""
@@ -78,7 +79,7 @@ def error_fields(error: Eye2FaceError) -> dict[str, str]:
 
 
 def as_ours(error: Exception | None) -> Eye2FaceError:
-    """The error itself if it is ours, else one whose text is for everybody."""
-    if isinstance(error, Eye2FaceError):
+    """The error itself, if it is ours and names no file of the operator, else one for everybody."""
+    if isinstance(error, Eye2FaceError) and not isinstance(error, ConfigurationError):
         return error
     return Eye2FaceError("The bridge failed on this event; its log has the reason.")

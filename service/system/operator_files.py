@@ -21,19 +21,27 @@ def read_operator_file(path: Path, max_bytes: int) -> bytes:
         raise ConfigurationError(f"the file {path} cannot be read ({error.strerror})") from error
 
 
+def read_operator_text(path: Path, max_bytes: int) -> str:
+    """The text of a regular file.
+
+    Raises:
+        ConfigurationError: it cannot be read, is larger, or is not UTF-8.
+    """
+    try:
+        return read_operator_file(path, max_bytes).decode()
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"the file {path} is not UTF-8 text") from None
+
+
 def read_secret(path: Path | None) -> str | None:
     """Content of the file without its final newline; None without a path.
 
     Raises:
-        OSError: the file cannot be read.
-        ConfigurationError: the file is empty, or is not UTF-8 text.
+        ConfigurationError: the file cannot be read, is empty, or is not UTF-8 text.
     """
     if path is None:
         return None
-    try:
-        secret = read_regular_file(path, _MAX_SECRET_BYTES).decode().rstrip("\r\n")
-    except UnicodeDecodeError:
-        raise ConfigurationError(f"{path} is not UTF-8 text; it must hold only the secret") from None
+    secret = read_operator_text(path, _MAX_SECRET_BYTES).rstrip("\r\n")
     if not secret:
-        raise ConfigurationError(f"{path} is empty; it must hold only the secret")
+        raise ConfigurationError(f"the file {path} is empty; it must hold only the secret")
     return secret

@@ -198,7 +198,7 @@ def test_who_asks_for_the_keys_does_not_wait_for_the_file(
 ) -> None:
     """As of a network file system that does not answer."""
     store, answers = KeyStore((), file), threading.Event()
-    monkeypatch.setattr(api_keys, "read_operator_file", lambda *_: answers.wait(60) and b"")
+    monkeypatch.setattr(api_keys, "read_operator_text", lambda *_: answers.wait(60) and "")
     replace(file, hash_key("new"))
     begin = time.monotonic()
     for _ in range(100):

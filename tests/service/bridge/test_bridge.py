@@ -355,8 +355,12 @@ def test_frigates_token_goes_with_each_request(
         (tmp_path / "token").write_text("the next one\n")
         wire.event("2.0-b")
         wait_for_results(wire, 2)
+        (tmp_path / "token").write_text("")
+        wire.event("3.0-c")
+        (error,) = wait_for(lambda: wire.json_on("eye2face/front_door/error"))
     sent = [seen.headers["authorization"] for seen in frigate.seen]
     assert sent == ["Bearer the token", "Bearer the next one"]
+    assert str(tmp_path) not in error["detail"], "everybody sees it"
 
 
 @pytest.mark.slow
