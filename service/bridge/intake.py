@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import re
-import socket
 import threading
 from collections.abc import Callable
 from contextlib import closing
@@ -24,7 +23,8 @@ from service.http.problems import HANDLED_ERRORS, STOPPED, problem_response
 from service.http.protocol import HttpProtocol
 from service.http.request_body import BodyReservation, UploadMemoryLimit, check_photo_size, read_photo
 from service.observability.metrics import Metrics
-from service.settings import BridgeSettings, ConfigurationError, Settings
+from service.settings import BridgeSettings, Settings
+from service.system.ports import open_port
 
 _MAX_BODY_BYTES: Final = MAX_PHOTO_BYTES * 4 // 3 + 1000
 """Of a picture in base64."""
@@ -65,7 +65,8 @@ class PictureServer:
             timeout_graceful_shutdown=_STOP_S,
         )
         self._server = uvicorn.Server(config)
-        self._socket = _listen(settings.http_host, settings.http_port)
+        names = "EYE2FACE_BRIDGE_HTTP_HOST and EYE2FACE_BRIDGE_HTTP_PORT"
+        self._socket = open_port(settings.http_host, settings.http_port, settings=names)
         self._thread = threading.Thread(
             target=self._server.run, kwargs={"sockets": [self._socket]}, name="pictures", daemon=True
         )
@@ -117,13 +118,3 @@ class PictureServer:
         if self._settings.cameras and camera not in self._settings.cameras:
             raise InvalidParameter(f"camera={camera!r} is not one of EYE2FACE_BRIDGE_CAMERAS.")
         return camera
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family)
-    except OSError as error:
-        raise ConfigurationError(
-            f"EYE2FACE_BRIDGE_HTTP_PORT: cannot listen on {host}, port {port}: {error.strerror}"
-        ) from error

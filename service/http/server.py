@@ -19,8 +19,9 @@ from service.errors import Eye2FaceError
 from service.http.app import create_app
 from service.http.protocol import HttpProtocol
 from service.observability.logs import log_native_lines, logging_config
-from service.settings import ConfigurationError, Settings
+from service.settings import Settings
 from service.system.memory import freeze_garbage_collector, keep_freed_memory
+from service.system.ports import open_port
 
 
 def run_server(settings: Settings) -> None:
@@ -30,7 +31,7 @@ def run_server(settings: Settings) -> None:
         ModelError: the model cannot be used.
         ConfigurationError: the address is taken, or the settings or a file that they name cannot be used.
     """
-    _check_address(settings.host, settings.port)
+    open_port(settings.host, settings.port, settings="EYE2FACE_HOST and EYE2FACE_PORT").close()
     keep_freed_memory()
     log_native_lines()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # damaged images are expected
@@ -68,18 +69,6 @@ def run_server(settings: Settings) -> None:
 def _protocol(settings: Settings) -> type[asyncio.Protocol]:
     check = partial(refuse_foreign, allowed_origins=settings.cors_origins) if settings.is_local_only else None
     return partial(HttpProtocol, check=check)  # type: ignore[return-value]  # uvicorn only calls it
-
-
-def _check_address(host: str, port: int) -> None:
-    """Raises ConfigurationError if the address cannot be listened on, before the model is loaded."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        socket.create_server((host, port), family=family).close()
-    except OSError as error:
-        raise ConfigurationError(
-            f"cannot listen on {host}, port {port}: {error.strerror}. Stop the other program, or "
-            "choose another address with EYE2FACE_HOST and EYE2FACE_PORT."
-        ) from error
 
 
 class _StartupErrors:
