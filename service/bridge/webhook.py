@@ -9,7 +9,6 @@ import hashlib
 import hmac
 import json
 import logging
-import random
 import ssl
 import threading
 import time
@@ -37,9 +36,9 @@ _TYPES: Final[dict[OutcomeKind, str]] = {
     "no_eye": "io.eye2face.face.refused.v1",
     "failed": "io.eye2face.face.failed.v1",
 }
-_ONE_TRY: Final = RetryPolicy(max_tries=1, deadline_s=15.0)
-_BACKOFF_S: Final = 1.0
-_MAX_BACKOFF_S: Final = 60.0
+_ONE_TRY: Final = RetryPolicy(max_tries=1, deadline_s=15.0, backoff_s=1.0, max_backoff_s=60.0)
+"""Of one attempt to send a message, and the backoff before the next."""
+
 _MAX_RETRY_AFTER_S: Final = 3600.0
 _MAX_ANSWER_BYTES: Final = 100_000
 _CLOSE_S: Final = 2.0
@@ -50,7 +49,7 @@ _log = logging.getLogger(__name__)
 
 
 class Webhook:
-    """Sink that keeps each outcome in the database until the receiver has answered 2xx."""
+    """Keeps each outcome in the database until the receiver has answered 2xx."""
 
     def __init__(
         self, settings: BridgeSettings, url: str, database: Database, verify: ssl.SSLContext | bool = True
@@ -154,8 +153,7 @@ class Webhook:
         )
         wanted_s = min(_MAX_RETRY_AFTER_S, retry_after_s(answer.headers)) if answer is not None else 0.0
         self._num_failures += is_down
-        power = min(10, self._num_failures if is_down else num_tries)
-        backoff_s = min(_MAX_BACKOFF_S, _BACKOFF_S * 2**power) * random.uniform(0.5, 1)
+        backoff_s = _ONE_TRY.backoff_after_s(1 + (self._num_failures if is_down else num_tries))
         self._database.run(
             "UPDATE outgoing SET due_at = ?, num_tries = num_tries + (id = ?) "
             "WHERE body NOT NULL AND (id = ? OR (? AND due_at < ?))",

@@ -18,9 +18,6 @@ AttemptOutcome = httpx.Response | httpx.TransportError
 RETRY_STATUSES: Final = frozenset({429, 502, 503})
 """Status codes to retry; a proxy answers 502 while the service behind it restarts."""
 
-_JITTER: Final = 0.5
-"""Random part of a wait, so that clients do not retry at the same time."""
-
 
 class ResponseRefused(httpx.TransportError):
     """The response is too long, or compressed, which was not asked for."""
@@ -39,6 +36,11 @@ class RetryPolicy:
     backoff_s: float = 0.25
     max_backoff_s: float = 8.0
     statuses: frozenset[int] = RETRY_STATUSES
+
+    def backoff_after_s(self, num_failed: int) -> float:
+        """The wait after so many failures, partly random so that clients do not retry at the same time."""
+        longest = min(self.max_backoff_s, self.backoff_s * 2.0 ** min(num_failed - 1, 30))
+        return longest * random.uniform(0.5, 1)
 
 
 @dataclass(slots=True)
@@ -61,8 +63,7 @@ class RetryState:
         self.num_failed += 1
         if self.num_failed >= self.retry.max_tries:
             return None
-        backoff = min(self.retry.max_backoff_s, self.retry.backoff_s * 2 ** (self.num_failed - 1))
-        wait = backoff * (1 - _JITTER * random.random())
+        wait = self.retry.backoff_after_s(self.num_failed)
         if isinstance(outcome, httpx.Response):
             wait += retry_after_s(outcome.headers)
         return wait if wait < self.left_s else None

@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -41,8 +42,8 @@ def receiver() -> Iterator[Server]:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits between tries that a test has the time for."""
-    monkeypatch.setattr(service.bridge.webhook, "_BACKOFF_S", 0.02)
-    monkeypatch.setattr(service.bridge.webhook, "_MAX_BACKOFF_S", 0.1)
+    quick = replace(service.bridge.webhook._ONE_TRY, backoff_s=0.02, max_backoff_s=0.1)
+    monkeypatch.setattr(service.bridge.webhook, "_ONE_TRY", quick)
 
 
 def events(receiver: Server) -> list[dict[str, Any]]:
