@@ -25,7 +25,7 @@ from service.bridge.deduplication import Deduplicator, PendingEvent
 from service.bridge.faces_on_mqtt import FacesOnMqtt
 from service.bridge.frigate import FrigateEvents
 from service.bridge.mqtt import NO_TAG, ConnectionClosed, DeliveryTag, MqttConnection
-from service.bridge.outcomes import Outcome, Sink, as_ours, error_fields
+from service.bridge.outcomes import Outcome, as_ours, error_fields
 from service.bridge.pictures import Pictures
 from service.bridge.sources import CameraEvent, Source
 from service.bridge.webhook import Webhook
@@ -89,7 +89,7 @@ class Bridge:
         self._webhook = (
             Webhook(settings, settings.webhook, self._database, verify) if settings.webhook else None
         )
-        self._sinks: list[Sink] = [self._webhook] if self._webhook else []
+        self._sinks: list[Webhook | FacesOnMqtt] = [self._webhook] if self._webhook else []
         if settings.uses_broker:
             self._sinks.append(self._faces)
         self._intake = _open_intake(settings, self) if settings.http_port else None

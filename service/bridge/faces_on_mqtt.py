@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 
 class FacesOnMqtt:
-    """Sink that publishes each outcome once; may be shared by threads."""
+    """Publishes each outcome once; may be shared by threads."""
 
     def __init__(self, settings: BridgeSettings, mqtt: MqttConnection) -> None:
         self._settings = settings
@@ -39,7 +39,11 @@ class FacesOnMqtt:
             self._announced.clear()
 
     def send(self, outcome: Outcome) -> None:
-        """Publishes an outcome; what cannot be published is told as an error."""
+        """Publishes an outcome; what cannot be published is told as an error.
+
+        Raises:
+            ConnectionClosed: the bridge stops before.
+        """
         for message in [*self._announcements(outcome.event.camera), *self._messages(outcome)]:
             if (error := self._publish(message)) is not None:
                 failed = Outcome(outcome.event, as_ours(error))
@@ -48,13 +52,9 @@ class FacesOnMqtt:
                 return
 
     def _messages(self, outcome: Outcome) -> list[Publication]:
-        base, result, fields = (
-            f"{self._settings.topic}/{outcome.event.camera}",
-            outcome.result,
-            outcome.fields,
-        )
-        if isinstance(result, Synthesis):
-            image = Publication(f"{base}/image", result.faces[0].image)
+        base, fields = f"{self._settings.topic}/{outcome.event.camera}", outcome.fields
+        if isinstance(outcome.result, Synthesis):
+            image = Publication(f"{base}/image", outcome.result.faces[0].image)
             messages = [image, Publication(f"{base}/result", json.dumps(fields))]
         else:
             messages = [Publication(f"{base}/error", json.dumps(fields))]

@@ -1,9 +1,9 @@
-"""What comes of an event: a face, or the error in its place, as JSON without identities; and who is told."""
+"""What comes of an event: a face, or the error in its place, as JSON without identities."""
 
 import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal
 
 from service.bridge.sources import CameraEvent
 from service.client.models import Synthesis
@@ -59,17 +59,6 @@ class Outcome:
                 "not_for_identification": True,
             }
         )
-
-
-class Sink(Protocol):
-    """One that is told of outcomes; `send` is called by workers."""
-
-    def send(self, outcome: Outcome) -> None:
-        """Tells of an outcome, or keeps it until it can be told.
-
-        Raises:
-            ConnectionClosed: the bridge stops before.
-        """
 
 
 def error_fields(error: Eye2FaceError) -> dict[str, str]:
