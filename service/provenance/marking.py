@@ -61,7 +61,7 @@ class Marker:
         self._signer = signer
         self._secret = secret
         self._signs = pattern_signs(secret) if has_watermark else None
-        self._xmp_parts = _xmp_parts(model, producer)
+        self._xmp = _xmp_template(model, producer)
 
     @property
     def is_signing(self) -> bool:
@@ -98,7 +98,8 @@ class Marker:
         digests = [hmac.digest(self._secret, face.tobytes(), "sha256") for face in faces]
         digest = digests[0] if len(faces) == 1 else hmac.digest(self._secret, b"".join(digests), "sha256")
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        xmp = self._write_xmp(digest, now)
+        face_id = str(uuid.UUID(bytes=digest[:16], version=5))  # decided by the face and the secret
+        xmp = self._xmp.replace(_TIME, now).replace(_ID, face_id).encode()
         if self._signs is not None:
             patterns = [self._signs[digest[-1] % NUM_PATTERNS] for digest in digests]
             faces = [*map(add_watermark, faces, patterns)]
@@ -108,12 +109,6 @@ class Marker:
             return file
         manifest = describe_face(f"{SYSTEM} {self._model.name}", self._model.version, now)
         return self._signer.sign(file, format, manifest)
-
-    def _write_xmp(self, digest: bytes, now: str) -> bytes:
-        """The packet, with the time and an ID that the face and the secret decide."""
-        face_id = str(uuid.UUID(bytes=digest[:16], version=5))
-        before_time, before_id, between_ids, end = self._xmp_parts
-        return f"{before_time}{now}{before_id}{face_id}{between_ids}{face_id}{end}".encode()
 
 
 def open_secret(settings: Settings) -> bytes:
@@ -150,12 +145,19 @@ def _draw_label(pixels: Image) -> Image:
     )
 
 
-def _xmp_parts(model: ModelInfo, producer: str) -> tuple[str, str, str, str]:
-    """The XMP packet, cut where the time, the ID and again the ID go.
+_TIME, _ID = "\0", "\x7f"
+"""Where they go in the template: no name holds these characters, and JSON keeps the second."""
+
+
+def _xmp_template(model: ModelInfo, producer: str) -> str:
+    """The XMP packet but for its time and the face's ID.
 
     Sources: IPTC Photo Metadata 2025.1 for Iptc4xmpExt; GB 45438-2025, annex E, for TC260:AIGC.
     """
-    before_time = (
+    label = {"Label": "1", "ContentProducer": producer, "ProduceID": _ID}
+    label |= dict.fromkeys(("ReservedCode1", "ContentPropagator", "PropagateID", "ReservedCode2"), "")
+    text = json.dumps(label, ensure_ascii=False, separators=(",", ":"))
+    return (
         '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
         '<x:xmpmeta xmlns:x="adobe:ns:meta/">'
         '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
@@ -165,13 +167,10 @@ def _xmp_parts(model: ModelInfo, producer: str) -> tuple[str, str, str, str]:
         f"<Iptc4xmpExt:DigitalSourceType>{DIGITAL_SOURCE_TYPE}</Iptc4xmpExt:DigitalSourceType>"
         f"<Iptc4xmpExt:AISystemUsed>{SYSTEM} {escape(model.name)}</Iptc4xmpExt:AISystemUsed>"
         f"<Iptc4xmpExt:AISystemVersionUsed>{escape(model.version)}</Iptc4xmpExt:AISystemVersionUsed>"
-        f"<xmp:CreatorTool>{SYSTEM} {__version__}</xmp:CreatorTool><xmp:CreateDate>"
+        f"<xmp:CreatorTool>{SYSTEM} {__version__}</xmp:CreatorTool><xmp:CreateDate>{_TIME}</xmp:CreateDate>"
+        f"<xmpMM:DocumentID>urn:uuid:{_ID}</xmpMM:DocumentID><TC260:AIGC>{escape(text)}</TC260:AIGC>"
+        '</rdf:Description></rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
     )
-    label = f'{{"Label":"1","ContentProducer":{json.dumps(producer, ensure_ascii=False)},"ProduceID":"'
-    unused = '","ReservedCode1":"","ContentPropagator":"","PropagateID":"","ReservedCode2":""}'
-    between_ids = f"</xmpMM:DocumentID><TC260:AIGC>{escape(label)}"
-    end = f'{unused}</TC260:AIGC></rdf:Description></rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
-    return before_time, "</xmp:CreateDate><xmpMM:DocumentID>urn:uuid:", between_ids, end
 
 
 # Keyword, uncompressed, no language, no translation. Source: XMP part 3, 1.1.5.
