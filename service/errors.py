@@ -12,7 +12,6 @@ in `docs/http-api.md`: `python -m tests.write_docs`.
 """
 
 from collections.abc import Mapping
-from types import MappingProxyType
 
 
 class Eye2FaceError(Exception):
@@ -21,12 +20,17 @@ class Eye2FaceError(Exception):
     status = 500
     code = "internal_error"
     title = "Internal error"
-    members: Mapping[str, int] = MappingProxyType({})
-    """Additional members of the problem, for programs."""
     request_id = ""
     """ID of the failed request, if a client raised this error from a response."""
     retry_after_s = 0
     """Seconds after which to try again, the Retry-After header; 0: there is none."""
+
+    def __init__(self, message: str = "", *, retry_after_s: int | None = None, **members: int | None) -> None:
+        super().__init__(message)
+        self.members: Mapping[str, int] = {name: n for name, n in members.items() if n is not None}
+        """Additional members of the problem, for programs."""
+        if retry_after_s is not None:
+            self.retry_after_s = retry_after_s
 
     @classmethod
     def branch(cls) -> list[type["Eye2FaceError"]]:
@@ -164,10 +168,7 @@ class CallerLimited(RequestError):
     """The caller is over one of its limits."""
 
     status, code, title = 429, "caller_limited", "Limit exceeded"
-
-    def __init__(self, message: str, *, retry_after_s: int = 1) -> None:
-        super().__init__(message)
-        self.retry_after_s = retry_after_s
+    retry_after_s = 1
 
 
 class RateLimited(CallerLimited):
@@ -186,11 +187,6 @@ class NoEyeFound(Eye2FaceError):
     """The eye detector found no eye with a score above its threshold."""
 
     status, code, title = 422, "no_eye_found", "No eye found"
-
-    def __init__(self, message: str, *, num_below_threshold: int | None = None) -> None:
-        super().__init__(message)
-        if num_below_threshold is not None:
-            self.members = {"num_below_threshold": num_below_threshold}
 
 
 class NoSuchPerson(Eye2FaceError):
@@ -233,10 +229,7 @@ class Overloaded(Eye2FaceError):
     """The queue is full, or memory for uploads is; try again after Retry-After."""
 
     status, code, title = 503, "overloaded", "Service overloaded"
-
-    def __init__(self, message: str, *, retry_after_s: int = 1) -> None:
-        super().__init__(message)
-        self.retry_after_s = retry_after_s
+    retry_after_s = 1
 
 
 class DeadlineExceeded(Eye2FaceError):

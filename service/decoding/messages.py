@@ -166,10 +166,8 @@ def _restore(kind: type, sent: Any) -> Any:
     found = _errors().get(encoded.code)
     if found is None or not issubclass(found, kind):
         raise ValueError(f"no {kind.__name__} has the code {encoded.code[:40]}")
-    error = found(printable(encoded.message[:MAX_TEXT]))
-    if encoded.num_below_threshold is not None:
-        error.members = {"num_below_threshold": encoded.num_below_threshold}
-    return error
+    text = printable(encoded.message[:MAX_TEXT])
+    return found(text, num_below_threshold=encoded.num_below_threshold)
 
 
 _encoder: Final = msgspec.msgpack.Encoder(enc_hook=_simplify)
