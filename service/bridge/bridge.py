@@ -101,7 +101,7 @@ class Bridge:
 
     def run(self) -> None:
         """Works until `stop`, and then drains the queue for a few seconds; the broker redelivers the rest."""
-        for key, camera, photo in self._database.run("SELECT key, camera, photo FROM pictures"):
+        for key, camera, photo in self._database.execute("SELECT key, camera, photo FROM pictures"):
             attempt(self.accept_picture, CameraEvent(key, camera, photo=photo))  # the full wait for the next
         workers = [self._start_worker() for _ in range(self._settings.num_workers)]
         if self._settings.uses_broker:
@@ -163,7 +163,7 @@ class Bridge:
             return
         self._reserve(pending)
         if self._database.is_lasting:
-            self._database.run(
+            self._database.execute(
                 "INSERT OR IGNORE INTO pictures VALUES (?, ?, ?)", event.key, event.camera, event.photo
             )
         self._queue.put(pending)

@@ -41,7 +41,7 @@ class Database:
         except sqlite3.Error as error:
             raise ConfigurationError(f"EYE2FACE_BRIDGE_MEMORY_FILE: {file}: {error}") from error
 
-    def run(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+    def execute(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         """The rows of a statement, which is written when this returns."""
         with self._lock:
             try:

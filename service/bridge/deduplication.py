@@ -36,8 +36,8 @@ class Deduplicator:
         """A tag to acknowledge at once, because the event is known; None for a new event."""
         key = pending.event.key
         with self._lock:
-            if self._database.run("SELECT 1 FROM done WHERE key = ?", key):
-                self._database.run("REPLACE INTO done VALUES (?)", key)  # it is the newest again
+            if self._database.execute("SELECT 1 FROM done WHERE key = ?", key):
+                self._database.execute("REPLACE INTO done VALUES (?)", key)  # it is the newest again
                 return pending.tag
             known = self._in_progress.get(key)
             if known is None:
@@ -53,13 +53,13 @@ class Deduplicator:
         """Marks the event as done; returns the tag to acknowledge."""
         key = pending.event.key
         with self._lock:
-            self._database.run("REPLACE INTO done VALUES (?)", key)
-            self._database.run(
+            self._database.execute("REPLACE INTO done VALUES (?)", key)
+            self._database.execute(
                 "DELETE FROM done WHERE rowid <= "
                 "(SELECT rowid FROM done ORDER BY rowid DESC LIMIT 1 OFFSET ?)",
                 self._max_remembered,
             )
-            self._database.run("DELETE FROM pictures WHERE key = ?", key)
+            self._database.execute("DELETE FROM pictures WHERE key = ?", key)
             return self._in_progress.pop(key).tag
 
     def release(self, pending: PendingEvent) -> None:

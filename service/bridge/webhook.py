@@ -77,7 +77,7 @@ class Webhook:
     @property
     def num_waiting(self) -> int:
         """Messages that the receiver has not taken yet."""
-        ((number,),) = self._database.run("SELECT count(*) FROM outgoing WHERE body NOT NULL")
+        ((number,),) = self._database.execute("SELECT count(*) FROM outgoing WHERE body NOT NULL")
         return int(number)
 
     def send(self, outcome: Outcome) -> None:
@@ -86,7 +86,7 @@ class Webhook:
             _log.error("%d messages wait for the webhook; one more is dropped", num_waiting)
             return
         event = cloud_event(outcome, self._settings)
-        self._database.run(
+        self._database.execute(
             "INSERT OR IGNORE INTO outgoing (id, body, created_at, due_at) VALUES (?, ?, ?, ?)",
             *(event["id"], json.dumps(event).encode(), _now_s(), time.monotonic()),
         )
@@ -103,7 +103,7 @@ class Webhook:
     def _deliver_all(self) -> None:
         while not self._stopping:
             self._wake.clear()
-            rows = self._database.run(
+            rows = self._database.execute(
                 "SELECT id, body, created_at, num_tries, due_at FROM outgoing WHERE body NOT NULL "
                 "ORDER BY due_at LIMIT 1"
             )
@@ -154,19 +154,19 @@ class Webhook:
         wanted_s = min(_MAX_RETRY_AFTER_S, retry_after_s(answer.headers)) if answer is not None else 0.0
         self._num_failures += is_down
         backoff_s = _ONE_TRY.backoff_after_s(1 + (self._num_failures if is_down else num_tries))
-        self._database.run(
+        self._database.execute(
             "UPDATE outgoing SET due_at = ?, num_tries = num_tries + (id = ?) "
             "WHERE body NOT NULL AND (id = ? OR (? AND due_at < ?))",
             *(due := time.monotonic() + backoff_s + wanted_s, id, id, is_down, due),
         )
 
     def _make_all_due(self) -> None:
-        self._database.run("UPDATE outgoing SET due_at = ? WHERE body NOT NULL", time.monotonic())
+        self._database.execute("UPDATE outgoing SET due_at = ? WHERE body NOT NULL", time.monotonic())
 
     def _forget(self, id: str) -> None:
         """Empties a message; its ID stays, so that an event that comes again is not sent again."""
-        self._database.run("UPDATE outgoing SET body = NULL WHERE id = ?", id)
-        self._database.run(
+        self._database.execute("UPDATE outgoing SET body = NULL WHERE id = ?", id)
+        self._database.execute(
             "DELETE FROM outgoing WHERE body IS NULL AND rowid <= "
             "(SELECT rowid FROM outgoing ORDER BY rowid DESC LIMIT 1 OFFSET ?)",
             MAX_REMEMBERED,

@@ -71,7 +71,7 @@ def test_a_file_remembers_over_a_restart_and_does_not_grow_for_ever(tmp_path: Pa
     file = tmp_path / "memory"
     with remembering(file, 5) as once:
         do(once, *(f"{n}" for n in range(30)))
-        assert once._database.run("SELECT count(*) FROM done") == [(5,)]
+        assert once._database.execute("SELECT count(*) FROM done") == [(5,)]
     with remembering(file, 5) as again:
         assert [again.accept(job(f"{n}")) is not None for n in range(23, 30)] == [False] * 2 + [True] * 5
 
@@ -96,8 +96,8 @@ def test_a_second_bridge_cannot_have_the_same_file(tmp_path: Path) -> None:
 def test_a_full_disk_ends_the_file_and_not_the_work(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with remembering(tmp_path / "memory") as once:
         do(once, "before")
-        ((num_pages,),) = once._database.run("PRAGMA page_count")
-        once._database.run(f"PRAGMA max_page_count = {num_pages}")
+        ((num_pages,),) = once._database.execute("PRAGMA page_count")
+        once._database.execute(f"PRAGMA max_page_count = {num_pages}")
         keys = [f"{n}-{'x' * 500}" for n in range(20)]
         do(once, *keys)
         assert "EYE2FACE_BRIDGE_MEMORY_FILE: database or disk is full" in caplog.text

@@ -264,13 +264,13 @@ def test_a_message_is_given_up_after_a_day(
     receiver.then = answer(503)
     hook = webhook(database, receiver.address)
     hook.send(failed("a"))
-    database.run("UPDATE outgoing SET created_at = created_at - 24 * 3600")
+    database.execute("UPDATE outgoing SET created_at = created_at - 24 * 3600")
     hook.open()
     wait_for(lambda: "is given up: the webhook did not take it for a day" in caplog.text)
     hook.send(failed("a"))  # it is not sent again
     hook.close()
     assert len(receiver.seen) == 1
-    assert database.run("SELECT count(*) FROM outgoing WHERE body NOT NULL") == [(0,)]
+    assert database.execute("SELECT count(*) FROM outgoing WHERE body NOT NULL") == [(0,)]
 
 
 def test_more_messages_than_may_wait_are_dropped(
@@ -297,7 +297,7 @@ def test_a_receiver_that_hangs_holds_up_no_end(
     start = time.monotonic()
     hook.close()
     assert time.monotonic() - start < 2
-    assert database.run("SELECT count(*) FROM outgoing WHERE body NOT NULL") == [(1,)]
+    assert database.execute("SELECT count(*) FROM outgoing WHERE body NOT NULL") == [(1,)]
 
 
 def test_only_the_last_messages_that_were_sent_are_remembered(
@@ -308,7 +308,7 @@ def test_only_the_last_messages_that_were_sent_are_remembered(
     hook.open()
     for n in range(9):
         hook.send(failed(f"{n}"))
-    wait_for(lambda: database.run("SELECT count(body), count(*) FROM outgoing") == [(0, 3)])
+    wait_for(lambda: database.execute("SELECT count(body), count(*) FROM outgoing") == [(0, 3)])
     hook.close()
 
 
