@@ -1,4 +1,4 @@
-"""The webhook for pictures: `POST /cameras/{camera}/pictures` takes what cameras send over HTTP."""
+"""The intake of pictures over HTTP: `POST /cameras/{camera}/pictures`."""
 
 import asyncio
 import logging
@@ -38,7 +38,7 @@ _log = logging.getLogger(__name__)
 
 
 class PictureServer:
-    """Serves the webhook in a thread of its own; `accept` is called by others."""
+    """Serves that route in a thread of its own; `accept` is called by others."""
 
     def __init__(
         self,

@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from service import __version__
 from service.access.api_keys import append_key, generate_key
 from service.cli.doctor import examine
-from service.cli.streams import STANDARD, UsageError, check_output, read_photo, write_picture
+from service.cli.streams import STANDARD, UsageError, check_output, read_input, write_picture
 from service.cli.synthesize import draw_one, draw_photos, face_format, is_one_face, list_inputs, report
 from service.cli.verify import render_verification, verify_files
 from service.decoding.process_pool import open_reader
@@ -175,7 +175,7 @@ def eyes(
     """Print the detected eyes, in pixels of the upright photo, the largest person first."""
     settings = _settings()
     warn_about_unknown_variables()
-    data = read_photo(file, max_photo_bytes(settings))
+    data = read_input(file, max_photo_bytes(settings))
     if overlay is not None:
         check_output("--overlay", str(overlay), file, as_json=as_json)
     with closing(open_reader(settings, 1)) as reader:

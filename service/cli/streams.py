@@ -18,7 +18,7 @@ class UsageError(Eye2FaceError):
     """The options or arguments of a command cannot be used."""
 
 
-def read_photo(photo: Path, max_bytes: int) -> bytes:
+def read_input(photo: Path, max_bytes: int) -> bytes:
     """The bytes of a file, or of standard input for `-`.
 
     Raises:

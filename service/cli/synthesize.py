@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
 from rich.text import Text
 
-from service.cli.streams import STANDARD, UsageError, read_photo, write_picture
+from service.cli.streams import STANDARD, UsageError, read_input, write_picture
 from service.errors import Eye2FaceError
 from service.folder.draw import (
     DrawOptions,
@@ -87,7 +87,7 @@ def draw_one(settings: Settings, options: DrawOptions, photos: list[Path], outpu
     if len(photos) > 1 or os.path.isdir(photos[0]) or options.synthesis.person == "all":
         raise UsageError(f"-o {output} is one face of one photo: name a folder for more, as in -o faces")
     (photo,) = photos
-    data = read_photo(photo, max_photo_bytes(settings))
+    data = read_input(photo, max_photo_bytes(settings))
     options = replace(options, grid=options.synthesis.guesses > 1)
     with closing(PhotoWorker(settings, options, num_threads=count_cores())) as worker:
         result = worker.draw(PhotoJob(photo, "one", None), data)

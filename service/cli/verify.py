@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from service.cli.streams import read_photo
+from service.cli.streams import read_input
 from service.decoding.process_pool import open_reader
 from service.errors import Eye2FaceError
 from service.folder.draw import max_photo_bytes
@@ -26,7 +26,7 @@ def verify_files(
     with closing(open_reader(settings, 1)) as reader:
         for file in files:
             try:
-                picture = read_photo(file, max_bytes)
+                picture = read_input(file, max_bytes)
                 yield file, verifier.verify(picture, reader(picture, SHRINK, StageTimer()))
             except (Eye2FaceError, OSError) as error:
                 yield file, error

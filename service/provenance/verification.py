@@ -99,7 +99,7 @@ class Verifier:
         state = self._manifests.read(file)
         signature = SignatureLayer(state, _SIGNATURE_CONFIDENCES.get(state, "none"))
         watermark = self._look(picture)
-        metadata = _read_metadata(file)
+        metadata = _read_claims(file)
         return Verification(_judge(signature, watermark, metadata), signature, watermark, metadata)
 
     def _look(self, picture: Image) -> WatermarkLayer:
@@ -120,7 +120,7 @@ def _judge(signature: SignatureLayer, watermark: WatermarkLayer, metadata: Metad
     return "claims_to_be_synthetic" if metadata.says_synthetic else "nothing_found"
 
 
-def _read_metadata(file: bytes) -> MetadataLayer:
+def _read_claims(file: bytes) -> MetadataLayer:
     if not (any(claim in file for claim in _CLAIMS) or _has_label(file)):
         return MetadataLayer(False, None, None, None, "none")
     return MetadataLayer(

@@ -288,7 +288,7 @@ def test_a_file_of_keys_for_which_there_is_no_room_is_named(tmp_path: Path) -> N
 def test_a_mistake_of_ours_is_no_sentence_but_a_traceback(
     mistaken: Callable[..., object], photo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli, "read_photo", mistaken)
+    monkeypatch.setattr(cli, "read_input", mistaken)
     with pytest.raises(ValueError, match=r"invalid literal|EyesAnswer"):
         cli.main(["eyes", str(photo)])
 
