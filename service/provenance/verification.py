@@ -98,16 +98,13 @@ class Verifier:
         """The verdict on a file and the picture that was decoded from it, perhaps made smaller."""
         state = self._manifests.read(file)
         signature = SignatureLayer(state, _SIGNATURE_CONFIDENCES.get(state, "none"))
-        watermark = self._look(picture)
+        seen = self._detector.find(picture)
+        watermark = WatermarkLayer(
+            seen.is_found, seen.score, THRESHOLD, seen.false_alarm_probability,
+            confidence=self._when_found if seen.is_found else "none",
+        )  # fmt: skip
         metadata = _read_claims(file)
         return Verification(_judge(signature, watermark, metadata), signature, watermark, metadata)
-
-    def _look(self, picture: Image) -> WatermarkLayer:
-        found = self._detector.find(picture)
-        confidence = self._when_found if found.is_found else "none"
-        return WatermarkLayer(
-            found.is_found, found.score, THRESHOLD, found.false_alarm_probability, confidence
-        )
 
 
 def _judge(signature: SignatureLayer, watermark: WatermarkLayer, metadata: MetadataLayer) -> Verdict:

@@ -166,15 +166,9 @@ class Settings(EnvironmentSettings):
         return tuple(each.lower() for each in origins)
 
     @model_validator(mode="after")
-    def _check_tls(self) -> Self:
+    def _check_certificates(self) -> Self:
         if self.tls_key_file and not self.tls_cert_file:
-            raise ValueError(
-                "tls_key_file is set without tls_cert_file; HTTPS needs both a key and a certificate"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _check_c2pa(self) -> Self:
+            raise ValueError("tls_key_file is set without tls_cert_file; HTTPS needs a key and a certificate")
         if (self.c2pa_cert_file is None) != (self.c2pa_key_file is None):
             raise ValueError("c2pa_cert_file and c2pa_key_file need each other")
         return self
