@@ -84,11 +84,6 @@ class RateLimit:
                 return
             del self._full_at[caller]
 
-    @property
-    def num_callers(self) -> int:
-        """Stored callers."""
-        return len(self._full_at)
-
 
 class ConcurrencyLimit:
     """Concurrent requests of each caller."""
@@ -129,8 +124,3 @@ class ConcurrencyLimit:
             self._num_running[caller] -= 1
             if not self._num_running[caller]:
                 del self._num_running[caller]
-
-    @property
-    def num_callers(self) -> int:
-        """Callers with a request in progress."""
-        return len(self._num_running)

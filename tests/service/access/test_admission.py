@@ -87,12 +87,12 @@ def test_as_many_requests_at_once_as_a_caller_may_have(model: Path, photo: bytes
     app = create_app(settings)
     access: AccessControl = app.state.access
     with serving(app) as address, hanging(address):
-        wait_for(lambda: access.photos.concurrency.num_callers == 1)
+        wait_for(lambda: len(access.photos.concurrency._num_running) == 1)
         problem = httpx.post(f"{address}/synthesize", content=photo, headers=JPEG, timeout=30)
         check_problem(problem, 429, "too_many_requests")
         assert problem.headers["retry-after"] == "1"
         assert httpx.get(f"{address}/readyz").status_code == 200
-    assert access.photos.concurrency.num_callers == 0
+    assert not access.photos.concurrency._num_running
 
 
 @contextmanager

@@ -91,7 +91,7 @@ def test_uploads_of_a_caller_are_refused_before_their_body(client: TestClient) -
             running.enter_context(own.enter("testclient"))
         check_problem(client.post("/verify", content=b"-", headers=JPEG), 429, "too_many_requests")
     check_problem(client.post("/verify", content=b"-", headers=JPEG), 415, "not_an_image")
-    assert own.num_callers == 0
+    assert not own._num_running
 
 
 @pytest.mark.slow
