@@ -11,6 +11,7 @@ from typing import Annotated, Final, TypeVar
 import msgspec
 
 from service.errors import ModelContractUnknown
+from service.vision.chunks import read_leb128
 
 T = TypeVar("T")
 
@@ -96,23 +97,12 @@ def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
     """The fields of a message, each with its number and bytes, which are none if it is a number."""
     position = 0
     while position < len(message):
-        tag, position = _read_varint(message, position)
+        tag, position = read_leb128(message, position)
         if tag & 7 == 0:
-            length, (_, position) = 0, _read_varint(message, position)
+            length, (_, position) = 0, read_leb128(message, position)
         elif tag & 7 == 2:
-            length, position = _read_varint(message, position)
+            length, position = read_leb128(message, position)
         else:
             length = _LENGTHS[tag & 7]
         yield tag >> 3, message[position : position + length]
         position += length
-
-
-def _read_varint(message: memoryview, position: int) -> tuple[int, int]:
-    """The number at a position, and the position after it."""
-    value = 0
-    for shift in range(0, 70, 7):
-        byte = message[position + shift // 7]
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value, position + shift // 7 + 1
-    raise ValueError("a number of more than 64 bits")

@@ -9,14 +9,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from service.vision.chunks import read_leb128
+
 _SEQUENCE_HEADER, _FRAME_HEADER, _TILE_GROUP, _FRAME = 1, 3, 4, 6
 _MAX_OBUS: Final = 10_000
 _CHOSEN_BY_FRAME: Final = 2
 _KEY_FRAME: Final = 0
-
-
-class Av1Error(ValueError):
-    """The bytes are no still picture in AV1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +48,7 @@ class _Bits:
     def read(self, number: int) -> int:
         self._left -= number
         if self._left < 0:
-            raise Av1Error("a header is cut off")
+            raise ValueError("a header is cut off")
         return self._data >> self._left & ((1 << number) - 1)
 
 
@@ -62,7 +60,7 @@ def parse_still_picture(data: bytes) -> StillPicture:
     """The picture that a sample of AV1 holds.
 
     Raises:
-        Av1Error: it is broken, or holds other than one shown key frame of the stated size.
+        ValueError: it is broken, or holds other than one shown key frame of the stated size.
     """
     sequence: _Sequence | None = None
     num_frames, kept = 0, []
@@ -72,14 +70,14 @@ def parse_still_picture(data: bytes) -> StillPicture:
             sequence = _parse_sequence(_Bits(head))
         elif kind in (_FRAME, _FRAME_HEADER):
             if sequence is None:
-                raise Av1Error("a frame stands before the sequence header")
+                raise ValueError("a frame stands before the sequence header")
             _check_frame(_Bits(head), sequence)
             num_frames += 1
         elif kind != _TILE_GROUP:
             continue
         kept.append(data[start:end])
     if sequence is None or num_frames != 1:
-        raise Av1Error(f"it has {num_frames} frames, expected 1")
+        raise ValueError(f"it has {num_frames} frames, expected 1")
     return StillPicture(sequence.width, sequence.height, b"".join(kept))
 
 
@@ -92,23 +90,13 @@ def _iterate_obus(data: bytes) -> Iterator[tuple[int, int, int, int]]:
         kind, has_extension, has_size = data[start] >> 3 & 15, data[start] & 4, data[start] & 2
         content, end = start + 1 + bool(has_extension), len(data)
         if has_size:
-            size, content = _read_leb128(data, content)
+            size, content = read_leb128(data, content)
             end = content + size
         if end > len(data):
-            raise Av1Error("it is cut off")
+            raise ValueError("it is cut off")
         yield kind, start, content, end
         start = end
-    raise Av1Error(f"it has more than {_MAX_OBUS:,} units")
-
-
-def _read_leb128(data: bytes, start: int) -> tuple[int, int]:
-    """A number of 7 bits a byte, and where it ends."""
-    value = 0
-    for index, byte in enumerate(data[start : start + 8]):
-        value |= (byte & 127) << 7 * index
-        if byte < 128:
-            return value, start + index + 1
-    raise Av1Error("a length is broken")
+    raise ValueError(f"it has more than {_MAX_OBUS:,} units")
 
 
 def _parse_sequence(bits: _Bits) -> _Sequence:
@@ -135,7 +123,7 @@ def _parse_sequence(bits: _Bits) -> _Sequence:
 
 def _skip_operating_points(bits: _Bits) -> None:
     if bits.read(1):
-        raise Av1Error("it has timing information, as videos do")
+        raise ValueError("it has timing information, as videos do")
     has_delay = bits.read(1)
     for _ in range(bits.read(5) + 1):
         bits.read(12)
@@ -146,16 +134,16 @@ def _skip_operating_points(bits: _Bits) -> None:
 
 
 def _check_frame(bits: _Bits, sequence: _Sequence) -> None:
-    """Raises Av1Error: it is no shown key frame, or may have another size than the sequence states."""
+    """Raises ValueError: it is no shown key frame, or may have another size than the sequence states."""
     if sequence.is_reduced:
         return
     is_repeated, kind, is_shown = bits.read(1), bits.read(2), bits.read(1)
     if is_repeated or kind != _KEY_FRAME or not is_shown:
-        raise Av1Error("its frame is no shown key frame")
+        raise ValueError("its frame is no shown key frame")
     bits.read(1)
     tools = sequence.screen_content_tools
     if (bits.read(1) if tools == _CHOSEN_BY_FRAME else tools) and sequence.integer_mv == _CHOSEN_BY_FRAME:
         bits.read(1)
     bits.read(sequence.frame_id_bits)
     if bits.read(1):
-        raise Av1Error("its frame has another size than its sequence")
+        raise ValueError("its frame has another size than its sequence")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from service.errors import ImageCorrupt, ImageTooLarge, UnsupportedFormat
-from service.vision.av1 import Av1Error, parse_still_picture
+from service.vision.av1 import parse_still_picture
 
 _MAX_BOXES: Final = 10_000
 _MAX_EXTENTS: Final = 1_000
@@ -88,7 +88,7 @@ def parse_avif(data: bytes) -> Avif:
     width, height = struct.unpack(">II", size)
     try:
         picture = parse_still_picture(item.data)
-    except Av1Error as error:
+    except ValueError as error:
         raise _corrupt(str(error)) from error
     if (picture.width, picture.height) != (width, height):
         raise _corrupt(f"it says {width} x {height} pixels and holds {picture.width} x {picture.height}")
