@@ -24,7 +24,7 @@ from service.inference.model_files import model_path
 from service.inference.synthesizer import read_model_info
 from service.pipeline import Face
 from service.provenance.marking import Marker
-from service.provenance.signing import ManifestSigner
+from service.provenance.signing import C2paSigner
 from service.vision.eyes import Eye, measure_quality
 from service.vision.images import FaceFormat, encode
 from tests.certificates import certify_signer
@@ -99,7 +99,7 @@ def main() -> None:
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as folder:
         chain, key, _ = certify_signer(Path(folder), "bench")
-        signer = ManifestSigner(chain, key)
+        signer = C2paSigner(chain, key)
     model = read_model_info(model_path("synthesizer"))
     signing = Marker(model, signer=signer)
     print("\n".join(measure_costs(Marker(model), signing, given.rounds)))

@@ -74,7 +74,7 @@ def authenticate(request: Request) -> ApiKey | None:
     sent = bearer.strip() if scheme.lower() == "bearer" else None
     found = access.keys.ring().check(sent, request.headers.get("x-api-key"))
     if found is not None:
-        request.state.key = found.label  # for the request log
+        request.state.key = found.log_name  # for the request log
     return found
 
 

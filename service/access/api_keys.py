@@ -31,7 +31,7 @@ class ApiKey:
     name: str = ""
 
     @property
-    def label(self) -> str:
+    def log_name(self) -> str:
         """Its name in the log; without a name, the start of its hash."""
         return self.name or self.hash[:8]
 

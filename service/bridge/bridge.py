@@ -37,7 +37,7 @@ from service.settings import BridgeSettings
 from service.system.operator_files import read_secret
 
 if TYPE_CHECKING:
-    from service.bridge.intake import PictureServer
+    from service.bridge.intake import PictureIntake
 
 _MAX_HELD_BYTES: Final = 100_000_000
 _STOP_S: Final = 8.0
@@ -264,10 +264,10 @@ def _open_source(settings: BridgeSettings, verify: ssl.SSLContext | bool) -> Sou
     return Pictures(topics, settings.cameras)
 
 
-def _open_intake(settings: BridgeSettings, bridge: Bridge) -> "PictureServer":
-    from service.bridge.intake import PictureServer  # its web server takes 30 MB
+def _open_intake(settings: BridgeSettings, bridge: Bridge) -> "PictureIntake":
+    from service.bridge.intake import PictureIntake  # its web server takes 30 MB
 
-    return PictureServer(settings, bridge.accept_picture, bridge.refuse_if_full)
+    return PictureIntake(settings, bridge.accept_picture, bridge.refuse_if_full)
 
 
 def _explain(event: CameraEvent, error: Exception | None) -> Eye2FaceError:

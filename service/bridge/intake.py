@@ -37,7 +37,7 @@ _STOP_S: Final = 3
 _log = logging.getLogger(__name__)
 
 
-class PictureServer:
+class PictureIntake:
     """Serves that route in a thread of its own; `accept` is called by others."""
 
     def __init__(

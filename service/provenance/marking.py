@@ -25,7 +25,7 @@ import numpy as np
 from service import __version__
 from service.inference.synthesizer import ModelInfo
 from service.pipeline import Face
-from service.provenance.signing import DIGITAL_SOURCE_TYPE, ManifestSigner, describe_face, open_signer
+from service.provenance.signing import DIGITAL_SOURCE_TYPE, C2paSigner, describe_face, open_signer
 from service.provenance.watermark import NUM_PATTERNS, add_watermark, pattern_signs
 from service.settings import Settings
 from service.system.operator_files import read_secret
@@ -54,7 +54,7 @@ class Marker:
         producer: str = SYSTEM,
         secret: bytes = PUBLIC_SECRET,
         has_watermark: bool = True,
-        signer: ManifestSigner | None = None,
+        signer: C2paSigner | None = None,
     ) -> None:
         """`producer` answers for the faces; `secret` decides their watermark."""
         self._model = model

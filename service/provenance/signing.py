@@ -39,7 +39,7 @@ def _library() -> ModuleType:
     return import_module("c2pa")
 
 
-class ManifestReader:
+class C2paReader:
     """Reads manifests; may be shared by threads."""
 
     def __init__(self, trust_file: Path | None = None) -> None:
@@ -78,7 +78,7 @@ class ManifestReader:
         return self._context
 
 
-class ManifestSigner:
+class C2paSigner:
     """Signs faces with one certificate; may be shared by threads."""
 
     def __init__(self, certificates: Path, key: Path) -> None:
@@ -128,7 +128,7 @@ class ManifestSigner:
         )
 
 
-def open_signer(settings: Settings) -> ManifestSigner | None:
+def open_signer(settings: Settings) -> C2paSigner | None:
     """The signer that the settings ask for; None if they name no certificate or marking is off.
 
     Raises:
@@ -136,7 +136,7 @@ def open_signer(settings: Settings) -> ManifestSigner | None:
     """
     if settings.c2pa_cert_file is None or settings.c2pa_key_file is None or settings.marking == "off":
         return None
-    return ManifestSigner(settings.c2pa_cert_file, settings.c2pa_key_file)
+    return C2paSigner(settings.c2pa_cert_file, settings.c2pa_key_file)
 
 
 def describe_face(system: str, version: str, when: str) -> dict[str, Any]:

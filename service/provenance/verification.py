@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, Self
 
 from service.provenance.marking import PUBLIC_SECRET, open_secret
-from service.provenance.signing import ManifestReader, SignatureState
+from service.provenance.signing import C2paReader, SignatureState
 from service.provenance.watermark import THRESHOLD, WatermarkDetector
 from service.settings import Settings
 from service.vision.images import Image
@@ -80,8 +80,8 @@ class Verification:
 class Verifier:
     """Looks for the marks of one deployment; may be shared by threads."""
 
-    def __init__(self, secret: bytes = PUBLIC_SECRET, manifests: ManifestReader | None = None) -> None:
-        self._manifests = manifests or ManifestReader()
+    def __init__(self, secret: bytes = PUBLIC_SECRET, manifests: C2paReader | None = None) -> None:
+        self._manifests = manifests or C2paReader()
         self._detector = WatermarkDetector(secret)
         self._when_found: Confidence = "weak" if secret == PUBLIC_SECRET else "strong"
 
@@ -92,7 +92,7 @@ class Verifier:
         Raises:
             ConfigurationError: a file of them cannot be used.
         """
-        return cls(open_secret(settings), ManifestReader(settings.c2pa_trust_file))
+        return cls(open_secret(settings), C2paReader(settings.c2pa_trust_file))
 
     def verify(self, file: bytes, picture: Image) -> Verification:
         """The verdict on a file and the picture that was decoded from it, perhaps made smaller."""

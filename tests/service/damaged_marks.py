@@ -29,7 +29,7 @@ from service.errors import Eye2FaceError
 from service.observability.stage_timer import StageTimer
 from service.pipeline import SHRINK
 from service.provenance.marking import PUBLIC_SECRET, Marker
-from service.provenance.signing import ManifestReader, ManifestSigner
+from service.provenance.signing import C2paReader, C2paSigner
 from service.provenance.verification import Verifier
 from service.settings import Settings
 from tests.certificates import certify_signer
@@ -43,7 +43,7 @@ _BOX: Final = b"jumb"
 def sign_files(folder: Path) -> tuple[dict[str, bytes], Path]:
     """A signed face of each format and a marked AVIF, by format; and the root of the signatures."""
     chain, key, root = certify_signer(folder, "ours")
-    marker = Marker(MODEL, signer=ManifestSigner(chain, key))
+    marker = Marker(MODEL, signer=C2paSigner(chain, key))
     files = {format: marker.encode(a_face(astronaut_face()), format) for format in FORMATS}
     avif, xmp = io.BytesIO(), xmp_of(files["png"], "png").encode()
     PIL.Image.fromarray(pixels_of(files["png"])).save(avif, "avif", xmp=xmp)
@@ -96,7 +96,7 @@ def count_verdicts(num: int, folder: Path) -> dict[str, Any]:
         server.setblocking(False)
         files, root = sign_files(folder)
         files["remote"] = name_a_manifest(f"http://127.0.0.1:{server.getsockname()[1]}/manifest")
-        verifier = Verifier(PUBLIC_SECRET, ManifestReader(root))
+        verifier = Verifier(PUBLIC_SECRET, C2paReader(root))
         for about, file in [*files.items(), *damage_marks(files, num)]:
             begin = time.process_time()
             verdicts[judge(file, reader, verifier)] += 1

@@ -15,7 +15,7 @@ import pytest
 
 import service.bridge.intake
 from service.bridge.bridge import Bridge
-from service.bridge.intake import PictureServer
+from service.bridge.intake import PictureIntake
 from service.bridge.sources import MAX_PHOTO_BYTES
 from service.settings import BridgeSettings, ConfigurationError
 from tests.attacks.target import read_all
@@ -205,7 +205,7 @@ def test_a_bridge_that_stops_answers_uploads_that_are_open(
     monkeypatch.setattr(service.bridge.intake, "_STOP_S", 0)
     reached = threading.Event()
     settings = BridgeSettings(source="pictures", http_port=port)
-    server = PictureServer(settings, lambda _: None, reached.set)
+    server = PictureIntake(settings, lambda _: None, reached.set)
     server.open()
     head = b"POST /cameras/yard/pictures HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\n"
     with socket.create_connection(("127.0.0.1", port), timeout=20) as client:

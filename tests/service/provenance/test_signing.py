@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 from service.errors import SigningFailed
 from service.http.app import create_app
 from service.provenance.marking import Marker
-from service.provenance.signing import DIGITAL_SOURCE_TYPE, ManifestReader, ManifestSigner, describe_face
+from service.provenance.signing import DIGITAL_SOURCE_TYPE, C2paReader, C2paSigner, describe_face
 from service.provenance.verification import Verdict, Verifier
 from service.settings import ConfigurationError, Settings
 from service.vision.images import FaceFormat, encode
@@ -45,12 +45,12 @@ def theirs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
 
 def sign(certificate: tuple[Path, Path, Path], format: FaceFormat = "png", secret: bytes = SECRET) -> bytes:
     chain, key, _ = certificate
-    marker = Marker(MODEL, secret=secret, signer=ManifestSigner(chain, key))
+    marker = Marker(MODEL, secret=secret, signer=C2paSigner(chain, key))
     return marker.encode(a_face(astronaut_face()), format)
 
 
 def judge(file: bytes, root: Path | None, secret: bytes = SECRET) -> Verdict:
-    return Verifier(secret, ManifestReader(root)).verify(file, pixels_of(file)).verdict
+    return Verifier(secret, C2paReader(root)).verify(file, pixels_of(file)).verdict
 
 
 def cut_manifest(file: bytes) -> bytes:
@@ -65,7 +65,7 @@ def test_a_signed_face_is_signed_here_where_its_root_is_trusted(
 ) -> None:
     file = sign(ours, format)
     assert judge(file, ours[2]) == "signed_here"
-    assert ManifestReader(theirs[2]).read(file) == ManifestReader().read(file) == "valid"
+    assert C2paReader(theirs[2]).read(file) == C2paReader().read(file) == "valid"
     assert judge(file, theirs[2]) == judge(file, None) == "bears_our_mark"
     assert DIGITAL_SOURCE_TYPE in xmp_of(file, format)
     unsigned = Marker(MODEL, secret=SECRET).encode(a_face(astronaut_face()), format)
@@ -95,7 +95,7 @@ def test_changed_pixels_are_tampered_with(ours: Any, theirs: Any) -> None:
 def test_a_manifest_on_another_picture_is_tampered_with(ours: Any) -> None:
     photo = encode(astronaut(), "png")
     forged = photo[:33] + cut_manifest(sign(ours)) + photo[33:]
-    found = Verifier(SECRET, ManifestReader(ours[2])).verify(forged, astronaut())
+    found = Verifier(SECRET, C2paReader(ours[2])).verify(forged, astronaut())
     assert (found.verdict, found.signature.confidence) == ("tampered", "weak")
 
 
@@ -109,9 +109,9 @@ def test_without_its_manifest_a_face_bears_our_mark(ours: Any) -> None:
 
 
 def test_a_photo_has_no_manifest_and_one_in_a_bmp_is_not_checked(ours: Any) -> None:
-    assert ManifestReader(ours[2]).read(encoded(astronaut())) == "none"
-    assert ManifestReader(ours[2]).read(encoded(astronaut()) + b"jumdc2pa") == "none"
-    assert ManifestReader(ours[2]).read(encoded(astronaut(), "bmp") + b"jumdc2pa") == "unchecked"
+    assert C2paReader(ours[2]).read(encoded(astronaut())) == "none"
+    assert C2paReader(ours[2]).read(encoded(astronaut()) + b"jumdc2pa") == "none"
+    assert C2paReader(ours[2]).read(encoded(astronaut(), "bmp") + b"jumdc2pa") == "unchecked"
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -122,7 +122,7 @@ def test_a_damaged_manifest_has_a_state(ours: Any, at: int, junk: bytes) -> None
         _SIGNED[format, ours] = file
         place = at % len(file)
         damaged = file[:place] + junk + file[place + len(junk) :]
-        assert ManifestReader(ours[2]).read(damaged) in ("none", "unchecked", "invalid", "trusted")
+        assert C2paReader(ours[2]).read(damaged) in ("none", "unchecked", "invalid", "trusted")
 
 
 _SIGNED: dict[Any, bytes] = {}
@@ -152,7 +152,7 @@ def test_files_that_cannot_sign_are_a_mistake_of_the_settings(
 def test_a_certificate_for_tls_cannot_sign(tmp_path: Path) -> None:
     chain, key = certify(tmp_path, "tls")
     with pytest.raises(ConfigurationError, match="cannot sign"):
-        ManifestSigner(chain, key)
+        C2paSigner(chain, key)
 
 
 def test_roots_that_are_none_are_a_mistake_of_the_settings(tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_a_certificate_and_its_key_need_each_other(tmp_path: Path) -> None:
 
 def test_a_face_that_cannot_be_signed_is_an_error_of_ours(ours: Any) -> None:
     with pytest.raises(SigningFailed, match="cannot be signed"):
-        ManifestSigner(*ours[:2]).sign(b"no picture", "png", describe_face("a", "1", "2026-01-01T00:00:00Z"))
+        C2paSigner(*ours[:2]).sign(b"no picture", "png", describe_face("a", "1", "2026-01-01T00:00:00Z"))
 
 
 def test_the_service_signs_and_says_so(ours: Any, model: Path, photo: bytes) -> None:
