@@ -42,8 +42,9 @@ _LARGE_DIVISOR: Final = 64  # a body is large from 1/64 of the limit on: 4 MB wi
 
 @dataclass(frozen=True, slots=True)
 class UploadedPhoto:
-    """One file of a form."""
+    """One file of a form, whose photos are counted from 0."""
 
+    index: int
     file_name: str
     data: bytes
 
@@ -296,7 +297,8 @@ async def _read_form(request: Request, max_bytes: int, *, max_fields: int) -> li
         reason = str(error.__cause__ or error.message).rstrip(".")
         raise InvalidForm(f"The form cannot be read: {reason}.") from error
     try:
-        return [UploadedPhoto(photo.filename or "", await photo.read()) for photo in _photos_of(form)]
+        files = enumerate(_photos_of(form))
+        return [UploadedPhoto(index, file.filename or "", await file.read()) for index, file in files]
     finally:
         await form.close()
 

@@ -117,7 +117,8 @@ def _refused(refused: RefusedEye) -> schemas.RefusedShape:
 class BatchResult:
     """One photo of a batch: its answer in JSON, or the files of each face, or its problem."""
 
-    file_name: str
+    index: int
+    file: str
     answer: schemas.SynthesisAnswer | None = None
     faces: Sequence[Sequence[bytes]] = ()
     problem: schemas.Problem | None = None
@@ -137,17 +138,7 @@ class BatchResult:
 
 def batch_json(results: Sequence[BatchResult], request_id: str) -> bytes:
     """A `BatchAnswer` as JSON."""
-    shapes = [
-        schemas.ResultShape(
-            index=index,
-            file=result.file_name,
-            status=result.status,
-            answer=result.answer,
-            problem=result.problem,
-        )
-        for index, result in enumerate(results)
-    ]
-    return schemas.BatchAnswer(results=shapes, request_id=request_id).model_dump_json().encode()
+    return schemas.BatchAnswer(results=results, request_id=request_id).model_dump_json().encode()
 
 
 def batch_zip(results: Sequence[BatchResult], request_id: str, *, format: FaceFormat) -> bytes:
@@ -158,19 +149,18 @@ def batch_zip(results: Sequence[BatchResult], request_id: str, *, format: FaceFo
     shapes: list[schemas.ZippedResult] = []
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:  # images are compressed
-        for index, result in enumerate(results):
-            names = _names(index, [*map(len, result.faces)], format)
+        for result in results:
+            names = _names(result.index, [*map(len, result.faces)], format)
             for name, file in zip(names, chain(*result.faces), strict=True):
                 archive.writestr(zipfile.ZipInfo(name, _EPOCH), file)
-            shapes.append(
-                schemas.ZippedResult(
-                    index=index,
-                    file=result.file_name,
-                    status=result.status,
-                    faces=names,
-                    problem=result.problem,
-                )
+            shape = schemas.ZippedResult(
+                index=result.index,
+                file=result.file,
+                status=result.status,
+                faces=names,
+                problem=result.problem,
             )
+            shapes.append(shape)
         document = schemas.ZippedAnswer(results=shapes, request_id=request_id).model_dump_json(indent=1)
         archive.writestr(zipfile.ZipInfo("results.json", _EPOCH), document)
     return buffer.getvalue()

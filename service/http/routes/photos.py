@@ -170,9 +170,9 @@ async def synthesize_batch(request: Request) -> Response:
     def write(upload: UploadedPhoto, synthesis: Synthesis, timer: StageTimer) -> BatchResult:
         files = face_files(synthesis, query, model, timer)
         if media_type == openapi.ZIP:
-            return BatchResult(upload.file_name, faces=files)
+            return BatchResult(upload.index, upload.file_name, faces=files)
         answer = synthesis_answer(synthesis, files, query, model, request_id, timer)
-        return BatchResult(upload.file_name, answer)
+        return BatchResult(upload.index, upload.file_name, answer)
 
     def work(upload: UploadedPhoto) -> Work[PhotoRequest, PhotoCrops, DrawnFaces, BatchResult]:
         check_photo_size(len(upload.data), settings.max_upload_bytes)
@@ -183,7 +183,7 @@ async def synthesize_batch(request: Request) -> Response:
 
     drawn = await run_each(request, work, uploads, deadline_ms, hold)
     results = [
-        BatchResult(upload.file_name, problem=problem_of(request, result))
+        BatchResult(upload.index, upload.file_name, problem=problem_of(request, result))
         if isinstance(result, BaseException)
         else result
         for upload, result in zip(uploads, drawn, strict=True)
