@@ -7,8 +7,8 @@ the reason.
 
 import asyncio
 import logging
-import threading
 import weakref
+from _thread import start_new_thread
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -70,8 +70,9 @@ class LoadedModel:
         pipeline = Pipeline(reader, synthesizer, thresholds=quality_thresholds(settings), draw=runner.draw)
         marker = Marker.open(settings, synthesizer.info)
         loaded = cls(path, as_read, synthesizer, runner, pipeline, marker)
-        # On a GPU it has a thread, which ends when the last request lets go of it; that may be anywhere.
-        weakref.finalize(loaded, threading.Thread(target=runner.close).start).atexit = False
+        # On a GPU it has a thread, which ends when the last request lets go of it. That may be anywhere, also
+        # in `threading` itself, whose own start of a thread would then wait for ever.
+        weakref.finalize(loaded, start_new_thread, runner.close, ()).atexit = False
         return loaded
 
     def __str__(self) -> str:

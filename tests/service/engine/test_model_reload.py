@@ -387,3 +387,21 @@ def test_a_half_written_file_is_left_alone_until_it_stays_as_it_is(tmp_path: Pat
             return live
 
     assert asyncio.run(asyncio.wait_for(write_slowly(), 60)).last_failure is None
+
+
+LET_GO = """
+import sys, threading
+from contextlib import nullcontext
+from service.settings import Settings
+from tests.service.engine.test_model_reload import load
+
+model = load(Settings(model=sys.argv[1], device="cpu"))
+with getattr(threading, "_shutdown_locks_lock", nullcontext()):
+    del model
+"""
+
+
+def test_a_model_may_be_let_go_while_a_thread_starts(tmp_path: Path) -> None:
+    """Whatever thread Python collects it in, which may hold a lock of `threading`."""
+    command = [sys.executable, "-c", LET_GO, str(tiny_model(tmp_path / "tiny.onnx"))]
+    subprocess.run(command, cwd=ROOT, timeout=30, check=True)
