@@ -17,15 +17,6 @@ _CHOSEN_BY_FRAME: Final = 2
 _KEY_FRAME: Final = 0
 
 
-@dataclass(frozen=True, slots=True)
-class StillPicture:
-    """Width, height, and the bytes of the sequence header and of the only frame."""
-
-    width: int
-    height: int
-    obus: bytes
-
-
 @dataclass(slots=True)
 class _Sequence:
     """What the sequence header says of the frame header's bits before the flag that overrides its size."""
@@ -56,8 +47,8 @@ _MAX_HEADER_BYTES: Final = 512
 """No sequence header is longer, nor the beginning of a frame header."""
 
 
-def parse_still_picture(data: bytes) -> StillPicture:
-    """The picture that a sample of AV1 holds.
+def parse_still_picture(data: bytes) -> tuple[int, int, bytes]:
+    """Width and height of the picture that a sample of AV1 holds, its sequence header and only frame.
 
     Raises:
         ValueError: it is broken, or holds other than one shown key frame of the stated size.
@@ -78,7 +69,7 @@ def parse_still_picture(data: bytes) -> StillPicture:
         kept.append(data[start:end])
     if sequence is None or num_frames != 1:
         raise ValueError(f"it has {num_frames} frames, expected 1")
-    return StillPicture(sequence.width, sequence.height, b"".join(kept))
+    return sequence.width, sequence.height, b"".join(kept)
 
 
 def _iterate_obus(data: bytes) -> Iterator[tuple[int, int, int, int]]:

@@ -87,20 +87,20 @@ def parse_avif(data: bytes) -> Avif:
         raise _corrupt("its size is missing")
     width, height = struct.unpack(">II", size)
     try:
-        picture = parse_still_picture(item.data)
+        *held, obus = parse_still_picture(item.data)
     except ValueError as error:
         raise _corrupt(str(error)) from error
-    if (picture.width, picture.height) != (width, height):
-        raise _corrupt(f"it says {width} x {height} pixels and holds {picture.width} x {picture.height}")
-    if len(picture.obus) > MAX_BITSTREAM_BYTES:
+    if held != [width, height]:
+        raise _corrupt(f"it says {width} x {height} pixels and holds {held[0]} x {held[1]}")
+    if len(obus) > MAX_BITSTREAM_BYTES:
         raise ImageTooLarge(
-            f"The AVIF has {len(picture.obus):,} bytes of compressed pixels, more than the "
+            f"The AVIF has {len(obus):,} bytes of compressed pixels, more than the "
             f"{MAX_BITSTREAM_BYTES:,} that are taken. Send a smaller or more compressed picture."
         )
     turns = (item.properties.get(b"irot", b"") or b"\0")[0] & 3
     mirror = item.properties.get(b"imir", b"")
     orientation = _ORIENTATIONS[turns][1 + (mirror[0] & 1) if mirror else 0]
-    return Avif(width, height, orientation, _rebuild(item, picture.obus))
+    return Avif(width, height, orientation, _rebuild(item, obus))
 
 
 def _primary_item(data: memoryview) -> _Item:

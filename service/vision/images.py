@@ -148,8 +148,7 @@ def _parse_header(data: bytes) -> Header:
         png = parse_png(data)
         return Header("png", png.width, png.height, png.orientation or 1, png.has_transparency, png)
     if is_webp(data):
-        webp = parse_webp(data)
-        return Header("webp", webp.width, webp.height, webp.orientation, webp.may_have_alpha)
+        return Header("webp", *parse_webp(data))
     if is_avif(data):
         avif = parse_avif(data)
         return Header("avif", avif.width, avif.height, avif.orientation, parsed=avif)

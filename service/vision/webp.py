@@ -1,7 +1,6 @@
 """The header of a WebP file: size, orientation and transparency. Source: WebP container specification."""
 
 import struct
-from dataclasses import dataclass
 from typing import Final
 
 from service.errors import ImageCorrupt
@@ -15,23 +14,13 @@ _ANIMATION, _EXIF, _ALPHA = 0x02, 0x08, 0x10
 """Flags of an extended header."""
 
 
-@dataclass(slots=True)
-class Webp:
-    """What the header says."""
-
-    width: int
-    height: int
-    orientation: int = 1
-    may_have_alpha: bool = False
-
-
 def is_webp(data: bytes) -> bool:
     """Whether the bytes begin like a WebP file."""
     return data[:4] == b"RIFF" and data[8:12] == b"WEBP"
 
 
-def parse_webp(data: bytes) -> Webp:
-    """The header.
+def parse_webp(data: bytes) -> tuple[int, int, int, bool]:
+    """Width, height, EXIF orientation, and whether there may be transparency.
 
     Raises:
         ImageCorrupt: it is cut off or broken.
@@ -40,13 +29,13 @@ def parse_webp(data: bytes) -> Webp:
     if kind == b"VP8X" and len(body) == 10:
         width, height = int.from_bytes(body[4:7], "little"), int.from_bytes(body[7:10], "little")
         orientation = _read_exif(data) if body[0] & _EXIF else 1
-        return Webp(1 + width, 1 + height, orientation, bool(body[0] & (_ANIMATION | _ALPHA)))
+        return 1 + width, 1 + height, orientation, bool(body[0] & (_ANIMATION | _ALPHA))
     if kind == b"VP8L" and len(body) >= 5 and body[0] == 0x2F:
         bits = int.from_bytes(body[1:5], "little")
-        return Webp(1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF), may_have_alpha=bool(bits >> 28 & 1))
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF), 1, bool(bits >> 28 & 1)
     if kind == b"VP8 " and len(body) == 10 and body[3:6] == b"\x9d\x01\x2a":
         width, height = struct.unpack_from("<HH", body, 6)
-        return Webp(width & 0x3FFF, height & 0x3FFF)
+        return width & 0x3FFF, height & 0x3FFF, 1, False
     raise ImageCorrupt(
         "The file begins like a WebP, but its header is cut off or broken. Send an undamaged file."
     )
