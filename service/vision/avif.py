@@ -7,7 +7,6 @@ layers, image sequences and metadata cost nothing. Transparency is left out. Sou
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Final
 
 from service.errors import ImageCorrupt, ImageTooLarge, UnsupportedFormat
@@ -25,25 +24,6 @@ MAX_BITSTREAM_BYTES: Final = 20_000_000
 _ORIENTATIONS: Final = {
     0: (1, 4, 2), 1: (8, 5, 7), 2: (3, 2, 4), 3: (6, 7, 5),
 }  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Avif:
-    """Width and height as stored, EXIF orientation, and a file with nothing but the picture."""
-
-    width: int
-    height: int
-    orientation: int
-    file: bytes = field(repr=False)
-
-
-@dataclass(slots=True)
-class _Item:
-    """What the file says of its primary item."""
-
-    kind: bytes
-    properties: dict[bytes, memoryview]
-    data: bytes
 
 
 class _Reader:
@@ -69,25 +49,25 @@ class _Reader:
         return self.number(1), self.number(3)
 
 
-def parse_avif(data: bytes) -> Avif:
-    """The header, and the file for the decoder.
+def parse_avif(data: bytes) -> tuple[int, int, int, bytes]:
+    """Width and height as stored, EXIF orientation, and a file for the decoder with nothing but the picture.
 
     Raises:
         ImageCorrupt: it is cut off or broken.
         ImageTooLarge: it would take more than three seconds to decode.
         UnsupportedFormat: its picture is made of tiles, layers or frames.
     """
-    item = _primary_item(memoryview(data))
-    if item.kind == b"grid":
+    kind, properties, stored = _primary_item(memoryview(data))
+    if kind == b"grid":
         raise UnsupportedFormat("The file is an AVIF of tiles, which is not read here. Convert it to JPEG.")
-    if item.kind != b"av01":
+    if kind != b"av01":
         raise _corrupt("its picture is not AV1")
-    size = item.properties.get(b"ispe", b"")[4:12]
+    size = properties.get(b"ispe", b"")[4:12]
     if len(size) < 8:
         raise _corrupt("its size is missing")
     width, height = struct.unpack(">II", size)
     try:
-        *held, obus = parse_still_picture(item.data)
+        *held, obus = parse_still_picture(stored)
     except ValueError as error:
         raise _corrupt(str(error)) from error
     if held != [width, height]:
@@ -97,24 +77,22 @@ def parse_avif(data: bytes) -> Avif:
             f"The AVIF has {len(obus):,} bytes of compressed pixels, more than the "
             f"{MAX_BITSTREAM_BYTES:,} that are taken. Send a smaller or more compressed picture."
         )
-    turns = (item.properties.get(b"irot", b"") or b"\0")[0] & 3
-    mirror = item.properties.get(b"imir", b"")
+    turns = (properties.get(b"irot", b"") or b"\0")[0] & 3
+    mirror = properties.get(b"imir", b"")
     orientation = _ORIENTATIONS[turns][1 + (mirror[0] & 1) if mirror else 0]
-    return Avif(width, height, orientation, _rebuild(item, obus))
+    return width, height, orientation, _rebuild(properties, obus)
 
 
-def _primary_item(data: memoryview) -> _Item:
+def _primary_item(data: memoryview) -> tuple[bytes, dict[bytes, memoryview], bytes]:
+    """Kind, properties and data of the item that is the picture."""
     meta = dict(_iterate_boxes(_find_box(data, b"meta")[4:]))
     missing = {b"pitm", b"iinf", b"iloc", b"iprp"} - meta.keys()
     if missing:
         raise _corrupt(f"it has no {', '.join(sorted(each.decode() for each in missing))}")
     reader = _Reader(meta[b"pitm"])
     item = reader.number(2 if reader.version_and_flags()[0] == 0 else 4)
-    return _Item(
-        _item_kind(meta[b"iinf"], item),
-        _item_properties(meta[b"iprp"], item),
-        _item_data(data, meta, item),
-    )
+    kind, properties = _item_kind(meta[b"iinf"], item), _item_properties(meta[b"iprp"], item)
+    return kind, properties, _item_data(data, meta, item)
 
 
 def _iterate_boxes(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
@@ -197,12 +175,12 @@ def _join_extents(data: memoryview, extents: list[tuple[int, int]]) -> bytes:
     return b"".join(data[start:end] for start, end in places)
 
 
-def _rebuild(item: _Item, obus: bytes) -> bytes:
-    """A file with the item alone, without orientation: its size, decoder configuration and color."""
-    names = [name for name in (b"ispe", b"av1C", b"colr") if name in item.properties]
-    if item.properties.get(b"colr", b"")[:4] != b"nclx":  # an ICC profile
+def _rebuild(properties: dict[bytes, memoryview], obus: bytes) -> bytes:
+    """A file with the picture alone, without orientation: its size, decoder configuration and color."""
+    names = [name for name in (b"ispe", b"av1C", b"colr") if name in properties]
+    if properties.get(b"colr", b"")[:4] != b"nclx":  # an ICC profile
         names = [name for name in names if name != b"colr"]
-    ipco = _box(b"ipco", *(_box(name, item.properties[name]) for name in names))
+    ipco = _box(b"ipco", *(_box(name, properties[name]) for name in names))
     indices = bytes([len(names), *range(1, len(names) + 1)])
     ipma = _box(b"ipma", bytes(4), struct.pack(">IH", 1, 1), indices)
     infe = _box(b"infe", b"\2\0\0\0", struct.pack(">HH", 1, 0), b"av01\0")

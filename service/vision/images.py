@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import EmptyBody, ImageCorrupt, ImageTooLarge, ImageTooSmall, NotAnImage, OutOfMemory
-from service.vision.avif import Avif, parse_avif
+from service.vision.avif import parse_avif
 from service.vision.bmp import Bmp, decode_bmp, is_bmp, parse_bmp
 from service.vision.jpeg import Jpeg, parse_jpeg
 from service.vision.other_formats import is_avif, name_other_format, unsupported
@@ -71,8 +71,8 @@ class Header:
     height: int
     orientation: int = 1
     may_have_alpha: bool = False
-    parsed: Jpeg | Png | Avif | Bmp | None = field(default=None, compare=False, repr=False)
-    """The structure of the file, which `decode` needs."""
+    parsed: Jpeg | Png | bytes | Bmp | None = field(default=None, compare=False, repr=False)
+    """What `decode` needs: the structure of the file, or of an AVIF another file."""
 
     @property
     def upright_width(self) -> int:
@@ -150,8 +150,8 @@ def _parse_header(data: bytes) -> Header:
     if is_webp(data):
         return Header("webp", *parse_webp(data))
     if is_avif(data):
-        avif = parse_avif(data)
-        return Header("avif", avif.width, avif.height, avif.orientation, parsed=avif)
+        width, height, orientation, rebuilt = parse_avif(data)
+        return Header("avif", width, height, orientation, parsed=rebuilt)
     if is_bmp(data):
         bmp = parse_bmp(data)
         return Header("bmp", bmp.width, bmp.height, parsed=bmp)
@@ -197,12 +197,12 @@ def decode(data: bytes, header: Header, *, reduce: Reduce = 1) -> Image:
     return _upright(pixels, header.orientation)
 
 
-def _decode_stored(data: bytes, parsed: Jpeg | Png | Avif | None, flags: int) -> NDArray[Any] | None:
+def _decode_stored(data: bytes, parsed: Jpeg | Png | bytes | None, flags: int) -> NDArray[Any] | None:
     """The picture as it is stored, None if OpenCV cannot read it or a scan of a JPEG is cut short."""
     if parsed is None:
         return _imdecode(repair(data), flags)
-    if isinstance(parsed, Avif):
-        return _imdecode(parsed.file, flags)
+    if isinstance(parsed, bytes):
+        return _imdecode(parsed, flags)
     if isinstance(parsed, Png):
         stored = _imdecode(rebuild(data, parsed), flags)
         if stored is not None and parsed.transparent_gray is not None:
