@@ -8,7 +8,7 @@ import hashlib
 import hmac
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -41,52 +41,40 @@ class ApiKey:
         return f"{self.hash} {self.name}".rstrip()
 
 
-@dataclass(frozen=True, slots=True)
-class KeyRing:
-    """The accepted keys; an empty ring accepts every request."""
-
-    keys: Sequence[ApiKey] = ()
-
-    def check(self, *candidates: str | None) -> ApiKey | None:
-        """The first candidate that is a key of this ring; None if the ring is empty.
-
-        Raises:
-            Unauthorized: none is.
-        """
-        if not self.keys:
-            return None
-        sent = [candidate for candidate in candidates if candidate]
-        for candidate in sent:
-            if (key := self._find(candidate)) is not None:
-                return key
-        found = "The key that was sent is not known." if sent else "No key was sent."
-        raise Unauthorized(f"{found} Send Authorization: Bearer KEY or X-API-Key: KEY.")
-
-    def _find(self, candidate: str) -> ApiKey | None:
-        digest = hash_key(candidate)
-        # All hashes are compared, each in constant time: the duration reveals nothing about the keys.
-        equal = [key for key in self.keys if hmac.compare_digest(digest, key.hash)]
-        return equal[0] if equal else None
-
-
 class KeyStore:
-    """The current keys: those of the settings, and of a file that may change while the service runs."""
+    """The accepted keys: those of the settings, and of a file that may change while the service runs."""
 
-    def __init__(self, hashes: Iterable[str], path: Path | None = None) -> None:
+    def __init__(self, hashes: Iterable[str] = (), path: Path | None = None) -> None:
         """Raises ConfigurationError: there is a path, and its file cannot be used."""
         own = tuple(map(ApiKey, hashes))
         self.is_configured = bool(own) or path is not None
         """Whether there are keys, or a file of them."""
         files = [path] if path is not None else []
-        self._ring = FollowedFiles(
-            "API keys",
-            lambda: KeyRing((*own, *(key for each in files for key in read_key_file(each)))),
-            *files,
+        self._newest = FollowedFiles(
+            "API keys", lambda: (*own, *(key for each in files for key in read_key_file(each))), *files
         )
 
-    def ring(self) -> KeyRing:
+    @property
+    def keys(self) -> tuple[ApiKey, ...]:
         """The current keys. A file that became invalid changes nothing, and is logged."""
-        return self._ring.value()
+        return self._newest.value()
+
+    def check(self, *candidates: str | None) -> ApiKey | None:
+        """The first candidate that is a key; None if there are no keys, and every request is accepted.
+
+        Raises:
+            Unauthorized: none is.
+        """
+        keys = self.keys
+        if not keys:
+            return None
+        sent = [candidate for candidate in candidates if candidate]
+        for digest in map(hash_key, sent):
+            # All hashes are compared, each in constant time: the duration reveals nothing about the keys.
+            if equal := [key for key in keys if hmac.compare_digest(digest, key.hash)]:
+                return equal[0]
+        found = "The key that was sent is not known." if sent else "No key was sent."
+        raise Unauthorized(f"{found} Send Authorization: Bearer KEY or X-API-Key: KEY.")
 
 
 def read_key_file(path: Path) -> tuple[ApiKey, ...]:

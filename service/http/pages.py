@@ -76,7 +76,7 @@ def _facts(request: Request) -> dict[str, Any]:
     """What the page's scripts need to know: `ask.js`."""
     settings, access = request.app.state.settings, request.app.state.access
     return {
-        "needs_key": bool(access.keys.ring().keys),
+        "needs_key": bool(access.keys.keys),
         "thresholds": {
             "size_px": settings.min_eye_px,
             "light": settings.min_eye_light,

@@ -13,7 +13,6 @@ from service.access import api_keys
 from service.access.api_keys import (
     MAX_FILE_BYTES,
     ApiKey,
-    KeyRing,
     KeyStore,
     append_key,
     generate_key,
@@ -24,42 +23,35 @@ from service.errors import Unauthorized
 from service.settings import ConfigurationError
 from service.system import file_changes as changes
 
-RING = KeyRing(
-    [
-        ApiKey(hashlib.sha256(key).hexdigest(), f"key {number}")
-        for number, key in enumerate((b"first", b"second", "sch\u00fcssel".encode("latin-1")))
-    ]
-)
+HASHES = [hashlib.sha256(key).hexdigest() for key in (b"first", b"second", "sch\u00fcssel".encode("latin-1"))]
+KEYS = KeyStore(HASHES)
 
 
-def test_an_empty_ring_opens_to_everybody() -> None:
-    assert KeyRing().check(None, None) is None
-    assert KeyRing().check("anything") is None
+def test_without_keys_everybody_is_let_in() -> None:
+    assert KeyStore().check(None, None) is None
+    assert KeyStore().check("anything") is None
 
 
-@pytest.mark.parametrize(
-    ("key", "name"), [("first", "key 0"), ("second", "key 1"), ("sch\u00fcssel", "key 2")]
-)
-def test_every_key_of_the_ring_opens_and_is_told_apart(key: str, name: str) -> None:
-    opened = RING.check(key)
-    assert opened is not None and opened.name == name
+@pytest.mark.parametrize(("key", "number"), [("first", 0), ("second", 1), ("sch\u00fcssel", 2)])
+def test_every_key_opens_and_is_told_apart(key: str, number: int) -> None:
+    assert KEYS.check(key) == ApiKey(HASHES[number])
 
 
 def test_one_good_key_of_several_is_enough() -> None:
-    RING.check("wrong", "second")
-    RING.check(None, "first")
+    KEYS.check("wrong", "second")
+    KEYS.check(None, "first")
 
 
-@pytest.mark.parametrize("key", ["First", "third", " ", RING.keys[0].hash])
+@pytest.mark.parametrize("key", ["First", "third", " ", HASHES[0]])
 def test_another_key_does_not_open(key: str) -> None:
     with pytest.raises(Unauthorized, match="not known"):
-        RING.check(key, None)
+        KEYS.check(key, None)
 
 
 @pytest.mark.parametrize("key", [None, ""])
 def test_no_key_is_told_apart_from_a_wrong_one(key: str | None) -> None:
     with pytest.raises(Unauthorized, match="No key was sent"):
-        RING.check(key, None)
+        KEYS.check(key, None)
 
 
 def test_a_file_holds_hashes_names_and_comments(tmp_path: Path) -> None:
@@ -99,9 +91,9 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
 def test_the_keys_of_the_settings_and_of_the_file_both_count(tmp_path: Path) -> None:
     file = tmp_path / "keys.txt"
     append_key(file, ApiKey(hash_key("second"), "two"))
-    ring = KeyStore([hash_key("first")], file).ring()
-    assert ring.check("first") == ApiKey(hash_key("first"))
-    assert ring.check("second") == ApiKey(hash_key("second"), "two")
+    store = KeyStore([hash_key("first")], file)
+    assert store.check("first") == ApiKey(hash_key("first"))
+    assert store.check("second") == ApiKey(hash_key("second"), "two")
 
 
 def test_added_lines_stand_each_on_their_own(tmp_path: Path) -> None:
@@ -138,14 +130,14 @@ def replace(file: Path, text: str) -> None:
 def wait_for(store: KeyStore, *keys: str) -> None:
     """Returns once these keys alone are valid."""
     end = time.monotonic() + 10
-    while {key.hash for key in store.ring().keys} != set(map(hash_key, keys)):
+    while {key.hash for key in store.keys} != set(map(hash_key, keys)):
         assert time.monotonic() < end
         time.sleep(0.01)
 
 
 def wait_for_check(store: KeyStore) -> None:
     """Returns when the file was checked."""
-    store.ring()
+    _ = store.keys
     for thread in threading.enumerate():
         if thread.name.endswith("(_check)"):
             thread.join(10)
@@ -183,9 +175,9 @@ def test_a_file_that_breaks_keeps_the_old_keys_says_so_once_and_recovers(
     with caplog.at_level(logging.ERROR):
         for _ in range(3):
             wait_for_check(store)
-            store.ring().check("old")
+            store.check("old")
             with pytest.raises(Unauthorized):
-                store.ring().check("rubbish")
+                store.check("rubbish")
     assert len(caplog.records) == 1
     assert "cannot reload the API keys, keeping the previous" in caplog.text
     file.rmdir() if how == "folder" else file.unlink(missing_ok=True)
@@ -202,7 +194,7 @@ def test_who_asks_for_the_keys_does_not_wait_for_the_file(
     replace(file, hash_key("new"))
     begin = time.monotonic()
     for _ in range(100):
-        store.ring().check("old")
+        store.check("old")
     assert time.monotonic() - begin < 10
     assert sum(thread.name.endswith("(_check)") for thread in threading.enumerate()) == 1
     answers.set()
@@ -215,6 +207,6 @@ def test_the_file_is_looked_at_at_most_once_a_second(tmp_path: Path) -> None:
     wait_for_check(store)
     replace(file, hash_key("new"))
     wait_for_check(store)
-    store.ring().check("old")
-    store._ring._next_check -= changes.CHECK_EVERY_S  # a second later
+    store.check("old")
+    store._newest._next_check -= changes.CHECK_EVERY_S  # a second later
     wait_for(store, "new")

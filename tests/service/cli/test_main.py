@@ -687,7 +687,7 @@ def test_a_new_key_opens_what_its_line_stands_in(tmp_path: Path, capsys: pytest.
     assert run("new-key", "gate camera", "--file", file) == 0
     said = capsys.readouterr()
     key = said.out.removesuffix("\n")
-    assert KeyStore((), file).ring().check(key) == ApiKey(hash_key(key), "gate camera")
+    assert KeyStore((), file).check(key) == ApiKey(hash_key(key), "gate camera")
     assert key not in file.read_text() + said.err
 
 
