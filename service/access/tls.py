@@ -22,23 +22,23 @@ MAX_FILE_BYTES: Final = 4 << 20
 """Of a file in PEM: several times all certificates that a system trusts."""
 
 
-class ServerCertificate:
-    """A certificate chain in PEM and its private key, reloaded when the files change."""
+def server_context(path: Path, key: Path | None = None) -> ssl.SSLContext:
+    """A server context of a certificate chain in PEM and its private key, reloaded when the files change.
 
-    def __init__(self, path: Path, key: Path | None = None) -> None:
-        """Without `key` the private key is in the same file.
+    Without `key` the private key is in the same file.
 
-        Raises:
-            ConfigurationError: a file cannot be read, or they do not hold a certificate and its key.
-        """
-        files = path, key or path
-        self._newest = FollowedFiles("TLS certificate", partial(server_context, *files), *files)
-        self.context = self._newest.value()
-        """The server's context; handshakes get the newest valid certificate."""
-        self.context.sni_callback = self._show  # also called without SNI
+    Raises:
+        ConfigurationError: a file cannot be read, or they do not hold a certificate and its key.
+    """
+    files = path, key or path
+    newest = FollowedFiles("TLS certificate", partial(_open_context, *files), *files)
 
-    def _show(self, handshake: ssl.SSLObject | ssl.SSLSocket, name: str | None, _: ssl.SSLContext) -> None:
-        handshake.context = self._newest.value()
+    def use_newest(handshake: ssl.SSLObject | ssl.SSLSocket, name: str | None, _: ssl.SSLContext) -> None:
+        handshake.context = newest.value()
+
+    context = newest.value()
+    context.sni_callback = use_newest  # also called without SNI
+    return context
 
 
 @contextmanager
@@ -57,12 +57,8 @@ def tls_handshake_timeout(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
         del loop.create_server
 
 
-def server_context(path: Path, key: Path) -> ssl.SSLContext:
-    """A server context for TLS 1.2 and 1.3, without client certificates.
-
-    Raises:
-        ConfigurationError: a file cannot be read, or they do not hold a certificate and its key.
-    """
+def _open_context(path: Path, key: Path) -> ssl.SSLContext:
+    """A server context for TLS 1.2 and 1.3, without client certificates."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     for each in (path, key):
         read_operator_file(each, MAX_FILE_BYTES)  # OpenSSL does not name a file that it cannot read

@@ -14,7 +14,7 @@ import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.access.local_requests import refuse_foreign
-from service.access.tls import ServerCertificate, tls_handshake_timeout
+from service.access.tls import server_context, tls_handshake_timeout
 from service.errors import Eye2FaceError
 from service.http.app import create_app
 from service.http.protocol import HttpProtocol
@@ -36,7 +36,7 @@ def run_server(settings: Settings) -> None:
     log_native_lines()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # damaged images are expected
     chain, key = settings.tls_cert_file, settings.tls_key_file
-    certificate = None if chain is None else ServerCertificate(chain, key)
+    context = None if chain is None else server_context(chain, key)
     app = _StartupErrors(create_app(settings))
     config = uvicorn.Config(
         app,
@@ -52,7 +52,7 @@ def run_server(settings: Settings) -> None:
         log_config=logging_config(settings.log_format, settings.log_level),
         timeout_keep_alive=75,  # longer than load balancers keep idle connections: 60 s
         timeout_graceful_shutdown=math.ceil(settings.stop_timeout_s),
-        ssl_context_factory=None if certificate is None else lambda *_: certificate.context,
+        ssl_context_factory=None if context is None else lambda *_: context,
     )
     # After a graceful shutdown uvicorn raises the signal again, which would exit with status 143.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))

@@ -16,7 +16,7 @@ import pytest
 import uvloop
 
 from service.access import tls
-from service.access.tls import ServerCertificate, client_context, tls_handshake_timeout
+from service.access.tls import client_context, server_context, tls_handshake_timeout
 from service.bridge.frigate import FrigateEvents
 from service.bridge.sources import CameraEvent
 from service.client.client import Client
@@ -129,7 +129,7 @@ def test_who_does_not_begin_to_speak_tls_is_not_waited_for(
     async def wait_for_the_end() -> float:
         loop = asyncio.get_running_loop()
         before = loop.create_server
-        context = ServerCertificate(*pairs["first"]).context
+        context = server_context(*pairs["first"])
         with tls_handshake_timeout(loop):
             server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0, ssl=context)
             plain = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
@@ -150,7 +150,7 @@ def test_the_key_may_be_in_the_file_of_the_certificate(
 ) -> None:
     both = tmp_path / "both.pem"
     both.write_bytes(pairs["first"][0].read_bytes() + pairs["first"][1].read_bytes())
-    assert ServerCertificate(both).context.minimum_version == ssl.TLSVersion.TLSv1_2
+    assert server_context(both).minimum_version == ssl.TLSVersion.TLSv1_2
 
 
 def test_files_that_are_no_certificate_are_refused_with_the_reason(
@@ -177,7 +177,7 @@ def test_files_that_are_no_certificate_are_refused_with_the_reason(
         encrypted: "is encrypted",
     }.items():
         with pytest.raises(ConfigurationError, match=told):
-            ServerCertificate(*files)
+            server_context(*files)
     for path, told in {tmp_path / "none": "cannot be read", rubbish: "holds no certificates"}.items():
         with pytest.raises(ConfigurationError, match=told):
             client_context(path)
