@@ -158,15 +158,7 @@ class Bridge:
         Raises:
             BridgeFull: too many events wait.
         """
-        pending = PendingEvent(replace(event, event_id=event.id), NO_TAG)
-        if self._deduplicator.accept(pending) is not None:
-            return
-        self._reserve(pending)
-        if self._database.is_lasting:
-            self._database.execute(
-                "INSERT OR IGNORE INTO pictures VALUES (?, ?, ?)", event.key, event.camera, event.photo
-            )
-        self._queue.put(pending)
+        self._enqueue(PendingEvent(replace(event, event_id=event.id), NO_TAG))
 
     def _accept(self, message: MQTTMessage, tag: DeliveryTag) -> DeliveryTag | None:
         """The tag to acknowledge now; None if the message stays open until its event is done."""
@@ -175,12 +167,16 @@ class Bridge:
         if message.retain or not message.payload:  # an old event, or the removal of a retained one
             return tag
         event = self._source.read(message.topic, bytes(message.payload))
-        if event is None:
-            return tag
-        pending = PendingEvent(event, tag)
-        acknowledged = self._deduplicator.accept(pending)
+        return tag if event is None else self._enqueue(PendingEvent(event, tag))
+
+    def _enqueue(self, pending: PendingEvent) -> DeliveryTag | None:
+        """The tag to acknowledge now, of an event that is known; None of one that is queued."""
+        event, acknowledged = pending.event, self._deduplicator.accept(pending)
         if acknowledged is None:
             self._reserve(pending)
+            if pending.tag is NO_TAG and self._database.is_lasting:  # nobody sends it again
+                picture = event.key, event.camera, event.photo
+                self._database.execute("INSERT OR IGNORE INTO pictures VALUES (?, ?, ?)", *picture)
             self._queue.put(pending)
         return acknowledged
 
