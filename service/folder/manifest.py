@@ -7,9 +7,9 @@ several runs over one photo the last rows count.
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import IO, Annotated, Final
@@ -125,7 +125,7 @@ class Manifest:
             if is_incomplete and line[: len(_ROW_START)] == _ROW_START[: len(line)]:
                 break
             try:
-                row = msgspec.convert(json.loads(line), Row)
+                row = _with_names(msgspec.convert(json.loads(line), Row), _from_utf8)
                 if rows and (row.input, row.num_rows) != (rows[0].input, rows[0].num_rows):
                     raise ValueError(f"expected one of {rows[0].num_rows} rows of {rows[0].input}")
             except (ValueError, RecursionError) as error:
@@ -148,7 +148,24 @@ class Manifest:
 
 def render_row(row: Row) -> str:
     """The row as a line of JSON."""
-    return json.dumps(msgspec.to_builtins(row))
+    return json.dumps(msgspec.to_builtins(_with_names(row, _to_utf8)))
+
+
+def _with_names(row: Row, change: Callable[[str], str]) -> Row:
+    """The row with its files' names changed."""
+    guesses = [replace(each, output=change(each.output)) for each in row.guesses]
+    output = row.output and change(row.output)
+    return msgspec.structs.replace(row, input=change(row.input), output=output, guesses=guesses)
+
+
+def _to_utf8(name: str) -> str:
+    """The name of a file as the manifest has it, the same in every locale."""
+    return os.fsencode(name).decode(errors="surrogateescape")
+
+
+def _from_utf8(name: str) -> str:
+    """The name of a file here. Raises ValueError: no file is called so."""
+    return os.fsdecode(name.encode(errors="surrogateescape"))
 
 
 @contextmanager
@@ -189,7 +206,8 @@ def write_parquet(rows: list[Row], path: Path) -> None:
     columns |= {"quality": struct(Quality), "output": text, "certainty": number}
     columns |= {"guesses": pyarrow.list_(struct(GuessFile)), "spread": number, "error": struct(RowError)}
     # A file's name may hold bytes that are no UTF-8, which Parquet's strings may not.
-    text = json.dumps([msgspec.to_builtins(row) for row in rows], ensure_ascii=False)
+    named = [msgspec.to_builtins(_with_names(row, _to_utf8)) for row in rows]
+    text = json.dumps(named, ensure_ascii=False)
     try:
         readable = json.loads(text.encode(errors="surrogateescape").decode(errors="replace"))
         table = pyarrow.Table.from_pylist(readable, pyarrow.schema(columns))

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,8 @@ FOREIGN: list[dict[str, Any]] = [
     {"output": "a.png"}, {"eye": {"x": 1}}, {"eye": []}, {"quality": "good"}, {"error": {}},
     {"error": {"code": 1, "detail": ""}}, {"certainty": "high"}, {"guesses": ["a.face.guess-1.png"]},
     {"guesses": [{"guess": 1, "seed": 0, "output": "../a.face.guess-1.png"}]},
+    {"input": "/\ud800.jpg"}, {"output": "\ud800.face.png"},
+    {"guesses": [{"guess": 1, "seed": 0, "output": "\ud800.face.guess-1.png"}]},
 ]  # fmt: skip
 """Changes of a row that this program did not make."""
 
@@ -58,6 +62,23 @@ def test_rows_are_read_again(tmp_path: Path) -> None:
     with open_manifest(tmp_path) as manifest:
         assert manifest.rows == {"/a.jpg": rows}
         assert manifest.outputs == {"a.face.png", "a.face.guess-1.png"}
+
+
+def test_names_are_the_same_in_every_locale(tmp_path: Path) -> None:
+    name = b"\xc3\xa4\xff.face.png"
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).touch()
+    with open_manifest(tmp_path) as manifest:
+        manifest.add([msgspec.structs.replace(a_row("/\xe4.jpg", output=os.fsdecode(name)), guesses=[])])
+    script = (
+        "import os, sys; from pathlib import Path; from service.folder.manifest import open_manifest\n"
+        "with open_manifest(Path(sys.argv[1])) as manifest:\n"
+        "    assert sys.getfilesystemencoding() == 'ascii'\n"
+        "    print(manifest.done_sha256(os.fsdecode(b'/\\xc3\\xa4.jpg'), 'r'))"
+    )
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    done = subprocess.run(command, env=os.environ | ascii_only, capture_output=True, text=True, check=True)
+    assert done.stdout == "1\n"
 
 
 def test_the_latest_rows_of_a_photo_count(tmp_path: Path) -> None:
