@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 from service import __version__
 from service.inference.eye_finder import read_finder_info
 from service.inference.model_files import model_path
+from service.inference.onnx_metadata import LicenceClass
 from service.settings import Settings
 
 WEB: Final = Path(__file__).parent / "web"
@@ -31,7 +32,7 @@ _HEADERS: Final = {
 
 _LINK: Final = '<a href="docs">HTTP API</a>'
 
-_LICENSES: Final = {"research": "for research only", "open": "for any use"}
+_LICENSES: Final[dict[LicenceClass, str]] = {"research": "for research only", "open": "for any use"}
 
 _read_finder = cache(read_finder_info)
 """The shipped eye finder's; it is loaded once, too."""
@@ -96,7 +97,7 @@ def _models(request: Request) -> str:
     if request.app.state.settings.eye_finder == "learned":
         finder = _read_finder(model_path("eye_finder"))
         used.append((f"eye finder {finder.version}", finder.licence_class))
-    return " · ".join(f"{name}, {_LICENSES.get(license_, license_)}" for name, license_ in used)
+    return " · ".join(f"{name}, {_LICENSES[license_]}" for name, license_ in used)
 
 
 @documentation.get("/docs")

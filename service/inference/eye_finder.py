@@ -27,7 +27,15 @@ from service.inference.detector import (
 )
 from service.inference.haar import HaarEyeFinder
 from service.inference.model_files import model_path, read_model
-from service.inference.onnx_metadata import MetricValues, Share, Text, expect, parse_metadata, read_metadata
+from service.inference.onnx_metadata import (
+    LicenceClass,
+    MetricValues,
+    Share,
+    Text,
+    expect,
+    parse_metadata,
+    read_metadata,
+)
 from service.inference.session import Session, open_cpu_session
 from service.vision.eyes import Eye, EyeDetections, EyeFinder, eyes_from_points
 from service.vision.images import Image
@@ -72,7 +80,7 @@ class FinderInfo:
     name: Text
     version: Text
     training_data: Text
-    licence_class: Text
+    licence_class: LicenceClass
     commit: Text
     date: Text
     threshold: Share

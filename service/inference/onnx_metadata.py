@@ -6,7 +6,7 @@ Source: `ModelProto` and `StringStringEntryProto` in onnx.proto; protobuf's enco
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Final, Literal, TypeVar
 
 import msgspec
 
@@ -21,6 +21,9 @@ _EXPORT_AGAIN: Final = (
 
 Text = Annotated[str, msgspec.Meta(max_length=300, pattern=r"\A[^\x00-\x1f\x7f]*\Z")]
 """A text that answers and log lines may hold."""
+
+LicenceClass = Literal["research", "open"]
+"""Who may use a model: research only, or anybody for anything."""
 
 MetricValues = Annotated[dict[Text, float], msgspec.Meta(max_length=100)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]

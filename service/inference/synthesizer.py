@@ -16,7 +16,15 @@ from numpy.typing import NDArray
 
 from service.errors import DeviceUnavailable, InferenceFailed, ModelContractUnknown
 from service.inference.model_files import read_model
-from service.inference.onnx_metadata import MetricValues, Size, Text, expect, parse_metadata, read_metadata
+from service.inference.onnx_metadata import (
+    LicenceClass,
+    MetricValues,
+    Size,
+    Text,
+    expect,
+    parse_metadata,
+    read_metadata,
+)
 from service.inference.session import Session, first_line, has_cuda, open_cpu_session, open_cuda_session
 from service.vision.eyes import CROP_VERSION
 from service.vision.images import Image
@@ -47,7 +55,7 @@ class ModelInfo:
     recipe: Text
     objective: Text
     training_data: Text
-    licence_class: Text
+    licence_class: LicenceClass
     commit: Text
     date: Text
     metrics: MetricValues

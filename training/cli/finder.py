@@ -10,12 +10,13 @@ import typer
 from service.decoding.reader import InProcessReader
 from service.inference.eye_finder import LearnedEyeFinder
 from service.inference.haar import HaarEyeFinder
+from service.inference.onnx_metadata import LicenceClass
 from service.inference.synthesizer import Synthesizer
 from service.pipeline import Pipeline
 from service.vision.eyes import EyeFinder
 from training.cli.options import Into, Licence, show
 from training.data.files import write_atomically
-from training.data.licences import LicenceClass, check_licence_class
+from training.data.licences import check_licence_class
 from training.data.photos import find_layout, list_photos
 from training.data.prepare import MAX_PIXELS
 from training.finder import evaluate as evaluation
@@ -28,7 +29,7 @@ from training.finder.refiner_model import RefinerNet
 from training.finder.serve import DRAWN, render_codes, run_service
 from training.finder.train import FINDER, NUM_SCENES, REFINER, load_scenes, train_finder, train_refiner
 from training.loop.checkpoint import load_ema
-from training.loop.run_folder import RunOutput, read_description
+from training.loop.run_folder import RunOutput, read_description, unfinished
 
 SHIPPED, SYNTHESIZER = Path("models/eye_finder.onnx"), Path("models/synthesizer.onnx")
 
@@ -105,8 +106,8 @@ def export(  # noqa: PLR0913  every option is an argument
     examples += test_sets.negative_examples(photos, names=FITTED, num_crops_each=_num_crops(limit))
     examples += test_sets.folder_negatives(nobody, "calibration") if nobody else []
     written = exporting.export_calibrated(finder_graph, refiner_graph, out, metadata, examples)
-    size = f"{out.stat().st_size / 1e6:.2f} MB"
-    typer.echo(f"{out}: {size}, eyes count from a score of {written.threshold:.3f}")
+    about = f"{out.stat().st_size / 1e6:.2f} MB, eyes count from a score of {written.threshold:.3f}"
+    typer.echo(f"{out}: {about}{''.join(unfinished(each) for each in (run, refiner) if each)}")
 
 
 @app.command("evaluate-finder")

@@ -9,11 +9,11 @@ import typer
 
 from service.errors import Eye2FaceError
 from service.inference.eye_finder import open_eye_finder
+from service.inference.onnx_metadata import LicenceClass
 from training.cli import finder
 from training.cli.options import Into, Licence, Perceptual, show
 from training.data.face_alignment import FACE_SIZE
 from training.data.fetch import fetch_photos
-from training.data.licences import LicenceClass
 from training.data.photos import Layout, find_layout, list_photos
 from training.data.prepare import PrepareSettings
 from training.data.prepare import prepare as prepare_pairs
@@ -30,6 +30,7 @@ from training.evaluation.results import read_results
 from training.evaluation.simclr import EncoderRecipe
 from training.export import onnx as exporting
 from training.loop.previews import NUM_COLUMNS, draw_grid
+from training.loop.run_folder import unfinished
 from training.markdown import render_table
 from training.synthesizer.recipes import RECIPES
 from training.synthesizer.train import RunSettings
@@ -165,12 +166,12 @@ def export(  # noqa: PLR0913  every option is an argument
     float32: Annotated[bool, typer.Option("--float32", help="Store weights as float32.")] = False,
 ) -> None:
     """Write a run as the ONNX file that the service runs, proved equal to torch on real crops."""
-    metrics = tables.metrics_of(scores, system) if scores else None
     difference = exporting.export(
-        run, out, open_pairs(data), licence_class=licence_class, version=version, metrics=metrics,
-        half=not float32,
+        run, out, open_pairs(data), licence_class=licence_class, version=version, half=not float32,
+        metrics=tables.metrics_of(scores, system) if scores else None,
     )  # fmt: skip
-    typer.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, within {difference}/255 of PyTorch")
+    size = f"{out.stat().st_size / 1e6:.1f} MB"
+    typer.echo(f"{out}: {size}, within {difference}/255 of PyTorch{unfinished(run)}")
 
 
 @app.command()

@@ -36,11 +36,10 @@ def fetch_photos(table: Path, folder: Path) -> dict[str, str]:
             raise DataError(f"{table} names {row['file']!r}, expected a file name without a folder")
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder.with_suffix(".csv"), table.read_text(encoding="utf-8"))
-    limits = httpx.Limits(max_connections=_NUM_CONNECTIONS)
-    with (
-        httpx.Client(timeout=_TIMEOUT_S, limits=limits, follow_redirects=True) as client,
-        ThreadPoolExecutor(_NUM_CONNECTIONS) as pool,
-    ):
+    client = httpx.Client(
+        timeout=_TIMEOUT_S, limits=httpx.Limits(max_connections=_NUM_CONNECTIONS), follow_redirects=True
+    )
+    with client, ThreadPoolExecutor(_NUM_CONNECTIONS) as pool:
         reasons = pool.map(partial(_fetch, client, folder), rows)
         shown: Iterable[str | None] = tqdm(reasons, desc="fetch", total=len(rows), unit="photo")
         return {row["file"]: reason for row, reason in zip(rows, shown, strict=True) if reason is not None}

@@ -1,12 +1,9 @@
 """License classes of models: who may use what learned from photos under which licenses."""
 
 from collections.abc import Collection
-from typing import Literal
 
+from service.inference.onnx_metadata import LicenceClass
 from training.errors import DataError
-
-LicenceClass = Literal["research", "open"]
-"""For research only, or for any use."""
 
 OPEN = "open"
 """The license of photos that anybody may use for anything; every other name is treated as narrower."""

@@ -20,11 +20,12 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
+from service.inference.onnx_metadata import LicenceClass
 from service.inference.synthesizer import Synthesizer
 from service.vision.eyes import CROP_VERSION
 from service.vision.images import Image
 from training.data.files import write_atomically
-from training.data.licences import LicenceClass, check_licence_class
+from training.data.licences import check_licence_class
 from training.data.store import Pairs
 from training.errors import ExportError
 from training.export.polyphase import to_polyphase
@@ -134,9 +135,8 @@ def difference_to_torch(path: Path, model: ServedAutoencoder, eyes_BHWC: Image, 
     Of the eyes' default faces, and of a guess of each.
     """
     synthesizer = Synthesizer.load(path, device="cpu", num_threads=1, part=part)
-    guess_BE = np.random.default_rng(0).standard_normal(
-        (len(eyes_BHWC), synthesizer.info.noise_size), np.float32
-    )
+    shape = len(eyes_BHWC), synthesizer.info.noise_size
+    guess_BE = np.random.default_rng(0).standard_normal(shape, np.float32)
     differences = []
     for noise_BE in (0 * guess_BE, guess_BE):
         faces, _ = model(torch.from_numpy(np.ascontiguousarray(eyes_BHWC)), torch.from_numpy(noise_BE))

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from service.inference.detector import REFINER_INPUT_PX
 from service.inference.eye_finder import FINDER_CONTRACT_VERSION, LearnedEyeFinder
+from service.inference.onnx_metadata import LicenceClass
 from training.data.files import write_atomically
-from training.data.licences import LicenceClass
 from training.export.onnx import store_as_float16, to_onnx, write_metadata
 from training.finder.calibration import fit_logistic_regression, fit_threshold, label_detections
 from training.finder.finder_model import DISTANCE_UNIT_PX, STRIDE, EyeFinderNet

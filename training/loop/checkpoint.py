@@ -36,10 +36,9 @@ def load(folder: Path) -> State | None:
     if not path.exists():
         return None
     try:
-        state: State = torch.load(path, map_location="cpu", weights_only=True)
+        return dict(torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:  # a damaged file can fail in any way; all mean the same
         raise CheckpointError(f"{path} cannot be read ({error}): remove it to begin anew") from error
-    return state
 
 
 def load_ema(folder: Path, model: Module) -> Module:

@@ -47,8 +47,7 @@ def claim(folder: Path, description: Mapping[str, Any], **of_this_start: str) ->
                     f"{folder} holds a run with another {key}: {earlier.get(key)}, now {value}. "
                     "Choose another folder, or remove it to begin anew"
                 )
-    state = checkpoints.load(folder)
-    if state is None or state["step"] < described["recipe"]["num_steps"]:
+    if not (state := checkpoints.load(folder)) or state["step"] < described["recipe"]["num_steps"]:
         facts = {**described, **of_this_start, "commit": commit_hash()}
         write_atomically(path, json.dumps(facts, indent=1) + "\n")
 
@@ -62,12 +61,19 @@ def read_description(folder: Path) -> dict[str, Any]:
     """
     path = folder / DESCRIPTION
     try:
-        described: dict[str, Any] = dict(json.loads(path.read_text(encoding="utf-8")))
+        return dict(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise RunNotFound(f"{folder} holds no run; expected an .onnx file or the folder of a run") from None
     except (ValueError, TypeError, RecursionError) as error:
         raise RunError(f"{path} is damaged ({error}): remove the folder to begin anew") from error
-    return described
+
+
+def unfinished(folder: Path) -> str:
+    """What an export says of a run that has not ended; empty if it has, and of a file of weights."""
+    if (state := checkpoints.load(folder)) is None:
+        return ""
+    step, num_steps = state["step"], read_description(folder)["recipe"]["num_steps"]
+    return f"; {folder} is unfinished: step {step:,} of {num_steps:,}" if step < num_steps else ""
 
 
 class StatsWriter:

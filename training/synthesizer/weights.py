@@ -54,10 +54,9 @@ def describe_weights(path: Path) -> dict[str, Any]:
         return read_description(path)
     try:
         with safe_open(path, "pt") as file:
-            described: dict[str, Any] = json.loads(file.metadata()[RUN])
+            return dict(json.loads(file.metadata()[RUN]))
     except (OSError, SafetensorError, KeyError, TypeError) as error:
         raise RunNotFound(f"{path} holds no weights of a run: {error!r}") from error
-    return described
 
 
 def save_weights(path: Path, model: Autoencoder, run: Mapping[str, Any]) -> None:

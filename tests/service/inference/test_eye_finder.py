@@ -162,6 +162,12 @@ def test_a_finder_that_does_not_say_its_threshold_is_refused(tmp_path: Path, thr
         LearnedEyeFinder.load(path)
 
 
+def test_a_finder_of_another_license_class_is_refused(tmp_path: Path) -> None:
+    path = tiny_finder(tmp_path / "finder.onnx", [seen_right(0, 0, 9)], licence_class="apache-2.0")
+    with pytest.raises(ModelContractUnknown, match="licence_class"):
+        LearnedEyeFinder.load(path)
+
+
 def test_a_finder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFound, match="nowhere"):
         LearnedEyeFinder.load(tmp_path / "nowhere.onnx")

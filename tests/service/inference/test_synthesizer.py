@@ -63,10 +63,10 @@ def test_the_sizes_are_read_from_the_model(tmp_path: Path) -> None:
 
 def test_the_model_tells_about_itself(tmp_path: Path) -> None:
     path = fakes.tiny_model(
-        tmp_path / "tiny.onnx", licence_class="research-only", metrics='{"l2": 0.04, "ssim": 1}'
+        tmp_path / "tiny.onnx", licence_class="research", metrics='{"l2": 0.04, "ssim": 1}'
     )
     info = Synthesizer.load(path).info
-    assert (info.name, info.licence_class, info.contract_version) == ("tiny", "research-only", 2)
+    assert (info.name, info.licence_class, info.contract_version) == ("tiny", "research", 2)
     assert info.metrics == {"l2": 0.04, "ssim": 1.0}
     assert info.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -109,6 +109,8 @@ def test_a_model_of_another_part_of_the_face_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("claims", "found", "expected"),
     [
+        ({"licence_class": "Open"}, "metadata that cannot be read", "licence_class"),
+        ({"licence_class": "apache-2.0"}, "metadata that cannot be read", "licence_class"),
         ({"eye_size": "many"}, "metadata that cannot be read", "eye_size"),
         ({"metrics": "{"}, "metadata that cannot be read", "truncated"),
         ({"metrics": "3"}, "metadata that cannot be read", "metrics"),

@@ -15,6 +15,8 @@ from tests import fakes
 from tests.training.perceptual import write_archives
 from tests.training.tiny import TINY
 from training.cli import main as cli
+from training.loop import checkpoint as checkpoints
+from training.loop.run_folder import claim
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
@@ -105,6 +107,18 @@ def test_a_model_is_as_open_as_its_photos_and_the_run_it_began_with(
     model = tmp_path / "x.onnx"
     assert call(monkeypatch, "export", tmp_path, tiny_folder, model, "--licence-class", "open") == 1
     assert f"learned from photos whose license is {of_start or own}:" in capsys.readouterr().err
+
+
+def test_an_export_of_an_unfinished_run_says_so(
+    tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, model = tmp_path / "run", tmp_path / "x.onnx"
+    claim(run, {"recipe": {"num_steps": 20}})
+    checkpoints.save(run, {"step": 7})
+    model.touch()
+    monkeypatch.setattr("training.export.onnx.export", lambda *_, **__: 1)
+    assert call(monkeypatch, "export", run, tiny_folder, model, "--licence-class", "open") == 0
+    assert f"1/255 of PyTorch; {run} is unfinished: step 7 of 20\n" in capsys.readouterr().out
 
 
 def test_a_mistake_of_ours_is_no_sentence_but_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import torch
 
 from training.errors import RunConflict, RunError, RunNotFound
 from training.loop import checkpoint as checkpoints
-from training.loop.run_folder import StatsWriter, claim, read_description, read_stats
+from training.loop.run_folder import StatsWriter, claim, read_description, read_stats, unfinished
 
 RUN = {"recipe": {"num_steps": 5, "widths": (1, 2)}, "seed": 0}
 
@@ -33,6 +33,16 @@ def test_a_finished_run_keeps_its_description(tmp_path: Path, monkeypatch: pytes
     assert (tmp_path / "run.json").read_bytes() == before
     claim(tmp_path, {**RUN, "recipe": {"num_steps": 6, "widths": (1, 2)}})
     assert json.loads((tmp_path / "run.json").read_text())["commit"] == "a later one"
+
+
+@pytest.mark.parametrize(
+    ("step", "remark"), [(None, ""), (0, "; {} is unfinished: step 0 of 4,000"), (4000, "")]
+)
+def test_an_unfinished_run_is_told(step: int | None, remark: str, tmp_path: Path) -> None:
+    claim(tmp_path, {"recipe": {"num_steps": 4000}})
+    if step is not None:
+        checkpoints.save(tmp_path, {"step": step})
+    assert unfinished(tmp_path) == remark.format(tmp_path)
 
 
 def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
