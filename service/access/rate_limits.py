@@ -36,32 +36,19 @@ class RateLimit:
         """Whether there is a limit."""
         return self._per_minute > 0
 
-    def charge(self, caller: str, num_requests: int = 1) -> None:
-        """Charges requests to the caller.
+    def charge(self, caller: str, num_requests: int = 1, *, are_done: bool = False) -> None:
+        """Charges requests to the caller; done ones, whatever its rate, so that its next ones wait for them.
 
         Raises:
             RateLimited: they exceed its rate; nothing is charged then.
         """
         if not self.is_set:
             return
-        now, full_at = self._after(caller, num_requests)
-        wait_s = full_at - now - _MINUTE_S
-        if wait_s > 1e-6:  # sums are rounded
-            raise self._refusal(num_requests, wait_s)
-        self._store(caller, now, full_at)
-
-    def charge_done(self, caller: str, num_requests: int) -> None:
-        """Charges work that is done, whatever the rate: the caller's next requests wait for it."""
-        if self.is_set:
-            self._store(caller, *self._after(caller, num_requests))
-
-    def _after(self, caller: str, num_requests: int) -> tuple[float, float]:
-        """Now, and when the caller's bucket would be full after the requests."""
         now = self._clock()
-        full_at = max(now, self._full_at.get(caller, now))
-        return now, full_at + num_requests * _MINUTE_S / self._per_minute
-
-    def _store(self, caller: str, now: float, full_at: float) -> None:
+        full_at = max(now, self._full_at.get(caller, now)) + num_requests * _MINUTE_S / self._per_minute
+        wait_s = full_at - now - _MINUTE_S
+        if wait_s > 1e-6 and not are_done:  # sums are rounded
+            raise self._refusal(num_requests, wait_s)
         self._full_at[caller] = full_at
         self._full_at.move_to_end(caller)
         self._evict(now)

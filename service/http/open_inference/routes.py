@@ -31,6 +31,7 @@ from service.http.responses import face_files, synthesis_answer
 from service.http.routes.photos import (
     AdmittedRoute,
     charge,
+    count_photos,
     draw_faces,
     loaded_engine,
     run_each,
@@ -153,7 +154,7 @@ async def infer(request: Request) -> Response:
     if asked.timeout_ms is not None:
         deadline_ms = min(deadline_ms, asked.timeout_ms)
     options = synthesis_options(asked.query, engine.settings.max_people)
-    charge(request, options, len(asked.photos))
+    charge(request, len(asked.photos) * count_photos(options.guesses) - 1)
 
     def work(photo: bytes) -> Work[Any, Any, Any, dict[Output, list[bytes]]]:
         write = partial(_write, model, asked, request.state.request_id)

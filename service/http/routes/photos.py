@@ -123,7 +123,7 @@ async def synthesize(request: Request) -> Response:
     options = synthesis_options(query, engine.settings.max_people)
     if media_type != JSON and query.layout == "first":
         options = replace(options, guesses=1)  # nobody would see the others
-    charge(request, options)
+    charge(request, count_photos(options.guesses) - 1)
     photo = await read_upload(request)
     request_id: str = request.state.request_id
     model = engine.model.current  # the same for this whole request, even if another is loaded meanwhile
@@ -163,7 +163,7 @@ async def synthesize_batch(request: Request) -> Response:
         max_files=settings.max_batch_photos,
     )
     options = synthesis_options(query, settings.max_people)
-    charge(request, options, len(uploads))
+    charge(request, len(uploads) * count_photos(options.guesses) - 1)
     request_id: str = request.state.request_id
     model = engine.model.current
 
@@ -238,7 +238,9 @@ def draw_faces(
     def finish(drawn: DrawnFaces, timer: StageTimer) -> T:
         synthesis = pipeline.finish(drawn, timer)
         if options.guesses > 1 and len(synthesis.faces) > 1:
-            loop.call_soon_threadsafe(_charge_people, request, options.guesses, len(synthesis.faces))
+            # Those of people beyond the first: who is in a photo is known when it is drawn.
+            num_more = count_photos(options.guesses * len(synthesis.faces)) - count_photos(options.guesses)
+            loop.call_soon_threadsafe(partial(charge, request, num_more, are_done=True))
         return write(synthesis, timer)
 
     return Work(PhotoRequest(photo, options), pipeline.read, pipeline.draw, finish)
@@ -318,28 +320,19 @@ def cancel_on_disconnect(request: Request) -> Iterator[None]:
             watcher.cancel()
 
 
-def charge(request: Request, options: SynthesisOptions, num_photos: int = 1) -> None:
-    """Charges an admitted caller for further photos, and for guesses.
+def charge(request: Request, num_photos: int, *, are_done: bool = False) -> None:
+    """Charges a caller for photos beyond the one that it was admitted for.
 
     Raises:
-        RateLimited: they exceed its rate.
+        RateLimited: they exceed its rate, and are not done yet.
     """
-    num_charged = num_photos * _count_photos(options.guesses)
     access: AccessControl = request.app.state.access
     if not access.is_open:
-        access.photos.rate.charge(request.state.caller, num_charged - 1)
+        access.photos.rate.charge(request.state.caller, num_photos, are_done=are_done)
 
 
-def _charge_people(request: Request, num_guesses: int, num_people: int) -> None:
-    """Charges the guesses of people beyond the first; who is in a photo is known when it is drawn."""
-    access: AccessControl = request.app.state.access
-    if not access.is_open:
-        num_more = _count_photos(num_guesses * num_people) - _count_photos(num_guesses)
-        access.photos.rate.charge_done(request.state.caller, num_more)
-
-
-def _count_photos(num_guesses: int) -> int:
-    """The photos that count as much."""
+def count_photos(num_guesses: int) -> int:
+    """The photos that count as much as these guesses of an eye."""
     return math.ceil(num_guesses / _GUESSES_PER_PHOTO)
 
 

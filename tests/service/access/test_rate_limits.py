@@ -79,7 +79,7 @@ def test_several_photos_count_as_several_and_are_refused_together(clock: Clock) 
 def test_what_is_done_is_charged_beyond_the_rate_and_waited_for(clock: Clock) -> None:
     limit = RateLimit(10, clock=clock)
     limit.charge("a", 9)
-    limit.charge_done("a", 6)
+    limit.charge("a", 6, are_done=True)
     with pytest.raises(RateLimited) as refused:
         limit.charge("a")
     assert refused.value.retry_after_s == 36
