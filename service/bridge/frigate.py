@@ -19,7 +19,7 @@ from msgspec import Meta, Struct
 from service.bridge.sources import CAMERA, MAX_PHOTO_BYTES, CameraEvent, MessageRefused, Source
 from service.client.exchange import open_http, root_cause, send
 from service.client.loop_thread import LoopThread
-from service.client.retries import RETRY_STATUSES, AttemptOutcome, RetryPolicy, RetryState
+from service.client.retries import RETRY_STATUSES, AttemptOutcome, RetryPolicy
 from service.errors import Eye2FaceError
 from service.settings import BridgeSettings
 from service.system.operator_files import read_secret
@@ -99,18 +99,17 @@ class FrigateEvents(Source):
         Raises:
             SnapshotUnavailable: there is none, or Frigate does not answer within the deadline.
         """
-        tries = RetryState(self._retry)
         path = f"/api/events/{event.event_id}/snapshot.jpg"
         token = read_secret(self._settings.frigate_token_file)  # they expire, by default after a day
         headers = {"authorization": f"Bearer {token}"} if token else {}
         request = self._http.build_request("GET", path, params=_SNAPSHOT_QUERY, headers=headers)
-        outcome = self._loop.run(send, self._http, request, tries, max_bytes=MAX_PHOTO_BYTES)
+        outcome, num_tries = self._loop.run(send, self._http, request, self._retry, max_bytes=MAX_PHOTO_BYTES)
         photo = _photo_or_fault(outcome)
         if isinstance(photo, bytes):
             return photo
         raise SnapshotUnavailable(
             f"Frigate (EYE2FACE_BRIDGE_FRIGATE) gave no snapshot of {event.event_id}, the last of "
-            f"{max(1, tries.num_failed)} tries: {photo}."
+            f"{num_tries} tries: {photo}."
         )
 
     def close(self) -> None:

@@ -22,7 +22,7 @@ from service.bridge.outcomes import Outcome, OutcomeKind
 from service.client.exchange import open_http, root_cause, send
 from service.client.loop_thread import LoopThread
 from service.client.models import Synthesis
-from service.client.retries import RetryPolicy, RetryState, retry_after_s
+from service.client.retries import RetryPolicy, retry_after_s
 from service.engine.worker_pool import attempt
 from service.settings import BridgeSettings, ConfigurationError
 from service.system.operator_files import read_secret
@@ -132,7 +132,7 @@ class Webhook:
         """The answer of the receiver; None if there is none."""
         headers = signed_headers(id, body, self._secret, int(_now_s()))
         request = self._http.build_request("POST", self._url, content=body, headers=headers)
-        answer = self._loop.run(send, self._http, request, RetryState(_ONE_TRY), max_bytes=_MAX_ANSWER_BYTES)
+        answer, _ = self._loop.run(send, self._http, request, _ONE_TRY, max_bytes=_MAX_ANSWER_BYTES)
         if not isinstance(answer, httpx.Response):
             _log.warning("the webhook does not answer: %s", root_cause(answer))
             return None

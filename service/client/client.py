@@ -36,7 +36,7 @@ from service.client.models import (
     parse_image,
     parse_json,
 )
-from service.client.retries import ResponseRefused, RetryPolicy, RetryState
+from service.client.retries import ResponseRefused, RetryPolicy
 from service.errors import InvalidParameter
 
 P = ParamSpec("P")
@@ -165,15 +165,14 @@ class AsyncClient(AbstractAsyncContextManager["AsyncClient"]):
         return await self._send(request, self._retry)
 
     async def _send(self, request: httpx.Request, retry: RetryPolicy) -> httpx.Response:
-        tries = RetryState(retry)
-        outcome = await send(self._http, request, tries, max_bytes=MAX_RESPONSE_BYTES)
+        outcome, num_tries = await send(self._http, request, retry, max_bytes=MAX_RESPONSE_BYTES)
         if isinstance(outcome, httpx.Response):
             return outcome
-        raise self._as_error(outcome, tries) from outcome
+        raise self._as_error(outcome, num_tries) from outcome
 
-    def _as_error(self, outcome: httpx.TransportError, tries: RetryState) -> CallFailed:
+    def _as_error(self, outcome: httpx.TransportError, num_tries: int) -> CallFailed:
         if isinstance(outcome, (httpx.ReadTimeout, httpx.WriteTimeout)):
-            in_all_s = tries.retry.deadline_s
+            in_all_s = self._retry.deadline_s
             return CallTimedOut(
                 f"{self._address} did not answer in time: {min(self._timeout_s, in_all_s):g} s "
                 f"without a byte, or {in_all_s:g} s in all. Try later, or allow more time."
@@ -181,7 +180,7 @@ class AsyncClient(AbstractAsyncContextManager["AsyncClient"]):
         if isinstance(outcome, ResponseRefused):
             return UnexpectedAnswer(f"The answer of {self._address} is not read: {outcome}.")
         return Unreachable(
-            f"{self._address} cannot be reached after {tries.num_failed} tries: "
+            f"{self._address} cannot be reached after {num_tries} tries: "
             f"{root_cause(outcome)}. Is the service running there?"
         )
 

@@ -7,6 +7,7 @@ body and retries. Redirects, proxies of the environment, .netrc and cookies are 
 import asyncio
 import os
 import ssl
+import time
 from collections.abc import Mapping
 from contextlib import aclosing
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -14,7 +15,7 @@ from typing import Final
 
 import httpx
 
-from service.client.retries import AttemptOutcome, ResponseRefused, RetryState
+from service.client.retries import AttemptOutcome, ResponseRefused, RetryPolicy
 from service.errors import InvalidParameter
 
 _CONNECT_S: Final = 5.0
@@ -53,12 +54,14 @@ def open_http(
 
 
 async def send(
-    http: httpx.AsyncClient, request: httpx.Request, tries: RetryState, *, max_bytes: int
-) -> AttemptOutcome:
-    """The last response, of at most so many bytes, or the error of the last attempt."""
+    http: httpx.AsyncClient, request: httpx.Request, retry: RetryPolicy, *, max_bytes: int
+) -> tuple[AttemptOutcome, int]:
+    """The last response, of at most so many bytes, or the error of the last try; and the number of tries."""
+    end, num_tries = time.monotonic() + retry.deadline_s, 0
     while True:
         outcome: AttemptOutcome
-        left_s = max(tries.left_s, 0.001)
+        num_tries += 1
+        left_s = max(end - time.monotonic(), 0.001)
         request.headers["x-deadline-ms"] = str(int(min(left_s, _LONGEST_S) * 1000))
         try:
             async with asyncio.timeout(left_s), aclosing(await http.send(request, stream=True)) as response:
@@ -69,9 +72,9 @@ async def send(
             outcome = httpx.ReadTimeout("the deadline is over")
         except httpx.TransportError as error:
             outcome = error
-        wait_s = tries.wait_s(outcome)
+        wait_s = retry.wait_s(outcome, num_tries, end - time.monotonic())
         if wait_s is None:
-            return outcome
+            return outcome, num_tries
         await asyncio.sleep(wait_s)
 
 

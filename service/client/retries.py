@@ -3,10 +3,10 @@
 Transient failures are retried: refused or lost connections, status 429, 502 and 503, and 500 from a gateway.
 """
 
+import math
 import random
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
@@ -37,42 +37,25 @@ class RetryPolicy:
     max_backoff_s: float = 8.0
     statuses: frozenset[int] = RETRY_STATUSES
 
-    def backoff_after_s(self, num_failed: int) -> float:
-        """The wait after so many failures, partly random so that clients do not retry at the same time."""
-        longest = min(self.max_backoff_s, self.backoff_s * 2.0 ** min(num_failed - 1, 30))
-        return longest * random.uniform(0.5, 1)
-
-
-@dataclass(slots=True)
-class RetryState:
-    """Attempts and deadline of one call, which starts now."""
-
-    retry: RetryPolicy
-    num_failed: int = 0
-    started_at: float = field(default_factory=time.monotonic)
-
-    @property
-    def left_s(self) -> float:
-        """Seconds until the deadline; zero or less once it is over."""
-        return self.started_at + self.retry.deadline_s - time.monotonic()
-
-    def wait_s(self, outcome: AttemptOutcome) -> float | None:
-        """Seconds until the next attempt; None if there is none."""
-        if not self._is_transient(outcome):
+    def wait_s(self, outcome: AttemptOutcome, num_tries: int, left_s: float = math.inf) -> float | None:
+        """Seconds until the next try after so many with this outcome; None if there is none."""
+        if num_tries >= self.max_tries or not self._is_transient(outcome):
             return None
-        self.num_failed += 1
-        if self.num_failed >= self.retry.max_tries:
-            return None
-        wait = self.retry.backoff_after_s(self.num_failed)
+        wait_s = self.backoff_after_s(num_tries)
         if isinstance(outcome, httpx.Response):
-            wait += retry_after_s(outcome.headers)
-        return wait if wait < self.left_s else None
+            wait_s += retry_after_s(outcome.headers)
+        return wait_s if wait_s < left_s else None
+
+    def backoff_after_s(self, num_tries: int) -> float:
+        """The wait after so many tries, partly random so that clients do not come back at the same time."""
+        longest = min(self.max_backoff_s, self.backoff_s * 2.0 ** min(num_tries - 1, 30))
+        return longest * random.uniform(0.5, 1)
 
     def _is_transient(self, outcome: AttemptOutcome) -> bool:
         if isinstance(outcome, httpx.Response):
             # Ray's proxy answers 500 when a node dies.
             from_gateway = outcome.status_code == 500 and not is_problem(outcome)
-            return outcome.status_code in self.retry.statuses or from_gateway
+            return outcome.status_code in self.statuses or from_gateway
         # A slow service may be working on the request: a retry would double its load.
         return not isinstance(outcome, (httpx.ReadTimeout, httpx.WriteTimeout, ResponseRefused))
 

@@ -6,29 +6,29 @@ from email.utils import format_datetime
 import httpx
 import pytest
 
-from service.client.retries import RetryPolicy, RetryState, retry_after_s
+from service.client.retries import RetryPolicy, retry_after_s
 
 BUSY = httpx.Response(503)
 
 
 def test_waits_grow_twofold_up_to_their_limit_and_half_of_each_is_chance() -> None:
     for _ in range(50):
-        tries = RetryState(RetryPolicy(max_tries=7, deadline_s=1e6, backoff_s=1, max_backoff_s=8))
-        waits = [tries.wait_s(BUSY) for _ in range(6)]
+        retry = RetryPolicy(max_tries=7, backoff_s=1, max_backoff_s=8)
+        waits = [retry.wait_s(BUSY, num_tries) for num_tries in range(1, 7)]
         for wait, longest in zip(waits, (1, 2, 4, 8, 8, 8), strict=True):
             assert wait is not None
             assert longest / 2 <= wait <= longest
-        assert tries.wait_s(BUSY) is None
+        assert retry.wait_s(BUSY, 7) is None
 
 
 def test_callers_do_not_come_back_all_at_once() -> None:
-    waits = {RetryState(RetryPolicy(backoff_s=1)).wait_s(BUSY) for _ in range(20)}
+    waits = {RetryPolicy(backoff_s=1).wait_s(BUSY, 1) for _ in range(20)}
     assert len(waits) > 10
 
 
 def test_a_wait_that_leads_beyond_the_deadline_is_none() -> None:
-    assert RetryState(RetryPolicy(deadline_s=1, backoff_s=10, max_backoff_s=10)).wait_s(BUSY) is None
-    assert RetryState(RetryPolicy(deadline_s=0)).wait_s(BUSY) is None
+    assert RetryPolicy(backoff_s=10, max_backoff_s=10).wait_s(BUSY, 1, left_s=1) is None
+    assert RetryPolicy().wait_s(BUSY, 1, left_s=0) is None
 
 
 @pytest.mark.parametrize(
@@ -51,12 +51,12 @@ def test_a_wait_that_leads_beyond_the_deadline_is_none() -> None:
 def test_only_what_patience_may_mend_is_tried_again(
     outcome: httpx.Response | httpx.TransportError, again: bool
 ) -> None:
-    assert (RetryState(RetryPolicy()).wait_s(outcome) is not None) == again
+    assert (RetryPolicy().wait_s(outcome, 1) is not None) == again
 
 
 def test_retry_after_is_the_least_wait() -> None:
     asked = httpx.Response(503, headers={"Retry-After": "2"})
-    wait = RetryState(RetryPolicy(backoff_s=0.5)).wait_s(asked)
+    wait = RetryPolicy(backoff_s=0.5).wait_s(asked, 1)
     assert wait is not None
     assert 2.25 <= wait <= 2.5
 
