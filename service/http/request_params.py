@@ -67,8 +67,6 @@ class Query(BaseModel):
 class SynthesizeQuery(Query):
     """Query of `/synthesize/batch`, and most of that of `/synthesize`."""
 
-    model_config = ConfigDict(extra="forbid")
-
     eye: Literal["auto", "left", "right"] = Field(
         "auto", description="Which eye, the subject's left or right; `auto`: the one of better quality."
     )
@@ -103,13 +101,9 @@ class FaceQuery(SynthesizeQuery):
 class VerifyQuery(Query):
     """Query of `/verify`, which has no parameters."""
 
-    model_config = ConfigDict(extra="forbid")
-
 
 class EyesQuery(Query):
     """Query of `/eyes`."""
-
-    model_config = ConfigDict(extra="forbid")
 
     overlay: bool = Field(False, description="Answer a PNG of the photo with its eyes marked.")
     all: bool = Field(

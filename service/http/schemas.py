@@ -1,6 +1,6 @@
 """JSON schemas of the responses; class and field names are public, and descriptions appear in `/docs`."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -11,8 +11,9 @@ from service.vision.eyes import Side
 from service.vision.images import FaceFormat
 
 
-def _is_none(value: object) -> bool:
-    return value is None
+def _optional(description: str) -> Any:
+    """A field that is left out where it has no value."""
+    return Field(None, exclude_if=lambda value: value is None, description=description)
 
 
 class Shape(BaseModel):
@@ -89,14 +90,10 @@ class FaceShape(Shape):
     certainty: float = Field(
         description="How much of what differs between people the eye tells, 0 (nothing) to 1 (everything)."
     )
-    guesses: list[GuessShape] | None = Field(
-        None, exclude_if=_is_none, description="With `guesses` above 1: the further faces."
-    )
-    spread: float | None = Field(
-        None,
-        exclude_if=_is_none,
-        description="With `guesses` above 1: how far all of them differ, as the root mean square of each "
-        "color's standard deviation, in levels of 255.",
+    guesses: list[GuessShape] | None = _optional("With `guesses` above 1: the further faces.")
+    spread: float | None = _optional(
+        "With `guesses` above 1: how far all of them differ, as the root mean square of each "
+        "color's standard deviation, in levels of 255."
     )
 
 
@@ -175,10 +172,8 @@ class EyesAnswer(Answer):
     width: int
     height: int
     eyes: list[SeenEyeShape]
-    below_threshold: list[CandidateShape] | None = Field(
-        None,
-        exclude_if=_is_none,
-        description="With `all=true`: detections below the threshold, if the finder reports them.",
+    below_threshold: list[CandidateShape] | None = _optional(
+        "With `all=true`: detections below the threshold, if the finder reports them."
     )
     request_id: str
 
@@ -266,14 +261,10 @@ class Problem(Answer):
     detail: str = Field(description="What was found, what was expected, what to do.")
     code: str = Field(description="Stable error code.")
     request_id: str
-    num_below_threshold: int | None = Field(
-        None,
-        exclude_if=_is_none,
-        description="With `no_eye_found`: detections below the threshold, if the finder reports them.",
+    num_below_threshold: int | None = _optional(
+        "With `no_eye_found`: detections below the threshold, if the finder reports them."
     )
-    retry_after_s: int | None = Field(
-        None, exclude_if=_is_none, description="In a batch: what Retry-After would say, in seconds."
-    )
+    retry_after_s: int | None = _optional("In a batch: what Retry-After would say, in seconds.")
 
 
 class ResultShape(Shape):
