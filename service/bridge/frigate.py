@@ -19,7 +19,7 @@ from msgspec import Meta, Struct
 from service.bridge.sources import CAMERA, MAX_PHOTO_BYTES, CameraEvent, MessageRefused, Source
 from service.client.exchange import open_http, root_cause, send
 from service.client.loop_thread import LoopThread
-from service.client.retries import RETRY_STATUSES, AttemptOutcome, RetryPolicy
+from service.client.retries import RETRY_STATUSES, RetryPolicy, TryOutcome
 from service.errors import Eye2FaceError
 from service.settings import BridgeSettings
 from service.system.operator_files import read_secret
@@ -150,7 +150,7 @@ def is_selected(event: FrigateEvent, settings: BridgeSettings) -> bool:
     )
 
 
-def _photo_or_fault(response: AttemptOutcome) -> bytes | str:
+def _photo_or_fault(response: TryOutcome) -> bytes | str:
     if not isinstance(response, httpx.Response):
         return root_cause(response)
     status, media_type = response.status_code, response.headers.get("content-type", "image/*")

@@ -15,7 +15,7 @@ from typing import Final
 
 import httpx
 
-from service.client.retries import AttemptOutcome, ResponseRefused, RetryPolicy
+from service.client.retries import ResponseRefused, RetryPolicy, TryOutcome
 from service.errors import InvalidParameter
 
 _CONNECT_S: Final = 5.0
@@ -55,11 +55,11 @@ def open_http(
 
 async def send(
     http: httpx.AsyncClient, request: httpx.Request, retry: RetryPolicy, *, max_bytes: int
-) -> tuple[AttemptOutcome, int]:
+) -> tuple[TryOutcome, int]:
     """The last response, of at most so many bytes, or the error of the last try; and the number of tries."""
     end, num_tries = time.monotonic() + retry.deadline_s, 0
     while True:
-        outcome: AttemptOutcome
+        outcome: TryOutcome
         num_tries += 1
         left_s = max(end - time.monotonic(), 0.001)
         request.headers["x-deadline-ms"] = str(int(min(left_s, _LONGEST_S) * 1000))

@@ -13,7 +13,7 @@ from typing import Final
 
 import httpx
 
-AttemptOutcome = httpx.Response | httpx.TransportError
+TryOutcome = httpx.Response | httpx.TransportError
 
 RETRY_STATUSES: Final = frozenset({429, 502, 503})
 """Status codes to retry; a proxy answers 502 while the service behind it restarts."""
@@ -37,7 +37,7 @@ class RetryPolicy:
     max_backoff_s: float = 8.0
     statuses: frozenset[int] = RETRY_STATUSES
 
-    def wait_s(self, outcome: AttemptOutcome, num_tries: int, left_s: float = math.inf) -> float | None:
+    def wait_s(self, outcome: TryOutcome, num_tries: int, left_s: float = math.inf) -> float | None:
         """Seconds until the next try after so many with this outcome; None if there is none."""
         if num_tries >= self.max_tries or not self._is_transient(outcome):
             return None
@@ -51,7 +51,7 @@ class RetryPolicy:
         longest = min(self.max_backoff_s, self.backoff_s * 2.0 ** min(num_tries - 1, 30))
         return longest * random.uniform(0.5, 1)
 
-    def _is_transient(self, outcome: AttemptOutcome) -> bool:
+    def _is_transient(self, outcome: TryOutcome) -> bool:
         if isinstance(outcome, httpx.Response):
             # Ray's proxy answers 500 when a node dies.
             from_gateway = outcome.status_code == 500 and not is_problem(outcome)
