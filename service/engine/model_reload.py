@@ -26,7 +26,7 @@ from service.inference.synthesizer import Synthesizer
 from service.pipeline import Pipeline, quality_thresholds
 from service.provenance.marking import Marker
 from service.settings import Settings
-from service.system.file_changes import file_signature
+from service.system.file_changes import file_stamp
 from service.system.signals import on_sighup
 
 _log = logging.getLogger(__name__)
@@ -34,10 +34,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
 class LoadedModel:
-    """A model that passed its self-test, its device runner, pipeline and marker, and its file's signature."""
+    """A model that passed its self-test, its device runner, pipeline and marker, and its file's stamp."""
 
     path: Path
-    signature: object
+    file_stamp: object
     synthesizer: Synthesizer
     runner: DeviceRunner
     pipeline: Pipeline
@@ -58,7 +58,7 @@ class LoadedModel:
             ModelError: it cannot be used, or fails its self-test.
         """
         path = model_path(settings.model, settings.models_dir)
-        as_read = file_signature(path)  # before reading: what is written meanwhile counts as a change
+        as_read = file_stamp(path)  # before reading: what is written meanwhile counts as a change
         content = read_model(path)
         if is_candidate:
             check_candidate(path, content)
@@ -119,15 +119,15 @@ class ReloadableModel:
 
     async def follow(self, locate: Callable[[], Path], every_s: float) -> None:
         """Reloads, without end, when the model's file has changed and then stayed as it is for `every_s`."""
-        tried = self.current.signature
+        tried = self.current.file_stamp
         before = tried
         while True:
             await asyncio.sleep(every_s)
             try:
-                now = file_signature(locate())
+                now = file_stamp(locate())
             except Eye2FaceError:  # it is gone, or not there yet
                 continue
-            if now == before and now not in (tried, self.current.signature):
+            if now == before and now not in (tried, self.current.file_stamp):
                 tried = now
                 await self.reload()
             before = now
@@ -142,7 +142,7 @@ async def watch_for_reloads(live: ReloadableModel, settings: Settings) -> AsyncI
         locate = lambda: model_path(settings.model, settings.models_dir)  # noqa: E731
         tasks.append(asyncio.create_task(live.follow(locate, settings.model_watch_s)))
     remove_handler = on_sighup(wanted.set)
-    if file_signature(live.current.path) != live.current.signature:  # it changed during the start
+    if file_stamp(live.current.path) != live.current.file_stamp:  # it changed during the start
         wanted.set()
     try:
         yield

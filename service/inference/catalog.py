@@ -12,7 +12,7 @@ from service.inference.eye_finder import FinderInfo, read_finder_info
 from service.inference.model_files import list_models, read_model
 from service.inference.onnx_metadata import read_metadata
 from service.inference.synthesizer import ModelInfo, read_model_info
-from service.system.file_changes import file_signature
+from service.system.file_changes import file_stamp
 
 ModelSource = Literal["shipped", "mounted", "path"]
 
@@ -49,11 +49,11 @@ class Catalog:
         for path, is_mounted in list_models(self._mounted):
             files[path] = "mounted" if is_mounted else "shipped"
         with self._reading:
-            entries = [self._read(path, source, file_signature(path)) for path, source in files.items()]
+            entries = [self._read(path, source, file_stamp(path)) for path, source in files.items()]
         return sorted(entries, key=lambda each: (each.source, each.name))
 
 
-def _read(path: Path, source: ModelSource, signature: Hashable) -> CatalogEntry:
+def _read(path: Path, source: ModelSource, stamp: Hashable) -> CatalogEntry:
     num_bytes = 0
     try:
         num_bytes = path.stat().st_size

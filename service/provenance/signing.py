@@ -30,7 +30,7 @@ _MANIFEST: Final = b"jumdc2pa"
 
 _ALGORITHMS: Final = (b"es256", b"ed25519", b"ps256", b"es384", b"es512")
 _MAX_FILE_BYTES: Final = 1 << 20
-_SIGNATURES: Final = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "image/webp"}
+_MAGIC: Final = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "image/webp"}
 
 
 @cache
@@ -57,7 +57,7 @@ class C2paReader:
 
     def read(self, file: bytes) -> SignatureState:
         """The state of the manifest in the bytes of a picture; unchecked where it cannot be read at all."""
-        media_type = next((kind for start, kind in _SIGNATURES.items() if file.startswith(start)), None)
+        media_type = next((kind for start, kind in _MAGIC.items() if file.startswith(start)), None)
         if _MANIFEST not in file:
             return "none"
         if media_type is None or find_spec("c2pa") is None:

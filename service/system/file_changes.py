@@ -18,7 +18,7 @@ CHECK_EVERY_S: Final = 1.0
 _log = logging.getLogger(__name__)
 
 
-def file_signature(path: Path) -> Hashable:
+def file_stamp(path: Path) -> Hashable:
     """A value that changes when the file is written, replaced or removed."""
     try:
         status = path.stat()
@@ -33,7 +33,7 @@ class FollowedFiles(Generic[T]):
     def __init__(self, what: str, read: Callable[[], T], *paths: Path) -> None:
         """Raises what `read` raises, an Eye2FaceError where the files cannot be used."""
         self._what, self._read, self._paths = what, read, paths
-        self._seen = self._signatures()  # before reading: what is written meanwhile counts as a change
+        self._seen = self._stamps()  # before reading: what is written meanwhile counts as a change
         self._value = read()
         self._failure = ""
         self._next_check = 0.0
@@ -56,7 +56,7 @@ class FollowedFiles(Generic[T]):
                 self._checking.release()
 
     def _reload(self) -> None:
-        seen = self._signatures()
+        seen = self._stamps()
         if seen == self._seen:
             return
         try:
@@ -69,5 +69,5 @@ class FollowedFiles(Generic[T]):
         self._seen, self._failure = seen, ""
         _log.warning("reloaded the %s in %s", self._what, self._paths[0])
 
-    def _signatures(self) -> list[object]:
-        return [file_signature(path) for path in self._paths]
+    def _stamps(self) -> list[object]:
+        return [file_stamp(path) for path in self._paths]

@@ -31,7 +31,7 @@ from service.inference import self_test
 from service.inference.self_test import check_candidate
 from service.observability.metrics import Metrics
 from service.settings import Settings
-from service.system.file_changes import file_signature
+from service.system.file_changes import file_stamp
 from service.vision.eyes import Eye, EyeDetections
 from service.vision.images import Image
 from tests.fakes import KnownEyes, endless_model, hungry_model, spoil, tiny_model
@@ -196,7 +196,7 @@ def test_the_model_that_was_tested_is_the_one_that_is_loaded(
         tested = hashlib.sha256(place.read_bytes()).hexdigest()
         asyncio.run(engine.model.reload())
         assert engine.synthesizer.info.sha256 == tested
-        assert engine.model.current.signature != file_signature(place)  # a watched file is then tried next
+        assert engine.model.current.file_stamp != file_stamp(place)  # a watched file is then tried next
     finally:
         engine.close()
 
