@@ -116,14 +116,7 @@ def target_maps(eyes: Sequence[EyeLabel], side: int = SIDE) -> NDArray[np.float3
         maps[0] = np.maximum(maps[0], heat)
         sign = -1.0 if eye.left else 1.0
         cos, sin = math.cos(eye.roll), math.sin(eye.roll)
-        values = (
-            math.log(eye.distance / DISTANCE_UNIT_PX),
-            float(eye.left),
-            cos,
-            sin,
-            sign * cos,
-            sign * sin,
-        )
+        values = (math.log(eye.distance / DISTANCE_UNIT_PX), eye.left, cos, sin, sign * cos, sign * sin)
         maps[1][here], maps[2][here] = (x - u)[here], (y - v)[here]
         maps[3:9, here] = np.array(values, np.float32)[:, None]
         maps[9][here] = heat[here] / heat[here].sum()

@@ -167,9 +167,8 @@ def _read_person(row: Row, measured: bool) -> Person:
     points = np.array([right, left, read_point(row, "nose") or _usual_nose(right, left)], np.float32)
     distance = math.dist(right, left)
     face_px = read_number(row.get("face_w"), row["file"]) or FACE_PER_EYE_DISTANCE * distance
-    allowed = MAX_TRAINING_SPREAD_BY_KIND.get(row.get("kind", ""), MAX_TRAINING_SPREAD)
-    if measured:
-        allowed = MAX_EVALUATION_SPREAD
+    learned = MAX_TRAINING_SPREAD_BY_KIND.get(row.get("kind", ""), MAX_TRAINING_SPREAD)
+    allowed = MAX_EVALUATION_SPREAD if measured else learned
     spread = read_number(row.get("label_spread"), row["file"])
     # An empty cell: labeled once only, with nothing to compare. No such column: all labels are exact.
     agreed = "label_spread" not in row or (spread is not None and spread <= allowed)

@@ -115,8 +115,7 @@ def _as_picture(stored: object) -> Image:
         pixels = (pixels.astype(np.float64) / max(1e-9, float(pixels.max())) * 255).astype(np.uint8)
     if pixels.ndim == 2:
         pixels = np.repeat(pixels[..., None], 3, axis=2)
-    pixels = np.ascontiguousarray(pixels[..., :3])
-    return _at_most(np.asarray(pixels, dtype=np.uint8))
+    return _at_most(np.ascontiguousarray(pixels[..., :3], dtype=np.uint8))
 
 
 def _at_most(pixels: Image) -> Image:

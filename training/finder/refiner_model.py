@@ -87,11 +87,9 @@ def augment_crops(wide_BCHW: Tensor, labels_B6: Tensor, random: torch.Generator)
     grow, cos, sin = log_growth.exp(), turn.cos(), turn.sin()
     per_wide = REFINER_INPUT_PX / WIDE_PX  # part of the wide crop that a close one shows
     theta = torch.stack(
-        [
-            torch.stack([cos * grow * per_wide, -sin * grow * per_wide, right / _HALF_WIDE], 1),
-            torch.stack([sin * grow * per_wide, cos * grow * per_wide, down / _HALF_WIDE], 1),
-        ], 1,
-    )  # fmt: skip
+        [cos * grow * per_wide, -sin * grow * per_wide, right / _HALF_WIDE,
+         sin * grow * per_wide, cos * grow * per_wide, down / _HALF_WIDE], 1,
+    ).view(num, 2, 3)  # fmt: skip
     grid = F.affine_grid(theta, [num, 3, REFINER_INPUT_PX, REFINER_INPUT_PX], align_corners=False)
     close = F.grid_sample(wide_BCHW, grid, padding_mode="border", align_corners=False)
     gain, gamma = (1 + draw(0.3))[:, None, None, None], (draw(0.35)).exp()[:, None, None, None]

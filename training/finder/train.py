@@ -33,7 +33,6 @@ FINDER = Schedule(
     num_steps=12000, batch_size=12, learning_rate=2e-3, warmup_steps=300, cooldown_part=0.5, ema_decay=0.998
 )
 
-
 REFINER = Schedule(
     num_steps=9000, batch_size=256, learning_rate=2e-3, weight_decay=0.02, warmup_steps=200, cooldown_part=0.6
 )
