@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -122,20 +123,19 @@ def evaluate(  # noqa: PLR0913  every option is an argument
 ) -> None:
     """Print what the eye finder finds on pictures kept out of training, by kind, with 95 % intervals."""
     photos = load_photos(data, "dev", measured=True, limit=limit)
-    examples: list[test_sets.Example] = [
-        *test_sets.people_examples(photos),
-        *test_sets.composed_crowds(photos),
+    negatives = [
         *test_sets.negative_examples(photos, num_crops_each=_num_crops(limit)),
         *(test_sets.folder_negatives(nobody, "dev") if nobody else ()),
-        *test_sets.cat_examples(),
     ]
+    empty = [each.picture for each in negatives if each.kind.startswith(test_sets.NO_PEOPLE)]
     finders: dict[str, EyeFinder] = {"learned": LearnedEyeFinder.load(model)}
     if haar:
         finders["haar"] = HaarEyeFinder()
-    numbers = {
-        name: evaluation.summarize(evaluation.evaluate_finder(finder, examples, title=name))
-        for name, finder in finders.items()
-    }
+    numbers: dict[str, evaluation.FinderNumbers] = {}
+    for name, finder in finders.items():
+        people, crowds = test_sets.people_examples(photos), test_sets.composed_crowds(photos, empty)
+        examples = chain(people, crowds, negatives, test_sets.cat_examples())
+        numbers[name] = evaluation.summarize(evaluation.evaluate_finder(finder, examples, title=name))
     write_atomically(out, json.dumps(numbers, indent=1, ensure_ascii=False) + "\n")
     text = (
         f"{len(photos)} photos kept out of training; an eye is found within "

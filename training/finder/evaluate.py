@@ -57,12 +57,13 @@ class KindResult:
         self.false_positives.append(sum(right is False for _, right in judged))
 
     def counts(self) -> dict[str, int]:
-        """How many eyes and pictures there were, and how many of them were found and falsely found."""
+        """How many eyes and pictures there were, how many were found and falsely found; the median time."""
         return {
             "eyes": self.num_eyes,
             "found": len(self.errors),
             "pictures": len(self.false_positives),
             "false_positives": sum(self.false_positives),
+            "cpu_us": round(1000 * float(np.median(self.milliseconds))),
         }
 
 
@@ -140,12 +141,10 @@ def render_numbers(numbers: Mapping[str, FinderNumbers]) -> str:
     rows: list[list[str]] = []
     for kind, counted in sorted(first["kinds"].items(), key=lambda each: not each[1]["eyes"]):
         counts = [each["kinds"][kind] for each in finders]
-        if counted["eyes"]:
-            cells = (render_rate(each["found"], each["eyes"]) for each in counts)
-            rows.append([f"found: {kind}", f"{counted['eyes']} eyes", *cells])
-        else:
-            cells = (render_rate(each["false_positives"], each["pictures"]) for each in counts)
-            rows.append([f"false positives a picture, {kind}", f"{counted['pictures']} pictures", *cells])
+        name, total = ("found", "eyes") if counted["eyes"] else ("false_positives", "pictures")
+        cells = (render_rate(each[name], each[total]) for each in counts)
+        title = f"found: {kind}" if counted["eyes"] else f"false positives a picture, {kind}"
+        rows.append([title, f"{counted[total]} {total}", *cells])
     rows += [[name, "", *(render_rate(*each["rates"][name]) for each in finders)] for name in first["rates"]]
     rows.append(["center error, median", "", *(str(each["center_error"]) for each in finders)])
     rows.append(["CPU ms a picture, median", "", *(f"{each['cpu_ms']:.1f}" for each in finders)])

@@ -8,7 +8,7 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -17,9 +17,14 @@ from numpy.typing import NDArray
 from service.vision.images import Image
 from training.data.augmentation import Rng, degrade_photo
 from training.errors import DataError
-from training.finder.labels import LabeledPhoto
+from training.finder.labels import LabeledPhoto, Person
 from training.finder.negatives import background, draw_round_object, random_crop
 from training.finder.occlusions import OCCLUSION_PROBABILITY, Landmarks, cover_face, paint_over_eyes
+
+Matrix = NDArray[np.float64]
+
+Place = tuple[NDArray[np.float64], float, float]
+"""Where the middle between the eyes goes, the scale, and the roll in radians."""
 
 SIDE = 256
 MIN_DISTANCE_PX, MAX_DISTANCE_PX = 6.0, 260.0
@@ -61,6 +66,30 @@ def eye_labels(points: NDArray[np.floating], sure: Sequence[bool]) -> tuple[EyeL
         EyeLabel(x, y, distance, roll, left=False, sure=sure[0]),
         EyeLabel(x2, y2, distance, roll, left=True, sure=sure[1]),
     )
+
+
+@dataclass(slots=True)
+class Crowd:
+    """A picture that people are pasted into, and the labels of those of their eyes that are still seen."""
+
+    picture: Image
+    eyes: list[EyeLabel] = field(default_factory=list)
+
+    def paste(self, photo: LabeledPhoto, person: Person, place: Place, rng: Rng, occlusion: float) -> None:
+        """Pastes the person, mirrored or not, over the others; a part of the people is occluded."""
+        move = _similarity_transform(person.landmarks[:2].mean(0), *place, flip=bool(rng.random() < 0.5))
+        alpha = _cutout_mask(person.landmarks, move, self.picture.shape[:2], rng)
+        x, y, width, height = cv2.boundingRect(alpha)
+        here = slice(y, y + height), slice(x, x + width)
+        pasted = self.picture.copy()
+        if width and height:
+            _paste(pasted[here], photo.pixels, move - [[0, 0, x], [0, 0, y]], rng)
+        new = _label(pasted, photo, move, rng, occlusion)
+        shown = alpha[here][..., None].astype(np.int16)
+        below = self.picture[here]
+        self.picture[here] = below + (pasted[here].astype(np.int16) - below) * shown // 255
+        masked = [_masked(eye, alpha, inside=False) for eye in self.eyes]
+        self.eyes = [eye for eye in masked + [_masked(eye, alpha, inside=True) for eye in new] if eye]
 
 
 class Scenes:
@@ -107,11 +136,8 @@ class Scenes:
     def _draw_photo(self, rng: Rng, canvas: Image, mode: str) -> tuple[Image, list[EyeLabel]]:
         """One photo, transformed so that one of its people is where and as large as the mode asks."""
         whole = mode == "whole"
-        photo = (
-            self._crowded[int(rng.integers(len(self._crowded)))]
-            if whole and rng.random() < 0.7
-            else self._sample_photo(rng)
-        )
+        several = whole and rng.random() < 0.7
+        photo = self._crowded[int(rng.integers(len(self._crowded)))] if several else self._sample_photo(rng)
         person = photo.people[rng.integers(len(photo.people))]
         if whole:
             scale = SIDE / max(photo.pixels.shape[:2]) * rng.uniform(0.8, 1.6)
@@ -123,33 +149,20 @@ class Scenes:
             at = rng.uniform(0.06, 0.94, 2) * SIDE if mode == "person" else rng.uniform(0.15, 0.85, 2) * SIDE
         move = _similarity_transform(center, at, scale, _random_roll(rng), flip=bool(rng.random() < 0.5))
         picture = _paste(canvas, photo.pixels, move, rng)
-        return picture, _label(picture, photo, move, rng)
+        return picture, _label(picture, photo, move, rng, OCCLUSION_PROBABILITY)
 
     def _draw_crowd(self, rng: Rng, canvas: Image) -> tuple[Image, list[EyeLabel]]:
         """Several people cut out and pasted side by side, the nearer ones over the farther ones."""
         typical = math.exp(rng.uniform(math.log(MIN_DISTANCE_PX + 1), math.log(40)))
-        eyes: list[EyeLabel] = []
+        crowd = Crowd(canvas)
         for _ in range(int(rng.integers(2, int(6 + min(12, 200 / typical))))):
             photo = self._sample_photo(rng)
             person = photo.people[rng.integers(len(photo.people))]
             scale = typical * math.exp(rng.normal(0, 0.25)) / max(person.distance, 1.0)
             at = rng.uniform(0.04, 0.96, 2) * SIDE
             turn = _random_roll(rng) if rng.random() < 0.3 else math.radians(rng.normal(0, 8))
-            move = _similarity_transform(
-                person.landmarks[:2].mean(0), at, scale, turn, flip=bool(rng.random() < 0.5)
-            )
-            alpha = _cutout_mask(person.landmarks, move, rng)
-            eyes = [eye for eye in (_masked(eye, alpha, inside=False) for eye in eyes) if eye]
-            x, y, width, height = cv2.boundingRect(alpha)
-            here = slice(y, y + height), slice(x, x + width)
-            pasted = canvas.copy()
-            if width and height:
-                _paste(pasted[here], photo.pixels, move - [[0, 0, x], [0, 0, y]], rng)
-            new = _label(pasted, photo, move, rng)
-            shown = alpha[here][..., None].astype(np.int16)
-            canvas[here] = canvas[here] + (pasted[here].astype(np.int16) - canvas[here]) * shown // 255
-            eyes += [eye for eye in (_masked(eye, alpha, inside=True) for eye in new) if eye]
-        return canvas, eyes
+            crowd.paste(photo, person, (at, scale, turn), rng, OCCLUSION_PROBABILITY)
+        return crowd.picture, crowd.eyes
 
     def _draw_without_eyes(self, rng: Rng, canvas: Image) -> Image:
         """A photo of somebody, of whom only the body is shown, or whose eyes are painted over."""
@@ -177,14 +190,14 @@ def _random_roll(rng: Rng) -> float:
 
 def _similarity_transform(
     center: NDArray[np.floating], at: NDArray[np.floating], scale: float, turn: float, *, flip: bool
-) -> NDArray[np.float64]:
+) -> Matrix:
     """The 2 x 3 matrix that brings `center` to `at`, rotated clockwise, mirrored first if `flip`."""
     cos, sin = math.cos(turn) * scale, math.sin(turn) * scale
     matrix = np.array([[-cos if flip else cos, -sin], [-sin if flip else sin, cos]])
     return np.hstack([matrix, (np.asarray(at) - matrix @ np.asarray(center))[:, None]])
 
 
-def _paste(canvas: Image, photo: Image, move: NDArray[np.float64], rng: Rng) -> Image:
+def _paste(canvas: Image, photo: Image, move: Matrix, rng: Rng) -> Image:
     """The canvas with the transformed photo drawn in, whose border is repeated now and then."""
     scale = float(np.hypot(move[0, 0], move[1, 0]))
     if scale < 0.7:
@@ -206,7 +219,7 @@ def _paste(canvas: Image, photo: Image, move: NDArray[np.float64], rng: Rng) -> 
     return canvas
 
 
-def _label(picture: Image, photo: LabeledPhoto, move: NDArray[np.float64], rng: Rng) -> list[EyeLabel]:
+def _label(picture: Image, photo: LabeledPhoto, move: Matrix, rng: Rng, occlusion: float) -> list[EyeLabel]:
     """The labels of a transformed photo's people, some of whom are occluded on the way."""
     mirrored = bool(np.linalg.det(move[:, :2]) < 0)
     eyes = []
@@ -215,23 +228,23 @@ def _label(picture: Image, photo: LabeledPhoto, move: NDArray[np.float64], rng: 
         sure = list(person.sure)
         if mirrored:
             points, sure = points[[1, 0, 2]], sure[::-1]
-        gone = cover_face(picture, points, rng) if rng.random() < OCCLUSION_PROBABILITY else [False, False]
-        eyes += [_at_border(eye) for eye in eye_labels(points, sure) if not gone[eye.left]]
-    return [
-        eye
-        for eye in eyes
-        if -eye.distance < eye.x < SIDE + eye.distance and -eye.distance < eye.y < SIDE + eye.distance
-    ]
+        gone = cover_face(picture, points, rng) if rng.random() < occlusion else [False, False]
+        eyes += [_at_border(eye, picture) for eye in eye_labels(points, sure) if not gone[eye.left]]
+    return [eye for eye in eyes if _is_within(eye, picture, -eye.distance)]
 
 
-def _at_border(eye: EyeLabel) -> EyeLabel:
+def _at_border(eye: EyeLabel, picture: Image) -> EyeLabel:
     """The label, not sure if the eye is too small, too large, or cut by the scene's border."""
-    margin = 0.1 * eye.distance
-    inside = margin <= eye.x <= SIDE - 1 - margin and margin <= eye.y <= SIDE - 1 - margin
-    return eye if inside and MIN_DISTANCE_PX <= eye.distance <= MAX_DISTANCE_PX else replace(eye, sure=False)
+    is_learned = MIN_DISTANCE_PX <= eye.distance <= MAX_DISTANCE_PX
+    return replace(eye, sure=eye.sure and is_learned and _is_within(eye, picture, 0.1 * eye.distance))
 
 
-def _cutout_mask(points: Landmarks, move: NDArray[np.float64], rng: Rng) -> NDArray[np.uint8]:
+def _is_within(eye: EyeLabel, picture: Image, margin: float) -> bool:
+    height, width = picture.shape[:2]
+    return bool(margin <= eye.x <= width - 1 - margin and margin <= eye.y <= height - 1 - margin)
+
+
+def _cutout_mask(points: Landmarks, move: Matrix, shape: tuple[int, ...], rng: Rng) -> NDArray[np.uint8]:
     """Alpha mask of a pasted person, 255 is opaque: an ellipse of head, neck and shoulders."""
     moved = points @ move[:, :2].T + move[:, 2]
     across = moved[1] - moved[0]
@@ -239,7 +252,7 @@ def _cutout_mask(points: Landmarks, move: NDArray[np.float64], rng: Rng) -> NDAr
     center = moved[:2].mean(0) * 0.5 + moved[2] * 0.5
     axes = (round(distance * rng.uniform(1.1, 1.9)), round(distance * rng.uniform(1.7, 2.6)))
     turn = math.degrees(math.atan2(across[1], across[0]))
-    alpha = np.zeros((SIDE, SIDE), np.uint8)
+    alpha = np.zeros(shape, np.uint8)
     at = (round(float(center[0])), round(float(center[1])))
     cv2.ellipse(alpha, at, axes, turn, 0, 360, 255, -1, cv2.LINE_AA)
     return alpha

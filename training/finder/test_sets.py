@@ -1,13 +1,14 @@
 """Held-out pictures with known eyes, which eye finders are evaluated and calibrated on.
 
 Kinds: frontal (faces of 48 px or wider), masked, profile, several people as they are; tilted, dark, small,
-close-up, masked by drawing and several put together, all made from frontal ones; no people; and a cat.
+close-up, masked by drawing and crowds, all made from frontal ones; no people; and a cat.
 Everything random is seeded by the picture's number.
 """
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -17,14 +18,19 @@ from service.vision.images import Image
 from training.data.augmentation import Rng, adjust_tone
 from training.data.splits import FinderSplit
 from training.finder.labels import LabeledPhoto, Person
-from training.finder.negatives import MEASURED, from_folder, packaged, parts_without_people
+from training.finder.negatives import MEASURED, background, from_folder, packaged, parts_without_people
 from training.finder.occlusions import cover_with_mask, paint_over_eyes
-from training.finder.scenes import EyeLabel, eye_labels
+from training.finder.scenes import Crowd, EyeLabel, eye_labels
 
 FRONTAL_PX = 48
 SMALL_PX = (20, 48)
 SMALLEST_DISTANCE_PX = 10.0
 """Of several people, eyes nearer together than this are neither hits nor misses."""
+
+CROWDS = ((640, 200, (8, 12, 16, 24, 48, 96)), (1280, 200, (8, 12, 16, 24, 48, 96)), (4000, 20, (6.4, 8)))
+"""Width of the pictures, their number, and bounds of the eye distances, in pixels where the width is 640."""
+
+NUM_IN_CROWD = 10
 
 NUM_CROPS_EACH = 200
 """So many random squares of each packaged picture are negatives."""
@@ -54,7 +60,11 @@ def people_examples(photos: Sequence[LabeledPhoto]) -> Iterator[Example]:
     for number, photo in enumerate(photos):
         rng = np.random.default_rng((1, number))
         if len(photo.people) > 1 or photo.kind == "several-faces":
-            yield Example("several", photo.pixels, _large_ones(_eyes_of(photo.people)))
+            eyes = _eyes_of(photo.people)
+            large = tuple(
+                replace(eye, sure=eye.sure and eye.distance >= SMALLEST_DISTANCE_PX) for eye in eyes
+            )
+            yield Example("several", photo.pixels, large)
             continue
         (person,) = photo.people
         kind = {"other": "frontal", "face": "frontal", "dark": "frontal"}.get(photo.kind, photo.kind)
@@ -66,32 +76,36 @@ def people_examples(photos: Sequence[LabeledPhoto]) -> Iterator[Example]:
             yield from _degraded_examples(photo.pixels, person, rng)
 
 
-def composed_crowds(photos: Sequence[LabeledPhoto]) -> Iterator[Example]:
-    """Pictures of 640 x 480 px in which six frontal photos stand side by side, each photo in one of them."""
-    frontal = [photo for photo in photos if photo.kind in ("other", "face") and len(photo.people) == 1]
+def composed_crowds(photos: Sequence[LabeledPhoto], empty: Sequence[Image]) -> Iterator[Example]:
+    """Frontal people cut out and pasted onto pictures without people, the nearer over the farther ones.
+
+    Each picture is an example of every range of eye distances, in which the other eyes are not sure.
+    """
+    alone = [photo for photo in photos if photo.kind in ("other", "face") and len(photo.people) == 1]
+    frontal = [photo for photo in alone if photo.people[0].face_px >= FRONTAL_PX]
     rng = np.random.default_rng(4)
-    for start in range(0, len(frontal) - 5, 6):
-        wall = np.full((480, 640, 3), rng.integers(0, 256, 3), np.uint8)
-        eyes: list[EyeLabel] = []
-        for place, photo in enumerate(frontal[start : start + 6]):
-            (person,) = photo.people
-            height, width = photo.pixels.shape[:2]
-            scale = min(rng.uniform(11, 40) / person.distance, 213 / width, 240 / height)
-            size = round(width * scale), round(height * scale)
-            x, y = place % 3 * 213 + (213 - size[0]) // 2, place // 3 * 240 + (240 - size[1]) // 2
-            small = cv2.resize(photo.pixels, size, interpolation=cv2.INTER_AREA)
-            wall[y : y + size[1], x : x + size[0]] = small
-            points = (person.landmarks + 0.5) * (np.array(size) / (width, height)) - 0.5 + (x, y)
-            eyes += eye_labels(points, person.sure)
-        yield Example("several, put together", wall, _large_ones(eyes))
+    for side, num_pictures, bounds in CROWDS:
+        for _ in range(min(num_pictures, len(frontal))):
+            crowd = Crowd(background(empty, side, rng)[: side * 3 // 4])
+            logs = rng.uniform(math.log(bounds[0]), math.log(bounds[-1]), NUM_IN_CROWD)
+            eyes: set[EyeLabel] = set()
+            for distance in side / 640 * np.exp(np.sort(logs)):
+                photo = frontal[int(rng.integers(len(frontal)))]
+                at = rng.uniform(0.04, 0.96, 2) * crowd.picture.shape[1::-1]
+                place = at, distance / photo.people[0].distance, math.radians(rng.normal(0, 8))
+                crowd.paste(photo, photo.people[0], place, rng, 0.0)
+                eyes.update(crowd.eyes)
+            for low, high in pairwise(bounds):
+                there = {eye for eye in crowd.eyes if eye.sure and low <= eye.distance * 640 / side < high}
+                labels = tuple(replace(eye, sure=eye in there) for eye in eyes)
+                yield Example(f"crowd, {side} px, eyes {low}–{high} px apart", crowd.picture, labels)
 
 
 def cat_examples() -> list[Example]:
     """Parts of a picture of a cat: its eyes are eyes, but not of a person."""
     rng = np.random.default_rng(3)
-    return [
-        Example("a cat", _random_square(packaged(["chelsea"])[0], rng), ()) for _ in range(NUM_CROPS_EACH)
-    ]
+    (cat,) = packaged(["chelsea"])
+    return [Example("a cat", _random_square(cat, rng), ()) for _ in range(NUM_CROPS_EACH)]
 
 
 def _degraded_examples(photo: Image, person: Person, rng: Rng) -> Iterator[Example]:
@@ -128,10 +142,8 @@ def negative_examples(
 def folder_negatives(folder: Path, split: FinderSplit) -> list[Example]:
     """One split of a folder's pictures of no people: each whole, and a square of it."""
     rng = np.random.default_rng(5)
-    shown = (
-        each for picture in from_folder(folder, split) for each in (picture, _random_square(picture, rng))
-    )
-    return [Example(f"{NO_PEOPLE}a folder", each, ()) for each in shown]
+    pairs = ((picture, _random_square(picture, rng)) for picture in from_folder(folder, split))
+    return [Example(f"{NO_PEOPLE}a folder", each, ()) for pair in pairs for each in pair]
 
 
 def _random_square(picture: Image, rng: Rng) -> Image:
@@ -143,11 +155,6 @@ def _random_square(picture: Image, rng: Rng) -> Image:
 
 def _eyes_of(people: Iterable[Person]) -> tuple[EyeLabel, ...]:
     return tuple(eye for person in people for eye in eye_labels(person.landmarks, person.sure))
-
-
-def _large_ones(eyes: Iterable[EyeLabel]) -> tuple[EyeLabel, ...]:
-    """The eyes of several people, not sure where they are too near each other."""
-    return tuple(replace(eye, sure=eye.sure and eye.distance >= SMALLEST_DISTANCE_PX) for eye in eyes)
 
 
 def _rotated_and_scaled(kind: str, photo: Image, person: Person, *, scale: float, degrees: float) -> Example:

@@ -13,6 +13,7 @@ from service.vision.images import Image
 from tests.fake_finders import seen_left, seen_right, tiny_finder
 from tests.fakes import ASTRONAUT_LEFT_EYE, ASTRONAUT_RIGHT_EYE
 from tests.training.labeled_astronaut import photo
+from training.finder import test_sets
 from training.finder.calibration import (
     FALSE_POSITIVES_PER_PICTURE,
     MIN_THRESHOLD,
@@ -28,8 +29,16 @@ from training.finder.evaluate import (
     summarize,
     wilson_interval,
 )
+from training.finder.labels import LabeledPhoto, Person
 from training.finder.scenes import EyeLabel
-from training.finder.test_sets import EYES_PAINTED_OVER, PACKAGED, Example, negative_examples, people_examples
+from training.finder.test_sets import (
+    EYES_PAINTED_OVER,
+    PACKAGED,
+    Example,
+    composed_crowds,
+    negative_examples,
+    people_examples,
+)
 
 EYES = eyes_from_points(ASTRONAUT_RIGHT_EYE, ASTRONAUT_LEFT_EYE)
 
@@ -98,6 +107,29 @@ def test_examples_show_their_eyes_where_they_say() -> None:
     assert np.abs(examples["tilted"].picture[y, x] - pupil).max() < 40
 
 
+def test_crowds_show_eyes_where_they_say_and_count_one_range(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(test_sets, "CROWDS", ((640, 2, (8, 16, 48)), (1280, 2, (8, 16, 48))))
+    red_eyes = np.full((200, 160, 3), 90, np.uint8)
+    for x in (40, 120):
+        red_eyes[60:100, x - 20 : x + 20] = (255, 0, 0)
+    points = np.array([(39.5, 79.5), (119.5, 79.5), (79.5, 120)], np.float32)
+    red = LabeledPhoto("red.png", "face", red_eyes, (Person(points, (True, True), 160.0),))
+    examples = list(composed_crowds([red] * 2, [np.zeros((64, 64, 3), np.uint8)]))
+    sure = [(example, eye) for example in examples for eye in example.eyes if eye.sure]
+    assert len(examples) == 8 and len(sure) > 40
+    for example, eye in sure:
+        height, width = example.picture.shape[:2]
+        assert height == width * 3 // 4
+        low, high = (8, 16) if "8–16" in example.kind else (16, 48)
+        assert f"{width} px" in example.kind and low <= eye.distance * 640 / width < high
+        assert example.picture[round(eye.y), round(eye.x)].tolist() == pytest.approx([255, 0, 0], abs=40)
+    (in_one, in_other), *_ = zip(examples[::2], examples[1::2], strict=True)
+    assert in_one.picture is in_other.picture
+    assert {eye.x for eye in in_one.eyes} == {eye.x for eye in in_other.eyes}
+
+
 def test_pictures_without_people_have_no_eyes() -> None:
     examples = list(negative_examples([photo()]))
     assert {example.kind.split(":")[0] for example in examples} == {"no people", EYES_PAINTED_OVER}
@@ -125,6 +157,7 @@ def test_the_table_shows_every_kind_and_finder() -> None:
     assert "| side right |  | 1.000 (0.342–1.000) | none |" in shown
     assert "| center error, median |  | 0.0 | None |" in shown
     assert render_numbers(json.loads(json.dumps(numbers))) == shown
+    assert all(kind["cpu_us"] > 0 for kind in numbers["a"]["kinds"].values())
 
 
 def test_scores_are_fitted_to_what_is_true() -> None:

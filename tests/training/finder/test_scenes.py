@@ -58,7 +58,7 @@ def test_an_eye_is_where_its_label_says(flip: bool) -> None:
     canvas = np.zeros((SIDE, SIDE, 3), np.uint8)
     rng = np.random.default_rng(4)
     _paste(canvas, marked, move, rng)
-    eyes = _label(canvas.copy(), scene, move, np.random.default_rng(1))
+    eyes = _label(canvas.copy(), scene, move, np.random.default_rng(1), 0.0)
     assert [eye.left for eye in eyes] == [False, True]
     # A mirrored right eye looks like a left one: the colors change places.
     colors = [1, 0] if flip else [0, 1]
@@ -87,10 +87,9 @@ def test_scenes_want_photos_and_pictures_without_people() -> None:
 
 
 def test_an_eye_that_is_covered_has_no_label(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scenes_module, "OCCLUSION_PROBABILITY", 1.0)
     monkeypatch.setattr(scenes_module, "cover_face", lambda *_: [True, False])
     still = np.array([[1, 0, -100], [0, 1, 0]], np.float64)
-    eyes = _label(photo().pixels[:SIDE, :SIDE].copy(), photo(), still, np.random.default_rng(0))
+    eyes = _label(photo().pixels[:SIDE, :SIDE].copy(), photo(), still, np.random.default_rng(0), 1.0)
     assert [eye.left for eye in eyes] == [True]
 
 
