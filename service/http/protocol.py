@@ -14,8 +14,7 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from service.errors import HeadTooLarge, RequestError, UploadTooSlow
-from service.http.middleware import record_refusal
-from service.http.problems import raw_problem
+from service.http.connections import MAX_CONNECTIONS, make_room, record_refused
 
 MAX_HEAD_BYTES: Final = 32 * 1024
 """Bytes of a message that are no body: request line, headers, chunk sizes and extensions, trailers. Four
@@ -71,9 +70,8 @@ class HttpProtocol(HttpToolsProtocol):
         self.is_ending = self.is_half_closed = False
         self.is_started = self.is_head = False
         """Whether the start of the next response is written; whether what is written waits for a body."""
-        self.held = b""
+        self.held, self.begun_at = b"", self.loop.time()
         self.deadline = self.write_deadline = math.inf
-        self.begun_at = self.loop.time()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Starts the timeout of the first head."""
@@ -85,6 +83,8 @@ class HttpProtocol(HttpToolsProtocol):
         transport.get_extra_info("socket").setsockopt(IPPROTO_TCP, TCP_NOTSENT_LOWAT, _SLICE_BYTES)
         self.deadline = self.loop.time() + HEAD_TIMEOUT_S
         self.timer = self.loop.call_later(_CHECK_INTERVAL_S, self._check_deadlines)
+        if len(self.connections) > MAX_CONNECTIONS:
+            make_room(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stops the timer."""
@@ -217,7 +217,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self.phase == "body" and not self.pipeline and self.cycle.response_started:
             self.refusal = b""  # too late
         else:
-            self.refusal = self._record(error)
+            self.refusal = record_refused(self, error)
             if self.phase == "body" and self.pipeline:
                 self.pipeline.popleft()
             elif self.phase == "body":
@@ -226,19 +226,14 @@ class HttpProtocol(HttpToolsProtocol):
         if not self._is_responding:
             self._end()
 
-    def _record(self, error: RequestError) -> bytes:
-        """The response to a refused request, which is recorded here and not by the application."""
-        scope: dict[str, Any] = {"method": "-", "path": "", "client": self.client, "headers": []}
-        if self.phase != "idle" and self.url:
-            method, path = (each.decode("latin-1") for each in (self.parser.get_method(), self.url))
-            scope |= {"method": method, "path": path.partition("?")[0], **self.scope, "headers": self.headers}
-        metrics, own = self.app_state.get("metrics"), self.server_state.default_headers
-        request_id = record_refusal(metrics, scope, error, self.loop.time() - self.begun_at)
-        return raw_problem(error, own, path=scope["path"], request_id=request_id)
-
     @property
     def _is_responding(self) -> bool:
         return self.cycle is not None and not (self.cycle.response_complete or self.cycle.disconnected)
+
+    @property
+    def awaits_client(self) -> bool:
+        """Whether it waits for a request, the rest of one, or for its response to be read."""
+        return self.phase != "idle" or not self._is_responding or self.flow.write_paused
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         cycle.transport = self  # type: ignore[assignment]  # `write`, `is_closing` and `close`

@@ -17,6 +17,7 @@ import pytest
 from service.http import protocol
 from service.http.app import create_app
 from service.http.protocol import HttpProtocol
+from service.inference.catalog import Catalog
 from service.settings import Settings
 from tests.fakes import astronaut, encoded
 from tests.mqtt import wait_for
@@ -108,6 +109,31 @@ def test_a_refusal_comes_after_the_responses_to_what_came_before(service: str) -
     first = b"GET /livez HTTP/1.1\r\n" + HOST + b"\r\n"
     answers = ask(service, first + first + TOO_LARGE["names"] + first).split(b"HTTP/1.1 ")[1:]
     assert [answer[:3] for answer in answers] == [b"200", b"200", b"431"]
+
+
+def test_too_many_connections_close_the_one_that_waits_longest_for_its_client(
+    service: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def list_slowly(*_: object) -> list[object]:
+        begun.set()
+        go_on.wait(20)
+        return []
+
+    monkeypatch.setattr(protocol, "MAX_CONNECTIONS", 2)
+    monkeypatch.setattr(Catalog, "list", list_slowly)
+    with (
+        connect(service, b"GET /models HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n") as at_work,
+        connect(service, b"GET /livez HTTP/1.1\r\n" + HOST + b"\r\n") as kept_alive,
+    ):
+        assert begun.wait(20) and b"alive" in kept_alive.recv(65536)
+        for waiting in (kept_alive, connect(service, b"GET /li")):
+            assert b"alive" in ask(service, LAST)
+            with contextlib.suppress(ConnectionResetError), waiting:
+                assert waiting.recv(65536) == b""
+        go_on.set()
+        assert read_all(at_work).startswith(b"HTTP/1.1 200 ")
 
 
 class Book:
