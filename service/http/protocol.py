@@ -237,9 +237,9 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         cycle.transport = self  # type: ignore[assignment]  # `write`, `is_closing` and `close`
-        super()._start_asgi_task(cycle, partial(self._respond, app))
+        super()._start_asgi_task(cycle, partial(self._respond, cycle, app))
 
-    async def _respond(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _respond(self, cycle: Any, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         """Runs the application, for which a part of the response is sent when it has left."""
 
         async def send_all(message: Message) -> None:
@@ -252,7 +252,12 @@ class HttpProtocol(HttpToolsProtocol):
             if self.flow.write_paused:
                 await self.flow.drain()
 
-        await app(scope, receive, send_all)
+        try:
+            await app(scope, receive, send_all)
+        except asyncio.CancelledError:
+            if not cycle.response_started:
+                raise
+            cycle.disconnected = True  # too late for another response
         if asyncio.current_task().cancelling():  # type: ignore[union-attr]  # the server stops
             self.transport.close()
 

@@ -152,7 +152,13 @@ def test_what_codecs_write_is_a_line_of_the_log(model: Path, tmp_path: Path) -> 
 def test_sigterm_waits_for_nobody_beyond_its_limit(model: Path, tmp_path: Path) -> None:
     with Process(model, tmp_path / "log", stop_timeout_s=1) as service:
         head = HEAD + b"Content-Type: image/png\r\nContent-Length: 99\r\n\r\n"
-        with service.connect(head + b"never more") as asker, service.connect(), service.connect(b"GET /li"):
+        large = b"GET /web/swagger/swagger-ui-bundle.js HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        with (
+            service.connect(head + b"never more") as asker,
+            service.connect(),
+            service.connect(b"GET /li"),
+            service.connect(large * 50),
+        ):
             time.sleep(0.2)
             begin = time.monotonic()
             service.process.send_signal(signal.SIGTERM)
