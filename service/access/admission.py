@@ -21,6 +21,9 @@ HeaderKey = Annotated[str | None, Security(APIKeyHeader(name="X-API-Key", auto_e
 _IPV6_CUSTOMER_BITS = 64
 """The smallest network of one customer; its single addresses are free. Source: RFC 6177."""
 
+_MAX_ADDRESS = 45
+"""Characters of the longest address: IPv6 around IPv4."""
+
 
 @dataclass(frozen=True, slots=True)
 class Admission:
@@ -92,8 +95,8 @@ def _client_network(request: Request) -> str:
     host = request.client.host if request.client else ""
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:  # a Unix socket, or a test without a network
-        return host
+    except ValueError:  # a Unix socket, or what a trusted proxy says
+        return host[:_MAX_ADDRESS]
     if isinstance(address, ipaddress.IPv4Address):
         return str(address)
     if address.ipv4_mapped is not None:

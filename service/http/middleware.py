@@ -87,6 +87,7 @@ def record_request(
     level = logging.DEBUG if route in PROBES and status < 400 else logging.INFO
     if not _log.isEnabledFor(level):
         return
+    client = scope.get("client")  # a trusted proxy may say anything
     facts: dict[str, Any] = {
         "request_id": scope["state"]["request_id"],
         "method": scope["method"][:20],
@@ -94,7 +95,7 @@ def record_request(
         "status": status,
         "code": code,
         "ms": round(seconds * 1000, 1),
-        "client": (scope.get("client") or (None,))[0],
+        "client": client[0][:60].encode("ascii", "backslashreplace").decode() if client else None,
         "key": scope["state"].get("key"),
     }
     if trace_id is not None:

@@ -44,6 +44,18 @@ def test_each_key_has_its_own_share_of_requests(model: Path) -> None:
         assert statuses(client, 5) == [401] * 5  # no key, no share
 
 
+def test_what_a_trusted_proxy_says_of_a_caller_fills_no_memory_and_forges_no_line(
+    model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "service.requests")
+    with service(model, host="\x85forged " + "x" * 30_000, max_requests_per_minute=9) as client:
+        assert statuses(client, 1) == [400]
+        (caller,) = client.app.state.access.photos.rate._full_at  # type: ignore[attr-defined]  # FastAPI
+    assert len(caller) < 50
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "service.requests"]
+    assert len(line) < 200 and line.isprintable() and r"\x85forged" in line
+
+
 def test_the_log_tells_who_asked_and_never_a_key(
     model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
