@@ -82,6 +82,24 @@ def test_forms_of_many_parts_are_refused(target: Target) -> None:
         check(target.ask(post(b"multipart/form-data; boundary=x" + b";" * 30_000, part)), b"400")
 
 
+HEAD = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n'
+FORMS = {
+    "a boundary everywhere": (b"", HEAD + b"\r\n--xy" * 3_000_000 + b"\r\n--x--\r\n", b"400"),
+    "a codec of quadratic time": (
+        b"; charset=punycode",
+        b"--x\r\nContent-Disposition: form-data; name=a\r\n\r\n" + b"ba" * 300_000 + b"\r\n--x--\r\n",
+        b"422",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", FORMS)
+def test_a_form_costs_no_more_than_its_bytes(target: Target, kind: str) -> None:
+    extra, body, status = FORMS[kind]
+    with target.stays_well(max_growth_mb=200):
+        at_once(lambda: check(target.ask(post(b"multipart/form-data; boundary=x" + extra, body)), status), 4)
+
+
 QUERIES = {
     "names": b"&".join(b"%x=1" % number for number in range(4000)),
     "one name": b"a=1&" * 7000,

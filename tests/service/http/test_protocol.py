@@ -243,6 +243,13 @@ def test_a_connection_that_is_idle_after_a_response_is_closed(
         assert time.monotonic() - begin < 5
 
 
+def test_a_connection_that_sends_nothing_is_closed(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "HEAD_TIMEOUT_S", 0.1)
+    begin = time.monotonic()
+    assert ask(service, b"") == b""
+    assert time.monotonic() - begin < 5
+
+
 def test_a_slow_head_does_not_end_the_response_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "HEAD_TIMEOUT_S", 0.1)
     monkeypatch.setattr(protocol, "_CHECK_INTERVAL_S", 0.05)
