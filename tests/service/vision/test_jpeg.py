@@ -66,6 +66,7 @@ def orientation(data: bytes) -> int:
         lambda data: data + SCAN_LIKE,
         lambda data: data + random.Random(0).randbytes(100_000),
         lambda data: data + data + data,
+        lambda data: data[:-2] + data * 30,
         lambda data: data[:-2],
         lambda data: data[:-1],
         lambda data: data[:-2] + b"\xff\xff\xff" + EOI,
