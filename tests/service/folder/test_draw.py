@@ -182,6 +182,15 @@ def test_a_photo_that_comes_later_takes_no_name_from_another(photos: Path, tmp_p
     assert (tmp_path / "faces" / "one-2.face.png").is_file()
 
 
+def test_what_a_kill_left_half_written_is_removed(tmp_path: Path) -> None:
+    part, foreign = tmp_path / ".eye2face-0123456789abcdef.part", tmp_path / ".download.part"
+    part.touch()
+    foreign.touch()
+    with open_manifest(tmp_path) as manifest:
+        draw.OutputFolder(tmp_path, manifest, "run")
+    assert not part.exists() and foreign.exists()
+
+
 def test_the_same_name_in_many_folders_takes_no_time(tmp_path: Path) -> None:
     photos = [Path(f"/{number}/0001.jpg") for number in range(6000)]
     with open_manifest(tmp_path) as manifest:
