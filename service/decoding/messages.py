@@ -12,7 +12,6 @@ import socket
 import struct
 import typing
 from collections.abc import Callable, Hashable
-from dataclasses import fields, is_dataclass
 from functools import cache
 from typing import Any, Final, Generic, Literal, TypeVar
 
@@ -194,9 +193,8 @@ def _is_finite(value: Any) -> bool:
         return all(map(_is_finite, value))
     if isinstance(value, dict):
         return all(map(_is_finite, value.values()))
-    if isinstance(value, msgspec.Struct):
-        return all(_is_finite(getattr(value, name)) for name in value.__struct_fields__)
-    return not is_dataclass(value) or all(_is_finite(getattr(value, each.name)) for each in fields(value))
+    names: Any = getattr(value, "__struct_fields__", None) or getattr(value, "__dataclass_fields__", ())
+    return all(_is_finite(getattr(value, name)) for name in names)
 
 
 class DecoderConnection:
