@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -133,9 +134,9 @@ class MicroBatcher:
         num_items = len(first)
         size = next(each for each in self._sizes if each >= num_items)
         self._observe(num_items)
-        results = self._run(_pad(first, size), _pad(second, size))
-        ends = np.cumsum([len(part) for part, _ in parts])
-        return [*zip(*(np.split(each[:num_items], ends[:-1]) for each in results), strict=True)]
+        first, second = self._run(_pad(first, size), _pad(second, size))
+        ends = [*accumulate(len(part) for part, _ in parts)]
+        return [(first[start:end], second[start:end]) for start, end in pairwise([0, *ends])]
 
 
 def _join(parts: Sequence[Items]) -> Items:

@@ -241,8 +241,7 @@ class WorkerPool:
         Raises:
             Overloaded: it would not.
         """
-        with self._changed:
-            self._refuse_overload(math.inf)
+        self._refuse_overload(math.inf)
 
     def state(self) -> PoolState:
         """The current load; never waits for work."""

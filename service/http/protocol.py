@@ -70,7 +70,7 @@ class HttpProtocol(HttpToolsProtocol):
         self.is_ending = self.is_half_closed = False
         self.is_started = self.is_head = False
         """Whether the start of the next response is written; whether what is written waits for a body."""
-        self.held, self.begun_at = b"", self.loop.time()
+        self.held, self.begun_at = list[bytes](), self.loop.time()
         self.deadline = self.write_deadline = math.inf
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
@@ -281,11 +281,11 @@ class HttpProtocol(HttpToolsProtocol):
         """Writes a part of a response; its head with what follows, which saves a system call on each side."""
         if self.is_started:
             data, self.is_started = data.removeprefix(_EVERY_START), False
-        self.held += data
+        self.held.append(data)
         if not self.is_head:
             if not self.is_closing():
-                self.transport.write(self.held)
-            self.held = b""
+                self.transport.writelines(self.held)
+            self.held = []
 
     def close(self) -> None:
         """Closes the connection after the last response."""

@@ -5,6 +5,7 @@ Unknown names and values in the query are errors. Source of content negotiation:
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 from fastapi import Request
@@ -122,7 +123,8 @@ def read_query(request: Request, kind: type[Q]) -> Q:
         RequestValidationError: a name or value is unknown.
     """
     if not request.scope["query_string"]:
-        return kind()
+        default: Q = _default(kind)
+        return default
     if request.scope["query_string"].count(b"&") >= _MAX_PARAMETERS:
         raise InvalidParameter(f"The query has more than {_MAX_PARAMETERS} parameters.")
     values: dict[str, str] = {}
@@ -133,6 +135,12 @@ def read_query(request: Request, kind: type[Q]) -> Q:
             )
         values[name] = value
     return validate_query(kind, values)
+
+
+@cache
+def _default(kind: type[Q]) -> Q:
+    """The query without parameters; it is frozen."""
+    return kind()
 
 
 def validate_query(kind: type[Q], values: Mapping[str, object]) -> Q:

@@ -121,7 +121,7 @@ async def synthesize(request: Request) -> Response:
     media_type = choose_face_type(request, query)
     deadline_ms = read_deadline_ms(request, engine.settings.deadline_ms)
     options = synthesis_options(query, engine.settings.max_people)
-    if media_type != JSON and query.layout == "first":
+    if options.guesses > 1 and media_type != JSON and query.layout == "first":
         options = replace(options, guesses=1)  # nobody would see the others
     charge(request, count_photos(options.guesses) - 1)
     photo = await read_upload(request)
