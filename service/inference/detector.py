@@ -165,13 +165,13 @@ def _corrected(seen: Detection, row: Sequence[float]) -> Detection:
     dx, dy = mirror * right * seen.distance, down * seen.distance
     moved_x, moved_y = dx * cos - dy * sin, dx * sin + dy * cos
     scale = math.exp(log_scale)
-    return replace(
-        seen,
+    return Detection(
         x=seen.x + moved_x,
         y=seen.y + moved_y,
         distance=seen.distance * scale,
         left=seen.left if other_side <= 0 else 1 - seen.left,
         roll_deg=seen.roll_deg + mirror * math.degrees(turn),
+        logit=seen.logit,
         refiner_logit=logit,
         input_distance_px=seen.input_distance_px * scale,
         partner=(seen.partner[0] + moved_x, seen.partner[1] + moved_y),
