@@ -64,8 +64,7 @@ class HttpProtocol(HttpToolsProtocol):
         super().__init__(*given, **named)
         self.check = check
         self.phase: Literal["idle", "head", "body"] = "idle"
-        self.num_head_bytes = 0  # parsed
-        self.num_body_bytes = 0  # announced and not yet parsed
+        self.num_head_bytes = self.num_body_bytes = 0  # parsed; announced and not yet parsed
         self.refusal: bytes | None = None  # the last response: the parser cannot go on
         self.is_ending = self.is_half_closed = False
         self.is_started = self.is_head = False
@@ -170,7 +169,8 @@ class HttpProtocol(HttpToolsProtocol):
         """The head is complete; the application times the body."""
         self._refuse_large_head()
         version, absolute = self.parser.get_http_version(), _ABSOLUTE_URL.match(self.url)
-        if version not in ("1.0", "1.1"):
+        codings = [value.lower() for name, value in self.headers if name == b"transfer-encoding"]
+        if version not in ("1.0", "1.1") or codings not in ([], [b"chunked"]):
             raise RequestError(_INVALID)
         if self.check is not None:
             self.check(self.parser.get_method().decode(), self.headers)

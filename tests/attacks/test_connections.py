@@ -73,6 +73,7 @@ def test_other_names_and_sites_are_refused(target: Target, head: bytes) -> None:
         b"POST /eyes HTTP/1.1\r\n" + HOST + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\n",
         b"POST /eyes HTTP/1.1\r\n" + HOST + b"Content-Length: 99999999999999999999999\r\n\r\n",
         b"POST /eyes HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n-1\r\n",
+        b"POST /eyes HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
         b"GET /livez HTTP/1.1\r\n" + HOST + b"X: y\x00z\r\n\r\n",
         b"GET /livez HTTP/1.1\nHost: localhost\n\n",
     ],
