@@ -104,12 +104,13 @@ class Scenes:
         self._crowded = [photo for photo in photos if len(photo.people) > 1] or photos
 
     def describe(self) -> dict[str, object]:
-        """What `run.json` says of the photos: how many there are of each license, and which."""
+        """What `run.json` says of the pictures: how many there are of each license, and which photos."""
         licences = Counter(photo.licence for photo in self.photos)
         files = "\n".join(sorted(photo.file for photo in self.photos))
         return {
             "photos_by_licence": dict(sorted(licences.items())),
             "files_sha256": hashlib.sha256(files.encode()).hexdigest(),
+            "pictures_without_people": len(self.empty),
         }
 
     def draw(self, index: int) -> tuple[Image, list[EyeLabel]]:

@@ -14,7 +14,7 @@ from tests.fake_finders import tiny_finder
 from tests.fakes import tiny_model
 from tests.training.labeled_astronaut import write_scenes
 from training.cli.main import app
-from training.errors import CheckpointError, DataError
+from training.errors import CheckpointError, DataError, RunConflict
 from training.finder.labels import load_photos
 from training.finder.negatives import from_folder
 from training.loop.run_folder import claim
@@ -62,6 +62,8 @@ def test_more_pictures_without_people_come_from_a_folder(tmp_path: Path) -> None
     for number in range(20):
         cv2.imwrite(str(nobody / f"{number}.png"), np.full((40, 40, 3), 10 * number, np.uint8))
     run("train-finder", data, tmp_path / "run", "--steps", 1, "--nobody", nobody)
+    with pytest.raises(RunConflict, match="pictures_without_people"):
+        run("train-finder", data, tmp_path / "run", "--steps", 1)
     model, limits = tmp_path / "finder.onnx", ("--limit", 1, "--nobody", nobody)
     run("export-finder", tmp_path / "run", data, model, "--licence-class", "research", *limits)
     shown = run("evaluate-finder", data, model, "--no-haar", "--out", tmp_path / "numbers.json", *limits)
