@@ -183,6 +183,7 @@ def test_files_that_are_no_certificate_are_refused_with_the_reason(
             client_context(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "told"),
     [

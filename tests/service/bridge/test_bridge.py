@@ -593,6 +593,7 @@ def fail_to_publish(
 ANY_KIND = [RuntimeError("a bug"), OSError("lost"), MemoryError(), SystemExit(1)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", ANY_KIND, ids=lambda error: type(error).__name__)
 def test_an_exception_while_publishing_is_tried_again_and_nothing_is_published_twice(
     broker: Mosquitto,

@@ -326,6 +326,7 @@ def test_nothing_is_created_before_photos_and_model_are_there(
     assert not faces.exists()
 
 
+@pytest.mark.slow
 def test_a_terminal_gets_no_picture_and_is_no_photo(photo: Path) -> None:
     ours, terminal = os.openpty()
     for given, said in (

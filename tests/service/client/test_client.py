@@ -188,6 +188,7 @@ def test_what_the_service_refuses_is_raised_as_the_error_that_it_was(connect: Co
         client.synthesize_faces(astronaut(), person=7)
 
 
+@pytest.mark.slow
 def test_a_key_opens_a_service_that_wants_one(connect: Connect, model: Path) -> None:
     import hashlib
 
@@ -459,6 +460,7 @@ def test_an_answer_that_does_not_end_fills_no_memory(
         assert len(server.seen) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd", "GZIP", "gzip, identity"])
 def test_a_compressed_answer_is_refused_without_decompressing_it(connect: Connect, coding: str) -> None:
     bomb = gzip.compress(bytes(50_000_000), 1)

@@ -195,6 +195,7 @@ def test_a_photo_whose_caller_has_left_is_not_worked_on(model: Path) -> None:
         assert not ran
 
 
+@pytest.mark.slow
 def test_work_whose_caller_leaves_stops_at_its_next_check(model: Path) -> None:
     app = create_app(Settings(model=str(model), device="cpu", num_threads=1))
     with served_here(app, http=HttpProtocol) as (address, state):
@@ -388,6 +389,7 @@ def test_on_a_cpu_processes_read_where_a_sandbox_is_required(
         engine.close()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("on_a_device")
 @pytest.mark.parametrize(
     ("given", "most", "num_readers", "num_workers"),

@@ -69,6 +69,7 @@ def put(new: Path, place: Path) -> None:
     new.replace(place)
 
 
+@pytest.mark.slow
 def test_sighup_puts_the_new_file_into_use_and_rubbish_keeps_the_old_one(
     tmp_path: Path, photo: bytes
 ) -> None:

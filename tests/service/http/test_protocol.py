@@ -430,6 +430,7 @@ def test_each_part_of_a_response_has_its_own_time(monkeypatch: pytest.MonkeyPatc
         assert read_all(client).endswith(LARGE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", [b"/livez", b"/nowhere", b"/eyes"])
 def test_a_body_that_drips_after_its_response_has_one_deadline(service: str, path: bytes) -> None:
     method = b"POST" if path == b"/eyes" else b"GET"

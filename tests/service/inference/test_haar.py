@@ -57,6 +57,7 @@ def test_a_small_face_in_a_large_photo_is_found_at_the_last_look(finder: HaarEye
     assert eyes[0].x == pytest.approx(RIGHT.x * 0.5 * 1.25, abs=5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("degrees", [-30, -20, 20, 30])
 def test_a_tilted_head_is_found(finder: HaarEyeFinder, degrees: float) -> None:
     photo, turn = turned(fakes.astronaut(), degrees)

@@ -77,6 +77,7 @@ def facts(span: Span) -> dict[str, str | int]:
     return {each.key: each.value.string_value or each.value.int_value for each in span.attributes}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_readers", [0, 1])
 def test_a_request_is_a_span_in_its_callers_trace_and_its_stages_are_spans_in_it(
     tmp_path: Path, collector: list[Span], num_readers: int
