@@ -1,4 +1,4 @@
-"""What happens to connections rarely: there are too many, or a request does not reach the application."""
+"""The limit of connections, and the response to a request that the protocol refuses."""
 
 import resource
 from typing import Any, Final
@@ -14,7 +14,7 @@ MAX_CONNECTIONS: Final = 1000 if _DESCRIPTORS < 0 else min(1000, _DESCRIPTORS //
 
 
 def make_room(newcomer: Any) -> None:
-    """Closes the connection that has waited longest for its client, so that a new `HttpProtocol` may stay."""
+    """Closes the connection that has waited longest for its client, in favor of a new `HttpProtocol`."""
     others = (each for each in newcomer.connections if each is not newcomer and not each.is_closing())
     waiting = filter(lambda each: each.awaits_client, others)
     min(waiting, key=lambda each: each.begun_at, default=newcomer).transport.abort()

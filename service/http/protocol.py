@@ -48,7 +48,7 @@ _SLICE_BYTES: Final = 32 * 1024
 
 _ABSOLUTE_URL: Final = re.compile(rb"\w+://([^/?#]*)")
 _EVERY_START: Final = b"HTTP/1.1 "
-_INVALID: Final = "This is not a request in HTTP/1.1. Send one, or check scheme and port."
+_INVALID: Final = "This is not a request in HTTP/1.1, plain or chunked. Send one, or check scheme and port."
 
 
 class HttpProtocol(HttpToolsProtocol):

@@ -54,8 +54,8 @@ _SMALL_PX, _TINY_PX, _LARGE_PX = 15.0, 5.0, 80.0
 """Crop sides in pixels of the base scale, by which `_needs_fine_scale` and `score_eyes` add scales."""
 
 _MIN_SMALL_SCORE = 0.01
-"""A small eye of this score at the base scale asks for a finer one: one photo of 119 of one person has such
-an eye, and most crowds behind one near person."""
+"""A small eye of this score at the base scale asks for a finer one. Most crowds behind one near person have
+such an eye, and few photos of one person."""
 
 _MAX_SCALE = 0.8
 """A photo is searched at a finer scale if it has more pixels than that over this."""

@@ -46,7 +46,7 @@ class Metrics:
         self.batch_sizes = Histogram(
             "eye2face_batch_size", "Eyes in one call of the model.", buckets=_BATCH_SIZES, registry=registry
         )
-        # labels() takes longer than what its time series does.
+        # Time series are looked up once: `labels` takes longer than counting.
         self._count, self._duration = cache(self._requests.labels), cache(self._request_seconds.labels)
         self._stage = cache(self._stages.labels)
         self._model = Info("eye2face_model", "The model in use.", registry=registry)
